@@ -26,7 +26,7 @@ from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.credentials import Factors, Passwords
 from smtpguard.console.people.middleware import ConsoleMiddleware, Lifetimes, Sessions, Site
-from smtpguard.console.people.pages import Pages, Services
+from smtpguard.console.people.pages import Pages
 from smtpguard.console.people.signing import RateLimit, Signing
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.database.errors import LedgerError
@@ -93,15 +93,13 @@ def front(
         delimiters=settings.delimiters,
     )
     pages = Pages(
-        Services(
-            accounts=theirs,
-            signing=signing,
-            factors=factors,
-            place=place,
-            provider=provider,
-            own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
-            required=second_factor_for(settings),
-        )
+        accounts=theirs,
+        signing=signing,
+        factors=factors,
+        place=place,
+        provider=provider,
+        own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
+        required=second_factor_for(settings),
     )
     door = Middleware(
         ConsoleMiddleware,

@@ -43,21 +43,17 @@ ISSUER = "smtpguard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """The services of these pages. ``provider``: None without single sign-on."""
+class Pages:
+    """``provider``: None without single sign-on. ``own``: attempts at the own password while signed in. ``required``: the
+    roles that must have a second factor."""
 
     accounts: Accounts
     signing: Signing
     factors: Factors
     place: Site
-    provider: Provider | None = None
-    own: RateLimit  # attempts at the own password while signed in
-    required: frozenset[Role]  # who must have a second factor
-
-
-class Pages:
-    def __init__(self, services: Services) -> None:
-        self._s = services
+    provider: Provider | None
+    own: RateLimit
+    required: frozenset[Role]
 
     def routes(self) -> list[Route]:
         found = [
@@ -71,7 +67,7 @@ class Pages:
             Route("/me/factor", self.confirm, methods=["POST"]),
             Route("/me/factor/off", self.factor_off, methods=["POST"]),
         ]
-        if self._s.provider is not None:
+        if self.provider is not None:
             found += [
                 Route("/login/sso", self.to_provider, methods=["GET"]),
                 Route("/me/sso", self.move, methods=["POST"]),
@@ -95,12 +91,12 @@ class Pages:
     async def sign_in(self, request: Request) -> Response:
         then = safe_path(_text(request, "next"))
         try:
-            done = await self._s.signing.by_password(
+            done = await self.signing.by_password(
                 _text(request, "address"),
                 _text(request, "password"),
                 _text(request, "code"),
                 client=request.state.client,
-                known=request.cookies.get(self._s.place.cookie("smtpguard-known"), ""),
+                known=request.cookies.get(self.place.cookie("smtpguard-known"), ""),
                 before=request.state.token,
             )
         except SignInRefused:
@@ -111,7 +107,7 @@ class Pages:
 
     async def sign_out(self, request: Request) -> Response:
         if request.state.account is not None:
-            await self._s.signing.out(request.state.token, request.state.account, client=request.state.client)
+            await self.signing.out(request.state.token, request.state.account, client=request.state.client)
         return self._out(request)
 
     async def to_provider(self, request: Request) -> Response:
@@ -123,7 +119,7 @@ class Pages:
         except NotAuthenticated as why:
             log.warning("single sign-on cannot begin: %s", why)
             return await self._door(request, then, 503, said="no provider")
-        self._cookies(request).set(self._s.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
+        self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return RedirectResponse(where, status_code=303)
 
     async def move(self, request: Request) -> Response:
@@ -138,13 +134,13 @@ class Pages:
             return await self._me(
                 request, 503, problem="Single sign-on does not answer. Try again, or sign in with a password."
             )
-        self._cookies(request).set(self._s.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
+        self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return await page(request, "to-provider.html", where=where)
 
     async def _moved(self, request: Request, proven: Proven) -> Response:
         account = _account(request)
         try:
-            same = self._s.accounts.canonical(proven.address) == account.address
+            same = self.accounts.canonical(proven.address) == account.address
         except BadAddress:
             same = False
         if not same:
@@ -152,7 +148,7 @@ class Pages:
                 request, 409, problem=N_("Single sign-on has another address for you: nothing was changed.")
             )
         try:
-            await self._s.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
+            await self.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
         except NotPossible as why:
             return await self._me(request, 409, problem=why.text)
         return self._out(request, linked="1")
@@ -164,11 +160,11 @@ class Pages:
 
     async def finish(self, request: Request) -> Response:
         provider, cookies = self._provider(), self._cookies(request)
-        cookies.drop(self._s.place, "smtpguard-sso")
+        cookies.drop(self.place, "smtpguard-sso")
         try:
             if error := _text(request, "error"):
                 raise NotAuthenticated(f"the provider said {error[:60]!r}")
-            sealed = request.cookies.get(self._s.place.cookie("smtpguard-sso"), "")
+            sealed = request.cookies.get(self.place.cookie("smtpguard-sso"), "")
             moves = provider.moves(sealed)
             proven, then = await provider.finish(
                 sealed, code=_text(request, "code"), state=_text(request, "state"), issuer=_text(request, "iss")
@@ -177,7 +173,7 @@ class Pages:
                 if request.state.account is None or request.state.account.account_id != moves:
                     raise NotAuthenticated("the person who began the move is not signed in any more")
                 return await self._moved(request, proven)
-            done = await self._s.signing.by_provider(
+            done = await self.signing.by_provider(
                 proven,
                 provider.roles(proven.groups),
                 client=request.state.client,
@@ -196,7 +192,7 @@ class Pages:
     async def language(self, request: Request) -> Response:
         account = _account(request)
         try:
-            await self._s.accounts.set_language(account, _text(request, "language"))
+            await self.accounts.set_language(account, _text(request, "language"))
         except NotPossible as why:
             return await self._me(request, 400, problem=why.text)
         return see_other("/me")
@@ -210,14 +206,14 @@ class Pages:
         if new != _text(request, "again"):
             return await self._me(request, 400, wrong={"again": said("The two new passwords are not the same.")})
         try:
-            await self._s.accounts.set_password(account, new, by=account.address)
+            await self.accounts.set_password(account, new, by=account.address)
         except BadPassword as why:
             return await self._me(request, 400, wrong={"new": said.say(why.why)})
         return self._out(request, changed="1")
 
     async def factor(self, request: Request) -> Response:
         account = _account(request)
-        return await self._factor(request, account, self._s.factors.made())
+        return await self._factor(request, account, self.factors.made())
 
     async def confirm(self, request: Request) -> Response:
         account, sealed, said = _account(request), _text(request, "sealed"), speech(request)
@@ -226,10 +222,10 @@ class Pages:
                 request, account, sealed, 403, wrong={"password": said("That is not your password.")}
             )
         try:
-            codes = await self._s.accounts.confirm_factor(account, sealed, _text(request, "code"), by=account.address)
+            codes = await self.accounts.confirm_factor(account, sealed, _text(request, "code"), by=account.address)
         except NotPossible as why:
             return await self._factor(request, account, sealed, 400, wrong={"code": said(why.text)})
-        self._cookies(request).drop(self._s.place, "smtpguard")
+        self._cookies(request).drop(self.place, "smtpguard")
         return await page(request, "recovery-codes.html", codes=codes)
 
     async def factor_off(self, request: Request) -> Response:
@@ -241,7 +237,7 @@ class Pages:
                 request, 409, problem=N_("Your role requires a second factor: set up another one instead.")
             )
         try:
-            await self._s.accounts.drop_factor(account, by=account.address)
+            await self.accounts.drop_factor(account, by=account.address)
         except NotPossible as why:
             return await self._me(request, 400, problem=why.text)
         return self._out(request, changed="1")
@@ -251,9 +247,9 @@ class Pages:
     async def _door(
         self, request: Request, then: str, status: int = 200, *, said: str = "", minutes: int = 0
     ) -> Response:
-        title = self._s.provider.trusted.title if self._s.provider else ""
+        title = self.provider.trusted.title if self.provider else ""
         return await page(
-            request, "login.html", status, then=then, said=said, sso=self._s.provider is not None, sso_title=title,
+            request, "login.html", status, then=then, said=said, sso=self.provider is not None, sso_title=title,
             minutes=minutes, address=_text(request, "address"),
         )  # fmt: skip
 
@@ -264,18 +260,18 @@ class Pages:
 
     def _in(self, request: Request, done: SignedIn, then: str) -> Response:
         cookies = self._cookies(request)
-        cookies.set(self._s.place, "smtpguard", done.token)
-        cookies.set(self._s.place, "smtpguard-known", done.known, seconds=KNOWN_SECONDS)
+        cookies.set(self.place, "smtpguard", done.token)
+        cookies.set(self.place, "smtpguard-known", done.known, seconds=KNOWN_SECONDS)
         return see_other(then)
 
     def _out(self, request: Request, **why: str) -> Response:
-        self._cookies(request).drop(self._s.place, "smtpguard")
+        self._cookies(request).drop(self.place, "smtpguard")
         return see_other("/login", **why)
 
     async def _me(
         self, request: Request, status: int = 200, *, problem: str = "", wrong: Mapping[str, str] | None = None
     ) -> Response:
-        sso = self._s.provider is not None
+        sso = self.provider is not None
         return await page(
             request,
             "me.html",
@@ -294,36 +290,36 @@ class Pages:
         if not account.password:
             return await self._me(request, 400, problem=N_("This account has no password: it uses single sign-on."))
         try:
-            uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
+            uri = self.factors.uri(sealed, address=account.address, issuer=ISSUER)
         except WrongSecret:
-            sealed = self._s.factors.made()
-            uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
-        plain = self._s.factors.plain(sealed)
+            sealed = self.factors.made()
+            uri = self.factors.uri(sealed, address=account.address, issuer=ISSUER)
+        plain = self.factors.plain(sealed)
         return await page(
             request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), uri=uri, sealed=sealed, required=self._required(account) and not account.totp,
             secret=" ".join(plain[n : n + 4] for n in range(0, len(plain), 4)),
         )  # fmt: skip
 
     def _required(self, account: Account) -> bool:
-        return bool(self._s.required & set(account.roles))
+        return bool(self.required & set(account.roles))
 
     async def _right(self, account: Account, password: str) -> bool:
         """Ask for the account's password again, with limited attempts: a person at an unlocked browser must not guess
         it."""
-        if self._s.own.wait(account.account_id) > 0:
+        if self.own.wait(account.account_id) > 0:
             return False
-        self._s.own.take(account.account_id)
+        self.own.take(account.account_id)
         try:
-            right = await self._s.accounts.right_password(account, password)
+            right = await self.accounts.right_password(account, password)
         except TooManyHashes:
             return False
         if right:
-            self._s.own.give_back(account.account_id)
+            self.own.give_back(account.account_id)
         return right
 
     def _provider(self) -> Provider:
-        assert self._s.provider is not None, "a route without a provider"
-        return self._s.provider
+        assert self.provider is not None, "a route without a provider"
+        return self.provider
 
     def _cookies(self, request: Request) -> Cookies:
         found: Cookies = request.state.cookies
