@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 
 from smtpguard.app import mentions, policyfile
@@ -27,7 +26,7 @@ from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.people.middleware import WRITE_SECONDS
-from smtpguard.console.ports import ConsoleServices, Guide, OtherFile
+from smtpguard.console.ports import ConsoleServices, OtherFile
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
@@ -118,19 +117,12 @@ class Console(Part):
             corrections=corrections_of(settings, store, policies, made.gather, clock, ids()),
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,
+            settings=settings,
             url=settings.console.url.rstrip("/"),
-            delimiters=settings.delimiters,
             policy_file=partial(_other_file, policyfile.Following(settings, store)),
-            guide=Guide(
-                policy=partial(_policy, policies),
-                approve_at=settings.hold.approve_at,
-                waits=settings.hold.expires,
-                open=settings.console.guide == "open",
-            ),
-            approvers=settings.audit.approvers,
+            policy=partial(_policy, policies),
             alarms=partial(active, settings, store),
             take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
-            keeps=timedelta(seconds=settings.retention.content),
         )
         programs = [
             *api(settings, console, store, new_id=ids()),

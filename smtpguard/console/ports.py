@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import Protocol
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Session, Token, TurnStep
 from smtpguard.admission.correcting import Corrections
-from smtpguard.config.quantity import Span
+from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import InForce
@@ -188,17 +188,6 @@ class Explained(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guide:
-    """The guide to the policy for people who write mail. ``policy``: returns the one in force, raises LedgerError.
-    ``waits``: how long a held message waits until it expires. ``open``: readable without an account."""
-
-    policy: Callable[[], Policy] | None = None
-    approve_at: str = ""
-    waits: Span = field(default_factory=lambda: Span(24 * 3600, working=True))
-    open: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
     """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
@@ -217,19 +206,16 @@ class ConsoleServices:
     """Match the members of a list, or the addresses in a CSV file, against the recipients of a mailing."""
     corrections: Corrections
     clock: Clock
-    url: str = ""
-    delimiters: str = "+"
+    settings: Settings
+    url: str
+    policy: Callable[[], Policy]
+    """The policy in force, as it is written. Raises LedgerError."""
     policy_file: Callable[[], Awaitable[OtherFile | None]]
     """How the policy file of this host differs from the policy in force; None if it does not. Raises LedgerError."""
     alarms: Callable[[], Awaitable[Sequence[ActiveAlarm]]]
     """The alarms that a person was told of and that are not over."""
     take_alarm: Callable[[str, str], Awaitable[bool]]
     """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises LedgerError."""
-    keeps: timedelta = timedelta(days=30)
-    """For at least so long the content of a hold is kept."""
-    approvers: bool = False
-    """Whether auditors may see how each approver decides."""
-    guide: Guide = field(default_factory=Guide)
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""
 

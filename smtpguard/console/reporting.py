@@ -134,7 +134,7 @@ async def make_once(
             by=by,
             language=language,
             delimiters=console.in_force.registry.digester.delimiters,
-            keeps=console.keeps,
+            keeps=timedelta(seconds=console.settings.retention.content),
             may=may,
         )
 

@@ -21,12 +21,12 @@ from smtpguard.admission.correcting import Corrections
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.people import Front, api, front
 from smtpguard.app.services import accounts
-from smtpguard.config.settings import Settings, settings_of
+from smtpguard.config.settings import Audit, Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import Passwords
-from smtpguard.console.ports import ConsoleServices, Guide
+from smtpguard.console.ports import ConsoleServices
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions
 from smtpguard.journal.event import Event
@@ -66,6 +66,13 @@ class Stage:
         assert self.console is not None
         self.home.term = replace(self.home.term, release_delay_seconds=seconds)
         self.console.approvals._term = self.home.term
+
+    def show_approvers(self) -> None:
+        """As with ``audit: {approvers: true}``."""
+        assert self.console is not None
+        audit = Audit(approvers=True)
+        told = self.console.settings.model_copy(update={"audit": audit})
+        self.app.state.console = replace(self.console, settings=told)
 
     def browser(self, *, client: str = CLIENT, url: str = URL) -> Browser:
         transport = httpx2.ASGITransport(app=self.app, client=(client, 4000))
@@ -125,7 +132,8 @@ class Browser:
 
 
 def settings(tmp_path: Path, console: str = "{url: 'https://guard.example.com'}") -> Settings:
-    return settings_of(load_yaml(f"console: {console}\n"), tmp_path, {})
+    text = f"console: {console}\nhold: {{approve_at: ok@guard.example.com}}\n"
+    return settings_of(load_yaml(text), tmp_path, {})
 
 
 async def _explained(
@@ -193,10 +201,9 @@ async def stage(
             policy_file=_answers(None),
             alarms=_answers(()),
             take_alarm=_answers(False),
+            settings=wanted,
             url=URL,
-            guide=Guide(
-                policy=lambda: parse(DOCUMENTS), approve_at="ok@guard.example.com", open=wanted.console.guide == "open"
-            ),
+            policy=lambda: parse(DOCUMENTS),
         )
         service = accounts(
             wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords

@@ -214,7 +214,8 @@ async def _takes(key: str, by: str) -> bool:
 
 async def test_every_page_and_form_for_everybody(here: Stage) -> None:
     assert routes(here) == {f"{method} {path}" for method, path, _ in rows()} | WITHOUT_SESSION
-    here.app.state.console = replace(here.app.state.console, approvers=True, take_alarm=_takes)
+    here.show_approvers()
+    here.app.state.console = replace(here.app.state.console, take_alarm=_takes)
     places, browsers = Places(here), dict[str, Browser]()
     for name, who in WHO.items():
         browsers[name] = here.browser() if who is None else await here.signed_in(who[0], *who[1])

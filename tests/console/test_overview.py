@@ -228,7 +228,7 @@ async def test_how_each_approver_decides_is_for_auditors_if_allowed(here: Stage)
     admin = await here.signed_in("admin@example.com", Role.ADMIN)
     assert (await admin.get("/approvers")).status_code == 404
     assert "How each approver decides" not in text(await admin.get("/"))
-    here.app.state.console = replace(here.app.state.console, approvers=True)
+    here.show_approvers()
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert (await eva.get("/approvers")).status_code == 404
     assert "How each approver decides" not in text(await eva.get("/"))

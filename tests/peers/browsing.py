@@ -8,7 +8,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
         oidc = "{issuer: 'http://127.0.0.1:9', client_id: guard, title: Example ID, groups: {guards: approver}}"
         console = f"{{url: '{url}', oidc: {oidc}}}"  # of a provider that does not answer
         async with stage(folder, console=console) as here, async_playwright() as playwright:
-            here.app.state.console = replace(here.app.state.console, approvers=True)
+            here.show_approvers()
             config = uvicorn.Config(
                 _with_axe(here.app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
             )

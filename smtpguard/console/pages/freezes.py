@@ -42,7 +42,7 @@ async def freeze(request: Request) -> Response:
     wrong: dict[str, str] = {}
     if selector is Selector.SENDER:
         try:
-            value = Address.parse(value).canonical(here.delimiters)
+            value = Address.parse(value).canonical(here.settings.delimiters)
         except BadAddress:
             wrong["sender"] = said("Not an address: {address}", address=value)
     elif (selector is Selector.LIST and value not in here.lists) or (selector is not Selector.ALL and not value):

@@ -95,7 +95,7 @@ async def overview(request: Request) -> Response:
         sees_all=who.sees_all,
         enforce=in_force.enforce,
         any=ANY,
-        approvers=here.approvers and who.operates,
+        approvers=here.settings.audit.approvers and who.operates,
     )
 
 
@@ -210,7 +210,7 @@ async def done(request: Request) -> Response:
 async def approvers(request: Request) -> Response:
     """The votes of each approver, for auditors, if the settings allow it. The look is journalled first."""
     here, who = services_of(request), person(request)
-    if not here.approvers:
+    if not here.settings.audit.approvers:
         raise HTTPException(404)
     now = here.clock.now()
     looked = Event(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -159,16 +158,15 @@ def _address(field: str, text: str) -> Address:
 
 async def guide(request: Request) -> Response:
     here, said = services_of(request), speech(request)
-    if not here.guide.open and getattr(request.state, "person", None) is None:
+    web, hold = here.settings.console, here.settings.hold
+    if (web is None or web.guide != "open") and getattr(request.state, "person", None) is None:
         raise NotSignedIn
-    if here.guide.policy is None:
-        raise HTTPException(404)
     values = guide_values(
-        here.guide.policy(),
+        here.policy(),
         said,
         here.clock.now(),
-        approve_at=here.guide.approve_at,
-        waits=here.guide.waits,
+        approve_at=hold.approve_at,
+        waits=hold.expires,
         groups=here.in_force.groups,
     )
     return await page(request, "staff.html", **values)
