@@ -8,7 +8,6 @@ beforehand; what each rule stops; and what happens to a held message.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -34,21 +33,6 @@ _ELSE: Mapping[Action, str] = {
 }
 
 SOON = timedelta(days=31)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _List:
-    title: str
-    addresses: Sequence[str]
-    category: str
-    writers: Sequence[str]
-    origins: Sequence[str]
-    avoid: Sequence[str]
-    decide: Sequence[str]
-    late: Sequence[str]
-    now: Sequence[str]
-    away: Sequence[str]
-    beforehand: str
 
 
 def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Span) -> str:
@@ -79,7 +63,7 @@ def guide_values(
     ]
     return {
         "organization": policy.organization.name,
-        "lists": sorted(lists, key=lambda each: each.title.lower()),
+        "lists": sorted(lists, key=lambda each: each["title"].lower()),
         "open_now": open_now,
         "rules": list(_rules(policy, said)),
         "breakers": list(_breakers(policy, said)),
@@ -166,25 +150,25 @@ def _list(
     said: Speech,
     now: datetime,
     open_now: bool | None,
-) -> _List:
+) -> dict[str, Any]:
     special, category = model.sensitivity == "special-category", model.category or ""
     quorums = policy.rules.quorum([name])
     late = [quorum.out_of_hours for quorum in quorums if quorum.out_of_hours is not None]
     on_duty = [quorum.out_of_hours or quorum for quorum in quorums] if open_now is False else quorums
     at = Address.parse(approve_at) if approve_at else None
-    return _List(
-        title=model.title or name,
-        addresses=[str(address) for address in model.addresses],
-        category=said(labels.CATEGORIES[category]) if special else "",
-        writers=[str(writer) for writer in model.writers],
-        origins=list(_origins(model, said)),
-        avoid=sorted(topic(word, said) for word in model.avoid),
-        decide=list(_deciders(quorums, groups, said)),
-        late=list(_deciders(late, groups, said)),
-        now=[] if open_now is None else list(_deciders(on_duty, groups, said, now)),
-        away=list(_away([*quorums, *late], groups, said, now, timedelta() if open_now is not None else SOON)),
-        beforehand=f"{at.local}+{name}@{at.domain}" if at is not None else "",
-    )
+    return {
+        "title": model.title or name,
+        "addresses": [str(address) for address in model.addresses],
+        "category": said(labels.CATEGORIES[category]) if special else "",
+        "writers": [str(writer) for writer in model.writers],
+        "origins": list(_origins(model, said)),
+        "avoid": sorted(topic(word, said) for word in model.avoid),
+        "decide": list(_deciders(quorums, groups, said)),
+        "late": list(_deciders(late, groups, said)),
+        "now": [] if open_now is None else list(_deciders(on_duty, groups, said, now)),
+        "away": list(_away([*quorums, *late], groups, said, now, timedelta() if open_now is not None else SOON)),
+        "beforehand": f"{at.local}+{name}@{at.domain}" if at is not None else "",
+    }
 
 
 def _origins(model: ListModel, said: Speech) -> Iterator[str]:

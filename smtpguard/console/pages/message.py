@@ -67,14 +67,6 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queued:
-    """Letters of one sender with the same text. ``begins``: its beginning, "" if the person may not see it."""
-
-    letters: tuple[Hold, ...]
-    begins: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """What is behind the reasons, as far as this person may see it."""
 
@@ -173,14 +165,15 @@ async def shown(
     )
 
 
-async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) -> list[Queued]:
-    """The letters that are decided on with it: each text once, oldest first."""
+async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) -> list[tuple[list[Hold], str]]:
+    """The letters that are decided on with it, by their text, oldest first, each with the beginning of the text: "" if the person
+    may not see it."""
     texts: dict[str, tuple[list[Hold], str]] = {}
     for one, shown in await here.ledger.holds.queued(hold.hold_id, most) if most else ():
         text = shown.text if shown is not None and not blind else one.hold_id
         begins = shown.beginning(BEGINNING) if shown is not None and not blind else ""
         texts.setdefault(text, ([], begins))[0].append(one)
-    return [Queued(letters=tuple(letters), begins=begins) for letters, begins in texts.values()]
+    return list(texts.values())
 
 
 async def own(

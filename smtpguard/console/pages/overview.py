@@ -6,7 +6,7 @@ messages, or the journal page of messages that passed, or were deferred, rejecte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -25,7 +25,7 @@ from smtpguard.console.rendering import form, page, see_other, services_of, spee
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
-from smtpguard.incidents.activity import Activity, Decided, Share, approver_shares
+from smtpguard.incidents.activity import Activity, Decided, approver_shares
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.index import State as Index
 from smtpguard.locale.phrase import N_
@@ -46,17 +46,6 @@ class Figure:
     since: date
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One rule or list. ``title``: its name; ``quick``: the median time to decide; ``percent``: approved, None without
-    decisions."""
-
-    share: Share
-    title: str
-    quick: str
-    percent: int | None
-
-
 @for_roles()
 async def overview(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
@@ -70,18 +59,17 @@ async def overview(request: Request) -> Response:
     alarms = await here.alarms()
     waits = (await here.ledger.holds.counts()).get(State.WAITING, 0)
     entries, signed = await here.archive.record()
-    aims = {name: said(aim) for name, aim in AIMS.items()}
     return await page(
         request,
         "overview.html",
         waits=waits,
         mine=await _mine(request) if Role.APPROVER in who.roles else None,
         figures=[figures[1], month],
-        spans={n: _spans(each.found.decided, said) for n, each in figures.items()},
+        spans=lambda decided: _spans(decided, said),
         chosen=chosen,
         periods=PERIODS,
-        rules=_parts(chosen.found.rules, aims | {r.rule_id: in_words(r, said).aim for r in in_force.rules.rules}, said),
-        lists=_parts(chosen.found.lists, {name: info.title for name, info in in_force.registry.lists.items()}, said),
+        aims={name: said(aim) for name, aim in AIMS.items()}
+        | {r.rule_id: in_words(r, said).aim for r in in_force.rules.rules},
         drawn=_drawn(month),
         uncounted=max(each.found.uncounted for each in figures.values()),
         unwell=_unwell(in_force, said),
@@ -110,18 +98,6 @@ async def _mine(request: Request) -> int:
     """How many holds wait for this person."""
     wanted = Filters(mine=True).wanted(services_of(request), person(request), [State.WAITING])
     return 0 if wanted is None else (await services_of(request).archive.ranked(wanted, first=(), limit=1))[1]
-
-
-def _parts(shares: Sequence[Share], titles: Mapping[str, str], said: Speech) -> list[Part]:
-    return [
-        Part(
-            share=share,
-            title=titles.get(share.name, ""),
-            quick=_spans(share.decided, said)[0],
-            percent=None if (part := share.decided.share_approved) is None else round(100 * part),
-        )
-        for share in shares
-    ]
 
 
 def _spans(decided: Decided, said: Speech) -> tuple[str, str]:

@@ -7,8 +7,6 @@ if the settings allow it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -23,7 +21,6 @@ from smtpguard.console.messageview import evidence, topic
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.rendering import form, page, services_of, speech
 from smtpguard.console.rulewords import ACTIONS, in_words
-from smtpguard.lists.index import State
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message, with_crlf
@@ -32,43 +29,14 @@ _MOST_OCTETS = 10 << 20
 _MOST_RECIPIENTS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One list. ``people`` None: unknown. ``fine``: its index can be relied on."""
-
-    title: str
-    name: str
-    addresses: tuple[str, ...]
-    people: int | None
-    checked_at: datetime | None
-    fine: bool
-    why: str
-    category: str
-    avoid: tuple[str, ...]
-    approvals: str
-
-
 @for_roles(*Role)
 async def policy(request: Request) -> Response:
     in_force, said = services_of(request).in_force, speech(request)
     registry = in_force.registry
-    lists = []
-    for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0]):
-        status = registry.statuses[name]
-        lists.append(
-            Listed(
-                title=info.title or name,
-                name=name,
-                addresses=tuple(str(a) for a in info.addresses),
-                people=status.people,
-                checked_at=status.checked_at,
-                fine=status.state is State.READY,
-                why=status.why,
-                category=(info.category or "") if info.sensitivity == "special-category" else "-",
-                avoid=tuple(sorted(topic(name, said) for name in info.avoid)),
-                approvals=", ".join((info.approvals or {}).get("from", ())),
-            )
-        )
+    lists = [
+        (info, registry.statuses[name], sorted(topic(word, said) for word in info.avoid))
+        for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0])
+    ]
     return await page(
         request,
         "policy.html",

@@ -4,8 +4,8 @@ many. And the page of a writer's own messages, for writers who sign in."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -97,43 +97,28 @@ def _place(after: str) -> Rank | None:
     return Rank(later=later, fewer=-people, expires_at=expires_at, hold_id=hold_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+def _row(hold: Hold, request: Request) -> dict[str, Any]:
     """``sentence``: what it is, and whom it would reach; ``topics``: found topics that its audience is to be spared.
     ``approved``, ``needed``: votes; ``mine``: the reader's is among them. ``late``: who may decide out of hours, if it
     is out of hours now."""
-
-    hold: Hold
-    sentence: str
-    topics: tuple[str, ...]
-    special: bool
-    may: bool
-    may_undo: bool
-    approved: int
-    needed: int
-    mine: bool
-    late: tuple[tuple[int, str], ...] = ()
-
-
-def _row(hold: Hold, request: Request) -> Row:
     here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.in_force, here.clock.now()
     ahead, named = outlook(hold, who, in_force, now), nameable(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
     missing = sum(n for need in ahead.needs for n, _ in need.groups)
     late = () if in_force.open_at(now) else tuple(dict.fromkeys(seat for need in ahead.needs for seat in need.late))
-    return Row(
-        hold=hold,
-        sentence=said.say(sentence(hold, named)),
-        topics=tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
-        special=any(info.sensitivity == SPECIAL for info in addressed(hold, in_force)),  # visibly: by its address
-        may=_may(hold, who, here),
-        may_undo=ahead.may_undo,
-        approved=len(approving),
-        needed=len(approving) + missing,
-        mine=who.address in approving,
-        late=late,
-    )
+    return {
+        "hold": hold,
+        "sentence": said.say(sentence(hold, named)),
+        "topics": tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
+        "special": any(info.sensitivity == SPECIAL for info in addressed(hold, in_force)),  # visibly: by its address
+        "may": _may(hold, who, here),
+        "may_undo": ahead.may_undo,
+        "approved": len(approving),
+        "needed": len(approving) + missing,
+        "mine": who.address in approving,
+        "late": late,
+    }
 
 
 @for_roles(Role.APPROVER)
