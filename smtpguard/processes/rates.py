@@ -4,7 +4,7 @@ Every process maps one file and locks it (flock). So a limit is exact over all p
 dies is free. A row has the counts of one key in 61 parts, each a 60th of its window: no window has more than the limit,
 and a count is forgotten at most a 60th of the window late. The file has a keyed digest of each key. It has the name only
 of a key that a limit has stopped, until that is reported. Counts of an earlier boot are dropped, since their times are of
-that boot's monotonic clock.
+that boot's monotonic clock. A boot is known by its time: the units hide its id, which is in /proc/sys (ProcSubset=pid).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _COUNTS = PARTS + 1
 _WAYS = 8
 """The rows that a key may use."""
 _NAME_OCTETS = 64
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-_HEAD = struct.Struct("<32sdQ")
-"""Digest of version and boot; time of the last report, 0 for never; stops to report."""
+_HEAD = struct.Struct("<32sddQ")
+"""Digest of the version; time of the boot; time of the last report, 0 for never; stops to report."""
+_SAME_BOOT_SECONDS = 10.0  # by which its time may differ, since clocks are set; a step of more drops the counts once
 _ROW = struct.Struct(f"<16sdqI{_NAME_OCTETS}s{_COUNTS}I")
 """Digest of the key, its window, the number of its latest part, stops to report, name, counts."""
 _STOPS = struct.Struct(f"<I{_NAME_OCTETS}s")
 _STOPS_AT = _ROW.size - _STOPS.size - 4 * _COUNTS
-_VERSION = b"smtpguard rates 1"
+_VERSION = b"smtpguard rates 2 "
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ class Rates:
         *,
         rows: int = 8192,
         monotonic: Callable[[], float] = time.monotonic,
-        boot: Callable[[], str] | None = None,
+        boot: Callable[[], float] = lambda: time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
-        """``secret``: keys the digests, 64 octets at most. Raises OSError, also if the disk has no room for all of it."""
+        """``secret``: keys the digests, 64 octets at most. ``boot``: the time of the machine's start. Raises OSError, also if the disk has no room for all of it."""
         self._monotonic, self._secret = monotonic, secret
         self._sets = max(1, rows // _WAYS)
         self._size = _HEAD.size + self._sets * _WAYS * _ROW.size
@@ -97,10 +97,11 @@ class Rates:
             fcntl.flock(self._file, fcntl.LOCK_EX)  # two processes may create it at once
             os.posix_fallocate(self._file, 0, self._size)  # a mapped page without room would kill the process
             self._map = mmap.mmap(self._file, self._size)
-            version = hashlib.sha256(_VERSION + f"{self._sets} {(boot or _BOOT.read_text)()}".encode()).digest()
-            if _HEAD.unpack_from(self._map, 0)[0] != version:
+            version, booted = hashlib.sha256(_VERSION + str(self._sets).encode()).digest(), boot()
+            found, before, *_ = _HEAD.unpack_from(self._map, 0)
+            if found != version or abs(booted - before) > _SAME_BOOT_SECONDS:
                 self._map[:] = bytes(self._size)
-                _HEAD.pack_into(self._map, 0, version, 0.0, 0)
+                _HEAD.pack_into(self._map, 0, version, booted, 0.0, 0)
             fcntl.flock(self._file, fcntl.LOCK_UN)
         except BaseException:
             os.close(self._file)
@@ -121,8 +122,8 @@ class Rates:
                     row.stops += 1
                     row.name = _octets(quota.name)
                     row.write(self._map)
-                    version, told, stops = _HEAD.unpack_from(self._map, 0)
-                    _HEAD.pack_into(self._map, 0, version, told, stops + 1)
+                    *known, stops = _HEAD.unpack_from(self._map, 0)
+                    _HEAD.pack_into(self._map, 0, *known, stops + 1)
                     return quota
                 rows.append(row)
             for row in rows:
@@ -135,7 +136,7 @@ class Rates:
         seconds after the last report. A result that is not empty is the report, for all processes."""
         now = self._monotonic()
         with self._locked():
-            version, told, stops = _HEAD.unpack_from(self._map, 0)
+            version, booted, told, stops = _HEAD.unpack_from(self._map, 0)
             if not stops or (told and now - told < every):
                 return {}
             found: dict[str, int] = {}
@@ -147,7 +148,7 @@ class Rates:
                     _STOPS.pack_into(self._map, at + _STOPS_AT, 0, b"")
             if rest := stops - sum(found.values()):
                 found[""] = rest
-            _HEAD.pack_into(self._map, 0, version, now, 0)
+            _HEAD.pack_into(self._map, 0, version, booted, now, 0)
         return found
 
     @contextmanager
