@@ -55,9 +55,10 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
 
 
 SHOWN = 50
-PAGE = 1000
+PAGE = 100
+"""Holds in memory at a time. A flood has several digests of one window, which are written at once."""
 REJECTED = 10_000
-PAGES = 100  # a hundred thousand holds: beyond that the total is "at least"
+PAGES = 1000  # a hundred thousand holds: beyond that the total is "at least"
 
 
 async def fill_digest(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
