@@ -33,6 +33,7 @@ _SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 _DOT_ONLY = re.compile(rf"{_DOT_STRING}\Z")
 _PAIR = re.compile(r"\\(.)", re.S)
 _DOTS = re.compile(r"\.{2,}")
+_COMMENT = re.compile(r"\([^()]*\)")
 _PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # nearly every local part, in lower case
 _PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
 PLAIN = rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+"
@@ -82,7 +83,8 @@ class Address:
     def canonical(self, delimiters: str = "") -> str:
         """The key that is the same for every spelling of this mailbox: ``local@domain`` in lower case and A-labels.
 
-        Case, quoting, quoted pairs, compatibility forms (NFKC), a trailing dot, white space around and excess dots are
+        Case, quoting, quoted pairs, compatibility forms (NFKC), a trailing dot, white space around, excess dots, and
+        comments and angle brackets within the quotes (Sendmail reads what they contain as an address once more) are
         removed. The part after the first of ``delimiters`` (sub-addressing, RFC 5233; see ``delimiters_at``) is cut,
         unless nothing would be left. Routing in the local part (``user%list.example.com@relay``,
         ``list.example.com!user``, ``"user@list.example.com"``, ``"@relay:user@list.example.com"``, Exchange's
@@ -256,8 +258,9 @@ def _fold(local: str) -> str:
 
 
 def _tidy(local: str) -> str:
-    """Without white space around, and without dots that a dot-string does not allow; unchanged if nothing else is left."""
-    return _DOTS.sub(".", local.strip(" \t.")) or local
+    """Without comments, without brackets and white space around, and without dots that a dot-string does not allow;
+    unchanged if nothing else is left."""
+    return _DOTS.sub(".", (_COMMENT.sub("", local) if "(" in local else local).strip(" \t.<>")) or local
 
 
 def _cut(local: str, delimiters: str) -> str:

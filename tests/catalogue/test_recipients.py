@@ -31,6 +31,8 @@ def spellings(address: str) -> dict[str, str]:
         "quoted": f'"{local}"@{domain}',
         "quoted pairs": '"' + "".join(f"\\{c}" for c in local) + f'"@{domain}',
         "quoted, with white space": f'" {local} "@{domain}',
+        "quoted, with a comment": f'"(the list) {local}"@{domain}',
+        "quoted, with angle brackets": f'"<{local}>"@{domain}',
         "a trailing dot": f"{address}.",
         "a dot after the local part": f'"{local}."@{domain}',
         "a comment": f"{local}(the list)@{domain}",
