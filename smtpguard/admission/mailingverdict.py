@@ -18,7 +18,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import Phrase, Said
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import changed, constant
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.mailings.differences import MOST_SAID, Difference, gravest
 from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
@@ -296,8 +296,8 @@ def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
 
 def _excused(verdict: Verdict) -> Verdict:
     """Mark the hits that held it as approved."""
-    hits = tuple([replace(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits])
-    return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
+    hits = tuple([changed(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits])
+    return changed(verdict, action=Action.RELAY, hits=hits, quorum=())
 
 
 def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> MailingVerdict:

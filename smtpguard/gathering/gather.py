@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -22,7 +22,7 @@ from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.constant import constant, maker
+from smtpguard.mail.constant import changed, constant, maker
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
@@ -252,7 +252,7 @@ class Gather:
             transaction, known.in_force, known.sender, known.everyone, known.counted, known.post,
             reading, text, origin, looks_unknown,
         )  # fmt: skip
-        return replace(
+        return changed(
             known, sender=sender, facts=facts, streams=streams,
             reading=reading, text=text, origin=origin, looks_unknown=looks_unknown,
         )  # fmt: skip
@@ -273,9 +273,9 @@ class Gather:
         assert shown is not None
         new = {name: template.matches(shown) for name, template in templates.items() if name not in coming.fits}
         if new:
-            coming = replace(coming, fits={**coming.fits, **new})
+            coming = changed(coming, fits={**coming.fits, **new})
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
-        return replace(known, coming=coming, differs=differs) if new or differs or known.differs else known
+        return changed(known, coming=coming, differs=differs) if new or differs or known.differs else known
 
     async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template]) -> Gathered:
         message, origin = known.transaction.message, known.origin
@@ -294,7 +294,7 @@ class Gather:
             by_address=known.by_address,
             fits=fits,
         )
-        return replace(known, origin=origin, shown=shown, coming=coming)
+        return changed(known, origin=origin, shown=shown, coming=coming)
 
     def _compared_at_once(
         self, message: Message, templates: Mapping[str, Template]
@@ -411,7 +411,7 @@ def _identity(
         shown = Identity(exact=text.alone)
     if proven and text.campaign:
         first, *more = (f"campaign {sender.claimed} {name}" for name in text.campaign)
-        return replace(shown, exact=first, also=(*more, *shown.names))
+        return changed(shown, exact=first, also=(*more, *shown.names))
     return shown
 
 

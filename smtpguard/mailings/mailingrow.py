@@ -7,13 +7,14 @@ decisions are in another, which changes rarely.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
+from smtpguard.mail.constant import changed
 from smtpguard.mailings.finding import KnownMailing
 from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Sketch
@@ -155,7 +156,7 @@ class Row:
     def view(self, now: datetime) -> Mailing:
         """As it is now, earlier items of the batch included: a pause that is over has ended, and expired decisions are
         dropped."""
-        return replace(
+        return changed(
             self.mailing,
             first_at=_moment(self.first_us),
             last_at=_moment(self.last_us),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from operator import attrgetter
+from typing import NamedTuple
 
 from smtpguard.locale.phrase import N_, Phrase, Said
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import changed, constant
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.marks import KINDS, Mark, Side
 
@@ -163,6 +166,32 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     conversations do not count.
     """
     marks = tuple(marks)
+    looks, score, contradiction = _judged(tuple(map(_telling, marks)), readable)
+    if contradiction is not None:
+        one, other = (marks[n].evidence for n in contradiction)
+        marks += (KINDS["contradiction"].mark("marks of both sides: {one}; yet {other}", one=one, other=other),)
+    return looks, score, marks
+
+
+class _Telling(NamedTuple):
+    """What a mark tells a judge: all but its evidence."""
+
+    name: str
+    side: Side
+    weight: float
+    group: str
+
+
+_telling = attrgetter(*_Telling._fields)
+
+
+@lru_cache(maxsize=1024)
+def _judged(
+    told: tuple[tuple[str, Side, float, str], ...], readable: Readable
+) -> tuple[Looks, float, tuple[int, int] | None]:
+    """The word, the score, and the places of the two heaviest marks of a contradiction. Cached: copies of a mailing, and
+    most letters, have the marks of an earlier one."""
+    marks = [_Telling(*each) for each in told]
     ours = [m for m in marks if m.side is Side.INTERNAL]
     theirs = [m for m in marks if m.side is Side.MAILING]
     names = {m.name for m in marks}
@@ -186,18 +215,13 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
         looks = Looks.MAILING
     else:
         looks = Looks.UNCLEAR
-    if internal >= _STRONG and mailing >= _STRONG:
-        one = max(ours, key=lambda m: m.weight)
-        other = max(theirs, key=lambda m: m.weight)
-        marks += (
-            KINDS["contradiction"].mark(
-                "marks of both sides: {one}; yet {other}", one=one.evidence, other=other.evidence
-            ),
-        )
-    return looks, score, marks
+    if internal < _STRONG or mailing < _STRONG:
+        return looks, score, None
+    one, other = (max(some, key=lambda m: m.weight) for some in (ours, theirs))
+    return looks, score, (marks.index(one), marks.index(other))
 
 
-def _heaviest(marks: Iterable[Mark]) -> dict[str, float]:
+def _heaviest(marks: Iterable[_Telling]) -> dict[str, float]:
     """The weight of the heaviest mark of each group."""
     found: dict[str, float] = {}
     for mark in marks:
@@ -206,7 +230,7 @@ def _heaviest(marks: Iterable[Mark]) -> dict[str, float]:
     return found
 
 
-def _weighed(ours: Mapping[str, float], theirs: Mapping[str, float], marks: Sequence[Mark]) -> tuple[float, float]:
+def _weighed(ours: Mapping[str, float], theirs: Mapping[str, float], marks: Sequence[_Telling]) -> tuple[float, float]:
     """The weights for internal mail, and for a mailing. ``marks``: those of mailings."""
     if any(m.group in _BORNE_OUT or m.name in _BORNE_OUT_BY for m in marks):
         return sum(w for group, w in ours.items() if "leaving" not in theirs or group not in _SAID), sum(
@@ -229,7 +253,7 @@ def without_list_headers(reading: Reading) -> Reading:
     kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
     kept.append(_UNPROVEN)
     looks, score, marks = judge(kept, readable=reading.readable)
-    return replace(reading, looks=looks, score=score, marks=marks)
+    return changed(reading, looks=looks, score=score, marks=marks)
 
 
 def has_list_headers(reading: Reading) -> bool:
@@ -254,4 +278,4 @@ def from_declared_origin(
     if mark.weight > 0:
         kept.append(mark)
     looks, score, marks = judge(kept, readable=reading.readable)
-    return replace(reading, looks=looks, score=score, marks=marks)
+    return changed(reading, looks=looks, score=score, marks=marks)

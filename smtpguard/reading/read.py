@@ -125,7 +125,7 @@ def read(
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)
     subject = subject_of(fields)
-    text = Text(subject=subject) if marked else _NO_TEXT
+    text = _NO_TEXT
     readable: Readable = Readable.YES
     why: Said = ""
     said: TextRead | None = None
@@ -151,6 +151,8 @@ def read(
             readable, why = Readable.TOO_COMPLEX, bound.why
         except RecursionError:
             readable, why = Readable.TOO_COMPLEX, Phrase("it is nested too deep")
+    if said is None and marked:
+        text = Text(subject=subject)
     own = said.marks if said is not None else _of_text(text, surroundings) if depth is Depth.TEXT else None
     marks = _marks(fields, lists, people, text, surroundings, own, results) if marked else []
     if why:

@@ -6,7 +6,7 @@ from dataclasses import field
 
 import pytest
 
-from smtpguard.mail.constant import computed, constant, maker
+from smtpguard.mail.constant import changed, computed, constant, maker
 
 
 @constant
@@ -31,6 +31,15 @@ def test_a_maker_takes_the_keywords_and_defaults_of_its_class() -> None:
         make(language="sv")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         make(words=(), colour="red")  # type: ignore[call-arg]
+
+
+def test_a_changed_constant_is_a_copy_with_other_values() -> None:
+    one = Letter(words=("a",), counts={"x": 1})
+    other = changed(one, language="en", counts={})
+    assert other == Letter(words=("a",), language="en", counts={})
+    assert one == Letter(words=("a",), counts={"x": 1})
+    with pytest.raises(AttributeError):
+        changed(one, colour="red")
 
 
 def test_a_computed_value_is_computed_once() -> None:
