@@ -46,7 +46,7 @@ class Reckoning:
     """The rules' answers to some values, for any message with them. ``answers``: of the rules that do not surely miss.
     ``settled``: the hits of rules that are not pending, in words. ``holding``: the slots of each pending rule that
     would hold. ``confirming``: whether the strictest certain rule, or a pending one, asks the writer. ``pending``: the
-    cheapest source that any of them needs. ``known``: the values."""
+    cheapest source that any of them needs. ``values``: by slot."""
 
     answers: tuple[tuple[Rule, Answer], ...]
     certain: Strength
@@ -56,7 +56,7 @@ class Reckoning:
     pending: frozenset[Source]
     settled: tuple[Hit | None, ...]
     unknown: Mapping[str, str]
-    known: Values
+    values: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,8 +104,6 @@ class RuleSet:
     """The counts that any rule asks for."""
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _not_asked: dict[str, Value] = field(init=False, repr=False, compare=False)
-    _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
-    """By slot, its place in the values."""
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
     """The slots of counts that are asked for only if a rule still needs them."""
     _sieve: RuleIndex = field(init=False, repr=False, compare=False)
@@ -140,7 +138,6 @@ class RuleSet:
             self, "_slots", {slot: slots[slot] for slot in (*gathered, *sorted(slots.keys() - gathered))}
         )
         object.__setattr__(self, "_not_asked", dict.fromkeys(self._slots, _NOT_ASKED))
-        object.__setattr__(self, "_places", {slot: n for n, slot in enumerate(self._slots)})
         object.__setattr__(self, "_worded", tuple(self._by_words(gathered, conditions)))
         object.__setattr__(self, "_sized", tuple(self._by_size(gathered, conditions)))
         object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
@@ -192,7 +189,7 @@ class RuleSet:
         if not pending and reckoned.confirming:
             pending = _of_the_writer(known)
         settled, evidence = reckoned.settled, known.evidence
-        if evidence and not pending and not evidence.keys().isdisjoint(self._slots.values()):
+        if evidence and not pending and any(settled) and not evidence.keys().isdisjoint(self._slots.values()):
             settled = self._in_words(reckoned.answers, self._by_slot(slots), known)
         return _new_plan(
             rules=self,
@@ -278,7 +275,7 @@ class RuleSet:
             pending=frozenset([source for source in _PRICES if source in sources][:1]),
             settled=self._in_words(answers, values, _NOBODY),
             unknown={self._slots[slot]: value.why for slot, value in values.items() if isinstance(value, Unknown)},
-            known=known,
+            values=values,
         )
 
     def _in_words(
@@ -287,19 +284,12 @@ class RuleSet:
         return tuple(None if answer is PENDING else rule.hit(answer, values, facts) for rule, answer in answers)
 
     def _judge_given(self, reckoned: Reckoning, given: Given, lists: frozenset[str]) -> Verdict:
-        return self._judge(reckoned, self._filled(reckoned.known, given), lists)
-
-    def _filled(self, known: Values, given: Given) -> Values:
-        filled = list(known)
-        for slot, value in given:
-            if slot in self._places:
-                filled[self._places[slot]] = value
-        return tuple(filled)
+        return self._judge(reckoned, {**reckoned.values, **dict(given)}, lists)
 
     def _judge(
         self,
         reckoned: Reckoning,
-        told: Values,
+        known: Mapping[str, Value],
         lists: frozenset[str],
         settled: Sequence[Hit | None] | None = None,
         facts: Facts = _NOBODY,
@@ -307,12 +297,11 @@ class RuleSet:
         freeze: tuple[Freeze, Hit] | None = None,
         misses: bool = False,
     ) -> Verdict:
-        """The verdict on a message for which the admission has ``told`` these values. A rule that could not make it
+        """The verdict on a message of which these values are ``known``, by slot. A rule that could not make it
         stricter is still answered if the admission happens to know all its facts. ``rests``: the rules that are stopped
         in its conversation; ``freeze``: the freeze that stops it, whatever the rules say; ``misses``: include why each
         other rule did not hit."""
-        known = self._by_slot(told)
-        values = self._not_asked | known
+        values = {**self._not_asked, **known}
         hits: list[Hit] = [freeze[1]] if freeze is not None else []
         skipped: list[str] = []
         doubts: dict[str, str] = {}
@@ -362,9 +351,9 @@ class RuleSet:
         reckoned = self._reckoned(known)
         answers = [(r, a if a is not PENDING else _known(answered(r))) for r, a in reckoned.answers]
         certain = tuple((rule, answer) for rule, answer in answers if answer not in (NO, PENDING))
-        settled = replace(reckoned, answers=certain, settled=self._in_words(certain, self._by_slot(known), _NOBODY))
+        settled = replace(reckoned, answers=certain, settled=self._in_words(certain, reckoned.values, _NOBODY))
         return Bounds(
-            least=self._judge(settled, known, frozenset()),
+            least=self._judge(settled, reckoned.values, frozenset()),
             pending=tuple(rule for rule, answer in answers if answer is PENDING),
         )
 
@@ -509,8 +498,9 @@ class Plan:
                 pass  # an unhashable value
         rests = frozenset(rule for rule, asks in self.pauses.items() if is_stopped(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
-        told = self.rules._filled(self.known, given)
-        verdict = self.rules._judge(self.reckoned, told, lists, self.settled, self.facts, rests, freeze, misses)
+        # a miss tells the very value of a word or size that decides nothing
+        known = {**(self.rules._by_slot(self.known) if misses else self.reckoned.values), **dict(given)}
+        verdict = self.rules._judge(self.reckoned, known, lists, self.settled, self.facts, rests, freeze, misses)
         return confirming.or_held(verdict, self.facts)
 
 

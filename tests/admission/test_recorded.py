@@ -34,9 +34,8 @@ class Closings:
         close = Plan.close
 
         def closed(plan: Plan, live: Live, *more: Any) -> Verdict:
-            given = (*plan.answers(live).items(), (APPROVED, live.approved))
-            told = zip(plan.rules._slots, plan.rules._filled(plan.known, given), strict=True)
-            self.last = dict(plan.facts.values) | {slot: value for slot, value in told if value is not None}
+            told = {**plan.rules._by_slot(plan.known), **plan.answers(live), APPROVED: live.approved}
+            self.last = dict(plan.facts.values) | told
             return close(plan, live, *more)
 
         monkeypatch.setattr(Plan, "close", closed)

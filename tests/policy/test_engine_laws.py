@@ -153,10 +153,8 @@ def recorded(data: st.DataObject) -> tuple[RuleSet, dict[str, Value], Verdict, F
     facts = data.draw(drawn.blurred(data.draw(drawn.facts(rules)), rules))
     live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
     plan = rules.plan(facts)
-    with_values = zip(
-        rules._slots, rules._filled(plan.known, (*plan.answers(live).items(), (APPROVED, live.approved))), strict=True
-    )
-    return rules, {slot: value for slot, value in with_values if value is not None}, decide(rules, facts, live), facts
+    values = {**rules._by_slot(plan.known), **plan.answers(live), APPROVED: live.approved}
+    return rules, values, decide(rules, facts, live), facts
 
 
 def some_of(data: st.DataObject, values: Mapping[str, Value]) -> dict[str, Value]:
