@@ -212,16 +212,12 @@ def fields(event: Event) -> dict[str, Any]:
         elif values:
             more = len(values) - _MOST_RECIPIENTS
             shown[role] = list(values) if more <= 0 else [*values[:_MOST_RECIPIENTS], f"and {more} more"]
-    for name, value in event.data.items():
-        if (
-            not (value or value == 0)
-            or name in _LONG
-            or name in shown
-            or (name == "people" and isinstance(value, list))
-        ):
-            continue
-        shown[name] = list(dict.fromkeys(map(_reason, value))) if name == "reasons" else value
-    return shown
+    rest = {name: value for name, value in event.data.items() if (value or value == 0) and name not in _LONG}
+    if "reasons" in rest:
+        rest["reasons"] = list(dict.fromkeys(map(_reason, rest["reasons"])))
+    if isinstance(rest.get("people"), list):
+        del rest["people"]
+    return {**shown, **rest, **shown}  # shown comes first, and wins
 
 
 _LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at"})
