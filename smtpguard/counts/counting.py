@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 
 from smtpguard.admission.model import Item
@@ -314,7 +315,7 @@ class Tally:
     def record(self, item: Item, asks: Sequence[Ask], *, known: bool = True) -> None:
         """Count the item under ``asks``, which must be among its own. ``known``: whether its sender counts as known to
         its people from now on."""
-        for some in _together(asks):
+        for some in _together(tuple(asks)):
             ask, scope = max(some, key=_WINDOW), self._scope(some[0], item)
             members = self._members(ask, item)
             if not members:  # as with ordinary mail: a retry could prolong nothing
@@ -410,15 +411,18 @@ class Tally:
         self._sums.keep()
 
 
-def _together(asks: Sequence[Ask]) -> Iterable[list[Ask]]:
-    """Group the asks by scope, whatever their windows; without those that are counted elsewhere."""
+@lru_cache(maxsize=1024)
+def _together(asks: tuple[Ask, ...]) -> tuple[tuple[Ask, ...], ...]:
+    """Group the asks by scope, whatever their windows; without those that are counted elsewhere. Cached: a sender's
+    messages have the same asks."""
     found: dict[tuple[str, str, bool], list[Ask]] = {}
     for ask in asks:
         if ask.fact not in _NOT_HERE:
             found.setdefault((ask.fact, ask.key, ask.same), []).append(ask)
-    return found.values()
+    return tuple(map(tuple, found.values()))
 
 
+@lru_cache(maxsize=1024)
 def _kind(ask: Ask) -> object:
     """Asks of the same kind have the same members for one item."""
     if ask.fact in OF_LETTERS:

@@ -146,16 +146,12 @@ SplitBlock = tuple[tuple[str, ...], frozenset[int]]
 @lru_cache(maxsize=1024)
 def split_once(block: str) -> SplitBlock:
     parts = block.split("\n")
-    if "" not in parts:
-        return tuple(parts), frozenset()
-    tokens: list[str] = []
     begins: set[int] = set()
-    for token in parts:
-        if token:
-            tokens.append(token)
-        else:
-            begins.add(len(tokens))
-    return tuple(tokens), frozenset(begins)
+    at = -1
+    for n in range(parts.count("")):
+        at = parts.index("", at + 1)
+        begins.add(at - n)
+    return tuple(filter(None, parts)), frozenset(begins)
 
 
 def split(block: str) -> Words:
