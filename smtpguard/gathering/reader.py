@@ -226,6 +226,8 @@ class _Child:
         sink, source = self._process.stdin, self._process.stdout
         assert sink is not None
         assert source is not None
+        if sink.is_closing():  # uvloop would raise RuntimeError
+            raise ConnectionResetError("the reading process is gone")
         head = dump_request(None if policy == self._policy else around, depth, bounds)
         sink.write(_LENGTH.pack(len(head)) + head + _LENGTH.pack(message.size_bytes))
         for start in range(0, message.size_bytes, _PIECE):

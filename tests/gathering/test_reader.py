@@ -245,6 +245,16 @@ async def test_a_killed_reading_is_cached_for_a_time() -> None:
     assert await read(reader, LARGE) is not first
 
 
+async def test_a_message_for_a_process_that_ended_while_idle_is_lost(make: Make) -> None:
+    reader = make(argv=NOBODY)
+    idle = await module._Child.start(NOBODY)
+    await idle._process.wait()
+    assert idle._process.stdin is not None
+    idle._process.stdin.close()  # as the loop does once it has seen the end
+    reader._idle.append(idle)
+    assert (await read(reader, LARGE)).readable is Readable.TOO_COMPLEX
+
+
 async def test_concurrent_readings_of_one_content_are_shared(make: Make) -> None:
     reader = make()
     readings = await asyncio.gather(*(read(reader, LARGE) for _ in range(5)))
