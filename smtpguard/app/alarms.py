@@ -32,8 +32,8 @@ from smtpguard.guard.ports import Clock
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.lists.registry import Registry
 from smtpguard.observe import figures as store_watching
-from smtpguard.observe.alarms.conditions import RaisedAlarm, Seen
-from smtpguard.observe.alarms.rounds import Memory, Rounds
+from smtpguard.observe.alarms.conditions import Seen
+from smtpguard.observe.alarms.rounds import Rounds, Shared
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
@@ -194,24 +194,6 @@ class Answers:
         return sum(n for _, n, _ in self._grown), sum(n for _, _, n in self._grown)
 
 
-class _Shared:
-    """The store's memory of alarms while the store is open. Fits observe.alarms.rounds.Memory."""
-
-    def __init__(self) -> None:
-        self.memory: Memory | None = None
-
-    async def known(self) -> Mapping[str, RaisedAlarm]:
-        return await self._there().known()
-
-    async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
-        return await self._there().swap(before, after)
-
-    def _there(self) -> Memory:
-        if self.memory is None:
-            raise Unavailable("the store is not open")
-        return self.memory
-
-
 class Alarms(Part):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         super().__init__()
@@ -226,7 +208,7 @@ class Alarms(Part):
         self._organization: Organization | None = None
         self._certificates = (0.0, ends(settings))
         self._answers = Answers()
-        self._shared = _Shared()
+        self._shared = Shared()
 
     async def start(self) -> None:
         from smtpguard.app.delivery import signer
@@ -244,12 +226,7 @@ class Alarms(Part):
             sign = None
         ways = AlarmChannels(self._settings, lambda: self._organization, sign)
         self._undo.push_async_callback(ways.sender.close)
-        self._rounds = Rounds(
-            shared=self._shared,
-            own=FileMemory(self._settings.state),
-            tell=ways.tell,
-            away=lambda error: isinstance(error, LedgerError),
-        )
+        self._rounds = Rounds(shared=self._shared, own=FileMemory(self._settings.state), tell=ways.tell)
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:

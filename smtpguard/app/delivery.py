@@ -17,12 +17,12 @@ from smtpguard.accounts.model import AccountKeys
 from smtpguard.accounts.rows import People
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
-from smtpguard.app.eventlog import AuditFollower, EventLog
+from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state, webhook_secret
 from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
-from smtpguard.app.regularly import every, slices
+from smtpguard.app.regularly import drain, every, slices
 from smtpguard.app.relay import Relays
 from smtpguard.app.services import notice_head, notices, opened, term
 from smtpguard.config.problem import Broken
@@ -31,7 +31,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.freezes.service import Freezes, GateWatch
-from smtpguard.guard.ports import PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.links import Links
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
@@ -39,10 +39,10 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.filling import Daily, checkpoint_to, daily
 from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
-from smtpguard.observe.webhooks.delivery import Clock, Dispatcher, Hook, Sender
+from smtpguard.observe.webhooks.delivery import Dispatcher, Hook, Sender
 from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.observe.witnessing import Sending, Syslog, Timestamping, Witnessing
+from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
@@ -60,6 +60,8 @@ ENACT_SECONDS = 1.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
 INDEX_SECONDS = 2.0
+AUDIT_SECONDS = 1.0
+WITNESS_SECONDS = 5.0
 LAST_LINES_SECONDS = 5.0
 MOVE_SECONDS = 0.08
 """A commit costs much the same for one verdict and for fifty, and syncs the disk that the fronts are on."""
@@ -138,9 +140,9 @@ class Deliverer(Part):
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
-            tasks.create_task(self._audit_log.run())
+            tasks.create_task(drain(AUDIT_SECONDS, "audit log", self._audit_log.told, SCAN))
             for witness in self._witnesses:
-                tasks.create_task(witness.run())
+                tasks.create_task(drain(WITNESS_SECONDS, witness.what, witness.give, SLICE))
             if self._teller is not None:
                 tasks.create_task(self._teller.run())
             if self._store.file:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind, new_event
@@ -17,8 +14,6 @@ from smtpguard.observe import log
 from smtpguard.observe.webhooks.payload import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.verdict import Action
-
-_log = logging.getLogger(__name__)
 
 MOST_RELAYING, MOST_EARLY = 10_000, 1_000
 PEOPLES = frozenset(
@@ -49,7 +44,6 @@ PEOPLES = frozenset(
 """Kinds of what a command can do, and what another process does about it later, such as the end of a freeze."""
 
 NAME = "(log)"  # the cursor's name; config forbids it for webhooks
-POLL_SECONDS = 1.0
 LEASE_SECONDS = 60.0
 SCAN = 500  # lines at a time
 
@@ -100,17 +94,6 @@ class AuditFollower:
     def __init__(self, cursors: Cursors, clock: Clock, tell: Callable[[Event], None] = log.tell) -> None:
         self._cursors, self._clock, self._tell = cursors, clock, tell
 
-    async def run(self) -> None:
-        """Never returns. If the store does not answer it tries again."""
-        while True:
-            try:
-                told = await self.told()
-            except LedgerError as e:
-                _log.warning("audit log: the store does not answer: %s", type(e).__name__)
-                told = 0
-            if told < SCAN:
-                await asyncio.sleep(POLL_SECONDS)
-
     async def told(self) -> int:
         """Log the entries that are there, and return how many lines. The first time it begins with the next entry.
         Raises LedgerError."""
@@ -121,7 +104,7 @@ class AuditFollower:
                 await self._cursors.pass_over(NAME, place, news.through)
             return 0
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
-        if (leased := await self._cursors.taken(NAME, place, until)) is None:
+        if (leased := await self._cursors.lease(NAME, place, until)) is None:
             return 0
         for entry, clear in news.entries:
             with contextlib.suppress(Exception):  # a log that cannot be written must not block the next lines

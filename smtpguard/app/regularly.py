@@ -22,6 +22,18 @@ async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]
         await asyncio.sleep(seconds)
 
 
+async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int) -> NoReturn:
+    """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
+    while True:
+        try:
+            done = await work()
+        except LedgerError as e:
+            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
+            done = 0
+        if done < most:
+            await asyncio.sleep(seconds)
+
+
 async def slices(work: Callable[[], Awaitable[bool]], pause_seconds: float = 0.05) -> None:
     """Do ``work``, a slice at a time, between admissions, while there is more."""
     more = True

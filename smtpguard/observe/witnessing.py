@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,12 @@ from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection
 
-from smtpguard import __version__
 from smtpguard.database.access import Access, Clock
-from smtpguard.database.errors import LedgerError
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.rows import WITNESS, signed_after, write_line
 from smtpguard.journal.timestamp import APART, FILE, MISSING, Timestamp, Unproven, request, stamped_at
+from smtpguard.observe.webhooks.delivery import Sender
 from smtpguard.observe.webhooks.payload import Cursor
 from smtpguard.observe.webhooks.rows import Cursors
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 5.0
 LEASE_SECONDS = 120.0
 SECONDS = 15.0
 WARN_SECONDS = 600.0
@@ -47,36 +45,25 @@ _NOTHING = -1  # it has none yet, and gets the newest first, which covers all be
 
 
 class Sending:
-    """The loop of one way. ``name``: of its cursor; ``what``: the receiver, as the log calls it; ``send`` returns the problem, "" if
+    """One way; ``give`` is called every few seconds. ``name``: of its cursor; ``what``: the receiver, as the log calls it; ``send`` returns the problem, "" if
     the receiver accepted it."""
 
     def __init__(
         self, access: Access, clock: Clock, name: str, what: str, send: Callable[[Checkpoint], Awaitable[str]]
     ) -> None:
-        self._access, self._clock, self._name, self._what, self._send = access, clock, name, what, send
+        self._access, self._clock, self._name, self.what, self._send = access, clock, name, what, send
         self._cursors = Cursors(access)
         self._failing = 0.0
 
     async def close(self) -> None:
         """The connection to the receiver."""
 
-    async def run(self) -> None:
-        """Forever; if the store or the receiver does not answer, it is tried again."""
-        while True:
-            try:
-                given = await self.give()
-            except LedgerError as e:
-                log.warning("%s: the store does not answer: %s", self._what, type(e).__name__)
-                given = 0
-            if given < SLICE:
-                await asyncio.sleep(POLL_SECONDS)
-
     async def give(self) -> int:
         """Send what is new; returns how many it accepted. Raises LedgerError."""
         place = await self._cursors.at(self._name, _NOTHING)
         found = await self._access.ask(lambda c: self._new(c, place.told))
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
-        if not found or (leased := await self._cursors.taken(self._name, place, until)) is None:
+        if not found or (leased := await self._cursors.lease(self._name, place, until)) is None:
             return 0
         told, taken, failing_since = leased.told, 0, leased.failing_since
         for made in found:
@@ -98,44 +85,30 @@ class Sending:
         now = self._clock.monotonic()
         if not problem:
             if self._failing:
-                log.info("%s takes checkpoints again", self._what)
+                log.info("%s takes checkpoints again", self.what)
             self._failing = 0.0
         elif not self._failing or now - self._failing >= WARN_SECONDS:
             self._failing = now
-            log.warning("%s did not take a checkpoint: %s: until it does, only this host vouches for the journal", self._what, problem)  # fmt: skip
+            log.warning("%s did not take a checkpoint: %s: until it does, only this host vouches for the journal", self.what, problem)  # fmt: skip
 
 
 class Posting(Sending):
     """By HTTP. ``http``: a client for tests."""
 
-    _http: httpx2.AsyncClient | None
+    def __init__(
+        self,
+        access: Access,
+        clock: Clock,
+        name: str,
+        what: str,
+        send: Callable[[Checkpoint], Awaitable[str]],
+        http: httpx2.AsyncClient | None,
+    ) -> None:
+        super().__init__(access, clock, name, what, send)
+        self._sender = Sender(connect_seconds=SECONDS, http=http)
 
     async def close(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
-
-    async def _post(self, url: str, content: bytes, headers: Mapping[str, str], *, most: int = 0) -> tuple[str, bytes]:
-        """The problem, "" if it was accepted; and the reply, of at most so many octets, 0 if it does not matter."""
-        import httpx2
-
-        if self._http is None:
-            self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
-        headers = {"User-Agent": f"smtpguard/{__version__}", **headers}
-        reply = b""
-        try:
-            async with asyncio.timeout(SECONDS), self._http.stream("POST", url, content=content, headers=headers) as answer:  # fmt: skip
-                if not answer.is_success:
-                    return f"HTTP {answer.status_code}", b""
-                if most:
-                    async for some in answer.aiter_bytes():
-                        reply += some
-                        if len(reply) > most:
-                            return "its reply is too long", b""
-        except (TimeoutError, httpx2.TimeoutException):
-            return "no answer in time", b""
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            return type(error).__name__, b""
-        return "", reply
+        await self._sender.close()
 
 
 class Witnessing(Posting):
@@ -150,8 +123,8 @@ class Witnessing(Posting):
         token: str = "",
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        super().__init__(access, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given)
-        self._url, self._token, self._http = url, token, http
+        super().__init__(access, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given, http)
+        self._url, self._token = url, token
 
     async def _given(self, made: Checkpoint) -> str:
         log.info("%s", line(made))
@@ -160,8 +133,7 @@ class Witnessing(Posting):
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        problem, _ = await self._post(self._url, made.note.encode(), headers)
-        return problem
+        return (await self._sender.post(self._url, made.note.encode(), headers)).problem
 
 
 def line(made: Checkpoint) -> str:
@@ -191,9 +163,8 @@ class Timestamping(Posting):
         every_seconds: float,
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        super().__init__(access, clock, NAME, "the time-stamp authority", self._stamp)
+        super().__init__(access, clock, NAME, "the time-stamp authority", self._stamp, http)
         self._url, self._roots, self._state_dir, self._every = url, roots, state_dir, every_seconds
-        self._http = http
         self._due = clock.monotonic()
 
     def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
@@ -213,10 +184,10 @@ class Timestamping(Posting):
         except ImportError:
             return MISSING
         headers = {"Content-Type": _QUERY, "Accept": _REPLY}
-        problem, reply = await self._post(self._url, asked.octets, headers, most=MOST_OCTETS)
-        if problem:
-            return problem
-        one = Timestamp(seq=made.seq, note=made.note, nonce=asked.nonce, reply=reply)
+        answered = await self._sender.post(self._url, asked.octets, headers, most=MOST_OCTETS)
+        if answered.problem:
+            return answered.problem
+        one = Timestamp(seq=made.seq, note=made.note, nonce=asked.nonce, reply=answered.reply)
         try:
             at = await asyncio.to_thread(stamped_at, one, self._roots)
             await asyncio.to_thread(write_line, self._state_dir, one.line(), FILE)

@@ -187,19 +187,21 @@ async def test_a_cursor_begins_at_the_end_and_reads_later_entries(store: Store) 
 
 async def test_a_cursor_is_leased_by_one_and_released_when_settled(store: Store, clock: Clock) -> None:
     cursors = Cursors(store)
-    await cursors.at("chat")
-    mine = await cursors.lease("chat", T0 + timedelta(seconds=60))
+    place = await cursors.at("chat")
+    mine = await cursors.lease("chat", place, T0 + timedelta(seconds=60))
     assert mine is not None
-    assert await cursors.lease("chat", T0 + timedelta(seconds=60)) is None
+    assert await cursors.lease("chat", place, T0 + timedelta(seconds=60)) is None
     failing = Cursor(told=mine.told, attempts=3, failing_since=T0, next_at=T0 + timedelta(seconds=40), lease=mine.lease)
     assert await cursors.settle("chat", failing)
     assert await cursors.at("chat") == failing
-    again = await cursors.lease("chat", T0 + timedelta(seconds=60))
+    again = await cursors.lease("chat", place, T0 + timedelta(seconds=60))
     assert again is not None
     assert again.lease == mine.lease + 1
     assert not await cursors.settle("chat", replace(mine, told=99))
     assert await cursors.settle("chat", Cursor(told=99, lease=again.lease), keep_until=T0 + timedelta(seconds=60))
-    assert await cursors.lease("chat", T0 + timedelta(seconds=90)) is None
+    moved = Cursor(told=99)
+    assert await cursors.lease("chat", moved, T0 + timedelta(seconds=90)) is None
     clock.pass_(seconds=60)
-    assert await cursors.lease("chat", clock.at + timedelta(seconds=60)) is not None
-    assert await cursors.lease("nosuch", clock.at) is None
+    assert await cursors.lease("chat", place, clock.at + timedelta(seconds=60)) is None, "another process has moved it"
+    assert await cursors.lease("chat", moved, clock.at + timedelta(seconds=60)) is not None
+    assert await cursors.lease("nosuch", moved, clock.at) is None

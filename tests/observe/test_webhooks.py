@@ -350,10 +350,10 @@ async def test_an_event_is_sent_again_after_a_kill(here: Here) -> None:
 async def test_without_the_lease_nothing_is_settled(here: Here) -> None:
     await here.held()
     now = here.home.clock.now()
-    mine = await here.cursors.lease("chat", now + timedelta(seconds=1))
+    mine = await here.cursors.lease("chat", await here.cursors.at("chat"), now + timedelta(seconds=1))
     assert mine is not None
     here.home.clock.pass_(seconds=2)
-    other = await here.cursors.lease("chat", here.home.clock.now() + timedelta(seconds=60))
+    other = await here.cursors.lease("chat", mine, here.home.clock.now() + timedelta(seconds=60))
     assert other is not None
     event = Event(kind=Kind.WEBHOOK, id="x", at=now)
     assert await here.cursors.settle("chat", mine, [event]) is False
@@ -423,7 +423,7 @@ async def test_a_cursor_leased_by_another_is_not_moved(here: Here) -> None:
     """A cursor that a node has leased is not moved by another node that has read further."""
     await here.held()
     place = await here.cursors.at("chat")
-    leased = await here.cursors.lease("chat", here.home.clock.now() + timedelta(seconds=60))
+    leased = await here.cursors.lease("chat", place, here.home.clock.now() + timedelta(seconds=60))
     assert leased is not None
     assert not await here.cursors.pass_over("chat", place, place.told + 1)
     assert not await here.cursors.pass_over("chat", leased, place.told + 1)

@@ -16,6 +16,7 @@ from smtpguard.journal.proof import Bad
 from smtpguard.journal.rows import WITNESS, signed_after, witnessed, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, lines_of, request, stamped_at
 from smtpguard.observe.figures import hooks_behind
+from smtpguard.observe.webhooks.delivery import Sender
 from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestamping, Witnessing
 from smtpguard.store.store import Store
 from tests.clocks import Clock
@@ -115,7 +116,7 @@ async def test_a_second_process_sends_nothing_twice(store: Store, clock: Clock, 
         assert await second.give() == 0
         return await witness(request)
 
-    first._http = httpx2.AsyncClient(transport=httpx2.MockTransport(meanwhile))
+    first._sender = Sender(http=httpx2.AsyncClient(transport=httpx2.MockTransport(meanwhile)))
     assert await first.give() == 1
     assert len(witness.kept) == 1
     await first.close()

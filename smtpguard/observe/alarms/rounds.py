@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
+from smtpguard.database.errors import LedgerError, Unavailable
 from smtpguard.observe.alarms.conditions import (
     BY_NAME,
     Alarm,
@@ -71,26 +72,31 @@ Tell = Callable[[AlarmMessage], Awaitable[bool]]
 """False: it reached nobody."""
 
 
-class _TimedMemory:
-    """The store's memory with a time limit: a store that can be read but not written must not delay alarms."""
+class Shared:
+    """The store's memory: None while the store is not open. With a time limit: a store that can be read but not written
+    must not delay alarms. Raises TimeoutError and LedgerError."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory
 
     async def known(self) -> Mapping[str, RaisedAlarm]:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self._memory.known()
+            return await self._there.known()
 
     async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self._memory.swap(before, after)
+            return await self._there.swap(before, after)
+
+    @property
+    def _there(self) -> Memory:
+        if self.memory is None:
+            raise Unavailable("the store is not open")
+        return self.memory
 
 
 class Rounds:
-    """``away``: whether an error of ``shared`` means that the store is unavailable, which is waited out."""
-
-    def __init__(self, *, shared: Memory, own: Memory, tell: Tell, away: Callable[[Exception], bool]) -> None:
-        self._shared, self._own, self._tell, self._away = _TimedMemory(shared), own, tell, away
+    def __init__(self, *, shared: Shared, own: Memory, tell: Tell) -> None:
+        self._shared, self._own, self._tell = shared, own, tell
         self._first: dict[str, datetime] = {}  # since when each is true without a break
         self._telling: dict[str, asyncio.Task[None]] = {}
         self.active: tuple[Alarm, ...] = ()
@@ -116,9 +122,7 @@ class Rounds:
             reads = True
             await self._hand_over(known, shared)
             await self._of(self._shared, shared, alarms, dark, seen.at)
-        except Exception as error:
-            if not (isinstance(error, TimeoutError) or self._away(error)):
-                raise
+        except (TimeoutError, LedgerError):
             if reads:  # it cannot be written: sending twice is better than never
                 alone = {
                     key: alarm for key, alarm in shared.items() if (past := known.get(key)) is None or not past.told

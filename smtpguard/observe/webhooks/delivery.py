@@ -12,11 +12,12 @@ import hmac
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
+from smtpguard.database.access import Clock
 from smtpguard.database.errors import LedgerError
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
@@ -32,6 +33,7 @@ from smtpguard.observe.webhooks.payload import (
     shaped,
     topic_of,
 )
+from smtpguard.observe.webhooks.rows import Cursors
 
 if TYPE_CHECKING:
     import httpx2
@@ -62,35 +64,6 @@ class Hook:
     @property
     def kinds(self) -> tuple[Kind, ...]:
         return tuple(kind for topic in Topic if topic in self.topics for kind in KINDS[topic])
-
-
-class Cursors(Protocol):
-    """The hooks' cursors in the store."""
-
-    async def at(self, name: str) -> Cursor:
-        """A new one starts at the journal's end."""
-
-    async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
-        """Entries after that one, at most ``limit``."""
-
-    async def history(self, id: str) -> Told: ...
-
-    async def pass_over(self, name: str, place: Cursor, through: int) -> bool:
-        """Move it to ``through``, since nothing up to there is to be sent. False: it is leased, or was since ``place``
-        was read."""
-
-    async def lease(self, name: str, until: datetime) -> Cursor | None:
-        """None while another process has it."""
-
-    async def settle(
-        self, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
-    ) -> bool:
-        """Write the new place with its events, and release the lease, or keep it until then. False: the lease was lost,
-        nothing was written."""
-
-
-class Clock(Protocol):
-    def now(self) -> datetime: ...
 
 
 class Dispatcher:
@@ -134,13 +107,8 @@ class Dispatcher:
             if news.through >= news.end:
                 return 0
         self._say_how_far(hook, place, wanted[0][0], news, now)
-        leased = await self._cursors.lease(hook.name, now + timedelta(seconds=LEASE_SECONDS))
-        if leased is None:
-            return 0
-        if leased.told != place.told:  # another process was faster
-            await self._cursors.settle(hook.name, leased)
-            return 0
-        return await self._told(hook, leased, wanted, news.through)
+        leased = await self._cursors.lease(hook.name, place, now + timedelta(seconds=LEASE_SECONDS))
+        return await self._told(hook, leased, wanted, news.through) if leased is not None else 0
 
     async def _told(self, hook: Hook, place: Cursor, wanted: Told, through: int) -> int:
         """One after the other, each settled before the next is sent."""
@@ -218,18 +186,25 @@ MOST_WAIT = 3600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """``problem``: "" if it was accepted. ``gone``: the receiver wants no more (410). ``wait``: the pause that it asked
-    for."""
+    for. ``reply``: if it was asked for."""
 
     problem: str = ""
     gone: bool = False
     wait: float = 0.0
+    reply: bytes = b""
 
 
 class Sender:
     """``http``: a client for tests. The library is imported at the first attempt: most processes never send."""
 
-    def __init__(self, *, seconds: float = SECONDS, http: httpx2.AsyncClient | None = None) -> None:
-        self._seconds = seconds
+    def __init__(
+        self,
+        *,
+        seconds: float = SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
+        http: httpx2.AsyncClient | None = None,
+    ) -> None:
+        self._seconds, self._connect_seconds = seconds, min(connect_seconds, seconds)
         self._http = http
 
     async def close(self) -> None:
@@ -239,25 +214,35 @@ class Sender:
     async def send(
         self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime, form: Format = Format.JSON
     ) -> Answered:
-        """Total: any error is an answer. It does not contain the url, which may hold a secret."""
-        import httpx2
-
-        if self._http is None:
-            timeout = httpx2.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
-            self._http = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
         body = json.dumps(shaped(payload, form), ensure_ascii=False, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": f"smtpguard/{__version__}",
             "Smtpguard-Id": str(payload["id"]),
             HEADER: signed(secret, int(now.timestamp()), body),
         }
+        return await self.post(url, body, headers)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, most: int = 0) -> Answered:
+        """Total: any error is an answer. It does not contain the url, which may hold a secret. ``most``: octets of a
+        reply to be read; 0: it does not matter."""
+        import httpx2
+
+        if self._http is None:
+            timeout = httpx2.Timeout(self._seconds, connect=self._connect_seconds)
+            self._http = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
+        headers = {"User-Agent": f"smtpguard/{__version__}", **headers}
         try:
             async with (
                 asyncio.timeout(self._seconds),
                 self._http.stream("POST", url, content=body, headers=headers) as answer,
             ):
-                return _read(answer)
+                answered, reply = _read(answer), b""
+                if most and not answered.problem:
+                    async for some in answer.aiter_bytes():
+                        reply += some
+                        if len(reply) > most:
+                            return Answered(problem="its reply is too long")
+                return replace(answered, reply=reply)
         except (TimeoutError, httpx2.TimeoutException):
             return Answered(problem="no answer in time")
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
@@ -265,7 +250,7 @@ class Sender:
 
 
 def _read(answer: httpx2.Response) -> Answered:
-    """By the status; the body is not read."""
+    """By the status."""
     if answer.is_success:
         return Answered()
     asked = answer.headers.get("retry-after", "")

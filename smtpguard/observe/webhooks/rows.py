@@ -1,4 +1,4 @@
-"""The cursors of webhooks in the journal, as rows. Implements observe.webhooks.delivery.Cursors."""
+"""The cursors of webhooks, and of other readers of the journal, as rows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _begin(batch: Batch, name: str, begin: int | None) -> Cursor:
 
 
 def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
-    """Only verdicts that hold, since the others are too many. At most a stretch at once: a long read would delay mail,
+    """Entries after that one. Only verdicts that hold, since the others are too many. At most a stretch at once: a long read would delay mail,
     and never end."""
     end = read_head(connection).seq
     looked = min(end, after + STRETCH)
@@ -60,23 +60,25 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
 
 
 def _pass_over(batch: Batch, name: str, place: Cursor, through: int) -> bool:
+    """Move it to ``through``, since nothing up to there is to be sent. False: it is leased, or was since ``place`` was
+    read."""
     free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
     moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
     return bool(batch.connection.execute(moved).rowcount)
 
 
-def _lease(batch: Batch, name: str, until: datetime) -> Cursor | None:
-    taken = (
-        update(table)
-        .where(table.c.name == name, table.c.leased_until <= batch.now_us)
-        .values(leased_until=microseconds(until), lease=table.c.lease + 1)
-    )
+def _lease(batch: Batch, name: str, place: Cursor, until: datetime) -> Cursor | None:
+    """None if another process has it, or has moved it since ``place`` was read."""
+    free = (table.c.name == name, table.c.told == place.told, table.c.leased_until <= batch.now_us)
+    taken = update(table).where(*free).values(leased_until=microseconds(until), lease=table.c.lease + 1)
     return _find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
 
 
 def _settle(
     batch: Batch, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
 ) -> bool:
+    """Write the new place with its events, and release the lease, or keep it until then. False: the lease was lost,
+    nothing was written."""
     moved = (
         update(table)
         .where(table.c.name == name, table.c.lease == place.lease)
@@ -109,11 +111,3 @@ class Cursors(Rows):
         """``begin``: where a new cursor starts; else at the journal's end."""
         found = await self._access.ask(lambda c: _find(c, name))
         return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
-
-    async def taken(self, name: str, place: Cursor, until: datetime) -> Cursor | None:
-        """Lease a cursor that is at ``place`` still. None if another process has it, or has moved it meanwhile."""
-        leased = await self.lease(name, until)
-        if leased is None or leased.told == place.told:
-            return leased
-        await self.settle(name, leased)
-        return None

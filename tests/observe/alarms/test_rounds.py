@@ -13,7 +13,7 @@ import pytest
 
 from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import RaisedAlarm, Seen
-from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, take
+from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, Shared, take
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.store.store import Store
 from tests.observe.alarms.test_conditions import ALL, BYPASS, MANY, NOW, WELL
@@ -62,9 +62,7 @@ class House:
                 self.began.append(told.began)
             return self.reaches
 
-        return Rounds(
-            shared=self.shared, own=own or self.own, tell=tell, away=lambda error: isinstance(error, TimeoutError)
-        )
+        return Rounds(shared=Shared(self.shared), own=own or self.own, tell=tell)
 
     async def round(self, node: Rounds, found: dict[str, Any] | Seen, **passes: float) -> None:
         self.now += timedelta(**passes)
@@ -241,7 +239,7 @@ async def test_a_store_failure_after_the_claim_does_not_repeat_the_report() -> N
         house.shared.reads_only = True
         return True
 
-    node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: isinstance(error, TimeoutError))
+    node = Rounds(shared=Shared(house.shared), own=house.own, tell=tell)
     for _ in range(30):
         await house.round(node, FROZEN, seconds=5)
     assert house.told == [("frozen", Phase.BEGINS)]
@@ -271,7 +269,7 @@ async def test_an_acknowledgement_during_a_report_is_kept() -> None:
             assert await take(house.shared, "frozen", "eva", NOW)
         return True
 
-    node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: isinstance(error, TimeoutError))
+    node = Rounds(shared=Shared(house.shared), own=house.own, tell=tell)
     for _ in range(9):
         await house.round(node, FROZEN, minutes=10)
     assert house.told == [("frozen", Phase.BEGINS), ("frozen", Phase.LASTS)]
@@ -296,7 +294,7 @@ async def test_a_hanging_report_delays_no_other_alarm(monkeypatch: pytest.Monkey
         house.told.append((told.alarm.key, told.phase))
         return True
 
-    node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: False)
+    node = Rounds(shared=Shared(house.shared), own=house.own, tell=tell)
     fails = {"certificates": {"c.pem": NOW + timedelta(days=1)}}
     await house.round(node, fails | FROZEN)
     assert house.told == [("frozen", Phase.BEGINS)]
