@@ -24,13 +24,15 @@ from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.gathering.values import FEW
-from smtpguard.guard.ports import Bypassed, Clock, Ledger
+from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import State
 from smtpguard.journal.bypass import Bypass
 from smtpguard.mail.transaction import Fence
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.freezing import Gate, Selectable, Selector
+from smtpguard.store.bypassed import Bypassed
+from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ class BypassPath:
     def __init__(
         self,
         journal: Bypassed,
-        ledger: Ledger,
+        ledger: Store,
         watch: GateWatch,
         clock: Clock,
         *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
@@ -18,7 +18,7 @@ from smtpguard.admission.record import Record
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
@@ -33,6 +33,9 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Source
 from smtpguard.policy.verdict import Held, Verdict
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 _ROUNDS = 3
 _NOBODY: Mapping[bytes, CopyStatus] = {}
@@ -52,7 +55,7 @@ class NotAll(Exception):
 class Corrections:
     """The service behind ``smtpguard mailings correct`` and the console's page."""
 
-    ledger: Ledger
+    ledger: Store
     policies: PolicyInForce
     gather: Gather
     clock: Clock

@@ -30,7 +30,7 @@ from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Front, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.recipients import Classified
@@ -51,6 +51,8 @@ from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
+from smtpguard.store.front import Front
+from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ class Intake:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         policies: PolicyInForce,
         gather: Gather,
         dispose: Dispose,

@@ -18,7 +18,7 @@ from typing import Any
 from smtpguard.accounts.model import Role
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader, Verifier
+from smtpguard.guard.ports import Clock, PolicyInForce, Reader, Verifier
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Hold, Refused
 from smtpguard.holds.replying import (
@@ -50,6 +50,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Rejected
 from smtpguard.reading.looks import Readable, Reading
+from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class VotesByMail:
 
     address: Address
     tokens: Tokens
-    ledger: Ledger
+    ledger: Store
     policies: PolicyInForce
     reader: Reader
     verifier: Verifier

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.record import Record
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Ledger, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import ONE, Count
@@ -32,6 +33,9 @@ from smtpguard.policy.facts import FACTS, Source
 from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Quorum, Reason, Rejected, Verdict
 
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
+
 ENDLESS = 1 << 40
 """People, if their number is unknown."""
 
@@ -41,7 +45,7 @@ class Preapproval:
     """``address``: the guard's own."""
 
     address: Address
-    ledger: Ledger
+    ledger: Store
     policies: PolicyInForce
     gather: Gather
     term: Deadlines

@@ -24,7 +24,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.ports import Clock
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
@@ -37,6 +37,7 @@ from smtpguard.notices import listalerts
 from smtpguard.notices.listalerts import events, intents
 from smtpguard.policy.members import LdapMembers
 from smtpguard.policy.parse import Policy
+from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ HANGS_SECONDS = 2 * 3600.0  # twice the timeout of a remote source; reading a fi
 
 class ListRefresh:
     def __init__(
-        self, settings: Settings, policies: Following, digester: Digester, ledger: Ledger, clock: Clock
+        self, settings: Settings, policies: Following, digester: Digester, ledger: Store, clock: Clock
     ) -> None:
         self._settings, self._policies, self._digester = settings, policies, digester
         self._ledger, self._clock = ledger, clock
@@ -219,7 +220,7 @@ class Memberships:
     """Asks directories who is in the groups that the policy lets them name, on their schedule. An answer that is none, or
     no answer, changes nothing for a day (accounts.membership). A directory that hangs keeps no other waiting."""
 
-    def __init__(self, policies: Following, ledger: Ledger, clock: Clock, read: Read) -> None:
+    def __init__(self, policies: Following, ledger: Store, clock: Clock, read: Read) -> None:
         self._policies, self._ledger, self._clock, self._read = policies, ledger, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
 

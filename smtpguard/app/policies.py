@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
 from smtpguard.accounts.model import members
 from smtpguard.app.files import parse_policy
@@ -20,7 +21,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError, PolicyUnreadable, Unavailable
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.ports import Clock
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Member
@@ -28,6 +29,9 @@ from smtpguard.policy.freezing import Gate
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ class Following:
     build what a reader needs."""
 
     def __init__(
-        self, ledger: Ledger, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
+        self, ledger: Store, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
     ) -> None:
         self._ledger = ledger
         self._settings = settings
@@ -172,7 +176,7 @@ class Following:
         return policy, InForce.of(policy, registry), around
 
 
-async def with_people(alone: InForce, ledger: Ledger, clock: Clock) -> InForce:
+async def with_people(alone: InForce, ledger: Store, clock: Clock) -> InForce:
     """As the policy has it, and with who is in its groups and who is away, as others and people themselves say. The gate moves with each
     change of that."""
     named = ledger.policies

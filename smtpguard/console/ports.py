@@ -4,10 +4,10 @@ use. mypy proves in app that those fit."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
-from typing import Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Session, Token, TurnStep
 from smtpguard.admission.correcting import Corrections
@@ -15,14 +15,9 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Reader
-from smtpguard.holds.model import Hold, HoldQuery, Rank
+from smtpguard.guard.ports import Clock, PolicyInForce, Reader
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
-from smtpguard.incidents.activity import Activity
-from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Found
-from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classified
@@ -30,13 +25,16 @@ from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matched
-from smtpguard.mailings.model import Grown
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.returns.service import Returns
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.archive import Archive
+    from smtpguard.store.store import Store
 
 OPERATING = frozenset({Role.OPERATOR, Role.ADMIN})
 ACTING = OPERATING | {Role.APPROVER}
@@ -103,48 +101,6 @@ class ActiveAlarm:
     taken_at: datetime | None = None
 
 
-class Archive(Protocol):
-    """What the pages read from the store beyond the ledger."""
-
-    async def rows(
-        self, wanted: HoldQuery, *, limit: int = 50, before: datetime | None = None, after_id: str | None = None
-    ) -> Sequence[Hold]:
-        """Newest first, a mailing as one: its primary hold."""
-
-    async def ranked(
-        self, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None = None
-    ) -> tuple[Sequence[Hold], int, Rank | None]:
-        """By priority, a mailing as one; the number of all, and the place of the next page, None on the last.
-        ``first``: the lists that come before others."""
-
-    async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
-        """The votes between the two times: approver, choice, seconds since the hold."""
-
-    async def activity(self, since: datetime, until: datetime | None, zone: tzinfo) -> Activity:
-        """What was done and decided in that period; ``until`` None: now."""
-
-    async def verdicts(
-        self, did: str, *, rule: str, list: str, since: datetime | None, until: datetime | None, before: int, limit: int
-    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        """The newest messages with this action (relayed, held, deferred, rejected, observed), by this rule and to this
-        list, "" for any, before an entry, 0 for the last. Also the entry to continue from, 0 if there are no more."""
-
-    async def record(self) -> tuple[int, datetime | None]:
-        """The number of the journal's entries so far, and up to when it is signed."""
-
-    async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
-        """The newest entries of freezes and thaws; with ``before`` those before that entry's number."""
-
-    async def growth(self, mailing_id: str) -> Sequence[Grown]:
-        """How many people a mailing had come for at which time, in at most a hundred points."""
-
-    async def preserve(self, id: str, *, by: str, reason: str) -> object:
-        """Keep all that this incident needs past its time."""
-
-    async def incident(self, query: IncidentQuery, *, prove: bool) -> Found:
-        """Everything that the journal has on it. Slow, and slower with ``prove``, which walks the whole journal."""
-
-
 class People(Protocol):
     """Accounts, sessions and tokens in the store. A change is committed with its journal entries."""
 
@@ -191,7 +147,7 @@ class Explained(Protocol):
 class ConsoleServices:
     """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
-    ledger: Ledger
+    ledger: Store
     archive: Archive
     policies: PolicyInForce
     reader: Reader

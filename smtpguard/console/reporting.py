@@ -10,14 +10,17 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from smtpguard.admission.recorded import Recorded
 from smtpguard.console.ports import ConsoleServices
-from smtpguard.guard.ports import Ledger
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
 from smtpguard.incidents.query import IncidentQuery, UnknownName, UnknownNames, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
 from smtpguard.locale.speech import Speech
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 _SHA256 = 64  # characters
 MOST_FOUND = 100
@@ -58,7 +61,7 @@ class Made:
 async def make(
     query: IncidentQuery,
     find: Find,
-    ledger: Ledger,
+    ledger: Store,
     *,
     at: datetime,
     names: bool,
@@ -140,7 +143,7 @@ async def make_once(
 
 
 async def _asked(
-    query: IncidentQuery, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool
+    query: IncidentQuery, ledger: Store, lists: Iterable[str], *, delimiters: str, names: bool
 ) -> UnknownNames:
     """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
     if not (query.lists or query.senders):
@@ -178,7 +181,7 @@ def _meant(sentence: str, one: UnknownName, said: Speech) -> str:
     return f"{sentence} {meant}"
 
 
-async def _documents(ledger: Ledger, sha256: str) -> Documents | None:
+async def _documents(ledger: Store, sha256: str) -> Documents | None:
     try:
         return await ledger.policies.documents(sha256)
     except KeyError:

@@ -27,10 +27,13 @@ from smtpguard.locale.phrase import N_
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
-    from smtpguard.guard.ports import Clock, Front, Gates, Ledger
+    from smtpguard.guard.ports import Clock
     from smtpguard.mail.transaction import Fence
     from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts
+    from smtpguard.store.front import Front
+    from smtpguard.store.ledger import Gates
+    from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +194,7 @@ class Freezes:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         clock: Clock,
         *,
         new_id: Callable[[], str],

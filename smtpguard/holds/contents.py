@@ -135,6 +135,7 @@ def keep(batch: Batch, document: str) -> None:
 
 
 def documents(connection: Connection, names: Collection[str]) -> dict[str, str]:
+    """The templates with the names that approvals refer to (mailings.slots), as far as they are kept."""
     query = select(table.c.cover, table.c.doc).where(table.c.cover.in_(list(names)))
     return {name: doc for name, doc in connection.execute(query).all()}  # noqa: C416
 
@@ -146,6 +147,7 @@ def of_hold(connection: Connection, hold_id: str) -> Shown | None:
 
 
 def of_holds(connection: Connection, hold_ids: Collection[str]) -> dict[str, Shown]:
+    """What held messages show, as far as it is kept."""
     return {id: shown for id in hold_ids if (shown := of_hold(connection, id)) is not None}
 
 

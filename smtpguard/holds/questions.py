@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.model import Change, Conflict, Hold, NotEntitled, Refused, State, entitled, event_on
 from smtpguard.journal.event import Kind
 from smtpguard.notices.intents import Notices
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 JUDGEMENTS = ("right", "mistake")
 MOST = 2_000
@@ -31,7 +35,7 @@ class Questions:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         policies: PolicyInForce,
         clock: Clock,
         *,

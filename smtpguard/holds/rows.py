@@ -176,6 +176,7 @@ def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold,
 
 
 def letters(connection: Connection, lead_id: str) -> int:
+    """How many letters of the same sender wait under this hold."""
     return connection.execute(select(func.count()).where(table.c.lead == lead_id)).scalar_one()
 
 
@@ -238,6 +239,7 @@ def asked(connection: Connection) -> list[Hold]:
 
 
 def counts(connection: Connection) -> dict[State, int]:
+    """The number of holds in each state, a mailing as one."""
     alone = select(table.c.state, func.count()).where(table.c.lead.is_(None))
     rows = connection.execute(alone.group_by(table.c.state)).all()
     found = {state: n for state, n in rows}  # noqa: C416

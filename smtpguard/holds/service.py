@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import LedgerError
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import (
@@ -67,6 +67,9 @@ from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
 
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
+
 log = logging.getLogger(__name__)
 
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
@@ -93,7 +96,7 @@ class Approvals:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         policies: PolicyInForce,
         clock: Clock,
         *,

@@ -16,12 +16,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Ledger
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import NOTHING_LEARNED, Learned
@@ -46,12 +45,15 @@ from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.model import Intent
 from smtpguard.reading.shown import Shown
 
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
+
 log = logging.getLogger(__name__)
 
 SLICE = 100  # copies that follow in one commit
 
 
-async def follow(ledger: Ledger, lead_id: str, notices: NoticesNow) -> int:
+async def follow(ledger: Store, lead_id: str, notices: NoticesNow) -> int:
     """Returns how many copies followed."""
     in_force, now = notices.in_force, notices.now
     followed = 0
@@ -83,7 +85,7 @@ async def follow(ledger: Ledger, lead_id: str, notices: NoticesNow) -> int:
             return followed
 
 
-async def begin(ledger: Ledger, lead_id: str, notices: NoticesNow) -> None:
+async def begin(ledger: Store, lead_id: str, notices: NoticesNow) -> None:
     """``follow``, after a committed decision. A busy store raises nothing, since the decision is in force; the sweep goes
     on with the copies."""
     try:
@@ -92,7 +94,7 @@ async def begin(ledger: Ledger, lead_id: str, notices: NoticesNow) -> None:
         log.warning("copies of hold %s follow later: %s", lead_id, type(error).__name__)
 
 
-async def sweep(ledger: Ledger, notices: NoticesNow) -> int:
+async def sweep(ledger: Store, notices: NoticesNow) -> int:
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
     return sum([await follow(ledger, lead_id, notices) for lead_id in await ledger.holds.decided_leads()])
 
@@ -226,7 +228,7 @@ def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ..
     return persons(counted, in_force.registry, dict(hold.versions))
 
 
-async def learned(ledger: Ledger, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:
+async def learned(ledger: Store, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:
     """Learned from no more copies than each approver had seen; ``under``: how many the next one has, None for all.
     Raises LedgerError."""
     hold = await ledger.holds.find(hold_id)
@@ -245,7 +247,7 @@ async def learned(ledger: Ledger, hold_id: str, under: int | None, slots: float,
     return await asyncio.to_thread(effects.learned, rows[: most + 1], slots)
 
 
-async def _versions(ledger: Ledger, hold: Hold, now: datetime) -> tuple[Shown | None, list[Shown]]:
+async def _versions(ledger: Store, hold: Hold, now: datetime) -> tuple[Shown | None, list[Shown]]:
     """The content that a test shows, and each other version of its mailing that is approved beforehand for its lists,
     from its author, in the order of approval."""
     mailing = await ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None

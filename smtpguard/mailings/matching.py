@@ -14,10 +14,10 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smtpguard.config.problem import unknown
-from smtpguard.guard.ports import Ledger, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
@@ -27,6 +27,9 @@ from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import SUREST, CopyStatus
 from smtpguard.mailings.service import Mailings, NoAddresses
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 T = TypeVar("T")
 _SLICE = 5_000
@@ -41,7 +44,7 @@ class Matched:
     paths of a policy. ``older``: the version of each list that the mailing went to, if nobody could be matched at its
     address; ``bad``: sources with invalid addresses. Sources are read in a thread of their own. Raises NoAddresses."""
 
-    def __init__(self, mailings: Mailings, ledger: Ledger, policies: PolicyInForce, folder: Path, mailing_id: str, *,
+    def __init__(self, mailings: Mailings, ledger: Store, policies: PolicyInForce, folder: Path, mailing_id: str, *,
                  name: str | None, file: Path | None, column: str | None) -> None:  # fmt: skip
         self._mailings, self._ledger, self._folder, self._mailing_id = mailings, ledger, folder, mailing_id
         self._name = name

@@ -83,6 +83,7 @@ def newest(
 
 
 def named(connection: Connection, prefix: str) -> list[str]:
+    """Ids with this prefix, at most ten."""
     query = (
         select(mailing.c.id).where(*prefix_condition(mailing.c.id, prefix.upper())).order_by(mailing.c.id).limit(_NAMED)
     )

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import canonical
@@ -28,6 +28,9 @@ from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 FEW = 20
 """The least people of a mailing that is listed without a hold or a decision."""
@@ -61,7 +64,7 @@ class Mailings:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         policies: PolicyInForce,
         clock: Clock,
         digester: Digester,

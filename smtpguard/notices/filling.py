@@ -25,7 +25,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, held_up_by, standing_votes
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event
@@ -36,9 +36,10 @@ from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action
+from smtpguard.store.store import Store
 
 
-async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
+async def fill(ledger: Store, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
     """The data of a NOTICE intent for rendering. None: it is not sent, since it is no longer true, or there is nothing to say. Raises
     LedgerError."""
     match data["notice"]:
@@ -61,7 +62,7 @@ REJECTED = 10_000
 PAGES = 1000  # a hundred thousand holds: beyond that the total is "at least"
 
 
-async def fill_digest(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
+async def fill_digest(ledger: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
     """The data with the messages of its window. Raises LedgerError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     states: Counter[str] = Counter()
@@ -93,7 +94,7 @@ async def fill_digest(ledger: Ledger, data: Mapping[str, Any], in_force: InForce
     }
 
 
-async def _of_window(ledger: Ledger, since: datetime, until: datetime) -> AsyncIterator[Hold]:
+async def _of_window(ledger: Store, since: datetime, until: datetime) -> AsyncIterator[Hold]:
     """The holds of that time, newest first, and then earlier ones of which something happened in it. A copy that was held earlier is
     left out: what happens to it is told of its primary hold."""
     before, after_id = until, None
@@ -173,7 +174,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
 
 
 async def _decision(
-    ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: datetime
+    ledger: Store, data: Mapping[str, Any], in_force: InForce, now: datetime
 ) -> Mapping[str, Any] | None:
     """None: it is no longer true, and another notice replaces it."""
     hold = await ledger.holds.find(data["hold_id"])
@@ -234,7 +235,7 @@ class Daily:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         policies: PolicyInForce,
         clock: Clock,
         made: Callable[[InForce, datetime, datetime], Iterable[Intent]],
@@ -274,7 +275,7 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
             yield digest(address, {"notice": "observed"}, since, until)
 
 
-async def fill_observed(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
+async def fill_observed(ledger: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
     """The data with the messages of that day. Raises LedgerError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     judged, events = await ledger.journal.observed(since, until, MOST)
@@ -312,7 +313,7 @@ def checkpoint_to(auditor: Address, in_force: InForce, since: datetime, until: d
     yield notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", auditor, about, not_before=until)
 
 
-async def _checkpoint(ledger: Ledger, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+async def _checkpoint(ledger: Store, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The data with the newest checkpoint; None if there is none."""
     newest = next(iter(await ledger.journal.checkpoints(-1, 1)), None)
     if newest is None:

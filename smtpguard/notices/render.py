@@ -21,7 +21,7 @@ from typing import Any
 
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import AFTER, Link, Links
 from smtpguard.holds.model import State
 from smtpguard.holds.replying import Tokens
@@ -31,6 +31,7 @@ from smtpguard.notices.dsn import Action, Dsn, Report, render
 from smtpguard.notices.filling import fill
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.store.store import Store
 
 WRITERS = frozenset({"held", "confirm", "question"})
 """Notices that only a message's writer gets. For others ``writer`` says whether this reader wrote it."""
@@ -48,7 +49,7 @@ class Renderer:
     reload. ``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that
     the account with this canonical address has chosen, "" for none."""
 
-    ledger: Ledger
+    ledger: Store
     in_force: Callable[[], InForce]
     templates: Callable[[], NoticeTemplates]
     clock: Clock

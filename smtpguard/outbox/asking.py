@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import over, persons_behind
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ AGAIN = timedelta(hours=1)
 NOBODY_ASKED = "no one is asked whether it was sent"
 
 
-async def sweep(ledger: Ledger, notices: NoticesNow) -> int:
+async def sweep(ledger: Store, notices: NoticesNow) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
     changed = 0
 
@@ -89,7 +92,7 @@ def _named(recipients: Sequence[Recipient]) -> tuple[str, ...]:
 SETTLED_WITHIN = timedelta(minutes=15)  # longer than any wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
-async def report_doubts(ledger: Ledger, clock: Clock) -> tuple[str, ...]:
+async def report_doubts(ledger: Store, clock: Clock) -> tuple[str, ...]:
     """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as after a
     crash; returns their ids. The client got no 250, so it tries again; a retry to a list address then waits for a
     person, since the relay may have accepted the first one. Raises LedgerError."""

@@ -29,7 +29,7 @@ from smtpguard.database.errors import ContentMissing, LedgerError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
-from smtpguard.guard.ports import Clock, Ledger, PolicyInForce, Relay
+from smtpguard.guard.ports import Clock, PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.chain import utc_text
 from smtpguard.mail.address import Address
@@ -43,6 +43,7 @@ from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, Result, dues, events
 from smtpguard.outbox.attempt import over as ended
 from smtpguard.outbox.model import OF_CONTENT, Delivered, Intent, IntentKind, Lease
 from smtpguard.reading.read import read
+from smtpguard.store.store import Store
 
 
 def reports(lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime) -> tuple[Intent, ...]:
@@ -149,7 +150,7 @@ class Delivery:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Store,
         relay: Relay,
         renderer: Renderer,
         watch: GateWatch,

@@ -11,20 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-if TYPE_CHECKING:
-    import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Protocol
-
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes, Hook
-from smtpguard.guard.ports import Clock, Contents, Journal, Mailings, PolicyInForce
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
@@ -38,8 +33,13 @@ from smtpguard.reading.headermarks import VERP
 from smtpguard.reading.thread import bare
 from smtpguard.returns.growth import Growth, course, deeds, span, width
 from smtpguard.returns.mentions import Mention, Outside, outside
-from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort, Spell, StoredReturns
+from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort
 from smtpguard.returns.parsing import parsed, quoted_text
+
+if TYPE_CHECKING:
+    import ssl
+
+    from smtpguard.store.store import Store
 
 LATELY = timedelta(days=30)
 """So old may a mailing be that something is like."""
@@ -47,52 +47,6 @@ _MOST_LIKE = 200
 _MOST_FOUND = 20
 _LEAST_WORDS = 2
 _LIKE = 0.8
-
-
-class Rows(Protocol):
-    """Of what came back."""
-
-    @property
-    def contents(self) -> Contents: ...
-
-    async def take(self, some: Sequence[Return], watched: Watched | None = None) -> StoredReturns: ...
-
-    async def newest(
-        self,
-        *,
-        mailing: str | None = None,
-        sort: Sort | None = None,
-        limit: int = 100,
-        before: tuple[datetime, str] | None = None,
-        since: datetime | None = None,
-    ) -> Sequence[Return]:
-        """The latest first. ``mailing``: "" for what belongs to none. ``before``: time and mail of the last one on the page before;
-        ``since``: none older."""
-
-    async def mention(self, some: Sequence[Mention]) -> int:
-        """Store those that are new. How many."""
-
-    async def ends(self, mailing_id: str) -> tuple[datetime, datetime] | None:
-        """When the first and the last of a mailing came back."""
-
-    async def spells(self, mailing_id: str, width: timedelta) -> Sequence[Spell]:
-        """How much, by stretches of ``width``, in order."""
-
-    async def between(self, mailing_id: str, begin: datetime, end: datetime) -> int:
-        """How much certainly came back in that time, of the sorts of COUNTED."""
-
-
-class Record(Protocol):
-    """What of the store is asked here."""
-
-    @property
-    def returns(self) -> Rows: ...
-
-    @property
-    def mailings(self) -> Mailings: ...
-
-    @property
-    def journal(self) -> Journal: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +80,7 @@ class Returns:
 
     def __init__(
         self,
-        record: Record,
+        record: Store,
         policies: PolicyInForce,
         clock: Clock,
         digester: Digester,

@@ -24,7 +24,7 @@ WAIT_SECONDS = 20.0
 
 
 class Bypassed:
-    """Made by app.guardline. Implements guard.ports.Bypassed."""
+    """Made by app.guardline."""
 
     def __init__(
         self,
@@ -54,9 +54,11 @@ class Bypassed:
 
     @property
     def generation(self) -> int:
+        """The gate's newest generation that this host knows. Raises OSError."""
         return self._folder.generation
 
     async def record(self, bypass: Bypass, event: Event, *, key: str, marks: str, generation: int) -> bool:
+        """As Front.record. False also if this bypass is over, or the gate has moved since this generation."""
         verdict = self._line(event, key=key, marks=marks, generation=generation)
         writing = self._thread.submit(self._front.record, bypass, verdict, self._now)
         try:

@@ -126,7 +126,7 @@ class Disk:
 
 
 class Front:
-    """Made by ``Store.open_front``. Implements guard.ports.Front."""
+    """Made by ``Store.open_front``."""
 
     def __init__(
         self,

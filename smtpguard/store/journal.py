@@ -60,6 +60,7 @@ class Journal(Rows):
         self._writer, self._secret, self._state_dir = writer, secret, state_dir
 
     def note(self, event: Event) -> None:
+        """Record an outcome without waiting. It is written with a later batch, within 50 ms."""
         self._writer.note(event)
 
     async def last(self) -> int:
@@ -71,12 +72,15 @@ class Journal(Rows):
         return await self._access.ask(lambda c: gates.in_flight(c, freeze, since, now))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
+        """Verdicts to reject, from the transaction ``first`` up to ``until``, with names that are not erased."""
         from smtpguard.journal import scan as journalscan
 
         found = await self._access.walk(lambda opened: journalscan.rejected(opened, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
 
     async def noticed(self, since: datetime, until: datetime) -> Sequence[str]:
+        """Ids of holds of which something happened in that period that people get notices of, oldest first."""
+
         def ask(connection: Connection) -> list[Entry]:
             return journal.happened_to(connection, TOLD, microseconds(since), microseconds(until))
 
@@ -84,6 +88,7 @@ class Journal(Rows):
         return list(dict.fromkeys(one.id for one in told))
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
+        """The number of verdicts in that period, and those in which a rule only observed, newest first."""
         from smtpguard.journal import scan as journalscan
 
         judged, found = await self._access.walk(
@@ -92,21 +97,24 @@ class Journal(Rows):
         return judged, [_verdict(*pair) for pair in found]
 
     async def called(self, word: str) -> Sequence[str]:
+        """Ids of messages, mailings and freezes with this prefix, at most ten."""
         from smtpguard.incidents import rows as incident
 
         return await self._access.ask(lambda c: incident.called(c, word))
 
     async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
-        """The messages that have all of these words, the newest first, at most ``limit`` (see terms)."""
+        """The messages that have all of these words, the newest first. Words are addresses, Message-IDs, queue ids, and
+        words of the subjects of held or counted messages."""
         return await self._access.walk(lambda opened: searchindex.find(opened, self._secret, words, limit))
 
     async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:
-        """How many messages since then name each of these addresses (see terms)."""
+        """How many messages since then name each of these addresses."""
         return await self._access.walk(
             lambda opened: searchindex.named(opened, self._secret, words, microseconds(since))
         )
 
     async def writers(self) -> Sequence[str]:
+        """The writers of the newest messages, by their addresses in From and reverse-path."""
         from smtpguard.incidents import rows as incident
 
         return await self._access.ask(incident.writers)

@@ -1,6 +1,6 @@
 """The store's contents by noun: content, holds, mailings, the outbox, the gate, policies. The journal: journal.py.
 
-guard.ports documents the methods that it declares; the others are documented with their query or step.
+A method without a text here is documented with its query or step.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Contents:
         self._access, self._spool, self._quota_bytes = access, spool, quota_bytes
 
     async def keep(self, message: Message) -> None:
+        """In chunks; idempotent. Swept after an hour if nothing refers to it."""
         sha256, size, quota = message.sha256, message.size_bytes, self._quota_bytes
         if not await self._access.write(lambda b: contents.begin(b, sha256, size, quota)):
             return
@@ -44,6 +45,7 @@ class Contents:
             await self._access.write(partial(contents.add, sha256=sha256, n=n, data=data, last=last))
 
     async def load(self, sha256: str) -> Message:
+        """Raises ContentMissing."""
         return await self._access.ask(lambda c: contents.load(c, sha256, self._spool))
 
 
@@ -66,6 +68,7 @@ class Holds(Rows):
     follow = writes(deciding.follow)
 
     async def outgoing(self, hold_id: str) -> Outgoing:
+        """How far the release of a hold and of its approved copies has come."""
         now = self._access.now_us()
         return await self._access.ask(lambda c: revoking.outgoing(c, hold_id, now))
 
@@ -90,10 +93,12 @@ class Mailings(Rows):
         limit: int = 100,
         before: tuple[datetime, str] | None = None,
     ) -> Sequence[Mailing]:
+        """The latest first (mailings.rows.newest)."""
         now = self._access.now()
         return await self._access.ask(lambda c: mailings.newest(c, least, state, limit, now, before), snapshot=True)
 
     async def keep_set(self, people: Collection[bytes]) -> str:
+        """Keep a set of people, as keyed digests, for an approval that is bound to it. Its name (mailings.model.set_of)."""
         name, pieces = mailings.pieces(people)
         for piece in pieces:
             await self._access.write(partial(mailings.put_set, name=name, piece=piece))
@@ -129,6 +134,7 @@ class Outbox(Rows):
         self._stopped = outboxes.StoppedEntries()
 
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
+        """Lease up to ``n`` due entries, whose holds no freeze stops, to this owner for so many seconds."""
         now = self._access.now_us()
         if not await self._access.ask(lambda c: outboxes.any_due(c, now)):
             return ()
@@ -142,6 +148,10 @@ class Outbox(Rows):
         intents: Sequence[Intent] = (),
         over: Over | None = None,
     ) -> bool:
+        """Write the outcomes, and what follows from them for the hold and for the people behind the recipients. False:
+        the lease was lost meanwhile, and nothing was written. ``over``: called when no recipient of a release is to be
+        tried any more. Raises ValueError for a recipient that was not leased."""
+
         def write(batch: Batch) -> bool:
             sealed = batch.sealed(events)
             rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
@@ -156,17 +166,20 @@ class Outbox(Rows):
         return await self._access.write(write)
 
     async def in_doubt(self) -> Sequence[str]:
+        """Holds about a recipient of which people must be asked now (outbox.rows.to_ask)."""
         now = self._access.now_us()
         return await self._access.ask(lambda c: outboxes.to_ask(c, now))
 
     async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
+        """Releases and colleagues' parts that ``freeze`` stops and that have an attempt without a known outcome: entry of the
+        outbox -> hold."""
         now = self._access.now()
         return await self._access.ask(lambda c: outboxes.attempted(c, freeze, now))
 
 
 class Gates(Rows):
     read = asks(gates.read)
-    freeze = writes(deciding.freeze)
+    freeze = writes(deciding.freeze)  # after it returns, no verdict to relay what it stops can be committed anywhere
     thaw = writes(gates.thaw)
 
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Store(Access):
-    """Implements guard.ports.Ledger. Made by ``open_store``."""
+    """Made by ``open_store``. Every method that writes commits durably before it returns, except ``journal.note``."""
 
     _writer: Writer
     _front: Front | None
@@ -83,7 +83,8 @@ class Store(Access):
         return str(self._database.path) if self._database.sqlite else ""
 
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
-        """The one transaction that decides on a message (admission.rows)."""
+        """The one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the
+        writer's thread. Within half a minute it returns, or raises a subclass of LedgerError."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
 

@@ -168,7 +168,8 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
     async def found(hold_id: str) -> Hold:
         return replace(stale, answered=())  # as it was before another process counted the first
 
-    desk.intake._own = [replace(later, ledger=PatchedStore(desk.home.store, {"holds.find": found}))]
+    patched: Any = PatchedStore(desk.home.store, {"holds.find": found})
+    desk.intake._own = [replace(later, ledger=patched)]
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], (

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monke
             return await home.store.policies.absences()
 
         settings = settings_of(load_yaml("{}\n"), tmp_path, {})
-        store = PatchedStore(home.store, {"policies.absences": absences})
+        store: Any = PatchedStore(home.store, {"policies.absences": absences})
         following = Following(store, settings, Digester(KEY, "+"), home.clock)
         await following.begin()
         watch = GateWatch(home.store.gate, home.clock, moved=following.moved)

@@ -14,7 +14,6 @@ import pytest
 
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Ledger
 from smtpguard.holds.model import Hold
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
@@ -23,6 +22,7 @@ from smtpguard.mail.message import Message
 from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
 from smtpguard.outbox.model import Intent, IntentKind
+from smtpguard.store.store import Store
 from tests.clocks import Clock
 
 RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\r\n")
@@ -52,7 +52,7 @@ class Contents:
 def renderer(sign: Sign | None = None, templates: Path | None = None) -> Renderer:
     head = NoticeHead(sender="smtpguard@example.com", languages=("sv", "en"), templates=templates)
     return Renderer(
-        ledger=cast(Ledger, Contents()),
+        ledger=cast(Store, Contents()),
         in_force=lambda: cast(InForce, None),
         templates=lambda: NoticeTemplates(head),
         clock=Clock(datetime(2026, 3, 3, 13, 5, tzinfo=UTC)),
@@ -102,7 +102,7 @@ async def test_a_chosen_language_precedes_the_organizations(chosen: str, languag
 
     templates = NoticeTemplates(NoticeHead(sender="smtpguard@example.com", languages=("sv",)))
     renderer = Renderer(
-        ledger=cast(Ledger, Contents()),
+        ledger=cast(Store, Contents()),
         in_force=lambda: cast(InForce, SimpleNamespace(registry=SimpleNamespace(digester=Digester(bytes(32), "+")))),
         templates=lambda: templates,
         clock=Clock(datetime(2026, 3, 3, 13, 5, tzinfo=UTC)),
