@@ -8,7 +8,6 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Membership, Session, Token, TurnStep, claimed
-from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.codec import Codec
 from smtpguard.database.engine import rows_of
@@ -40,6 +39,10 @@ def find(connection: Connection, keys: AccountKeys) -> list[Account]:
     ]
     query = select(table.c.doc).where(or_(false(), *wanted)).order_by(table.c.account_id)
     return [ACCOUNT.loads(doc) for doc in connection.execute(query).scalars()]
+
+
+def account_of(connection: Connection, keys: AccountKeys) -> Account | None:
+    return next(iter(find(connection, keys)), None)
 
 
 def everybody(connection: Connection) -> Sequence[Account]:
@@ -167,7 +170,8 @@ def put_token(batch: Batch, token: Token, event: Event) -> None:
 # collects the times of last use and writes them now and then.
 
 
-def session_of(connection: Connection, token: str) -> tuple[Session, str] | None:
+def session_of(connection: Connection, token: str) -> tuple[Session, Account] | None:
+    """By the hash of the browser's token."""
     query = select(signed_in, table.c.doc).join(table, table.c.account_id == signed_in.c.account)
     row = connection.execute(query.where(signed_in.c.token == token)).one_or_none()
     if row is None:
@@ -179,7 +183,7 @@ def session_of(connection: Connection, token: str) -> tuple[Session, str] | None
         seen_at=instant(row.seen_at),
         how=row.how,
     )
-    return found, row.doc
+    return found, ACCOUNT.loads(row.doc)
 
 
 def _begin(connection: Connection, started: Session) -> None:
@@ -202,45 +206,14 @@ def _end_all(connection: Connection, account_id: str) -> None:
     connection.execute(delete(signed_in).where(signed_in.c.account == account_id))
 
 
-def seen(connection: Connection, at: Mapping[str, datetime]) -> None:
-    """Write when each session was last used. A stored time is never replaced by an earlier one."""
+def seen(batch: Batch, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
+    """Write when each session was last used, and delete those older than the bounds. A stored time is never replaced by an
+    earlier one."""
     rows = [{"b_token": token, "b_at": microseconds(when)} for token, when in at.items()]
     if rows:
         moved = update(signed_in).where(
             signed_in.c.token == bindparam("b_token"), signed_in.c.seen_at < bindparam("b_at")
         )
-        connection.execute(moved.values(seen_at=bindparam("b_at")), rows)
-
-
-def sweep(connection: Connection, *, started_before: datetime, seen_before: datetime) -> None:
-    """Delete sessions that have ended."""
+        batch.connection.execute(moved.values(seen_at=bindparam("b_at")), rows)
     over = or_(signed_in.c.started_at < microseconds(started_before), signed_in.c.seen_at < microseconds(seen_before))
-    connection.execute(delete(signed_in).where(over))
-
-
-class People(Rows):
-    """The store for the console's accounts. Fits console.ports.People."""
-
-    turn = writes(turn)
-    absences = asks(absences)
-    change_absence = writes(change_absence)
-    everybody = asks(everybody)
-    token = asks(token_of)
-    tokens = asks(tokens_of)
-    put_token = writes(put_token)
-
-    async def account(self, keys: AccountKeys) -> Account | None:
-        found = await self._access.ask(lambda c: find(c, keys))
-        return found[0] if found else None
-
-    async def session(self, token: str) -> tuple[Session, Account] | None:
-        found = await self._access.ask(lambda c: session_of(c, token))
-        return None if found is None else (found[0], ACCOUNT.loads(found[1]))
-
-    async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
-        def write(batch: Batch) -> None:
-            connection: Connection = batch.connection
-            seen(connection, at)
-            sweep(connection, started_before=started_before, seen_before=seen_before)
-
-        await self._access.write(write)
+    batch.connection.execute(delete(signed_in).where(over))

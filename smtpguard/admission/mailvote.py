@@ -175,7 +175,7 @@ class VotesByMail:
 
     async def _barred(self, person: str, in_force: InForce) -> No | None:
         mine = in_force.addresses_of(person)
-        accounts = await self.ledger.policies.accounts()
+        accounts = await self.ledger.people.everybody()
         return why_barred((one for one in accounts if one.address in mine), self.required)
 
     def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: No | None) -> tuple[Choice, Proof]:

@@ -14,7 +14,6 @@ from datetime import timedelta
 from functools import partial
 
 from smtpguard.accounts.model import AccountKeys
-from smtpguard.accounts.rows import People
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
@@ -47,6 +46,7 @@ from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
+from smtpguard.store.ledger import People
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
@@ -121,7 +121,7 @@ class Deliverer(Part):
                 sign=signer(settings),
                 links=Links(secret) if settings.console and settings.console.url else None,
                 answers=(Address.parse(settings.hold.reply_at), Tokens(secret)) if settings.hold.reply_at else None,
-                chosen=_language_of(People(self._store)),
+                chosen=_language_of(self._store.people),
             ),
             self._watch,
             self._policies,

@@ -236,7 +236,7 @@ class Memberships:
             return
         if not directories:
             return
-        known = {one.group: one for one in await self._ledger.policies.memberships()}
+        known = {one.group: one for one in await self._ledger.people.memberships()}
         now = self._clock.now()
         for group, model in directories.items():
             source = source_of(model.model_dump(by_alias=True, exclude_none=True))
@@ -245,7 +245,7 @@ class Memberships:
                 before = Membership(group=group, source=source)
             if before.people and before.read_at is not None and now - before.read_at >= HOLDS:
                 before = replace(before.failed(before.why or "no answer for a day", now), tried_at=before.tried_at)
-                await self._ledger.policies.put_membership(before)
+                await self._ledger.people.put_membership(before)
                 log.error(
                     "group %s: its directory has not answered for a day: members that only it names no longer count",
                     group,
@@ -266,7 +266,7 @@ class Memberships:
         try:
             if made.why and made.why != before.why:
                 log.warning("group %s: %s; its last members count for a day", made.group, made.why)
-            await self._ledger.policies.put_membership(made)
+            await self._ledger.people.put_membership(made)
         except LedgerError as error:
             log.warning("group %s: the store does not answer: %s", made.group, type(error).__name__)
         finally:

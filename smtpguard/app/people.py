@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from smtpguard.accounts.rows import People
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import accounts, second_factor_for
 from smtpguard.config.problem import Broken
@@ -32,6 +31,7 @@ from smtpguard.console.ports import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
+from smtpguard.store.ledger import People
 from smtpguard.store.store import Store
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def front(
 ) -> Front:
     """``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
     place = where(console, port)
-    people, passwords, factors = People(store), passwords or Passwords(), Factors(secret)
+    people, passwords, factors = store.people, passwords or Passwords(), Factors(secret)
     keep = console.session
     sessions = Sessions(
         people, clock, Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest))
@@ -126,7 +126,7 @@ def front(
 
 def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: Callable[[], str]) -> list[BaseRoute]:
     tokens = Tokens(
-        People(store),
+        store.people,
         console.clock,
         new_id=new_id,
         delimiters=settings.delimiters,

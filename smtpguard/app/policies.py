@@ -179,15 +179,12 @@ class Following:
 async def with_people(alone: InForce, ledger: Store, clock: Clock) -> InForce:
     """As the policy has it, and with who is in its groups and who is away, as others and people themselves say. The gate moves with each
     change of that."""
-    named = ledger.policies
+    people = ledger.people
     found: list[Member] = []
     if alone.groups.elsewhere:
-        found = [
-            *members(
-                await named.memberships(), alone.sources_of_groups(), await named.accounts(), alone.claims, clock.now()
-            )
-        ]
-    return alone.with_people(found, await named.absences())
+        known, accounts = await people.memberships(), await people.everybody()
+        found = [*members(known, alone.sources_of_groups(), accounts, alone.claims, clock.now())]
+    return alone.with_people(found, await people.absences())
 
 
 # What a reader needs to know about the organization, from the policy in force.

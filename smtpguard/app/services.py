@@ -129,12 +129,11 @@ def accounts(
     passwords: Passwords | None = None,
 ) -> Accounts:
     """For the console and ``smtpguard users`` alike."""
-    from smtpguard.accounts.rows import People
     from smtpguard.console.people.accounts import Accounts
     from smtpguard.console.people.credentials import Factors, Passwords
 
     return Accounts(
-        People(store),
+        store.people,
         clock,
         new_id=new_id,
         passwords=passwords or Passwords(),

@@ -246,7 +246,7 @@ async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, A
         sources = policies.current().sources_of_groups()
     except LedgerError:
         return None
-    known = {one.group: one for one in await store.policies.memberships() if sources.get(one.group) == one.source}
+    known = {one.group: one for one in await store.people.memberships() if sources.get(one.group) == one.source}
     return [
         {
             "group": name,

@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
-from smtpguard.accounts.rows import People
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
@@ -82,7 +81,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
                 )
                 found.append(State.WRONG.of("store", text))
             if settings.console is not None and policy is not None:
-                found += _deciding(policy, await People(store).everybody())
+                found += _deciding(policy, await store.people.everybody())
             if policy is not None:
                 found += await _namesakes(settings, policy, store)
                 found += _contacts(policy, await known_since(store), store.now())

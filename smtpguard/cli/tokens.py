@@ -74,7 +74,6 @@ async def list_(context: Context) -> None:
 
 @asynccontextmanager
 async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
-    from smtpguard.accounts.rows import People
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.services import second_factor_for
     from smtpguard.console.api.tokens import NoToken, Tokens
@@ -84,7 +83,7 @@ async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
     try:
         async with context.store() as store:
             required = second_factor_for(settings)
-            yield Tokens(People(store), SystemClock(), new_id=ids(), delimiters=delimiters, required=required)
+            yield Tokens(store.people, SystemClock(), new_id=ids(), delimiters=delimiters, required=required)
     except NoToken as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Session, Token, TurnStep
+from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
@@ -18,7 +18,6 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce, Reader
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
-from smtpguard.journal.event import Event
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
@@ -26,7 +25,6 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
-from smtpguard.policy.absences import Absence
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
@@ -99,35 +97,6 @@ class ActiveAlarm:
     key: str = ""
     taken_by: str = ""
     taken_at: datetime | None = None
-
-
-class People(Protocol):
-    """Accounts, sessions and tokens in the store. A change is committed with its journal entries."""
-
-    async def turn(self, keys: AccountKeys, step: TurnStep) -> AccountChange:
-        """Run ``step`` on the accounts that match, and write the change that it returns."""
-
-    async def account(self, keys: AccountKeys) -> Account | None: ...
-
-    async def everybody(self) -> Sequence[Account]: ...
-
-    async def absences(self) -> Sequence[Absence]:
-        """The absences that people have reported themselves."""
-
-    async def change_absence(self, person: str, step: Callable[[Absence | None], tuple[Absence, Event]]) -> Absence:
-        """Run ``step`` on the person's last reported absence (None: none), and write the result with its journal entry."""
-
-    async def session(self, token: str) -> tuple[Session, Account] | None:
-        """By the hash of the browser's token."""
-
-    async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
-        """Record when sessions were last used, and delete those older than the bounds."""
-
-    async def token(self, token_id: str) -> tuple[Token, Account] | None: ...
-
-    async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]: ...
-
-    async def put_token(self, token: Token, event: Event) -> None: ...
 
 
 class Explained(Protocol):

@@ -1,4 +1,4 @@
-"""The store's contents by noun: content, holds, mailings, the outbox, the gate, policies. The journal: journal.py.
+"""The store's contents by noun: content, holds, mailings, the outbox, the gate, policies, people. The journal: journal.py.
 
 A method without a text here is documented with its query or step.
 """
@@ -184,14 +184,28 @@ class Gates(Rows):
 
 
 class Policies(Rows):
-    """The stored policies, and what accounts and directories add to the one in force."""
+    """The stored policies."""
 
     documents = asks(policies.policy)
     put = writes(policies.put_policy)
     named = asks(policies.named)
     history = asks(policies.history)
     current = asks(policies.current)
+
+
+class People(Rows):
+    """Accounts, sessions and tokens, and what people and directories add to the policy in force: who is away, and who is in
+    its groups. The gate moves with each change of that."""
+
+    turn = writes(accounts.turn)
+    account = asks(accounts.account_of)
+    everybody = asks(accounts.everybody)
     absences = asks(accounts.absences)
+    change_absence = writes(accounts.change_absence)
     memberships = asks(accounts.memberships)
     put_membership = writes(accounts.put_membership)
-    accounts = asks(accounts.everybody)
+    session = asks(accounts.session_of)
+    seen = writes(accounts.seen)
+    token = asks(accounts.token_of)
+    tokens = asks(accounts.tokens_of)
+    put_token = writes(accounts.put_token)

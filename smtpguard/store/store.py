@@ -30,7 +30,7 @@ from smtpguard.journal.event import Event
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front
 from smtpguard.store.journal import Journal
-from smtpguard.store.ledger import Contents, Gates, Holds, Mailings, Outbox, Policies, Returns
+from smtpguard.store.ledger import Contents, Gates, Holds, Mailings, Outbox, People, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer
@@ -69,6 +69,7 @@ class Store(Access):
         self.outbox = Outbox(self)
         self.gate = Gates(self)
         self.policies = Policies(self)
+        self.people = People(self)
         self.journal = Journal(self, writer, secret, state_dir)
         writer.start()
 

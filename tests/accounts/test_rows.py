@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Scope, Session, Token
-from smtpguard.accounts.rows import People
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.webhooks.payload import Cursor, News
 from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.store.ledger import People
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import T0
@@ -27,7 +27,7 @@ EVA = Account(account_id="A1", address="eva@example.com", created_at=T0, roles=(
 
 @pytest.fixture
 def people(store: Store) -> People:
-    return People(store)
+    return store.people
 
 
 def event(what: str = "x") -> Event:

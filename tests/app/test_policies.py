@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.rows import People
 from smtpguard.app import policies as module
 from smtpguard.app.files import parse_policy
 from smtpguard.app.policies import Following, surroundings
@@ -34,7 +33,7 @@ EVA = "eva@example.com"
 async def declare_absence(home: House, *, until: date) -> None:
     made = Absence(person=EVA, since=MONDAY.date(), until=until)
     event = Event(kind=Kind.ABSENCE, id="E", at=MONDAY)
-    await People(home.store).change_absence(EVA, lambda said: (made, event))
+    await home.store.people.change_absence(EVA, lambda said: (made, event))
 
 
 async def until_true(so: Callable[[], bool]) -> None:
@@ -53,10 +52,10 @@ async def test_an_absence_is_known_once_the_gate_has_moved(tmp_path: Path, monke
             if silent:
                 silent -= 1
                 raise Unavailable("no store")
-            return await home.store.policies.absences()
+            return await home.store.people.absences()
 
         settings = settings_of(load_yaml("{}\n"), tmp_path, {})
-        store: Any = PatchedStore(home.store, {"policies.absences": absences})
+        store: Any = PatchedStore(home.store, {"people.absences": absences})
         following = Following(store, settings, Digester(KEY, "+"), home.clock)
         await following.begin()
         watch = GateWatch(home.store.gate, home.clock, moved=following.moved)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.rows import People
 from smtpguard.holds.model import Choice, Hold, NotEntitled, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices, approvers
@@ -106,7 +105,7 @@ async def test_a_declared_absence_overrides_the_policys(tmp_path: Path) -> None:
         async def say(**more: Any) -> Groups:
             event = Event(kind=Kind.ABSENCE, id="E", at=home.clock.now(), private={"account": (EVA,)})
             made = Absence(person=EVA, since=date(2026, 3, 2), until=date(2026, 3, 4), **more)
-            await People(home.store).change_absence(EVA, lambda said: (made, event))
+            await home.store.people.change_absence(EVA, lambda said: (made, event))
             return (await home.follow()).groups
 
         def asked(groups: Groups, month: int, day: int) -> str:

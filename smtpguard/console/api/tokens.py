@@ -12,10 +12,10 @@ from datetime import timedelta
 
 from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
 from smtpguard.console.people.middleware import hashed
-from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
+from smtpguard.store.ledger import People
 
 PREFIX = "smtpguard"
 """The prefix of every token, so that scanners of repositories and logs can find a leaked one."""

@@ -14,7 +14,6 @@ from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.people.accounts import NotPossible
-from smtpguard.console.ports import People
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
@@ -24,6 +23,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.intents import deputy_waits
 from smtpguard.policy.absences import LONGEST, Absence
 from smtpguard.policy.fields import day
+from smtpguard.store.ledger import People
 
 NOT_AWAY = N_("{address} is not away.")
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.credentials import Factors, Passwords, check
-from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import Address
+from smtpguard.store.ledger import People
 
 
 class NotPossible(Exception):

@@ -31,10 +31,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smtpguard.accounts.model import Account, Role, Session
 from smtpguard.console import rendering
-from smtpguard.console.ports import People, Person
+from smtpguard.console.ports import Person
 from smtpguard.database.errors import CommitUnknown, LedgerError, PolicyUnreadable
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
+from smtpguard.store.ledger import People
 
 log = logging.getLogger(__name__)
 

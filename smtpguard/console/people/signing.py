@@ -18,10 +18,10 @@ from ipaddress import IPv6Address, ip_address
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.credentials import Factors, Passwords, TooManyHashes
 from smtpguard.console.people.middleware import Sessions, hashed
-from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.store.ledger import People
 
 WINDOW_SECONDS = 900.0
 PER_PAIR = 8  # attempts from one network on one account

@@ -11,7 +11,6 @@ import httpx2
 import jsonschema
 
 from smtpguard.accounts.model import SCOPE_ASKS, Role, Scope
-from smtpguard.accounts.rows import People
 from smtpguard.console.api.tokens import Tokens
 from tests.console import holding
 from tests.console.holding import NEWS
@@ -52,7 +51,7 @@ class Program:
 
 
 def tokens(stage: Stage) -> Tokens:
-    return Tokens(People(stage.home.store), stage.home.clock, new_id=lambda: next(stage.ids))
+    return Tokens(stage.home.store.people, stage.home.clock, new_id=lambda: next(stage.ids))
 
 
 async def held(stage: Stage, *to: str, **more: Any) -> str:

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Role, Scope
-from smtpguard.accounts.rows import People
 from smtpguard.cli import main
 from smtpguard.console.api import incident
 from smtpguard.console.api.entry import Long
@@ -158,7 +157,7 @@ async def test_names_need_their_own_scope(here: Stage) -> None:
 
 async def test_a_token_for_reports_needs_the_role(here: Stage) -> None:
     await here.person(EVA, Role.VIEWER, Role.APPROVER)
-    tokens = Tokens(People(here.home.store), here.home.clock, new_id=lambda: next(here.ids))
+    tokens = Tokens(here.home.store.people, here.home.clock, new_id=lambda: next(here.ids))
     scopes = [Scope.INCIDENT_READ, Scope.INCIDENT_NAMES]
     with pytest.raises(NoToken, match="has no role for: incident:read, incident:names"):
         await tokens.add(EVA, name="x", scopes=scopes, good_for=timedelta(days=1), by="root")
