@@ -388,7 +388,8 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
         )
         if database is not None:
             asyncio.run(_fits(settings, work))
-            _freeze_copy(work / SQLITE, stop)
+            with closing(sqlite3.connect(work / SQLITE)) as connection, connection:
+                connection.execute(_bare(stop))
             aside = _swap(database, work / SQLITE)
         else:
             aside = None
@@ -410,11 +411,6 @@ def _bare(stop: Freeze) -> str:
     follows once the store is migrated."""
     quoted = FREEZE.dumps(stop).replace("'", "''")
     return f"""INSERT INTO "freeze" (freeze_id, lifted, doc) VALUES ('{stop.freeze_id}', FALSE, '{quoted}')"""
-
-
-def _freeze_copy(copy: Path, stop: Freeze) -> None:
-    with closing(sqlite3.connect(copy)) as connection, connection:
-        connection.execute(_bare(stop))
 
 
 async def _stand_still(settings: Settings, stop: Freeze) -> None:

@@ -3,7 +3,6 @@ the sources."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from smtpguard.app.clock import SystemClock
@@ -20,6 +19,7 @@ from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import client_address
 from smtpguard.policy.parse import Policy
 
 Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
@@ -38,7 +38,7 @@ def names(settings: Settings, policy: Policy) -> Names:
     return Names(
         declared(policy)[0],
         domains=policy.organization.domains,
-        host_names={name for name in hosts if "." in name and not _is_ip(name)},
+        host_names={name for name in hosts if "." in name and client_address(name) is None},
         mailboxes=[address for text in known if (address := Address.parse_any(text)) is not None],
         elsewhere=[address for text in elsewhere if (address := Address.parse_any(text)) is not None],
         delimiters=policy.delimiters,
@@ -131,11 +131,3 @@ def _digester(settings: Settings) -> Digester:
     """Makes the secret if needed: lists may be synced before the first start."""
     make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)
-
-
-def _is_ip(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -75,7 +75,9 @@ async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_w
         proposal = await propose(settings, store, digester, documents, where=shown(settings.policy))
         now = await asyncio.to_thread(policy_documents, settings.policy)
         if digest(now) != digest(documents) or stamps(settings) != before:
-            raise Broken([_being_written(settings)])
+            text = "the policy's files were changed while they were read"
+            expected = "a file that is replaced by renaming a complete new one"
+            raise Broken([Problem(str(settings.policy), 1, 1, text, expected)])
         return await _agreed(store, proposal, by, "reload", agree, fail_on_warning)
 
 
@@ -138,11 +140,6 @@ def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -
     if old.expansions == new.expansions:
         found.add(EXPANSIONS)
     return frozenset(found)
-
-
-def _being_written(settings: Settings) -> Problem:
-    text = "the policy's files were changed while they were read"
-    return Problem(str(settings.policy), 1, 1, text, "a file that is replaced by renaming a complete new one")
 
 
 async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Agree, fail_on_warning: bool) -> Proposal:

@@ -92,11 +92,12 @@ async def status(settings: Settings) -> Status:
     found.bypass = Bypasses(settings.state).in_force(found.at)
     seen = Seen(at=found.at, absent=absent(found.trees), certificates=ends(settings))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
+    failed = failing(settings.state, found.at) if not found.serves else None
     seen = replace(
         in_store or seen,
         at=found.at,
         absent=seen.absent,
-        starts=_starts(settings, found),
+        starts=failed.why if failed is not None else "",
         certificates=seen.certificates,
         relay=relay,
         bypass=bypass_in_force(settings, found.at),
@@ -115,11 +116,6 @@ async def status(settings: Settings) -> Status:
             now[key] = told
     found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
     return found
-
-
-def _starts(settings: Settings, found: Status) -> str:
-    here = failing(settings.state, found.at) if not found.serves else None
-    return here.why if here is not None else ""
 
 
 _SLOW = frozenset({"deferring"})

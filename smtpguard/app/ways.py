@@ -58,9 +58,10 @@ async def ways(
             )
             yield _judged(name, what, said, accepted, silent=target in silent)
         yield State.UNKNOWN.of("way", _elsewhere(target, sender))
+    named = [str(net.network_address) for net in settings.expanders if net.num_addresses == 1]
     for info in lists:
         for address in info.addresses:
-            for host in await _list_servers(address.ascii_domain, settings, hosts or _mail_hosts):
+            for host in dict.fromkeys([*named, *await (hosts or _mail_hosts)(address.ascii_domain)]):
                 said = await asyncio.to_thread(ask_as_stranger, host, SMTP_PORT, None, sender, str(address))
                 yield _judged(LIST_SERVERS, f"the list server {host}, which takes mail to {address}", said, accepted)
 
@@ -137,12 +138,6 @@ def ask_as_stranger(
         return e.smtp_code, str(e.smtp_error)
     except (smtplib.SMTPException, OSError):
         return None
-
-
-async def _list_servers(domain: str, settings: Settings, hosts: Hosts) -> Sequence[str]:
-    """Where mail for the list would go without us: its domain's mail hosts, and expanders with single addresses."""
-    named = [str(net.network_address) for net in settings.expanders if net.num_addresses == 1]
-    return list(dict.fromkeys([*named, *await hosts(domain)]))
 
 
 async def _mail_hosts(domain: str) -> Sequence[str]:

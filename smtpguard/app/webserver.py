@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import uvicorn
@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from smtpguard.app.certificates import server_context
 from smtpguard.config.web import Certificate
+from smtpguard.mail.envelope import within
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
 CONNECTIONS = 500
@@ -56,7 +57,7 @@ def patient(
             super().connection_made(transport)
             address = self.client[0] if self.client else ""
             others = sum(other.client is not None and other.client[0] == address for other in self.connections)  # type: ignore[union-attr]
-            if others > each and not _is_among(address, proxies):
+            if others > each and not within(address, proxies):
                 transport.abort()
             else:
                 self._late = self.loop.call_later(seconds, self._give_up)
@@ -116,14 +117,6 @@ def configured(
         config.load()
         config.ssl = server_context(tls.certificate, tls.key)
     return config
-
-
-def _is_among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    return any(found in network for network in networks)
 
 
 LIVES, READY = "/healthz", "/readyz"

@@ -152,7 +152,8 @@ class Tally:
                         old += [(scope, self._long[scope], n, raw) for n, raw, _ in self._raw(ask, item)]
                     if self._earlier.marks:
                         content = self._content(item)
-                        marks[paired(self._long[scope], b"again " + _named_content(item))] = (content, scope)
+                        named = f"again {item.content_sha256 or item.key}".encode()
+                        marks[paired(self._long[scope], named)] = (content, scope)
         self._people.load(people)
         self._again.load(contents)
         self._moments.look(scopes)
@@ -476,10 +477,6 @@ def record_confirmed(batch: Batch, hold: Hold, seconds: int) -> None:
         scope = number(_scope_of(key, MEANT, f"{hold.confirm.writer} {hit.rule}"))
         found.add(scope, batch.now_us, batch.now_us + seconds * 1_000_000, 1, 1)
     found.write()
-
-
-def _named_content(item: Item) -> bytes:
-    return (item.content_sha256 or item.key).encode()
 
 
 def _with_mailing(key: str, mailing_id: str) -> str:

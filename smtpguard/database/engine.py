@@ -368,7 +368,7 @@ class Database:
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
-        if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self._no_space()):
+        if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self._free() < 1 << 16):
             return Full(f"no space left for {self.path}")
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
@@ -380,9 +380,6 @@ class Database:
             return Unavailable(f"the database: {name}")
         kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable
         return kind(f"{self.path} {said} ({name})")
-
-    def _no_space(self) -> bool:
-        return self._free() < 1 << 16
 
     def _free(self) -> float:
         """Free octets on the disk, as far as that can be known."""

@@ -134,17 +134,13 @@ def reported(kind: str, data: Mapping[str, Any]) -> Reported | None:
         event=DeliveryEvent.LOSE if lost else event,
         people=int(data.get("people", data.get("recipients", 0))),
         counted="people" in data,
-        part=_of_part(data),
+        # Entries of an earlier version have no "part"; the id's ending says it.
+        part=bool(data.get("part")) or str(data.get("intent", "")).endswith("-part"),
         over=lost or event in (DeliveryEvent.TAKE, DeliveryEvent.REFUSE),
         attempt=data.get("attempt"),
         again=data.get("code") == "again",
         in_doubt=data.get("in_doubt"),
     )
-
-
-def _of_part(data: Mapping[str, Any]) -> bool:
-    """Entries of an earlier version have no ``part``; the id's ending says it."""
-    return bool(data.get("part")) or str(data.get("intent", "")).endswith("-part")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, Select, and_, func, select, true
 
 from smtpguard.database.batch import read_freezes, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear, entry, hold, outbox, underway
 from smtpguard.holds.model import State
-from smtpguard.journal.chain import instant, microseconds
+from smtpguard.journal.chain import instant, microseconds, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import which
 from smtpguard.observe.alarms.conditions import RuleCall, Stopped
@@ -107,7 +106,7 @@ def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event
     for seq, at, kind, id, body in connection.execute(query.order_by(entry.c.seq).limit(limit)):
         last = seq
         if kind in _KINDS:
-            found.append(Event(kind=_KINDS[kind], id=id, at=instant(at), data=_body(body)["data"]))
+            found.append(Event(kind=_KINDS[kind], id=id, at=instant(at), data=parsed(body)["data"]))
     return found, last
 
 
@@ -122,7 +121,7 @@ def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
     )
     found: dict[str, Held] = {}
     for id, at, body in connection.execute(query.order_by(entry.c.seq)):
-        data = _body(body)["data"]
+        data = parsed(body)["data"]
         rules = data.get("rules")
         if data.get("action") == "hold" and not data.get("retry") and isinstance(rules, list):
             found[id] = Held(instant(at), tuple(str(rule) for rule in rules))
@@ -130,14 +129,6 @@ def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
 
 
 _KINDS = {kind.value: kind for kind in Kind}
-
-
-def _body(text: str) -> dict[str, dict[str, object]]:
-    try:
-        body: dict[str, dict[str, object]] = orjson.loads(text)
-    except orjson.JSONDecodeError:  # a lone surrogate
-        body = json.loads(text)
-    return body
 
 
 CALLED = 60 * 60 * 1_000_000
@@ -152,8 +143,8 @@ def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
     sql = f"SELECT body FROM entry WHERE {which(Kind.ALARM)} AND at > ? ORDER BY seq DESC LIMIT {LONGEST_WAITING}"
     rules: dict[str, dict[str, int]] = {}
     for (body,) in rows_of(connection, sql, (since,)):
-        data = _body(body)["data"]
-        lists: Mapping[str, int] = data["lists"]  # type: ignore[assignment]
+        data = parsed(body)["data"]
+        lists: Mapping[str, int] = data["lists"]
         there = rules.setdefault(str(data["rule"]), {})
         for name, people in lists.items():
             there[name] = max(there.get(name, 0), int(people))
@@ -177,7 +168,7 @@ def tripped(connection: Connection, active: Collection[str], now: datetime) -> t
     sql = f"SELECT id, at, body FROM entry WHERE {which(Kind.TRIPPED)} ORDER BY seq DESC LIMIT {LONGEST_WAITING}"
     found: dict[str, Stopped] = {}
     for mailing, at, body in rows_of(connection, sql):
-        data: Mapping[str, Any] = _body(body)["data"]
+        data: Mapping[str, Any] = parsed(body)["data"]
         lasts = at > microseconds(now) - CALLED if data["observed"] else not set(active).isdisjoint(data["freezes"])
         if lasts and mailing not in found:
             found[mailing] = Stopped(
@@ -197,11 +188,11 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
     )
     found = []
     for body, doc in connection.execute(query):
-        data = _body(body)["data"]
+        data = parsed(body)["data"]
         names = json.loads(doc).get("from") or json.loads(doc).get("reverse_path") or ["?"]
         if data["action"] == "relay" and data["lists"]:
-            counts: Mapping[str, int] = data["counts"]  # type: ignore[assignment]
-            lists: list[str] = data["lists"]  # type: ignore[assignment]
+            counts: Mapping[str, int] = data["counts"]
+            lists: list[str] = data["lists"]
             found.append((str(names[0]), (frozenset(lists), int(counts["customers"]))))
     return found
 

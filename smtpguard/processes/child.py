@@ -42,8 +42,8 @@ class Timing:
     deaths_seconds: float = 60.0
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, shared pages included. 0 if it has ended (proc_pid_statm(5))."""
+def resident_bytes(pid: int | None) -> int:
+    """Resident memory of a process, shared pages included. 0 if it has ended, or there is none (proc_pid_statm(5))."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except OSError:
@@ -196,11 +196,6 @@ class Child:
         paused."""
         self._heard_at += seconds
         self._started_at += seconds
-
-    @property
-    def memory_bytes(self) -> int:
-        """Resident memory; 0 while it does not run."""
-        return resident_bytes(self.pid) if self.pid is not None else 0
 
     def lived_seconds(self, now: float) -> float:
         return now - self._started_at

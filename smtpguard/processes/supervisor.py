@@ -393,7 +393,7 @@ class Supervisor:
         names = [listener.name for listener in self._listeners]
         memory = Counter({SUPERVISOR: resident_bytes(os.getpid())})
         for child in self._children:
-            memory[child.part] += child.memory_bytes
+            memory[child.part] += resident_bytes(child.pid)
         numbers = self._numbers.told(self._connections.by_listener, names, ready, memory)
         for child in self._children:
             if child.part in self._shows:

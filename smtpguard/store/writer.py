@@ -229,7 +229,8 @@ class Writer:
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), BATCH * 4))]
         if self.front is not None:
             notes += self.front.outcomes()
-        synced = bool(notes or self._unanswered or self._house_waits or any(work.synced for work in works))
+        signs = self._minute_over or self._seq - self._signed_seq >= SIGN_ENTRIES
+        synced = bool(notes or self._unanswered or signs or any(work.synced for work in works))
 
         def join() -> None:
             """Called when the write lock is held: add the work that came while others wrote."""
@@ -346,10 +347,6 @@ class Writer:
     @property
     def _minute_over(self) -> bool:
         return self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
-
-    @property
-    def _house_waits(self) -> bool:
-        return self._minute_over or self._seq - self._signed_seq >= SIGN_ENTRIES
 
     def _keep_house(self, batch: Batch) -> None:
         """A checkpoint every minute, and after a number of entries; and every minute some expired counts are deleted.

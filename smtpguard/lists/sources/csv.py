@@ -88,7 +88,7 @@ class _Reading:
                 tally.rows += 1
                 if len(row) <= address:
                     tally.reject(line, f"{len(row)} columns, and the address is in column {address + 1}")
-                elif status is not None and _is_unmailed(row, status):
+                elif status is not None and status < len(row) and row[status].strip().casefold() in UNMAILED:
                     tally.unmailed += 1
                 elif not (cell := row[address]) or cell.isspace():
                     tally.reject(line, "no address")
@@ -201,10 +201,6 @@ class _Layout:
 
 def _name(cell: str) -> str:
     return cell.strip().strip("\ufeff").casefold()
-
-
-def _is_unmailed(row: list[str], status: int) -> bool:
-    return status < len(row) and row[status].strip().casefold() in UNMAILED
 
 
 def _is_utf8(encoding: str) -> bool:

@@ -93,12 +93,8 @@ def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) 
         case Topic.STALE:
             told = {name: entry.data.get(name) for name in ("problem", "failing_since")}
             data = {"stale": bool(entry.data.get("stale")), **told, **_lists([entry.id], allowed)}
-    return {"id": event_id(entry), "type": topic.value, "at": utc_text(entry.time, "milliseconds"), "data": data}
-
-
-def event_id(entry: Entry) -> str:
-    """The same at every attempt, so that a receiver can drop repetitions."""
-    return f"{entry.seq}-{entry.hash.hex()[:16]}"
+    id = f"{entry.seq}-{entry.hash.hex()[:16]}"  # the same at every attempt, so that a receiver can drop repetitions
+    return {"id": id, "type": topic.value, "at": utc_text(entry.time, "milliseconds"), "data": data}
 
 
 def _message(verdict: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, Any]:
