@@ -32,7 +32,10 @@ class Problem:
     def __str__(self) -> str:
         kind = "warning: " if self.severity is Severity.WARNING else ""
         tail = f" ({self.hint})" if self.hint else f": expected {self.expected}" if self.expected else ""
-        return f"{self.file}:{self.line}:{self.column}: {kind}{self.text}{tail}"
+        said = f"{kind}{self.text}{tail}"
+        if not said.isprintable():  # it names what was written: one line, in which what is invisible can be seen
+            said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
+        return f"{self.file}:{self.line}:{self.column}: {said}"
 
     @property
     def fatal(self) -> bool:

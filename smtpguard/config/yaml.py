@@ -39,8 +39,15 @@ _MENDS = (
     ("did not find expected key", "the indentation of the lines around it"),
     ("did not find expected '-' indicator", "the indentation of the lines around it"),
     ("could not find expected ':'", "a colon and a space after the key"),
+    ("did not find expected <document start>", "one document in each file"),
 )
 """Messages of the parser, and what usually helps."""
+
+_BREAK = re.compile(r"\r\n|\r|\n")
+_UNSEEN = re.compile("[\x85\u2028\u2029]")
+"""Line breaks of YAML 1.1, and of the parser, that YAML 1.2 and editors do not take for any: what follows one in a comment would be in force
+unseen."""
+_UNSEEN_OCTETS = re.compile(b"|".join(c.encode() for c in "\x85\u2028\u2029"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,9 @@ class _Builder:
 
     def document(self) -> Document:
         value: Any = None
+        self._unseen()
+        if self.problems:  # the parser would count other lines
+            raise Broken(self.problems)
         try:
             events = iter(yaml.parse(self.text, Loader=_LOADER))
             documents = 0
@@ -179,10 +189,21 @@ class _Builder:
             expected = "spaces, not a tab" if self._at(line, column) == "\t" else "quotes around it"
         self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
 
+    def _unseen(self) -> None:
+        if not (_UNSEEN_OCTETS if isinstance(self.text, bytes) else _UNSEEN).search(self.text):  # type: ignore[arg-type]
+            return
+        for n, line in enumerate(self._lines(), 1):
+            for found in _UNSEEN.finditer(line):
+                text = f"a line break that editors do not show, U+{ord(found[0]):04X}"
+                self.problems.append(Problem(self.file, n, found.start() + 1, text, "a space, or a new line"))
+
     def _at(self, line: int, column: int) -> str:
         """The character at that position."""
+        return self._lines()[line - 1][column - 1 : column]
+
+    def _lines(self) -> list[str]:
         text = self.text.decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text
-        return text.split("\n")[line - 1][column - 1 : column]
+        return _BREAK.split(text)
 
     def _unreadable(self, error: yaml.reader.ReaderError) -> None:
         """Report the position of what is not UTF-8: the parser knows only how far it had read."""

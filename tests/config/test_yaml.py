@@ -66,11 +66,25 @@ def test_a_file_is_named_as_given(tmp_path: Path) -> None:
         load_yaml(tmp_path / "none.yaml")
 
 
+def test_a_line_break_that_editors_do_not_show_hides_no_key() -> None:
+    for found in ("\x85", "\u2028", "\u2029"):
+        for text in (f"a: 1\r\nb: 2 # {found}enforce: false\n", f"a: 1\r\nb: '2  {found} @'\n"):
+            for source in (text, text.encode()):
+                with pytest.raises(Broken, match=rf"f:2:8: a line break that editors do not show, U\+{ord(found):04X}"):
+                    load_yaml(source, "f")
+
+
+def test_what_is_invisible_is_shown_in_one_line() -> None:
+    with pytest.raises(Broken) as found:
+        load_yaml('"a\\nb\\e[2J": 1\n"a\\nb\\e[2J": 2\n', "f")
+    assert str(found.value) == 'f:2:1: duplicate key "a\\nb\\x1b[2J": first on line 1'
+
+
 @every(
     "text",
     [
         "[" * 100_000, "{a: " * 50_000, "- " * 100_000, "[" * 100, "- " * 41 + "a", "x" * (MAX_BYTES + 1), "[" + "1," * 500_001 + "]",
-        b"\xff\xfe\x00", b"a: \x00", "&a [*a]", "? [a]\n: b\n", "a: b: c", "*a : b", "- - a\n- b: c\n d: e",
+        b"\xff\xfe\x00", b"a: \x00", "&a [*a]", "? [a]\n: b\n", "a: b: c", "*a : b", "- - a\n- b: c\n d: e", "a: 1\rb: @x\r",
     ],
 )  # fmt: skip
 def test_unsupported_yaml_is_an_error(text: str | bytes) -> None:
@@ -79,7 +93,7 @@ def test_unsupported_yaml_is_an_error(text: str | bytes) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text("ab:-?[]{},&*!|>'\"%@`# \n\t~0", max_size=40), st.binary(max_size=40)))
+@given(st.one_of(st.text("ab:-?[]{},&*!|>'\"%@`# \n\r\t~0", max_size=40), st.binary(max_size=40)))
 def test_any_text_raises_only_broken(text: str | bytes) -> None:
     with suppress(Broken):
         assert load_yaml(text).mark(()).line >= 1
