@@ -10,12 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import seconds
 from smtpguard.console import labels
 from smtpguard.locale.phrase import N_, span
 from smtpguard.locale.speech import Speech
 from smtpguard.policy import facts, freezing
 from smtpguard.policy import rule as rules
-from smtpguard.policy.condition import Condition
+from smtpguard.policy.condition import Condition, EveryWord, SomeWord
 from smtpguard.policy.facts import Type
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import Rule
@@ -68,11 +70,10 @@ OPERATORS: Mapping[str, str] = {
 _FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
 _COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|inf(?:\s*%)?)(?:\s+in\s+(.+))?\Z")
+_BETWEEN_PERCENT = re.compile(rf"(?<=between )({_FIGURE}) and(?=.*%)")
 _NARROWED = re.compile(
     r"(.+?)(?: and more than x([\d.]+) the usual)?(?: on one list of (.+?))?( with the same mailing)?\Z"
 )
-_WINDOW = re.compile(r"(\d+)\s*([smhdw])\Z")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _LISTED = re.compile(r"(, | or )")
 _FIGURES = frozenset({Type.COUNT, Type.SHARE})
 _SAYS = {
@@ -110,7 +111,8 @@ def in_words(rule: Rule, said: Speech) -> Said:
 def condition(asked: Condition, said: Speech) -> str:
     """The fact's own sentence if it has one for this limit ("it is addressed to a customer list"), else what the fact is
     called and the limit ("customers that it reaches: at least 20")."""
-    sentence = asked.fact.says.get(_SAYS.get((asked.fact.type, asked.limit), ""), "")
+    whole = not isinstance(asked, SomeWord | EveryWord)  # in a list, "any" is a word as others are
+    sentence = asked.fact.says.get(_SAYS.get((asked.fact.type, asked.limit), ""), "") if whole else ""
     if isinstance(sentence, tuple):  # of a number: only if it is said of one without counting it
         sentence = "" if _COUNTS_ONE.search(sentence[0]) else said.ngettext(*sentence, 1)
     if sentence:
@@ -128,7 +130,7 @@ def limit(name: str, text: str, said: Speech) -> str:
     """A condition on the fact ``name``, from policy.grammar's text: ">= 300 in 1h" as "at least 300 in 1 hour"."""
     known = facts.FACTS.get(name)
     if known is None or known.type in _FIGURES:
-        return _figures(text, said, share=known is not None and known.type is Type.SHARE) or _words(name, text, said)
+        return _figures(text, said, share=_is_share(name)) or _words(name, text, said)
     if known.type is Type.NETWORK and text.startswith("in "):
         return said("in {what}", what=_words(name, text.removeprefix("in "), said))
     for form, words in FORMS.items():
@@ -152,7 +154,13 @@ def observed(name: str, text: str, said: Speech) -> str:
         return said("{how} after stage {n} of {all}", how=said(AT[stage[1]]), n=stage[2], all=stage[3])
     if text == "at rest":
         return said("at rest")
+    if _is_share(name):  # its first figure is in percent too: "between 10 and 50 %"
+        text = _BETWEEN_PERCENT.sub(r"\1 % and", text)
     return limit(name, text, said)
+
+
+def _is_share(name: str) -> bool:
+    return name in facts.FACTS and facts.FACTS[name].type is Type.SHARE
 
 
 def _figures(text: str, said: Speech, *, share: bool) -> str:
@@ -160,19 +168,18 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
     narrowed = _NARROWED.match(text)
     if narrowed and any(narrowed.groups()[1:]):
         much = _figures(narrowed[1], said, share=share)
+        if much and narrowed[3]:
+            lists = _words("recipients.sensitivity", narrowed[3], said)
+            much = said("{much} on one list of {lists}", much=much, lists=lists)
+        if much and narrowed[4]:
+            much = said("{much} who were sent the same mailing", much=much)
         if much and narrowed[2]:
             much = said(
                 "{much} and more than {times} times what is usual", much=much, times=said.number(float(narrowed[2]))
             )
-        if much and narrowed[3]:
-            much = said("{much} on one list of {lists}", much=much, lists=narrowed[3])
-        if much and narrowed[4]:
-            much = said("{much} who were sent the same mailing", much=much)
         return much
     if found := _BETWEEN.match(text):
         low, high, window = found.groups()
-        if high.endswith("%") and not low.endswith("%"):
-            low += " %"
         if high.startswith("inf"):
             much = said("at least {n}", n=_figure(low, said, share))
         else:
@@ -189,9 +196,11 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
 
 
 def _time(window: str, said: Speech) -> str:
-    """A window as in a policy: "10m", "3600 s"."""
-    found = _WINDOW.match(window)
-    return span(int(found[1]) * _SECONDS[found[2]], said) if found is not None else window
+    """A window as in a policy: "10m", "2h 30m", "3600 s"."""
+    try:
+        return span(seconds(window), said)
+    except Invalid:
+        return window
 
 
 def _figure(text: str, said: Speech, share: bool) -> str:

@@ -68,7 +68,7 @@ def values(fact: Fact) -> Iterator[Value]:
 
 
 def asked(fact: Fact) -> Iterator[Any]:
-    over = " in 1h" if fact.windowed else ""
+    over = " in 15 Minutes" if fact.windowed else ""
     match fact.type:
         case Type.TRUTH:
             yield from (True, False)
@@ -113,7 +113,14 @@ def test_facts_in_words() -> None:
     assert rulewords.limit("recipients.lists", "internal or news", swedish) == "internal eller news", "a list's name"
     assert rulewords.limit("recipients.share", ">= 0.25", english) == "at least 25 %"
     assert rulewords.observed("recipients.share", "between 25 and 100 %", english) == "between 25 % and 100 %"
+    assert rulewords.limit("recipients.share", "between 0.1 and 50 %", english) == "between 10 % and 50 %"
     assert rulewords.observed("recipients.reach", "3 to inf", english) == "at least 3"
+    narrowed = ">= 12 in 2h 30m and more than x3 the usual on one list of internal or special-category"
+    assert rulewords.limit("sender.list_contacts", narrowed, swedish) == (
+        "minst 12 på 150 minuter på en av listorna internal eller känsliga personuppgifter och mer än 3 gånger det vanliga"
+    )
+    word = grammar.condition(FACTS["login"], ["none"], every=False, known=ConditionNames())
+    assert rulewords.condition(word, english) == "who logged in: none", "the name of a user, not nobody"
     assert rulewords.limit("list.customers", ">= 300 in 1h", swedish) == "minst 300 på 1 timme"
     assert rulewords.observed(FREEZE, "list news", swedish) == "listan news"
     assert rulewords.observed("of another version", "seen", swedish) == "seen"
