@@ -142,7 +142,9 @@ def alone(asks: Iterable[Ask], gathered: Gathered) -> tuple[dict[Ask, int], dict
 def _span(ask: Ask, gathered: Gathered) -> Count:
     counted = gathered.counted
     spared = gathered.quoted if gathered.facts.shared else frozenset[bytes]()
-    fact = FACTS[ask.fact]
+    fact = FACTS.get(ask.fact)
+    if fact is None:  # messages of a stream, which no rule asks for
+        return ONE
     match fact.own:
         case "recipients.customers":
             return counted.customers

@@ -97,6 +97,14 @@ def test_an_unexpected_verdict_fails(run: Run, story: Path, quote: Path) -> None
     assert result.stderr == "1 of 2 have another verdict than hold.\n"
 
 
+def test_mail_of_a_stream_with_limits_is_explained(run: Run, etc: Path, quote: Path) -> None:
+    policy = etc / "policy.yaml"
+    policy.write_text(policy.read_text().replace(", dkim: shop.example.com}", "}", 1))
+    quote.write_bytes(quote.read_bytes().replace(b"anna@example.com", b"noreply@example.com"))
+    (row,) = rows(run("--json", "--client", "10.1.2.3", "--from", "noreply@example.com", str(quote)))
+    assert (row["action"], row["hits"]) == ("relay", [])
+
+
 def test_the_envelope_can_be_given(run: Run, quote: Path) -> None:
     (row,) = rows(
         run("--json", "--from", "bo@example.com", "--to", RAMADAN, "--to", "kim@customer.example", str(quote))
