@@ -17,7 +17,7 @@ from smtpguard.policy import confirming, counted
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, Range, SomeWord, Word
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.counted import Ask, Live
-from smtpguard.policy.facts import FACTS, NONE, OF_LETTERS, ONLY_HEADERS, Count, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import FACTS, NONE, OF_LETTERS, ONLY_HEADERS, SIZE, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
 from smtpguard.policy.rule import Rule, Strength, is_stopped
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
@@ -29,7 +29,6 @@ _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 
 
 _REMEMBERED = 1024
-_SIZE = "message.size_mb"
 _ANYONE = _OTHER_WORD = "\0"
 _OTHER_WORDS = frozenset({_OTHER_WORD})
 _NOBODY = Facts()
@@ -219,9 +218,9 @@ class RuleSet:
     @staticmethod
     def _by_size(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, float]]:
         """The place of the size, and the smallest limit on it: for all smaller messages the conditions say no."""
-        limits = [c.least if isinstance(c, Range) else 0 for c in conditions if c.slot == _SIZE]
+        limits = [c.least if isinstance(c, Range) else 0 for c in conditions if c.slot == SIZE]
         if limits and min(limits) > 0:
-            yield slots.index(_SIZE), min(limits)
+            yield slots.index(SIZE), min(limits)
 
     def _questions_of(self, subject: counted.Subject) -> Questions:
         """The questions to ask. They are worked out once for all senders, and the sender's key is put in."""

@@ -454,6 +454,8 @@ def named(of: Callable[[Fact], bool]) -> frozenset[str]:
     return frozenset(fact.name for fact in FACTS.values() if of(fact))
 
 
+SIZE = "message.size_mb"
+"""The one count that need not be a whole number."""
 OF_MAILINGS = named(lambda f: f.area == "mailing" and f.number)
 """Sizes of the mailing that a message is a copy of."""
 OF_LETTERS = named(lambda f: f.of_letters)

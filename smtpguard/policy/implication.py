@@ -11,7 +11,7 @@ be three members. Patterns, and rules with too many combinations, are taken to b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from math import isfinite, prod
 
 from smtpguard.mail.envelope import Network
@@ -28,7 +28,7 @@ from smtpguard.policy.condition import (
     Word,
     WordMatches,
 )
-from smtpguard.policy.facts import FACTS, Count, Type, Value
+from smtpguard.policy.facts import FACTS, SIZE, Count, Type, Value
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 
@@ -67,7 +67,10 @@ def _narrower(one: Condition, other: Condition) -> bool:
         return False
     if other.same and not one.same:
         return False
-    if other.usual is not None and (one.usual is None or one.usual.times < other.usual.times):
+    # What is usual is counted as the count is: of one mailing it is mostly nothing.
+    if other.usual is not None and (
+        one.usual is None or one.usual.times < other.usual.times or one.same is not other.same
+    ):
         return False
     return one.implies(other)
 
@@ -168,9 +171,13 @@ def _tries(conditions: Sequence[Condition], numbers: Collection[float]) -> list[
             words = {word for c in conditions if isinstance(c, SomeWord | EveryWord) for word in c.words}
             return [frozenset(), *(frozenset({word}) for word in (*sorted(words), _OTHER)), frozenset({*words, _OTHER})]
         case Type.COUNT | Type.SHARE:
-            step, most = (1.0, float("inf")) if fact.type is Type.COUNT else (0.001, 1.0)
-            bounds = {0.0, step, *(n + d for n in numbers for d in (-step, 0, step))}
-            return [Count.exactly(n) for n in sorted(bounds) if 0 <= n <= most]
+            if fact.type is Type.COUNT and fact.name != SIZE:
+                bounds = {0.0, 1.0, *(n + d for n in numbers for d in (-1, 0, 1))}
+                return [Count.exactly(n) for n in sorted(bounds) if n >= 0]
+            most = 1.0 if fact.type is Type.SHARE else max(numbers, default=0) + 1
+            ends = sorted({0.0, most, *numbers})
+            between = [(low + high) / 2 for low, high in pairwise(ends)]  # these are no whole numbers
+            return [Count.exactly(n) for n in (*ends, *between)]
 
 
 def _around(network: Network) -> Iterator[str]:

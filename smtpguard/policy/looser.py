@@ -8,21 +8,21 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from math import inf
 from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.approvals import Breakers
-from smtpguard.policy.condition import Condition, Empty, Range, Truth, Word
-from smtpguard.policy.facts import OF_TOPICS, Part, Source, Type, named
+from smtpguard.policy.condition import Condition, Empty, SomeWord, Word
+from smtpguard.policy.facts import OF_TOPICS, Type
 from smtpguard.policy.implication import added, excepted, rule_implies
 from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
+from smtpguard.policy.shifts import FALL, falls, rises, stricter_by_doubt, stricter_by_proof, stricter_by_touch
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Side
@@ -30,10 +30,6 @@ from smtpguard.reading.marks import KINDS, Side
 _MANY = 500
 """With more rules than this, a removed rule is compared only with rules of its own conditions."""
 _SHOWN = 5
-_COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
-_GROW = named(lambda f: f.type is Type.WORDS and Part.MEMBERSHIP in f.parts and f.source is not Source.ORIGIN)
-"""Sets of properties of the lists touched, which grow with another list."""
-_WHOEVER = frozenset({"recipients.total", "recipients.internal"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +86,12 @@ class _Compared:
         self.places = {rule.rule_id: ("rules", n) for n, rule in enumerate(self.new.rules.rules)}
         self.conditions = [(c, False) for r in self.new.rules.rules for c in r.when]
         self.conditions += [(c, True) for r in self.new.rules.rules for c in r.unless]
-        self.touching = _touching_is_stricter(self.conditions)
+        self.touching = all(stricter_by_touch(c, unless) for c, unless in self.conditions)
+        # A writer who is proven, and is no system, is asked instead of others.
+        asking = any(rule.then is Action.CONFIRM and not rule.observes for rule in self.new.rules.rules)
+        self.trusting = not asking and all(stricter_by_proof(c, unless) for c, unless in self.conditions)
+        self.doubting = all(stricter_by_doubt(c, unless) for c, unless in self.conditions)
+        self.streaming = self.doubting and not asking
         self.topics = all(
             not unless and not (isinstance(c, Empty) and c.wanted)
             for c, unless in self.conditions
@@ -149,9 +150,11 @@ class _Compared:
 
     def _rule(self, old: Rule, new: Rule) -> _Found:
         name, place = f"rule {old.rule_id}", self.places[old.rule_id]
-        if new.mode is Mode.OBSERVE:
+        if new.alarm:
+            yield f"{name}: then: alarm, where it was {old.then.word}", (*place, "then")
+        elif new.mode is Mode.OBSERVE:
             yield f"{name}: mode: observe", (*place, "mode")
-        if new.then < old.then:
+        if new.then < old.then and not new.alarm:
             yield f"{name}: then: {new.then.word}, where it was {old.then.word}", (*place, "then")
         if new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL:
             yield f"{name}: scope: customers, where it was all", (*place, "scope")
@@ -208,11 +211,18 @@ class _Compared:
             yield f"organization.domains: {domain} removed", ("organization", "domains")
         if old.customers_here is not new.customers_here and not (new.customers_here and self.touching):
             yield f"organization.customers_here: {str(new.customers_here).lower()}", ("organization", "customers_here")
-
-        for key, what in (("people", "one of ours"), ("shared", "a mailbox in which several answer")):
-            for address in sorted(getattr(new, key) - getattr(old, key)):
+        strangers = self.touching and all(rises(c, u) for c, u in self.conditions if c.fact.name in FALL)
+        answering = all(rises(c, u) for c, u in self.conditions if c.fact.name == "sender.answers")
+        for key, what, fewer in (
+            ("people", "one of ours", strangers),
+            ("shared", "a mailbox in which several answer", answering),
+        ):
+            before, after = getattr(old, key), getattr(new, key)
+            for address in sorted(after - before):
                 yield f"organization.{key}: {address} is {what}", ("organization", key)
-        if new.members and new.members != old.members:
+            for address in sorted(before - after) if not fewer else ():
+                yield f"organization.{key}: {address} is no longer {what}", ("organization", key)
+        if new.members != old.members and (new.members or not strangers):
             yield "organization.people: its members changed", ("organization", "people", "members")
 
     def _list(self, name: str, old: ListModel | None, new: ListModel | None) -> _Found:
@@ -221,7 +231,11 @@ class _Compared:
             yield f"list {name}: removed", ()
             return
         if old is None:
-            if trusted := [what for what in ("writers", "origin", "list_ids") if getattr(new, what)]:
+            if trusted := [
+                what
+                for what in ("writers", "origin", "list_ids", "release_delay")
+                if getattr(new, what) not in (None, [])
+            ]:
                 yield f"list {name}: added, with {' and '.join(trusted)}", place
             elif not self.touching:
                 yield f"list {name}: added", place
@@ -233,12 +247,12 @@ class _Compared:
                 continue
             at = (*place, each)
             if each in _SETS:
-                yield from self._list_set(name, each, set(before), set(after), at)
+                yield from self._list_set(name, each, set(before), set(after), at, self._touched(new))
             elif each == "stages_by_address" and (after == "refuse" or old.stages is None):
                 continue
             elif each == "members":
                 yield from self._members(name, old, new, at)
-            elif not (each == "origin" and before is not None and after is not None and _narrower(after, before)):
+            elif not (each == "origin" and self.doubting and before and after and _narrower(after, before)):
                 yield f"list {name}: {each} changed", at
         if old.stages is not None and old.stages != new.stages:
             yield f"list {name}: stages {'changed' if new.stages else 'removed'}", (*place, "stages")
@@ -251,21 +265,25 @@ class _Compared:
             yield f"list {name}: preview: {new.preview or 'full'}, where it was {old.preview}", (*place, "preview")
         yield from self._list_approvals(name, old, new)
 
-    def _list_set(self, name: str, each: str, before: set[str], after: set[str], at: Place) -> _Found:
+    def _touched(self, model: ListModel) -> str | None:
+        """Why a rule may get looser by mail to this list that was none to it; None if none does."""
+        if not self.touching:
+            return ""
+        proves = model.origin is not None and (model.writers or model.origin.dkim)
+        return ", for which its origin then is a proof" if proves and not self.trusting else None
+
+    def _list_set(
+        self, name: str, each: str, before: set[str], after: set[str], at: Place, touched: str | None
+    ) -> _Found:
         """Writers, addresses, ids and avoided topics of a list, as they are written."""
         more, fewer = sorted(after - before), sorted(before - after)
         word = _SETS[each]
-        safe_more = {"addresses": self.touching, "avoid": self.topics}.get(each, False)
-        safe_fewer = each == "addresses_elsewhere" or (each == "writers" and self._trusting_is_looser())
+        safe_more = {"addresses": touched is None, "avoid": self.topics}.get(each, False)
+        safe_fewer = {"addresses_elsewhere": touched is None, "writers": self.doubting}.get(each, False)
         if more and not safe_more:
-            yield f"list {name}: {word} added: {_some(more)}", at
+            yield f"list {name}: {word} added: {_some(more)}{touched if each == 'addresses' else ''}", at
         if fewer and not safe_fewer:
             yield f"list {name}: {word} removed: {_some(fewer)}", at
-
-    def _trusting_is_looser(self) -> bool:
-        """Whether no rule gets stricter by a proven sender, or a writer."""
-        asked = [(c, unless) for c, unless in self.conditions if c.fact.name in ("sender.is_writer", "sender.proven")]
-        return all(isinstance(c, Truth) and c.wanted is unless for c, unless in asked)
 
     def _members(self, name: str, old: ListModel, new: ListModel, at: Place) -> _Found:
         before, after = [_source(m) for m in old.members], [_source(m) for m in new.members]
@@ -274,8 +292,11 @@ class _Compared:
                 f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or removed)",
                 at,
             )
-        if any(what not in before for what in after) and not gone and not self.touching:
-            yield f"list {name}: members: a source added", at
+        if any(what not in before for what in after) and not gone:
+            if (touched := self._touched(new)) is not None:
+                yield f"list {name}: members: a source added{touched}", at
+            elif not all(falls(c, u) for c, u in self.conditions if c.fact.type is Type.SHARE):
+                yield f"list {name}: members: a source added, of which as many people are a smaller share", at
         for m in old.members:
             now = next((n for n in new.members if _source(n) == _source(m)), None)
             for each in _relied_on(m, now) if now is not None else ():
@@ -305,9 +326,9 @@ class _Compared:
                 was, now = getattr(before, each), getattr(after, each)
                 if was == now or each == "owner":
                     continue
-                if each == "from_" and set(now) <= set(was):
+                if each == "from_" and set(now) <= set(was) and self.streaming:
                     continue
-                if each == "origin" and _narrower(now, was):
+                if each == "origin" and _narrower(now, was) and self.streaming:
                     continue
                 if each in ("max", "max_per_person") and _lower(now, was):
                     continue
@@ -324,7 +345,8 @@ class _Compared:
         for name in sorted({*self.old.marks, *self.new.marks}):
             kind = KINDS[name]
             was, now = (each.marks.get(name, kind.weight) for each in (self.old, self.new))
-            if was == now or (plain and kind.side is (Side.INTERNAL if now > was else Side.MAILING)):
+            seen = self._seen(name, found=now > was) or bool(was and now)
+            if was == now or (plain and seen and kind.side is (Side.INTERNAL if now > was else Side.MAILING)):
                 continue
             yield f"mark {name}: weight {now:g}, where it was {was:g}", ("marks", name)
         old, new = ({own.name: own for own in each.own_marks} for each in (self.old, self.new))
@@ -332,12 +354,20 @@ class _Compared:
             before, after = old.get(name), new.get(name)
             if before == after:
                 continue
-            if before is None and after is not None and plain and after.side is Side.INTERNAL:
-                continue
-            if after is None and before is not None and plain and before.side is Side.MAILING:
+            only = before or after if before is None or after is None else None
+            more = Side.INTERNAL if before is None else Side.MAILING
+            if only is not None and plain and only.side is more and self._seen(name, found=before is None):
                 continue
             done = "added" if before is None else "removed" if after is None else "changed"
             yield f"mark {name}, your own: {done}", ("own_marks", name) if after is not None else ()
+
+    def _seen(self, name: str, *, found: bool) -> bool:
+        """Whether no rule on marks gets looser if this one is found where it was not, or the other way round."""
+        asked = [(c, unless) for c, unless in self.conditions if c.fact.name == "message.marks"]
+        return all(
+            isinstance(c, SomeWord) and not unless and "contradiction" not in c.words and (found or name not in c.words)
+            for c, unless in asked
+        )
 
     # approvers
 
@@ -439,28 +469,6 @@ def as_strict(new: Quorum, old: Quorum) -> bool:
 
 def _plain(quorum: Quorum) -> Quorum:
     return Quorum(groups=quorum.groups, each=quorum.each)
-
-
-def _touching_is_stricter(conditions: Iterable[tuple[Condition, bool]]) -> bool:
-    """Whether no rule gets looser if a recipient turns out to be on a list, or to be a list address. Then there are
-    more lists, audiences and counts, not more people outside, no stream, and possibly no longer correspondence or a
-    writer of all lists."""
-    return all(_stricter_by_touch(c, unless) for c, unless in conditions)
-
-
-def _stricter_by_touch(condition: Condition, unless: bool) -> bool:
-    name, is_none = condition.fact.name, isinstance(condition, Empty) and condition.wanted
-    if name in _GROW:
-        return is_none is unless
-    if name == "stream":
-        return is_none is not unless
-    if name in ("message.correspondence", "sender.is_writer"):
-        return isinstance(condition, Truth) and condition.wanted is unless
-    if name == "recipients.outside":
-        return isinstance(condition, Range) and (condition.most if unless else -condition.least) == inf
-    if name.startswith(_COUNTS) and condition.fact.type in (Type.COUNT, Type.SHARE) and name not in _WHOEVER:
-        return isinstance(condition, Range) and (-condition.least if unless else condition.most) == inf
-    return True
 
 
 def _source(members: Members) -> dict[str, Any]:
