@@ -31,6 +31,7 @@ from smtpguard.policy.facts import FACTS, OF_LETTERS, Count, Part, Source, Type,
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.verdict import Action
+from smtpguard.reading.marks import OF_LIST_HEADERS
 
 WHY: Mapping[Part, str] = {
     Part.MEMBERSHIP: "the lists are declared differently",
@@ -39,6 +40,8 @@ WHY: Mapping[Part, str] = {
     Part.VOCABULARIES: "the vocabularies differ",
     Part.STREAMS: "the streams are declared differently",
     Part.CONVERSATIONS: "other conversations would have been counted",
+    Part.ORIGIN: "the origins are declared differently",
+    Part.SHARED: "the shared mailboxes are declared differently",
 }
 OF_LISTS = "the properties of the lists are declared differently"
 
@@ -143,7 +146,7 @@ class PolicyDiff:
         """Whether the two differ at most in what their rules ask and do."""
         then, other = self.then, self.other
         same = then is not None and then.lists == other.lists and then.registry.streams == other.registry.streams
-        return same and not self._always
+        return same and not self._always and not self._shared
 
     @cached_property
     def _always(self) -> frozenset[Part]:
@@ -181,6 +184,8 @@ class PolicyDiff:
             found = {part for part, of in _OF_LISTS.items() if not self._alike(message, of)}
             found |= {Part.STREAMS} if not self._same_streams(message) else set()
             found |= {Part.MEMBERSHIP} if self._moved(message) else set()
+            found |= {Part.ORIGIN} if self._headers_count_otherwise(message) else set()
+            found |= {Part.SHARED} if self._shared_otherwise(message) else set()
             self._last = message, self._always | found
         return self._last[1]
 
@@ -226,6 +231,27 @@ class PolicyDiff:
             for g in (self.then, self.other)
         )
         return before is not None and before == after
+
+    @cached_property
+    def _other_origins(self) -> bool:
+        return self.then is None or _origins(self.then) != _origins(self.other)
+
+    def _headers_count_otherwise(self, message: Recorded) -> bool:
+        """Whether it may bear list headers, which count from any origin that a list or stream declares."""
+        marks = message.value("message.marks") if self._other_origins else frozenset[str]()
+        return not isinstance(marks, frozenset) or not OF_LIST_HEADERS.isdisjoint(marks)
+
+    def _shared_otherwise(self, message: Recorded) -> bool:
+        """Whether its writer's mailbox is one in which several answer, under one of the two policies alone."""
+        differing = self._shared
+        if not differing or message.author is None:
+            return bool(differing)
+        return message.author.canonical(self.other.policy.delimiters) in differing
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        before = self.then.policy.organization.shared if self.then is not None else frozenset[str]()
+        return before ^ self.other.policy.organization.shared
 
     # Values under the other policy, as far as they can be derived.
 
@@ -319,6 +345,10 @@ def _text(compiled: CompiledPolicy) -> Any:
     list_ids = {i for info in compiled.lists.values() for i in info.list_ids}
     names = frozenset(compiled.registry.names.known())
     return policy.organization.domains, policy.marks, policy.own_marks, names, list_ids
+
+
+def _origins(compiled: CompiledPolicy) -> Any:
+    return {info.origin for info in compiled.lists.values()} | {s.origin for s in compiled.registry.streams.values()}
 
 
 def _streams(compiled: CompiledPolicy) -> Any:

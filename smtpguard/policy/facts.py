@@ -92,6 +92,7 @@ class Part(enum.Enum):
     SENSITIVITY = "sensitivity"
     LANGUAGE = "language"
     CONVERSATIONS = "conversations"  # which conversations are counted
+    SHARED = "shared"  # mailboxes in which several people answer
 
 
 Counted = tuple[str, str]
@@ -188,6 +189,8 @@ def _facts(*facts: Fact) -> Mapping[str, Fact]:
     return {f.name: f for f in facts}
 
 
+_OF_LETTERS = (Part.MEMBERSHIP, Part.TEXT, Part.ORIGIN, Part.STREAMS, Part.SHARED)
+"""A letter is to customers, no mailing by its looks, and of no stream."""
 E, H, T, O, L = Source.ENVELOPE, Source.HEADERS, Source.TEXT, Source.ORIGIN, Source.LIVE
 _UNCLEAR = N_("unclear")
 _LANGUAGES: Mapping[str, str] = {
@@ -257,7 +260,7 @@ FACTS: Mapping[str, Fact] = _facts(
          label=N_("the language that it is in"),
          called={**_LANGUAGES, UNCLEAR: _UNCLEAR},
          says={"any": N_("It is in a language that a rule names")}),
-    Fact(name="message.marks", type=Type.WORDS, source=T, noun="mark",
+    Fact(name="message.marks", type=Type.WORDS, source=T, made_from=(Part.TEXT, Part.ORIGIN), noun="mark",
          doc="names of the marks that were found, own marks included",
          label=N_("marks found in it"),
          says={"some": N_("Something in it is what a rule looks for"),
@@ -277,7 +280,7 @@ FACTS: Mapping[str, Fact] = _facts(
          label=N_("it is an automatic message"),
          says={"yes": N_("It is an automatic message"),
                "no": N_("It is not an automatic message")}),
-    Fact(name="message.answers", type=Type.TRUTH, source=L, of_letters=True,
+    Fact(name="message.answers", type=Type.TRUTH, source=L, of_letters=True, made_from=_OF_LETTERS,
          doc="it answers each customer among its recipients, or its sender wrote to that customer within 90 days",
          label=N_("it answers every customer whom it goes to"),
          says={"yes": N_("It answers the customers whom it goes to, or goes to those who had mail from its sender before"),
@@ -400,17 +403,17 @@ FACTS: Mapping[str, Fact] = _facts(
          label=N_("customers that its sender wrote to"),
          says={"many": NN_("Its sender wrote to one customer", "Its sender wrote to {n} customers"),
                "none": N_("Its sender wrote to no customer")}),
-    Fact(name="sender.first_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_mailing=True, of_letters=True,
+    Fact(name="sender.first_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_mailing=True, of_letters=True, made_from=_OF_LETTERS,
          doc="distinct customers let through in a window, this message's included, whom its sender had not written to in 90 days and does not provably answer; in mail that is no mailing and of no stream",
          label=N_("customers whom its sender wrote to for the first time in 90 days"),
          says={"many": NN_("Its sender wrote to one customer for the first time in 90 days", "Its sender wrote to {n} customers for the first time in 90 days"),
                "none": N_("Its sender wrote to no customer for the first time in 90 days")}),
-    Fact(name="sender.list_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_list=True, of_letters=True,
+    Fact(name="sender.list_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_list=True, of_letters=True, made_from=_OF_LETTERS,
          doc="of the sender's first contacts those on any one list touched: the most",
          label=N_("customers of one list whom its sender wrote to for the first time in 90 days"),
          says={"many": NN_("Its sender wrote to one customer of one list for the first time in 90 days", "Its sender wrote to {n} customers of one list for the first time in 90 days"),
                "none": N_("Its sender wrote to no customer of a list for the first time in 90 days")}),
-    Fact(name="sender.answers", type=Type.COUNT, source=L, windowed=True, usual=True, of_letters=True,
+    Fact(name="sender.answers", type=Type.COUNT, source=L, windowed=True, usual=True, of_letters=True, made_from=_OF_LETTERS,
          doc="distinct customers whom the sender had not written to in 90 days and answers by what can be forged; they are among `sender.first_contacts`",
          label=N_("customers whom its sender answered, and had not written to in 90 days"),
          says={"many": NN_("Its sender answered one customer whom they had not written to in 90 days", "Its sender answered {n} customers whom they had not written to in 90 days"),
@@ -426,7 +429,7 @@ FACTS: Mapping[str, Fact] = _facts(
          label=N_("people of one list who were written to"),
          says={"many": NN_("Mail went to one customer of a list", "Mail went to {n} customers of a list"),
                "none": N_("Mail went to no customer of a list")}),
-    Fact(name="list.first_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_list=True, of_letters=True,
+    Fact(name="list.first_contacts", type=Type.COUNT, source=L, windowed=True, usual=True, by_list=True, of_letters=True, made_from=_OF_LETTERS,
          doc="distinct people of any one list touched who were first contacts of whichever sender: the most",
          label=N_("customers of one list who got a first letter in 90 days"),
          says={"many": NN_("One customer of one list got a first letter in 90 days from somebody here", "{n} customers of one list got a first letter in 90 days from somebody here"),

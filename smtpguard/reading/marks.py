@@ -177,3 +177,8 @@ _TABLE = (
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _TABLE}
 """Every kind by its name."""
+
+OF_LIST_HEADERS = frozenset(k.name for k in KINDS.values() if k.side is Side.MAILING and k.group == "list") | {
+    "list-unproven"
+}
+"""Marks of a message that bears list headers, whether they count or not."""

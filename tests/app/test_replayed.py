@@ -155,6 +155,52 @@ async def test_a_fact_unknown_then_takes_effect_in_the_replay(tmp_path: Path) ->
     assert thought.actions == {Action.HOLD}
 
 
+async def test_an_origin_elsewhere_decides_whether_list_headers_count(tmp_path: Path) -> None:
+    """A mailing's headers count from where any stream or list says that a system writes, whoever gets it."""
+    before = policy(OF_COLLEAGUES)
+    after = deepcopy(before)
+    after["streams"]["alerts"] = {"from": ["alerts@example.com"], "origin": {"clients": ["192.0.2.1"]}}
+    headers: dict[str, Any] = {"X_Looks": "mailing", "X_Marks": "one-click list-unsubscribe"}
+    thought = await one(tmp_path, before, after, MEMBERS[0], **headers)
+    assert thought.actions == {Action.RELAY, Action.HOLD}
+    assert thought.hangs == {"message.looks": "the origins are declared differently"}
+    without = await one(tmp_path / "without", before, after, MEMBERS[0], X_Looks="internal")
+    assert without.actions == {Action.HOLD}
+
+
+FIRST = {"id": "first", "when": {"sender.first_contacts": ">= 2 in 1h"}, **HOLD}
+ANSWERED = {"id": "answered", "when": {"sender.answers": ">= 1 in 1h"}, **HOLD}
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "value", "hangs"),
+    [
+        (FIRST, ("marks",), {"signature-block": 0}, {"sender.first_contacts": "the marks are declared differently"}),
+        (FIRST, ("streams", "receipts", "from"), ["anna@example.com"], {"sender.first_contacts": "the streams are declared differently"}),
+        (ANSWERED, ("organization", "shared"), ["anna@example.com"], {"sender.answers": "the shared mailboxes are declared differently"}),
+        (ANSWERED, ("organization", "shared"), ["bo@example.com"], {}),
+        (FIRST, ("streams", "receipts", "from"), ["bo@example.com"], {}),
+    ],
+)  # fmt: skip
+async def test_what_is_a_letter_depends_on_marks_streams_and_shared_mailboxes(
+    tmp_path: Path, rule: Plain, path: tuple[str, ...], value: Any, hangs: dict[str, str]
+) -> None:
+    before = policy(rule)
+    after = deepcopy(before)
+    section = after
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    letter: dict[str, Any] = {
+        "sender": "anna@example.com",
+        "session": {"auth_user": "anna@example.com"},
+        "References": "<x@example.net>",
+    }
+    thought = await one(tmp_path, before, after, MEMBERS[0], MEMBERS[1], **letter)
+    assert {fact: why for fact, why in thought.hangs.items() if fact in hangs} == hangs
+    assert thought.certain is (not hangs)
+
+
 async def test_a_stricter_rule_makes_the_unknown_irrelevant(tmp_path: Path) -> None:
     reach = {"id": "reach", "when": {"recipients.reach": "any"}, **HOLD}
     thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES, reach), OUTSIDER)
