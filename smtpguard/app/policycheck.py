@@ -11,15 +11,15 @@ from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import parse_policy
-from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document, shipped, vocabulary_names
-from smtpguard.config.problem import Problem, Severity, ordered
+from smtpguard.config.documents import LISTS, PARTS, POLICY, VOCABULARIES, policy_document, shipped, vocabulary_names
+from smtpguard.config.problem import Problem, Severity, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
-from smtpguard.policy.condition import Range
+from smtpguard.policy.condition import Range, Word
 from smtpguard.policy.members import Expands, ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.policy.verdict import Action, Quorum
@@ -66,7 +66,7 @@ def check_policy(
     people: dict[str, int] = {}
     unread: dict[str, int] = {}
     ours: Counter[str] = Counter()
-    problems = [*policy.warnings, *_cut_off(documents, where)]
+    problems = [*policy.warnings, *_cut_off(documents, where), *_not_read(base, where)]
     customers = {name for name, model in policy.lists.items() if model.audience not in COLLEAGUES}
     sources: list[tuple[str, Place, tuple[Members, ...]]] = [
         (name, ("lists", name, "members"), tuple(model.members)) for name, model in policy.lists.items()
@@ -99,6 +99,7 @@ def check_policy(
     problems += short(document, policy.groups, _asked(policy), now or SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
+        problems += _no_listener(document, policy, settings)
         problems += _no_page(document, policy, settings)
     return CheckedPolicy(policy=policy, problems=ordered(problems), people=people, unread=unread)
 
@@ -119,6 +120,18 @@ def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
         column = len(data.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
         text = "the last line has no line end: the file may be truncated"
         yield Problem(where if name == POLICY else folder + name, line, column, text, severity=Severity.WARNING)
+
+
+def _not_read(base: Path, where: str) -> Iterator[Problem]:
+    """Files beside the policy that look like parts of it, and are none. An earlier policy has no files."""
+    if not Path(where).exists():
+        return
+    folder = where.removesuffix(where.rpartition("/")[2])
+    for part in (PARTS, LISTS, VOCABULARIES):
+        for file in sorted((base / part).glob("*")):
+            if file.suffix.lower() in (".yml", ".yaml") and file.suffix != ".yaml":
+                text = "this file is not read: its name does not end in .yaml"
+                yield Problem(f"{folder}{part}/{file.name}", 1, 1, text, severity=Severity.WARNING)
 
 
 def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:
@@ -161,6 +174,18 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
         if info.writers and info.origin is None:
             text = f"no sender can be verified as a writer of {name}: it has no origin, and no listener has auth or senders_verified"
             yield warning(document, ("lists", name, "writers"), text)
+
+
+def _no_listener(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
+    """Rules that name a listener which the settings do not have."""
+    known = {each.called for _, _, each in settings.listen.each()}
+    for n, rule in enumerate(policy.rules.rules):
+        for section, conditions in (("when", rule.when), ("unless", rule.unless)):
+            for one in conditions:
+                for name in sorted(one.words - known) if isinstance(one, Word) and one.fact.name == "listener" else ():
+                    text = f"the settings have no listener {name}"
+                    found = warning(document, ("rules", n, section, "listener"), text, one_of(sorted(known)))
+                    yield replace(found, hint=did_you_mean(name, known))
 
 
 def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:

@@ -45,6 +45,10 @@ _EXPECTED: Mapping[Type, str] = {
     Type.COUNT: 'any, none, or a comparison like ">= 20", "< 5" or "between 3 and 9"',
     Type.SHARE: 'a comparison like ">= 0.25" or ">= 25 %"',
 }
+_OVER_TIME: Mapping[Type, str] = {
+    Type.COUNT: 'a comparison like ">= 300 in 1h"',
+    Type.SHARE: 'a comparison like ">= 25 % in 1d"',
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +124,9 @@ def _number(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Conditi
     text = " ".join(raw.split()) if isinstance(raw, str) else raw
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         text = f"== {text}"
+    expected = _OVER_TIME[fact.type] if fact.windowed else _EXPECTED[fact.type]
     if not isinstance(text, str):
-        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
+        raise Invalid(f"{_said(raw)} for {fact.name}", expected)
     if text in ("any", "none") and not fact.windowed:
         if text == "none":
             return Range(fact=fact, limit=text, least=0, most=0)
@@ -133,7 +138,7 @@ def _number(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Conditi
             raise Invalid(f'"{text}" is never true: {found[1]} is more than {found[2]}', "the smaller number first")
         return Range(fact=fact, limit=text, least=low, most=high, **_window(fact, found[3]))
     if not (found := _COMPARISON.match(text)):
-        raise Invalid(f'invalid comparison "{text}" for {fact.name}', _EXPECTED[fact.type])
+        raise Invalid(f'invalid comparison "{text}" for {fact.name}', expected)
     operator, n, over = found[1], _figure(fact, found[2]), _window(fact, found[3])
     if operator in (">=", ">"):
         return Range(fact=fact, limit=text, least=n, beyond=operator == ">", **over)
@@ -286,7 +291,7 @@ def _window(fact: Fact, text: str | None) -> dict[str, Any]:
             raise Invalid(f"{fact.name} is not counted over a time", "the comparison alone")
         return {}
     if text is None:
-        raise Invalid(f"{fact.name} is counted over a time", 'a comparison like ">= 300 in 1h"')
+        raise Invalid(f"{fact.name} is counted over a time", _OVER_TIME[fact.type])
     return {"window_seconds": window(text), "window": text.strip()}
 
 

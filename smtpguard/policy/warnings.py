@@ -5,6 +5,7 @@ In each case the guard is weaker, or quieter, than the admin thinks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime, time
@@ -15,7 +16,7 @@ from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Document, Place
 from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Absence, Groups
-from smtpguard.policy.condition import Condition, Empty, Range, SomeWord, Truth, Word, WordMatches
+from smtpguard.policy.condition import Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
 from smtpguard.policy.implication import can_be, can_hit, can_meet
 from smtpguard.policy.models import (
@@ -38,6 +39,7 @@ _PROVIDERS = frozenset({
     "yahoo.co.uk", "yahoo.de", "yahoo.se", "yandex.ru", "zoho.com", "163.com",
 })  # fmt: skip
 """Domains in which anybody can have an address."""
+_DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z|\[.*\]\Z")
 _FEW = 2  # an exact number up to this may be intended
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
 
@@ -204,7 +206,29 @@ def _asks_nobody(condition: Condition) -> str:
     return ""
 
 
+def _misread(condition: Condition) -> tuple[str, str]:
+    """A word that is taken as it is written, and probably means something else; and what may be meant. Two empty texts
+    if there is none."""
+    name = condition.fact.name
+    for word in sorted(condition.words) if isinstance(condition, SomeWord | EveryWord | Word) else ():
+        if not isinstance(condition, Word) and word.lower() in ("any", "none"):
+            return f"{name}: {word} is taken for a word here", f"{word.lower()}, in small letters and without brackets"
+        if name == "recipients.domains" and not _DOMAIN.match(word):
+            return (
+                f"{name}: no domain is called {word}",
+                'a name like example.com, or {matches: "(^|[.])example[.]com$"}',
+            )
+        if name == "sender.address" and "*" in word:
+            return f"{name}: no address is {word}: wildcards are not allowed", '{matches: "@example[.]com$"}'
+    return "", ""
+
+
 def _rule(rule: Rule, place: Place, findings: Findings) -> None:
+    for section, conditions in (("when", rule.when), ("unless", rule.unless)):
+        for condition in conditions:
+            said, meant = _misread(condition)
+            if said:
+                findings.warn((*place, section, condition.fact.name), said, meant)
     never = [condition for condition in rule.when if not can_be(condition)]
     for condition in rule.when:
         if not isinstance(condition, Range) or condition.fact.type is not Type.COUNT:

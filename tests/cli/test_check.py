@@ -541,6 +541,26 @@ def test_writers_without_proof_of_origin_are_warned_about(run: Callable[..., Res
     assert told not in run("check").stderr
 
 
+def test_a_listener_that_the_settings_do_not_have_is_named(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", "port: 10025", "port: 10025, name: inside")
+    rule = "\n  - {id: one, when: {recipients.total: any}, unless: {listener: [inside, %s]}, then: hold}\n"
+    edit(etc / "policy.yaml", "\n# yaml-language-server", rule % "insied" + "# yaml-language-server")
+    assert "warning: the settings have no listener insied (did you mean inside?)" in run("check").stderr
+    edit(etc / "policy.yaml", "insied", "outer")
+    assert "warning: the settings have no listener outer: expected inside" in run("check").stderr
+
+
+def test_files_beside_the_policy_that_are_not_read_are_named(run: Callable[..., Result], etc: Path) -> None:
+    for name in ("lists.d/press.yml", "policy.d/More.YAML", "policy.d/notes.txt", "vocabularies/wine.yml"):
+        (etc / name).parent.mkdir(exist_ok=True)
+        (etc / name).write_text("rules: []\n")
+    told = run("check").stderr.splitlines()
+    assert [line.partition(etc.name)[2] for line in told] == [
+        f"/{name}:1:1: warning: this file is not read: its name does not end in .yaml"
+        for name in ("lists.d/press.yml", "policy.d/More.YAML", "vocabularies/wine.yml")
+    ]
+
+
 def test_rows_without_an_address_are_counted(run: Callable[..., Result], etc: Path) -> None:
     with (etc / "lists/ramadan.csv").open("a") as csv:
         csv.write("nobody,\n" * 2)
