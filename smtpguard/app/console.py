@@ -14,7 +14,7 @@ from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
-from smtpguard.app.explaining import Explained, Explainer
+from smtpguard.app.explaining import Explained, Explainer, session_at
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import on_list
@@ -113,7 +113,7 @@ class Console(Part):
             freezes=freezes,
             mailings=mailings,
             returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
-            explain=partial(_explained, policies, made.gather),
+            explain=partial(_explained, policies, made.gather, session_at(settings, None, "127.0.0.1")),
             corrections=corrections_of(settings, store, policies, made.gather, clock, ids()),
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,
@@ -156,8 +156,13 @@ def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
 
 
 async def _explained(
-    policies: Following, gather: Gather, message: Message, reverse_path: Address | None, recipients: Sequence[Address]
+    policies: Following,
+    gather: Gather,
+    session: Session,
+    message: Message,
+    reverse_path: Address | None,
+    recipients: Sequence[Address],
 ) -> Explained:
     """With the lists in use."""
     _, around = policies.around()
-    return await Explainer(policies.current(), gather, around).explain(message, reverse_path, recipients, Session())
+    return await Explainer(policies.current(), gather, around).explain(message, reverse_path, recipients, session)

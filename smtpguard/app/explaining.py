@@ -24,6 +24,7 @@ from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import built_refresher, built_registry, declared
 from smtpguard.app.policies import surroundings
 from smtpguard.config.documents import policy_document
+from smtpguard.config.problem import Undeclared
 from smtpguard.config.settings import Settings
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.streams import watched
@@ -32,7 +33,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Recipient, Session, within
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Facts, Source
@@ -113,6 +114,22 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
         key = None if settings.secret_file.is_file() else os.urandom(32)
         made = gathering(settings, lambda: (policy.sha256, around), undo, key=key)
         yield Explainer(in_force, made.gather, around, rule_places(policy, str(settings.policy)))
+
+
+def session_at(settings: Settings, name: str | None, client: str, *, login: str | None = None) -> Session:
+    """A client's session at the listener of this name or place; by default at the first. Raises Undeclared."""
+    known = {each.called: each for _, _, each in settings.listen.each()}
+    if name is not None and name not in known:
+        raise Undeclared("listener", name, known)
+    listener = known[name] if name is not None else next(iter(known.values()), None)
+    return Session(
+        client_ip=client,
+        listener=listener.called if listener is not None else "",
+        auth_user=login,
+        senders_verified=listener is not None and listener.senders_verified,
+        proves_senders=listener is not None and listener.proves_senders,
+        expander=within(client, settings.expanders),
+    )
 
 
 def rule_places(policy: Policy, where: str) -> Mapping[str, str]:

@@ -170,9 +170,15 @@ def _sessions(settings: Settings | None, scene: _Scene, colleague: Address) -> l
         client = str(network[1] if network.num_addresses > 2 else network[0])
         user = str(colleague) if getattr(each, "auth", None) else None
         found.append(
-            Session(client_ip=client, listener=each.called, senders_verified=each.senders_verified, auth_user=user)
+            Session(
+                client_ip=client,
+                listener=each.called,
+                senders_verified=each.senders_verified,
+                proves_senders=each.proves_senders,
+                auth_user=user,
+            )
         )
-    return list(dict.fromkeys(found)) or [Session(), Session(senders_verified=True)]
+    return list(dict.fromkeys(found)) or [Session(), Session(senders_verified=True, proves_senders=True)]
 
 
 def _colleague(policy: Policy) -> Address:

@@ -14,14 +14,13 @@ from smtpguard.cli.context import CannotRun, Context, as_json, mailbox
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
-from smtpguard.config.problem import one_of
+from smtpguard.config.problem import Undeclared
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Session, client_address
+from smtpguard.mail.envelope import client_address
 from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explained
-    from smtpguard.config.settings import Settings
     from smtpguard.lists.recipients import Count
     from smtpguard.policy.verdict import Reason
 
@@ -50,8 +49,7 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
     to = [_path("--to", recipient) for recipient in recipients]
     if client_address(client) is None:
         raise click.UsageError(f'--client: "{client}" is no address')
-    session = Session(client_ip=client, listener=_listener(context.settings(), listener), auth_user=login)
-    count, unread, unexpected = await _explain(context, files, given, to, session, expect, verbose)
+    count, unread, unexpected = await _explain(context, files, given, to, (listener, client, login), expect, verbose)
     if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
     if unexpected and not context.json:
@@ -63,10 +61,15 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
 
 
 async def _explain(context: Context, files: Sequence[str], sender: list[Address | None] | None, to: list[Address | None],
-                   session: Session, expect: str | None, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
-    """Returns how many messages were explained, how many could not be, and how many had another result than ``expect``."""
-    from smtpguard.app.explaining import explainer
+                   at: tuple[str | None, str, str | None], expect: str | None, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
+    """``at``: listener, client and login. Returns how many messages were explained, how many could not be, and how many had another result than ``expect``."""
+    from smtpguard.app.explaining import explainer, session_at
 
+    listener, client, login = at
+    try:
+        session = session_at(context.settings(), listener, client, login=login)
+    except Undeclared as e:
+        raise CannotRun(e.text + (f" ({e.hint})" if e.hint else f": expected {e.expected}")) from None
     count = unread = unexpected = 0
     async with explainer(context.settings()) as guard:
         for mail in mails(files):
@@ -88,16 +91,6 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
             text = lines(mail.name, reverse_path, recipients, told, verbose)
             context.answer(row(mail.name, told), text if count == 1 else ["", *text])
     return count, unread, unexpected
-
-
-def _listener(settings: Settings, given: str | None) -> str:
-    """The listener by its name or its place. Raises CannotRun."""
-    known = {each.called: each for _, _, each in settings.listen.each()}
-    if given is None:
-        return next(iter(known), "")
-    if given not in known:
-        raise CannotRun(f'there is no listener "{given}": expected {one_of(known)}')
-    return given
 
 
 def _path(option: str, text: str) -> Address | None:

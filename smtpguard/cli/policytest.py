@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ from smtpguard.cli.context import CannotRun, Context, as_json
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.config.documents import policy_documents
-from smtpguard.config.problem import Broken, Problem
+from smtpguard.config.problem import Broken, Problem, Undeclared
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import Document, load_yaml
 from smtpguard.locale.phrase import many
@@ -164,7 +164,7 @@ async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) ->
         if not people:
             raise BadAddress("it has no recipient: To, Cc or envelope: {to: ...}")
         told = await guard.explain(message, path, people, session, case.model.counted)
-    except (BadAddress, CannotRun) as error:
+    except (BadAddress, CannotRun, Undeclared) as error:
         return _Told(file=file, name=case.name, line=case.line, failures=(str(error),))
     except Exception as error:  # an error of one message must not stop the others
         return _Told(file=file, name=case.name, line=case.line, failures=(why(error),))
@@ -189,20 +189,18 @@ def _message(case: Case, folder: Path) -> Message:
 def _envelope(
     given: EnvelopeModel, message: Message, settings: Settings
 ) -> tuple[Session, Address | None, list[Address]]:
-    """Raises BadAddress and CannotRun."""
+    """Raises BadAddress, CannotRun and Undeclared."""
     path, people = envelope_of(message.header)
     if given.from_ is not None:
         path = None if given.from_ in ("", "<>") else Address.parse(given.from_)
     if client_address(given.client) is None:
         raise CannotRun(f'client: "{given.client}" is no address')
-    known = {each.called: each for _, _, each in settings.listen.each()}
-    name = given.listener or next(iter(known), "")
-    if given.listener is not None and name not in known:
-        raise CannotRun(f'there is no listener "{name}"')
-    verified = given.senders_verified
-    if verified is None:
-        verified = name in known and known[name].senders_verified
-    session = Session(client_ip=given.client, listener=name, auth_user=given.login, senders_verified=verified)
+    from smtpguard.app.explaining import session_at
+
+    session = session_at(settings, given.listener, given.client, login=given.login)
+    if given.senders_verified is not None:
+        proves = given.senders_verified or (session.proves_senders and not session.senders_verified)
+        session = replace(session, senders_verified=given.senders_verified, proves_senders=proves)
     return session, path, [Address.parse(each) for each in given.to] or people
 
 

@@ -240,7 +240,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
             tally.unread += 1
             context.answer({"message": name, "error": problem}, plain(f"{name}: {problem}"), err=True)
 
-        cases = _of_files(files, unread) if files else _held(store, after, tally)
+        cases = _of_files(settings, files, unread) if files else _held(store, after, tally)
         async for one in cases:
             asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
             try:
@@ -254,8 +254,12 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
     return tally
 
 
-async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) -> AsyncIterator[_Case]:
+async def _of_files(
+    settings: Settings, files: Sequence[str], unread: Callable[[str, str], None]
+) -> AsyncIterator[_Case]:
     """``unread``: called with the name of an unreadable message, and why."""
+    from smtpguard.app.explaining import session_at
+
     for mail in mails(files):
         if mail.unread:
             unread(mail.name, mail.unread)
@@ -268,7 +272,7 @@ async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) ->
             continue
         yield _Case(
             name=mail.name, subject=subject, message=mail.message, reverse_path=path, recipients=people,
-            session=Session(client_ip="127.0.0.1"),
+            session=session_at(settings, None, "127.0.0.1"),
         )  # fmt: skip
 
 
@@ -286,7 +290,7 @@ async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIte
 async def _case(store: Store, hold: Hold) -> _Case:
     mailing = await store.mailings.find(hold.mailing_id) if hold.mailing_id else None
     counted = {} if mailing is None else {
-        "mailing.customers": mailing.customers, "mailing.reach": mailing.people.all, "mailing.messages": mailing.messages,
+        "mailing.customers": mailing.customers, "mailing.ever": mailing.customers, "mailing.reach": mailing.people.all,
     }  # fmt: skip
     return _Case(
         name=hold.hold_id,

@@ -99,6 +99,11 @@ class SmtpListener(Section):
         return self.name or place(self.address, self.port)
 
     @property
+    def proves_senders(self) -> bool:
+        """Whether it can prove who sends."""
+        return self.senders_verified or self.auth is not None
+
+    @property
     def admitted(self) -> tuple[Network, ...] | None:
         """The networks that may connect; None: all, since no mail is taken before a login."""
         if self.clients is not None:
@@ -145,6 +150,10 @@ class MilterListener(Section):
     @property
     def called(self) -> str:
         return self.name or (str(self.unix) if self.unix is not None else place(self.address, self.port or 0))
+
+    @property
+    def proves_senders(self) -> bool:
+        return self.senders_verified
 
     @property
     def admitted(self) -> tuple[Network, ...] | None:

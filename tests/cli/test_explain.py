@@ -135,9 +135,16 @@ def test_client_and_listener_can_be_given(run: Run, etc: Path, quote: Path) -> N
     assert hits("--client", "198.51.100.7") == ["far"]
     assert hits("--listener", "outside") == ["outer"]
     assert hits("--listener", "inside", "--login", "Robot") == ["robot"]
+    settings.write_text(settings.read_text().replace("name: outside}", "name: outside, senders_verified: true}"))
+    policy.write_text(
+        f"{policy.read_text()}\n  - {{id: known, when: {{sender.proven: true, listener.proves_senders: true}}, then: hold}}\n"
+    )
+    assert hits("--listener", "inside") == []
+    assert hits("--listener", "outside") == ["outer", "known"]
     unknown = run("--listener", "nowhere", str(quote))
     assert unknown.exit_code == 2
-    assert 'there is no listener "nowhere": expected one of inside, outside' in unknown.stderr
+    assert 'unknown listener "nowhere": expected one of 127.0.0.1:10025, inside, outside' in unknown.stderr
+    assert 'unknown listener "outsid" (did you mean outside?)' in run("--listener", "outsid", str(quote)).stderr
     assert run("--client", "nowhere", str(quote)).exit_code == 2
 
 

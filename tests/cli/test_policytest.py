@@ -89,7 +89,7 @@ def test_a_policy_alone_needs_no_settings(etc: Path) -> None:
         ("lists: ramadan-greetings", "lists: newsletter", "expected recipients.lists to be newsletter, but it is ramadan-greetings"),
         ("story.eml", "gone.eml", "gone.eml: no such file"),
         ("client: 10.0.0.5", "client: ten", 'client: "ten" is no address'),
-        ("to: [kim@customer.example]", "listener: cellar, to: [kim@customer.example]", 'there is no listener "cellar"'),
+        ("to: [kim@customer.example]", "listener: cellar, to: [kim@customer.example]", 'unknown listener "cellar"'),
     ],
 )  # fmt: skip
 def test_a_failing_case_is_reported(run: Run, old: str, new: str, failure: str) -> None:
