@@ -113,7 +113,7 @@ def _subjects(made: Made, said: Speech) -> Iterator[Statement]:
         if one is None or have.high == 0:
             continue
         text = said(
-            "{people} on the list {name} have it (audience {audience})",
+            "{people} on the list {name} got it (audience {audience})",
             people=in_people(have, said),
             name=one.title,
             audience=one.audience,
@@ -122,11 +122,11 @@ def _subjects(made: Made, said: Speech) -> Iterator[Statement]:
     if reached.high == 0:
         text = said("nobody is known to have it")
     else:
-        text = said("in all {people} have it", people=in_people(reached, said))
+        text = said("in all {people} got it", people=in_people(reached, said))
     entries = report.entries[(WENT, "") if report.reached.messages else (CAME, "")]
     yield Statement(text=text, mark=sure(reached.exact), entries=entries)
     if report.perhaps.high != 0:
-        yield unknown(said("whether {people} more have it", people=in_people(report.perhaps, said)))
+        yield unknown(said("whether {people} more got it", people=in_people(report.perhaps, said)))
 
 
 def _records(made: Made, said: Speech) -> Iterator[Statement]:

@@ -49,11 +49,20 @@ def _what_went_out(made: Made, said: Speech) -> Iterator[str]:
     report = made.report
     here = said.local(made.purposes.zone)
     first, last = (here.whole(at) if at is not None else "" for at in (report.went_first, report.went_last))
-    several = first != last
-    if several:
-        yield said("Between {first} and {last} messages went out from us.", first=first, last=last)
+    several = report.reached.messages > 1
+    if first != last:
+        text = (
+            N_("Between {first} and {last} messages went out from us.")
+            if several
+            else N_("Between {first} and {last} a message went out from us.")
+        )
+        yield said(text, first=first, last=last)
+    elif first and several:
+        yield said("On {when} messages went out from us.", when=first)
     elif first:
         yield said("On {when} a message went out from us.", when=first)
+    elif several:
+        yield said("Messages went out from us.")
     else:
         yield said("A message went out from us.")
     lists = [made.purposes.lists.get(name) for name, people in report.of_lists.items() if people.low]
@@ -88,7 +97,9 @@ def _nothing_went(made: Made, said: Speech) -> str:
 
 def _stopping(made: Made, said: Speech) -> Iterator[str]:
     report = made.report
-    if at_once(report):
+    if at_once(report) and Outcome.RELEASED in report.ends:
+        yield said("It was stopped at once, as it came, and went out after people had let it go.")
+    elif at_once(report):
         yield said("It was stopped at once, as it came.")
     elif report.stopped is not None:
         when = said.local(made.purposes.zone).whole(instant(report.stopped.at))
@@ -101,7 +112,10 @@ def _known(made: Made, page: ReportText, said: Speech) -> Iterator[str]:
     """Whether others could read one's address, and what there is of an intrusion: where it is known."""
     report = made.report
     if report.shown > 1 and report.reached.messages:
-        yield said("Those who got it could read one another's addresses.")
+        if report.reached.messages > 1:
+            yield said("Some of those who got them could read other recipients' addresses.")
+        else:
+            yield said("Those who got it could read one another's addresses.")
     nothing = said("Nothing in the journal points to an intrusion.")
     every = (*page.paragraph, *(one for part in page.parts for one in part.statements))
     if any(one.mark is Mark.FACT and one.text == nothing for one in every):

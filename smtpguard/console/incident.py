@@ -35,7 +35,7 @@ FEW = 4
 """The most values that a rule saw, and contents, that are shown."""
 BECAME: Mapping[Outcome, str] = {
     Outcome.DELIVERED: N_("delivered: the relay took it"),
-    Outcome.RELEASED: N_("delivered after people had approved it"),
+    Outcome.RELEASED: N_("delivered after people had let it go"),
     Outcome.IN_DOUBT: N_("in doubt: it is unknown whether the relay accepted it"),
     Outcome.ON_ITS_WAY: N_("approved, not sent yet"),
     Outcome.WAITING: N_("held: no decision yet"),
@@ -358,7 +358,7 @@ class _Telling:
         """How many people on the list have it, or may."""
         said, have = self.said, self.report.of_lists.get(name, NOBODY)
         may = self.report.perhaps_of_lists.get(name, NOBODY)
-        parts = [said("{people} on it have it", people=in_people(have, said))] if have.high != 0 else []
+        parts = [said("{people} on it got it", people=in_people(have, said))] if have.high != 0 else []
         parts += [said("{people} more may have it", people=in_people(may, said))] if may.high != 0 else []
         return f": {', '.join(parts)}" if parts else ""
 
@@ -455,12 +455,12 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
         yield said(
             "whether recipients could read each other's addresses: no message with several recipients in To and Cc is on record"
         )
-    if report.reached.messages and report.lists:
+    if report.crowds:
         yield said("which people behind a list's address it reached: only the relay's answer for the address is known")
     if report.erased:
         yield said.ngettext(
-            "the writer and subject of {n} message: retention has erased them",
-            "the writers and subjects of {n} messages: retention has erased them",
+            "the writer or the subject of {n} message, which is erased",
+            "the writers or the subjects of {n} messages, which are erased",
             report.erased,
         )
     for sha256 in made.purposes.lost[:MOST]:

@@ -17,8 +17,9 @@ from smtpguard.incidents.purposes import Missed
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, fact, plain, unknown
 from smtpguard.incidents.timeline import Step
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import Entry, instant
 from smtpguard.journal.event import Kind
+from smtpguard.journal.outcome import Outcome
 from smtpguard.locale.phrase import N_, NN_, span
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.facts import FACTS, Type
@@ -68,10 +69,7 @@ class Further:
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
             yield fact(said("Lists that it was for: {lists}.", lists=lists), self._came)
-        if report.stopped is not None:
-            yield self._stopped()
-        elif report.reached.messages:
-            yield fact(said("Nothing stopped it."), self._came)
+        yield from self._stopping()
         yield from self._verdict()
         if report.ways and not all(way.proven for way in report.ways):
             yield unknown(said("Nothing proves who wrote it."), self._came)
@@ -173,30 +171,48 @@ class Further:
 
     def speed(self) -> Iterator[Statement]:
         report, said = self.made.report, self.said
+        yield from self._stopping()
         if report.stopped is None:
-            if report.reached.messages:
-                yield fact(said("Nothing stopped it."), self._came)
             return
-        yield self._stopped()
         after = report.went_after
         if after.many:
-            text = said.ngettext("after that the relay took {n} more", "after that the relay took {n} more", after.many)
+            text = said.ngettext(
+                "after that the relay took {n} message", "after that the relay took {n} messages", after.many
+            )
             yield fact(text, after)
+        elif Outcome.IN_DOUBT in report.ends:
+            yield unknown(said("whether anything of it went out after that"), Entries.of(report.stopped.seq))
         elif report.reached.messages:
             yield fact(said("after that nothing more of it went out"), Entries.of(report.stopped.seq))
         if report.went_last is not None:
             yield fact(
-                said("the last of it went out at {when}", when=self.steps.here(report.went_last)),
+                said("the relay last confirmed any of it at {when}", when=self.steps.here(report.went_last)),
                 Entries.of(report.entries["went", ""].last),
             )
 
-    def _stopped(self) -> Statement:
-        report, said, stop = self.made.report, self.said, self.made.report.stopped
-        assert stop is not None
+    def _stopping(self) -> Iterator[Statement]:
+        """When it was first stopped, and what people let go all the same."""
+        report, said = self.made.report, self.said
+        if report.stopped is not None:
+            yield self._stopped(report.stopped)
+        elif report.reached.messages:
+            yield fact(said("Nothing stopped it."), self._came)
+        if (later := report.ends.get(Outcome.RELEASED)) is not None:
+            text = said.ngettext(
+                "{n} message went out after people had let it go.",
+                "{n} messages went out after people had let them go.",
+                later.messages,
+            )
+            yield fact(text, report.entries["end", Outcome.RELEASED.value])
+
+    def _stopped(self, stop: Entry) -> Statement:
+        report, said = self.made.report, self.said
         how = self._how(stop.kind)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
         if at_once(report):
+            if Outcome.RELEASED in report.ends:
+                return fact(said("At first it was stopped, on arrival: {how}.", how=how), entries)
             return fact(said("It was stopped on arrival: {how}.", how=how), entries)
         length = length_of(max(took, timedelta(seconds=1)), said)
         when = said.local(self.made.purposes.zone).whole(instant(stop.at))
@@ -310,10 +326,9 @@ class Further:
             if entry.kind == Kind.POLICY.value and instant(entry.at) > report.first:
                 when = self.steps.here(instant(entry.at))
                 yield fact(said("another policy was put in force at {when}", when=when), Entries.of(entry.seq))
-        if any(mode == "observe" for _, mode in report.rules) and not any(
-            mode == "enforce" for _, mode in report.rules
-        ):
-            rests = [seq for (what, _), some in report.entries.items() if what == RULE for seq in some.named]
+        observing = [rule for rule, mode in report.rules if mode == "observe" and rule not in then.calling]
+        if observing and not any(mode == "enforce" for _, mode in report.rules):
+            rests = [seq for rule in observing for seq in report.entries[RULE, f"observe {rule}"].named]
             yield fact(said("rules that only observed would have stopped it"), Entries.of(*rests))
 
 
@@ -321,21 +336,21 @@ _COMPARED = {Sign.CLIENT, Sign.LOGIN, Sign.HELO}
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:
-    """What the voter had viewed before, from the journal."""
-    who = (vote.clear or {}).get("actor", ())
-    if not who:
-        return unknown("  " + said("what the voter had opened: the voter's name is erased"), Entries.of(vote.entry.seq))
-    shown = who[0] if names else said("the voter")
+    """What the voter had viewed before, from the journal: a person is known by the digest of their address, also once
+    that is erased."""
+    who = vote.entry.content["private"].get("actor", ())[:1]
+    shown = next(iter((vote.clear or {}).get("actor", ())), "") if names else ""
+    shown = shown or said("the voter")
     seen = [
         step.entry
         for step in steps
         if step.entry.kind == Kind.VIEWED.value
         and step.entry.id == vote.entry.id
         and step.entry.seq < vote.entry.seq
-        and (step.clear or {}).get("actor", ())[:1] == who[:1]
+        and step.entry.content["private"].get("actor", ())[:1] == who
     ]
     if not seen:
-        text = said("{who} had not opened it at the console before, and knew only the notice", who=shown)
+        text = said("{who} had not opened it at the console or through the API before", who=shown)
         return fact("  " + text, Entries.of(vote.entry.seq))
     saw = dict.fromkeys(said(DETAILS.get(str(one.data.get("saw")), N_("an attachment"))) for one in seen)
     took = length_of(instant(vote.entry.at) - instant(seen[0].at), said)

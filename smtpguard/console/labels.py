@@ -150,7 +150,7 @@ FROZEN: Mapping[str, str] = {
 }
 """What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
-    "passing": N_("Nobody has decided on it."),
+    "passing": N_("No decision on it is in force."),
     "held": N_("It waits for a decision."),
     "approved": N_("It is approved."),
     "paused": N_("It is approved, and pauses between two stages."),

@@ -34,12 +34,13 @@ class ListThen:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purposes:
     """``of``: rule to description. ``lists``: as the last policy that decided declares them; so is ``zone``, the
-    organization's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``). ``lost``: those whose
-    documents are erased or unreadable for this version."""
+    organization's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``). ``calling``: rules that
+    only alert a person. ``lost``: policies whose documents are erased or unreadable for this version."""
 
     of: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
+    calling: frozenset[str] = frozenset()
     lists: Mapping[str, ListThen] = field(default_factory=dict)
     zone: str = ""
 
@@ -50,6 +51,7 @@ def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, langu
     lists: dict[str, ListThen] = {}
     lost: list[str] = []
     watching: list[str] = []
+    calling: set[str] = set()
     zone = ""
     for sha256, documents in policies.items():
         try:
@@ -67,9 +69,12 @@ def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, langu
             for name, one in policy.lists.items()
         }
         zone = str(policy.organization.hours.zone)
+        calling |= {rule.rule_id for rule in policy.rules.alarms}
         if not policy.enforce:
             watching.append(sha256)
-    return Purposes(of=of, lost=tuple(lost), watching=tuple(watching), lists=lists, zone=zone)
+    return Purposes(
+        of=of, lost=tuple(lost), watching=tuple(watching), calling=frozenset(calling), lists=lists, zone=zone
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

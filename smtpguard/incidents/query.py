@@ -11,7 +11,7 @@ from typing import Any
 from smtpguard.config.problem import Broken, Invalid, nearest
 from smtpguard.config.quantity import seconds
 from smtpguard.journal.chain import NAMED, Clear, Entry, Seal
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Event, Kind, happened
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.parse import Policy, parse
@@ -44,9 +44,10 @@ class IncidentQuery:
         self, entry: Entry, content: Mapping[str, Mapping[str, Any]], clear: Clear | None, digests: Digests
     ) -> bool:
         """``content``: the entry's."""
-        if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
-            return False
         data = content["data"]
+        at = happened(entry.at, data)
+        if (self.since is not None and at < self.since) or (self.until is not None and at >= self.until):
+            return False
         if self.ids and self.ids.isdisjoint(names_of(entry, data)):
             return False
         if self.lists and self.lists.isdisjoint(data.get("lists", ())):
@@ -80,8 +81,8 @@ class Digests:
 
     def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
         """``sealed``: the verdict's private part as the chain has it."""
-        if clear is not None:
-            return any(value.casefold() in self._plain for role in NAMES for value in clear.get(role, ()))
+        if any(value.casefold() in self._plain for role in NAMES for value in (clear or {}).get(role, ())):
+            return True
         return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
 
 

@@ -21,7 +21,7 @@ from smtpguard.incidents.intrusion import Ingress, Marks, Usual
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries
 from smtpguard.incidents.timeline import Step, Timeline
-from smtpguard.journal.chain import Clear, Entry, Seal, instant
+from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import NO_CHANGES, Asked, Changes, Crowd, Interval, People, Unit, more, units
@@ -121,7 +121,8 @@ class Report:
     ``until``: the time of the last entry on its messages. ``entries``: the entries behind each figure (CAME and
     others); ``ways``: how its messages came in, and ``usual``: how earlier mail of the same writers did; ``watched``:
     events of the guard itself. ``let_through``: the verdict of the first message that was relayed at once, else of the
-    first one. ``stopped``: the first entry that stopped any, and ``went_after``: the entries on deliveries after it. ``bypasses``:
+    first one. ``stopped``: the first entry that stopped any, and ``went_after``: the entries on the messages that went out after it, one for each. ``crowds``: whether it went to
+    addresses with several people behind them, or may have. ``bypasses``:
     emergency bypasses under which messages were relayed."""
 
     first: datetime
@@ -163,6 +164,7 @@ class Report:
     let_through: tuple[Entry, Clear | None] | None
     stopped: Entry | None
     went_after: Entries
+    crowds: bool
     bypasses: Counter[str]
 
 
@@ -203,7 +205,7 @@ class Case:
         self._marks: dict[Marks, None] = {}
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
-        self._out: list[tuple[int, int]] = []  # time and entry of each delivery
+        self._out: list[tuple[int, int, str]] = []  # time, entry and message of each delivery
         self._watched: Mapping[str, Entries] = {}
         self.usual: Usual | None = None
         """How earlier mail of the same writers came in; set by the reader of the journal."""
@@ -257,6 +259,8 @@ class Case:
             self._freezes.add(str(data["freeze"]))
         id = str(hold) if data.get("retry") and hold else entry.id
         known = id in self._messages or id in self._copies
+        if known and "action" not in data:
+            return
         if known and data.get("retry"):  # of a client that did not get our 250
             self._again += 1
             self._entries.setdefault((AGAIN, ""), Entries()).add(entry.seq)
@@ -289,14 +293,14 @@ class Case:
 
     def _judged_again(self, entry: Entry, data: Mapping[str, Any]) -> None:
         """What stops it now. That it came is counted already."""
-        if data["action"] != "relay":
-            self._stops(entry)
+        self._stopped_at_first(entry, data)
         self._stopped_by_rules(data)
         for rule in data.get("rules", ()):
             self._entries.setdefault((RULE, f"enforce {rule}"), Entries()).add(entry.seq)
-        if data.get("policy") not in self._counters["policies"]:
-            self._counters["policies"].update([data["policy"]])
-            self._entries.setdefault(("policy", str(data["policy"])), Entries()).add(entry.seq)
+        policy = data.get("policy")
+        if policy and policy not in self._counters["policies"]:
+            self._counters["policies"].update([policy])
+            self._entries.setdefault(("policy", str(policy)), Entries()).add(entry.seq)
 
     def _came_in(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         """Count its way in; and keep the first message that was relayed at once, else the first one."""
@@ -310,11 +314,15 @@ class Case:
         if len(self._marks) < MOST_WAYS:
             self._marks[Marks.of(data, sealed)] = None
         through = data["action"] == "relay"
-        if not through:
-            self._stops(entry)
+        self._stopped_at_first(entry, data)
         before = self._sample
         if before is None or (through, -entry.seq) > (before[0], -before[1].seq):
             self._sample = through, entry, clear
+
+    def _stopped_at_first(self, entry: Entry, data: Mapping[str, Any]) -> None:
+        """Whether its verdict stops it. What is deferred without a freeze comes again, and is decided on then."""
+        if data["action"] not in ("relay", "defer") or data.get("freeze"):
+            self._stops(entry)
 
     def _stops(self, entry: Entry) -> None:
         if self._stop is None or (entry.at, entry.seq) < (self._stop.at, self._stop.seq):
@@ -351,9 +359,11 @@ class Case:
         if clear is None:
             self._erased += bool(sealed)
             return
-        counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject)
+        self._erased += any(ERASED in clear.get(role, ()) for role in (*NAMES, "subject"))
+        counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject and subject != ERASED)
         for role in NAMES:
-            counters["writers"].update((role, address) for address in clear.get(role, ()) if address)
+            some = (address for address in clear.get(role, ()) if address and address != ERASED)
+            counters["writers"].update((role, address) for address in some)
 
     def _stopped_by_rules(self, data: Mapping[str, Any]) -> None:
         enforced = data.get("rules", ())
@@ -382,7 +392,7 @@ class Case:
             at = happened(entry.at, data)
             first, last = self._went or (at, at)
             self._went = min(first, at), max(last, at)
-            self._out.append((at, entry.seq))
+            self._out.append((at, entry.seq, entry.id))
         one = reported(entry.kind, data)
         if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
@@ -439,6 +449,15 @@ class Case:
         self._end = max(self._end, entry.at)
         self._timeline.add(entry, clear)
 
+    def _after_the_stop(self) -> Entries:
+        """The first delivery of each message that went out after it."""
+        stop = self._stop
+        first: dict[str, int] = {}
+        for at, seq, id in self._out:
+            if stop is not None and at > stop.at:
+                first.setdefault(id, seq)
+        return Entries.of(*first.values())
+
     def _distinct(self, people: Mapping[Outcome, Counted], ends: Iterable[Outcome]) -> Interval:
         whole = Counted()
         for end in ends:
@@ -454,6 +473,7 @@ class Case:
         shown = 0
         messages: Counter[Outcome] = Counter()
         went = still = 0
+        crowds = False
         people: dict[Outcome, Counted] = {}
         lists: dict[str, tuple[Counted, Counted]] = {}
         for id, message in self._messages.items():
@@ -468,6 +488,7 @@ class Case:
             for end, some, sure in whose(id, message, self._whom.get(id, ())):
                 people.setdefault(end, Counted()).add(some, sure=sure)
                 if end in REACHED or end is Outcome.IN_DOUBT:
+                    crowds = crowds or any(isinstance(unit, Crowd) for unit in some)
                     _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
         count = self._distinct
         reached = count(people, REACHED)
@@ -503,13 +524,14 @@ class Case:
             ],
             steps=self._timeline.steps(),
             until=instant(self._end),
-            entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq in self._out))},
+            entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq, _ in self._out))},
             ways=self._ways,
             usual=self.usual,
             watched=self._watched,
             let_through=self._sample[1:] if self._sample is not None else None,
             stopped=self._stop,
-            went_after=Entries.of(*(seq for at, seq in self._out if self._stop is not None and at > self._stop.at)),
+            went_after=self._after_the_stop(),
+            crowds=crowds,
             **self._counters,
         )
 

@@ -40,7 +40,7 @@ _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
 """Microseconds. A clock set back by up to a day and an hour (a zone) makes the search miss nothing."""
 _CONTENT = re.compile(r"[0-9a-f]{64}\Z")
-_VERDICT = Kind.VERDICT.value
+_VERDICT, _FREEZE = Kind.VERDICT.value, Kind.FREEZE.value
 _CAME = (_VERDICT, Kind.REFUSED.value)
 """Entries that say that a message came, or would have come if the relay had not refused recipients."""
 
@@ -182,7 +182,12 @@ class _Search:
         return self._pairs(journal.of_kind(*map(Kind, AROUND)), or_(entry.c.kind == Kind.POLICY.value, then))
 
     def _mailings_of(self, ids: Collection[str]) -> set[str]:
-        found = self._pairs(entry.c.id.in_(sorted(ids)), entry.c.kind == _VERDICT)
+        """The mailings of these messages, and of those that these freezes stopped."""
+        found = self._pairs(entry.c.id.in_(sorted(ids)), entry.c.kind.in_((_VERDICT, _FREEZE)))
+        if freezes := {one.id: one.seq for one, _ in found if one.kind == _FREEZE}:
+            wanted = entry.c.kind == _VERDICT, journal.named(freezes)
+            for page in pages(self._open, self._walk.head.seq, *wanted, after=min(freezes.values())):
+                found += page
         return {str(name) for one, _ in found if (name := one.data.get("mailing"))}
 
     def _pairs(self, *wanted: ColumnElement[bool]) -> list[Pair]:

@@ -34,7 +34,7 @@ class Outcome(enum.Enum):
     REJECTED = "rejected"  # by a rule
     DEFERRED = "deferred"  # its client keeps it, and tries again
     REFUSED = "refused"  # by the relay
-    NOT_SENT = "not sent"  # decided to relay, and stopped before the final dot
+    NOT_SENT = "not sent"  # decided to relay or to release, and stopped before the final dot
 
 
 Sealed = Mapping[str, Sequence[str]]
@@ -93,7 +93,7 @@ def delivered(status: DeliveryStatus, *, part: bool) -> Outcome:
         case DeliveryStatus.REFUSED:
             return Outcome.REFUSED if part else Outcome.UNDELIVERED
         case DeliveryStatus.CANCELLED:
-            return Outcome.DECLINED
+            return Outcome.NOT_SENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def _shares(account: Account, people: int, *, part: bool, at_least: bool) -> Ite
     sent, failed, doubt = account.delivered, account.refused, account.doubt
     told = [(lost, failed), (Outcome.IN_DOUBT, doubt)]
     if account.cancelled is not None:
-        told.append((Outcome.DECLINED, account.cancelled))
+        told.append((Outcome.NOT_SENT, account.cancelled))
         yield from _told(people, told, done if sent else Outcome.IN_DOUBT, not account.sure, at_least)
     elif account.over and not failed and not doubt:
         yield Share(end=done, people=people, at_least=at_least, at_most=not sent)
@@ -248,7 +248,7 @@ class Message:
         if self._ends is None and not (self.apart_at and self.recipients):
             return None
         stopped = self.release is not None and self.release.cancelled is not None
-        rest = Outcome.DECLINED if stopped and self.end is Outcome.ON_ITS_WAY else self.end
+        rest = Outcome.NOT_SENT if stopped and self.end is Outcome.ON_ITS_WAY else self.end
         of = [self._end_of_part if n in self.apart_at else rest for n in range(len(self.recipients))]
         return [known or usual for known, usual in zip(self._ends or of, of, strict=True)]
 

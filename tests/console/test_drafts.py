@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -19,7 +20,7 @@ from smtpguard.incidents.purposes import ListThen, Purposes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Found, Report
 from smtpguard.incidents.report import Found as Rows
-from smtpguard.incidents.statement import Mark
+from smtpguard.incidents.statement import Entries, Mark
 from smtpguard.journal.chain import GENESIS, Entry, body_of, instant, microseconds
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
@@ -137,12 +138,60 @@ def test_what_was_sent_is_described_in_both_languages() -> None:
 
 
 def test_several_messages_are_named_as_several() -> None:
-    one = made(replace(usual(), went_last=T0 + timedelta(minutes=5)))
     english, swedish = Speech("en"), Speech("sv")
-    text = draft("customers", one, report_in_words(one, english), english)
-    assert "messages went out from us. 60 people got at least one of them." in text
-    text = draft("staff", one, report_in_words(one, swedish), swedish)
-    assert "60 personer fick minst ett av dem." in text
+    several, later = Sum(messages=3, people=Interval(60, 60)), T0 + timedelta(minutes=5)
+    for changes, began in (
+        ({"reached": several}, "On Monday 2 March 2026 at 10:00 (CET) messages went out from us. 60 people got at"),
+        ({"reached": several, "went_last": later}, "10:05 (CET) messages went out from us. 60 people got at least"),
+        ({"went_last": later}, "10:05 (CET) a message went out from us. 60 people got it."),
+        ({"reached": several, "went_first": None, "went_last": None}, "Messages went out from us."),
+    ):
+        one = made(replace(usual(), **changes))
+        assert began in draft("customers", one, report_in_words(one, english), english)
+    one = made(replace(usual(), reached=several))
+    assert "60 personer fick minst ett av dem." in draft("staff", one, report_in_words(one, swedish), swedish)
+
+
+def test_mail_that_people_let_go_was_stopped_at_first_only() -> None:
+    stop = entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0))
+    end = Sum(messages=1, people=Interval(60, 60))
+    entries = {**usual().entries, ("end", Outcome.RELEASED.value): Entries.of(2)}
+    one = made(replace(usual(), stopped=stop, ends={Outcome.RELEASED: end}, entries=entries))
+    said = Speech("en")
+    page = report_in_words(one, said)
+    assert "At first it was stopped, on arrival: a rule stopped it. 1 message went out after people had" in page.short
+    text = draft("staff", one, page, said)
+    assert "It was stopped at once, as it came, and went out after people had let it go." in text
+
+
+def test_a_doubt_may_have_gone_out_after_the_stop() -> None:
+    stop = entry(3, Event(kind=Kind.FREEZE, id=ID, at=T0 + timedelta(minutes=1)))
+    doubt = {**usual().ends, Outcome.IN_DOUBT: Sum(messages=1, people=Interval(1, 1))}
+    for ends, mark, text in (
+        (usual().ends, Mark.FACT, "after that nothing more of it went out"),
+        (doubt, Mark.UNKNOWN, "whether anything of it went out after that"),
+    ):
+        one = made(replace(usual(), stopped=stop, ends=ends))
+        parts = {part.key: part.statements for part in report_in_words(one, Speech("en")).parts}
+        assert [each.mark for each in parts["speed"] if each.text == text] == [mark]
+
+
+def test_a_rule_that_only_alerts_would_have_stopped_nothing() -> None:
+    rules = Counter({("alerts", "observe"): 1})
+    for calling, stops in ((frozenset({"alerts"}), False), (frozenset[str](), True)):
+        entries = {**usual().entries, ("rule", "observe alerts"): Entries.of(1)}
+        one = made(replace(usual(), rules=rules, entries=entries))
+        one = replace(one, purposes=replace(one.purposes, calling=calling))
+        parts = {part.key: part.statements for part in report_in_words(one, Speech("en")).parts}
+        told = [each.text for each in parts["policy"]] if "policy" in parts else []
+        assert ("rules that only observed would have stopped it" in told) is stops
+
+
+def test_addresses_of_lists_are_mentioned_only_if_it_went_to_any() -> None:
+    for crowds in (False, True):
+        one = made(replace(usual(), crowds=crowds))
+        parts = {part.key: part.statements for part in report_in_words(one, Speech("en")).parts}
+        assert any("behind a list's address" in each.text for each in parts["unknown"]) is crowds
 
 
 def test_what_went_out_before_was_not_stopped_as_it_came() -> None:

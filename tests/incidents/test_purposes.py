@@ -48,6 +48,11 @@ def test_the_last_deciding_policy_gives_the_purpose() -> None:
     assert purposes_of() == Purposes()
 
 
+def test_rules_that_only_alert_are_known() -> None:
+    alerting = policy("a", "b")["policy.yaml"].replace(b"hold}", b"alarm}", 1)
+    assert purposes_of(p1={"policy.yaml": alerting}).calling == {"a"}
+
+
 @every(
     "documents",
     [None, {}, {"other.yaml": b""}, {"policy.yaml": b"\x00"}, {"policy.yaml": b"\xff\xfe"}, {"policy.yaml": b""},

@@ -12,7 +12,7 @@ import pytest
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Report
 from smtpguard.incidents.timeline import SHOWN
-from smtpguard.journal.chain import Clear, Entry, Seal, body_of, microseconds
+from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, body_of, microseconds
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome, Sum
@@ -274,16 +274,16 @@ TRIED: dict[str, Any] = {"intent": "H1-release", "attempt": 1}
 @pytest.mark.parametrize(
     ("attempts", "spared", "expected"),
     [
-        ([("sent", 10), ("retry", 20)], 20, {Outcome.RELEASED: (1, 10), Outcome.DECLINED: (1, 20)}),
-        ([("sent", 10), ("failed", 5), ("retry", 15)], 15, {Outcome.RELEASED: (1, 10), Outcome.UNDELIVERED: (1, 5), Outcome.DECLINED: (1, 15)}),
+        ([("sent", 10), ("retry", 20)], 20, {Outcome.RELEASED: (1, 10), Outcome.NOT_SENT: (1, 20)}),
+        ([("sent", 10), ("failed", 5), ("retry", 15)], 15, {Outcome.RELEASED: (1, 10), Outcome.UNDELIVERED: (1, 5), Outcome.NOT_SENT: (1, 15)}),
         ([("in-doubt", 30)], 0, {Outcome.IN_DOUBT: (1, 30)}),
-        ([("retry", 20), ("in-doubt", 10)], 20, {Outcome.IN_DOUBT: (1, 10), Outcome.DECLINED: (1, 20)}),
+        ([("retry", 20), ("in-doubt", 10)], 20, {Outcome.IN_DOUBT: (1, 10), Outcome.NOT_SENT: (1, 20)}),
     ],
 )  # fmt: skip
 def test_a_revocation_after_delivery_to_some(
     journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[Outcome, tuple[int, int]]
 ) -> None:
-    """A rejection during a release leaves those who have it or may have it, and spares the others."""
+    """A rejection or withdrawal during a release leaves those who have it or may have it, and stops the rest."""
     journal.verdict("H1", "hold", reach=30)
     journal.write(Kind.APPROVED, "H1")
     for outcome, people in attempts:
@@ -617,8 +617,51 @@ def test_who_is_put_off_after_a_revocation_is_not_on_the_way(journal: Journal) -
         said |= {"outcome": outcome, "recipients": 1, "people": 1, "in_doubt": False}
         journal.write(Kind.RELEASE, "H1", private={"recipients": [who]}, **said)
     report = journal.report()
-    assert ends(report) == {Outcome.RELEASED: (1, 1), Outcome.DECLINED: (1, 1)}
+    assert ends(report) == {Outcome.RELEASED: (1, 1), Outcome.NOT_SENT: (1, 1)}
     assert report.open == Sum()
+
+
+def test_a_deferral_stops_nothing(journal: Journal) -> None:
+    """Its client sends it again, and then it passes; unless a freeze is why."""
+    journal.verdict("T1", "defer", rules=["unreadable"])
+    journal.relayed("T2", recipients=["kim@y"])
+    report = journal.report()
+    assert (report.stopped, report.reached.messages) == (None, 1)
+    journal.verdict("T3", "defer", rules=["freeze"], freeze="F1")
+    stopped = journal.report().stopped
+    assert stopped is not None
+    assert stopped.id == "T3"
+
+
+def test_what_went_out_after_the_stop_is_counted_in_messages(journal: Journal) -> None:
+    """One message that the relay took in two attempts is one."""
+    both = ["kim@y", "bo@y"]
+    journal.verdict("H1", "hold", recipients=both, reach=2)
+    journal.write(Kind.APPROVED, "H1")
+    for who in both:
+        said: dict[str, Any] = {"outcome": "sent", "recipients": 1, "people": 1, **TRIED}
+        journal.write(Kind.RELEASE, "H1", private={"recipients": [who]}, **said)
+    report = journal.report()
+    assert (report.went_after.many, report.entries["went", ""].many) == (1, 2)
+
+
+def test_a_name_that_was_erased_for_its_person_is_none(journal: Journal) -> None:
+    journal.verdict("T1", "relay", sender="otto@example.com")
+    entry, clear = journal.pairs.pop()
+    named = {role: [ERASED] if role in ("from", "reverse_path") else list(some) for role, some in (clear or {}).items()}
+    journal.pairs.append((entry, named))
+    report = journal.report(IncidentQuery(senders=frozenset({"otto@example.com"})))
+    assert (report.messages, report.erased, dict(report.writers)) == (1, 1, {})
+    assert list(report.subjects) == ["SV: Dieten"]
+
+
+def test_the_time_of_a_message_is_when_it_came(journal: Journal) -> None:
+    """What a bypass relayed enters the journal once the store is back, an hour later."""
+    journal.verdict("T1", "relay", happened=microseconds(T0))
+    journal.verdict("T2", "relay", after=timedelta(hours=1))
+    noon = microseconds(T0 + timedelta(minutes=30))
+    assert journal.report(IncidentQuery(since=microseconds(T0), until=noon)).first == T0
+    assert journal.report(IncidentQuery(since=noon)).messages == 1
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["in order", "the outcome comes late"])

@@ -87,6 +87,14 @@ async def test_a_message_includes_its_mailing_unless_asked_alone(store: Store) -
     assert await ids(store, ids=frozenset({"M2"})) == {"T6", "T7"}
 
 
+async def test_a_freeze_includes_what_went_out_of_the_mailings_that_it_stopped(store: Store) -> None:
+    await store.journal.record([verdict(store, "T1", mailing="M1"), verdict(store, "T2", mailing="M2")])
+    await store.journal.record([event(Kind.FREEZE, "F1", selector="all")])
+    await store.journal.record([verdict(store, "T3", action="hold", hold="T3", mailing="M1", freeze="F1")])
+    assert await ids(store, ids=frozenset({"F1"})) == {"T1", "T3"}
+    assert await ids(store, ids=frozenset({"F1"}), whole=False) == {"T3"}
+
+
 async def test_of_many_mailings_the_largest_are_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incident, "MOST_MAILINGS", 2)
     for n in range(3):
