@@ -183,12 +183,13 @@ class _Telling:
         began, ended = said.whole(first), said.whole(last)
         if began == ended:
             return said("on {when}", when=began)
-        days = said.long_day(first), said.long_day(last)
-        if days[0] != days[1]:
+        here = first.astimezone(said.zone), last.astimezone(said.zone)
+        if here[0].date() != here[1].date() or here[0].tzname() != here[1].tzname():  # summer time may end in between
             return said("between {first} and {last}", first=began, last=ended)
-        times = {name: f"{at.astimezone(said.zone):%H:%M}" for name, at in (("first", first), ("last", last))}
-        zone = last.astimezone(said.zone).tzname()
-        return said("on {day} between {first} and {last} ({zone})", day=days[0], zone=zone, **times)
+        times = {name: f"{at:%H:%M}" for name, at in zip(("first", "last"), here, strict=True)}
+        return said(
+            "on {day} between {first} and {last} ({zone})", day=said.long_day(last), zone=here[1].tzname(), **times
+        )
 
     def _of(self, what: str, which: str = "") -> Entries:
         return self.report.entries.get((what, which), NO_ENTRIES)

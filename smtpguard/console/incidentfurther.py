@@ -369,7 +369,8 @@ def at_once(report: Report) -> bool:
 
 
 def length_of(length: timedelta, said: Speech) -> str:
-    """To the second below two minutes, to the minute below two hours, to the hour beyond."""
+    """To the second below two hours, to the minute beyond: "2 hours 59 minutes" is not two hours."""
     seconds = int(length.total_seconds())
-    unit = 1 if seconds < 120 else 60 if seconds < 7200 else 3600
-    return span(seconds // unit * unit, said)
+    unit, least = (1, 1) if seconds < 120 else (60, 1) if seconds < 7200 else (3600, 60)
+    parts = [seconds // unit * unit, seconds % unit // least * least]
+    return " ".join(span(some, said) for some in (parts if parts[1] else parts[:1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.incident import report_in_words
+from smtpguard.console.incidentfurther import length_of
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import ListThen, Purposes
 from smtpguard.incidents.query import IncidentQuery
@@ -150,6 +151,21 @@ def test_several_messages_are_named_as_several() -> None:
         assert began in draft("customers", one, report_in_words(one, english), english)
     one = made(replace(usual(), reached=several))
     assert "60 personer fick minst ett av dem." in draft("staff", one, report_in_words(one, swedish), swedish)
+
+
+def test_times_around_the_end_of_summer_time_have_their_zones() -> None:
+    first = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)
+    one = made(replace(usual(), first=first, last=first + timedelta(minutes=20)))
+    told = report_in_words(one, Speech("en")).short
+    assert "came between Sunday 25 October 2026 at 02:50 (CEST) and Sunday 25 October 2026 at 02:10 (CET)." in told
+
+
+def test_lengths_leave_out_nothing_of_weight() -> None:
+    for seconds, text in (
+        (0, "0 seconds"), (59, "59 seconds"), (120, "2 minutes"), (179, "2 minutes 59 seconds"), (7199, "119 minutes 59 seconds"),
+        (10_799, "2 hours 59 minutes"), (72 * 3600 - 1, "71 hours 59 minutes"),
+    ):  # fmt: skip
+        assert length_of(timedelta(seconds=seconds), Speech("en")) == text
 
 
 def test_mail_that_people_let_go_was_stopped_at_first_only() -> None:

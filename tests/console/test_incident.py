@@ -269,10 +269,11 @@ async def test_statements_for_the_authority_are_entered_on_the_page(here: Stage)
     assert text(first).count("Nobody has written this yet.") == 2
     assert "No message of this has gone out from us." in text(first), "the drafts"
     asked = {"id": hold.hold_id, "incident": hold.hold_id, **ALL}
+    here.home.clock.pass_(minutes=1)
     aware = await operator.post("/incident", act="aware", time="2026-03-02 08:30", **asked)
     assert "the 72 hours end at 2026-03-05 08:30:00 UTC. " in text(aware)
     assert "Whether that time is right: the first message came later, at 2026-03-02 09:00:00 UTC" in text(aware)
-    assert "71 hours of them are left." in text(aware)
+    assert "71 hours 29 minutes of them are left." in text(aware)
     later = await operator.post("/incident", act="aware", time="2026-03-02 09:00", **asked)
     assert "hether that time is right" not in text(later)
     wrote = await operator.post("/incident", act="write", field="contact", text="Call <b>Dora</b>", **asked)
