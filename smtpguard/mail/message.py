@@ -48,7 +48,8 @@ class Field(NamedTuple):
 
 @constant
 class Header:
-    """The header block. ``broken``: a line is no field, or it is over 1 MiB: ambiguous, so not to be trusted. ``named``:
+    """The header block. ``broken``: a line is no field, a name is not right before its colon (for some programs, such as
+    Mailman, the header ends there), or it is over 1 MiB: ambiguous, so not to be trusted. ``named``:
     the fields by name in lower case, from the top."""
 
     fields: tuple[Field, ...]
@@ -154,6 +155,7 @@ def parse_header(raw: Content) -> Header:
             parts = []
             continue
         name = found[1].decode("ascii")
+        broken = broken or found.end() > found.end(1) + 1
         parts = [line[found.end() :]]
     if name:
         fields.append(Field(name, b"\r\n".join(parts)))

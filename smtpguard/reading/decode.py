@@ -26,7 +26,7 @@ _ALIASES = {
     "ansi_x3.4-1968": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "iso-8859-9": "cp1254",
     "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8", "iso-8859-6-i": "iso-8859-6", "windows-874": "cp874",
     "x-mac-roman": "mac-roman", "macintosh": "mac-roman", "x-sjis": "cp932", "shift_jis": "cp932", "windows-31j": "cp932",
-    "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", "csunicode11utf7": "utf-7", "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
+    "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", **dict.fromkeys(("csunicode11utf7", "unicode-2-0-utf-7", "x-unicode-1-1-utf-7", "x-unicode-2-0-utf-7"), "utf-7"), "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
     "cp-850": "cp850", "utf-16": "utf-16", "8bit": "utf-8", "7bit": "utf-8", "default": "utf-8", "none": "utf-8",
 }  # fmt: skip
 _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
@@ -42,6 +42,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave surrogates; no oth
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(rb';\s*+([^\s=;"]{1,80})\s*+=\s*+("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _PAIR = re.compile(rb"\\(.)", re.S)
+_KIND = re.compile(rb'[\s"]*+([^\s/,"]++)\s*+/\s*+([^\s,"]++)')  # Thunderbird takes it up to white space or a comma
+_NAMES = frozenset({"name", "filename"})
 _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
@@ -253,11 +255,12 @@ def _clean(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Valued:
     """A structured value with parameters, such as Content-Type and Content-Disposition. ``doubled``: names given twice, with
-    different values."""
+    different values, or in a way that programs read differently. ``named``: every name of a file that some program shows."""
 
     value: str
     parameters: Mapping[str, str]
     doubled: frozenset[str]
+    named: tuple[str, ...] = ()
 
 
 def valued(raw: bytes) -> Valued:
@@ -271,23 +274,26 @@ def _usual(raw: bytes) -> Valued:
 
 
 def _valued(raw: bytes) -> Valued:
-    raw = _FOLD.sub(b"", raw) if b"\n" in raw else raw
+    raw = written = _FOLD.sub(b"", raw) if b"\n" in raw else raw
     if b"(" in raw:
         raw = _uncommented(raw)
     head, _, _ = raw.partition(b";")
-    whole = b"".join(head.split()).strip(b'"')
+    kind = _KIND.match(head)
+    whole = b"/".join(kind.groups()) if kind else b"".join(head.split()).strip(b'"')
     plain: dict[str, str] = {}
     doubled: set[str] = set()
+    named: list[str] = []
     pieces: dict[str, dict[int, tuple[bytes, bool]]] = {}
     for found in _PARAMETER.finditer(raw, len(head)):
         name = found[1].decode("latin-1").lower()
-        value = found[2].strip()
-        if value.startswith(b'"'):
-            value = _PAIR.sub(rb"\1", value[1:-1] if value.endswith(b'"') and len(value) > 1 else value[1:])
+        value = _unquoted(found[2])
         base, star, tail = name.partition("*")
         if not star:
             said = words(value)
+            named += (said,) * (base in _NAMES)
             known = plain.setdefault(base, said)
+            if base == "boundary" and b"\\" in found[2]:  # some programs take it as it is written
+                doubled.add(base)
             if known != said and (base != "charset" or known.lower() != said.lower()):
                 doubled.add(base)
             continue
@@ -298,8 +304,26 @@ def _valued(raw: bytes) -> Valued:
                 doubled.add(base)
             pieces[base].setdefault(index, (value, bool(coded) or not tail))
     for base, numbered in pieces.items():
-        plain[base] = _joined([numbered[i] for i in sorted(numbered)])
-    return Valued(whole.decode("latin-1").lower(), plain, frozenset(doubled))
+        said = _joined([numbered[i] for i in sorted(numbered)])
+        if plain.get(base, said).lower() != said.lower():  # a program without RFC 2231 takes the other
+            doubled.add(base)
+        plain[base] = said
+        named += (said,) * (base in _NAMES)
+    if named and written is not raw:  # most programs know no comments: filename=a(1).pdf
+        for found in _PARAMETER.finditer(written):
+            name, said = found[1].decode("latin-1").lower(), words(_unquoted(found[2]))
+            if name in _NAMES:
+                named.append(said)
+                plain[name] = plain[name] if name in pieces else said
+    return Valued(whole.decode("latin-1").lower(), plain, frozenset(doubled), tuple(dict.fromkeys(named)))
+
+
+def _unquoted(value: bytes) -> bytes:
+    """A parameter's value without quotation marks and backslashes."""
+    value = value.strip()
+    if not value.startswith(b'"'):
+        return value
+    return _PAIR.sub(rb"\1", value[1:-1] if value.endswith(b'"') and len(value) > 1 else value[1:])
 
 
 def _uncommented(raw: bytes) -> bytes:

@@ -162,6 +162,8 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         if found.unreadable or any(len(part.fields.get("content-disposition", ())) > 1 for part in found.parts):
             return alone
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
+        within = dict.fromkeys(subject for subject in found.subjects if subject != _field(fields, "subject"))
+        blocks += filter(None, map(_text_block, within))
         if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):
             blocks.append(flag)
     except (TooComplex, RecursionError):
@@ -191,8 +193,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
     blocks: list[str] = []
     files: list[str] = []
     for part, (octets, defect), digest in zip(parts, data, digests, strict=True):
-        other = part.parameters.get("name", "")
-        name = part.filename if other in ("", part.filename) else f"{part.filename} {other}"
+        name = " ".join((part.filename, *part.othernames))
         if part.attachment or part.is_message or part.kind not in ("text/plain", "text/html"):
             files.append(f"{part.kind} {name} {digest}")
             continue

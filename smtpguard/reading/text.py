@@ -25,7 +25,7 @@ from smtpguard.reading.walk import Index, Part, Walk, walk
 TEXT, HTML, CALENDAR, ENRICHED, RTF = "text", "html", "calendar", "enriched", "rtf"
 
 _KINDS = {
-    "text/html": HTML, "text/x-amp-html": HTML, "application/xhtml+xml": HTML, "text/calendar": CALENDAR, "application/ics": CALENDAR,
+    "text/html": HTML, "text/x-amp-html": HTML, "text/watch-html": HTML, "application/xhtml+xml": HTML, "text/calendar": CALENDAR, "application/ics": CALENDAR,
     "text/enriched": ENRICHED, "text/richtext": ENRICHED, "text/rtf": RTF, "application/rtf": RTF, "application/x-rtf": RTF,
     "text/x-vcalendar": CALENDAR, "application/json": TEXT, "application/xml": TEXT,
 }  # fmt: skip
@@ -166,7 +166,7 @@ class Text:
     alts: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
-    othernames: list[str] = field(default_factory=list)  # of attachments with two: programs differ in which they show
+    othernames: list[str] = field(default_factory=list)  # of parts with several: programs differ in which they show
     numbers: dict[str, int] = field(default_factory=dict)  # by the names of facts
     nested: list[Nested] = field(default_factory=list)
     calendar: str = ""  # the METHOD of an invitation, or "yes"; not for a published event
@@ -198,7 +198,8 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
         _take(out, part, plains, markups, attached, meter)
     _arrange(out, plains, markups)
     out.attached = "\n".join(attached)
-    out.unshown = "\n".join((*(t for m in markups for t in m.unshown), *(backwards(p) for p in plains))).strip()
+    within = (subject for subject in found.subjects if subject != out.subject)
+    out.unshown = "\n".join((*(t for m in markups for t in m.unshown), *map(backwards, plains), *within)).strip()
     if attached and not out.split.kind:  # a saved conversation that is attached
         saved = split(out.attached)
         out.split = saved if saved.kind == "header block" else out.split
@@ -217,10 +218,9 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         attached.append(subject)
         out.attachments.append(Attachment(part.filename or subject, "message/rfc822", nested=True))
         return
+    out.othernames += part.othernames
     if part.filename:
         out.attachments.append(Attachment(part.filename, part.kind, nested=part.nested > 0))
-        if (other := part.parameters.get("name", "")) not in ("", part.filename):
-            out.othernames.append(other)
     elif part.attachment or not part.kind.startswith(("text/", "image/", "message/")):
         out.attachments.append(Attachment("", part.kind, nested=part.nested > 0))
     form = form_of(part.kind, part.filename)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content, Field, parse_header
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.decode import mechanism, transfer, valued
+from smtpguard.reading.decode import mechanism, transfer, valued, words
 
 MAX_PART_HEADER = 64 << 10
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
@@ -30,6 +30,7 @@ class Part:
     encoding: str
     attachment: bool
     filename: str
+    othernames: tuple[str, ...]  # that some programs show instead
     raw: Content
     start: int
     end: int
@@ -56,6 +57,8 @@ class Walk:
     unreadable: Said = ""
     boundaries: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)  # of all parts, in order
+    subjects: list[str] = field(default_factory=list)  # of parts: programs show them if a part is signed (RFC 9788)
+    alike: set[bytes] = field(default_factory=set)  # lines that only begin with a boundary
 
     def give_up(self, why: Phrase) -> None:
         self.unreadable = self.unreadable or why
@@ -73,6 +76,7 @@ _SEALED = {
     "application/x-microsoft-rpmsg-message": Phrase("it is encrypted ({how})", how="Microsoft rights management"),
 }
 _SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+_SMIME_NAMED = (".p7m", ".p7z")  # RFC 8551 section 3.2.1
 _TNEF_BEGINS = b"eJ8+I"  # its signature (MS-OXTNEF 2.1.3.1), in base64
 _OCTETS = frozenset({"application/octet-stream", "application/x-unknown", "application/x-mimearchive", ""})
 _SAVED = (".eml", ".mht", ".mhtml")
@@ -82,6 +86,11 @@ def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:
     """All parts of ``raw`` from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
     found = Walk()
     _part(found, raw, fields, start, len(raw), "", 0, 0, meter, "text/plain")
+    if found.alike:
+        boundaries = {b.encode("utf-8", "surrogateescape") for b in found.boundaries}
+        if not all(line in boundaries or line.removesuffix(b"--") in boundaries for line in found.alike):
+            # they part it by RFC 2046 section 5.1.1, which some servers follow
+            found.give_up(Phrase("it has lines that only begin with a boundary"))
     return found
 
 
@@ -104,10 +113,14 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     disposition = fields.get("content-disposition", [])
     disposed = valued(disposition[0].raw) if disposition else valued(b"")
     filename = disposed.parameters.get("filename") or content.parameters.get("name") or ""
+    described = [words(f.raw) for f in fields.get("content-description", ())]
+    othernames = dict.fromkeys((*disposed.named, *content.named, *described))
     out.kinds.append(kind)
+    if within and within != "message/rfc822":
+        out.subjects += [words(f.raw) for f in fields.get("subject", ())]
     if kind in _SEALED:
         out.give_up(_SEALED[kind])
-    elif kind in _SMIME:
+    elif kind in _SMIME or (kind in _OCTETS and filename.lower().endswith(_SMIME_NAMED)):
         smime = content.parameters.get("smime-type", "")
         if smime != "certs-only":
             out.give_up(
@@ -121,7 +134,7 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
         out.give_up(_SEALED["application/vnd.ms-outlook"])
     part = Part(
         kind=kind, parameters=content.parameters, encoding=encoding, attachment=disposed.value == "attachment",
-        filename=filename, raw=raw, start=start, end=end, within=within, nested=nested, fields=fields,
+        filename=filename, othernames=tuple(name for name in othernames if name not in ("", filename)), raw=raw, start=start, end=end, within=within, nested=nested, fields=fields,
     )  # fmt: skip
     if kind.startswith("multipart/"):
         _multipart(out, part, depth, meter)
@@ -134,7 +147,7 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
 
 def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
     boundary = part.parameters.get("boundary", "").rstrip()
-    pieces = list(_cut(part, boundary, meter)) if boundary else []
+    pieces = list(_cut(part, boundary, meter, out.alike)) if boundary else []
     if boundary:
         out.boundaries.append(boundary)
     if not pieces:
@@ -152,8 +165,8 @@ def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
         _part(out, part.raw, fields, body, end, part.kind, depth + 1, part.nested, meter, default)
 
 
-def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
-    """The start and end of each part. Without a last boundary the last part ends with its container (RFC 2046 section
+def _cut(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator[tuple[int, int]]:
+    """The start and end of each part; lines that only begin with the boundary are added to ``alike``. Without a last boundary the last part ends with its container (RFC 2046 section
     5.1.2)."""
     raw, end = part.raw, part.end
     line = b"--" + boundary.encode("utf-8", "surrogateescape")
@@ -169,6 +182,8 @@ def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
         eol = raw.find(b"\n", after, min(end, after + 1000))
         rest = raw[after + 2 * closing : end if eol < 0 else eol].strip() if whole else b"x"
         if rest:
+            if whole:
+                alike.add(raw[position + 2 : end if eol < 0 else eol].rstrip())
             position = after
             continue
         if begin >= 0:

@@ -28,9 +28,10 @@ def test_a_repeated_field_is_unreadable_and_still_read(twice: str) -> None:
     assert topics(reading) == {"pork", "alcohol", "diets"}
 
 
-def test_a_broken_header_is_unreadable_and_still_read() -> None:
+@pytest.mark.parametrize("line", [b"no field at all", b"X-Field : for some programs the header ends before it"])
+def test_a_broken_header_is_unreadable_and_still_read(line: bytes) -> None:
     message = letter(STORY)
-    reading = look(type(message).of(b"no field at all\r\n" + message.raw[:]))
+    reading = look(type(message).of(line + b"\r\n" + message.raw[:]))
     assert reading.readable is Readable.UNREADABLE
     assert topics(reading) == {"pork", "alcohol", "diets"}
 
@@ -46,7 +47,10 @@ def test_a_broken_header_is_unreadable_and_still_read() -> None:
         ('application/octet-stream; name="winmail.dat"', "TNEF"),
         ('message/partial; id="1"; number=1', "fragment"),
         ("message/external-body; access-type=URL", "elsewhere"),
+        ("application/octet-stream; name=smime.p7m", "S/MIME"),
         ("multipart/mixed; boundary=aa; boundary=bb", "two boundaries"),
+        ("multipart/mixed; boundary*=us-ascii''aa; boundary=bb", "two boundaries"),
+        ('multipart/mixed; boundary="b\\b"', "two boundaries"),
         ("text/plain; charset=utf-16be; charset=utf-8", "two charsets"),
         ("multipart/mixed", "cannot be told apart"),
         ("multipart/mixed; boundary=other", "cannot be told apart"),
@@ -73,6 +77,21 @@ def test_inline_pgp_is_unreadable() -> None:
 
 def test_a_multipart_with_a_wrong_boundary_is_read_as_text() -> None:
     assert topics(look(letter("Bacon\n", {"Content-Type": "multipart/mixed; boundary=other"}))) == {"pork"}
+
+
+@every(
+    ("inside", "readable"),
+    [
+        ("--bbx\nContent-Transfer-Encoding: base64\n\nQmFjb24=", Readable.UNREADABLE),
+        ("--bb--x", Readable.UNREADABLE),
+        ("x --bbx", Readable.YES),
+        ("--bb\nContent-Type: multipart/mixed; boundary=bb2\n\n--bb2\n\nHello\n--bb2--", Readable.YES),
+    ],
+)
+def test_lines_that_only_begin_with_a_boundary_are_unreadable(inside: str, readable: Readable) -> None:
+    """A server that follows RFC 2046 to the letter, such as Dovecot, parts a message at them."""
+    reading = look(letter(f"--bb\n\nHello\n{inside}\n--bb--\n", {"Content-Type": "multipart/mixed; boundary=bb"}))
+    assert reading.readable is readable
 
 
 def test_two_different_content_types_are_unreadable() -> None:
@@ -223,9 +242,28 @@ def test_attachment_names_are_read_in_every_spelling() -> None:
         assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "attachment name")], name
 
 
-def test_both_names_of_an_attachment_are_read() -> None:
-    head = 'Content-Type: application/pdf; name="fläsk.pdf"\nContent-Disposition: attachment; filename="a.pdf"'
+@every(
+    "head",
+    [
+        'Content-Type: application/pdf; name="fläsk.pdf"\nContent-Disposition: attachment; filename="a.pdf"',
+        "Content-Type: application/pdf\nContent-Disposition: attachment; filename*=utf-8''a.pdf; filename=bacon.pdf",
+        "Content-Type: application/pdf\nContent-Disposition: attachment; filename=a.pdf; filename=bacon.pdf",
+        "Content-Type: application/pdf\nContent-Disposition: attachment; filename=a(bacon).pdf",
+        "Content-Type: application/pdf\nContent-Description: Bacon",
+    ],
+)
+def test_every_name_of_an_attachment_is_read(head: str) -> None:
+    """Programs differ in which one they show."""
     assert topics(look(parts(("Content-Type: text/plain", "x"), (head, "%PDF")))) == {"pork"}
+
+
+@pytest.mark.parametrize("within", ["", "Content-Type: multipart/mixed; boundary=cc\n\n--cc\n"])
+def test_the_subject_within_a_signed_message_is_read(within: str) -> None:
+    """Mail programs show it instead of the other (RFC 9788)."""
+    head = f'Subject: Bacon\n{within}Content-Type: text/plain; hp="clear"'
+    reading = look(parts((head, "Hello"), kind="multipart/signed"))
+    assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "hidden text")]
+    assert look(parts((head.replace("Bacon", "Hello"), "Hello"), headers={"Subject": "Hello"})).topics == ()
 
 
 @every(

@@ -30,6 +30,12 @@ DIFFERENT = {
         file("; name=spring.pdf", "; filename=spring.pdf"),
         file("; name=story.pdf", "; filename=spring.pdf"),
     ),
+    "a name for programs without RFC 2231": (
+        file("", "; filename*=utf-8''spring.pdf"),
+        file("", "; filename*=utf-8''spring.pdf; filename=story.pdf"),
+    ),
+    "a name in parentheses": (file("", "; filename=spring.pdf"), file("", "; filename=(story)spring.pdf")),
+    "a description": (file("", ""), file("\r\nContent-Description: Story", "")),
     "a second disposition": (
         file("", "; filename=spring.pdf"),
         file("", "; filename=spring.pdf\r\nContent-Disposition: attachment; filename=story.pdf"),
@@ -66,3 +72,9 @@ def test_how_the_same_is_sent_does_not_count(what: str) -> None:
 def test_the_flag_that_outlook_shows_counts() -> None:
     one, other = (digest(plain(WORDS), head=f"X-Message-Flag: {text}\r\n") for text in ("Reply", "Reply, boss"))
     assert len({one, other, digest(plain(WORDS))}) == 3
+
+
+def test_the_subject_within_a_signed_message_counts() -> None:
+    signed = 'Content-Type: multipart/signed; boundary=bb\r\n\r\n--bb\r\n{}Content-Type: text/plain; hp="clear"\r\n\r\nx\r\n--bb--'
+    none, same, other = (digest(signed.format(said)) for said in ("", "Subject: Spring\r\n", "Subject: Story\r\n"))
+    assert none == same != other

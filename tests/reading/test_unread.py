@@ -172,7 +172,8 @@ def test_another_encoding_keeps_its_name(spelled: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ['"text/html"', "text / html", "text/html (a \"b\")", "(x) text/html (y (z))", "TEXT/HTML;;charset=utf-8", "text/html (charset=x)"],
+    ['"text/html"', "text / html", "text/html (a \"b\")", "(x) text/html (y (z))", "TEXT/HTML;;charset=utf-8", "text/html (charset=x)",
+     "text/html charset=utf-8", "text/html, charset=utf-8", "text/watch-html"],
 )  # fmt: skip
 def test_a_content_type_is_recognized_in_any_spelling(kind: str) -> None:
     assert topics(alone("<p>Hello</p><p>b&#97;con</p>", kind)) == {"pork"}
@@ -187,6 +188,7 @@ def test_an_invalid_content_type_is_plain_text(kind: str) -> None:
 def test_quoted_parentheses_are_no_comment() -> None:
     assert valued(b'a/b; name="x (1).pdf" (note "q" (in)); c=d').parameters == {"name": "x (1).pdf", "c": "d"}
     assert valued(b'a/b; name="x (1).pdf').parameters == {"name": "x (1).pdf"}
+    assert valued(b"a/b; name=x(1).pdf (of two)").parameters == {"name": "x(1).pdf (of two)"}
 
 
 @every(
