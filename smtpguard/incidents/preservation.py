@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, 
 
 from smtpguard.database.access import Open
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.schema import entry, hold, preserved, preserved_key
+from smtpguard.database.schema import hold, preserved, preserved_key
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import instant, microseconds, parsed, utc_text
+from smtpguard.journal.chain import instant, microseconds, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.scan import pages
 
@@ -48,16 +48,14 @@ class Preserved:
 
 
 def find(open: Open, id: str) -> Needed | None:
-    """For a message, hold, mailing or freeze; for a message of a mailing, the whole mailing. None if the journal has
-    none."""
-    ids, contents, first = _named(open, {id})
+    """For a message, hold, mailing or freeze, with the whole mailings of the messages that it names. None if the
+    journal has none."""
+    ids, contents, mailings, first = _named(open, {id})
     if not ids:
         return None
-    with open() as connection:
-        bodies = connection.execute(select(entry.c.body).where(entry.c.id == id, journal.VERDICT)).scalars().all()
-    mailings = {str(name) for body in bodies if (name := parsed(body)["data"].get("mailing"))} - {id}
+    mailings -= {id}
     if mailings:
-        more, others, begin = _named(open, mailings)
+        more, others, _, begin = _named(open, mailings)
         ids, contents, first = ids | more, contents | others, min(first, begin or first)
     wanted = sorted(ids | {id} | mailings)
     for start in range(0, len(wanted), SLICE):
@@ -67,9 +65,11 @@ def find(open: Open, id: str) -> Needed | None:
     return Needed(ids=frozenset(wanted), contents=frozenset(contents), first=first)
 
 
-def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], int]:
+def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], set[str], int]:
+    """Of the entries that name one of them: ids, contents, mailings, and the number of the first."""
     ids: set[str] = set()
     contents: set[str] = set()
+    mailings: set[str] = set()
     first = 0
     with open() as connection:
         last = read_head(connection).seq
@@ -80,8 +80,10 @@ def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], int]
             ids.update(str(data[key]) for key in ("hold", "with") if data.get(key))
             if isinstance(content := data.get("content"), str):
                 contents.add(content)
+            if one.kind == Kind.VERDICT.value and data.get("mailing"):
+                mailings.add(str(data["mailing"]))
             first = first or one.seq
-    return ids, contents, first
+    return ids, contents, mailings, first
 
 
 def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases: int) -> Preserved:

@@ -115,6 +115,16 @@ async def test_a_message_preserves_its_whole_mailing(store: Store, clock: Clock)
     assert [await named(store, f"T{n}") for n in range(3)] == [False, True, True]
 
 
+async def test_a_freeze_preserves_the_mailings_that_it_stopped(store: Store, clock: Clock) -> None:
+    for n, mailing in enumerate(("N", "M", "M")):
+        stopped = {"action": "hold", "freeze": "F1"} if n == 2 else {"action": "relay"}
+        await store.journal.record([event(Kind.VERDICT, f"T{n}", at=clock.now(), mailing=mailing, **stopped)])
+    await store.preserve("F1", by="root", reason="")
+    clock.pass_(days=95)
+    await store.retain(Retention())
+    assert [await named(store, f"T{n}") for n in range(3)] == [False, True, True]
+
+
 async def test_counts_of_a_mailing_are_preserved(tmp_path: Path) -> None:
     async with house(tmp_path, documents=documents()) as home:
         campaign = Campaign(home)
