@@ -177,7 +177,7 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
     """For a terminal."""
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     yield (
-        f"Relayed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
+        f"Passed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
         f"deferred {found.deferred:,}, refused {found.rejected:,}."
     )
     if found.held or found.asked:
