@@ -218,8 +218,8 @@ class _Telling:
             yield Statement(text=text, mark=mark, entries=self._of("end", end.value))
         for end, n in report.copies.items():
             copies = said.ngettext(
-                "{n} copy made by a list server, whose people are already counted",
-                "{n} copies made by a list server, whose people are already counted",
+                "{n} copy made by a list server, which is not counted as a message",
+                "{n} copies made by a list server, which are not counted as messages",
                 n,
             )
             yield fact(f"{copies}: {said(BECAME[end])}")

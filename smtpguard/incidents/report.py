@@ -12,59 +12,25 @@ recipient; for those only numbers are known, and they are given as bounds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from smtpguard.incidents.intrusion import Ingress, Marks, Usual
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
+from smtpguard.incidents.reached import Reached, stopped_copies
 from smtpguard.incidents.statement import Entries
 from smtpguard.incidents.timeline import Step, Timeline
 from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
-from smtpguard.journal.distinct import NO_CHANGES, Asked, Changes, Crowd, Interval, People, Unit, more, units
+from smtpguard.journal.distinct import Asked, Changes, Interval, Unit, more, units
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.recorded import unpack
-
-
-@dataclass(slots=True)
-class Counted:
-    """Two sets of people: those who certainly count, and those who possibly do."""
-
-    sure: People = field(default_factory=People)
-    all: People = field(default_factory=People)
-
-    def add(self, some: Sequence[Unit], *, sure: bool) -> None:
-        for unit in some:
-            self.all.add(unit)
-            if sure:
-                self.sure.add(unit)
-
-    def count(self, asked: Asked | None = None, changes: Changes = NO_CHANGES) -> Interval:
-        every = self.all.count(asked, changes)
-        return Interval(self.sure.count(asked, changes).low, every.high)
-
-
-def whose(
-    id: str, message: Message, people: Sequence[Sequence[Unit]]
-) -> Iterator[tuple[Outcome, Sequence[Unit], bool]]:
-    """Each end of a message, the people of it, and whether that is certain. ``people``: of each recipient."""
-    ends, shares = message.ends(), list(message.shares())
-    if ends is not None and len(ends) == len(people):
-        yield from ((end, some, True) for end, some in zip(ends, people, strict=True))
-    elif len({share.end for share in shares}) == 1:
-        sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
-        yield from ((shares[0].end, some, sure) for some in people)
-    else:
-        for share in shares:
-            low, high = 0 if share.at_most else share.people, message.people if share.at_least else share.people
-            yield share.end, [Crowd(of=(f"message {id}", share.end.value), low=low, high=high)], True
-
 
 DAY = 86_400 * 1_000_000
 """In microseconds. A freeze, a policy or a list belongs to a case until a day after the last entry on its messages."""
@@ -197,6 +163,7 @@ class Case:
         self._digests = Digests(query.senders, seal)
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
+        self._copied: dict[str, str] = {}  # for each copy its original
         self._timeline = Timeline()
         self._counters: dict[str, Counter[Any]] = {name: Counter() for name in _COUNTED}
         self._entries: dict[tuple[str, str], Entries] = {}
@@ -267,7 +234,9 @@ class Case:
             return
         copy = data.get("expanded_from") in self._messages  # its people are counted with the original's
         (self._copies if copy else self._messages)[id] = Message.of(data, sealed)
-        if not copy and not self._messages[id].test:
+        if copy:
+            self._copied[id] = str(data["expanded_from"])
+        if copy or not self._messages[id].test:
             self._whom[id] = tuple(units(data, tuple(sealed.get("recipients", ())), id))
         if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
             self._kept.append((str(hold), instant(entry.at)))
@@ -458,14 +427,6 @@ class Case:
                 first.setdefault(id, seq)
         return Entries.of(*first.values())
 
-    def _distinct(self, people: Mapping[Outcome, Counted], ends: Iterable[Outcome]) -> Interval:
-        whole = Counted()
-        for end in ends:
-            if (some := people.get(end)) is not None:
-                whole.sure.update(some.sure)
-                whole.all.update(some.all)
-        return whole.count(self._asked, self._changes)
-
     def report(self) -> Report:
         """Raises ValueError if there is no message."""
         if not self._from:
@@ -473,9 +434,8 @@ class Case:
         shown = 0
         messages: Counter[Outcome] = Counter()
         went = still = 0
-        crowds = False
-        people: dict[Outcome, Counted] = {}
-        lists: dict[str, tuple[Counted, Counted]] = {}
+        people = Reached(self._counters["lists"].keys(), self._asked, self._changes)
+        stopped = stopped_copies(self._copies, self._copied, self._whom)
         for id, message in self._messages.items():
             came = message.outcomes
             messages.update(came)
@@ -485,14 +445,10 @@ class Case:
             still += not came.isdisjoint(OPEN)
             if not came.isdisjoint((*REACHED, Outcome.IN_DOUBT)):
                 shown = max(shown, message.shown)
-            for end, some, sure in whose(id, message, self._whom.get(id, ())):
-                people.setdefault(end, Counted()).add(some, sure=sure)
-                if end in REACHED or end is Outcome.IN_DOUBT:
-                    crowds = crowds or any(isinstance(unit, Crowd) for unit in some)
-                    _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
-        count = self._distinct
-        reached = count(people, REACHED)
-        perhaps = count(people, [*REACHED, Outcome.IN_DOUBT])
+            people.add(id, message, self._whom.get(id, ()), stopped.get(id, {}))
+        reached = people.count(REACHED)
+        perhaps = people.count([*REACHED, Outcome.IN_DOUBT])
+        lists = people.of_lists()
         copies = Counter(next(iter(copy.shares())).end for copy in self._copies.values())
         return Report(
             first=instant(self._from),
@@ -501,16 +457,13 @@ class Case:
             went_last=instant(self._went[1]) if self._went is not None else None,
             messages=len(self._messages),
             again=self._again,
-            ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in Outcome if end in messages},
+            ends={end: Sum(messages=messages[end], people=people.count([end])) for end in Outcome if end in messages},
             reached=Sum(messages=went, people=reached),
-            open=Sum(messages=still, people=count(people, OPEN)),
+            open=Sum(messages=still, people=people.count(OPEN)),
             perhaps=more(reached, perhaps),
-            unreached=more(perhaps, count(people, Outcome)),
-            of_lists={name: got.count(self._asked, self._changes) for name, (got, _) in sorted(lists.items())},
-            perhaps_of_lists={
-                name: more(got.count(self._asked, self._changes), every.count(self._asked, self._changes))
-                for name, (got, every) in sorted(lists.items())
-            },
+            unreached=more(perhaps, people.count(Outcome)),
+            of_lists={name: got for name, (got, _) in lists.items()},
+            perhaps_of_lists={name: may for name, (_, may) in lists.items()},
             copies={end: copies[end] for end in Outcome if end in copies},
             shown=shown,
             undelivered=self._undelivered,
@@ -531,7 +484,7 @@ class Case:
             let_through=self._sample[1:] if self._sample is not None else None,
             stopped=self._stop,
             went_after=self._after_the_stop(),
-            crowds=crowds,
+            crowds=people.crowds,
             **self._counters,
         )
 
@@ -540,19 +493,6 @@ def _took(kind: str, data: Mapping[str, Any]) -> bool:
     """Whether this entry says that the relay accepted it for at least one recipient."""
     one = reported(kind, data)
     return relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
-
-
-def _by_list(
-    lists: dict[str, tuple[Counted, Counted]], known: Set[str], some: Sequence[Unit], sure: bool, *, got: bool
-) -> None:
-    """Add people to the ``known`` lists that they are on: those who have it (``got``), and all who have it or may."""
-    for unit in some:
-        names = {unit.of[0]} if isinstance(unit, Crowd) else {name for name, _ in unit.on}
-        for name in names & known:
-            have, every = lists.setdefault(name, (Counted(), Counted()))
-            every.add([unit], sure=sure)
-            if got:
-                have.add([unit], sure=sure)
 
 
 def _said(value: object) -> str:

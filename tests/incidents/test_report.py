@@ -254,6 +254,23 @@ def test_copies_of_a_list_server_count_with_their_original(journal: Journal) -> 
     assert (alone.messages, _number(alone.reached.people), alone.copies) == (1, 1, {})
 
 
+def test_people_whose_copies_were_stopped_do_not_have_it(journal: Journal) -> None:
+    """A list server sends what it expands back through the guard, and a freeze stops some: they are no longer among the
+    people behind the list's address."""
+    crowd: dict[str, Any] = {"crowds": {LIST: ["v1", 60, 60]}}
+    journal.relayed("T1", reach=60, people=[{"lists": [0]}], **crowd)
+    for n in range(40):
+        journal.relayed(f"C{n}", "relayed" if n < 10 else "refused", expanded_from="T1", people=[f"p{n} 0"], **crowd)
+    report = journal.report()
+    assert (report.messages, report.reached.people, report.unreached) == (1, Interval(30, 30), Interval(30, 30))
+    assert report.of_lists == {LIST: Interval(30, 30)}
+    journal.relayed("C41", expanded_from="T1", people=["p39 0"], **crowd)
+    assert journal.report().reached.people == Interval(31, 31), "its client has tried again"
+    journal.relayed("T2", reach=60, people=[{"lists": [0]}], **crowd)
+    report = journal.report()
+    assert (report.messages, report.reached.people, report.unreached) == (2, Interval(60, 60), Interval(0, 0))
+
+
 def test_the_most_visible_addresses_in_sent_mail(journal: Journal) -> None:
     journal.relayed("T1", counts={"reach": 40, "shown": 40})
     journal.relayed("T2", "refused", counts={"reach": 90, "shown": 90})
