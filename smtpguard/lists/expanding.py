@@ -34,7 +34,7 @@ Progress = Any
 
 
 class Expander:
-    """Works like schedule.Refresher, for one object: ``due`` says when, and ``sync`` does it. One caller at a time."""
+    """Like sync.Refresher, for the one file of expansions: ``due`` says when, and ``sync`` does it. One caller at a time."""
 
     def __init__(self, declared: Sequence[Mapping[str, Any]], registry: Registry, *, folder: Path, base: Path,
                  stop: Stop = never) -> None:  # fmt: skip

@@ -42,20 +42,6 @@ _NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink
 Progress = Callable[[Tally], None]
 
 
-def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: datetime, force: bool = False,
-         accept_shrink: bool = False, progress: Progress | None = None, stop: Stop = never) -> Report:  # fmt: skip
-    """Read the sources that have changed (with ``force``, all), and take the new index into use if it is plausible.
-
-    ``accept_shrink``: a person has confirmed the smaller number. Blocks while it reads: call it in a thread. Never
-    raises for a problem of a source or an index.
-    """
-    how = _How(info, folder, base, digester, now, force, accept_shrink, progress, stop)
-    report = how.report()
-    if report.ok or not stop():  # a cancelled sync is no outage
-        reports.keep(folder, report)
-    return report
-
-
 def source_key(declaration: Mapping[str, Any]) -> str:
     """Names a source by what is read, not by what is expected of it: another limit does not make another source."""
     read = {k: v for k, v in declaration.items() if k not in _NOT_WHAT_IS_READ and v is not None}
@@ -82,10 +68,10 @@ class _How:
     base: Path
     digester: Digester
     now: datetime
-    force: bool
-    accept_shrink: bool
-    progress: Progress | None
-    stop: Stop
+    force: bool = False
+    accept_shrink: bool = False
+    progress: Progress | None = None
+    stop: Stop = never
 
     def report(self) -> Report:
         if not self.info.members:
@@ -382,9 +368,14 @@ class Refresher:
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress | None = None) -> Report:  # fmt: skip
-        """As sync.sync, recorded for ``due``. Blocks while it reads: call it in a thread."""
-        report = sync(info, folder=self._folder, base=self._base, digester=self._digester, now=now, force=force,
-                      accept_shrink=accept_shrink, progress=progress, stop=self._stop)  # fmt: skip
+        """Read the sources that have changed (with ``force``, all), and take the new index into use if it is plausible.
+        ``accept_shrink``: a person has confirmed the smaller number. Blocks while it reads: call it in a thread. Never
+        raises for a problem of a source or an index.
+        """
+        how = _How(info, self._folder, self._base, self._digester, now, force, accept_shrink, progress, self._stop)
+        report = how.report()
+        if report.ok or not self._stop():  # a cancelled sync is no outage
+            reports.keep(self._folder, report)
         failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
         wait = info.refresh_seconds
         if failures:
@@ -394,8 +385,7 @@ class Refresher:
 
     def unfinished(self, info: ListInfo, began: datetime, now: datetime) -> Report:
         """The report of a sync that began then and has not ended."""
-        how = _How(info, self._folder, self._base, self._digester, now, False, False, None, never)
-        report = how.unfinished(began)
+        report = _How(info, self._folder, self._base, self._digester, now).unfinished(began)
         reports.keep(self._folder, report)
         return report
 

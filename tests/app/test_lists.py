@@ -15,7 +15,7 @@ from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.sync import sync
+from smtpguard.lists.sync import Refresher
 from smtpguard.notices.listalerts import events
 from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
@@ -37,7 +37,7 @@ def read(settings: Settings, digester: Digester, people: list[str], now: datetim
     (base / "news.csv").write_text("\n".join(["email", *people]) + "\n")
     info = ListInfo(name="news", members=({"csv": "news.csv", "column": "email"},))
     indexes(settings).mkdir(parents=True, exist_ok=True)
-    report = sync(info, folder=indexes(settings), base=base, digester=digester, now=now)
+    report = Refresher({"news": info}, folder=indexes(settings), base=base, digester=digester).sync(info, now)
     assert report.ok, report.problem
     return list(events(report))
 

@@ -12,7 +12,9 @@ from smtpguard.lists.declared import Names, build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report
-from smtpguard.lists.sync import sync
+from smtpguard.lists.sources import Stop
+from smtpguard.lists.sources.opening import never
+from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address
 from tests.clocks import Clock
 
@@ -36,11 +38,10 @@ class House:
             section["members"] = {"csv": f"{name}.csv", **section.pop("options", {})}
         self.sections[name] = section
 
-    def sync(self, name: str, **options: Any) -> Report:
+    def sync(self, name: str, *, stop: Stop = never, **options: Any) -> Report:
         lists, _ = build(self.sections, {}, delimiters="+")
-        return sync(
-            lists[name], folder=self.folder, base=self.path, digester=self.digester, now=self.clock.now(), **options
-        )
+        refresher = Refresher(lists, folder=self.folder, base=self.path, digester=self.digester, stop=stop)
+        return refresher.sync(lists[name], self.clock.now(), **options)
 
     def registry(self, streams: Mapping[str, Any] | None = None, **options: Any) -> Registry:
         delimiters = self.digester.delimiters
