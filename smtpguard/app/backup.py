@@ -51,10 +51,11 @@ from smtpguard.database.schema import SCHEMA
 from smtpguard.freezes.rows import forget
 from smtpguard.freezes.service import event_of
 from smtpguard.holds import deciding
-from smtpguard.journal.checkpoint import parse
+from smtpguard.journal.checkpoint import readable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.rows import lines_of
 from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
@@ -374,7 +375,8 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
         if manifest.schema > SCHEMA:
             raise BadBackup(f"{file} was made by smtpguard {manifest.version}, which is newer than this one")
         _agree_on_the_secret(settings, work, file)
-        if (known := _journals(settings.state / CHECKPOINTS)) and manifest.journal not in known:
+        known = {mark.journal for mark in map(readable, lines_of(settings.state)) if mark is not None}
+        if known and manifest.journal not in known:
             raise CannotStart(
                 f"{file} is of another installation than the one whose checkpoints are in {settings.state}"
             )
@@ -435,21 +437,6 @@ def _agree_on_the_secret(settings: Settings, work: Path, file: Path) -> None:
         raise BadBackup(
             f"{settings.secret_file} is not the secret in {file}: move it away to restore the one in the backup"
         )
-
-
-def _journals(checkpoints: Path) -> frozenset[str]:
-    """The journals in a file of checkpoints."""
-    try:
-        lines = checkpoints.read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return frozenset()
-    found = set()
-    for line in lines:
-        try:
-            found.add(parse(line).journal)
-        except ValueError:  # such as a truncated line
-            continue
-    return frozenset(found)
 
 
 async def _fits(settings: Settings, work: Path) -> None:

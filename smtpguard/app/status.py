@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select
-
 from smtpguard import __version__
 from smtpguard.app.alarmchannels import FileMemory
 from smtpguard.app.alarms import Observer, absent, bypass_in_force, in_words, probed, relay_says
@@ -32,7 +30,8 @@ from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.journal.chain import instant
-from smtpguard.journal.checkpoint import Checkpoint, parse
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.observe import figures
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
@@ -180,10 +179,11 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
                 lambda c: figures.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)
             )
             found.freezes = list(found.waiting.freezes)
-            found.checkpoint = _checkpoint_row(await store.ask(_newest_checkpoint))
+            found.checkpoint = _checkpoint_row(await store.ask(newest_checkpoint))
             for key in settings.audit.receivers:
                 at = found.waiting.hooks.get(f"({key})")
-                taken = None if at is None else await store.ask(partial(_newest_checkpoint, told=at.told))
+                told = partial(newest_checkpoint, among=checkpoint.c.seq <= at.told) if at is not None else None
+                taken = None if told is None else await store.ask(told)
                 row = _checkpoint_row(taken) or {"at": None, "entry": None}
                 found.receivers.append({"receiver": key, **row, "failing_since": at and at.failing_since})
             found.contacts_since = await known_since(store)
@@ -252,16 +252,6 @@ async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, A
         }
         for name in sorted(sources)
     ]
-
-
-def _newest_checkpoint(connection: Connection, told: int | None = None) -> Checkpoint | None:
-    """``told``: of those up to this entry."""
-    query = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
-    line = connection.execute(query if told is None else query.where(checkpoint.c.seq <= told)).scalar()
-    try:
-        return parse(line) if line else None
-    except ValueError:
-        return None
 
 
 def _checkpoint_row(newest: Checkpoint | None) -> dict[str, Any] | None:

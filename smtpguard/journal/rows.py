@@ -169,9 +169,8 @@ def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
 
 def signed(connection: Connection) -> tuple[int, datetime | None]:
     """The last entry, and when the last checkpoint was made."""
-    line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
     last = connection.execute(select(func.max(entry.c.seq))).scalar() or 0
-    made = readable(line)
+    made = signing.newest_checkpoint(connection)
     return int(last), instant(made.at) if made is not None else None
 
 
@@ -284,10 +283,7 @@ def witnessed(connection: Connection) -> Checkpoint | None:
     """The last checkpoint that the witness has accepted, by this host's cursor; None without a witness, or before the
     first."""
     told = select(hook.c.told).where(hook.c.name == WITNESS).scalar_subquery()
-    line = connection.execute(
-        select(checkpoint.c.line).where(checkpoint.c.seq <= told).order_by(checkpoint.c.seq.desc()).limit(1)
-    ).scalar()
-    return None if line is None else parse(line)
+    return signing.newest_checkpoint(connection, checkpoint.c.seq <= told)
 
 
 def write_line(state_dir: Path, line: str, name: str = FILE) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import ColumnElement, Connection, select, text, true
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, entry
@@ -25,6 +25,7 @@ _CHANGES = (
     .order_by(entry.c.seq.desc())
 )
 _LATEST = f"SELECT kind, body FROM entry WHERE kind IN ('key', 'secret') AND {RARE} ORDER BY seq DESC LIMIT 1"
+_ALL = true()
 _PUT_BACK = "put back to "
 _made: dict[tuple[bytes, str, int], Signer] = {}
 
@@ -44,9 +45,14 @@ def generation(connection: Connection) -> int:
     found = connection.exec_driver_sql(_LATEST).one_or_none()
     if found is not None:
         return _of(parsed(found[1])["data"])
-    newest = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
-    made = readable(connection.execute(newest).scalar())
+    made = newest_checkpoint(connection)
     return made.generation if made is not None else 0
+
+
+def newest_checkpoint(connection: Connection, among: ColumnElement[bool] = _ALL) -> Checkpoint | None:
+    """The newest of all, or of some. None if there is none, or it is damaged, as the verification reports."""
+    query = select(checkpoint.c.line).where(among).order_by(checkpoint.c.seq.desc()).limit(1)
+    return readable(connection.execute(query).scalar())
 
 
 def _of(data: Mapping[str, Any]) -> int:
@@ -65,8 +71,7 @@ def noted(batch: Batch, made: Checkpoint) -> str:
         root = tree.root(made.seq)
     except Unknown:
         return ""
-    before = select(checkpoint.c.line).where(checkpoint.c.seq < made.seq).order_by(checkpoint.c.seq.desc()).limit(1)
-    named = readable(connection.execute(before).scalar())
+    named = newest_checkpoint(connection, checkpoint.c.seq < made.seq)
     note = Note(
         journal=made.journal,
         size=tree.size(made.seq),
@@ -216,8 +221,7 @@ def inclusion(connection: Connection, seq: int) -> Inclusion | None:
     found = connection.execute(
         select(*(entry.c[name] for name in Entry.__slots__)).where(entry.c.seq == seq)
     ).one_or_none()
-    newest = select(checkpoint.c.line).where(checkpoint.c.seq >= seq).order_by(checkpoint.c.seq.desc()).limit(1)
-    made = readable(connection.execute(newest).scalar())
+    made = newest_checkpoint(connection, checkpoint.c.seq >= seq)
     if found is None or made is None or not made.note:
         return None
     tree = Tree(connection)
