@@ -8,7 +8,7 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,13 +16,21 @@ from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.condition import Condition, Empty, SomeWord, Word
-from smtpguard.policy.facts import OF_TOPICS, Type
+from smtpguard.policy.facts import OF_LETTERS, OF_TOPICS, Type
 from smtpguard.policy.implication import added, excepted, rule_implies
 from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.shifts import FALL, falls, rises, stricter_by_doubt, stricter_by_proof, stricter_by_touch
+from smtpguard.policy.shifts import (
+    FALL,
+    falls,
+    rises,
+    stricter_by_doubt,
+    stricter_by_list,
+    stricter_by_proof,
+    stricter_by_touch,
+)
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Side
@@ -90,6 +98,7 @@ class _Compared:
         # A writer who is proven, and is no system, is asked instead of others.
         asking = any(rule.then is Action.CONFIRM and not rule.observes for rule in self.new.rules.rules)
         self.trusting = not asking and all(stricter_by_proof(c, unless) for c, unless in self.conditions)
+        self.listing = all(stricter_by_list(c, unless) for c, unless in self.conditions)
         self.doubting = all(stricter_by_doubt(c, unless) for c, unless in self.conditions)
         self.streaming = self.doubting and not asking
         self.topics = all(
@@ -212,7 +221,7 @@ class _Compared:
         if old.customers_here is not new.customers_here and not (new.customers_here and self.touching):
             yield f"organization.customers_here: {str(new.customers_here).lower()}", ("organization", "customers_here")
         strangers = self.touching and all(rises(c, u) for c, u in self.conditions if c.fact.name in FALL)
-        answering = all(rises(c, u) for c, u in self.conditions if c.fact.name == "sender.answers")
+        answering = all(rises(c, u) for c, u in self.conditions if c.fact.name in OF_LETTERS and c.fact.number)
         for key, what, fewer in (
             ("people", "one of ours", strangers),
             ("shared", "a mailbox in which several answer", answering),
@@ -237,8 +246,8 @@ class _Compared:
                 if getattr(new, what) not in (None, [])
             ]:
                 yield f"list {name}: added, with {' and '.join(trusted)}", place
-            elif not self.touching:
-                yield f"list {name}: added", place
+            elif (touched := self._touched(new, new.addresses)) is not None:
+                yield f"list {name}: added{touched}", place
             yield from self._list_approvals(name, None, new)
             return
         for each in type(new).model_fields:
@@ -247,7 +256,7 @@ class _Compared:
                 continue
             at = (*place, each)
             if each in _SETS:
-                yield from self._list_set(name, each, set(before), set(after), at, self._touched(new))
+                yield from self._list_set(name, each, new, set(before), set(after), at)
             elif each == "stages_by_address" and (after == "refuse" or old.stages is None):
                 continue
             elif each == "members":
@@ -265,23 +274,25 @@ class _Compared:
             yield f"list {name}: preview: {new.preview or 'full'}, where it was {old.preview}", (*place, "preview")
         yield from self._list_approvals(name, old, new)
 
-    def _touched(self, model: ListModel) -> str | None:
-        """Why a rule may get looser by mail to this list that was none to it; None if none does."""
+    def _touched(self, model: ListModel, addresses: Iterable[str] = ()) -> str | None:
+        """Why a rule may get looser by mail to this list, or to some of these ``addresses``, that was none to it; None
+        if none does."""
         if not self.touching:
             return ""
+        if not self.listing and any(map(self.new.organization.has, addresses)):
+            return ", with an address that was a colleague's"
         proves = model.origin is not None and (model.writers or model.origin.dkim)
         return ", for which its origin then is a proof" if proves and not self.trusting else None
 
-    def _list_set(
-        self, name: str, each: str, before: set[str], after: set[str], at: Place, touched: str | None
-    ) -> _Found:
+    def _list_set(self, name: str, each: str, model: ListModel, before: set[str], after: set[str], at: Place) -> _Found:
         """Writers, addresses, ids and avoided topics of a list, as they are written."""
         more, fewer = sorted(after - before), sorted(before - after)
         word = _SETS[each]
+        touched = self._touched(model, before ^ after) if each.startswith("addresses") else None
         safe_more = {"addresses": touched is None, "avoid": self.topics}.get(each, False)
         safe_fewer = {"addresses_elsewhere": touched is None, "writers": self.doubting}.get(each, False)
         if more and not safe_more:
-            yield f"list {name}: {word} added: {_some(more)}{touched if each == 'addresses' else ''}", at
+            yield f"list {name}: {word} added: {_some(more)}{touched or ''}", at
         if fewer and not safe_fewer:
             yield f"list {name}: {word} removed: {_some(fewer)}", at
 

@@ -55,6 +55,11 @@ class Organization:
     people: frozenset[str] = frozenset()
     members: tuple[Members, ...] = ()
 
+    def has(self, address: str) -> bool:
+        """Whether it is in one of the domains."""
+        domain = Address.parse(address).ascii_domain
+        return domain in self.domains or any(d.startswith("*.") and domain.endswith(d[1:]) for d in self.domains)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:

@@ -1,17 +1,21 @@
 """Whether a condition keeps its rule as strict if the facts of a message shift one way: a count rises, another recipient
-turns out to be a customer, an origin is proven or no longer proven. ``unless``: it is a condition of an exception. Pure.
+turns out to be a customer or a list, an origin is proven or no longer proven. ``unless``: it is a condition of an exception. Pure.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 
-from smtpguard.policy.condition import Condition, Empty, Range, Truth, Word
+from smtpguard.policy.condition import Condition, Empty, Range, SomeWord, Truth, Word
 from smtpguard.policy.facts import OF_LETTERS, Part, Source, Type, named
+from smtpguard.reading.marks import KINDS
 
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.", "thread.")
 _GROW = named(lambda f: f.type is Type.WORDS and Part.MEMBERSHIP in f.parts and f.source is not Source.ORIGIN)
 """Sets of properties of the lists touched, which grow with another list."""
+_OF_COLLEAGUES = frozenset({"contradiction", *(kind.name for kind in KINDS.values() if kind.group == "people")})
+"""Marks of colleagues among the recipients, and of what contradicts them."""
 FALL = frozenset({"recipients.internal", "recipients.outside"})
 """Counts that fall when another recipient turns out to be a list, or on one."""
 
@@ -64,6 +68,19 @@ def stricter_by_proof(condition: Condition, unless: bool) -> bool:
     if condition.fact.name in ("sender.proven", "message.automatic"):
         return _comes(condition, unless)
     return condition.fact.name not in OF_LETTERS
+
+
+def stricter_by_list(condition: Condition, unless: bool) -> bool:
+    """Whether a rule gets no looser if a colleague's address among the recipients is a list's. Then it looks less
+    internal, and may look like a mailing, which is no letter."""
+    if condition.fact.name == "message.marks":
+        return isinstance(condition, SomeWord) and not unless and condition.words.isdisjoint(_OF_COLLEAGUES)
+    if condition.fact.name != "message.looks":
+        return condition.fact.name not in OF_LETTERS
+    looks = ("mailing", "unclear", "internal")[:: 1 if unless else -1]
+    return isinstance(condition, Word) and all(
+        after in condition.words for before, after in pairwise(looks) if before in condition.words
+    )
 
 
 def stricter_by_doubt(condition: Condition, unless: bool) -> bool:
