@@ -10,8 +10,9 @@ the mark's time is nearly over, or when a freeze stops the message. A relay that
 replies expire.
 
 The sender gets a DSN for recipients that failed or are delayed (RFC 3461, RFC 3464): none if the reverse-path is null (a DSN is never
-answered), for a recipient whose NOTIFY does not want it, or for smtpguard's own mail. A delay is reported once. For a relay without DSN
-the sender is told that no further reports will come (RFC 3461 section 5.2.2). notices.render tables their data.
+answered) or a list's (everybody on it would get the DSN), for a recipient whose NOTIFY does not want it, or for smtpguard's own mail. A
+delay is reported once. For a relay without DSN the sender is told that no further reports will come (RFC 3461 section 5.2.2). notices.render
+tables their data.
 """
 
 from __future__ import annotations
@@ -367,6 +368,7 @@ class Delivery:
         """
         now = self._clock.now()
         told = () if mark else reports(lease, hold, results, now)
+        told = tuple(dsn for dsn in told if not any(map(self._expands, dsn.recipients)))
         in_force = self._policies.current()
 
         @cache

@@ -93,14 +93,21 @@ def _base64(body: bytes) -> tuple[bytes, Phrase | None]:
     if junk and body.translate(None, b"\r\n \t") != packed:
         defect = Phrase("it holds base64 with characters that do not belong in it")
     out: list[bytes] = []
+    left = b""
     # Clients differ on data after padding in the middle: some go on. So do we.
     for run in _PADDING.split(packed):
-        rest = len(run) % 4
-        if rest == 1:
-            defect, run = Phrase("it holds base64 that is cut off"), run[:-1]
+        run, left = left + run, b""
+        if len(run) % 4 == 1:  # no place for padding, so they skip it
+            defect, run, left = Phrase("it holds base64 that is cut off"), run[:-1], run[-1:]
         if run:
             out.append(binascii.a2b_base64(run + b"=" * (-len(run) % 4)))
     return b"".join(out), defect
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether this is hardly base64, whatever it is called; some programs show it as it is."""
+    junk = len(body) - len(_NOT_BASE64.sub(b"", body)) - body.count(b"\r") - body.count(b"\n")
+    return junk * 12 > len(body)
 
 
 def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
@@ -343,4 +350,5 @@ def _joined(pieces: list[tuple[bytes, bool]]) -> str:
             name, _, value = value.split(b"'", 2)
             charset = name.decode("ascii", "replace") or "utf-8"
         data += unquote_to_bytes(value) if coded else value
-    return _clean(characters(data, charset).text)
+    text = characters(data, charset).text
+    return words(text.encode("utf-8", "replace")) if "=?" in text else _clean(text)  # encoded words, cut in pieces

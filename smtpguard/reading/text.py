@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.decode import body_text, characters, transfer, words
+from smtpguard.reading.decode import body_text, characters, is_plain, transfer, words
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, backwards, read_markup, seen
 from smtpguard.reading.quoting import Split, split
@@ -154,6 +154,7 @@ class Text:
     hidden: str = ""
     rejoined: str = ""  # the text of the HTML without what stands within its words
     unshown: str = ""  # text that only some programs show, or only on request
+    undecoded: list[str] = field(default_factory=list)  # of it, what is not in the encoding that it is said to be in
     attached: str = ""  # text of attached messages and text files
     forwarded: list[str] = field(default_factory=list)  # of it, the text of attached messages
     enclosed: list[str] = field(default_factory=list)  # and the text of text files, without business cards
@@ -199,7 +200,9 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
     _arrange(out, plains, markups)
     out.attached = "\n".join(attached)
     within = (subject for subject in found.subjects if subject != out.subject)
-    out.unshown = "\n".join((*(t for m in markups for t in m.unshown), *map(backwards, plains), *within)).strip()
+    out.unshown = "\n".join(
+        (*(t for m in markups for t in m.unshown), *map(backwards, plains), *within, *out.undecoded)
+    ).strip()
     if attached and not out.split.kind:  # a saved conversation that is attached
         saved = split(out.attached)
         out.split = saved if saved.kind == "header block" else out.split
@@ -294,6 +297,8 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
     data, defect = transfer(part.raw[part.start : end], part.encoding)
     if defect:
         out.defects.append(defect)
+        if part.encoding == "base64" and is_plain(raw := part.raw[part.start : end]):
+            out.undecoded.append(characters(raw, part.parameters.get("charset", "")).text)
     decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters)
     if decoded.defect:
         out.defects.append(decoded.defect)

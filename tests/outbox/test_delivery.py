@@ -348,10 +348,14 @@ async def test_notify_is_honoured(office: Office, notify: str | None, told: bool
     assert "release failed 550 5.1.1" in await office.journal(hold_id)
 
 
-async def test_a_null_reverse_path_gets_no_dsn_but_an_entry(office: Office) -> None:
+@pytest.mark.parametrize("reverse_path", [None, Address.parse(RAMADAN)])
+async def test_a_null_reverse_path_or_a_list_gets_no_dsn_but_an_entry(
+    office: Office, reverse_path: Address | None
+) -> None:
+    """The message, returned to a list, would be sent to everybody on it."""
     members = [f"customer{n}@example.net" for n in range(20)]
     office.relay.says = {members[0]: NO}
-    hold_id = await office.approved(*members, envelope={"reverse_path": None}, to_list=False, To=ULF)
+    hold_id = await office.approved(*members, envelope={"reverse_path": reverse_path}, to_list=False, To=ULF)
     await office.step()
     await office.step()
     assert office.dsns() == []

@@ -107,12 +107,20 @@ def test_two_different_content_types_are_unreadable() -> None:
         base64.encodebytes("Vi äter fläsket".encode()).decode().replace("\n", "!\n*"),
         base64.b64encode(b"Vi ").decode() + "=" + base64.b64encode("äter fläsket".encode()).decode(),
         base64.b64encode("Vi äter fläsket".encode()).decode().rstrip("=") + "A",
+        "Vmkgw=" + base64.b64encode("Vi äter fläsket".encode()).decode()[5:],
     ],
-    ids=["right", "junk in it", "padding in the middle", "cut off"],
+    ids=["right", "junk in it", "padding in the middle", "cut off", "padding where none can be"],
 )
 def test_valid_and_invalid_base64_is_read(body: str) -> None:
     reading = look(letter(body, {"Content-Transfer-Encoding": "base64"}))
     assert topics(reading) == {"pork"}
+
+
+def test_text_that_is_said_to_be_base64_is_read() -> None:
+    """Python's email package shows it as it is."""
+    head = {"Content-Type": "text/plain; charset=utf-8", "Content-Transfer-Encoding": "base64"}
+    reading = look(letter("Dear friends, tonight we have bacon for all of you.", head))
+    assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "hidden text")]
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-7", "mac-roman", "cp850"])
@@ -231,6 +239,7 @@ def test_attachment_names_are_read_in_every_spelling() -> None:
         'filename="fläsk.pdf"',
         "filename*=utf-8''fl%C3%A4sk.pdf",
         "filename*0=fl; filename*1*=%C3%A4sk.pdf",
+        'filename*0="=?utf-8?Q?fl=C3"; filename*1="=A4sk.pdf?="',
         'filename="=?utf-8?Q?fl=C3=A4sk.pdf?="',
     ):
         reading = look(
