@@ -42,7 +42,6 @@ from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.returns.service import Returns
-from smtpguard.store.archive import Archive
 
 STALE_SECONDS = 10.0
 """The oldest that the last read of the gate may be. It is read four times a second."""
@@ -105,7 +104,7 @@ class Console(Part):
         freezes = freezes_of(settings, store, clock, ids(), loud=True)
         console = ConsoleServices(
             ledger=store,
-            archive=Archive(store, on_list(settings, digester)),
+            on_list=on_list(settings, digester),
             policies=policies,
             reader=made.reader,
             approvals=Approvals(store, policies, clock, term=term(settings)),

@@ -148,7 +148,9 @@ async def holds_of(
     """A page of at most ``limit`` wanted holds, newest first, and the cursor of the next one: "" on the last."""
     before, after_id = cut(after) or (None, None)
     found = (
-        await here.archive.rows(wanted, limit=limit + 1, before=before, after_id=after_id) if wanted is not None else ()
+        await here.ledger.holds.page(wanted, limit=limit + 1, before=before, after_id=after_id)
+        if wanted is not None
+        else ()
     )
     last = found[limit - 1] if len(found) > limit else None
     return found[:limit], cursor(last.held_at, last.hold_id) if last is not None else ""

@@ -18,6 +18,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce, Reader
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.distinct import Asked
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
@@ -31,7 +32,6 @@ from smtpguard.reading.looks import Reading
 from smtpguard.returns.service import Returns
 
 if TYPE_CHECKING:  # slow to import
-    from smtpguard.store.archive import Archive
     from smtpguard.store.store import Store
 
 OPERATING = frozenset({Role.OPERATOR, Role.ADMIN})
@@ -117,7 +117,6 @@ class ConsoleServices:
     """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
     ledger: Store
-    archive: Archive
     policies: PolicyInForce
     reader: Reader
     approvals: Approvals
@@ -141,6 +140,8 @@ class ConsoleServices:
     """The alarms that a person was told of and that are not over."""
     take_alarm: Callable[[str, str], Awaitable[bool]]
     """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises LedgerError."""
+    on_list: Asked | None = None
+    """Whether a person is on a list (incidents.report)."""
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""
 

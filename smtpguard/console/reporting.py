@@ -130,7 +130,7 @@ async def make_once(
     async with console.reporting:
         return await make(
             query,
-            partial(console.archive.incident, prove=prove),
+            partial(console.ledger.journal.incident, prove=prove, asked=console.on_list),
             console.ledger,
             at=console.clock.now(),
             names=names,

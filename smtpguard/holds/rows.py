@@ -285,10 +285,15 @@ def _lines(kept: str, marks: Iterable[str], most: int) -> str:
     return kept
 
 
-def ids(
-    connection: Connection, wanted: HoldQuery, *, limit: int, before: datetime | None, after_id: str | None
-) -> list[str]:
-    """Ids of primary holds, newest first. One query for each state, so that the index gives them in order."""
+def page(
+    connection: Connection,
+    wanted: HoldQuery,
+    *,
+    limit: int = 50,
+    before: datetime | None = None,
+    after_id: str | None = None,
+) -> list[Hold]:
+    """Newest first, a mailing as one: its primary hold. One query for each state, so that the index gives them in order."""
     found = []
     narrow = _narrowed(wanted)
     if before is not None:
@@ -301,29 +306,31 @@ def ids(
             .limit(limit)
         )
         found.append([(int(at), str(id)) for at, id in connection.execute(query)])
-    return [id for _, id in islice(merge(*found, reverse=True), limit)]
+    return several(connection, [id for _, id in islice(merge(*found, reverse=True), limit)])
 
 
 def ranked(
-    connection: Connection, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None
-) -> list[Rank]:
-    """Primary holds by rank (``Rank``), over all that match. ``first``: lists that come before others, if their
-    address is a recipient."""
+    connection: Connection, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None = None
+) -> tuple[list[Hold], int, Rank | None]:
+    """By priority (``Rank``), a mailing as one; the number of all, and the place of the next page, None on the last.
+    ``first``: the lists that come before others, if their address is a recipient."""
     marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
     later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
     order = later, -func.coalesce(table.c.reach, 0), func.coalesce(table.c.expires_at, 0), table.c.hold_id
     query = select(*order).where(table.c.lead.is_(None), *_narrowed(wanted))
-    query = query.where(table.c.state.in_([state.value for state in wanted.states])).order_by(*order).limit(limit)
+    query = query.where(table.c.state.in_([state.value for state in wanted.states])).order_by(*order).limit(limit + 1)
     if after is not None:
         place = after.later, after.fewer, after.expires_at, after.hold_id
         query = query.where(tuple_(*order) > tuple_(*place))
-    return [
+    places = [
         Rank(later=int(later), fewer=int(fewer), expires_at=int(expires_at), hold_id=hold_id)
         for later, fewer, expires_at, hold_id in connection.execute(query)
     ]
+    last = places[limit - 1] if len(places) > limit else None
+    return several(connection, [place.hold_id for place in places[:limit]]), _number(connection, wanted), last
 
 
-def number(connection: Connection, wanted: HoldQuery) -> int:
+def _number(connection: Connection, wanted: HoldQuery) -> int:
     """The number of primary holds."""
     query = select(func.count()).where(table.c.lead.is_(None), *_narrowed(wanted))
     return connection.execute(query.where(table.c.state.in_([state.value for state in wanted.states]))).scalar_one()

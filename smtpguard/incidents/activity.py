@@ -37,6 +37,17 @@ _ENDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityFilter:
+    """The subject of a sum. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
+
+    did: str
+    rule: str = ""
+    list: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """Decisions on messages that were held, or about which their writers were asked: the number of each end, and the
     seconds from hold to end. ``confirmed``: by the writer alone. ``right``, ``mistaken``: the number about which

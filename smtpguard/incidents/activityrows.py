@@ -18,7 +18,18 @@ from smtpguard.database.access import Open, Progress, among
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import ended, entry, hold, summed, summing
-from smtpguard.incidents.activity import ACTIONS, ALL, EXACT, HOUR, WANTED, Activity, Ended, Sums, seconds_between
+from smtpguard.incidents.activity import (
+    ACTIONS,
+    ALL,
+    EXACT,
+    HOUR,
+    WANTED,
+    Activity,
+    ActivityFilter,
+    Ended,
+    Sums,
+    seconds_between,
+)
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
 from smtpguard.journal.event import Kind
@@ -43,17 +54,6 @@ class Slice:
     after: int
     through: int
     sums: Sums
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivityFilter:
-    """The subject of a sum. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
-
-    did: str
-    rule: str = ""
-    list: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 # writing, behind the journal

@@ -119,6 +119,11 @@ def of_kinds(
     return list(map(pair, rows_of(connection, sql)))
 
 
+def freezes(connection: Connection, limit: int, before: int | None = None) -> list[tuple[Entry, Clear | None]]:
+    """The newest entries of freezes and thaws; with ``before`` those before that entry's number."""
+    return of_kinds(connection, (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW), limit, before)
+
+
 def happened_to(connection: Connection, kinds: Sequence[Kind], since: int, until: int) -> list[Entry]:
     """The entries of these kinds in that time, without their clear values. None of them is everyday, so that entries are
     looked at from two hours before on: a clock that was set back hides none."""

@@ -30,8 +30,7 @@ from smtpguard.policy.freezing import Freeze
 from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
-    from smtpguard.incidents import activityrows
-    from smtpguard.incidents.activity import Activity
+    from smtpguard.incidents.activity import Activity, ActivityFilter
     from smtpguard.incidents.query import IncidentQuery
     from smtpguard.incidents.report import Found
     from smtpguard.journal import scan as journalscan
@@ -50,6 +49,8 @@ class Journal(Rows):
     history = asks(journal.of)
     of_kinds = asks(journal.of_kinds)
     entries = asks(journal.read)
+    freezes = asks(journal.freezes)
+    signed = asks(journal.signed)
     unsettled = asks(gates.unsettled)
     outcomes = asks(journal.outcomes)
     checkpoints = asks(journal.signed_after)
@@ -160,13 +161,16 @@ class Journal(Rows):
         )
 
     async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
+        """The votes between the two times: approver, choice, seconds since the hold."""
         from smtpguard.incidents import activityrows
 
         return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
 
     async def judged(
-        self, query: activityrows.ActivityFilter, before: int, limit: int
+        self, query: ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+        """The newest messages that fit, before an entry, 0 for the last. Also the entry to continue from, 0 if there are
+        no more."""
         from smtpguard.incidents import activityrows
 
         return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))

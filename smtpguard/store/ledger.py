@@ -21,6 +21,7 @@ from smtpguard.holds.model import Over
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.event import Event
 from smtpguard.mail.message import Message
+from smtpguard.mailings import inflight
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
@@ -53,6 +54,8 @@ class Holds(Rows):
     find = asks(holds.find)
     several = asks(holds.several)
     newest = asks(holds.newest)
+    page = asks(holds.page)
+    ranked = asks(holds.ranked, snapshot=True)
     counts = asks(holds.counts)
     due = asks(holds.due)
     leaving = asks(holds.leaving)
@@ -78,6 +81,7 @@ class Mailings(Rows):
     like = asks(mailings.like, snapshot=True)
     reached_by = asks(mailings.reached_by, snapshot=True)
     account = asks(mailings.account, snapshot=True)
+    growth = asks(inflight.growth, snapshot=True)
     change = writes(deciding.change_mailing)
     take_back = writes(revoking.take_back_mailing)
 

@@ -17,7 +17,6 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import Refresher
 from smtpguard.notices.listalerts import events
-from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 
@@ -84,14 +83,14 @@ async def test_a_report_counts_people_over_two_versions_of_a_list(
     now = [*people[2:], *(f"new{n}@kund.se" for n in range(3))]
     await is_read(now)
     await went("T2", {"lists": [0]})
-    archive = Archive(store, on_list(settings, digester))
-    report = (await archive.incident(IncidentQuery(lists=frozenset({"news"})), prove=True)).report
+    asked = on_list(settings, digester)
+    report = (await store.journal.incident(IncidentQuery(lists=frozenset({"news"})), prove=True, asked=asked)).report
     assert report is not None
     assert report.reached.people == Interval(103, 103)
     stranger, member = (digester.of_canonical(key).hex() for key in ("stranger@kund.se", "new1@kund.se"))
     await went("T3", stranger)
     await went("T4", member)
-    report = (await archive.incident(IncidentQuery(lists=frozenset({"news"})), prove=True)).report
+    report = (await store.journal.incident(IncidentQuery(lists=frozenset({"news"})), prove=True, asked=asked)).report
     assert report is not None
     assert report.reached.people == Interval(103, 104), (
         "the new member is one of them; whether the other was on v1 is unknown"

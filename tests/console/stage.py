@@ -38,7 +38,6 @@ from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import parse
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.returns.service import Returns
-from smtpguard.store.archive import Archive
 from tests.guard.house import DOCUMENTS, KEY, House, house
 
 URL = "https://guard.example.com"
@@ -170,7 +169,6 @@ async def stage(
         mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
         built = ConsoleServices(
             ledger=home.store,
-            archive=Archive(home.store),
             policies=home,
             reader=home.reader,
             approvals=home.approvals(),

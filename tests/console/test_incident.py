@@ -224,7 +224,7 @@ async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest
         raise Unavailable("away")
 
     operator = await at_the_form(here)
-    monkeypatch.setattr(console(here).archive, "incident", away)
+    monkeypatch.setattr(console(here).ledger.journal, "incident", away)
     answer = await operator.post("/incident", subject="lunch")
     assert answer.status_code == 503
     assert "The record cannot be read at the moment." in text(answer)
@@ -352,15 +352,15 @@ async def test_one_report_at_a_time_and_a_failed_one_does_not_block(
 ) -> None:
     await held(here, NEWS)
     console: ConsoleServices = here.app.state.console
-    find = console.archive.incident
+    find = console.ledger.journal.incident
 
-    async def asks_again(query: IncidentQuery, *, prove: bool) -> Found:
+    async def asks_again(query: IncidentQuery, **_: object) -> Found:
         with pytest.raises(Occupied):
             await made(here, LUNCH, names=False)
         raise TooMany("too many")
 
-    monkeypatch.setattr(console.archive, "incident", asks_again)
+    monkeypatch.setattr(console.ledger.journal, "incident", asks_again)
     with pytest.raises(TooMany):
         await made(here, LUNCH, names=False)
-    monkeypatch.setattr(console.archive, "incident", find)
+    monkeypatch.setattr(console.ledger.journal, "incident", find)
     await made(here, LUNCH, names=False)

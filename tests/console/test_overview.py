@@ -114,7 +114,7 @@ async def test_a_shorter_period_can_be_chosen(here: Stage) -> None:
 
 
 async def test_entries_not_counted_yet_are_mentioned(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.store.archive.UNCOUNTED", 2)
+    monkeypatch.setattr("smtpguard.console.pages.overview.UNCOUNTED", 2)
     await several(here, 3, NEWS)
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "entries of the journal are not counted yet" in text(await vera.get("/"))

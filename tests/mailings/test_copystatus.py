@@ -23,7 +23,6 @@ from smtpguard.mailings.inflight import InFlight, going
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
 from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
 from smtpguard.policy.verdict import Action, Held, Verdict
-from smtpguard.store.archive import Archive
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
@@ -119,7 +118,7 @@ async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: St
     assert await statuses(store, "news v1") == [CopyStatus.DOUBTED]
     clock.pass_(days=1)
     assert await tally(store) == Tally(doubted=1200), "the process was killed, and a freeze stands, say"
-    (grown,) = await Archive(store).growth((await one(store)).mailing_id)
+    (grown,) = await store.mailings.growth((await one(store)).mailing_id)
     assert (grown.sent, grown.held) == (0, 1200)
 
 
@@ -136,7 +135,7 @@ async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, becam
     assert held is not None
     assert held.settled == Settled(**{became: 1})
     assert held.state is ENDS[became]
-    (grown,) = await Archive(store).growth((await one(store)).mailing_id)
+    (grown,) = await store.mailings.growth((await one(store)).mailing_id)
     assert (grown.sent, grown.held) == (expected.relayed, 1200 - expected.relayed)
 
 
@@ -259,7 +258,7 @@ async def test_a_doubt_of_an_earlier_version_is_read(store: Store) -> None:
     await store.write(lambda b: b.connection.exec_driver_sql("UPDATE underway SET doubt = (1 = 1) WHERE id = 'T1'"))
     assert await tally(store) == Tally(doubted=1, admitted=1)
     assert await statuses(store, "a", "b") == [CopyStatus.DOUBTED, CopyStatus.ADMITTED]
-    (grown,) = await Archive(store).growth((await one(store)).mailing_id)
+    (grown,) = await store.mailings.growth((await one(store)).mailing_id)
     assert grown.sent == 0
 
 
@@ -467,7 +466,7 @@ async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> N
     lease = await leased(store, "H1-release")
     assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
     await store.journal.record([])
-    grown = await Archive(store).growth((await one(store)).mailing_id)
+    grown = await store.mailings.growth((await one(store)).mailing_id)
     assert [point.at.year for point in grown] == [began.year] * len(grown), "a deferred copy has no time of delivery"
     assert (grown[0].sent, grown[0].at - began < timedelta(minutes=1)) == (1, True)
     assert grown[-1].sent == 2
@@ -518,7 +517,7 @@ async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clo
     mailing = await one(store)
     assert (mailing.first_at, mailing.last_at) == (began, clock.now())
     assert await went(store) == (first, clock.now()), "the second copy went out as well"
-    grown = await Archive(store).growth(mailing.mailing_id)
+    grown = await store.mailings.growth(mailing.mailing_id)
     step = (released - first) / 99
     assert [point.sent for point in grown] == [1, 2, 3], "each person by their first copy that went out"
     for point, at in zip(grown, (first, again, released), strict=True):
@@ -555,7 +554,7 @@ async def test_a_doubt_that_ends_departs_at_its_outcome(store: Store, clock: Clo
     clock.pass_(minutes=15)
     await relayed(store, "T1", clock)
     assert await went(store) == (clock.now(), clock.now())
-    (point,) = await Archive(store).growth((await one(store)).mailing_id)
+    (point,) = await store.mailings.growth((await one(store)).mailing_id)
     assert (point.at, point.sent) == (clock.now(), 1)
 
 

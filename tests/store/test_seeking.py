@@ -20,7 +20,6 @@ from smtpguard.holds.model import Hold, HoldQuery, State
 from smtpguard.holds.rows import marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.policy.verdict import Action, Hit, Mode, Quorum, Verdict
-from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store
 from tests.store.making import T0, a_hold
 from tests.store.servers import new_database
@@ -42,7 +41,7 @@ def several(n: int, **more: Any) -> list[Hold]:
 async def found(store: Store, **asked: Any) -> list[str]:
     limit = asked.pop("limit", 50)
     given: dict[str, Any] = {"states": (State.WAITING,)} | asked
-    return [hold.hold_id for hold in await Archive(store).rows(HoldQuery(**given), limit=limit)]
+    return [hold.hold_id for hold in await store.holds.page(HoldQuery(**given), limit=limit)]
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ async def test_every_hold_is_on_one_page(store: Store, filled: Database) -> None
     made = several(23)
     written(filled, *made)
     seen: list[Hold] = []
-    while page := await Archive(store).rows(
+    while page := await store.holds.page(
         HoldQuery(states=(State.WAITING, State.VOID)), limit=5, before=seen[-1].held_at if seen else None, after_id=seen[-1].hold_id if seen else None
     ):  # fmt: skip
         seen += page

@@ -38,7 +38,6 @@ from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
-from smtpguard.store.archive import Archive
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.counts.test_contacts import to
@@ -200,7 +199,7 @@ async def test_a_verdict_without_an_outcome_is_in_doubt(store: Store, clock: Clo
 
 
 async def test_a_hold_is_found_by_its_words(store: Store) -> None:
-    found = await Archive(store).rows(HoldQuery(states=(State.WAITING,), words=("lunch",)))
+    found = await store.holds.page(HoldQuery(states=(State.WAITING,), words=("lunch",)))
     assert [hold.hold_id for hold in found] == ["H1"]
 
 
@@ -321,7 +320,7 @@ async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         (found,) = [one for one in await store.mailings.newest() if one.mailing_id == "M"]
         assert (found.went_first_at, found.went_last_at) == (T0, T0 + timedelta(minutes=3))
-        grown = await Archive(store).growth("M")
+        grown = await store.mailings.growth("M")
         assert [(point.sent, point.held) for point in grown] == [(1, 1), (2, 1)]
 
 

@@ -144,7 +144,7 @@ async def take(call: Call) -> ReturnsTaken:
 async def returned(call: Call) -> Returns:
     mailing = await looked_up(call)
     found = await call.console.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
-    course = await call.console.returns.course(mailing, await call.console.archive.freezes(limit=_FREEZES))
+    course = await call.console.returns.course(mailing, await call.console.ledger.journal.freezes(limit=_FREEZES))
     return Returns.model_validate(
         {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}
     )

@@ -43,7 +43,7 @@ async def frozen(request: Request) -> Response:
     """Freezes and thaws, by whom and why."""
     after = request.query_params.get("after", "")[:20]
     before = int(after) if after.isascii() and after.isdecimal() else None
-    entries = await services_of(request).archive.freezes(limit=PAGE + 1, before=before)
+    entries = await services_of(request).ledger.journal.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
     entries = entries[:PAGE]
     said, names = speech(request), services_of(request).titles

@@ -133,7 +133,7 @@ async def _taken_down(request: Request, sent: FormData) -> str:
         if list(await here.ledger.journal.called(id)) != [id]:
             return said("Nothing was written down: the journal does not know the incident.")
         await here.ledger.journal.record([event])
-        await here.archive.preserve(id, by=who.address, reason="an incident")
+        await here.ledger.preserve(id, by=who.address, reason="an incident")
     except LedgerError as error:
         return not_done(error, said)[1]
     return ""

@@ -145,7 +145,7 @@ async def _shown(
             [speech(request).say(each) for each in coverage.said(one, blind=True)]
             for one in await here.mailings.covers(found)
         ],
-        chart=drawn(await here.archive.growth(found.mailing_id)),
+        chart=drawn(await here.ledger.mailings.growth(found.mailing_id)),
         may=may and who.address not in writers(found, in_force),
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
@@ -237,7 +237,7 @@ KNOWN: Mapping[By, str] = {
 async def returns(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     mailing = await found_of(request)
-    course = await here.returns.course(mailing, await here.archive.freezes(limit=_FREEZES))
+    course = await here.returns.course(mailing, await here.ledger.journal.freezes(limit=_FREEZES))
     return await page(
         request,
         "returns.html",

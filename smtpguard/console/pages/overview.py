@@ -25,7 +25,7 @@ from smtpguard.console.rendering import form, page, see_other, services_of, spee
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
-from smtpguard.incidents.activity import Activity, Decided, approver_shares
+from smtpguard.incidents.activity import Activity, ActivityFilter, Decided, approver_shares
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.index import State as Index
 from smtpguard.locale.phrase import N_
@@ -33,6 +33,8 @@ from smtpguard.locale.speech import Speech
 
 DAYS = 30
 PERIODS = (1, 7, DAYS)
+UNCOUNTED = 10_000
+"""The most entries without sums that a page reads."""
 STORE = ("store-away", "store-put-back", "start-fails")
 RELAY = ("relay-away", "deferring")
 
@@ -58,7 +60,7 @@ async def overview(request: Request) -> Response:
     chosen, month = figures[days], figures[DAYS]
     alarms = await here.alarms()
     waits = (await here.ledger.holds.counts()).get(State.WAITING, 0)
-    entries, signed = await here.archive.record()
+    entries, signed = await here.ledger.journal.signed()
     return await page(
         request,
         "overview.html",
@@ -91,13 +93,17 @@ async def _figure(request: Request, days: int) -> Figure:
     here = services_of(request)
     zone = here.in_force.hours.zone
     first = here.clock.now().astimezone(zone).date() - timedelta(days=days - 1)
-    return Figure(days=days, since=first, found=await here.archive.activity(midnight(first, zone), None, zone))
+    return Figure(
+        days=days,
+        since=first,
+        found=await here.ledger.journal.activity(midnight(first, zone), None, zone, most=UNCOUNTED),
+    )
 
 
 async def _mine(request: Request) -> int:
     """How many holds wait for this person."""
     wanted = Filters(mine=True).wanted(services_of(request), person(request), [State.WAITING])
-    return 0 if wanted is None else (await services_of(request).archive.ranked(wanted, first=(), limit=1))[1]
+    return 0 if wanted is None else (await services_of(request).ledger.holds.ranked(wanted, first=(), limit=1))[1]
 
 
 def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
@@ -165,9 +171,8 @@ async def done(request: Request) -> Response:
     did = asks.state if asks.state in DID else "rejected"
     since, until = asks.times(in_force.hours.zone)
     before = int(asks.after) if asks.after.isascii() and asks.after.isdecimal() and len(asks.after) < 18 else 0
-    found, further = await here.archive.verdicts(
-        did, rule=asks.rule, list=asks.list, since=since, until=until, before=before, limit=PAGE
-    )
+    about = ActivityFilter(did=did, rule=asks.rule, list=asks.list, since=since, until=until)
+    found, further = await here.ledger.journal.judged(about, before, PAGE)
     return await page(
         request,
         "journal.html",
@@ -193,7 +198,7 @@ async def approvers(request: Request) -> Response:
         kind=Kind.EXPORTED, id="journal", at=now, data={"what": "approvers"}, private={"actor": (who.address,)}
     )
     await here.ledger.journal.record((looked,))
-    votes = await here.archive.votes(now - timedelta(days=DAYS), now + timedelta(seconds=1))
+    votes = await here.ledger.journal.votes(now - timedelta(days=DAYS), now + timedelta(seconds=1))
     return await page(request, "approvers.html", shares=approver_shares(votes), days=DAYS, timedelta=timedelta)
 
 

@@ -54,7 +54,7 @@ async def waiting(request: Request) -> Response:
     found: Sequence[Hold] = ()
     n, last = 0, None
     if wanted is not None:
-        found, n, last = await here.archive.ranked(wanted, first=special, limit=ROWS, after=_place(asks.after))
+        found, n, last = await here.ledger.holds.ranked(wanted, first=special, limit=ROWS, after=_place(asks.after))
     fragment = request.headers.get("hx-target") == "rows"
     return await page(
         request,
