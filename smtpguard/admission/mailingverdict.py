@@ -317,9 +317,9 @@ def _with(verdict: Verdict, hit: Hit) -> Verdict:
 
 
 def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:
-    """Add the reasons that the mailing has several messages, and how many people already have it, so that approvers
-    know that they decide on more than one message. ``in_doubt``: the outcome of this very message's earlier attempt is
-    unknown."""
+    """Add the reasons that the mailing has several messages, and how many people it was let through to, so that
+    approvers know that they decide on more than one message. ``in_doubt``: the outcome of this very message's earlier
+    attempt is unknown."""
     out, reasons = mailing.out, []
     sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
@@ -336,8 +336,8 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
                 public=Phrase.counted("One person may have got it already.", "{n} people may have got it already.", out)
                 if in_doubt
                 else Phrase.counted(
-                    "One person had received it before it was stopped.",
-                    "{n} people had received it before it was stopped.",
+                    "It had been let through to one person before it was stopped.",
+                    "It had been let through to {n} people before it was stopped.",
                     out,
                 ),
             )

@@ -68,10 +68,15 @@ class Further:
         report, said = self.made.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
+            if len(report.lists) > 3:
+                lists += ", " + said("and {n} more", n=said.number(len(report.lists) - 3))
             yield fact(said("Lists that it was for: {lists}.", lists=lists), self._came)
         yield from self._stopping()
         yield from self._verdict()
-        if report.ways and not all(way.proven for way in report.ways):
+        proven = [way.proven for way in report.ways]
+        if any(proven) and not all(proven):
+            yield unknown(said("Nothing proves who wrote some of it."), self._came)
+        elif not all(proven):
             yield unknown(said("Nothing proves who wrote it."), self._came)
 
     def _title(self, name: str) -> str:
@@ -207,7 +212,7 @@ class Further:
 
     def _stopped(self, stop: Entry) -> Statement:
         report, said = self.made.report, self.said
-        how = self._how(stop.kind)
+        how = self._how(stop)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
         if at_once(report):
@@ -221,10 +226,10 @@ class Further:
             entries,
         )
 
-    def _how(self, kind: str) -> str:
-        said = self.said
-        if kind == Kind.VERDICT.value:
-            rules = [rule for rule, mode in self.made.report.rules if mode == "enforce"]
+    def _how(self, stop: Entry) -> str:
+        said, kind, data = self.said, stop.kind, stop.data
+        if kind == Kind.VERDICT.value and not data.get("freeze"):
+            rules = [str(rule) for rule in data.get("rules", ())]
             if not rules:
                 return said("a rule stopped it")
             aim = self.made.purposes.of.get(rules[0], "").rstrip(".")
@@ -232,7 +237,7 @@ class Further:
                 "a rule stopped it, {rule}",
                 rule=f"\N{LEFT DOUBLE QUOTATION MARK}{aim}\N{RIGHT DOUBLE QUOTATION MARK}" if aim else rules[0],
             )
-        if kind == Kind.FREEZE.value:
+        if kind in (Kind.VERDICT.value, Kind.FREEZE.value):
             return said("a freeze stopped it")
         words = said(WORDS[kind].text)
         return words[:1].lower() + words[1:]

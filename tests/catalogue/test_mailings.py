@@ -102,7 +102,7 @@ async def test_copies_from_the_threshold_on_are_held_and_decided_as_one(guard: W
     notices = await guard.deliver()
     assert sorted(to(m)[0] for m in notices) == ["campaigns@example.com", EVA, "omar@example.com"]
     before = {
-        "campaigns@example.com": "11 people had received it before it was stopped"
+        "campaigns@example.com": "It had been let through to 11 people before it was stopped"
     }  # the writer's notice is in their language
     for m in notices:
         text = quopri.decodestring(m.content).decode()

@@ -192,6 +192,26 @@ def test_a_doubt_may_have_gone_out_after_the_stop() -> None:
         assert [each.mark for each in parts["speed"] if each.text == text] == [mark]
 
 
+def test_the_paragraph_is_about_all_of_it() -> None:
+    [way] = usual().ways
+    ways = {replace(way, proven=proven): Entries.of(1) for proven in (True, False)}
+    lists = Counter({f"list {n}": 1 for n in range(5)})
+    one = replace(made(replace(usual(), ways=ways, lists=lists)), names=True)
+    told = report_in_words(one, Speech("en")).short
+    assert "list 0, list 1, list 2, and 2 more." in told
+    assert "Nothing proves who wrote some of it." in told
+
+
+def test_what_stopped_it_is_said_of_the_message_that_was_stopped() -> None:
+    rules = Counter({("earlier", "enforce"): 1, ("later", "enforce"): 1})
+    for data, how in (
+        ({"rules": ["later"]}, "a rule stopped it, later."),
+        ({"rules": ["freeze"], "freeze": "F1"}, "a freeze stopped it."),
+    ):
+        stop = entry(3, Event(kind=Kind.VERDICT, id=ID, at=T0 + timedelta(minutes=1), data=data))
+        assert how in report_in_words(made(replace(usual(), rules=rules, stopped=stop)), Speech("en")).short
+
+
 def test_a_rule_that_only_alerts_would_have_stopped_nothing() -> None:
     rules = Counter({("alerts", "observe"): 1})
     for calling, stops in ((frozenset({"alerts"}), False), (frozenset[str](), True)):

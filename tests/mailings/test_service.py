@@ -29,7 +29,7 @@ async def test_copies_from_the_threshold_on_are_held_as_one(campaign: Campaign) 
     (hit,) = (h for h in entry.verdict.hits if h.rule == "unapproved-mailing")
     assert [r.public for r in hit.reasons[-2:]] == [
         "It is one of several copies of a mailing: a decision is for all of them, and for further ones.",
-        "4 people had received it before it was stopped.",
+        "It had been let through to 4 people before it was stopped.",
     ]
     await campaign.noted()
     assert (await campaign.one()).items() >= {
