@@ -275,14 +275,16 @@ class _Compared:
         yield from self._list_approvals(name, old, new)
 
     def _touched(self, model: ListModel, addresses: Iterable[str] = ()) -> str | None:
-        """Why a rule may get looser by mail to this list, or to some of these ``addresses``, that was none to it; None
-        if none does."""
+        """Why a rule may get looser by mail to this list, to lists within it, or to some of these ``addresses``, that
+        was none to it; None if none does."""
         if not self.touching:
             return ""
         if not self.listing and any(map(self.new.organization.has, addresses)):
             return ", with an address that was a colleague's"
-        proves = model.origin is not None and (model.writers or model.origin.dkim)
-        return ", for which its origin then is a proof" if proves and not self.trusting else None
+        within = [self.new.lists[each.list] for each in model.members if isinstance(each, ListMembers)]
+        if not self.trusting and model.origin is not None and (model.writers or model.origin.dkim):
+            return ", for which its origin then is a proof"
+        return next((why for each in within if (why := self._touched(each)) is not None), None)
 
     def _list_set(self, name: str, each: str, model: ListModel, before: set[str], after: set[str], at: Place) -> _Found:
         """Writers, addresses, ids and avoided topics of a list, as they are written."""

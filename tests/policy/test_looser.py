@@ -209,6 +209,8 @@ rules: [{id: one, when: {%s}, then: hold}]
         *((rule, ("offers@lists.example.com", "[offers@lists.example.com, x@lists.example.com]"), "") for rule in ("recipients.internal: '< 3'", "sender.answers: '> 3 in 1h'")),
         *((rule, ("news@lists.example.com", "[news@lists.example.com, x@lists.example.com]"), "list news: address added: x@lists.example.com, for which its origin then is a proof")
           for rule in ("sender.proven: false", "message.looks: internal", "sender.first_contacts: '> 3 in 1h'", "message.automatic: false")),
+        ("sender.proven: false", ("{csv: offers.csv}", "[{csv: offers.csv}, {list: news}]"), "list offers: members: a source added, for which its origin then is a proof"),
+        ("sender.proven: false", ("streams:", "  more: {addresses: more@lists.example.com, members: {list: news}}\nstreams:"), "list more: added, for which its origin then is a proof"),
         ("sender.proven: true", ("news@lists.example.com", "[news@lists.example.com, x@example.com]"), ""),
         *((rule, (", b.example", ""), told) for rule, told in (
             ("sender.proven: true", "list news: origin changed"), ("message.looks: mailing", "list news: origin changed"), ("sender.is_writer: false", ""),
