@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
-from smtpguard.config.problem import Broken, Problem, one_of
+from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of
 from smtpguard.config.yaml import MAX_BYTES, Document, Mark, Place, load_yaml
 
 POLICY = "policy.yaml"
@@ -64,6 +65,8 @@ def vocabulary_names(documents: Iterable[str]) -> dict[str, str]:
 
 def _read(path: Path) -> bytes:
     try:
+        if not (S_ISREG(mode := path.stat().st_mode) or S_ISDIR(mode)):  # opening a pipe would wait for its writer
+            raise Broken([Problem(str(path), 1, 1, "a pipe or device", "a file")])
         with path.open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except OSError as e:
@@ -72,6 +75,10 @@ def _read(path: Path) -> bytes:
 
 MAPPINGS = ("groups", "people", "previews", "lists", "streams", "marks", "own_marks")
 SEQUENCES = ("rules", "expansions")
+MAIN_ONLY = frozenset(
+    {"version", "enforce", "organization", "approvals", "mailings", "confirm", "reply_votes", "breakers"}
+)
+"""Sections of the policy's own file alone."""
 
 
 def policy_document(documents: Mapping[str, bytes], where: str = POLICY) -> Document:
@@ -120,10 +127,10 @@ class _Whole:
             elif section in SEQUENCES:
                 self._entries(section, value, part)
             else:
-                expected = one_of((*MAPPINGS, *SEQUENCES))
-                self.problems.append(
-                    part.problem(place, f"{section} is allowed only in the policy's main file", expected, key=True)
-                )
+                text, hint = f"{section} is allowed only in the policy's main file", ""
+                if section not in MAIN_ONLY:
+                    text, hint = f'unknown key "{section}"', did_you_mean(section, (*MAPPINGS, *SEQUENCES))
+                self.problems.append(part.problem(place, text, one_of((*MAPPINGS, *SEQUENCES)), hint, key=True))
 
     def add_list(self, name: str, part: Document) -> None:
         """A file whose value is the section of one list."""

@@ -37,8 +37,12 @@ def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iter
             text = f'the id "{rule.id}" is that of a built-in rule, which is always in force'
             findings.problem((*place, "id"), text, "another id, or no rule")
         if rule.id in first:
-            line = findings.document.mark(("rules", first[rule.id], "id")).line
-            findings.problem((*place, "id"), f'duplicate rule "{rule.id}": first on line {line}', "another id")
+            document, there = findings.document, findings.document.mark(("rules", first[rule.id], "id"))
+            where = f"on line {there.line}"
+            if there.file != document.mark(place).file:
+                where = f"in {there.file or document.file}, line {there.line}"
+            text = f'duplicate rule "{rule.id}": first {where}'
+            findings.problem((*place, "id"), text, "another id")
         first.setdefault(rule.id, n)
         yield _rule(rule, place, known, findings, model)
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from smtpguard.config.documents import policy_document, policy_documents, shipped, vocabulary_names
+from smtpguard.config.documents import (
+    MAIN_ONLY,
+    MAPPINGS,
+    SEQUENCES,
+    policy_document,
+    policy_documents,
+    shipped,
+    vocabulary_names,
+)
 from smtpguard.config.problem import Broken
 from smtpguard.policy.looser import looser
+from smtpguard.policy.models import PolicyModel
 from smtpguard.policy.parse import parse
 from tests.every import every
 
@@ -64,7 +74,10 @@ def test_each_part_keeps_its_file_and_line() -> None:
         ("policy.d/a.yaml", b"rules: {id: two}\n", ["policy.d/a.yaml:1:8: rules is not a list: expected a list"]),
         ("policy.d/a.yaml", b"- one\n", ["policy.d/a.yaml:1:1: no mapping: expected sections, as in the policy's own file"]),
         ("policy.d/a.yaml", b"rules: [\n", ["policy.d/a.yaml:2:1: "]),
-        ("policy.d/a.yaml", b"rules:\n  - {id: one, when: {recipients.customers: any}, then: hold}\n", ["policy.d/a.yaml:2:10: "]),
+        ("policy.d/a.yaml", b"rules:\n  - {id: one, when: {recipients.customers: any}, then: hold}\n",
+         ["policy.d/a.yaml:2:10: duplicate rule \"one\": first in policy.yaml, line 7: expected another id"]),
+        ("policy.d/a.yaml", b"ruels: []\n", ["policy.d/a.yaml:1:1: unknown key \"ruels\" (did you mean rules?)"]),
+        ("policy.d/a.yaml", b"reply_votes: {people: 9}\n", ["policy.d/a.yaml:1:1: reply_votes is allowed only in the policy's main file"]),
         ("lists.d/news.yaml", b"title: News\n", ["lists.d/news.yaml:1:1: list news is already declared in policy.yaml: expected another name"]),
         ("lists.d/more.yaml", b"adresses: [a@lists.example.com]\n", ["lists.d/more.yaml:1:1: unknown key \"adresses\""]),
     ],
@@ -76,6 +89,19 @@ def test_an_error_is_reported_in_its_own_file(part: str, text: bytes, problems: 
     assert len(found) >= len(problems)
     for expected in problems:
         assert any(each.startswith(expected) for each in found), found
+
+
+def test_a_pipe_is_no_part_of_a_policy(tmp_path: Path) -> None:
+    """Opening it would wait for somebody to write."""
+    (tmp_path / "policy.yaml").write_bytes(OWN)
+    (tmp_path / "lists.d").mkdir()
+    os.mkfifo(tmp_path / "lists.d/news.yaml")
+    with pytest.raises(Broken, match=r"lists\.d/news\.yaml:1:1: a pipe or device: expected a file"):
+        policy_documents(tmp_path / "policy.yaml")
+
+
+def test_every_section_of_a_policy_is_known() -> None:
+    assert {*MAPPINGS, *SEQUENCES, *MAIN_ONLY} == PolicyModel.model_fields.keys()
 
 
 def test_a_looser_change_is_reported_in_its_file() -> None:
