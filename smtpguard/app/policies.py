@@ -9,6 +9,7 @@ read stops no process: the answer is 451 until another policy is in force.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
 """Time until a store that did not answer is asked again."""
+FORGET_SECONDS = 60.0
+"""Time from a new policy until the old one is freed: messages under way have used it."""
 
 
 _SHARED: dict[str, tuple[Policy, Surroundings]] = {}
@@ -127,6 +130,9 @@ class Following:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
                 raise PolicyUnreadable(self._unreadable[1]) from None
             in_force = await self._with_people(alone, gate)
+            if self._alone is not None:
+                # Its rules and their caches name each other, and are too old for the collections that Python begins itself.
+                asyncio.get_running_loop().call_later(FORGET_SECONDS, gc.collect)
             self._policy, self._alone, self._surroundings = policy, alone, around
             self._unreadable = ("", "")
             return in_force

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from smtpguard.freezes.service import GateWatch
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.message import Message
+from smtpguard.policy import parse as parsing
 from smtpguard.policy.absences import Absence
 from smtpguard.policy.parse import parse
 from smtpguard.reading.looks import Looks
@@ -93,6 +97,24 @@ async def test_a_part_uses_what_its_supervisor_made_of_the_policy(
         await following.follow()
         assert following.policy is not policy
         assert following.around()[1] is not shared[1]
+
+
+async def test_a_replaced_policy_is_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although Python rarely collects what has lived long: a process would keep the caches of each policy since its start."""
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.0)
+    monkeypatch.setattr(parsing, "_remembered", lru_cache(1)(parsing._remembered.__wrapped__))
+    async with house(tmp_path) as home:
+        following = Following(home.store, settings_of(load_yaml("{}\n"), tmp_path, {}), Digester(KEY, "+"), home.clock)
+        text = DOCUMENTS["policy.yaml"]
+        await home.put({**DOCUMENTS, "policy.yaml": text + b"# one\n"})
+        first = weakref.ref((await following.follow()).rules._questions)
+        await home.put({**DOCUMENTS, "policy.yaml": text + b"# another\n"})
+        gc.disable()
+        try:
+            await following.follow()
+            await until_true(lambda: first() is None)
+        finally:
+            gc.enable()
 
 
 POLICY = """
