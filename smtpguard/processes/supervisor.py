@@ -45,7 +45,8 @@ _STARTING_SECONDS = 10.0  # between two extensions of the start timeout
 SUPERVISOR = "supervisor"
 """Its name among the parts in figures of memory."""
 CANNOT_RUN = 2
-"""The exit status of a part, and of serve, if a restart does not help: wrong use, wrong settings."""
+"""The exit status of a part, and of serve, if a restart does not help: wrong use, wrong settings. It ends serve if the part was never
+ready."""
 TRY_AGAIN = os.EX_TEMPFAIL
 """The same if a restart may help: the store is unavailable, a port is still in use. Such an end does not count as one
 of the five deaths."""
@@ -320,7 +321,8 @@ class Supervisor:
             return
         now = self._loop.time()
         _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
-        if child.part not in self._shows and not child.late and status != TRY_AGAIN:
+        # What a part cannot run with now, such as half of a renewed certificate, does not stop those that run.
+        if child.part not in self._shows and not child.late and status not in (TRY_AGAIN, CANNOT_RUN):
             self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > self._timing.deaths_seconds:
             self._deaths.popleft()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -107,6 +108,27 @@ def test_a_part_that_cannot_run_ends_serve_at_once(grow: Grow) -> None:
     assert tree.wait() == 2
 
 
+def test_a_part_that_cannot_run_any_more_is_retried(
+    grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that it needs is damaged while it runs, and it dies: the others go on, and later it does too."""
+    right = tmp_path / "right"
+    monkeypatch.setenv("TOY_RIGHT", str(right))
+    right.touch()
+    tree = grow(["proxy", "wrong"], first_pause_seconds=0.01, longest_pause_seconds=0.05, deaths=2)
+    pid = int(re.findall(r"pid\W+(\d+)", tree.line("ready", "wrong"))[0])
+    tree.until("READY=1")
+    right.unlink()
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(5):
+        tree.line("part died")
+    tree.greets(bool)
+    right.touch()
+    tree.line("ready", "wrong")
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+
+
 def test_a_slow_start_is_not_taken_for_silence(grow: Grow) -> None:
     tree = grow(["proxy", "late"], silence_seconds=2, deaths=1000)
     tree.until("READY=1")
@@ -139,8 +161,7 @@ def test_a_part_that_cannot_run_yet_is_retried(grow: Grow, tmp_path: Path, monke
     tree = grow(["proxy", "away"], first_pause_seconds=0.01, longest_pause_seconds=0.05, deaths=2)
     tree.greets(bool)
     for _ in range(4):
-        while "part died" not in (line := tree.process.stdout.readline()):  # type: ignore[union-attr]
-            assert line, "it has ended"
+        tree.line("part died")
     (tmp_path / "there").touch()
     tree.until("READY=1")
     tree.process.send_signal(signal.SIGTERM)

@@ -46,7 +46,7 @@ class Toy(life.Part):
             time.sleep(60)  # noqa: ASYNC251 - it will not be ready in this life
         if self.name == "away" and not os.path.exists(os.environ["TOY_AWAY"]):  # noqa: ASYNC240, PTH110
             os._exit(TRY_AGAIN)
-        if self.name == "wrong":
+        if self.name == "wrong" and not os.path.exists(os.environ.get("TOY_RIGHT", "")):  # noqa: ASYNC240, PTH110
             os._exit(CANNOT_RUN)
 
     async def serve(self) -> None:

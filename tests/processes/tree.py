@@ -57,6 +57,14 @@ class Tree:
                 return
         raise AssertionError(f"the last was {pid}")
 
+    def line(self, *words: str) -> str:
+        """The next line of its log that has all ``words``."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if all(word in line for word in words):
+                return line
+        raise AssertionError("it has ended")
+
     def said(self) -> str:
         """Its log. Waits for its end."""
         assert self.process.stdout is not None
