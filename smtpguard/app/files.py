@@ -17,6 +17,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import secret_text
 from smtpguard.config.statefiles import hand_over
+from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
@@ -102,11 +103,21 @@ def _others(path: Path, bits: int) -> bool:
 
 
 def installation_secret(settings: Settings) -> bytes:
-    """Made at the first start. Raises CannotStart."""
+    """Made at the first start, and not beside a store that has another one. Raises CannotStart."""
+    if not settings.secret_file.exists() and (settings.state / CHECKPOINTS).exists():
+        raise CannotStart(other_secret(settings, missing=True))
     try:
         return installation_key(settings.secret_file)
     except BadKey as e:
         raise CannotStart(str(e), passing=e.number in NO_ROOM) from None
+
+
+def other_secret(settings: Settings, *, missing: bool) -> str:
+    wrong = "is missing" if missing else "is another secret"
+    return (
+        f"{settings.secret_file} {wrong}: {settings.store.url} was written with the secret that was there before. Put it "
+        f"back. If it is lost or leaked, smtpguard renew-secret makes a new one"
+    )
 
 
 def store_url(settings: Settings) -> str:

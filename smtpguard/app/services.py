@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, store_url
+from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.rows import FILE as CHECKPOINTS
@@ -158,9 +158,7 @@ async def opened(
     now on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
     events of each commit. Raises CannotStart and LedgerError."""
     missing = not settings.secret_file.exists()
-    if missing and not migrate and new_secret is None:
-        if (settings.state / CHECKPOINTS).exists():
-            raise CannotStart(_other_secret(settings, missing=True))
+    if missing and not migrate and new_secret is None and not (settings.state / CHECKPOINTS).exists():
         raise CannotStart(f"{settings.secret_file} does not exist yet: smtpguard serve makes it")
     if migrate:
         make_state(settings)
@@ -182,19 +180,11 @@ async def opened(
     except OtherSecret:
         if missing:  # the new secret would be taken for the right one
             settings.secret_file.unlink()
-        raise CannotStart(_other_secret(settings, missing=missing)) from None
+        raise CannotStart(other_secret(settings, missing=missing)) from None
     except Foreign as e:
         raise CannotStart(_foreign(settings, e)) from None
     except ValueError as e:  # a url of no supported database
         raise CannotStart(str(e)) from e
-
-
-def _other_secret(settings: Settings, *, missing: bool) -> str:
-    wrong = "is missing" if missing else "is another secret"
-    return (
-        f"{settings.secret_file} {wrong}: {settings.store.url} was written with the secret that was there before. Put it "
-        f"back. If it is lost or leaked, smtpguard renew-secret makes a new one"
-    )
 
 
 def _foreign(settings: Settings, error: Foreign) -> str:
