@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 STORE_SECONDS = 15.0
 """Timeout of a look at the store."""
-RELAY_SECONDS = 30.0
+WRITE_SECONDS = RELAY_SECONDS = 30.0
 RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
 LOCK = "alarms.running"
 CERTIFICATES_SECONDS = 600.0
@@ -205,6 +205,7 @@ class Alarms(Part):
         self._relays: dict[str, str] = {}  # the problem of each relay that was asked
         self._seen: Seen | None = None  # of the store, at the last look
         self._problem: str | None = None  # why the store cannot be used
+        self._wrote = float("-inf")  # when that was last possible
         self._organization: Organization | None = None
         self._certificates = (0.0, ends(settings))
         self._answers = Answers()
@@ -337,9 +338,20 @@ class Alarms(Part):
         except Exception:
             log.exception("alarms: reading the store")
         else:
-            self._problem = self._seen.store
+            self._problem = self._seen.store or await self._unwritable(looking.store)
             with contextlib.suppress(LedgerError):
                 self._organization = looking.policies.policy.organization
+
+    async def _unwritable(self, store: Store) -> str:
+        """Why it can be read and not written; "" if it can. Found out every half minute, and at each look while it lasts."""
+        now = self._clock.monotonic()
+        if self._problem or now - self._wrote >= WRITE_SECONDS:
+            try:
+                await store.try_write()
+            except LedgerError as e:
+                return str(e) or type(e).__name__
+            self._wrote = now
+        return ""
 
     def _away(self, why: str) -> None:
         """Earlier findings no longer count."""

@@ -117,13 +117,14 @@ async def status(settings: Settings) -> Status:
     return found
 
 
-_SLOW = frozenset({"deferring"})
+_SLOW = frozenset({"deferring", "store-away"})  # it reads the store alone, and does not try to write
 
 
 def _past(key: str) -> Alarm | None:
     name, _, about = key.partition(" ")
     condition = BY_NAME.get(name)
     words = {"what": about, "answered": "the", "deferred": "many", "minutes": "10"}  # "Of the messages ... many were"
+    words["said"] = "it answers, but did not take an entry; the log says more"
     return None if condition is None else Alarm(condition=condition, found=Found(about=about, words=words))
 
 

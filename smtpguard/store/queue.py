@@ -56,6 +56,8 @@ class Waiting:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.problem = ""
+        """Why the last transaction failed; "" if it was committed."""
         self._works: deque[Work] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -75,8 +77,9 @@ class Waiting:
                 if left > 0:
                     self._timer = work.loop.call_later(left, self.expire)
                     return
+                waited = Busy(f"waited too long: {self.problem}" if self.problem else "waited too long")
                 work.future.set_exception(
-                    CommitUnknown("no answer from the database in time") if work.started else Busy("waited too long")
+                    CommitUnknown("no answer from the database in time") if work.started else waited
                 )
             self._works.popleft()
 

@@ -21,7 +21,7 @@ from smtpguard.database.access import Access, Clock
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database, is_there
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
-from smtpguard.database.schema import SCHEMA
+from smtpguard.database.schema import SCHEMA, head
 from smtpguard.incidents.preservation import Preserved
 from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
@@ -88,6 +88,10 @@ class Store(Access):
         writer's thread. Within half a minute it returns, or raises a subclass of LedgerError."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
+
+    async def try_write(self) -> None:
+        """Raises LedgerError if nothing can be written: another program locks the file, or the server became read-only."""
+        await self.write(lambda batch: batch.connection.execute(head.select().with_for_update()), synced=False)
 
     async def open_front(self) -> Front | None:
         """The journal's front of this process, after the fronts of ended processes are moved into the chain. None if it

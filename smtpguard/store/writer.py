@@ -305,6 +305,7 @@ class Writer:
         batch.keep_recent()
         self._untold += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
+        self._waiting.problem = ""
         if self.front is not None:
             self.front.committed(batch.head.generation)
         if batch.fronts_moved and self._database.fronts is not None:
@@ -411,6 +412,7 @@ class Writer:
 
     def _failed(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
         told = error if isinstance(error, LedgerError) else Unavailable(f"the store failed: {type(error).__name__}")
+        self._waiting.problem = str(told)
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)
         self._notes.extendleft(reversed(notes))  # a repeated outcome is better than none

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from email import message_from_bytes
@@ -15,12 +17,15 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
-from smtpguard.app.alarms import Answers, relay_says
+from smtpguard.app.alarms import Alarms, Answers, Observer, relay_says
 from smtpguard.app.guardline import Turned
+from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_target
+from smtpguard.app.services import opened
 from smtpguard.cli.offline import second_way
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
+from smtpguard.database import engine
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import RaisedAlarm, raised
@@ -30,6 +35,7 @@ from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turnedaway import TurnedAway, Why
+from tests.clocks import Clock
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL
 from tests.observe.receiver import FAILS, Receiver, receiver
 from tests.scripted_relay import ScriptedRelay
@@ -283,3 +289,26 @@ async def test_an_unwritable_folder_does_not_repeat_the_alarm(tmp_path: Path) ->
     known = RaisedAlarm(key="relay-away", began=NOW, told=NOW)
     assert await memory.swap(None, known)
     assert await memory.known() == {"relay-away": known}
+
+
+async def test_a_database_that_can_only_be_read_is_away(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0)
+    settings = settings_of(load_yaml('store: {url: "sqlite:///guard.db"}\n'), tmp_path, {})
+    async with opened(settings, migrate=True) as (store, digester):
+        alarms = Alarms(settings, clock)
+        looking = Observer(settings, store, Following(store, settings, digester, clock), clock)
+        with closing(sqlite3.connect(tmp_path / "guard.db", isolation_level=None)) as other:
+            for statement, said in (
+                ("BEGIN", ""),
+                ("COMMIT", ""),
+                ("BEGIN IMMEDIATE", "is locked by another"),
+                ("COMMIT", ""),
+            ):
+                other.execute(statement)
+                clock.pass_(minutes=1)
+                await alarms._once(looking)
+                found = alarms.seen().store
+                assert found is not None
+                assert said in found if said else not found, statement

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.services import services
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
@@ -248,6 +249,9 @@ def test_a_missing_secret_is_not_created_again(here: Installation) -> None:
         assert status == 2
         assert err.startswith(f"smtpguard: {here.secret} is missing: ")
         assert not here.secret.exists()
+    with pytest.raises(CannotStart, match="is missing: "):  # as a part that is started again does
+        installation_secret(read_settings(here.config))
+    assert not here.secret.exists()
     here.secret.write_bytes(kept)
     assert here.run("audit", "verify")[0] == 0
 

@@ -239,6 +239,32 @@ async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clo
     assert await store.journal.history("T1") == []
 
 
+@on_sqlite
+async def test_who_waits_too_long_is_told_why_the_last_commit_failed(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(**_: object) -> Any:
+        raise Unavailable("guard.db is locked by another program")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._database, "write", locked)
+        with pytest.raises(Unavailable, match="locked"):
+            await store.admit(item("T1"), relays("T1"))
+    for told in ("waited too long: guard.db is locked by another program", "waited too long"):
+        stuck = Stuck(store)
+        await stuck.reached()
+        task = asyncio.create_task(store.admit(item("T2"), relays("T2")))
+        await asyncio.sleep(0)
+        clock.pass_(seconds=queue.WAIT_SECONDS)
+        store._writer._waiting.expire()
+        with pytest.raises(Busy, match=f"{told}$"):
+            await task
+        with pytest.raises(CommitUnknown):
+            await stuck.task
+        stuck.go.set()
+        await settled(store)
+
+
 def hanging(
     then: Callable[[Any], Admission], go: threading.Event, started: threading.Event
 ) -> Callable[[Any], Admission]:
