@@ -91,9 +91,8 @@ class Recent:
     hashes: list[bytes] = field(default_factory=list)
 
     def follow(self, last: int, before: bytes, hashes: Sequence[bytes]) -> None:
-        """Add those up to entry ``last``, the first of which follows the entry with the hash ``before``."""
-        if not hashes:
-            return
+        """Add those up to entry ``last``, the first of which follows the entry with the hash ``before``. Without any, what
+        was known stays if ``before`` is the last of it: other processes write too."""
         if self.hashes and self.hashes[-1] != before:
             self.hashes.clear()
         self.hashes += hashes

@@ -23,6 +23,7 @@ from smtpguard.database import engine as database
 from smtpguard.database.batch import Batch
 from smtpguard.database.errors import Busy, CommitUnknown, Full, Gone, Unavailable
 from smtpguard.holds.model import Change, State
+from smtpguard.journal import checkpoint
 from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
@@ -359,6 +360,24 @@ async def test_a_checkpoint_is_signed_after_a_number_of_entries_by_one_process(
         await store.write(lambda batch: None)
         await beside.write(lambda batch: None)
         assert 3 <= len((tmp_path / journal.FILE).read_text().splitlines()) <= 4
+    assert (await store.journal.verify()).ok
+
+
+async def test_a_checkpoint_over_the_entries_of_others_is_signed_for_everybody(
+    store: Store, url: str, clock: Clock, tmp_path: Any
+) -> None:
+    """Its process has written the first entries, and another one those after them."""
+    await store.admit(item("T1"), relays("T1"))
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as beside:
+        await beside.admit(item("T2"), relays("T2"))
+        clock.pass_(minutes=2)
+        await store.write(lambda batch: None)
+        await beside.admit(item("T3"), relays("T3"))
+        clock.pass_(minutes=2)
+        await beside.write(lambda batch: None)
+    found = (tmp_path / journal.FILE).read_text().splitlines()
+    assert len(found) == 2
+    assert all(checkpoint.parse(line).note for line in found)
     assert (await store.journal.verify()).ok
 
 
