@@ -109,10 +109,15 @@ def of_text(
 def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
     """The evidence found in the text, in words. Marks: first those of unfinished text, then those of text not meant for
     others, then those of internal mail, the heaviest first."""
-    order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
     marks = sorted(
         reading.marks,
-        key=lambda m: (m.name not in UNFINISHED, m.name not in NOT_TO_GO_OUT, order[m.side], -m.weight),
+        key=lambda m: (
+            m.name not in UNFINISHED,
+            m.name not in NOT_TO_GO_OUT,
+            m.side is not Side.INTERNAL,
+            m.side is Side.NEITHER,
+            -m.weight,
+        ),
     )
     return {
         "message.looks": tuple(m.evidence for m in marks),

@@ -51,7 +51,7 @@ def list_header(fields: Mapping[str, Sequence[Field]]) -> ListHeader:
     """Total. ``fields``: by name in lower case. The first field of a name counts, but every List-Unsubscribe is read."""
     if NAMES.isdisjoint(fields):
         return _NONE
-    found = {name: fields[name][0].text for name in NAMES if name in fields}
+    found = {name: fields[name][0].text for name in NAMES & fields.keys()}
     unsubscribe = [uri for f in fields.get("list-unsubscribe", ()) for uri in uris(f.text)]
     list_id = found.get("list-id", "")
     bracketed = _LIST_ID.search(list_id)

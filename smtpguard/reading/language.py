@@ -5,6 +5,7 @@ not in a list's language.
 from __future__ import annotations
 
 from math import lcm
+from struct import Struct
 
 from smtpguard.reading.fold import letters
 
@@ -35,6 +36,7 @@ for _language, _set in _WORDS.items():
 # adds them up.
 _WHOLE = lcm(*map(len, _OWNERS.values()))
 _DIGIT = 32  # bits
+_DIGITS = Struct(f"<{len(LANGUAGES)}I")
 _SCORES = {
     word: sum(_WHOLE // len(those) << _DIGIT * LANGUAGES.index(one) for one in those) for word, those in _OWNERS.items()
 }
@@ -46,7 +48,7 @@ def language_of(text: str) -> str:
     scores = sum(map(_SCORES.__getitem__, filter(_SCORES.__contains__, tokens)))
     if not scores:
         return ""
-    each = [scores >> _DIGIT * n & (1 << _DIGIT) - 1 for n in range(len(LANGUAGES))]
+    each = _DIGITS.unpack(scores.to_bytes(_DIGITS.size, "little"))
     rest, score = sorted(each)[-2:]
     best = LANGUAGES[each.index(score)]
     return best if score >= _WHOLE and score * 10 > 11 * rest and score * 25 >= len(tokens) * _WHOLE else ""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smtpguard.locale.phrase import Phrase, Value
-from smtpguard.mail.constant import constant
+from smtpguard.mail.constant import constant, maker
 
 UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file"})
 """Marks that the message is not finished: approvers see them first."""
@@ -40,6 +40,7 @@ class Mark:
     group: str = ""
 
 
+_new_mark = maker(Mark)
 _ADDRESS = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
 
 
@@ -71,7 +72,7 @@ class Kind:
     def mark(self, said: str, **values: Value) -> Mark:
         """``said``: the evidence, or the text of a phrase with these ``values``."""
         evidence = said if isinstance(said, Phrase) else Phrase.of(said, "", values)
-        return Mark(name=self.name, side=self.side, weight=self.weight, evidence=evidence, group=self.group)
+        return _new_mark(name=self.name, side=self.side, weight=self.weight, evidence=evidence, group=self.group)
 
 
 _I, _M, _N = Side.INTERNAL, Side.MAILING, Side.NEITHER

@@ -162,7 +162,7 @@ def read(
     message_id = first_id(fields, "message-id")
     thread = thread_of(fields, subject, message_id)
     copy = _copied(message, message_id, text, people, readable) if depth is Depth.TEXT else _NO_COPY
-    return Reading(
+    return _new_reading(
         looks=looks,
         score=score,
         marks=weighed,
@@ -306,7 +306,9 @@ _PERSONAL = frozenset(
 
 def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
     """The discussion list that a person's post came through, by name, or an empty string."""
-    server = next((name for field, name in _SERVERS.items() if field in fields), "a list server" if lists.post else "")
+    server = "a list server" if lists.post else ""
+    if not fields.keys().isdisjoint(_SERVERS):
+        server = next(name for field, name in _SERVERS.items() if field in fields)
     if not server or any(
         m.group in ("platform", "links") and m.name not in ("feedback-id", "campaign-links") for m in marks
     ):

@@ -180,28 +180,31 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
 
 def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
     data = [transfer(part.body, part.encoding) for part in parts]
-    # programs differ in what they make of a broken encoding
-    digests = [
-        hashlib.sha256(octets if defect is None else part.body).hexdigest()
-        for part, (octets, defect) in zip(parts, data, strict=True)
-    ]
+    digests: dict[int, str] = {}
+
+    def digest(n: int) -> str:
+        if n not in digests:
+            octets, defect = data[n]  # programs differ in what they make of a broken encoding
+            digests[n] = hashlib.sha256(octets if defect is None else parts[n].body).hexdigest()
+        return digests[n]
+
     named = {
-        words(field.raw).strip(" <>"): digest
-        for part, digest in zip(parts, digests, strict=True)
+        words(field.raw).strip(" <>"): digest(n)
+        for n, part in enumerate(parts)
         for field in part.fields.get("content-id", ())
     }
     blocks: list[str] = []
     files: list[str] = []
-    for part, (octets, defect), digest in zip(parts, data, digests, strict=True):
+    for n, (part, (octets, defect)) in enumerate(zip(parts, data, strict=True)):
         name = " ".join((part.filename, *part.othernames))
         if part.attachment or part.is_message or part.kind not in ("text/plain", "text/html"):
-            files.append(f"{part.kind} {name} {digest}")
+            files.append(f"{part.kind} {name} {digest(n)}")
             continue
         meter.take_text(len(octets))
         decoded = body_text(octets, part.kind, part.parameters)
         blocks.append(f"{PART}{part.kind} {part.within} {name}>")
         if defect or decoded.defect:
-            blocks.append(f"<octets {digest}>")
+            blocks.append(f"<octets {digest(n)}>")
         text = unicodedata.normalize("NFC", decoded.text)
         blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)
     return blocks, files
