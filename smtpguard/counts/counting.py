@@ -119,8 +119,7 @@ class Tally:
         self._usuals: dict[tuple[int, int], int] = {}
         self._mailings = mailings_of(batch)
         self._people, self._again, self._moments = People(batch), Contents(batch), Moments(batch)
-        self._last: tuple[Item | None, dict[object, Members], Reached | None] = (None, {}, None)
-        self._groups: dict[int, _Group] = {}  # of that item, by the identity of the members
+        self._turn_to(None)
         asking = [item for item in items if item.asks]
         self._asked = bool(asking)
         if not asking:
@@ -137,6 +136,7 @@ class Tally:
         old: list[tuple[int, bytes, int, bytes]] = []
         marks: dict[bytes, tuple[int, int]] = {}
         for item in items:
+            self._turn_to(item)
             if item.letter_from:
                 people.update(numbers(item.people))
             for ask, *others in _together(item.asks):
@@ -184,15 +184,16 @@ class Tally:
             known = self._contents[name] = numbered(self._key, b"again " + name.encode())
         return known
 
-    def _of_item(self, item: Item) -> dict[object, Members]:
-        if self._last[0] is not item:
-            self._last, self._groups = (item, {}, None), {}
-        return self._last[1]
+    def _turn_to(self, item: Item | None) -> None:
+        """What follows is asked of this item."""
+        self._item = item
+        self._made: dict[object, Members] = {}
+        self._groups: dict[int, _Group] = {}  # by the identity of the members
+        self._unknown: Reached | None = None
 
     def _all(self, ask: Ask, item: Item) -> Members:
         """The item's members of the scope with their weights; for a letter its customers, known to the sender or not."""
-        made = self._of_item(item)
-        kind = _kind(ask)
+        made, kind = self._made, _kind(ask)
         if kind not in made:
             if kind == _LETTER or (kind == _CUSTOMERS and not item.lists):
                 made[kind] = made.setdefault(_LETTER, dict.fromkeys(numbers(item.people), 1))
@@ -204,7 +205,7 @@ class Tally:
         """For a letter only those who are first contacts, or those whom it claims to answer."""
         if ask.fact not in OF_LETTERS:
             return self._all(ask, item)
-        made, reached = self._of_item(item), self._reached(item)
+        made, reached = self._made, self._reached(item)
         answers = ask.fact == "sender.answers"
         some = reached.quoted if answers else reached.new
         kind = (_kind(ask), answers)
@@ -217,8 +218,7 @@ class Tally:
             )
         return made[kind]
 
-    def _group(self, item: Item, members: Members) -> _Group:
-        self._of_item(item)
+    def _group(self, members: Members) -> _Group:
         group = self._groups.get(id(members))
         if group is None:
             group = self._groups[id(members)] = _Group(members, self._people)
@@ -226,12 +226,9 @@ class Tally:
 
     def _reached(self, item: Item) -> Reached:
         """The people it reaches whom its sender does not know, before the item is recorded."""
-        made = self._of_item(item)
-        reached = self._last[2]
-        if reached is None:
-            reached = self._contacts.of(item)
-            self._last = (item, made, reached)
-        return reached
+        if self._unknown is None:
+            self._unknown = self._contacts.of(item)
+        return self._unknown
 
     def _raw(self, ask: Ask, item: Item) -> list[tuple[int, bytes, int]]:
         """Each member once: its number, its bytes in an earlier version's digest, and its weight. A list address weighs
@@ -259,6 +256,7 @@ class Tally:
 
     def counts(self, item: Item) -> dict[Ask, int]:
         """The count for each ask, this item included."""
+        self._turn_to(item)
         counts: dict[Ask, int] = {}
         for asks in _together(item.asks):
             members = self._members(asks[0], item)
@@ -270,7 +268,7 @@ class Tally:
             for ask in asks:
                 if ask.window_seconds not in found:
                     one = self._sum(scope, ask, item)
-                    found[ask.window_seconds] = one.total + self._new(item, members, scope, one.floor)
+                    found[ask.window_seconds] = one.total + self._new(members, scope, one.floor)
                 counts[ask] = self._unusual(ask, scope, found[ask.window_seconds])
         for ask in item.asks:
             if ask.fact == OF_ANSWERS:
@@ -281,9 +279,9 @@ class Tally:
         has_come = self._mailings.has_come(item)
         return self._sums.of(scope, self._long[scope], ask.window_seconds, has_come=has_come)
 
-    def _new(self, item: Item, members: Members, scope: int, since_us: int) -> int:
+    def _new(self, members: Members, scope: int, since_us: int) -> int:
         """The weight of the item's members that the window does not have."""
-        group, since = self._group(item, members), floor(since_us)
+        group, since = self._group(members), floor(since_us)
         there = [group.weights[doc] for doc in group.there if doc.entries.get(scope, NEVER) > since]
         return group.whole - sum(there)
 
@@ -316,13 +314,15 @@ class Tally:
     def record(self, item: Item, asks: Sequence[Ask], *, known: bool = True) -> None:
         """Count the item under ``asks``, which must be among its own. ``known``: whether its sender counts as known to
         its people from now on."""
+        if self._item is not item:
+            self._turn_to(item)
         for some in _together(tuple(asks)):
             ask, scope = max(some, key=_WINDOW), self._scope(some[0], item)
             members = self._members(ask, item)
             if not members:  # as with ordinary mail: a retry could prolong nothing
                 continue
             self._sum(scope, ask, item)
-            self._record(item, scope, ask, self._group(item, members))
+            self._record(item, scope, ask, self._group(members))
         if known and item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
             known_now = self._make_known(item)
             self._groups[id(known_now.members)] = known_now
@@ -332,7 +332,7 @@ class Tally:
                 if entries:
                     self._people.put(group.there[doc], entries)
         self._begin(groups)
-        self._last, self._groups = (None, {}, None), {}
+        self._turn_to(None)
 
     def _record(self, item: Item, scope: int, ask: Ask, group: _Group) -> None:
         """Count the members in sums and moments, and what changes in their documents."""

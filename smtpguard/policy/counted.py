@@ -159,6 +159,8 @@ def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 
 def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
+    if len(counts) == 1:
+        return _only(counts, facts)
     return Count(max(c.low for c in counts.values()), max(c.high for c in counts.values()))
 
 
