@@ -440,7 +440,7 @@ class _Approved:
         self._templates: OrderedDict[str, Template] = OrderedDict()
 
     def knows(self, identity: Identity | None) -> bool:
-        return any(key in self._names for key in _keys(identity))
+        return not self._names.keys().isdisjoint(_keys(identity))
 
     def templates(self, identity: Identity | None) -> dict[str, Template]:
         names = {name for key in _keys(identity) for name in self._names.get(key, ())}
@@ -468,15 +468,15 @@ class _Lately:
         self._keys: OrderedDict[int | str, None] = OrderedDict()
 
     def knows(self, identity: Identity | None) -> bool:
-        return any(key in self._keys for key in _keys(identity))
+        return not self._keys.keys().isdisjoint(_keys(identity))
 
     def note(self, identity: Identity | None, yes: bool) -> None:
-        for key in _keys(identity):
-            if yes:
-                self._keys[key] = None
-                if len(self._keys) > _MOST_KNOWN:
-                    self._keys.popitem(last=False)
-            else:
+        if yes:
+            self._keys.update(dict.fromkeys(_keys(identity)))
+            while len(self._keys) > _MOST_KNOWN:
+                self._keys.popitem(last=False)
+        elif self.knows(identity):
+            for key in _keys(identity):
                 self._keys.pop(key, None)
 
 
