@@ -42,7 +42,7 @@ _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _ARRIVED = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
-_ROWS = (128, 64, 32, 16, 8, 4, 2, 1)  # in one INSERT
+_ROWS = (128, 64, 32, *range(16, 0, -1))  # in one INSERT
 _TYPES = {
     "BigInteger": "bigint",
     "Integer": "integer",
@@ -205,7 +205,7 @@ class Batch:
             sql = sql.replace("?", "%s")
         if len(rows) == 1:
             self._cursor.execute(sql, rows[0])
-        else:
+        elif rows:
             self._cursor.executemany(sql, rows)
 
     def execute_with(self, sql: str, rows: Sequence[Sequence[int]]) -> None:
