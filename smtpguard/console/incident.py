@@ -313,7 +313,7 @@ class _Telling:
             read = self.said(
                 "recipients could read each other's addresses: {n} were in To and Cc", n=self.said.number(shown)
             )
-            yield fact(read, self._of(CAME))
+            yield Statement(text=read, mark=sure(bool(self.report.reached.messages)), entries=self._of(CAME))
 
     def why(self) -> Iterator[Statement]:
         report, said = self.report, self.said

@@ -73,11 +73,15 @@ class Further:
             yield fact(said("Lists that it was for: {lists}.", lists=lists), self._came)
         yield from self._stopping()
         yield from self._verdict()
-        proven = [way.proven for way in report.ways]
-        if any(proven) and not all(proven):
+        proven = {way.proven for way in report.ways}
+        if proven > {False}:
             yield unknown(said("Nothing proves who wrote some of it."), self._came)
-        elif not all(proven):
+        elif False in proven:
             yield unknown(said("Nothing proves who wrote it."), self._came)
+        elif {None, True} == proven:
+            yield unknown(said("It is not on record whether anything proves who wrote some of it."), self._came)
+        elif None in proven:
+            yield unknown(said("It is not on record whether anything proves who wrote it."), self._came)
 
     def _title(self, name: str) -> str:
         """A list of a special category has none where names are left out: it would say what its people believe or are."""
@@ -150,7 +154,7 @@ class Further:
         elif way.proven is False:
             yield fact(said("its writer is not proven: From is only a claim"), entries)
         else:
-            yield unknown(said("whether its writer is proven: no rule asked for it"), entries)
+            yield unknown(said("whether its writer is proven: no rule asked for it, or the answer is erased"), entries)
 
     def _signs(self) -> dict[Sign, Entries]:
         report, proof = self.made.report, self.made.found.proof

@@ -198,8 +198,10 @@ class _Search:
         return list(map(journal.pair, rows))
 
     def _mailing(self, name: str, now: datetime) -> Mailing | None:
+        """None also if its figures are erased: its row may stay."""
         with self._open() as connection:
-            return mailings.find(connection, name, now)
+            found = mailings.find(connection, name, now)
+        return found if found is not None and found.messages else None
 
 
 MOST_NAMED = 10

@@ -109,6 +109,19 @@ async def test_of_many_mailings_the_largest_are_shown(store: Store, monkeypatch:
     assert len(looked.report.mailings) == 3
 
 
+async def test_figures_of_a_mailing_that_are_erased_are_left_out(store: Store, clock: Clock) -> None:
+    """Its row stays if it is the newest."""
+    await admit(store, of("T1", "p1", identity=Identity(exact="a mailing")))
+    [one] = await store.mailings.newest()
+    await store.journal.record([verdict(store, "V1", mailing=one.mailing_id)])
+    looked = await found(store, ids=frozenset({"V1"}))
+    assert [each.mailing_id for each in looked.mailings] == [one.mailing_id]
+    clock.pass_(days=100)
+    while (await store.retain(Retention())).more:
+        pass
+    assert (await found(store, ids=frozenset({"V1"}))).mailings == []
+
+
 async def test_a_hold_with_its_decisions(store: Store) -> None:
     hold = await held(store, "H1")
     await store.journal.record(
