@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event
+from smtpguard.lists.recipients import Classified
 from smtpguard.mail.constant import constant
 from smtpguard.mailings.model import Coming, Grant, Mailing, Person
 from smtpguard.mailings.staging import Progress
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.counted import Ask, Live
+from smtpguard.policy.facts import Facts
 from smtpguard.policy.verdict import Disposition, Verdict
 from smtpguard.reading.fingerprint import Identity
+from smtpguard.reading.looks import Reading
 
 
 @constant
@@ -125,3 +128,17 @@ class ComparisonMissing(LedgerError):
         super().__init__(why)
         self.templates = templates
         self.approved = tuple(approved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What would happen to a message. ``reading`` is always there, even if no rule needed it, since people want to see
+    it. ``purposes``: the purpose of each rule, in English if its admin wrote that; ``places``: file and line of each
+    rule."""
+
+    verdict: Verdict
+    reading: Reading
+    recipients: Classified
+    facts: Facts
+    purposes: Mapping[str, str]
+    places: Mapping[str, str] = field(default_factory=dict)

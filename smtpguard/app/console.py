@@ -9,12 +9,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from smtpguard.admission.model import Explained
 from smtpguard.app import mentions, policyfile
 from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.eventlog import EventLog
-from smtpguard.app.explaining import Explained, Explainer, session_at
+from smtpguard.app.explaining import Explainer, session_at
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import on_list

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
-from smtpguard.admission.model import Seen
+from smtpguard.admission.model import Explained, Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
@@ -31,30 +31,15 @@ from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
-from smtpguard.lists.recipients import Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session, within
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.facts import Facts, Source
+from smtpguard.policy.facts import Source
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
 from smtpguard.reading.surroundings import Surroundings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
-    """``reading`` is always there, even if no rule needed it, since people want to see it. ``purposes``: the purpose of
-    each rule, in English if its admin wrote that; ``places``: file and line of each rule."""
-
-    verdict: Verdict
-    reading: Reading
-    recipients: Classified
-    facts: Facts
-    purposes: Mapping[str, str]
-    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

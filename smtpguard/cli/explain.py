@@ -20,7 +20,7 @@ from smtpguard.mail.envelope import client_address
 from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:
-    from smtpguard.app.explaining import Explained
+    from smtpguard.admission.model import Explained
     from smtpguard.lists.recipients import Count
     from smtpguard.policy.verdict import Reason
 

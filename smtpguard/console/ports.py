@@ -1,5 +1,4 @@
-"""Protocols of what the console needs from other rooms, and the one object with the services and settings that its pages
-use. mypy proves in app that those fit."""
+"""Who makes a request, and the one object with the services and settings that the console's pages use."""
 
 from __future__ import annotations
 
@@ -7,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
+from smtpguard.admission.model import Explained
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import LedgerError
 from smtpguard.freezes.service import Freezes
@@ -20,15 +20,12 @@ from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.distinct import Asked
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.recipients import Classified
 from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.verdict import Verdict
-from smtpguard.reading.looks import Reading
 from smtpguard.returns.service import Returns
 
 if TYPE_CHECKING:  # slow to import
@@ -97,19 +94,6 @@ class ActiveAlarm:
     key: str = ""
     taken_by: str = ""
     taken_at: datetime | None = None
-
-
-class Explained(Protocol):
-    """What would happen to a message."""
-
-    @property
-    def verdict(self) -> Verdict: ...
-
-    @property
-    def reading(self) -> Reading: ...
-
-    @property
-    def recipients(self) -> Classified: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

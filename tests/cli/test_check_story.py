@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from smtpguard.app.explaining import Explained, Explainer
+from smtpguard.admission.model import Explained
+from smtpguard.app.explaining import Explainer
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.mail.message import Message
