@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
@@ -56,7 +55,6 @@ def check_policy(
     *,
     where: str,
     indexed: frozenset[str] = frozenset(),
-    now: datetime | None = None,
 ) -> CheckedPolicy:
     """``base``: the folder that paths of sources are relative to. ``where``: the name of the policy's file in problems.
     ``indexed``: lists with unchanged sources and an index in use: for these an unreadable source is a warning. Raises
@@ -96,7 +94,7 @@ def check_policy(
     expansions = list(_expansions(document, policy, base))
     problems += _borne(expansions) if EXPANSIONS in indexed else expansions
     problems += _out_of_reach(document, policy, people)
-    problems += short(document, policy.groups, _asked(policy), now or SystemClock().now())
+    problems += short(document, policy.groups, _asked(policy), SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
         problems += _no_listener(document, policy, settings)

@@ -102,6 +102,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     return names[near[0]] if near else ""
 
 
+_MOST_SHOWN = 12
 _SHARED = 0.1
 """Added to a similarity of at most 1 for a shared word."""
 
@@ -114,13 +115,13 @@ def _ratio(word: str, name: str) -> float:
     return difflib.SequenceMatcher(None, name, word).ratio()
 
 
-def one_of(candidates: Iterable[str], *, most: int = 12) -> str:
+def one_of(candidates: Iterable[str]) -> str:
     """The candidates as an expectation, in words, shortened."""
     names = list(candidates)
     if not names:
         return "none: there are none yet"
     if len(names) == 1:
         return names[0]
-    if len(names) > most:
-        return f"one of {', '.join(names[:most])} and {len(names) - most} more"
+    if len(names) > _MOST_SHOWN:
+        return f"one of {', '.join(names[:_MOST_SHOWN])} and {len(names) - _MOST_SHOWN} more"
     return f"one of {', '.join(names)}"

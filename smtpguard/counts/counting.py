@@ -79,6 +79,7 @@ _LETTER, _CUSTOMERS = "letter", "customers"
 
 _WINDOW = attrgetter("window_seconds")
 _SINGLE = {1}
+_MOST_SENDERS = 10_000  # whose keys are cached
 
 Members = Mapping[int, int]
 """Person's number -> how many people it counts as."""
@@ -490,14 +491,14 @@ SCOPES = frozenset({"sender.customers"})
 class Scopes:
     """The keys of such counts in the shared page of the fronts, cached for frequent senders."""
 
-    def __init__(self, secret: bytes, most: int = 10_000) -> None:
-        self._key, self._most = _count_key(secret), most
+    def __init__(self, secret: bytes) -> None:
+        self._key = _count_key(secret)
         self._known: dict[tuple[str, str], bytes] = {}
 
     def of(self, fact: str, name: str) -> bytes:
         scope = self._known.get((fact, name))
         if scope is None:
-            if len(self._known) >= self._most:
+            if len(self._known) >= _MOST_SENDERS:
                 self._known.clear()
             scope = self._known[fact, name] = scope_key(number(_scope_of(self._key, fact, name)))
         return scope

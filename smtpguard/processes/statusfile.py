@@ -95,9 +95,9 @@ class Tree:
     row: dict[str, Any]
 
 
-def trees(state: Path, now: float | None = None) -> Iterator[Tree]:
+def trees(state: Path) -> Iterator[Tree]:
     """The trees with a file, the newest first; none if the folder cannot be read."""
-    now = time.time() if now is None else now
+    now = time.time()
     try:
         files = [file for file in (state / FOLDER).iterdir() if file.suffix == ".json"]
     except OSError:
@@ -129,11 +129,11 @@ def _there(row: dict[str, Any]) -> bool:
 class Notifier:
     """Datagrams to the service manager. Best effort: an error stops nothing."""
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        path = environ.get("NOTIFY_SOCKET", "")
+    def __init__(self) -> None:
+        path = os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        watched = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        usec = environ.get("WATCHDOG_USEC", "") if watched else ""
+        watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        usec = os.environ.get("WATCHDOG_USEC", "") if watched else ""
         self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdigit() else None
         """How long the manager waits for WATCHDOG=1 before it kills us; None: no watchdog."""
 
