@@ -33,6 +33,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
@@ -508,7 +509,7 @@ def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
             if facts.identity is not None or _of_each_recipient(asks)
             else ()
         ),
-        lists=tuple(_whole(gathered.counted)),
+        lists=tuple(_whole(gathered.counted, gathered.in_force.registry.lists)),
         touches=facts.lists,
         senders=facts.senders,
         thread=facts.thread,
@@ -528,11 +529,11 @@ def _of_each_recipient(asks: Iterable[Ask]) -> bool:
     return not OF_EACH_RECIPIENT.isdisjoint([ask.fact for ask in asks])
 
 
-def _whole(counted: Classified) -> Iterator[tuple[str, str, int]]:
-    """What counts as a whole, once however often it is addressed: lists by their address, and the people behind other
-    addresses."""
+def _whole(counted: Classified, lists: Mapping[str, ListInfo]) -> Iterator[tuple[str, str, int]]:
+    """The customers who count as a whole, once however often they are addressed: those of lists by their address, and
+    those behind other addresses."""
     for touched in counted.touched.values():
-        if touched.by_address:
+        if touched.by_address and lists[touched.name].of_customers:
             yield touched.name, touched.version, int(touched.size.low)
     for behind in counted.crowds:
         yield behind.key.hex(), str(behind.customers), behind.customers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
 from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House
+from tests.app.twoguards import STAFF, documents, sample
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house, index
 
 
 async def test_internal_mail_to_a_list_is_held_and_approvers_are_notified(home: House) -> None:
@@ -59,6 +61,16 @@ async def test_ordinary_mail_is_relayed(home: House) -> None:
     kinds = [k for k, _ in await home.settled(transaction.id)]
     assert kinds == ["verdict", "outcome"]
     assert await home.store.holds.find(transaction.id) is None
+
+
+async def test_mail_to_a_list_of_colleagues_counts_for_no_customers(tmp_path: Path) -> None:
+    policy = sample()
+    policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
+    index(tmp_path / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
+    async with house(tmp_path, documents=documents(policy)) as home:
+        for n, to in enumerate((STAFF, MEMBERS[0])):
+            assert isinstance(await home.intake()(home.transaction(to, body=str(n)), FakePassage()), Relayed)
+        assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
 
 
 async def test_the_journal_has_no_names_in_clear(home: House) -> None:
