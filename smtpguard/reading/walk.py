@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content, Field, parse_header
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.decode import mechanism, transfer, valued, words
+from smtpguard.reading.decode import is_plain, mechanism, transfer, valued, words
 
 MAX_PART_HEADER = 64 << 10
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
@@ -186,6 +186,7 @@ def _cut(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator
                 alike.add(raw[position + 2 : end if eol < 0 else eol].rstrip())
             position = after
             continue
+        closing = closing and position != begin  # right behind another boundary, some programs go on
         if begin >= 0:
             yield begin, max(begin, position - (2 if raw[position - 2 : position - 1] == b"\r" else 1))
         begin = -1 if closing or eol < 0 else eol + 1
@@ -215,7 +216,8 @@ def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
 
 def _attached_message(out: Walk, part: Part, depth: int, meter: Meter) -> None:
     raw, start, end = part.raw, part.start, part.end
-    if part.encoding not in ("", "7bit", "8bit", "binary"):  # forbidden by RFC 2046 section 5.2.1, but it occurs
+    coded = part.encoding not in ("", "7bit", "8bit", "binary")  # forbidden by RFC 2046 section 5.2.1, but it occurs
+    if coded and not (part.encoding == "base64" and is_plain(part.body)):
         meter.take_text(end - start)
         decoded, _ = transfer(part.body, part.encoding)
         raw = decoded.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")

@@ -121,6 +121,14 @@ def test_text_that_is_said_to_be_base64_is_read() -> None:
     head = {"Content-Type": "text/plain; charset=utf-8", "Content-Transfer-Encoding": "base64"}
     reading = look(letter("Dear friends, tonight we have bacon for all of you.", head))
     assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "hidden text")]
+    message = "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64"
+    body = "Content-Transfer-Encoding: quoted-printable\n\nTonight there is b=61con for all of you."
+    assert topics(look(parts((message, body)))) == {"pork"}
+
+
+def test_a_part_right_behind_a_last_boundary_is_read() -> None:
+    reading = look(letter("--bb\n--bb--\n\nBacon\n--bb--\n", {"Content-Type": "multipart/mixed; boundary=bb"}))
+    assert topics(reading) == {"pork"}
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-7", "mac-roman", "cp850"])
