@@ -14,6 +14,7 @@ from functools import wraps
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.ports import ConsoleServices, Person
@@ -50,6 +51,23 @@ def for_roles(*roles: Role) -> Callable[[Endpoint], Endpoint]:
         return asked
 
     return guarded
+
+
+class Routes(list[BaseRoute]):
+    """The pages of one file; each says its path, and who may see it as for_roles does."""
+
+    def get(self, path: str, *roles: Role) -> Callable[[Endpoint], Endpoint]:
+        return self._of("GET", path, roles)
+
+    def post(self, path: str, *roles: Role) -> Callable[[Endpoint], Endpoint]:
+        return self._of("POST", path, roles)
+
+    def _of(self, method: str, path: str, roles: Collection[Role]) -> Callable[[Endpoint], Endpoint]:
+        def added(endpoint: Endpoint) -> Endpoint:
+            self.append(Route(path, for_roles(*roles)(endpoint), methods=[method]))
+            return endpoint
+
+        return added
 
 
 # How much of a held message a person sees: the policy says it for each list and each group of approvers.

@@ -13,10 +13,9 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.access import Visibility, for_roles, person
+from smtpguard.console.access import Routes, Visibility, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
@@ -37,8 +36,10 @@ UNCONFIRMED = N_(
     "It was not sent: it cannot be sent in stages, and you did not confirm that it goes to everyone at once."
 )
 
+ROUTES = Routes()
 
-@for_roles(Role.APPROVER)
+
+@ROUTES.post("/held/{hold_id}/vote", Role.APPROVER)
 async def vote(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
@@ -112,7 +113,7 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
     return said("It was not sent: type a number from {least} to {most}.", least=least, most=most)
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/held/{hold_id}/settle", Role.APPROVER)
 async def settle(request: Request) -> Response:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -128,7 +129,7 @@ async def settle(request: Request) -> Response:
     return await _done(request, act, choice)
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/held/{hold_id}/ask", Role.APPROVER)
 async def ask(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
@@ -140,7 +141,8 @@ async def ask(request: Request) -> Response:
     return await _done(request, act, "asked")
 
 
-@for_roles()
+@ROUTES.post("/mine/{link}/unvote")
+@ROUTES.post("/held/{hold_id}/unvote")
 async def unvote(request: Request) -> Response:
     """An approver undoes their vote while others are awaited. Until the approval takes effect all who decide on it may
     undo it."""
@@ -153,7 +155,8 @@ async def unvote(request: Request) -> Response:
     return await _done(request, act, "undone" if hold.release_at is not None else "unvoted")
 
 
-@for_roles()
+@ROUTES.post("/mine/{link}/confirm")
+@ROUTES.post("/held/{hold_id}/confirm")
 async def confirm(request: Request) -> Response:
     """The writer, who is asked, confirms the message by the number of people."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -179,7 +182,8 @@ async def confirm(request: Request) -> Response:
     return await _done(request, act, "confirmed")
 
 
-@for_roles()
+@ROUTES.post("/mine/{link}/withdraw")
+@ROUTES.post("/held/{hold_id}/withdraw")
 async def withdraw(request: Request) -> Response:
     here, who = services_of(request), person(request)
     hold = await _mine(request)
@@ -189,19 +193,22 @@ async def withdraw(request: Request) -> Response:
     return await _done(request, act, "withdrawn")
 
 
-@for_roles()
+@ROUTES.post("/mine/{link}/answer")
+@ROUTES.post("/held/{hold_id}/answer")
 async def answer_question(request: Request) -> Response:
     said = speech(request)
     return await _write(request, services_of(request).questions.answer, said("Write your message."), "answered")
 
 
-@for_roles()
+@ROUTES.post("/mine/{link}/plea")
+@ROUTES.post("/held/{hold_id}/plea")
 async def plead(request: Request) -> Response:
     said = speech(request)
     return await _write(request, services_of(request).questions.plead, said("Write why it should be sent."), "pleaded")
 
 
-@for_roles()
+@ROUTES.post("/mine/{link}/judge")
+@ROUTES.post("/held/{hold_id}/judge")
 async def judge(request: Request) -> Response:
     here, who = services_of(request), person(request)
     hold = await _mine(request)
@@ -256,22 +263,3 @@ async def _not_done(request: Request, status: int, problem: str) -> Response:
     if seen is Visibility.NOTHING or person(request).address in hold.senders:
         return await own(request, hold, status, problem)
     return await shown(request, hold, seen, status, problem)
-
-
-ROUTES = [
-    Route("/held/{hold_id}/vote", vote, methods=["POST"]),
-    Route("/held/{hold_id}/unvote", unvote, methods=["POST"]),
-    Route("/held/{hold_id}/settle", settle, methods=["POST"]),
-    Route("/held/{hold_id}/ask", ask, methods=["POST"]),
-    Route("/held/{hold_id}/confirm", confirm, methods=["POST"]),
-    Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
-    Route("/held/{hold_id}/answer", answer_question, methods=["POST"]),
-    Route("/held/{hold_id}/plea", plead, methods=["POST"]),
-    Route("/held/{hold_id}/judge", judge, methods=["POST"]),
-    Route("/mine/{link}/judge", judge, methods=["POST"]),
-    Route("/mine/{link}/confirm", confirm, methods=["POST"]),
-    Route("/mine/{link}/unvote", unvote, methods=["POST"]),
-    Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
-    Route("/mine/{link}/answer", answer_question, methods=["POST"]),
-    Route("/mine/{link}/plea", plead, methods=["POST"]),
-]

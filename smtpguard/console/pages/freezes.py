@@ -8,10 +8,9 @@ from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.access import for_roles, person
+from smtpguard.console.access import Routes, person
 from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ACTING, ConsoleServices
 from smtpguard.console.rendering import UNKNOWN, digits, form, page, see_other, services_of, speech, text_of
@@ -23,13 +22,15 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 _HOURS = ("1", "4", "12", "24")
 
+ROUTES = Routes()
 
-@for_roles(*Role)
+
+@ROUTES.get("/still", *Role)
 async def still(request: Request) -> Response:
     return await _shown(request)
 
 
-@for_roles(*ACTING)
+@ROUTES.post("/freeze", *ACTING)
 async def freeze(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
@@ -67,7 +68,7 @@ async def freeze(request: Request) -> Response:
     return await _shown(request, frozen=frozen)
 
 
-@for_roles(*ACTING)
+@ROUTES.get("/thaw/{freeze_id}", *ACTING)
 async def asked(request: Request) -> Response:
     """Show what the thaw would release, before it is done."""
     return await _asking(request)
@@ -95,7 +96,7 @@ async def _named(request: Request) -> Freeze | None:
     return next((f for f in await services_of(request).freezes.active() if f.freeze_id == wanted), None)
 
 
-@for_roles(*ACTING)
+@ROUTES.post("/thaw/{freeze_id}", *ACTING)
 async def thaw(request: Request) -> Response:
     """Needs a look at what it releases; if that would be more by now, the person looks again."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -164,11 +165,3 @@ def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
 async def _asked_for(here: ConsoleServices) -> dict[str, str]:
     """By freeze, who has already asked to thaw it."""
     return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.active()}
-
-
-ROUTES = [
-    Route("/still", still, methods=["GET"]),
-    Route("/freeze", freeze, methods=["POST"]),
-    Route("/thaw/{freeze_id}", asked, methods=["GET"]),
-    Route("/thaw/{freeze_id}", thaw, methods=["POST"]),
-]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import for_roles, person
+from smtpguard.console.access import Routes, person
 from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, holds_of
 from smtpguard.console.pages.message import looked_up
@@ -17,8 +16,10 @@ from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.holds.model import State
 from smtpguard.locale.phrase import N_
 
+ROUTES = Routes()
 
-@for_roles(*Role)
+
+@ROUTES.get("/history", *Role)
 async def history(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     asks, in_force = Filters.of(request), here.in_force
@@ -38,7 +39,7 @@ async def history(request: Request) -> Response:
     )
 
 
-@for_roles(*Role)
+@ROUTES.get("/history/freezes", *Role)
 async def frozen(request: Request) -> Response:
     """Freezes and thaws, by whom and why."""
     after = request.query_params.get("after", "")[:20]
@@ -55,7 +56,7 @@ async def frozen(request: Request) -> Response:
     )
 
 
-@for_roles()
+@ROUTES.get("/history/{hold_id}")
 async def one(request: Request) -> Response:
     """The journal of one message, as a timeline."""
     hold, _ = await looked_up(request)
@@ -69,10 +70,3 @@ async def one(request: Request) -> Response:
 def _what(data: object, names: dict[str, str]) -> str:
     selector, value = (data.get("selector"), data.get("value")) if isinstance(data, dict) else (None, None)
     return names.get(str(value), str(value)) if selector == "list" else str(value or selector or "")
-
-
-ROUTES = [
-    Route("/history", history, methods=["GET"]),
-    Route("/history/freezes", frozen, methods=["GET"]),
-    Route("/history/{hold_id}", one, methods=["GET"]),
-]

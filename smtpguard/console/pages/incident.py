@@ -12,10 +12,9 @@ from datetime import datetime
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.console import drafts, labels
-from smtpguard.console.access import answers_for, for_roles, person
+from smtpguard.console.access import Routes, answers_for, person
 from smtpguard.console.breachform import Form, filled
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
@@ -40,14 +39,16 @@ FEWEST = 2
 """A letter to one person is no mailing."""
 Asked = dict[str, str]
 
+ROUTES = Routes()
 
-@for_roles(*ACTING)
+
+@ROUTES.get("/incident", *ACTING)
 async def ask(request: Request) -> Response:
     """The day's mailings; for people who may ask for anything also the form, filled in from a link."""
     return await _shown(request, {"id": request.query_params.get("id", "")[:_MOST]})
 
 
-@for_roles(*ACTING)
+@ROUTES.post("/incident", *ACTING)
 async def report(request: Request) -> Response:
     """The report. People who may only decide get one that touches only their own lists."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -227,6 +228,3 @@ async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
     begins = midnight(here.clock.now().astimezone(zone).date(), zone)
     some = [one for one in found if one.last_at >= begins]
     return some, further if len(some) == len(found) else ""
-
-
-ROUTES = [Route("/incident", ask, methods=["GET"]), Route("/incident", report, methods=["POST"])]

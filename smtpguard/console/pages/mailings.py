@@ -9,12 +9,11 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.admission.correcting import NotAll
 from smtpguard.console import labels
-from smtpguard.console.access import for_roles, person
+from smtpguard.console.access import Routes, person
 from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.entrywords import DEEDS, tripped
 from smtpguard.console.filters import PAGE, listed, sees
@@ -38,20 +37,22 @@ from smtpguard.returns.model import COUNTED, SORTS, By, Sort
 
 _MOST_OCTETS = 50 << 20
 
+ROUTES = Routes()
 
-@for_roles(*Role)
+
+@ROUTES.get("/mailings", *Role)
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
     found, further = await listed(services_of(request), person(request), limit=PAGE, after=after)
     return await page(request, "mailings.html", mailings=found, further=further, state=labels.mailing_state)
 
 
-@for_roles(*Role)
+@ROUTES.get("/mailings/{mailing_id}", *Role)
 async def mailing(request: Request) -> Response:
     return await _shown(request)
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/mailings/{mailing_id}", Role.APPROVER)
 async def act(request: Request) -> Response:
     """Continue, stop, revoke what was decided, or reject what is not sent, with what waits."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -88,7 +89,7 @@ async def act(request: Request) -> Response:
     return see_other(f"/mailings/{found.mailing_id}", done=what)
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/mailings/{mailing_id}/people", Role.APPROVER)
 async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -157,7 +158,7 @@ async def _shown(
     )
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/mailings/{mailing_id}/correct", Role.APPROVER)
 async def correct(request: Request) -> Response:
     """Begin its correction, to exactly those who got it."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -233,7 +234,7 @@ KNOWN: Mapping[By, str] = {
 }
 
 
-@for_roles(*Role)
+@ROUTES.get("/mailings/{mailing_id}/returns", *Role)
 async def returns(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     mailing = await found_of(request)
@@ -269,13 +270,3 @@ def in_words(one: Done, said: Speech) -> str:
     if one.deed is Deed.CHANGED:
         return f"{words}: {said(DEEDS.get(one.data['what'], one.data['what']))}"
     return words
-
-
-ROUTES = [
-    Route("/mailings", mailings, methods=["GET"]),
-    Route("/mailings/{mailing_id}", mailing, methods=["GET"]),
-    Route("/mailings/{mailing_id}", act, methods=["POST"]),
-    Route("/mailings/{mailing_id}/returns", returns, methods=["GET"]),
-    Route("/mailings/{mailing_id}/people", people, methods=["POST"]),
-    Route("/mailings/{mailing_id}/correct", correct, methods=["POST"]),
-]

@@ -12,10 +12,9 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.console import labels
-from smtpguard.console.access import Visibility, find, for_roles, person, viewed
+from smtpguard.console.access import Routes, Visibility, find, person, viewed
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import EntryText, entry_in_words
 from smtpguard.console.messageview import (
@@ -93,8 +92,11 @@ async def record_view(request: Request, hold: Hold, saw: str) -> None:
     here, who = services_of(request), person(request)
     await here.ledger.journal.record([viewed(hold, saw, "console", here.clock.now(), who.address)])
 
+ROUTES = Routes()
 
-@for_roles()
+
+@ROUTES.get("/mine/{link}")
+@ROUTES.get("/held/{hold_id}")
 async def message(request: Request) -> Response:
     who = person(request)
     hold, seen = await looked_up(request)
@@ -309,6 +311,3 @@ async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request:
     found = evidence(reading, speech(request), avoid, blind=blind) if isinstance(reading, Reading) else None
     claimed = (reading.from_address or "") if isinstance(reading, Reading) and not reading.from_ambiguous else ""
     return Shown(letter=await letter_of(content) if seen >= Visibility.TEXT else None, found=found, claimed=claimed)
-
-
-ROUTES = [Route("/held/{hold_id}", message, methods=["GET"]), Route("/mine/{link}", message, methods=["GET"])]

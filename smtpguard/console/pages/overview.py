@@ -13,11 +13,10 @@ from datetime import date, timedelta
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.access import for_roles, person
+from smtpguard.console.access import Routes, person
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.ports import ACTING, OPERATING, SEEING, ActiveAlarm
@@ -47,8 +46,10 @@ class Figure:
     found: Activity
     since: date
 
+ROUTES = Routes()
 
-@for_roles()
+
+@ROUTES.get("/")
 async def overview(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     if not who.roles:
@@ -140,7 +141,7 @@ def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
     return [alarm for alarm in alarms if alarm.name not in shown or not alarm.taken_by]
 
 
-@for_roles(*ACTING)
+@ROUTES.post("/alarms/take", *ACTING)
 async def take(request: Request) -> Response:
     """Take an alarm: it is not sent again until a day later."""
     here, who = services_of(request), person(request)
@@ -164,7 +165,7 @@ DID = {
 }
 
 
-@for_roles(*SEEING)
+@ROUTES.get("/journal", *SEEING)
 async def done(request: Request) -> Response:
     here, said, asks = services_of(request), speech(request), Filters.of(request)
     in_force = here.in_force
@@ -187,7 +188,7 @@ async def done(request: Request) -> Response:
     )
 
 
-@for_roles(*OPERATING)
+@ROUTES.get("/approvers", *OPERATING)
 async def approvers(request: Request) -> Response:
     """The votes of each approver, for auditors, if the settings allow it. The look is journalled first."""
     here, who = services_of(request), person(request)
@@ -200,11 +201,3 @@ async def approvers(request: Request) -> Response:
     await here.ledger.journal.record((looked,))
     votes = await here.ledger.journal.votes(now - timedelta(days=DAYS), now + timedelta(seconds=1))
     return await page(request, "approvers.html", shares=approver_shares(votes), days=DAYS, timedelta=timedelta)
-
-
-ROUTES = [
-    Route("/approvers", approvers, methods=["GET"]),
-    Route("/", overview, methods=["GET"]),
-    Route("/alarms/take", take, methods=["POST"]),
-    Route("/journal", done, methods=["GET"]),
-]

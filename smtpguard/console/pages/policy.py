@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import NotSignedIn, for_roles
+from smtpguard.console.access import NotSignedIn, Routes
 from smtpguard.console.guide import guide_values
 from smtpguard.console.messageview import evidence, topic
 from smtpguard.console.pages.message import spoken
@@ -28,8 +28,10 @@ from smtpguard.mail.message import Message, with_crlf
 _MOST_OCTETS = 10 << 20
 _MOST_RECIPIENTS = 1000
 
+ROUTES = Routes()
 
-@for_roles(*Role)
+
+@ROUTES.get("/policy", *Role)
 async def policy(request: Request) -> Response:
     in_force, said = services_of(request).in_force, speech(request)
     registry = in_force.registry
@@ -50,12 +52,12 @@ async def policy(request: Request) -> Response:
     )
 
 
-@for_roles(*Role)
+@ROUTES.get("/policy/try", *Role)
 async def blank(request: Request) -> Response:
     return await _shown(request, FormData())
 
 
-@for_roles(*Role)
+@ROUTES.post("/policy/try", *Role)
 async def tried(request: Request) -> Response:
     said, sent = speech(request), form(request)
     upload = sent.get("file")
@@ -140,9 +142,4 @@ async def guide(request: Request) -> Response:
     return await page(request, "staff.html", **values)
 
 
-ROUTES = [
-    Route("/policy", policy, methods=["GET"]),
-    Route("/policy/try", blank, methods=["GET"]),
-    Route("/policy/try", tried, methods=["POST"]),
-    Route("/guide", guide, methods=["GET"]),
-]
+ROUTES.append(Route("/guide", guide, methods=["GET"]))

@@ -9,11 +9,10 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import Visibility, for_roles, groups_asked, person, viewed, visibility
+from smtpguard.console.access import Routes, Visibility, groups_asked, person, viewed, visibility
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
@@ -40,8 +39,10 @@ SPECIAL = "special-category"
 ROWS = PAGE
 """On a page."""
 
+ROUTES = Routes()
 
-@for_roles()
+
+@ROUTES.get("/held")
 async def waiting(request: Request) -> Response:
     """The whole page; only the rows for a refresh."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -121,7 +122,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     }
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/decide", Role.APPROVER)
 async def decide(request: Request) -> Response:
     """Show the chosen holds again with their number, to be confirmed. Nothing is decided yet."""
     here, who = services_of(request), person(request)
@@ -196,7 +197,7 @@ def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Decision
     return [(hold, outlook(hold, who, in_force, now)) for hold in holds]
 
 
-@for_roles(Role.APPROVER)
+@ROUTES.post("/decided", Role.APPROVER)
 async def decided(request: Request) -> Response:
     """Decide on each as it was when confirmed; failures are listed with their reason."""
     here, who, said = services_of(request), person(request), speech(request)
@@ -277,7 +278,7 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
     return [hold for hold in found if hold is not None and visibility(hold, who, here) is not Visibility.NOTHING]
 
 
-@for_roles()
+@ROUTES.get("/mine")
 async def mine(request: Request) -> Response:
     """Holds of all states, newest first. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
@@ -286,11 +287,3 @@ async def mine(request: Request) -> Response:
     rows, further = await holds_of(here, wanted, limit=PAGE, after=after)
     frozen = await here.freezes.holding_up(*rows)
     return await page(request, "mine.html", rows=rows, further=further, states=labels.SHORT_STATES, frozen_ones=frozen)
-
-
-ROUTES = [
-    Route("/held", waiting, methods=["GET"]),
-    Route("/decide", decide, methods=["POST"]),
-    Route("/decided", decided, methods=["POST"]),
-    Route("/mine", mine, methods=["GET"]),
-]
