@@ -24,7 +24,6 @@ from smtpguard.console.incident import (
 from smtpguard.console.incidentsteps import LANE_TITLES
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.purposes import ListThen
 from smtpguard.incidents.query import NAMES
 from smtpguard.incidents.statement import MARKS, Statement
 from smtpguard.incidents.timeline import Step
@@ -37,6 +36,7 @@ from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.service import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.models import ListModel
 
 TYPES = {"html": "text/html; charset=utf-8", "json": "application/json", "pdf": "application/pdf"}
 VARIANT = "pdf/a-3u"
@@ -185,7 +185,7 @@ def _statement(one: Statement) -> dict[str, Any]:
     }
 
 
-def _list(one: ListThen | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:
+def _list(one: ListModel | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:
     if one is None:
         return dict.fromkeys(("title", "audience", "sensitivity", "category"))
     category = one.category if names else None

@@ -12,7 +12,7 @@ from smtpguard.console.entrywords import DETAILS, WORDS
 from smtpguard.console.incidentsteps import Steps
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import said_of
-from smtpguard.incidents.intrusion import Checked, Ingress, Sign, signs
+from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.purposes import Missed
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, fact, plain, unknown
@@ -37,16 +37,16 @@ SIGNS: Mapping[Sign, str] = {
     Sign.KEY: N_("the key that signs the journal was changed on that day or the day before"),
     Sign.JOURNAL: N_("the journal was altered"),
 }
-SAME: Mapping[Checked, tuple[str, str]] = {
-    Checked.CLIENT: NN_(
+SAME: Mapping[Sign, tuple[str, str]] = {
+    Sign.CLIENT: NN_(
         "{n} of its writer's {all} earlier messages came from the same client",
         "{n} of its writer's {all} earlier messages came from the same client",
     ),
-    Checked.LOGIN: NN_(
+    Sign.LOGIN: NN_(
         "{n} of its writer's {all} earlier messages came with the same login",
         "{n} of its writer's {all} earlier messages came with the same login",
     ),
-    Checked.HELO: NN_(
+    Sign.HELO: NN_(
         "{n} of its writer's {all} earlier messages came with the same HELO",
         "{n} of its writer's {all} earlier messages came with the same HELO",
     ),
@@ -103,7 +103,7 @@ class Further:
         usual = report.usual
         found = self._signs()
         for sign, entries in found.items():
-            n = usual.earlier if sign in _COMPARED and usual is not None else entries.many
+            n = usual.earlier if sign in COMPARED and usual is not None else entries.many
             yield fact(said(SIGNS[sign], n=said.number(n)), entries)
         if usual is not None and usual.earlier:
             for check, shared in usual.shared.items():
@@ -339,9 +339,6 @@ class Further:
         if observing and not any(mode == "enforce" for _, mode in report.rules):
             rests = [seq for rule in observing for seq in report.entries[RULE, f"observe {rule}"].named]
             yield fact(said("rules that only observed would have stopped it"), Entries.of(*rests))
-
-
-_COMPARED = {Sign.CLIENT, Sign.LOGIN, Sign.HELO}
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:

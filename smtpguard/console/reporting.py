@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from smtpguard.admission.recorded import Recorded
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
-from smtpguard.incidents.query import IncidentQuery, UnknownName, UnknownNames, unknown_names
+from smtpguard.incidents.query import IncidentQuery, UnknownNames, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
 from smtpguard.locale.speech import Speech
 
@@ -147,7 +147,7 @@ async def _asked(
 ) -> UnknownNames:
     """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
     if not (query.lists or query.senders):
-        return UnknownNames(lists=(), senders=(), bad=frozenset())
+        return UnknownNames(lists={}, senders={}, bad=frozenset())
     documents = await _documents(ledger, (await ledger.gate.read()).policy_sha256) or {}
     writers = await ledger.journal.writers() if names and query.senders else ()
     return await asyncio.to_thread(unknown_names, query, documents, delimiters=delimiters, lists=lists, writers=writers)
@@ -162,23 +162,20 @@ def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
 
 
 def _lists(asked: UnknownNames, said: Speech) -> Iterator[str]:
-    for one in asked.lists:
-        yield _meant(said("the policy in force has no list {word}", word=one.word), one, said)
+    for word, meant in asked.lists.items():
+        yield _meant(said("the policy in force has no list {word}", word=word), meant, said)
 
 
 def _senders(asked: UnknownNames, said: Speech) -> Iterator[str]:
-    for one in asked.senders:
-        if one.word in asked.bad:
-            yield _meant(said("not an address: {word}", word=one.word), one, said)
-        elif one.meant:
-            yield _meant(said("nothing has come from {word} recently", word=one.word), one, said)
+    for word, meant in asked.senders.items():
+        if word in asked.bad:
+            yield _meant(said("not an address: {word}", word=word), meant, said)
+        elif meant:
+            yield _meant(said("nothing has come from {word} recently", word=word), meant, said)
 
 
-def _meant(sentence: str, one: UnknownName, said: Speech) -> str:
-    if not one.meant:
-        return sentence
-    meant = said("(did you mean {word}?)", word=one.meant)
-    return f"{sentence} {meant}"
+def _meant(sentence: str, meant: str, said: Speech) -> str:
+    return f"{sentence} {said('(did you mean {word}?)', word=meant)}" if meant else sentence
 
 
 async def _documents(ledger: Store, sha256: str) -> Documents | None:

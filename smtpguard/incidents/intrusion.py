@@ -60,12 +60,21 @@ class Ingress:
         )
 
 
-class Checked(enum.Enum):
-    """The properties that are compared."""
+class Sign(enum.Enum):
+    """Signs that need an explanation before an intrusion can be ruled out."""
 
-    CLIENT = "client"
+    CLIENT = "client"  # none of the writer's earlier messages came from there
     LOGIN = "login"
     HELO = "helo"
+    UNSIGNED = "unsigned"  # a signature did not verify
+    REFUSED = "sign-in-refused"  # many sign-ins at the console were refused
+    SECRET = "secret"  # the guard's secret, or key, was changed
+    KEY = "key"
+    JOURNAL = "journal"  # the journal was changed
+
+
+COMPARED = (Sign.CLIENT, Sign.LOGIN, Sign.HELO)
+"""Properties of a message that are compared with earlier ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +83,7 @@ class Usual:
     and HELO of the case, the last two as keyed digests. ``entries``: those messages."""
 
     earlier: int
-    shared: Mapping[Checked, int]
+    shared: Mapping[Sign, int]
     entries: Entries = field(default_factory=Entries)
 
 
@@ -94,17 +103,17 @@ class Marks:
             helo=frozenset(private.get("helo", ())),
         )
 
-    def values(self) -> Mapping[Checked, frozenset[str]]:
+    def values(self) -> Mapping[Sign, frozenset[str]]:
         client = frozenset([self.client]) if self.client else frozenset[str]()
-        return {Checked.CLIENT: client, Checked.LOGIN: self.login, Checked.HELO: self.helo}
+        return {Sign.CLIENT: client, Sign.LOGIN: self.login, Sign.HELO: self.helo}
 
 
 class Comparing:
     """The case's own marks first, then those of earlier messages."""
 
     def __init__(self, case: Sequence[Marks]) -> None:
-        self._known = {check: frozenset().union(*(marks.values()[check] for marks in case)) for check in Checked}
-        self._shared = dict.fromkeys(Checked, 0)
+        self._known = {check: frozenset().union(*(marks.values()[check] for marks in case)) for check in COMPARED}
+        self._shared = dict.fromkeys(COMPARED, 0)
         self._entries = Entries()
 
     def add(self, entry: Entry) -> None:
@@ -122,19 +131,6 @@ class Comparing:
         return Usual(earlier=self.many, shared=asked, entries=self._entries)
 
 
-class Sign(enum.Enum):
-    """Signs that need an explanation before an intrusion can be ruled out."""
-
-    CLIENT = "client"  # none of the writer's earlier messages came from there
-    LOGIN = "login"
-    HELO = "helo"
-    UNSIGNED = "unsigned"  # a signature did not verify
-    REFUSED = "sign-in-refused"  # many sign-ins at the console were refused
-    SECRET = "secret"  # the guard's secret, or key, was changed
-    KEY = "key"
-    JOURNAL = "journal"  # the journal was changed
-
-
 def signs(
     usual: Usual | None,
     ways: Mapping[Ingress, Entries],
@@ -146,7 +142,7 @@ def signs(
     found: dict[Sign, Entries] = {}
     every = Entries.of(*(seq for one in ways.values() for seq in one.named))
     if usual is not None and usual.earlier:
-        found |= {Sign(check.value): every for check, shared in usual.shared.items() if not shared}
+        found |= {check: every for check, shared in usual.shared.items() if not shared}
     bad = [seq for way, one in ways.items() if way.unsigned for seq in one.named]
     if bad:
         found[Sign.UNSIGNED] = Entries.of(*bad)

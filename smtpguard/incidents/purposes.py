@@ -15,6 +15,7 @@ from smtpguard.admission.recorded import Recorded
 from smtpguard.config.problem import Broken
 from smtpguard.policy.condition import NO, YES, Condition, Range, shown
 from smtpguard.policy.facts import Count, Unknown, Value
+from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import parse
 from smtpguard.policy.rule import Rule
 
@@ -22,18 +23,8 @@ Documents = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListThen:
-    """``sensitivity``, ``category``: GDPR Art. 9."""
-
-    title: str
-    audience: str
-    sensitivity: str | None
-    category: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Purposes:
-    """``of``: rule to description. ``lists``: as the last policy that decided declares them; so is ``zone``, the
+    """``of``: rule to description. ``lists``: as the last policy that decided declares them, each with a title; so is ``zone``, the
     organization's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``). ``calling``: rules that
     only alert a person. ``lost``: policies whose documents are erased or unreadable for this version."""
 
@@ -41,14 +32,14 @@ class Purposes:
     lost: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
     calling: frozenset[str] = frozenset()
-    lists: Mapping[str, ListThen] = field(default_factory=dict)
+    lists: Mapping[str, ListModel] = field(default_factory=dict)
     zone: str = ""
 
 
 def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, language: str) -> Purposes:
     """In ``language`` if the admin wrote it. ``policies``: in order, each with its documents; a tenth of a second each."""
     of: dict[str, str] = {}
-    lists: dict[str, ListThen] = {}
+    lists: dict[str, ListModel] = {}
     lost: list[str] = []
     watching: list[str] = []
     calling: set[str] = set()
@@ -62,12 +53,7 @@ def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, langu
             lost.append(sha256)
             continue
         of |= policy.rules.purposes(language)
-        lists |= {
-            name: ListThen(
-                title=one.title or name, audience=one.audience, sensitivity=one.sensitivity, category=one.category
-            )
-            for name, one in policy.lists.items()
-        }
+        lists |= {name: one.model_copy(update={"title": one.title or name}) for name, one in policy.lists.items()}
         zone = str(policy.organization.hours.zone)
         calling |= {rule.rule_id for rule in policy.rules.alarms}
         if not policy.enforce:

@@ -103,20 +103,12 @@ def moment(text: str, now: datetime) -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownName:
-    """An unknown name. ``meant``: the nearest known one, "" if there is none."""
-
-    word: str
-    meant: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownNames:
-    """``lists``: not in the policy. ``senders``: not an address, or the journal has no message from it. ``bad``: the
-    senders that are not an address."""
+    """Each with the nearest known name, "" if there is none. ``lists``: not in the policy. ``senders``: not an address, or
+    the journal has no message from it. ``bad``: the senders that are not an address."""
 
-    lists: tuple[UnknownName, ...]
-    senders: tuple[UnknownName, ...]
+    lists: Mapping[str, str]
+    senders: Mapping[str, str]
     bad: frozenset[str]
 
 
@@ -149,12 +141,12 @@ def unknown_names(
         return there.get(near, "") or _at_home(local, others, [home] if home and home != domain else [])
 
     return UnknownNames(
-        lists=tuple(UnknownName(word=name, meant=nearest(name, known)) for name in sorted(query.lists - known)),
-        senders=tuple(
-            UnknownName(word=sender, meant=meant(sender) if sender not in bad else _at_home(sender, people, domains))
+        lists={name: nearest(name, known) for name in sorted(query.lists - known)},
+        senders={
+            sender: meant(sender) if sender not in bad else _at_home(sender, people, domains)
             for sender in sorted(query.senders)
             if sender.casefold() not in wrote
-        ),
+        },
         bad=bad,
     )
 

@@ -17,7 +17,7 @@ from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.incident import report_in_words
 from smtpguard.console.incidentfurther import length_of
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.purposes import ListThen, Purposes
+from smtpguard.incidents.purposes import Purposes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Found, Report
 from smtpguard.incidents.report import Found as Rows
@@ -27,14 +27,15 @@ from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome, Sum
 from smtpguard.locale.speech import Speech
+from smtpguard.policy.models import ListModel
 from tests.journal.chaining import SEAL, T0
 
 ID = "T" * 16
 KEEPS = timedelta(days=30)
 NUMBER = re.compile(r"\d+(?:[,\N{NO-BREAK SPACE}]\d{3})*")
 LISTS = {
-    "news": ListThen(title="News", audience="customers", sensitivity=None, category=None),
-    "ramadan": ListThen(
+    "news": ListModel(title="News", audience="customers", sensitivity=None, category=None),
+    "ramadan": ListModel(
         title="Ramadan greetings", audience="customers", sensitivity="special-category", category="religion"
     ),
 }

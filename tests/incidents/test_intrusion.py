@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from smtpguard.incidents.intrusion import MANY_REFUSED, Checked, Comparing, Ingress, Marks, Sign, Usual, signs
+from smtpguard.incidents.intrusion import COMPARED, MANY_REFUSED, Comparing, Ingress, Marks, Sign, Usual, signs
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal.chain import GENESIS, Entry, body_of
 from smtpguard.journal.event import Event, Kind
 from tests.journal.chaining import SEAL, T0
 
 WAY = Ingress.of({"client": "192.0.2.1", "dkim": {"signed": ["example.com"], "failed": []}}, {}, None, None)
-SAME = dict.fromkeys(Checked, 3)
+SAME = dict.fromkeys(COMPARED, 3)
 
 
 def found(usual: Usual | None = None, way: Ingress = WAY, whole: bool = True, **watched: int) -> list[Sign]:
@@ -19,12 +19,12 @@ def found(usual: Usual | None = None, way: Ingress = WAY, whole: bool = True, **
 
 def test_usual_mail_has_no_signs_of_an_intrusion() -> None:
     assert found(Usual(earlier=3, shared=SAME)) == []
-    assert found(Usual(earlier=0, shared=dict.fromkeys(Checked, 0))) == [], "without earlier mail there is no sign"
+    assert found(Usual(earlier=0, shared=dict.fromkeys(COMPARED, 0))) == [], "without earlier mail there is no sign"
     assert found(sign_in_refused=MANY_REFUSED - 1) == []
 
 
 def test_unusual_mail_has_signs_to_be_explained() -> None:
-    assert found(Usual(earlier=3, shared=SAME | {Checked.CLIENT: 0})) == [Sign.CLIENT]
+    assert found(Usual(earlier=3, shared=SAME | {Sign.CLIENT: 0})) == [Sign.CLIENT]
     assert found(sign_in_refused=MANY_REFUSED) == [Sign.REFUSED]
     assert found(secret=1, key=1) == [Sign.SECRET, Sign.KEY]
     assert found(whole=False) == [Sign.JOURNAL]
@@ -38,7 +38,7 @@ def test_earlier_mail_is_compared_by_client_login_and_helo() -> None:
         event = Event(kind=Kind.VERDICT, id="T", at=T0, data={"client": client}, private={"actor": (login,)})
         comparing.add(Entry(seq=1, at=0, kind="verdict", id="T", body=body_of(event, SEAL), prev=GENESIS, hash=GENESIS))
     usual = comparing.usual()
-    assert (usual.earlier, usual.shared) == (2, {Checked.CLIENT: 1, Checked.LOGIN: 1, Checked.HELO: 0})
+    assert (usual.earlier, usual.shared) == (2, {Sign.CLIENT: 1, Sign.LOGIN: 1, Sign.HELO: 0})
 
 
 def test_an_erased_value_differs_from_an_absent_one() -> None:

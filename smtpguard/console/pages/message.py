@@ -92,6 +92,7 @@ async def record_view(request: Request, hold: Hold, saw: str) -> None:
     here, who = services_of(request), person(request)
     await here.ledger.journal.record([viewed(hold, saw, "console", here.clock.now(), who.address)])
 
+
 ROUTES = Routes()
 
 

@@ -46,6 +46,7 @@ class Figure:
     found: Activity
     since: date
 
+
 ROUTES = Routes()
 
 
