@@ -67,31 +67,15 @@ def _round_up(n: int, steps: Sequence[int] = (1, 2, 5, 10)) -> int:
     return next(step * tens for step in steps if step * tens >= n)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A part of a bar: its series, from 0 on, and its position."""
-
-    series: int
-    y: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    x: float
-    width: float
-    pieces: tuple[Piece, ...]
-
-
 At = TypeVar("At", date, datetime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars(Generic[At]):
-    """One bar a day, its series stacked. ``across``, ``along``: as in a Chart, ``along`` with days; ``anchor``: the
-    text-anchor of each."""
+    """One bar a day, its series stacked. ``pieces``: (series, from 0 on, x, y, width, height) of each rectangle. ``across``,
+    ``along``: as in a Chart, ``along`` with days, and the text-anchor of each."""
 
-    bars: tuple[Bar, ...]
+    pieces: tuple[tuple[int, float, float, float, float], ...]
     across: tuple[tuple[float, int], ...]
     along: tuple[tuple[float, At, str], ...]
     width: int = WIDTH
@@ -107,18 +91,17 @@ def stacked(days: Sequence[tuple[At, Sequence[int]]]) -> Bars[At] | None:
         return None
     most, height = _round_up(top, (1, 2, 3, 4, 6, 8, 10)), 190 - TOP - BOTTOM
     room = (WIDTH - LEFT - RIGHT) / len(days)
-    bars = []
+    pieces, width = [], round(0.8 * room, 1)
     for n, (_, values) in enumerate(days):
-        pieces, below = list[Piece](), 0
+        x, below = round(LEFT + n * room + 0.1 * room, 1), 0
         for series, value in enumerate(values):
             if value:
                 low, high = (round(190 - BOTTOM - height * v / most, 1) for v in (below, below + value))
-                pieces.append(Piece(series=series, y=high, height=round(max(low - high, 0.5), 1)))
+                pieces.append((series, x, high, width, round(max(low - high, 0.5), 1)))
                 below += value
-        bars.append(Bar(x=round(LEFT + n * room + 0.1 * room, 1), width=round(0.8 * room, 1), pieces=tuple(pieces)))
     ends = {0: "start", len(days) // 2: "middle", len(days) - 1: "end"}
     return Bars(
-        bars=tuple(bars),
+        pieces=tuple(pieces),
         across=tuple((round(190 - BOTTOM - height * n / most, 1), n) for n in sorted({0, most // 2, most})),
         along=tuple(
             (round(LEFT + (n + {"start": 0, "middle": 0.5, "end": 1}[anchor]) * room, 1), days[n][0], anchor)

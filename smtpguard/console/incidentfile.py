@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from smtpguard.console.api.models import Verified
 from smtpguard.console.entrywords import decides
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.incident import (
@@ -193,39 +194,8 @@ def _list(one: ListModel | None, hide: Callable[[str], str], names: bool) -> dic
 
 
 def proof_row(proof: Proof) -> dict[str, Any]:
-    """``lost``: signed entries that are missing since the store was rolled back. ``renewed``: the entry since which the
-    secret is in force, null if it never changed. ``trimmed``: the last entry that retention has trimmed. ``beside``:
-    other data in the store that disagrees with the journal."""
-    bad = proof.first_bad
-    return {
-        "ok": proof.ok,
-        "entries": proof.entries,
-        "first_bad": None if bad is None else {"seq": bad.seq, "problem": bad.problem},
-        "lost": [_timed(one, "seq", "at", "through", "signed_at", "since") for one in proof.lost],
-        "renewed": proof.renewed or None,
-        "others": list(proof.others),
-        "unreadable": proof.unreadable,
-        "filed": proof.filed,
-        "witnessed": None
-        if proof.witnessed is None
-        else {"seq": proof.witnessed[0], "signed_at": utc_text(instant(proof.witnessed[1]))},
-        "trimmed": proof.trimmed or None,
-        "unsigned": [_timed(one, "first", "last", "since", "until") for one in proof.unsigned],
-        "backwards": [_timed(one, "seq", "at", "before", "entries") for one in proof.backwards],
-        "beside": [{"about": one.about, "id": one.id, "problem": one.problem} for one in proof.beside],
-    }
-
-
-_TIMES = frozenset({"at", "signed_at", "since", "until", "before"})
-
-
-def _timed(one: object, *names: str) -> dict[str, Any]:
-    """These of its values; the times, which are microseconds, as text."""
-    values = {name: getattr(one, name) for name in names}
-    return {
-        name: utc_text(instant(value)) if name in _TIMES and value is not None else value
-        for name, value in values.items()
-    }
+    """In the shape that the API has."""
+    return Verified.model_validate(proof, from_attributes=True).model_dump(mode="json")
 
 
 def _sum(some: Sum) -> dict[str, Any]:

@@ -159,9 +159,9 @@ def test_bars_are_stacked() -> None:
     days = [(date(2026, 3, day), (day, 0, 1)) for day in (1, 2, 3)]
     made = chart.stacked(days)
     assert made is not None
-    first, _, last = made.bars
-    assert [piece.series for piece in first.pieces] == [0, 2]
-    assert last.pieces[0].y == last.pieces[1].y + last.pieces[1].height
+    assert [series for series, *_ in made.pieces] == [0, 2] * 3
+    (_, x, y, *_), (_, x_above, y_above, _, height) = made.pieces[-2:]
+    assert (x, y) == (x_above, y_above + height)
     assert [n for _, n in made.across] == [0, 2, 4]
     assert chart.stacked([(date(2026, 3, 1), (0, 0))]) is None
 

@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from smtpguard.journal.chain import utc_text
+from smtpguard.journal.chain import instant, utc_text
 
 T = TypeVar("T")
 
 
 Time = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
+Moment = Annotated[Time, BeforeValidator(instant)]
+"""From microseconds, as the journal has times."""
+IfAny = Annotated[int | None, BeforeValidator(lambda n: n or None)]
+"""From a number that is 0 for none."""
 Comment = Annotated[str, Field(max_length=2000)]
 
 
@@ -382,10 +386,10 @@ class Lost(BaseModel):
     ``signed_at``, are not in it."""
 
     seq: int
-    at: Time
+    at: Moment
     through: int
-    signed_at: Time
-    since: Time | None
+    signed_at: Moment
+    since: Moment | None
 
 
 class Unsigned(BaseModel):
@@ -393,16 +397,16 @@ class Unsigned(BaseModel):
 
     first: int
     last: int
-    since: Time
-    until: Time
+    since: Moment
+    until: Moment
 
 
 class Backwards(BaseModel):
     """An entry that is older than one before it, and how many such entries follow each other."""
 
     seq: int
-    at: Time
-    before: Time
+    at: Moment
+    before: Moment
     entries: int
 
 
@@ -418,15 +422,19 @@ class Witnessed(BaseModel):
     """Up to which entry a witness has checkpoints, and when the last of them was signed."""
 
     seq: int
-    signed_at: Time
+    signed_at: Moment
 
 
-class Verified(BaseModel):
+def _witnessed(given: tuple[int, int] | None) -> object:
+    return given and {"seq": given[0], "signed_at": given[1]}
+
+
+class Verified(BaseModel):  # made from the attributes of journal.proof.Proof
     ok: bool
     entries: int
     first_bad: FirstBad | None
     lost: list[Lost]
-    renewed: int | None = Field(
+    renewed: IfAny = Field(
         description="The entry that put the present secret in force; null if it is the first secret."
     )
     others: list[str] = Field(description="Other journals with checkpoints in the state folder.")
@@ -434,10 +442,10 @@ class Verified(BaseModel):
     filed: bool = Field(
         description="Whether the file of checkpoints has one of this journal; without it, a missing end of the journal cannot be detected."
     )
-    witnessed: Witnessed | None = Field(
+    witnessed: Annotated[Witnessed | None, BeforeValidator(_witnessed)] = Field(
         description="Null if there is no witness: then root on this host could rewrite the whole journal undetected."
     )
-    trimmed: int | None = Field(description="The last entry that retention has deleted; null if none.")
+    trimmed: IfAny = Field(description="The last entry that retention has deleted; null if none.")
     unsigned: list[Unsigned]
     backwards: list[Backwards]
     beside: list[Beside]

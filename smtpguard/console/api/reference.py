@@ -20,7 +20,6 @@ from smtpguard.console.api.models import (
     Verified,
     reason_rows,
 )
-from smtpguard.console.incidentfile import proof_row
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message, with_crlf
@@ -76,7 +75,7 @@ async def verify(call: Call) -> Verified:
         raise Refusal(409, "The journal is being verified already: ask again later.")
     async with running:
         proof = await call.services.verify()
-    return Verified.model_validate(proof_row(proof))
+    return Verified.model_validate(proof, from_attributes=True)
 
 
 MOST_OCTETS = 50 << 20
