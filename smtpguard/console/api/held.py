@@ -12,32 +12,9 @@ from typing import Any
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, find, viewed, visibility
+from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.freezes import freeze_row
-from smtpguard.console.api.heldmessage import (
-    Answer,
-    Approve,
-    AtOnceRow,
-    AttachmentRow,
-    Confirm,
-    CoversRow,
-    Happened,
-    Held,
-    HeldDetail,
-    HeldQuery,
-    History,
-    LetterRow,
-    ListRef,
-    Question,
-    QuorumRow,
-    Reject,
-    Seen,
-    SendingRow,
-    Settle,
-    Text,
-    VoteRow,
-    Withdraw,
-)
 from smtpguard.console.api.models import Page, reason_rows
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
@@ -54,15 +31,15 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Mode, Quorum
 
 
-async def listed(call: Call) -> Page[Held]:
-    query: HeldQuery = call.query
+async def listed(call: Call) -> Page[rows.Held]:
+    query: rows.HeldQuery = call.query
     if query.cursor and cut(query.cursor) is None:
         raise error_at("query.cursor", "not a cursor of this list")
     who = call.who
     states = [State(query.state)] if query.state else list(State)
     wanted = Filters(list=query.list).wanted(call.console, who, states)
     if wanted is None:
-        return Page[Held](items=[])
+        return Page[rows.Held](items=[])
     found, further = await holds_of(call.console, wanted, limit=query.limit, after=query.cursor)
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and not query.cursor:
@@ -70,10 +47,10 @@ async def listed(call: Call) -> Page[Held]:
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in found if hold.asked_at is None)]
     shown = [hold for hold in everybody if visibility(hold, who, call.console) is not Visibility.NOTHING]
-    return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further or None)
+    return Page[rows.Held](items=[rows.Held(**_row(call, hold)) for hold in shown], next=further or None)
 
 
-async def shown(call: Call) -> HeldDetail:
+async def shown(call: Call) -> rows.HeldDetail:
     hold = await looked_up(call)
     await _record_view(call, hold, "reasons")
     return await _detail(call, hold)
@@ -84,8 +61,8 @@ async def _record_view(call: Call, hold: Hold, saw: str) -> None:
     await call.console.ledger.journal.record([view])
 
 
-async def approve(call: Call) -> HeldDetail:
-    body: Approve = call.body
+async def approve(call: Call) -> rows.HeldDetail:
+    body: rows.Approve = call.body
     hold = await looked_up(call)
     ahead = outlook(hold, call.who, call.console.in_force, call.console.clock.now())
     if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
@@ -107,9 +84,9 @@ async def approve(call: Call) -> HeldDetail:
     return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people, body.all_at_once)
 
 
-async def confirm(call: Call) -> HeldDetail:
+async def confirm(call: Call) -> rows.HeldDetail:
     """For the message's writer, as the token's account."""
-    body: Confirm = call.body
+    body: rows.Confirm = call.body
     hold = await looked_up(call)
     seen = effects.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
     act = call.console.approvals.confirm(
@@ -123,7 +100,7 @@ async def confirm(call: Call) -> HeldDetail:
         raise error_at("body.reach", str(refused)) from None
 
 
-async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], bool]) -> HeldDetail:
+async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], bool]) -> rows.HeldDetail:
     """The message after it. ``already``: whether an earlier request has done the same, so that a repeated one counts once."""
     try:
         hold = (await act).hold
@@ -136,18 +113,18 @@ async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], b
     return await _detail(call, hold)
 
 
-async def reject(call: Call) -> HeldDetail:
-    body: Reject = call.body
+async def reject(call: Call) -> rows.HeldDetail:
+    body: rows.Reject = call.body
     hold = await looked_up(call)
     if hold.state is not State.WAITING and not body.comment.strip():
         raise error_at("body.comment", "give a reason: its writer and the approvers are told")
     return await _voted(call, hold, Choice.REJECT, body.seen, body.comment)
 
 
-async def unvote(call: Call) -> HeldDetail:
+async def unvote(call: Call) -> rows.HeldDetail:
     """For the approver whose vote it is, as the token's account. Until the approval takes effect also for all who
     decide on it, and for the writer."""
-    body: Withdraw = call.body
+    body: rows.Withdraw = call.body
     hold = await looked_up(call)
     who = call.who.address
     act = call.console.approvals.unvote(hold.hold_id, approver=who, by=call.holder.by, comment=body.comment)
@@ -160,9 +137,9 @@ async def unvote(call: Call) -> HeldDetail:
     )
 
 
-async def withdraw(call: Call) -> HeldDetail:
+async def withdraw(call: Call) -> rows.HeldDetail:
     """For the message's writer, as the token's account."""
-    body: Withdraw = call.body
+    body: rows.Withdraw = call.body
     hold = await looked_up(call)
     if call.who.address not in hold.senders:
         raise Refusal(403, "Only its writer can withdraw it.")
@@ -172,9 +149,9 @@ async def withdraw(call: Call) -> HeldDetail:
     return await _done(call, act, lambda now: now.state is State.WITHDRAWN)
 
 
-async def settle(call: Call) -> HeldDetail:
+async def settle(call: Call) -> rows.HeldDetail:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
-    body: Settle = call.body
+    body: rows.Settle = call.body
     hold = await looked_up(call)
     try:
         done = await call.console.approvals.say(
@@ -194,8 +171,14 @@ async def looked_up(call: Call) -> Hold:
 
 
 async def _voted(
-    call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str, people: int = 0, all_at_once: int | None = None
-) -> HeldDetail:
+    call: Call,
+    hold: Hold,
+    choice: Choice,
+    seen: rows.Seen,
+    comment: str,
+    people: int = 0,
+    all_at_once: int | None = None,
+) -> rows.HeldDetail:
     looked_at = effects.Seen(
         content_sha256=seen.content_sha256,
         envelope_sha256=seen.envelope_sha256,
@@ -209,7 +192,7 @@ async def _voted(
     return await _done(call, act, lambda now: _said(now, call.who.address, choice, seen))
 
 
-def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
+def _said(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
     """Whether exactly this vote exists already."""
     return any(
         (v.approver, v.choice, v.content_sha256, v.envelope_sha256)
@@ -221,7 +204,7 @@ def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
 def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str, Any]:
     registry = call.console.in_force.registry
     refs = [
-        ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
+        rows.ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
         for name in (hold.lists if lists is None else lists)
     ]
     return {
@@ -245,7 +228,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
     }
 
 
-async def _detail(call: Call, hold: Hold) -> HeldDetail:
+async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     """A writer who otherwise sees nothing gets no more than the notice has."""
     in_force = call.console.in_force
     ahead = outlook(hold, call.who, in_force, call.console.clock.now())
@@ -264,25 +247,27 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
             for row in stopped_by
         ]
         reasons = noticedata.reasons(hold, in_force)
-    return HeldDetail(
+    return rows.HeldDetail(
         **_row(call, hold, lists) | {"rules": [each["rule"] for each in reasons if each["rule"]]},
         reasons=reason_rows(reasons),
-        votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
+        votes=[
+            rows.VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes
+        ],
         missing=[_quorum(quorum) for quorum in ahead.left],
         may_decide=ahead.may,
         may_undo=ahead.may_undo,
         may_take_back=ahead.may_back and outgoing.stoppable,
-        sending=SendingRow(**outgoing.own.row) if outgoing.own is not None else None,
+        sending=rows.SendingRow(**outgoing.own.row) if outgoing.own is not None else None,
         stopped=hold.stopped,
         frozen_by=stopped_by,
         why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
         approval_sends=ahead.may and ahead.sends,
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
         people_at_most=ahead.people,
-        at_once=AtOnceRow(**ahead.at_once.row) if ahead.at_once is not None else None,
+        at_once=rows.AtOnceRow(**ahead.at_once.row) if ahead.at_once is not None else None,
         letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         covers=_covers(covers, blind=seen < Visibility.TEXT),
-        seen=Seen(
+        seen=rows.Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
             policy_sha256=in_force.policy_sha256,
@@ -292,10 +277,10 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     )
 
 
-async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[LetterRow]:
+async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[rows.LetterRow]:
     found = await call.console.ledger.holds.queued(hold.hold_id, most) if most else ()
     return [
-        LetterRow(
+        rows.LetterRow(
             id=one.hold_id,
             recipients=len(one.envelope.recipients),
             subject=one.subject,
@@ -305,19 +290,19 @@ async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[Le
     ]
 
 
-def _covers(covers: coverage.Coverage, *, blind: bool) -> CoversRow:
+def _covers(covers: coverage.Coverage, *, blind: bool) -> rows.CoversRow:
     row: dict[str, Any] = covers.row
     if blind:
         row |= {"differs": [{**one, "before": "", "seen": []} for one in row["differs"]], "one_of": []}
-    return CoversRow(**row, text=list(coverage.said(covers, blind=blind)))
+    return rows.CoversRow(**row, text=list(coverage.said(covers, blind=blind)))
 
 
-def _quorum(quorum: Quorum) -> QuorumRow:
+def _quorum(quorum: Quorum) -> rows.QuorumRow:
     late = None if quorum.out_of_hours is None else _quorum(quorum.out_of_hours)
-    return QuorumRow(groups=list(quorum.groups), each=quorum.each, out_of_hours=late)
+    return rows.QuorumRow(groups=list(quorum.groups), each=quorum.each, out_of_hours=late)
 
 
-async def text(call: Call) -> Text:
+async def text(call: Call) -> rows.Text:
     """404 for callers to whom the policy does not show it. Journalled before it is shown."""
     hold = await looked_up(call)
     if visibility(hold, call.who, call.console) < Visibility.TEXT:
@@ -327,8 +312,8 @@ async def text(call: Call) -> Text:
     except ContentMissing:
         raise Refusal(404, "Its text is not kept any more.") from None
     await _record_view(call, hold, "text")
-    attachments = [AttachmentRow(name=a.name, type=a.kind, size_bytes=a.size_bytes) for a in letter.attachments]
-    return Text(
+    attachments = [rows.AttachmentRow(name=a.name, type=a.kind, size_bytes=a.size_bytes) for a in letter.attachments]
+    return rows.Text(
         text=letter.new,
         quoted=letter.quoted,
         plain=letter.plain,
@@ -339,17 +324,19 @@ async def text(call: Call) -> Text:
     )
 
 
-async def history(call: Call) -> History:
+async def history(call: Call) -> rows.History:
     hold = await looked_up(call)
     entries = [
         (e.kind, entry_in_words(e, clear, Speech()))
         for e, clear in await call.console.ledger.journal.history(hold.hold_id)
     ]
-    return History(items=[Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries])
+    return rows.History(
+        items=[rows.Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries]
+    )
 
 
-async def ask(call: Call) -> History:
-    body: Question = call.body
+async def ask(call: Call) -> rows.History:
+    body: rows.Question = call.body
     hold = await looked_up(call)
     by = call.holder.by
     return await _conversation(
@@ -357,54 +344,54 @@ async def ask(call: Call) -> History:
     )
 
 
-async def answer(call: Call) -> History:
+async def answer(call: Call) -> rows.History:
     """For the message's writer, as the token's account."""
     return await _of_its_writer(call, call.console.questions.answer)
 
 
-async def plead(call: Call) -> History:
+async def plead(call: Call) -> rows.History:
     """The same; it asks for the message's release."""
     return await _of_its_writer(call, call.console.questions.plead)
 
 
-async def _of_its_writer(call: Call, say: Callable[..., Awaitable[None]]) -> History:
-    body: Answer = call.body
+async def _of_its_writer(call: Call, say: Callable[..., Awaitable[None]]) -> rows.History:
+    body: rows.Answer = call.body
     hold = await looked_up(call)
     return await _conversation(call, say(hold.hold_id, body.words, sender=call.who.address, by=call.holder.by))
 
 
-async def _conversation(call: Call, saying: Awaitable[None]) -> History:
+async def _conversation(call: Call, saying: Awaitable[None]) -> rows.History:
     await saying
     found = await history(call)
-    return History(items=[one for one in found.items if one.kind in SPOKEN])
+    return rows.History(items=[one for one in found.items if one.kind in SPOKEN])
 
 
 _ONE = "/held/{hold_id}"
 OPERATIONS = (
     Operation(method="GET", path="/held", name="listHeld", summary="List held messages, newest first",
-              scope=Scope.HELD_READ, query=HeldQuery, answers=Page[Held], do=listed),
+              scope=Scope.HELD_READ, query=rows.HeldQuery, answers=Page[rows.Held], do=listed),
     Operation(method="GET", path=_ONE, name="showHeld", summary="Show one held message: why, who decides, what a decision would do. Journalled as viewed",
-              scope=Scope.HELD_READ, answers=HeldDetail, do=shown, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Approve it, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Approve, answers=HeldDetail, do=approve, refuses=(404, 409)),
+              scope=Scope.HELD_READ, answers=rows.HeldDetail, do=shown, refuses=(404,)),
+    Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="rows.Approve it, as the token's account",
+              scope=Scope.HELD_DECIDE, body=rows.Approve, answers=rows.HeldDetail, do=approve, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back one's own approval of a waiting message, or undo an approval before the release",
-              scope=Scope.HELD_DECIDE, body=Withdraw, answers=HeldDetail, do=unvote, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Reject it, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Settle a post to a list that is in doubt: it was sent, or is to be sent again",
-              scope=Scope.HELD_DECIDE, body=Settle, answers=HeldDetail, do=settle, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/confirm", name="confirmHeld", summary="Confirm a message of one's own about which the writer is asked; then it is released",
-              scope=Scope.HELD_CONFIRM, body=Confirm, answers=HeldDetail, do=confirm, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Withdraw a message that the token's account wrote",
-              scope=Scope.HELD_WITHDRAW, body=Withdraw, answers=HeldDetail, do=withdraw, refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=rows.Withdraw, answers=rows.HeldDetail, do=unvote, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="rows.Reject it, as the token's account",
+              scope=Scope.HELD_DECIDE, body=rows.Reject, answers=rows.HeldDetail, do=reject, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="rows.Settle a post to a list that is in doubt: it was sent, or is to be sent again",
+              scope=Scope.HELD_DECIDE, body=rows.Settle, answers=rows.HeldDetail, do=settle, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/confirm", name="confirmHeld", summary="rows.Confirm a message of one's own about which the writer is asked; then it is released",
+              scope=Scope.HELD_CONFIRM, body=rows.Confirm, answers=rows.HeldDetail, do=confirm, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="rows.Withdraw a message that the token's account wrote",
+              scope=Scope.HELD_WITHDRAW, body=rows.Withdraw, answers=rows.HeldDetail, do=withdraw, refuses=(404, 409)),
     Operation(method="GET", path=f"{_ONE}/text", name="readHeld", summary="Show its text, if the policy allows it to this account; journalled",
-              scope=Scope.HELD_TEXT, answers=Text, do=text, refuses=(404,)),
+              scope=Scope.HELD_TEXT, answers=rows.Text, do=text, refuses=(404,)),
     Operation(method="GET", path=f"{_ONE}/history", name="historyOfHeld", summary="Show all that happened to it, from the journal, oldest first",
-              scope=Scope.HELD_READ, answers=History, do=history, refuses=(404,)),
+              scope=Scope.HELD_READ, answers=rows.History, do=history, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer a question, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Question, answers=History, do=ask, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer a question about one's own message, or write to the approvers",
-              scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=answer, refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=rows.Question, answers=rows.History, do=ask, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="rows.Answer a question about one's own message, or write to the approvers",
+              scope=Scope.HELD_WITHDRAW, body=rows.Answer, answers=rows.History, do=answer, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/plea", name="pleadForHeld", summary="Ask for the release of a message of one's own",
-              scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=plead, refuses=(404, 409)),
+              scope=Scope.HELD_WITHDRAW, body=rows.Answer, answers=rows.History, do=plead, refuses=(404, 409)),
 )  # fmt: skip

@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from smtpguard.accounts.model import Scope
+from smtpguard.console.api import models
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, error_at
-from smtpguard.console.api.models import (
-    Disclosure,
-    Feedback,
-    MailingRow,
-    MailingsQuery,
-    Moved,
-    Page,
-    People,
-    RejectMailing,
-    ReturnedMail,
-    ReturnRow,
-    Returns,
-    ReturnsTaken,
-    WhoGot,
-)
 from smtpguard.console.api.reference import raw_of
 from smtpguard.console.filters import cut, listed, sees
 from smtpguard.console.recipientlist import NotAll, listing
@@ -38,23 +24,23 @@ _MOST = 1_000
 _FREEZES = 500
 
 
-async def rows(call: Call) -> Page[MailingRow]:
-    query: MailingsQuery = call.query
+async def rows(call: Call) -> models.Page[models.MailingRow]:
+    query: models.MailingsQuery = call.query
     state = State(query.state) if query.state is not None else None
     if query.cursor and cut(query.cursor) is None:
         raise error_at("query.cursor", "not a cursor of this list")
     found, further = await listed(
         call.console, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
     )
-    return Page[MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
+    return models.Page[models.MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
 
 
-async def shown(call: Call) -> MailingRow:
+async def shown(call: Call) -> models.MailingRow:
     return _row(await looked_up(call))
 
 
-async def feedback(call: Call) -> MailingRow:
-    body: Feedback = call.body
+async def feedback(call: Call) -> models.MailingRow:
+    body: models.Feedback = call.body
     mailing = await looked_up(call)
     try:
         made = await call.console.mailings.feedback(
@@ -69,21 +55,21 @@ async def feedback(call: Call) -> MailingRow:
     return _row(made)
 
 
-async def agree(call: Call) -> Disclosure:
-    body: Moved = call.body
+async def agree(call: Call) -> models.Disclosure:
+    body: models.Moved = call.body
     mailing = await looked_up(call)
     made = await call.console.mailings.disclose(
         mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
     )
     there = made.disclosure
     assert there is not None
-    return Disclosure(
+    return models.Disclosure(
         asked_by=there.asked_by, asked_at=there.asked_at, agreed_by=there.agreed_by or None, until=there.until
     )
 
 
 async def people(call: Call) -> Long:
-    body: People = call.body
+    body: models.People = call.body
     mailing = await looked_up(call)
     if bool(body.list) == bool(body.csv):
         raise error_at("body", "give either list or csv")
@@ -104,11 +90,11 @@ async def people(call: Call) -> Long:
     return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()})
 
 
-def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
+def _moving(name: str) -> Callable[[Call], Awaitable[models.MailingRow]]:
     """The operation that is this method of the service."""
 
-    async def move(call: Call) -> MailingRow:
-        body: Moved | RejectMailing = call.body
+    async def move(call: Call) -> models.MailingRow:
+        body: models.Moved | models.RejectMailing = call.body
         mailing = await looked_up(call)
         act: Callable[..., Awaitable[Mailing | Back]] = getattr(call.console.mailings, name)
         made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
@@ -129,53 +115,55 @@ async def looked_up(call: Call) -> Mailing:
     return mailing
 
 
-def _row(mailing: Mailing) -> MailingRow:
-    return MailingRow.model_validate(row(mailing))
+def _row(mailing: Mailing) -> models.MailingRow:
+    return models.MailingRow.model_validate(row(mailing))
 
 
-async def take(call: Call) -> ReturnsTaken:
-    body: ReturnedMail = call.body
+async def take(call: Call) -> models.ReturnsTaken:
+    body: models.ReturnedMail = call.body
     receipt = await call.console.returns.take(
         Message.of(raw_of(body.message, body.message_base64)), to=tuple(body.recipients)
     )
-    return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns])
+    return models.ReturnsTaken(
+        id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns]
+    )
 
 
-async def returned(call: Call) -> Returns:
+async def returned(call: Call) -> models.Returns:
     mailing = await looked_up(call)
     found = await call.console.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
     course = await call.console.returns.course(mailing, await call.console.ledger.journal.freezes(limit=_FREEZES))
-    return Returns.model_validate(
+    return models.Returns.model_validate(
         {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}
     )
 
 
-def _return_row(one: Return) -> ReturnRow:
-    return ReturnRow.model_validate(return_row(one))
+def _return_row(one: Return) -> models.ReturnRow:
+    return models.ReturnRow.model_validate(return_row(one))
 
 
 _ONE = "/mailings/{mailing_id}"
 OPERATIONS = (
     Operation(method="GET", path="/mailings", name="listMailings", summary="List mailings, latest first",
-              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=Page[MailingRow], do=rows),
+              scope=Scope.MAILINGS_READ, query=models.MailingsQuery, answers=models.Page[models.MailingRow], do=rows),
     Operation(method="GET", path=_ONE, name="showMailing", summary="Show one mailing: how many people it is for, and its state",
-              scope=Scope.MAILINGS_READ, answers=MailingRow, do=shown, refuses=(404,)),
+              scope=Scope.MAILINGS_READ, answers=models.MailingRow, do=shown, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Report further bounces or complaints; too many stop a release in stages",
-              scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=feedback, refuses=(404,)),
+              scope=Scope.MAILINGS_FEEDBACK, body=models.Feedback, answers=models.MailingRow, do=feedback, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("stop"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=models.Moved, answers=models.MailingRow, do=_moving("stop"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("go_on"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=models.Moved, answers=models.MailingRow, do=_moving("go_on"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what is approved and not yet sent, and all further copies, as the token's account",
-              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=_moving("reject"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=models.RejectMailing, answers=models.MailingRow, do=_moving("reject"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back the decision, as the token's account: what is not yet sent is held again, and the policy judges the next copy anew",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("reopen"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=models.Moved, answers=models.MailingRow, do=_moving("reopen"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask for the addresses of those who received it, or agree to another person's request, as the token's account",
-              scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
+              scope=Scope.MAILINGS_PEOPLE, body=models.Moved, answers=models.Disclosure, do=agree, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",
-              scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
+              scope=Scope.MAILINGS_PEOPLE, body=models.People, answers=models.WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
     Operation(method="POST", path="/returns", name="takeReturn", summary="Store a mail that came back: a DSN, a complaint, a reply. Answers once it is stored",
-              scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
+              scope=Scope.MAILINGS_FEEDBACK, body=models.ReturnedMail, answers=models.ReturnsTaken, do=take, most_body=MOST_MESSAGE),
     Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing: how much, how fast, whether it falls, what was done meanwhile; and the latest",
-              scope=Scope.MAILINGS_READ, answers=Returns, do=returned, refuses=(404,)),
+              scope=Scope.MAILINGS_READ, answers=models.Returns, do=returned, refuses=(404,)),
 )  # fmt: skip
