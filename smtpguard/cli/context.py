@@ -20,7 +20,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
@@ -158,21 +158,17 @@ class Context:
 
         return read_policy(self.settings())
 
-    @asynccontextmanager
-    async def services(self) -> AsyncIterator[Services]:
+    def services(self) -> AbstractAsyncContextManager[Services]:
         """The store and its services, without a listener."""
         from smtpguard.app.services import services
 
-        async with services(self.settings()) as opened:
-            yield opened
+        return services(self.settings())
 
-    @asynccontextmanager
-    async def opened(self, *, reads: bool = False) -> AsyncIterator[tuple[Store, Digester]]:
+    def opened(self, *, reads: bool = False) -> AbstractAsyncContextManager[tuple[Store, Digester]]:
         """The store and the digester alone. ``reads``: a copy of it that can only be read will do."""
         from smtpguard.app.services import opened
 
-        async with opened(self.settings(), reads=reads) as found:
-            yield found
+        return opened(self.settings(), reads=reads)
 
     @asynccontextmanager
     async def store(self, *, reads: bool = False) -> AsyncIterator[Store]:

@@ -4,7 +4,7 @@ of paged lists, newest first, by time and id, and the mailings that a person may
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta, tzinfo
 from urllib.parse import urlencode
 
@@ -36,10 +36,11 @@ DECIDED = tuple(state for states in ENDS.values() for state in states)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """``state``: of ``WAITS``, ``ENDS`` or the page's own. ``mine``: only holds that this person is asked to decide.
-    ``since``, ``until``: days, the last one included. ``after``: the cursor of the page before."""
+    """By their names in a URL. ``q``: words. ``state``: of ``WAITS``, ``ENDS`` or the page's own. ``mine``: only holds that
+    this person is asked to decide. ``since``, ``until``: days, the last one included. ``after``: the cursor of the page
+    before."""
 
-    words: str = ""
+    q: str = ""
     list: str = ""
     rule: str = ""
     state: str = ""
@@ -52,7 +53,7 @@ class Filters:
     def of(cls, request: Request) -> Filters:
         asked_for = request.query_params
         return cls(
-            words=asked_for.get("q", "")[:200].strip(),
+            q=asked_for.get("q", "")[:200].strip(),
             list=asked_for.get("list", "")[:100],
             rule=asked_for.get("rule", "")[:100],
             state=asked_for.get("state", "")[:20],
@@ -64,7 +65,7 @@ class Filters:
 
     @property
     def filtered(self) -> bool:
-        return bool(self.words or self.list or self.rule or self.state or self.since or self.until or self.mine)
+        return replace(self, after="") != Filters()
 
     @property
     def folded(self) -> bool:
@@ -72,17 +73,8 @@ class Filters:
         return bool(self.rule or self.state or self.since or self.until)
 
     def url(self, after: str = "", path: str = "/held") -> str:
-        given = {
-            "q": self.words,
-            "list": self.list,
-            "rule": self.rule,
-            "state": self.state,
-            "since": self.since.isoformat() if self.since is not None else "",
-            "until": self.until.isoformat() if self.until is not None else "",
-            "mine": "1" if self.mine else "",
-            "after": after,
-        }
-        query = urlencode({name: value for name, value in given.items() if value})
+        given = asdict(self) | {"after": after}
+        query = urlencode({name: "1" if value is True else value for name, value in given.items() if value})
         return f"{path}?{query}" if query else path
 
     def times(self, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
@@ -102,7 +94,7 @@ class Filters:
         since, until = self.times(in_force.hours.zone)
         made = HoldQuery(
             states=tuple(states),
-            words=tuple(self.words.casefold().split()[:5]),
+            words=tuple(self.q.casefold().split()[:5]),
             marks=tuple(asks),
             since=since,
             until=until,
