@@ -4,7 +4,7 @@ given time."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from smtpguard.cli.context import (
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import LedgerError
 from smtpguard.incidents import observed
-from smtpguard.incidents.activity import Activity, ApproverShare, Day, Decided, Share, approver_shares
+from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Day, Decided, Share, approver_shares
 from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
 
@@ -141,21 +141,19 @@ def row(found: Activity, stands: Now) -> dict[str, Any]:
     return {
         "since": found.since,
         "until": found.until,
-        "messages": {
-            "relayed": found.relayed, "asked": found.asked, "held": found.held, "deferred": found.deferred, "rejected": found.rejected,
-            "copies": found.copies,
-        },
+        "messages": {**_counts(found), "copies": found.copies},
         "customers": found.customers,
         "waiting": found.waiting,
         "decisions": _decided(found.decided),
         "rules": [{"rule": share.name, **_share(share)} for share in found.rules],
         "lists": [{"list": share.name, "relayed": share.relayed, **_share(share)} for share in found.lists],
-        "days": [
-            {"day": day.day.isoformat(), "relayed": day.relayed, "asked": day.asked, "held": day.held, "deferred": day.deferred, "rejected": day.rejected}
-            for day in found.days
-        ],
+        "days": [{"day": day.day.isoformat(), **_counts(day)} for day in found.days],
         "now": {"waiting": stands.waiting, "frozen": list(stands.frozen), "alarms": list(stands.alarms)},
     }  # fmt: skip
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {each.name: getattr(counts, each.name) for each in fields(Counts)}
 
 
 def _share(share: Share) -> dict[str, Any]:

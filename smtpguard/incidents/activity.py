@@ -126,35 +126,36 @@ def approver_shares(votes: Iterable[tuple[str, str, float | None]]) -> list[Appr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """Messages of one rule or one list, and decisions on those that were held. ``waiting``: of these, without copies.
-    ``asked``: messages about which their writers were asked. ``relayed``: of lists only, since no rule relays."""
+class Counts:
+    """Messages by what was done with them. ``asked``: those about which their writers were asked."""
 
-    name: str
     relayed: int = 0
     asked: int = 0
     held: int = 0
     deferred: int = 0
     rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share(Counts):
+    """Messages of one rule or one list, and decisions on those that were held. ``waiting``: of these, without copies.
+    ``relayed``: of lists only, since no rule relays."""
+
+    name: str
     observed: int = 0
     waiting: int = 0
     decided: Decided = Decided()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
+class Day(Counts):
     """Messages of one day in the organization's zone."""
 
     day: date
-    relayed: int = 0
-    asked: int = 0
-    held: int = 0
-    deferred: int = 0
-    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
+class Activity(Counts):
     """``copies``: copies of mailings among the ``held`` and the ``asked``; ``waiting``: of those that are no copies.
     ``customers``: recipients of relayed messages, summed over messages. ``rules`` and ``lists`` begin with those that
     held most. ``days``: those with any message, in order. ``uncounted``: the number of journal entries that are not
@@ -162,13 +163,8 @@ class Activity:
 
     since: datetime
     until: datetime
-    relayed: int
-    asked: int
-    held: int
-    deferred: int
-    rejected: int
-    copies: int
-    customers: int
+    copies: int = 0
+    customers: int = 0
     waiting: int
     decided: Decided
     rules: Sequence[Share]
@@ -279,17 +275,10 @@ class Sums:
             )
             for prefix in ("rule:", "list:")
         )
-        all_of_it = did.get(ALL, {})
         return Activity(
             since=since,
             until=until,
-            relayed=all_of_it.get("relayed", 0),
-            asked=all_of_it.get("asked", 0),
-            held=all_of_it.get("held", 0),
-            deferred=all_of_it.get("deferred", 0),
-            rejected=all_of_it.get("rejected", 0),
-            copies=all_of_it.get("copies", 0),
-            customers=all_of_it.get("customers", 0),
+            **did.get(ALL, {}),
             waiting=ends.waiting(ALL),
             decided=ends.decided(ALL),
             rules=rules,
