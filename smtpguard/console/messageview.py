@@ -172,14 +172,6 @@ _MOST_MARKED = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A stretch of the text. ``why``: the evidence in it, "" for ordinary text."""
-
-    text: str
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """``internal``: evidence for mail between colleagues; ``mailing``: evidence for a mailing. ``topics``: those that
     the audience is to be spared; ``others``: other topics. ``words``: what to mark in the text, and why."""
@@ -222,25 +214,16 @@ def topic(name: str, said: Speech) -> str:
     return said.say(topic_called(name))
 
 
-def segments(text: str, words: Sequence[tuple[str, str]]) -> list[Segment]:
-    """Split the text at the words, the longest first; case does not matter."""
+def segments(text: str, words: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Stretches of the text, each with the evidence in it, "" for ordinary text: split at the words, the longest first;
+    case does not matter."""
     why = {word.lower(): reason for word, reason in words if word.strip()}
     if not why:
-        return [Segment(text=text)] if text else []
+        return [(text, "")] if text else []
     longest = sorted(why, key=len, reverse=True)
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest), re.I)
-    found: list[Segment] = []
-    end = 0
-    for n, match in enumerate(pattern.finditer(text)):
-        if n >= _MOST_MARKED:
-            break
-        if match.start() > end:
-            found.append(Segment(text=text[end : match.start()]))
-        found.append(Segment(text=match[0], why=why.get(match[0].lower(), "")))
-        end = match.end()
-    if end < len(text):
-        found.append(Segment(text=text[end:]))
-    return found
+    pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest))})(?!\w)", re.I)
+    parts = enumerate(pattern.split(text, _MOST_MARKED))  # words at odd places
+    return [(part, why.get(part.lower(), "") if n % 2 else "") for n, part in parts if part]
 
 
 _LETTERS = re.compile(r"[^\W\d_]+")

@@ -61,7 +61,7 @@ class Matched:
             digester = self._registry.digester
             everybody = self._addresses("all", say=True)
             while some := await self._apart(lambda: list(islice(everybody, _SLICE))):
-                single = {one.address: one.status for one in await self._mailings.people(self._mailing_id, some)}
+                single = await self._mailings.people(self._mailing_id, some)
                 for address in some:
                     whole = status if any(map(among, _every(digester, address))) else CopyStatus.NONE
                     yield address, max(single.get(address, CopyStatus.NONE), whole, key=SUREST.index)

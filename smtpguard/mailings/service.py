@@ -39,14 +39,6 @@ DISCLOSED = timedelta(days=1)
 _SLICE = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Got:
-    """A recipient of a mailing: the address as it was given, and the status of the copy."""
-
-    address: str
-    status: CopyStatus
-
-
 class NoAddresses(Exception):
     """There are no addresses to match, or they cannot be read. The text says which."""
 
@@ -177,21 +169,17 @@ class Mailings:
 
         return await self._changed(mailing_id, step)
 
-    async def people(self, mailing_id: str, addresses: Iterable[str]) -> tuple[Got, ...]:
-        """Those of these addresses that are recipients of it: for an apology to exactly them. Text that is no address
-        is skipped."""
-        whole, found = await self.named(mailing_id), []
+    async def people(self, mailing_id: str, addresses: Iterable[str]) -> Mapping[str, CopyStatus]:
+        """Those of these addresses that are recipients of it, as they were given, and the status of their copy: for an
+        apology to exactly them. Text that is no address is skipped."""
+        whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
         for some in _slices(addresses):
             digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
             statuses = await self._ledger.mailings.reached_by(whole, list(digests))
-            got: dict[str, CopyStatus] = {}
             for digest, status in statuses.items():
                 address = digests[digest]
                 got[address] = max(got.get(address, CopyStatus.NONE), status, key=SUREST.index)
-            found += [
-                Got(address=address, status=status) for address, status in got.items() if status is not CopyStatus.NONE
-            ]
-        return tuple(found)
+        return {address: status for address, status in got.items() if status is not CopyStatus.NONE}
 
     async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
         """Disclose its recipients: the first approver asks, a second one agrees; both may then see them for a day.

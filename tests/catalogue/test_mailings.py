@@ -116,7 +116,7 @@ async def test_copies_from_the_threshold_on_are_held_and_decided_as_one(guard: W
     assert (mailing.out, mailing.people.held, mailing.people.deferred) == (28, 0, 0)
     service = Mailings(store(guard), guard.office._policies, guard.clock, guard.office._digester)
     got = await service.people(mailing.mailing_id, [*READERS, *MEMBERS])
-    assert {g.address for g in got} == set(READERS[:28])
+    assert got.keys() == set(READERS[:28])
 
 
 def to(message: Message) -> list[str]:

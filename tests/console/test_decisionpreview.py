@@ -101,12 +101,12 @@ async def test_needs_are_empty_exactly_if_no_vote_is_missing(here: Stage) -> Non
 @given(st.text("abc ÅåbaconBACON.<&\n", max_size=80), st.lists(st.text("abcon ", min_size=1, max_size=6), max_size=5))
 def test_segments_join_to_the_text(text: str, words: list[str]) -> None:
     found = segments(text, [(word, f"because of {word}") for word in words])
-    assert "".join(part.text for part in found) == text
-    for part in found:
-        if part.why:
-            assert part.text.lower() in {word.lower() for word in words}
+    assert "".join(part for part, _ in found) == text
+    for part, why in found:
+        if why:
+            assert part.lower() in {word.lower() for word in words}
 
 
 def test_the_longest_whole_words_are_marked() -> None:
     found = segments("Bacon, baconfläsk and bacon pie", [("bacon", "pork"), ("bacon pie", "pie"), ("fläsk", "meat")])
-    assert [(p.text, p.why) for p in found if p.why] == [("Bacon", "pork"), ("bacon pie", "pie")]
+    assert [(part, why) for part, why in found if why] == [("Bacon", "pork"), ("bacon pie", "pie")]

@@ -122,8 +122,6 @@ async def shown(
     content = await _content(here, hold, seen, request)
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
-    words = content.found.words if content.found else ()
-    letter = content.letter
     ahead = outlook(hold, who, in_force, now)
     covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
@@ -135,10 +133,7 @@ async def shown(
         summary=said.say(summary(hold, noticedata.nameable(hold, in_force), over=hold.state is not State.WAITING)),
         reasons=spoken(hold.verdict, in_force, said, readable=seen >= Visibility.TEXT),
         content=content,
-        new=segments(letter.new, words) if letter else (),
-        quoted=segments(letter.quoted, words) if letter else (),
-        plain=segments(letter.plain, words) if letter else (),
-        hidden=segments(letter.hidden, words) if letter else (),
+        segments=lambda text: segments(text, content.found.words if content.found else ()),
         reached=whom,
         wrote=authorship(hold, content.claimed, said),
         mixed=[
