@@ -50,7 +50,7 @@ class Filter:
     since: str | None = None
 
     def __bool__(self) -> bool:
-        return any(getattr(self, name) is not None for name in ("list_name", "sender", "mailing", "rule", "since"))
+        return self != Filter()
 
     def fits(self, services: Services) -> Callable[[Hold], bool]:
         """Raises CannotRun for values that can match nothing."""

@@ -10,7 +10,6 @@ import base64
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,8 +158,10 @@ async def approve(
 
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
-    vote = _Vote(choice=Choice.APPROVE, address=address, comment=comment, people=people or 0, all_at_once=all_at_once)
-    await _decide(context, hold_ids, Filter(**given), count, vote)
+    await _decide(
+        context, hold_ids, Filter(**given), count, Choice.APPROVE,
+        approver=address, comment=comment, people=people or 0, all_at_once=all_at_once,
+    )  # fmt: skip
 
 
 @command.command()
@@ -177,8 +178,7 @@ async def reject(
 
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
-    vote = _Vote(choice=Choice.REJECT, address=address, comment=comment)
-    await _decide(context, hold_ids, Filter(**given), count, vote)
+    await _decide(context, hold_ids, Filter(**given), count, Choice.REJECT, approver=address, comment=comment)
 
 
 @command.command()
@@ -276,50 +276,32 @@ def _write(file: Path, octets: bytes) -> None:
         opened.write(octets)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Vote:
-    choice: Choice
-    address: str
-    comment: str
-    people: int = 0
-    all_at_once: int | None = None
-
-    async def on(self, context: Context, services: Services, hold_id: str, seen: Seen | None = None) -> Decided:
-        return await services.approvals.vote(
-            hold_id,
-            self.choice,
-            approver=self.address,
-            by=context.user,
-            seen=seen,
-            comment=self.comment,
-            people=self.people,
-            all_at_once=self.all_at_once,
-        )
-
-
-async def _decide(context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote) -> None:
-    """Decide on one message, or on several whose number the person has confirmed. Exit 1 if any of them was not decided
-    on."""
+async def _decide(
+    context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, choice: Choice, **vote: Any
+) -> None:
+    """Decide on one message, or on several whose number the person has confirmed. ``vote``: more of it, as the service
+    takes it. Exit 1 if any of them was not decided on."""
     if bool(hold_ids) == bool(chosen):
         raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
         async with _services(context, hold_ids[0]) as services:
             only = await services.store.holds.find(hold_ids[0])
-            covers = await _covered(services, only) if only is not None and vote.choice is Choice.APPROVE else None
-            _said(context, await vote.on(context, services, hold_ids[0]), covers)
+            covers = await _covered(services, only) if only is not None and choice is Choice.APPROVE else None
+            _said(context, await services.approvals.vote(hold_ids[0], choice, by=context.user, **vote), covers)
         return
-    if vote.all_at_once is not None:
+    if vote.get("all_at_once") is not None:
         raise click.UsageError("--all-at-once is for one message")
     async with context.services() as services:
         found = await meant(services, hold_ids, chosen)
         if not found.holds and not found.missing:
             raise NotFine("no waiting message matches")
         if found.holds:
-            agreed(found, vote.choice, count, shown=_in_short)
+            agreed(found, choice, count, shown=_in_short)
         failed = list(failures(found))
         for hold in found.holds:
             try:
-                _said(context, await vote.on(context, services, hold.hold_id, Seen.of(hold)))
+                done = await services.approvals.vote(hold.hold_id, choice, by=context.user, seen=Seen.of(hold), **vote)
+                _said(context, done)
             except (Refused, KeyError) as refused:
                 why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
                 failed.append({"id": hold.hold_id, "problem": why})

@@ -47,18 +47,6 @@ class _Told:
     hits: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, file: Path, outcome: CaseResult) -> _Told:
-        hits = tuple(hit.rule for hit in outcome.verdict.hits)
-        return cls(
-            file=file,
-            name=outcome.name,
-            line=outcome.line,
-            action=outcome.verdict.action.word,
-            hits=hits,
-            failures=outcome.failures,
-        )
-
 
 @dataclass(slots=True)
 class _Tally:
@@ -141,7 +129,7 @@ async def _run(
         guard: Explainer | None = None
         for file, case in ((file, case) for file, some in suites for case in some if _fits(case.name, pattern)):
             if case.model.message is None:
-                told = _Told.of(file, case.run(policy.rules))
+                told = _told(file, case.run(policy.rules))
             else:
                 from smtpguard.app.explaining import (
                     explainer,
@@ -169,7 +157,14 @@ async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) ->
     except Exception as error:  # an error of one message must not stop the others
         return _Told(file=file, name=case.name, line=case.line, failures=(why(error),))
     values = {name: told.facts.get(name) for name in case.found}
-    return _Told.of(file, case.judged(told.verdict, {k: v for k, v in values.items() if v is not None}))
+    return _told(file, case.judged(told.verdict, {k: v for k, v in values.items() if v is not None}))
+
+
+def _told(file: Path, one: CaseResult) -> _Told:
+    hits = tuple(hit.rule for hit in one.verdict.hits)
+    return _Told(
+        file=file, name=one.name, line=one.line, action=one.verdict.action.word, hits=hits, failures=one.failures
+    )
 
 
 def _message(case: Case, folder: Path) -> Message:

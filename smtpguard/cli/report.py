@@ -4,7 +4,7 @@ given time."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +66,11 @@ async def command(context: Context, since: str, until: str | None) -> None:
         with progress("Reading the journal") as moved:
             found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
         gate = await store.gate.read()
-        now = Now(
-            waiting=(await store.holds.counts()).get(State.WAITING, 0),
-            frozen=tuple(f"{each.selector.value} {each.value}".strip() for each in gate.freezes),
-            alarms=tuple(str(each.title) for each in await active(settings, store)),
-        )
+        now = {
+            "waiting": (await store.holds.counts()).get(State.WAITING, 0),
+            "frozen": [f"{each.selector.value} {each.value}".strip() for each in gate.freezes],
+            "alarms": [str(each.title) for each in await active(settings, store)],
+        }
     context.answer(row(found, now), lines(found, now))
 
 
@@ -114,15 +114,6 @@ def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: dateti
         yield f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
-    """The state at the time of the report, whatever its period. ``alarms``: those that a person was told of."""
-
-    waiting: int
-    frozen: tuple[str, ...] = ()
-    alarms: tuple[str, ...] = ()
-
-
 async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
     """The organization's time zone, in which days begin; UTC if no policy in force can be read."""
     from smtpguard.app.clock import SystemClock
@@ -136,8 +127,9 @@ async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
         return UTC
 
 
-def row(found: Activity, stands: Now) -> dict[str, Any]:
-    """The JSON object. Times in seconds; null if nothing was decided."""
+def row(found: Activity, now: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON object. Times in seconds; null if nothing was decided. ``now``: the state at the time of the report, whatever
+    its period; of alarms those that a person was told of."""
     return {
         "since": found.since,
         "until": found.until,
@@ -148,7 +140,7 @@ def row(found: Activity, stands: Now) -> dict[str, Any]:
         "rules": [{"rule": share.name, **_share(share)} for share in found.rules],
         "lists": [{"list": share.name, "relayed": share.relayed, **_share(share)} for share in found.lists],
         "days": [{"day": day.day.isoformat(), **_counts(day)} for day in found.days],
-        "now": {"waiting": stands.waiting, "frozen": list(stands.frozen), "alarms": list(stands.alarms)},
+        "now": now,
     }  # fmt: skip
 
 
@@ -171,7 +163,7 @@ def _decided(decided: Decided) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lines(found: Activity, stands: Now) -> Iterator[str]:
+def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
     """For a terminal."""
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     yield (
@@ -184,9 +176,10 @@ def lines(found: Activity, stands: Now) -> Iterator[str]:
         yield (
             f"Their writers say that it was right to stop {found.decided.right:,}, and a mistake to stop {found.decided.mistaken:,}."
         )
-    frozen = ", ".join(stands.frozen) or "nothing"
-    yield f"Now {many(stands.waiting, 'message')} {'waits' if stands.waiting == 1 else 'wait'}; frozen: {frozen}."
-    for alarm in stands.alarms:
+    frozen = ", ".join(now["frozen"]) or "nothing"
+    waiting = now["waiting"]
+    yield f"Now {many(waiting, 'message')} {'waits' if waiting == 1 else 'wait'}; frozen: {frozen}."
+    for alarm in now["alarms"]:
         yield f"Alarm: {alarm}."
     for what, shares in (("Rule", found.rules), ("List", found.lists)):
         if shares:

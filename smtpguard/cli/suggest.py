@@ -7,6 +7,7 @@ import asyncio
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,7 @@ async def command(context: Context, since: str, holds: float, write: Path | None
     new, elsewhere = _edited(old, found)
     if context.json:
         for each in found.suggestions:
-            context.say(
-                {
-                    "path": list(each.path),
-                    "key": each.key,
-                    "value": each.value,
-                    "reason": each.reason,
-                    "looser": each.looser,
-                }
-            )
+            context.say(asdict(each))
         for note in found.notes:
             context.say({"note": note})
     else:
