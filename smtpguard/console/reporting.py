@@ -175,7 +175,7 @@ def _senders(asked: UnknownNames, said: Speech) -> Iterator[str]:
 
 
 def _meant(sentence: str, meant: str, said: Speech) -> str:
-    return f"{sentence} {said('(did you mean {word}?)', word=meant)}" if meant else sentence
+    return sentence + " " + said("(did you mean {word}?)", word=meant) if meant else sentence
 
 
 async def _documents(ledger: Store, sha256: str) -> Documents | None:
