@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
 from smtpguard.app.files import CannotStart, contact, exposed
 from smtpguard.app.lists import people_of
@@ -19,7 +21,7 @@ from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import Network, is_public
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
-from smtpguard.config.settings import AnyRelay, Relay, Route, Settings, read_settings
+from smtpguard.config.settings import Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.locale.phrase import many
@@ -124,34 +126,28 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _named(document: Document, settings: Settings) -> Iterator[Problem]:
-    named: list[tuple[Place, Path | None]] = [(("policy",), settings.policy)]
-    for n, listener in enumerate(settings.listen.smtp):
-        if listener.tls is not None:
-            place: Place = ("listen", "smtp", n, "tls")
-            named += [((*place, "certificate"), listener.tls.certificate), ((*place, "key"), listener.tls.key)]
-    for at, relay in _relays(settings):
-        named += [((*at, key), getattr(relay, key)) for key in ("ca_file", "client_certificate", "client_key")]
-        hosts: list[tuple[Place, AnyRelay]] = [(at, relay)]
-        hosts += [((*at, "fallbacks", n), other) for n, other in enumerate(relay.fallbacks)]
-        named += [((*place, "ca_file"), other.ca_file) for place, other in hosts[1:]]
-        named += [((*place, "auth", "password_file"), one.auth.password_file) for place, one in hosts if one.auth]
-    named.append((("store", "password_file"), settings.store.password_file))
-    named.append((("dkim_sign", "key_file"), settings.dkim_sign.key_file if settings.dkim_sign else None))
-    if (console := settings.console) is not None and console.tls is not None:
-        named += [(("console", "tls", key), getattr(console.tls, key)) for key in ("certificate", "key")]
-    if console is not None and console.oidc is not None:
-        named.append((("console", "oidc", "client_secret_file"), console.oidc.client_secret_file))
-    named += [(("webhooks", n, "secret_file"), hook.secret_file) for n, hook in enumerate(settings.webhooks)]
-    if (hook := settings.alarms.webhook) is not None:
-        named.append((("alarms", "webhook", "secret_file"), hook.secret_file))
-    if (other := settings.alarms.relay) is not None:
-        named.append((("alarms", "relay", "ca_file"), other.ca_file))
-        named.append((("alarms", "relay", "auth", "password_file"), other.auth.password_file if other.auth else None))
-    for place, path in named:
-        if path is not None and not path.is_file():
+    """Every file that the settings name. Others make a socket, and smtpguard its own files; templates are in a folder."""
+    for place, path in _paths(settings):
+        if place in (("state",), ("secret_file",)) or place[-1] in ("unix", "templates"):
+            continue
+        if not path.is_file():
             yield document.problem(place, f"there is no file {shown(path)}", "a file that is there")
-        elif path is not None and not readable(path):
+        elif not readable(path):
             yield document.problem(place, f"{shown(path)} cannot be read by this user")
+
+
+def _paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:
+    """Every path in a section of the settings, with its place in the file."""
+    for name, info in type(section).model_fields.items():
+        value, place = getattr(section, name), (*at, info.alias or name)
+        if isinstance(value, Path):
+            yield place, value
+        elif isinstance(value, BaseModel):
+            yield from _paths(value, place)
+        elif isinstance(value, (list, tuple)):
+            for n, each in enumerate(value):
+                if isinstance(each, BaseModel):
+                    yield from _paths(each, (*place, n))
 
 
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:

@@ -330,13 +330,19 @@ def test_the_configuration_is_described(run: Callable[..., Result], etc: Path) -
 
 
 def test_files_and_ports_of_the_console_are_checked(run: Callable[..., Result], etc: Path) -> None:
+    witness = '{url: "https://witness.example.com", token_file: token}'
+    edit(etc / "smtpguard.yaml", "audit: {}", f"audit: {{witness: {witness}, timestamps: {{ca_file: tsa.pem}}}}")
     with (etc / "smtpguard.yaml").open("a") as file:
         file.write("console: {port: 10025, tls: {certificate: web.pem, key: web.key}}\n")
+        file.write("mentions: {webhook: {name: press, secret_file: press.key}}\n")
     said = run("check").stderr.splitlines()
     assert [line.split(": ", 1)[1].split(":")[0] for line in said] == [
+        f"there is no file {etc / 'token'}",
+        f"there is no file {etc / 'tsa.pem'}",
         "127.0.0.1 port 10025 is listened on twice",
         f"there is no file {etc / 'web.pem'}",
         f"there is no file {etc / 'web.key'}",
+        f"there is no file {etc / 'press.key'}",
     ]
 
 
