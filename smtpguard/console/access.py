@@ -10,6 +10,7 @@ import enum
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import wraps
+from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import decides
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+E = TypeVar("E", bound=Callable[..., Awaitable[Response]])
 
 
 class NotSignedIn(Exception):
@@ -56,14 +58,14 @@ def for_roles(*roles: Role) -> Callable[[Endpoint], Endpoint]:
 class Routes(list[BaseRoute]):
     """The pages of one file; each says its path, and who may see it as for_roles does."""
 
-    def get(self, path: str, *roles: Role) -> Callable[[Endpoint], Endpoint]:
+    def get(self, path: str, *roles: Role) -> Callable[[E], E]:
         return self._of("GET", path, roles)
 
-    def post(self, path: str, *roles: Role) -> Callable[[Endpoint], Endpoint]:
+    def post(self, path: str, *roles: Role) -> Callable[[E], E]:
         return self._of("POST", path, roles)
 
-    def _of(self, method: str, path: str, roles: Collection[Role]) -> Callable[[Endpoint], Endpoint]:
-        def added(endpoint: Endpoint) -> Endpoint:
+    def _of(self, method: str, path: str, roles: Collection[Role]) -> Callable[[E], E]:
+        def added(endpoint: E) -> E:
             self.append(Route(path, for_roles(*roles)(endpoint), methods=[method]))
             return endpoint
 

@@ -18,11 +18,10 @@ LARGE = 1000
 """From this number of people on, the approver types the number."""
 
 
-def confirmed(said: str, reach: int, people: int) -> int | None:
+def confirmed(typed: int | None, reach: int, people: int) -> int | None:
     """The number of people that was typed: at least those whom it waits for, and at most ``people``. None for any other
     number, and for none."""
-    typed = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else -1
-    return typed if min(reach, people) <= typed <= people else None
+    return typed if typed is not None and min(reach, people) <= typed <= people else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -181,10 +181,20 @@ def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple
     return 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
 
 
-def digits(sent: FormData, name: str) -> str:
-    """A number with any grouping: 412,318 or 412 318 or 412318; "" for one that is too long to be meant."""
-    typed = re.sub(r"[\s.,\u00a0\u202f']", "", text_of(sent, name))
-    return typed if len(typed) < 18 else ""
+def number_of(text: str) -> int | None:
+    """A number with any grouping: 412,318 or 412 318 or 412318; None for one that is too long to be meant, and for other text."""
+    typed = re.sub(r"[\s.,\u00a0\u202f']", "", text)
+    return int(typed) if typed.isascii() and typed.isdecimal() and len(typed) < 18 else None
+
+
+def number(sent: FormData, name: str) -> int | None:
+    return number_of(text_of(sent, name))
+
+
+async def uploaded(sent: FormData, name: str, most: int = -1) -> bytes:
+    """The file in a field, at most so many octets of it; empty without one."""
+    upload = sent.get(name)
+    return await upload.read(most) if isinstance(upload, UploadFile) else b""
 
 
 def see_other(path: str, **query: str) -> Response:

@@ -12,7 +12,7 @@ import pytest
 from starlette.datastructures import FormData
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.rendering import digits
+from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, Conflict, State
@@ -136,8 +136,8 @@ async def test_a_large_message_needs_the_number(here: Stage, monkeypatch: pytest
     assert hold.reach == 2
     eva = await open_hold(here, EVA, hold)
     assert "Send to 2 people" in text(await eva.get(f"/held/{hold.hold_id}"))
-    for number in ("", "3", "2.5", "people"):
-        wrong = await votes(eva, hold, "approve", number=number)
+    for typed in ("", "3", "2.5", "people"):
+        wrong = await votes(eva, hold, "approve", number=typed)
         assert wrong.status_code == 422
         assert "It was not sent: the number that was typed is not 2." in text(wrong)
     assert (await again(here, hold.hold_id)).state is State.WAITING
@@ -149,11 +149,11 @@ async def test_a_large_message_needs_the_number(here: Stage, monkeypatch: pytest
     "typed", ["412318", "412,318", "412 318", "412.318", "412\u00a0318", "412\u202f318", " 412'318 "]
 )
 def test_a_number_may_be_grouped_in_any_way(typed: str) -> None:
-    assert digits(FormData({"number": typed}), "number") == "412318"
+    assert number(FormData({"number": typed}), "number") == 412318
 
 
 def test_a_number_that_is_too_long_is_none() -> None:
-    assert digits(FormData({"number": "9" * 5000}), "number") == ""
+    assert number(FormData({"number": "9" * 5000}), "number") is None
 
 
 async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:

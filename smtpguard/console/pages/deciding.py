@@ -19,7 +19,7 @@ from smtpguard.console.access import Routes, Visibility, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.rendering import CHANGED, digits, form, not_done, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import CHANGED, form, not_done, number, page, see_other, services_of, speech, text_of
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
 from smtpguard.holds.effects import Seen
@@ -57,7 +57,7 @@ async def vote(request: Request) -> Response:
     people = 0
     if choice is Choice.APPROVE and ahead.sends:
         field = "number" if ahead.people >= LARGE else "people"
-        typed = confirmed(digits(sent, field), hold.reach, ahead.people)
+        typed = confirmed(number(sent, field), hold.reach, ahead.people)
         if typed is None and ahead.people >= LARGE:
             wrong = {"number": _not_that(said, hold.reach, ahead.people)}
             return await shown(
@@ -78,11 +78,11 @@ async def vote(request: Request) -> Response:
             content_sha256=text_of(sent, "content"),
             envelope_sha256=text_of(sent, "envelope"),
             policy_sha256=text_of(sent, "policy"),
-            under=int(seen_copies) if (seen_copies := digits(sent, "copies")).isdecimal() else None,
+            under=number(sent, "copies"),
         ),
         comment=comment,
         people=people,
-        all_at_once=int(once) if (once := digits(sent, "at_once")).isdecimal() and len(once) < 12 else None,
+        all_at_once=number(sent, "at_once"),
     )
     return await _done(request, act, choice.value)
 
@@ -162,8 +162,8 @@ async def confirm(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold = await _mine(request)
     sent = form(request)
-    typed = digits(sent, "number")
-    if hold.asks_writer and (not typed.isdecimal() or len(typed) > 11 or int(typed) != hold.reach):
+    typed = number(sent, "number")
+    if hold.asks_writer and typed != hold.reach:
         wrong = {
             "number": said(
                 "It was not sent: the number that was typed is not {number}.", number=said.number(hold.reach)
@@ -175,7 +175,7 @@ async def confirm(request: Request) -> Response:
         hold.hold_id,
         writer=who.address,
         by=who.by,
-        people=int(typed) if typed.isdecimal() and len(typed) < 12 else -1,
+        people=-1 if typed is None else typed,
         way="link" if getattr(request.state, "link", None) is not None else "account",
         seen=Seen(content_sha256=text_of(sent, "content"), envelope_sha256=text_of(sent, "envelope")),
     )

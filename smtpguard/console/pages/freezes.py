@@ -13,7 +13,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.access import Routes, person
 from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ACTING, ConsoleServices
-from smtpguard.console.rendering import UNKNOWN, digits, form, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import UNKNOWN, form, number, page, see_other, services_of, speech, text_of
 from smtpguard.database.errors import CommitUnknown, LedgerError
 from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
@@ -23,11 +23,6 @@ from smtpguard.policy.freezing import Freeze, Selector
 _HOURS = ("1", "4", "12", "24")
 
 ROUTES = Routes()
-
-
-@ROUTES.get("/still", *Role)
-async def still(request: Request) -> Response:
-    return await _shown(request)
 
 
 @ROUTES.post("/freeze", *ACTING)
@@ -69,12 +64,8 @@ async def freeze(request: Request) -> Response:
 
 
 @ROUTES.get("/thaw/{freeze_id}", *ACTING)
-async def asked(request: Request) -> Response:
-    """Show what the thaw would release, before it is done."""
-    return await _asking(request)
-
-
 async def _asking(request: Request, status: int = 200, problem: str = "") -> Response:
+    """Show what the thaw would release, before it is done."""
     here, said = services_of(request), speech(request)
     freeze = await _named(request)
     if freeze is None:
@@ -101,10 +92,10 @@ async def thaw(request: Request) -> Response:
     """Needs a look at what it releases; if that would be more by now, the person looks again."""
     here, who, said = services_of(request), person(request), speech(request)
     if (freeze := await _named(request)) is not None:
-        seen = digits(form(request), "messages")
-        if not seen.isdecimal():
+        seen = number(form(request), "messages")
+        if seen is None:
             return await _asking(request, 422)
-        if (await here.freezes.released_by([freeze])).messages > int(seen):
+        if (await here.freezes.released_by([freeze])).messages > seen:
             return await _asking(
                 request, 409, said("More messages would be sent now than when you looked. Look again.")
             )
@@ -127,6 +118,7 @@ async def thaw(request: Request) -> Response:
     return see_other("/still", done="thawed")
 
 
+@ROUTES.get("/still", *Role)
 async def _shown(
     request: Request,
     status: int = 200,

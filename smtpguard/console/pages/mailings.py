@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -21,7 +20,7 @@ from smtpguard.console.pages.message import done
 from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import listing
-from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
 from smtpguard.console.reporting import Occupied
 from smtpguard.database.errors import LedgerError
 from smtpguard.holds import coverage
@@ -45,11 +44,6 @@ async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
     found, further = await listed(services_of(request), person(request), limit=PAGE, after=after)
     return await page(request, "mailings.html", mailings=found, further=further, state=labels.mailing_state)
-
-
-@ROUTES.get("/mailings/{mailing_id}", *Role)
-async def mailing(request: Request) -> Response:
-    return await _shown(request)
 
 
 @ROUTES.post("/mailings/{mailing_id}", Role.APPROVER)
@@ -94,11 +88,7 @@ async def people(request: Request) -> Response:
     """Serve the list of who got it as CSV, to the two who agreed."""
     here, who, said = services_of(request), person(request), speech(request)
     found, sent = await found_of(request), form(request)
-    name, upload = text_of(sent, "list"), sent.get("file")
-    table = b""
-    if isinstance(upload, UploadFile):
-        table = await upload.read()
-        await upload.close()
+    name, table = text_of(sent, "list"), await uploaded(sent, "file")
     if not name and not table:
         return await _shown(request, 422, wrong={"list": said("Choose a list, or a file.")})
     try:
@@ -126,6 +116,7 @@ async def people(request: Request) -> Response:
     return StreamingResponse(got.pieces(), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
 
+@ROUTES.get("/mailings/{mailing_id}", *Role)
 async def _shown(
     request: Request, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
 ) -> Response:
@@ -163,10 +154,7 @@ async def correct(request: Request) -> Response:
     """Begin its correction, to exactly those who got it."""
     here, who, said = services_of(request), person(request), speech(request)
     found, sent = await found_of(request), form(request)
-    upload, raw = sent.get("file"), b""
-    if isinstance(upload, UploadFile):
-        raw = await upload.read(_MOST_OCTETS + 1)
-        await upload.close()
+    raw = await uploaded(sent, "file", _MOST_OCTETS + 1)
     if not raw.strip() or len(raw) > _MOST_OCTETS:
         wrong = said("Choose a message of at most 50 MB, saved as a file (.eml).")
         return await _shown(request, 422, wrong={"file": wrong})

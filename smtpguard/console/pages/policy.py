@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +19,7 @@ from smtpguard.console.access import NotSignedIn, Routes
 from smtpguard.console.guide import guide_values
 from smtpguard.console.messageview import evidence, topic
 from smtpguard.console.pages.message import spoken
-from smtpguard.console.rendering import form, page, services_of, speech
+from smtpguard.console.rendering import form, page, services_of, speech, uploaded
 from smtpguard.console.rulewords import ACTIONS, in_words
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
@@ -60,9 +60,7 @@ async def blank(request: Request) -> Response:
 @ROUTES.post("/policy/try", *Role)
 async def tried(request: Request) -> Response:
     said, sent = speech(request), form(request)
-    upload = sent.get("file")
-    raw = await upload.read(_MOST_OCTETS + 1) if isinstance(upload, UploadFile) else b""
-    raw = raw or str(sent.get("text", "")).encode()
+    raw = await uploaded(sent, "file", _MOST_OCTETS + 1) or str(sent.get("text", "")).encode()
     if not raw.strip():
         return await _shown(request, sent, 422, wrong={"text": said("Paste a message, or choose a file.")})
     if len(raw) > _MOST_OCTETS:

@@ -18,7 +18,7 @@ from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.ports import ConsoleServices, Person
-from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import form, number, number_of, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import in_words
 from smtpguard.database.errors import CommitUnknown, ContentMissing, LedgerError
 from smtpguard.guard.inforce import InForce
@@ -212,9 +212,9 @@ async def decided(request: Request) -> Response:
     wrong = dict[str, str]()
     if choice is Choice.REJECT and not comment:
         wrong["comment"] = said("Give a reason: the writers read it.")
-    elif choice is Choice.APPROVE and people >= LARGE and digits(sent, "number") != str(people):
+    elif choice is Choice.APPROVE and people >= LARGE and number(sent, "number") != people:
         wrong["number"] = said("Type how many people they reach together, to be sure.")
-    elif choice is Choice.APPROVE and people < LARGE and digits(sent, "number") != str(len(holds)):
+    elif choice is Choice.APPROVE and people < LARGE and number(sent, "number") != len(holds):
         wrong["number"] = said("Type how many messages it is, to be sure.")
     if wrong or not holds:
         return await _confirming(request, choice.value, holds, text_of(sent, "policy"), 422, wrong)
@@ -227,7 +227,7 @@ async def decided(request: Request) -> Response:
             continue
         content, envelope, shown, lists = seen[hold.hold_id]
         looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=text_of(sent, "policy"))
-        most = confirmed(shown, hold.reach, ahead.people) if ahead.sends else 0
+        most = confirmed(number_of(shown), hold.reach, ahead.people) if ahead.sends else 0
         if choice is Choice.APPROVE and (most is None or lists != " ".join(hold.lists)):
             left.append((hold, said("it has changed since you looked")))
             continue
