@@ -6,7 +6,6 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
@@ -24,7 +23,7 @@ from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.credentials import Factors, Passwords
-from smtpguard.console.people.middleware import ConsoleMiddleware, Lifetimes, Sessions, Site
+from smtpguard.console.people.middleware import ConsoleMiddleware, Sessions, Site
 from smtpguard.console.people.pages import Pages
 from smtpguard.console.people.signing import RateLimit, Signing
 from smtpguard.console.ports import ConsoleServices
@@ -76,10 +75,7 @@ def front(
     """``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
     place = where(console, port)
     people, passwords, factors = store.people, passwords or Passwords(), Factors(secret)
-    keep = console.session
-    sessions = Sessions(
-        people, clock, Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest))
-    )
+    sessions = Sessions(people, clock, console.session)
     provider = _provider(console, place, clock, secret)
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
     signing = Signing(

@@ -7,7 +7,7 @@ Recipients are stored as keyed digests: addresses come back only by matching tho
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,10 @@ from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
+from smtpguard.store.store import Store
 
 if TYPE_CHECKING:  # slow to import
-    from smtpguard.store.store import Store
+    pass
 
 FEW = 20
 """The least people of a mailing that is listed without a hold or a decision."""
@@ -51,24 +52,16 @@ class Back:
     outgoing: Outgoing
 
 
+@dataclass(slots=True)
 class Mailings:
     """The service behind ``smtpguard mailings``, the console's pages and the API. Raises LedgerError."""
 
-    def __init__(
-        self,
-        ledger: Store,
-        policies: PolicyInForce,
-        clock: Clock,
-        digester: Digester,
-        *,
-        term: Deadlines | None = None,
-    ) -> None:
-        self._ledger = ledger
-        self._policies = policies
-        self._clock = clock
-        self._digester = digester
-        self._notices = Notices()
-        self._term = term or Deadlines()
+    ledger: Store
+    policies: PolicyInForce
+    clock: Clock
+    digester: Digester
+    term: Deadlines = field(default_factory=Deadlines)
+    notices: Notices = field(default_factory=Notices)
 
     async def list(
         self,
@@ -81,11 +74,11 @@ class Mailings:
         """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``:
         ``last_at`` and id of the last one on the previous page."""
         wanted = state.value if state is not None else None
-        return tuple(await self._ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))
+        return tuple(await self.ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))
 
     async def show(self, mailing_id: str) -> Mailing:
         """By its id, or a unique prefix. Raises NoSuch."""
-        found = await self._ledger.mailings.find(await self.named(mailing_id))
+        found = await self.ledger.mailings.find(await self.named(mailing_id))
         if found is None:
             raise NoSuch(f"there is no mailing {mailing_id}")
         return found
@@ -93,12 +86,12 @@ class Mailings:
     async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
         """What each approval of it covers, the newest first."""
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
-        documents = await self._ledger.holds.templates(names)
+        documents = await self.ledger.holds.templates(names)
         return tuple(of_grant(grant, documents) for grant in mailing.grants)
 
     async def named(self, prefix: str) -> str:
         """The whole id. Raises NoSuch if no id begins so, or several do."""
-        return whole_id(prefix, await self._ledger.mailings.named(prefix.strip()) if prefix.strip() else ())
+        return whole_id(prefix, await self.ledger.mailings.named(prefix.strip()) if prefix.strip() else ())
 
     # -- people
 
@@ -122,10 +115,10 @@ class Mailings:
         return await self._back(mailing_id, Move.REJECT, approver, by, comment)
 
     async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:
-        in_force, now = self._policies.current(), self._clock.now()
+        in_force, now = self.policies.current(), self.clock.now()
         who = canonical(approver, in_force)
-        notices = self._notices.at(in_force, now)
-        back = Revocation(move=move, who=who, by=by, comment=comment, term=self._term, notices=notices)
+        notices = self.notices.at(in_force, now)
+        back = Revocation(move=move, who=who, by=by, comment=comment, term=self.term, notices=notices)
 
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
@@ -141,15 +134,15 @@ class Mailings:
             rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
             return mailing.refused(rejection), Change(events=(event,))
 
-        mailing, taken = await self._ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
+        mailing, taken = await self.ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
-                await copies.begin(self._ledger, change.hold.hold_id, notices)
-        shown = await self._ledger.mailings.find(mailing.mailing_id) or mailing
+                await copies.begin(self.ledger, change.hold.hold_id, notices)
+        shown = await self.ledger.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 
     def _rejection(self, mailing: Mailing, sentence: str, now: datetime) -> Rejection:
-        until = now + timedelta(seconds=self._term.rejection_seconds)
+        until = now + timedelta(seconds=self.term.rejection_seconds)
         hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
         return Rejection(hold_id=hold_id, sentence=sentence, until=until)
 
@@ -160,7 +153,7 @@ class Mailings:
         stages. Raises NoSuch, Conflict."""
         if bounces < 0 or complaints < 0 or not bounces + complaints:
             raise Conflict("a report must have a number of bounces or complaints")
-        now = self._clock.now()
+        now = self.clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             event = _event(mailing, now, "feedback", (by,), comment, bounces=bounces, complaints=complaints)
@@ -175,7 +168,7 @@ class Mailings:
         whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
         for some in _slices(addresses):
             digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
-            statuses = await self._ledger.mailings.reached_by(whole, list(digests))
+            statuses = await self.ledger.mailings.reached_by(whole, list(digests))
             for digest, status in statuses.items():
                 address = digests[digest]
                 got[address] = max(got.get(address, CopyStatus.NONE), status, key=SUREST.index)
@@ -184,7 +177,7 @@ class Mailings:
     async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
         """Disclose its recipients: the first approver asks, a second one agrees; both may then see them for a day.
         Raises NoSuch, NotEntitled, and Conflict if two have agreed or the same person asks again."""
-        in_force, now = self._policies.current(), self._clock.now()
+        in_force, now = self.policies.current(), self.clock.now()
         who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
@@ -205,12 +198,12 @@ class Mailings:
 
     def may_be_told(self, mailing: Mailing, approver: str) -> bool:
         """Whether two people agreed to disclose its recipients, and this is one of them."""
-        there = mailing.as_of(self._clock.now()).disclosure
-        in_force = self._policies.current()
+        there = mailing.as_of(self.clock.now()).disclosure
+        in_force = self.policies.current()
         return there is not None and bool(there.people & in_force.addresses_of(canonical(approver, in_force)))
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
-        in_force, now = self._policies.current(), self._clock.now()
+        in_force, now = self.policies.current(), self.clock.now()
         who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
@@ -230,12 +223,12 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
-        made = await self._ledger.mailings.change(await self.named(mailing_id), step)
-        return await self._ledger.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
+        made = await self.ledger.mailings.change(await self.named(mailing_id), step)
+        return await self.ledger.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
 
     def _digests(self, address: str) -> tuple[bytes, ...]:
         try:
-            return self._digester.every(Address.parse(address.strip()))
+            return self.digester.every(Address.parse(address.strip()))
         except BadAddress:
             return ()
 

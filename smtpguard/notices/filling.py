@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -229,27 +230,24 @@ MOST = 20_000
 _FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
 
 
+@dataclass(slots=True)
 class Daily:
     """Writes the intents of each day, to be sent at its end, once a day; also over all nodes, since their ids are the same.
     ``made``: those of the day between the two times."""
 
-    def __init__(
-        self,
-        ledger: Store,
-        policies: PolicyInForce,
-        clock: Clock,
-        made: Callable[[InForce, datetime, datetime], Iterable[Intent]],
-    ) -> None:
-        self._ledger, self._policies, self._clock, self._made = ledger, policies, clock, made
-        self._written: tuple[str, datetime] | None = None
+    ledger: Store
+    policies: PolicyInForce
+    clock: Clock
+    made: Callable[[InForce, datetime, datetime], Iterable[Intent]]
+    _written: tuple[str, datetime] | None = None
 
     async def write(self) -> None:
         """Raises LedgerError."""
-        in_force = self._policies.current()
-        since, until = day_of(self._clock.now(), in_force)
+        in_force = self.policies.current()
+        since, until = day_of(self.clock.now(), in_force)
         if self._written != (in_force.policy_sha256, since):
-            if made := tuple(self._made(in_force, since, until)):
-                await self._ledger.journal.record([], made)
+            if made := tuple(self.made(in_force, since, until)):
+                await self.ledger.journal.record([], made)
             self._written = in_force.policy_sha256, since
 
 

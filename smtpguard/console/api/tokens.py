@@ -53,38 +53,33 @@ class Holder:
         return f"{self.account.address} (token {self.token.token_id}: {self.token.name})"
 
 
+@dataclass(frozen=True, slots=True)
 class Tokens:
-    def __init__(
-        self,
-        people: People,
-        clock: Clock,
-        *,
-        new_id: Callable[[], str],
-        delimiters: str = "+",
-        required: frozenset[Role] = frozenset(),
-    ) -> None:
-        """``required``: the roles that must have a second factor."""
-        self._people, self._clock, self._new_id = people, clock, new_id
-        self._required = required
-        self._delimiters = delimiters
+    """``required``: the roles that must have a second factor."""
+
+    people: People
+    clock: Clock
+    new_id: Callable[[], str]
+    delimiters: str = "+"
+    required: frozenset[Role] = frozenset()
 
     async def add(
         self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
     ) -> tuple[Token, str]:
         """The token, and its text, which is not stored. Raises NoToken, BadAddress, LedgerError."""
-        account = await self._people.account(AccountKeys(address=Address.parse(address).canonical(self._delimiters)))
+        account = await self.people.account(AccountKeys(address=Address.parse(address).canonical(self.delimiters)))
         if account is None:
             raise NoToken(f"there is no account of {address}: smtpguard users add")
-        if account.lacks_factor(self._required):
+        if account.lacks_factor(self.required):
             raise NoToken(
                 f"a role of {account.address} asks for a second factor, and it has none: it is set up at the console, under its account"
             )
         idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
         if idle:
             raise NoToken(f"{account.address} has no role for: {', '.join(idle)}")
-        secret, now = secrets.token_urlsafe(32), self._clock.now()
+        secret, now = secrets.token_urlsafe(32), self.clock.now()
         token = Token(
-            token_id=self._new_id(),
+            token_id=self.new_id(),
             account_id=account.account_id,
             name=" ".join(name.split())[:100],
             secret=hashed(secret),
@@ -92,22 +87,22 @@ class Tokens:
             created_at=now,
             expires_at=now + good_for,
         )
-        await self._people.put_token(token, self._event(token, account, "added", by))
+        await self.people.put_token(token, self._event(token, account, "added", by))
         return token, f"{PREFIX}_{token.token_id}_{secret}"
 
     async def revoke(self, token_id: str, *, by: str) -> Token:
-        found = await self._people.token(token_id)
+        found = await self.people.token(token_id)
         if found is None:
             raise NoToken(f"there is no token {token_id}: smtpguard tokens list shows their ids")
         token, account = found
         if token.revoked:
             raise NoToken(f"{token_id} is revoked already")
         token = replace(token, revoked=True)
-        await self._people.put_token(token, self._event(token, account, "revoked", by))
+        await self.people.put_token(token, self._event(token, account, "revoked", by))
         return token
 
     async def all(self) -> Sequence[tuple[Token, Account]]:
-        return await self._people.tokens()
+        return await self.people.tokens()
 
     async def holder(self, text: str) -> Holder | None:
         """The holder of this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises
@@ -115,7 +110,7 @@ class Tokens:
         form = _FORM.fullmatch(text)
         if form is None:
             return None
-        found = await self._people.token(form[1])
+        found = await self.people.token(form[1])
         right = hmac.compare_digest(found[0].secret if found else "", hashed(form[2]))
         state = self.state(*found) if found is not None and right else "wrong"
         if state == NO_FACTOR:
@@ -129,15 +124,15 @@ class Tokens:
             return "revoked"
         if account.disabled:
             return "disabled"
-        if not token.stands(self._clock.now()):
+        if not token.stands(self.clock.now()):
             return "expired"
-        return NO_FACTOR if account.lacks_factor(self._required) else "good"
+        return NO_FACTOR if account.lacks_factor(self.required) else "good"
 
     def _event(self, token: Token, account: Account, change: str, by: str) -> Event:
         return Event(
             kind=Kind.TOKEN,
             id=token.token_id,
-            at=self._clock.now(),
+            at=self.clock.now(),
             data={"change": change, "name": token.name, "scopes": [scope.value for scope in token.scopes]},
             private={"account": (account.address,), "actor": (by,)},
         )

@@ -47,9 +47,11 @@ class Shown:
     not_yet: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class Absent:
-    def __init__(self, people: People, clock: Clock, *, delimiters: str = "+") -> None:
-        self._people, self._clock, self._delimiters = people, clock, delimiters
+    people: People
+    clock: Clock
+    delimiters: str
 
     def routes(self) -> list[Route]:
         approver, admin, either = for_roles(Role.APPROVER), for_roles(Role.ADMIN), for_roles(Role.APPROVER, Role.ADMIN)
@@ -81,7 +83,7 @@ class Absent:
             made = replace(wanted, confirmed=agreed)
             return made, self._event("away", made, who)
 
-        made = await self._people.change_absence(who, step)
+        made = await self.people.change_absence(who, step)
         now_in_force = await services_of(request).policies.follow()
         await self._ask_admins(request, made, now_in_force)
         return see_other("/away")
@@ -92,13 +94,13 @@ class Absent:
         if not not_yet:
             return
         two = in_force.addresses_of(absence.person, absence.deputy)
-        admins = [a.address for a in await self._people.everybody() if not a.disabled and Role.ADMIN in a.roles]
+        admins = [a.address for a in await self.people.everybody() if not a.disabled and Role.ADMIN in a.roles]
         told = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
         await services_of(request).ledger.journal.record((), told)
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""
-        who, in_force, now = person(request).address, services_of(request).in_force, self._clock.now()
+        who, in_force, now = person(request).address, services_of(request).in_force, self.clock.now()
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
         if not current:
@@ -109,7 +111,7 @@ class Absent:
             made = replace(first, person=who, ended=now)
             return made, self._event("back", made, who)
 
-        await self._people.change_absence(who, step)
+        await self.people.change_absence(who, step)
         await services_of(request).policies.follow()
         return see_other("/away")
 
@@ -125,7 +127,7 @@ class Absent:
         who, deputy = text_of(form, "person", 320), text_of(form, "deputy", 320)
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
-            if said is None or said.over(self._clock.now(), services_of(request).in_force.groups.zone):
+            if said is None or said.over(self.clock.now(), services_of(request).in_force.groups.zone):
                 raise NotPossible(NOT_AWAY, who)
             if said.deputy != deputy or not deputy:
                 raise NotPossible(N_("It has changed: {address} has changed their absence meanwhile."), who)
@@ -134,7 +136,7 @@ class Absent:
             return to(said), self._event(change, said, admin)
 
         try:
-            await self._people.change_absence(who, step)
+            await self.people.change_absence(who, step)
         except NotPossible as why:
             return await self._shown(request, 409, problem=why.text, address=why.address)
         await services_of(request).policies.follow()
@@ -143,7 +145,7 @@ class Absent:
     async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
         """Parse the form. Raises Wrong."""
         form = request.state.form
-        today = self._clock.now().astimezone(in_force.groups.zone).date()
+        today = self.clock.now().astimezone(in_force.groups.zone).date()
         since = _day(form.get("since"), "since") if form.get("since") else today
         until = _day(form.get("until"), "until")
         if until < since:
@@ -163,12 +165,12 @@ class Absent:
         if not text:
             return ""
         try:
-            address = Address.parse(text).canonical(self._delimiters)
+            address = Address.parse(text).canonical(self.delimiters)
         except BadAddress:
             raise Wrong("deputy", N_("Not an address.")) from None
         if any(address in people for people in in_force.groups.values()):
             return address
-        account = await self._people.account(AccountKeys(address=address))
+        account = await self.people.account(AccountKeys(address=address))
         if account is None or not account.may(May.DECIDE):
             raise Wrong("deputy", N_("This person is in no group and has no account with the approver's role."))
         return address
@@ -177,7 +179,7 @@ class Absent:
         return Event(
             kind=Kind.ABSENCE,
             id=f"absence-{absence.since:%Y%m%d}",
-            at=self._clock.now(),
+            at=self.clock.now(),
             data={"change": change, "since": absence.since.isoformat(), "until": absence.until.isoformat()},
             private={
                 "account": (absence.person,),
@@ -190,8 +192,8 @@ class Absent:
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        who, in_force, now = person(request), services_of(request).in_force, self._clock.now()
-        said = {absence.person for absence in await self._people.absences()}
+        who, in_force, now = person(request), services_of(request).in_force, self.clock.now()
+        said = {absence.person for absence in await self.people.absences()}
         mine = in_force.addresses_of(who.address)
         coming = sorted(
             (a for a in in_force.groups.absences if not a.over(now, in_force.groups.zone)),

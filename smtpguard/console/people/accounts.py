@@ -7,7 +7,7 @@ A change of what a person may do, or of how they prove who they are, ends all th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.credentials import Factors, Passwords, check
@@ -30,6 +30,7 @@ class NotPossible(Exception):
 NO_ACCOUNT = N_("There is no account of {address}.")
 
 
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """The service behind ``smtpguard users`` and the People page. ``by``: the person who makes the change, for the
     journal.
@@ -37,29 +38,22 @@ class Accounts:
     Every method raises NotPossible and LedgerError; those with a password BadPassword as well.
     """
 
-    def __init__(
-        self,
-        people: People,
-        clock: Clock,
-        *,
-        new_id: Callable[[], str],
-        passwords: Passwords,
-        factors: Factors,
-        delimiters: str = "+",
-    ) -> None:
-        self._people, self._clock, self._new_id = people, clock, new_id
-        self._passwords, self._factors = passwords, factors
-        self._delimiters = delimiters
+    people: People
+    clock: Clock
+    new_id: Callable[[], str]
+    passwords: Passwords
+    factors: Factors
+    delimiters: str = "+"
 
     def canonical(self, address: str) -> str:
         """Raises BadAddress."""
-        return Address.parse(address).canonical(self._delimiters)
+        return Address.parse(address).canonical(self.delimiters)
 
     async def everybody(self) -> Sequence[Account]:
-        return await self._people.everybody()
+        return await self.people.everybody()
 
     async def at(self, address: str) -> Account:
-        found = await self._people.account(AccountKeys(address=self.canonical(address)))
+        found = await self.people.account(AccountKeys(address=self.canonical(address)))
         if found is None:
             raise NotPossible(NO_ACCOUNT, address)
         return found
@@ -70,12 +64,12 @@ class Accounts:
         if password:
             check(password, address=where)
         made = Account(
-            account_id=self._new_id(),
+            account_id=self.new_id(),
             address=where,
-            created_at=self._clock.now(),
+            created_at=self.clock.now(),
             name=name,
             roles=_sorted(roles),
-            password=await self._passwords.hash(password) if password else "",
+            password=await self.passwords.hash(password) if password else "",
         )
 
         def step(found: Sequence[Account]) -> AccountChange:
@@ -88,11 +82,11 @@ class Accounts:
 
     async def set_password(self, account: Account, password: str, *, by: str) -> Account:
         check(password, address=account.address)
-        hashed = await self._passwords.hash(password)
+        hashed = await self.passwords.hash(password)
         return await self._change(account, "password", by, lambda a: replace(a, password=hashed))
 
     async def right_password(self, account: Account, password: str) -> bool:
-        return await self._passwords.right(account.password, password)
+        return await self.passwords.right(account.password, password)
 
     async def set_roles(self, account: Account, roles: Sequence[Role], *, by: str) -> Account:
         wanted = _sorted(roles)
@@ -129,14 +123,14 @@ class Accounts:
 
     async def set_factor(self, account: Account, sealed: str, *, by: str) -> list[str]:
         """Returns the recovery codes for a lost telephone, each usable once: they are shown now and never again."""
-        codes, hashes = self._factors.recovery()
+        codes, hashes = self.factors.recovery()
         change = "second-factor"
         await self._change(account, change, by, lambda a: replace(a, totp=sealed, totp_step=0, recovery=hashes))
         return codes
 
     async def confirm_factor(self, account: Account, sealed: str, code: str, *, by: str) -> list[str]:
         """The same by the owner, who proves with a code that the secret has arrived."""
-        if self._factors.step(sealed, code, self._clock.now()) is None:
+        if self.factors.step(sealed, code, self.clock.now()) is None:
             raise NotPossible(N_("The code is wrong."))
         return await self.set_factor(account, sealed, by=by)
 
@@ -157,7 +151,7 @@ class Accounts:
         return Event(
             kind=Kind.ACCOUNT,
             id=account.account_id,
-            at=self._clock.now(),
+            at=self.clock.now(),
             data={"change": change, **data},
             private={"account": (account.address,), "actor": (by,)},
         )
@@ -179,7 +173,7 @@ class Accounts:
     async def _turned(
         self, keys: AccountKeys, step: Callable[[Sequence[Account]], AccountChange], address: str
     ) -> Account:
-        made = await self._people.turn(keys, step)
+        made = await self.people.turn(keys, step)
         if made.refused or made.account is None:
             raise NotPossible(made.refused, address)
         return made.account

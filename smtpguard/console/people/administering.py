@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,9 +30,11 @@ def new_password() -> str:
     return "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(4))
 
 
+@dataclass(frozen=True, slots=True)
 class Administering:
-    def __init__(self, accounts: Accounts, *, sso: bool = False) -> None:
-        self._accounts, self._sso_there = accounts, sso
+    accounts: Accounts
+    sso: bool = False
+    """Whether there is single sign-on."""
 
     def routes(self) -> list[Route]:
         changes: dict[str, Change] = {
@@ -58,7 +61,7 @@ class Administering:
         address, sso = text_of(form, "address"), form.get("sso") == "yes"
         password = "" if sso else new_password()
         try:
-            made = await self._accounts.add(
+            made = await self.accounts.add(
                 address, roles=_chosen(request), password=password, name=text_of(form, "name", 200),
                 by=request.state.person.address,
             )  # fmt: skip
@@ -71,7 +74,7 @@ class Administering:
 
     def _changing(self, change: Change) -> Callable[[Request], Awaitable[Response]]:
         async def changing(request: Request) -> Response:
-            everybody = await self._accounts.everybody()
+            everybody = await self.accounts.everybody()
             account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
             if account is None:
                 raise HTTPException(404)
@@ -87,43 +90,43 @@ class Administering:
         roles = _chosen(request)
         if account.address == by and Role.ADMIN not in roles:
             raise NotPossible(N_("You cannot take the admin's role from yourself: another admin must do it."))
-        await self._accounts.set_roles(account, roles, by=by)
+        await self.accounts.set_roles(account, roles, by=by)
 
     async def _disable(self, account: Account, request: Request, by: str) -> None:
         if account.address == by:
             raise NotPossible(N_("You cannot disable your own account: another admin must do it."))
-        await self._accounts.disable(account, by=by)
+        await self.accounts.disable(account, by=by)
 
     async def _enable(self, account: Account, request: Request, by: str) -> None:
-        await self._accounts.enable(account, by=by)
+        await self.accounts.enable(account, by=by)
 
     async def _password(self, account: Account, request: Request, by: str) -> str:
         password = new_password()
-        await self._accounts.set_password(account, password, by=by)
+        await self.accounts.set_password(account, password, by=by)
         return password
 
     async def _factor_off(self, account: Account, request: Request, by: str) -> None:
-        await self._accounts.drop_factor(account, by=by)
+        await self.accounts.drop_factor(account, by=by)
 
     async def _delete(self, account: Account, request: Request, by: str) -> None:
         if account.address == by:
             raise NotPossible(N_("You cannot delete your own account: another admin must do it."))
         if request.state.form.get("sure") != "yes":
             raise NotPossible(N_("Confirm it: a deleted account cannot be restored."))
-        await self._accounts.delete(account, by=by)
+        await self.accounts.delete(account, by=by)
 
     async def _sso(self, account: Account, request: Request, by: str) -> None:
-        if not self._sso_there:
+        if not self.sso:
             raise NotPossible(N_("There is no single sign-on here."))
-        await self._accounts.to_single_sign_on(account, by=by)
+        await self.accounts.to_single_sign_on(account, by=by)
 
     async def _shown(
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
         made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        everybody = await self._accounts.everybody()
+        everybody = await self.accounts.everybody()
         return await page(
-            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self._sso_there, gaps=_gaps(request, everybody),
+            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=_gaps(request, everybody),
             problem=problem, wrong=wrong, address=address, made=made, password=password, mine=request.state.person.address,
         )  # fmt: skip
 

@@ -30,6 +30,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smtpguard.accounts.model import Account, Role, Session
+from smtpguard.config.web import ConsoleSession
 from smtpguard.console import rendering
 from smtpguard.console.ports import Person
 from smtpguard.database.errors import CommitUnknown, LedgerError, PolicyUnreadable
@@ -319,21 +320,14 @@ def _is_address(text: str) -> bool:
 WRITE_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetimes:
-    """``idle``: since the last request; ``longest``: since signing in, whatever happens."""
-
-    idle: timedelta = timedelta(hours=2)
-    longest: timedelta = timedelta(hours=12)
-
-
 class Sessions:
     """By a token that only the browser has. Viewing a page writes nothing to the store: the time of last use is kept in
     memory and written every minute, so a killed process loses at most a minute of it."""
 
-    def __init__(self, people: People, clock: Clock, lifetimes: Lifetimes | None = None) -> None:
+    def __init__(self, people: People, clock: Clock, lifetimes: ConsoleSession) -> None:
+        """``lifetimes``: ``idle``: since the last request; ``longest``: since signing in, whatever happens."""
         self._people, self._clock = people, clock
-        self.lifetimes = lifetimes or Lifetimes()
+        self._idle, self._longest = timedelta(seconds=lifetimes.idle), timedelta(seconds=lifetimes.longest)
         self._seen: dict[str, datetime] = {}
 
     def made(self, account_id: str, *, how: str) -> tuple[str, Session]:
@@ -352,7 +346,7 @@ class Sessions:
         session, account = found
         now = self._clock.now()
         seen = max(session.seen_at, self._seen.get(key, session.seen_at))
-        if account.disabled or now >= session.started_at + self.lifetimes.longest or now >= seen + self.lifetimes.idle:
+        if account.disabled or now >= session.started_at + self._longest or now >= seen + self._idle:
             return None
         if not active:
             return session, account
@@ -362,9 +356,7 @@ class Sessions:
     async def write(self) -> None:
         """Write the times of last use, and delete ended sessions. Raises LedgerError; then nothing is lost."""
         seen, now = dict(self._seen), self._clock.now()
-        await self._people.seen(
-            seen, started_before=now - self.lifetimes.longest, seen_before=now - self.lifetimes.idle
-        )
+        await self._people.seen(seen, started_before=now - self._longest, seen_before=now - self._idle)
         for token, at in seen.items():
             if self._seen.get(token) == at:
                 del self._seen[token]
