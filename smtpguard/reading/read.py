@@ -56,36 +56,37 @@ class TextRead:
 
 class Texts:
     """What texts said that came twice, for further messages with them: a mailing without names in it is the same in all
-    copies. For one policy, and one set of bounds. Of a text that came once a digest alone is kept."""
+    copies. For one policy, and one set of bounds. Of a text that came once a hash alone is kept."""
 
-    def __init__(self, most: int = 16, octets: int = 128 << 10, digests: int = 1024) -> None:
+    def __init__(self, most: int = 16, octets: int = 128 << 10, hashes: int = 1024) -> None:
         """At most ``most`` texts, none in a message of more ``octets``."""
-        self._most, self._octets, self._digests = most, octets, digests
-        self._once: OrderedDict[bytes, None] = OrderedDict()
+        self._most, self._octets, self._hashes = most, octets, hashes
+        self._once: OrderedDict[int, None] = OrderedDict()
         self._read: OrderedDict[bytes, TextRead] = OrderedDict()
 
     def of(self, message: Message, subject: str, around: Surroundings, meter: Meter) -> TextRead:
         """Raises TooComplex and RecursionError."""
         if message.size_bytes > self._octets:
             return _text_read(message, around, meter)
+        body = message.raw[message.body_start :]
+        once = hash((subject, body))  # takes a tenth of the time of the digest
+        if once not in self._once:
+            self._once[once] = None
+            if len(self._once) > self._hashes:
+                self._once.popitem(last=False)
+            return _text_read(message, around, meter)
+        self._once.move_to_end(once)
         named = message.header.named
         head = [(name, [f.raw for f in given]) for name, given in named.items() if name.startswith("content-")]
         digest = hashlib.sha256(repr((subject, head)).encode("utf-8", "surrogatepass"))
-        digest.update(message.raw[message.body_start :])
+        digest.update(body)
         key = digest.digest()
-        known = self._read.get(key)
-        if known is not None:
-            self._read.move_to_end(key)
-            return known
-        made = _text_read(message, around, meter)
-        if key in self._once:
-            self._read[key] = made
+        made = self._read.get(key)
+        if made is None:
+            made = self._read[key] = _text_read(message, around, meter)
             if len(self._read) > self._most:
                 self._read.popitem(last=False)
-        else:
-            self._once[key] = None
-            if len(self._once) > self._digests:
-                self._once.popitem(last=False)
+        self._read.move_to_end(key)
         return made
 
 

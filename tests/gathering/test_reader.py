@@ -222,7 +222,7 @@ def test_a_text_that_came_before_is_read_as_if_it_were_new(messages: list[bytes]
 
 
 async def test_a_text_is_remembered_from_the_second_time_on_within_bounds(make: Make) -> None:
-    reader, texts = make(), Texts(most=4, octets=4000, digests=30)
+    reader, texts = make(), Texts(most=4, octets=4000, hashes=30)
     for n in range(40):
         for _ in range(1 + n % 2):
             read_message(Message.of(HEAD + f"\r\nNumber {n}\r\n".encode()), AROUND, texts=texts)
