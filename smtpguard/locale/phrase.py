@@ -208,7 +208,10 @@ def _said(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> s
         message = voice.form(msgid, many, n.n if isinstance(n, Amount) else n if isinstance(n, int) else 0)
     else:
         message = voice.gettext(msgid)
-    return filled(message, {name: _spoken(value, voice) for name, value in values.items()}) if values else message
+    if not values:
+        return message
+    spoken = {name: value if type(value) is str else _spoken(value, voice) for name, value in values.items()}
+    return filled(message, spoken)
 
 
 def _spoken(value: Value, voice: Voice) -> str:
