@@ -100,21 +100,21 @@ class Console(Part):
             settings, settings.console, store, clock, secret=installation_secret(settings), new_id=ids(), port=port
         )
         self._undo.push_async_callback(self._front.close)
-        made = gathering(settings, policies.around, self._undo)
+        gather = gathering(settings, policies.around, self._undo)
         mailings = Mailings(store, policies, clock, digester, term=term(settings))
         freezes = freezes_of(settings, store, clock, ids(), loud=True)
         console = ConsoleServices(
             ledger=store,
             on_list=on_list(settings, digester),
             policies=policies,
-            reader=made.reader,
+            reader=gather.reader,
             approvals=Approvals(store, policies, clock, term=term(settings)),
             questions=Questions(store, policies, clock, new_id=ids()),
             freezes=freezes,
             mailings=mailings,
             returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
-            explain=partial(_explained, policies, made.gather, session_at(settings, None, "127.0.0.1")),
-            corrections=corrections_of(settings, store, policies, made.gather, clock, ids()),
+            explain=partial(_explained, policies, gather, session_at(settings, None, "127.0.0.1")),
+            corrections=corrections_of(settings, store, policies, gather, clock, ids()),
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
             clock=clock,
             settings=settings,

@@ -97,8 +97,8 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
         around = surroundings(settings, policy)
         in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
         key = None if settings.secret_file.is_file() else os.urandom(32)
-        made = gathering(settings, lambda: (policy.sha256, around), undo, key=key)
-        yield Explainer(in_force, made.gather, around, rule_places(policy, str(settings.policy)))
+        gather = gathering(settings, lambda: (policy.sha256, around), undo, key=key)
+        yield Explainer(in_force, gather, around, rule_places(policy, str(settings.policy)))
 
 
 def session_at(settings: Settings, name: str | None, client: str, *, login: str | None = None) -> Session:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import dns.asyncresolver
 
@@ -14,22 +13,12 @@ from smtpguard.gathering.reader import Around, BoundedReader
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathering:
-    reader: BoundedReader
-    verifier: DkimVerifier
-    gather: Gather
-
-
-def gathering(settings: Settings, around: Around, undo: AsyncExitStack, *, key: bytes | None = None) -> Gathering:
-    """``undo`` closes it. ``key``: of traces, instead of the installation's secret."""
+def gathering(settings: Settings, around: Around, undo: AsyncExitStack, *, key: bytes | None = None) -> Gather:
+    """``undo`` closes its reader and verifier. ``key``: of traces, instead of the installation's secret."""
     reader, verifier = BoundedReader(around), _verifier(settings)
     undo.push_async_callback(reader.close)
     undo.push_async_callback(verifier.close)
-    trace_key = key or installation_secret(settings)
-    return Gathering(
-        reader=reader, verifier=verifier, gather=Gather(reader=reader, verifier=verifier, trace_key=trace_key)
-    )
+    return Gather(reader=reader, verifier=verifier, trace_key=key or installation_secret(settings))
 
 
 def _verifier(settings: Settings) -> DkimVerifier:

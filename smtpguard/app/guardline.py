@@ -73,19 +73,19 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     front = await ledger.open_front() if settings.journal.front == "on" else None
     watch = GateWatch(ledger.gate, clock, moved=policies.moved, front=front)
     await watch.read()
-    made = gathering(settings, policies.around, undo)
+    gather = gathering(settings, policies.around, undo)
     hostname = settings.hostname or host_name()
     told, terms = notices(settings), term(settings)
     own: list[OwnMail] = []
     if settings.hold.approve_at:
         own.append(Preapproval(
-            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=made.gather,
+            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=gather,
             term=terms, notices=told,
         ))  # fmt: skip
     if settings.hold.reply_at:
         own.append(VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), ledger=ledger, policies=policies,
-            reader=made.reader, verifier=made.verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
+            reader=gather.reader, verifier=gather.verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
             notices=told, clock=clock, required=second_factor_for(settings),
         ))  # fmt: skip
     if settings.returns.addresses:
@@ -115,7 +115,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     intake = Intake(
         ledger,
         policies,
-        made.gather,
+        gather,
         Dispose(ledger.journal, watch, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,

@@ -264,5 +264,5 @@ async def _corrections(
     async with AsyncExitStack() as undo:
         policies = Following(store, settings, digester, clock, reading=True)
         await policies.begin()
-        gather = gathering(settings, policies.around, undo).gather
+        gather = gathering(settings, policies.around, undo)
         yield corrections_of(settings, store, policies, gather, clock, new_id)
