@@ -30,7 +30,6 @@ from smtpguard.console.ports import ConsoleServices
 from smtpguard.database.errors import LedgerError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
-from smtpguard.store.ledger import People
 from smtpguard.store.store import Store
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ class Front:
     middleware: tuple[Middleware, ...]
     routes: tuple[BaseRoute, ...]
     sessions: Sessions
-    people: People
-    place: Site
     provider: Provider | None
 
     async def close(self) -> None:
@@ -114,8 +111,6 @@ def front(
             *Absent(people, clock, delimiters=settings.delimiters).routes(),
         ),
         sessions=sessions,
-        people=people,
-        place=place,
         provider=provider,
     )
 

@@ -279,7 +279,7 @@ async def test_an_ended_session_opens_nothing(here: Stage, how: str) -> None:
             wrong.append(f"{method} {path}: {answer.status_code}")
     assert not wrong, "\n".join(wrong)
     assert await written(here) == before
-    assert await here.front.people.session(hashed(token)) is None or how in ("idle",)
+    assert await here.home.store.people.session(hashed(token)) is None or how in ("idle",)
 
 
 # -- the API

@@ -565,7 +565,7 @@ async def _examined(page: Page, path: str = "") -> None:
 
 async def ended(web: Site, address: str) -> None:
     """End all sessions of the person."""
-    await web.here.front.people.turn(
+    await web.here.home.store.people.turn(
         AccountKeys(address=address), lambda found: AccountChange(account=found[0], ends_all=True)
     )
 

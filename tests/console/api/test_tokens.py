@@ -94,7 +94,7 @@ async def test_a_token_is_refused_until_a_required_second_factor_is_set(tmp_path
         assert (await asks("GET", "/me")).status_code == 200
         refused = await again("GET", "/me")
         assert (refused.status_code, "sign in at the console and set one up" in refused.text) == (403, True)
-        theirs = Tokens(here.front.people, here.home.clock, new_id=lambda: next(here.ids),
+        theirs = Tokens(here.home.store.people, here.home.clock, new_id=lambda: next(here.ids),
                         required=frozenset({Role.APPROVER}))  # fmt: skip
         with pytest.raises(NoToken, match="asks for a second factor, and it has none"):
             await theirs.add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=timedelta(days=1), by="root")

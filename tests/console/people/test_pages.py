@@ -135,7 +135,7 @@ async def test_an_account_without_a_password_cannot_change_it(here: Stage) -> No
     account = await here.accounts.at(EVA)
     await here.accounts._change(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
     token, session = here.front.sessions.made(account.account_id, how="sso")
-    await here.front.people.turn(AccountKeys(), lambda found: AccountChange(begins=session))
+    await here.home.store.people.turn(AccountKeys(), lambda found: AccountChange(begins=session))
     browser.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
     page = await browser.get("/me")
     assert 'action="/me/password"' not in page.text
