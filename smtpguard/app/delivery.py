@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 
 from smtpguard.accounts.model import AccountKeys
@@ -192,13 +191,8 @@ class Deliverer(Part):
             await asyncio.sleep(MOVE_SECONDS)
 
     async def _retain(self) -> None:
-        keep = self._settings.retention
-        bounds = Retention(
-            content=timedelta(seconds=keep.content),
-            addresses=timedelta(seconds=keep.addresses),
-            journal=timedelta(seconds=keep.journal),
-        )
-        bounds = await self._store.agree(bounds, socket.gethostname())
+        wanted = Retention.of(self._settings.retention.model_dump())
+        bounds = await self._store.agree(wanted, socket.gethostname())
 
         async def some() -> bool:
             return (await self._store.retain(bounds)).more

@@ -68,6 +68,7 @@ class Retention:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Retention:
+        """From the seconds of each period, as an entry and the settings have them."""
         return cls(**{name: timedelta(seconds=int(row[name])) for name in cls.__slots__})
 
 
