@@ -62,6 +62,8 @@ _LAY_OUT = (  # write its pages and free them; the last write makes the disk all
     "PRAGMA shrink_memory",
     f"PRAGMA cache_size=-{_CACHE_KIB}",
 )
+_REFUSALS = {"25006": "the database server is read-only", "42501": "the database user lacks a privilege"}
+"""By SQLSTATE. A server is read-only as a stand-by, or since its provider made it so when its disk was nearly full."""
 _SQLITE_SAYS = {
     "SQLITE_NOTADB": "is not an SQLite database",
     "SQLITE_CORRUPT": "is damaged",
@@ -357,8 +359,8 @@ class Database:
         if state == "53100":
             return Full("no space left for the database")
         first = next(iter(str(original).strip().splitlines()), "")
-        if state in ("25006", "42501"):  # a stand-by; a user that can only read
-            return Unavailable(f"the database user lacks a privilege: {first} ({state})")
+        if state in _REFUSALS:
+            return Unavailable(f"{_REFUSALS[state]}: {first} ({state})")
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
         said = (

@@ -150,6 +150,16 @@ async def test_a_killed_database_comes_back(server: Any, tmp_path: Path, clock: 
         assert await store.journal.history("D0") == []
 
 
+async def test_a_server_that_became_read_only_is_named(server: Any, tmp_path: Path, clock: Clock) -> None:
+    read_only = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+    async with open_store(server.get_uri(), secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.write(lambda batch: batch.connection.exec_driver_sql(read_only))
+        await store.gate.read()
+        with pytest.raises(Unavailable, match="the database server is read-only: cannot execute"):
+            await store.try_write()
+        await store.try_write()  # on a new connection
+
+
 async def test_a_hanging_database_times_out(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server hangs (SIGSTOP), there is no error, and the deadline answers instead."""
     url = server.get_uri()
