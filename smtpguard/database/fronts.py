@@ -174,6 +174,7 @@ class Fronts:
                 pass
             if self._shared is not None:
                 self._shared.close()
+                self._shared = None  # if the next line fails, the file may be the one at its path later on
             self._shared = Shared(self.folder / "shared")
         return self._shared
 

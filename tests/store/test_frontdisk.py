@@ -175,6 +175,19 @@ async def test_with_its_files_gone_it_is_not_used(store: Store, tmp_path: Path, 
     assert await moved(store) == []
 
 
+async def test_a_folder_that_was_away_is_used_again(store: Store, tmp_path: Path) -> None:
+    """Also one that was closed to its user for a while."""
+    await fronted(store)
+    folder, kept = tmp_path / "front-guard-db", tmp_path / "kept"
+    folder.rename(kept)
+    folder.write_bytes(b"")
+    with pytest.raises(LedgerError):
+        await store.admit(item("T1"), relays("T1"))
+    folder.unlink()
+    kept.rename(folder)
+    await store.admit(item("T2"), relays("T2"))
+
+
 @pytest.mark.parametrize("what", ["database", "front", "page"])
 async def test_files_are_looked_at_once_their_folder_has_changed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
