@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo", "Send sample mail through a guard on loopback."),
     "init": ("init", "Write the first settings and policy, which observe only."),
     "check": ("check", "Check settings and policy, every error at once."),
-    "explain": ("explain", "Say what the policy would decide about messages, and why."),
+    "explain": ("explain", "Say what the policy file would decide about messages, and why."),
     "test": ("policytest", "Run a policy's own test cases."),
     "replay": ("replay", "Say what the policy file would decide differently from the policy in force."),
     "lists": ("lists", "Customer lists: sync, show, match, overlap."),

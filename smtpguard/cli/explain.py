@@ -44,7 +44,7 @@ _MOST_CONTEXT = 90
 @as_json("One JSON object a message.")
 async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
-    """Say what the policy would decide about messages, and why."""
+    """Say what the policy file would decide about messages, and why."""
     given = None if sender is None else [_path("--from", sender)]
     to = [_path("--to", recipient) for recipient in recipients]
     if client_address(client) is None:

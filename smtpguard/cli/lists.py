@@ -102,7 +102,7 @@ def show(context: Context, names: Sequence[str]) -> None:
 @click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 @as_json()
 def match(context: Context, addresses: Sequence[str]) -> None:
-    """Say whether each address is internal, a list, a member of lists (and by which source), or outside."""
+    """Say whether each address is internal, a list, a member of lists (and by which source), or outside, as the policy file declares it."""
     from smtpguard.app.files import indexes
 
     parsed = [mailbox("ADDRESS", text) for text in addresses]
