@@ -17,7 +17,6 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import secret_text
 from smtpguard.config.statefiles import hand_over
-from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
@@ -104,8 +103,11 @@ def _others(path: Path, bits: int) -> bool:
 
 def installation_secret(settings: Settings) -> bytes:
     """Made at the first start, and not beside a store that has another one. Raises CannotStart."""
-    if not settings.secret_file.exists() and (settings.state / CHECKPOINTS).exists():
-        raise CannotStart(other_secret(settings, missing=True))
+    if not settings.secret_file.exists():
+        from smtpguard.journal.rows import FILE  # imports the database, which a command without a store does not need
+
+        if (settings.state / FILE).exists():
+            raise CannotStart(other_secret(settings, missing=True))
     try:
         return installation_key(settings.secret_file)
     except BadKey as e:
