@@ -19,7 +19,7 @@ from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import key_of, marks_of
 from smtpguard.admission.model import Admission
 from smtpguard.admission.record import alone
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import watched
@@ -75,14 +75,14 @@ class BypassPath:
     def __init__(
         self,
         journal: Bypassed,
-        ledger: Store,
+        store: Store,
         watch: GateWatch,
         clock: Clock,
         *,
         trace_key: bytes,
         hostname: str,
     ) -> None:
-        self._journal, self._ledger, self._watch, self._clock = journal, ledger, watch, clock
+        self._journal, self._store, self._watch, self._clock = journal, store, watch, clock
         self._decided: frozenset[str] | None = None
         self._decided_at = float("-inf")
         self.dispose = Dispose(journal, self, clock, trace_key=trace_key, hostname=hostname)
@@ -94,7 +94,7 @@ class BypassPath:
         return self._journal.in_force() if self._watch.age_seconds >= AWAY_SECONDS else None
 
     async def admit(self, bypass: Bypass, gathered: Gathered, plan: Plan) -> Admission | None:
-        """The verdict, synced; None if nothing was written, and the admission is to decide. Raises LedgerError and
+        """The verdict, synced; None if nothing was written, and the admission is to decide. Raises StoreError and
         TimeoutError if it is unknown whether it was written."""
         gate, id = self._watch.gate, gathered.transaction.id
         if gate is None:
@@ -160,9 +160,9 @@ class BypassPath:
             return
         asked_at = self._clock.monotonic()
         try:
-            holds = await self._ledger.holds.newest(states=(State.WAITING,), limit=MOST_DECIDED)
-            mailings = await self._ledger.mailings.newest(least=1 << 60, limit=MOST_DECIDED)
-        except (LedgerError, TimeoutError):
+            holds = await self._store.holds.newest(states=(State.WAITING,), limit=MOST_DECIDED)
+            mailings = await self._store.mailings.newest(least=1 << 60, limit=MOST_DECIDED)
+        except (StoreError, TimeoutError):
             return
         rejected = [found for each in mailings if (found := each.rejected(self._clock.now())) is not None]
         known = all(each.senders for each in rejected) and MOST_DECIDED not in (len(holds), len(mailings))

@@ -55,7 +55,7 @@ class NotAll(Exception):
 class Corrections:
     """The service behind ``smtpguard mailings correct`` and the console's page."""
 
-    ledger: Store
+    store: Store
     policies: PolicyInForce
     gather: Gather
     clock: Clock
@@ -76,7 +76,7 @@ class Corrections:
     ) -> Hold:
         """The hold that people decide on: others than ``starter``, an address of one who decides on such mailings. ``by``: who
         the system says that is. ``doubt``: with those who may have it, too. ``matched``: what became of whose copy, where an export says
-        who was behind a list's address. Raises NotEntitled, Conflict, Refused, NotAll and LedgerError."""
+        who was behind a list's address. Raises NotEntitled, Conflict, Refused, NotAll and StoreError."""
         in_force = self.policies.current()
         starter = canonical(starter, in_force)
         if not decides(starter, mailing.lists, in_force, self.clock.now()):
@@ -84,8 +84,8 @@ class Corrections:
         correction, people = await self._people(mailing, in_force, starter, doubt, matched)
         if not people:
             raise Conflict(N_("nobody is known to have got it"))
-        await self.ledger.contents.keep(message)
-        await self.ledger.mailings.keep_set(people)
+        await self.store.contents.keep(message)
+        await self.store.mailings.keep_set(people)
         for _ in range(_ROUNDS):
             try:
                 admission = await self._admit(mailing, message, correction, self.policies.current(), by, comment)
@@ -95,7 +95,7 @@ class Corrections:
         else:
             raise Conflict(N_("the policy in force changes: try again"))
         done = admission.disposition
-        hold = await self.ledger.holds.find(done.hold_id) if isinstance(done, Held) else None
+        hold = await self.store.holds.find(done.hold_id) if isinstance(done, Held) else None
         assert hold is not None
         return hold
 
@@ -103,7 +103,7 @@ class Corrections:
         self, mailing: Mailing, in_force: InForce, starter: str, doubt: bool, matched: Mapping[bytes, CopyStatus] | None
     ) -> tuple[Correction, set[bytes]]:
         as_of = self.clock.now()
-        account = await self.ledger.mailings.account(mailing.mailing_id)
+        account = await self.store.mailings.account(mailing.mailing_id)
         sent, may = set(account.sent), set(account.may)
         for digest, status in (matched or _NOBODY).items():
             if status is CopyStatus.RELAYED:
@@ -186,7 +186,7 @@ class Corrections:
             identity=facts.identity,
             test=True,
         )
-        return await self.ledger.admit(item, step)
+        return await self.store.admit(item, step)
 
     async def _gathered(self, message: Message, names: list[str], in_force: InForce) -> Gathered:
         """As if it went to the lists."""

@@ -25,7 +25,7 @@ from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt
 from smtpguard.counts.keys import persons
-from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, LedgerError, PolicyMoved, PolicyUnreadable
+from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, PolicyMoved, PolicyUnreadable, StoreError
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
@@ -88,7 +88,7 @@ def _answer(done: Disposition) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Timeouts. The reader and verifier have their own (gather), and so has the ledger. ``keep_seconds``: for storing
+    """Timeouts. The reader and verifier have their own (gather), and so has the store. ``keep_seconds``: for storing
     the content. ``rounds_seconds``: after this no further round begins. So the client is answered within the 5 minutes
     that it waits at least (RFC 5321 section 4.5.3.2.5), and no message needs a timer."""
 
@@ -106,7 +106,7 @@ class OwnMail(Protocol):
         """Whether one of them is among the recipients."""
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Raises subclasses of LedgerError; the client then keeps the message."""
+        """Raises subclasses of StoreError; the client then keeps the message."""
 
 
 class Intake:
@@ -114,7 +114,7 @@ class Intake:
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         policies: PolicyInForce,
         gather: Gather,
         dispose: Dispose,
@@ -128,7 +128,7 @@ class Intake:
         front: Front | None = None,
         bypass: BypassPath | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._policies = policies
         self._gather = gather
         self._dispose = dispose
@@ -186,7 +186,7 @@ class Intake:
             await asyncio.shield(self._idle)
 
     async def _undecided(self, transaction: Transaction, way: _Once, error: Exception) -> Disposition:
-        if isinstance(error, LedgerError | TimeoutError):
+        if isinstance(error, StoreError | TimeoutError):
             log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
             why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
         else:
@@ -224,7 +224,7 @@ class Intake:
             likely = likely or self._held.knows(_sender_of(gathered))
             if keep or likely or self._watch.stops(gathered.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
-                    await self._ledger.contents.keep(transaction.message)
+                    await self._store.contents.keep(transaction.message)
                 compare = True
             if compare or self._approved.knows(gathered.facts.identity):
                 templates = self._approved.templates(gathered.facts.identity)
@@ -269,9 +269,9 @@ class Intake:
         wording of reasons, so an unavailable store delays no message."""
         names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
         try:
-            documents = await self._ledger.holds.templates(set(filter(None, names.values())))
-            shown = await self._ledger.holds.shown([hold_id for hold_id, name in names.items() if not name])
-        except LedgerError as error:
+            documents = await self._store.holds.templates(set(filter(None, names.values())))
+            shown = await self._store.holds.shown([hold_id for hold_id, name in names.items() if not name])
+        except StoreError as error:
             log.warning("the content of an approved hold could not be read: %s", type(error).__name__)
             documents, shown = {}, {}
         found = dict.fromkeys(names, Approved(template=None))
@@ -303,7 +303,7 @@ class Intake:
 
     async def _fronted(self, gathered: Gathered, plan: Plan, onward: _Once) -> Admission | None:
         """The verdict, synced in the journal's front; None if nothing was written and the admission is to decide.
-        Raises LedgerError and TimeoutError if it is unknown whether it was written. The relay is asked meanwhile
+        Raises StoreError and TimeoutError if it is unknown whether it was written. The relay is asked meanwhile
         whether it takes the content."""
         front, transaction = self._front, gathered.transaction
         if front is None or transaction.gone():
@@ -368,7 +368,7 @@ class Intake:
         streams = [one.ask for one in watched(gathered)]
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         item = _item(gathered, (*plan.asks, *streams, *plan.rests, *asked))
-        admission = await self._ledger.admit(item, self._step(gathered, plan))
+        admission = await self._store.admit(item, self._step(gathered, plan))
         held = admission.verdict.action.waits
         self._held.note(gathered.facts.identity, held)
         if not held or is_by_sender(admission.verdict):
@@ -394,7 +394,7 @@ class Intake:
             kind=Kind.REFUSED, id=id, at=self._clock.now(), data=data, private={r: v for r, v in private.items() if v}
         )
         try:
-            self._ledger.journal.note(event)
+            self._store.journal.note(event)
         except Exception:
             log.exception("transaction %s: refused recipients could not be recorded", id)
 
@@ -402,7 +402,7 @@ class Intake:
         """Journal a transaction that failed with an internal error, if possible; the answer is the same without."""
         data = {"action": "defer", "rules": [], "failure": type(error).__name__}
         try:
-            self._ledger.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
+            self._store.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
         except Exception:
             log.exception("transaction %s: the error could not be recorded either", transaction.id)
 

@@ -85,7 +85,7 @@ class VotesByMail:
 
     address: Address
     tokens: Tokens
-    ledger: Store
+    store: Store
     policies: PolicyInForce
     reader: Reader
     verifier: Verifier
@@ -106,7 +106,7 @@ class VotesByMail:
         return any(self._token(each) is not None for each in transaction.envelope.addresses)
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Raises subclasses of LedgerError."""
+        """Raises subclasses of StoreError."""
         await onward.abandon()
         [first, *others] = transaction.envelope.addresses
         if others:
@@ -138,7 +138,7 @@ class VotesByMail:
     ) -> _Vote | None:
         """None if the token is not valid: then nothing more is read."""
         hold_id, tag, _ = token_parts(token)
-        hold = await self.ledger.holds.find(hold_id) if hold_id else None
+        hold = await self.store.holds.find(hold_id) if hold_id else None
         if hold is None or hold.primary:
             return None
         person = self.tokens.person(token, hold, people_asked(hold, in_force, self.clock.now()))
@@ -175,7 +175,7 @@ class VotesByMail:
 
     async def _barred(self, person: str, in_force: InForce) -> No | None:
         mine = in_force.addresses_of(person)
-        accounts = await self.ledger.people.everybody()
+        accounts = await self.store.people.everybody()
         return why_barred((one for one in accounts if one.address in mine), self.required)
 
     def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: No | None) -> tuple[Choice, Proof]:
@@ -267,7 +267,7 @@ class VotesByMail:
             if proven
             else ()
         )
-        await self.ledger.journal.record((event,), told)
+        await self.store.journal.record((event,), told)
         return Rejected(reply=reply.rejected(str(said)))
 
     def _token(self, address: Address) -> str | None:
@@ -286,7 +286,7 @@ _NO_OTHER = "Mail to this address must have no other recipient."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnedMail:
     """``addresses``: the guard's own; ``+`` and a word may follow the local part (VERP). ``take``: stores a message and its
-    recipients; raises subclasses of LedgerError (returns/service.py)."""
+    recipients; raises subclasses of StoreError (returns/service.py)."""
 
     addresses: Sequence[Address]
     take: Callable[[Message, Sequence[str]], Awaitable[object]]
@@ -299,7 +299,7 @@ class ReturnedMail:
         return any(map(self._ours, transaction.envelope.addresses))
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Raises subclasses of LedgerError; the client then keeps the message."""
+        """Raises subclasses of StoreError; the client then keeps the message."""
         await onward.abandon()
         to = transaction.envelope.addresses
         if not all(map(self._ours, to)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event
 from smtpguard.lists.recipients import Classified
@@ -118,7 +118,7 @@ class Admission:
     unfrozen: frozenset[str] = frozenset()
 
 
-class ComparisonMissing(LedgerError):
+class ComparisonMissing(StoreError):
     """An earlier decision may be about this message. The caller must find out what it shows, and who wrote it
     (``Item.coming``), and try again. ``templates``: those to compare it with, by name (mailings.slots); None if nothing
     was decided on its mailing, and people are to decide on this message. ``approved``: approvals of its mailing that do

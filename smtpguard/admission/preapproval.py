@@ -45,7 +45,7 @@ class Preapproval:
     """``address``: the guard's own."""
 
     address: Address
-    ledger: Store
+    store: Store
     policies: PolicyInForce
     gather: Gather
     term: Deadlines
@@ -68,7 +68,7 @@ class Preapproval:
         return any(name_at(a, self.address) is not None for a in transaction.envelope.addresses)
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Raises subclasses of LedgerError."""
+        """Raises subclasses of StoreError."""
         await onward.abandon()
         in_force = self.policies.current()
         names = [name_at(a, self.address) for a in transaction.envelope.addresses]
@@ -87,7 +87,7 @@ class Preapproval:
         if facts.identity is None or not facts.identity.sketch:
             return _no("Its text is too short to recognize its copies.")
         gathered = await self.gather.compare(gathered)
-        await self.ledger.contents.keep(transaction.message)
+        await self.store.contents.keep(transaction.message)
         plan = in_force.rules.plan(facts)
         record = Record(gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True)
 
@@ -110,7 +110,7 @@ class Preapproval:
             test=True,
             gone=transaction.gone,
         )
-        admission = await self.ledger.admit(item, step)
+        admission = await self.store.admit(item, step)
         assert admission.disposition is not None
         return admission.disposition
 

@@ -27,7 +27,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import replace_file
-from smtpguard.console.ports import ActiveAlarm
+from smtpguard.console.services import ActiveAlarm
 from smtpguard.database.access import Access
 from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event, Kind
@@ -266,7 +266,7 @@ class FileMemory:
 
 
 async def active(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
-    """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises LedgerError."""
+    """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises StoreError."""
     try:
         here = await FileMemory(settings.state).known()
     except OSError:
@@ -289,7 +289,7 @@ async def active(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
 
 
 async def take(settings: Settings, store: Store, key: str, *, by: str, at: datetime) -> bool:
-    """Record that ``by`` takes this alarm, in the journal first. False: no such alarm stands here. Raises LedgerError."""
+    """Record that ``by`` takes this alarm, in the journal first. False: no such alarm stands here. Raises StoreError."""
     if key not in {each.key for each in await active(settings, store)}:
         return False
     await store.journal.record([Event(kind=Kind.TAKEN, id=key, at=at, private={"actor": (by,)})])

@@ -27,7 +27,7 @@ from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError, Unavailable
+from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.lists.registry import Registry
@@ -98,7 +98,7 @@ class Observer:
     _file: policyfile.Following | None = None
 
     async def look(self) -> Seen:
-        """What store and policy say. Raises LedgerError. Nothing is known of a policy that cannot be read here."""
+        """What store and policy say. Raises StoreError. Nothing is known of a policy that cannot be read here."""
         async with asyncio.timeout(STORE_SECONDS):
             gate = await self.store.gate.read()
             hooks = await self.store.ask(store_watching.hooks_behind)
@@ -324,7 +324,7 @@ class Alarms(Part):
                     while True:
                         await self._once(looking)
                         await asyncio.sleep(LOOK_SECONDS)
-            except (LedgerError, CannotStart) as e:
+            except (StoreError, CannotStart) as e:
                 self._away(str(e) or type(e).__name__)
             finally:
                 self._shared.memory = None
@@ -333,13 +333,13 @@ class Alarms(Part):
     async def _once(self, looking: Observer) -> None:
         try:
             self._seen = await looking.look()
-        except (LedgerError, TimeoutError) as e:
+        except (StoreError, TimeoutError) as e:
             self._away(str(e) or "it does not answer in time")
         except Exception:
             log.exception("alarms: reading the store")
         else:
             self._problem = self._seen.store or await self._unwritable(looking.store)
-            with contextlib.suppress(LedgerError):
+            with contextlib.suppress(StoreError):
                 self._organization = looking.policies.policy.organization
 
     async def _unwritable(self, store: Store) -> str:
@@ -348,7 +348,7 @@ class Alarms(Part):
         if self._problem or now - self._wrote >= WRITE_SECONDS:
             try:
                 await store.try_write()
-            except LedgerError as e:
+            except StoreError as e:
                 return str(e) or type(e).__name__
             self._wrote = now
         return ""

@@ -136,7 +136,7 @@ def back_up(
     ``config``: the settings file. ``serve`` may run meanwhile. ``progress`` gets the state of verification: entries
     done, entries in all.
 
-    Raises BadBackup, CannotStart, LedgerError and OSError; an existing file then stays.
+    Raises BadBackup, CannotStart, StoreError and OSError; an existing file then stays.
     """
     now = SystemClock().now()
     folder = target.is_dir()
@@ -364,7 +364,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
     later entries than the backup. Settings and policy files stay as they are. Everything is frozen in the database
     before anybody can open it.
 
-    Raises BadBackup, CannotStart, LedgerError and OSError; up to the last step nothing has changed then.
+    Raises BadBackup, CannotStart, StoreError and OSError; up to the last step nothing has changed then.
     """
     database = file_of(settings.store.url)
     make_state(settings)

@@ -27,8 +27,8 @@ from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.people.middleware import WRITE_SECONDS
-from smtpguard.console.ports import ConsoleServices, OtherFile
-from smtpguard.database.errors import LedgerError
+from smtpguard.console.services import ConsoleServices, OtherFile
+from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.holds.questions import Questions
@@ -104,7 +104,7 @@ class Console(Part):
         mailings = Mailings(store, policies, clock, digester, term=term(settings))
         freezes = freezes_of(settings, store, clock, ids(), loud=True)
         console = ConsoleServices(
-            ledger=store,
+            store=store,
             on_list=on_list(settings, digester),
             policies=policies,
             reader=gather.reader,
@@ -140,7 +140,7 @@ async def _other_file(file: policyfile.Following) -> OtherFile | None:
 
 
 def _policy(policies: Following) -> Policy:
-    """The policy in force. Raises LedgerError."""
+    """The policy in force. Raises StoreError."""
     policies.current()
     return policies.policy
 
@@ -150,7 +150,7 @@ def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
     try:
         policies.current()
         policy = ""
-    except LedgerError:
+    except StoreError:
         policy = "none is in force that can be read"
     return {"store": "" if watch.age_seconds < STALE_SECONDS else "does not answer", "policy": policy}
 

@@ -27,7 +27,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
-from smtpguard.database.errors import LedgerError, PolicyUnreadable
+from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.links import Links
@@ -45,7 +45,7 @@ from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
@@ -112,7 +112,7 @@ class Deliverer(Part):
             self._store,
             ways[relays.pools[""]],
             Renderer(
-                ledger=self._store,
+                store=self._store,
                 in_force=self._policies.current,
                 templates=templates,
                 clock=clock,
@@ -176,7 +176,7 @@ class Deliverer(Part):
         self._delivery.stop()
         if self._delivering is not None:
             await asyncio.wait({self._delivering}, timeout=grace_seconds)
-        with contextlib.suppress(LedgerError, TimeoutError):  # if the store is restored then, only the log has it
+        with contextlib.suppress(StoreError, TimeoutError):  # if the store is restored then, only the log has it
             async with asyncio.timeout(LAST_LINES_SECONDS):
                 await self._audit_log.told()
 
@@ -186,7 +186,7 @@ class Deliverer(Part):
         while True:
             try:
                 await self._store.journal.move_fronts()
-            except LedgerError:
+            except StoreError:
                 await asyncio.sleep(FOLLOW_SECONDS)
             await asyncio.sleep(MOVE_SECONDS)
 
@@ -261,7 +261,7 @@ def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
     async def chosen(address: str) -> str:
         try:
             account = await people.account(AccountKeys(address=address))
-        except LedgerError:
+        except StoreError:
             return ""
         return account.language if account is not None else ""
 

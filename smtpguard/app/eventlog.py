@@ -96,7 +96,7 @@ class AuditFollower:
 
     async def told(self) -> int:
         """Log the entries that are there, and return how many lines. The first time it begins with the next entry.
-        Raises LedgerError."""
+        Raises StoreError."""
         place = await self._cursors.at(NAME)
         news = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
         if not news.entries:

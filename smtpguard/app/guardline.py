@@ -62,16 +62,16 @@ class Line:
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
     """Ready for mail when it returns; ``undo`` closes it. ``clock``: instead of the system's. Raises CannotStart,
-    LedgerError and Broken."""
+    StoreError and Broken."""
     clock = clock or SystemClock()
     make_state(settings)
     secret = installation_secret(settings)
     logged = opened(settings, hot=True, clock=clock, committed=EventLog())
-    ledger, digester = await undo.enter_async_context(logged)
-    policies = Following(ledger, settings, digester, clock, reading=True)
+    store, digester = await undo.enter_async_context(logged)
+    policies = Following(store, settings, digester, clock, reading=True)
     await policies.begin()
-    front = await ledger.open_front() if settings.journal.front == "on" else None
-    watch = GateWatch(ledger.gate, clock, moved=policies.moved, front=front)
+    front = await store.open_front() if settings.journal.front == "on" else None
+    watch = GateWatch(store.gate, clock, moved=policies.moved, front=front)
     await watch.read()
     gather = gathering(settings, policies.around, undo)
     hostname = settings.hostname or host_name()
@@ -79,44 +79,44 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     own: list[OwnMail] = []
     if settings.hold.approve_at:
         own.append(Preapproval(
-            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, gather=gather,
+            address=Address.parse(settings.hold.approve_at), store=store, policies=policies, gather=gather,
             term=terms, notices=told,
         ))  # fmt: skip
     if settings.hold.reply_at:
         own.append(VotesByMail(
-            address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), ledger=ledger, policies=policies,
-            reader=gather.reader, verifier=gather.verifier, approvals=Approvals(ledger, policies, clock, notices=told, term=terms),
+            address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), store=store, policies=policies,
+            reader=gather.reader, verifier=gather.verifier, approvals=Approvals(store, policies, clock, notices=told, term=terms),
             notices=told, clock=clock, required=second_factor_for(settings),
         ))  # fmt: skip
     if settings.returns.addresses:
         from smtpguard.returns.service import Returns
 
         new_id = ids()
-        freezes = freezes_of(settings, ledger, clock, new_id)
-        service = Returns(ledger, policies, clock, digester, freezes, key=secret, new_id=new_id)
+        freezes = freezes_of(settings, store, clock, new_id)
+        service = Returns(store, policies, clock, digester, freezes, key=secret, new_id=new_id)
         addresses = [Address.parse(each) for each in settings.returns.addresses]
         own.append(ReturnedMail(addresses=addresses, take=lambda message, to: service.take(message, to=to)))
     bypass: BypassPath | None = None
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     if settings.bypass.people:
-        head = await ledger.ask(read_head)
+        head = await store.ask(read_head)
         kept = Bypassed(
             Bypasses(settings.state),
-            path=ledger.file,
+            path=store.file,
             journal=head.journal,
             secret=secret,
             now=clock.now,
-            take=ledger.journal.take_fronts,
-            note=ledger.journal.note,
+            take=store.journal.take_fronts,
+            note=store.journal.note,
         )
         undo.callback(kept.close)
-        bypass = BypassPath(kept, ledger, watch, clock, trace_key=secret, hostname=hostname)
+        bypass = BypassPath(kept, store, watch, clock, trace_key=secret, hostname=hostname)
         background = (bypass.run, kept.run)
     intake = Intake(
-        ledger,
+        store,
         policies,
         gather,
-        Dispose(ledger.journal, watch, clock, trace_key=secret, hostname=hostname),
+        Dispose(store.journal, watch, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,
         term=terms,
@@ -125,7 +125,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         front=front,
         bypass=bypass,
     )
-    return Line(intake=intake, watch=watch, hostname=hostname, store=ledger, policies=policies, background=background)
+    return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, background=background)
 
 
 async def settled(serving: Awaitable[None], what: str, connection: socket.socket, closed: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from smtpguard.app.lists import built_expander, built_refresher, built_registry,
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError, PolicyUnreadable
+from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
@@ -49,11 +49,9 @@ HANGS_SECONDS = 2 * 3600.0  # twice the timeout of a remote source; reading a fi
 
 
 class ListRefresh:
-    def __init__(
-        self, settings: Settings, policies: Following, digester: Digester, ledger: Store, clock: Clock
-    ) -> None:
+    def __init__(self, settings: Settings, policies: Following, digester: Digester, store: Store, clock: Clock) -> None:
         self._settings, self._policies, self._digester = settings, policies, digester
-        self._ledger, self._clock = ledger, clock
+        self._store, self._clock = store, clock
         self._refresher: Refresher | None = None
         self._expander: Expander | None = None
         self._under = ""
@@ -120,8 +118,8 @@ class ListRefresh:
             report = self._unsaid[0]
             told = tuple(listalerts.intents(report, self._policies.current()))
             try:
-                await self._ledger.journal.record(list(listalerts.events(report)), told)
-            except LedgerError as e:
+                await self._store.journal.record(list(listalerts.events(report)), told)
+            except StoreError as e:
                 log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
                 return
             self._unsaid.remove(report)
@@ -134,7 +132,7 @@ async def first_time(
     settings: Settings, policy: Policy, *, by: str, seconds: float = FIRST_SECONDS, committed: Committed | None = None
 ) -> None:
     """Read the lists that have no index yet, before mail comes that would be held without them. At most ``seconds``:
-    the rest is read while mail comes. ``committed`` gets the journalled events. Raises CannotStart and LedgerError."""
+    the rest is read while mail comes. ``committed`` gets the journalled events. Raises CannotStart and StoreError."""
     registry, clock = open_registry(settings, policy), SystemClock()
     unread = [registry.lists[name] for name, status in registry.statuses.items() if status.index is None]
     if not any(info.members for info in unread):
@@ -166,7 +164,7 @@ async def first_time(
 async def journal(
     settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str, committed: Committed | None = None
 ) -> bool:
-    """False: there is no journal yet, since the guard has never served here. Raises CannotStart and LedgerError."""
+    """False: there is no journal yet, since the guard has never served here. Raises CannotStart and StoreError."""
     try:
         async with opened(settings, committed=committed) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
@@ -216,8 +214,8 @@ class Memberships:
     """Asks directories who is in the groups that the policy lets them name, on their schedule. An answer that is none, or
     no answer, changes nothing for a day (accounts.membership). A directory that hangs keeps no other waiting."""
 
-    def __init__(self, policies: Following, ledger: Store, clock: Clock, read: Read) -> None:
-        self._policies, self._ledger, self._clock, self._read = policies, ledger, clock, read
+    def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
+        self._policies, self._store, self._clock, self._read = policies, store, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def step(self) -> None:
@@ -232,7 +230,7 @@ class Memberships:
             return
         if not directories:
             return
-        known = {one.group: one for one in await self._ledger.people.memberships()}
+        known = {one.group: one for one in await self._store.people.memberships()}
         now = self._clock.now()
         for group, model in directories.items():
             source = source_of(model.model_dump(by_alias=True, exclude_none=True))
@@ -241,7 +239,7 @@ class Memberships:
                 before = Membership(group=group, source=source)
             if before.people and before.read_at is not None and now - before.read_at >= HOLDS:
                 before = replace(before.failed(before.why or "no answer for a day", now), tried_at=before.tried_at)
-                await self._ledger.people.put_membership(before)
+                await self._store.people.put_membership(before)
                 log.error(
                     "group %s: its directory has not answered for a day: members that only it names no longer count",
                     group,
@@ -262,8 +260,8 @@ class Memberships:
         try:
             if made.why and made.why != before.why:
                 log.warning("group %s: %s; its last members count for a day", made.group, made.why)
-            await self._ledger.people.put_membership(made)
-        except LedgerError as error:
+            await self._store.people.put_membership(made)
+        except StoreError as error:
             log.warning("group %s: the store does not answer: %s", made.group, type(error).__name__)
         finally:
             del self._asking[before.group]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from smtpguard.app.files import webhook_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Feed
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.observe.webhooks.delivery import HEADER, genuine
 from smtpguard.returns.mentions import Mention, of_feed, of_request
@@ -47,7 +47,7 @@ class Feeds:
         return self._settings.mentions.every
 
     async def read(self) -> None:
-        """All of them once. One that cannot be read says so in the log, and the others are read. Raises LedgerError."""
+        """All of them once. One that cannot be read says so in the log, and the others are read. Raises StoreError."""
         try:
             import feedparser  # noqa: F401 - an extra
         except ImportError:
@@ -115,7 +115,7 @@ def routes(settings: Settings, take: Take, clock: Clock) -> list[BaseRoute]:
             return problem(422, str(why)[:200])
         try:
             new = await take(found)
-        except LedgerError as error:
+        except StoreError as error:
             return problem(503, f"nothing was stored: {type(error).__name__}")
         return JSONResponse({"new": new})
 

@@ -39,7 +39,7 @@ from smtpguard.app.policyfile import Look
 from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError, PolicyUnreadable
+from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
@@ -119,7 +119,7 @@ class Metrics(Part):
                     while True:
                         await self._once(store, policies)
                         await asyncio.sleep(LOOK_SECONDS)
-            except (LedgerError, CannotStart) as e:
+            except (StoreError, CannotStart) as e:
                 self._watching.failed()
                 self._say("store", f"metrics: the store cannot be opened: {e}")
             await asyncio.sleep(LOOK_SECONDS)
@@ -127,7 +127,7 @@ class Metrics(Part):
     async def _once(self, store: Store, policies: Following) -> None:
         try:
             await self._watching.look(store, policies)
-        except LedgerError as e:
+        except StoreError as e:
             self._watching.failed()
             self._say("store", f"metrics: the store does not answer: {type(e).__name__}")
         except Exception as e:  # an internal error: earlier numbers are served all the same
@@ -196,7 +196,7 @@ class Watching:
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:
-        """Read the store and the policy file, and the lists even if the store does not answer. Raises LedgerError;
+        """Read the store and the policy file, and the lists even if the store does not answer. Raises StoreError;
         earlier numbers stay."""
         try:
             await self._look_at_store(store)

@@ -17,7 +17,7 @@ from typing import Any, cast
 from smtpguard.app.files import CannotStart
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError, Unusable
+from smtpguard.database.errors import StoreError, Unusable
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
 from smtpguard.processes.relayconnections import Allowance
@@ -88,12 +88,10 @@ def run(name: str, channel: int, settings: Settings, kinds: Sequence[str], paren
         sys.setswitchinterval(_SWITCH_SECONDS)
         with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(part.run(one, sock))
-    except (CannotStart, Broken, LedgerError) as e:
-        passing = (
-            e.passing if isinstance(e, CannotStart) else isinstance(e, LedgerError) and not isinstance(e, Unusable)
-        )
+    except (CannotStart, Broken, StoreError) as e:
+        passing = e.passing if isinstance(e, CannotStart) else isinstance(e, StoreError) and not isinstance(e, Unusable)
         status = supervisor.TRY_AGAIN if passing else supervisor.CANNOT_RUN
-        told = f"{name}: the store: {e or type(e).__name__}" if isinstance(e, LedgerError) else f"{name}: {e}"
+        told = f"{name}: the store: {e or type(e).__name__}" if isinstance(e, StoreError) else f"{name}: {e}"
         log.failure(str(e) if isinstance(e, Broken) else told, status=status)
         return status
     return 0

@@ -26,8 +26,8 @@ from smtpguard.console.people.credentials import Factors, Passwords
 from smtpguard.console.people.middleware import ConsoleMiddleware, Sessions, Site
 from smtpguard.console.people.pages import Pages
 from smtpguard.console.people.signing import RateLimit, Signing
-from smtpguard.console.ports import ConsoleServices
-from smtpguard.database.errors import LedgerError
+from smtpguard.console.services import ConsoleServices
+from smtpguard.database.errors import StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
 from smtpguard.store.store import Store
@@ -52,7 +52,7 @@ class Front:
     async def close(self) -> None:
         try:
             await self.sessions.write()
-        except LedgerError as error:
+        except StoreError as error:
             log.warning("sessions: the store does not answer: %s", type(error).__name__)
         if self.provider is not None:
             await self.provider.close()

@@ -20,7 +20,7 @@ from smtpguard.app.lists import built_registry, declared, names
 from smtpguard.app.policyfile import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError, PolicyUnreadable, Unavailable
+from smtpguard.database.errors import PolicyUnreadable, StoreError, Unavailable
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.digest import Digester
@@ -57,9 +57,9 @@ class Following:
     build what a reader needs."""
 
     def __init__(
-        self, ledger: Store, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
+        self, store: Store, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._settings = settings
         self._digester = digester
         self._clock = clock
@@ -100,7 +100,7 @@ class Following:
         return self._current.policy_sha256, self._surroundings
 
     def list_at(self, address: Address) -> str:
-        """The list that has this address, "" for none. Raises LedgerError."""
+        """The list that has this address, "" for none. Raises StoreError."""
         found = self.current().registry.list_at(address)
         return found.name if found is not None else ""
 
@@ -113,7 +113,7 @@ class Following:
 
     async def follow(self) -> InForce:
         async with self._one_at_a_time:
-            gate = await self._ledger.gate.read()
+            gate = await self._store.gate.read()
             if self._alone is not None and self._alone.policy_sha256 == gate.policy_sha256:
                 self._unreadable = ("", "")
                 if self._current is not None and self._generation == gate.generation:
@@ -124,7 +124,7 @@ class Following:
             if gate.policy_sha256 == self._unreadable[0]:
                 raise PolicyUnreadable(self._unreadable[1])
             try:
-                documents = dict(await self._ledger.policies.documents(gate.policy_sha256))
+                documents = dict(await self._store.policies.documents(gate.policy_sha256))
                 policy, alone, around = await asyncio.to_thread(self._built, gate.policy_sha256, documents)
             except (Broken, KeyError) as e:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
@@ -139,7 +139,7 @@ class Following:
 
     async def _with_people(self, alone: InForce, gate: Gate) -> InForce:
         """``alone``: from the policy only."""
-        made = await with_people(alone, self._ledger, self._clock)
+        made = await with_people(alone, self._store, self._clock)
         self._current, self._generation = made, gate.generation
         return made
 
@@ -169,7 +169,7 @@ class Following:
             log.error("the policy in force cannot be loaded: %s", error)
         elif self._alone is not before:
             log.info("policy %s is in force", task.result().policy_sha256[:12])
-        if isinstance(error, LedgerError) and not isinstance(error, PolicyUnreadable):
+        if isinstance(error, StoreError) and not isinstance(error, PolicyUnreadable):
             asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._follow_on)
         elif self._again:
             self._follow_on()
@@ -182,10 +182,10 @@ class Following:
         return policy, InForce.of(policy, registry), around
 
 
-async def with_people(alone: InForce, ledger: Store, clock: Clock) -> InForce:
+async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
     """As the policy has it, and with who is in its groups and who is away, as others and people themselves say. The gate moves with each
     change of that."""
-    people = ledger.people
+    people = store.people
     found: list[Member] = []
     if alone.groups.elsewhere:
         known, accounts = await people.memberships(), await people.everybody()

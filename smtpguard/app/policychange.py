@@ -68,7 +68,7 @@ def never(_: Proposal) -> bool:
 async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_warning: bool = False) -> Proposal:
     """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250
     ms. Raises Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart
-    and LedgerError. On an error the policy in force stays."""
+    and StoreError. On an error the policy in force stays."""
     before = stamps(settings)
     documents = await asyncio.to_thread(policy_documents, settings.policy)
     async with opened(settings) as (store, digester):
@@ -94,7 +94,7 @@ async def restore(
 async def propose(
     settings: Settings, store: Store, digester: Digester, documents: Mapping[str, bytes], *, where: str
 ) -> Proposal:
-    """Check these documents and compare them with the policy in force. Raises Broken and LedgerError."""
+    """Check these documents and compare them with the policy in force. Raises Broken and StoreError."""
     before = (await store.gate.read()).policy_sha256
     try:
         in_force: Mapping[str, bytes] = await store.policies.documents(before) if before else {}

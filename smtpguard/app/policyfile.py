@@ -102,7 +102,7 @@ class Following:
         self._read: object = None
 
     async def look(self) -> Look | None:
-        """Raises LedgerError."""
+        """Raises StoreError."""
         now = await self.store.policies.current(), stamps(self._settings)
         if now != self._read:
             self._found, self._read = await look(self._settings, self.store), now
@@ -110,7 +110,7 @@ class Following:
 
 
 async def look(settings: Settings, store: Store) -> Look | None:
-    """For reports to people. None if no policy is in force yet. Raises LedgerError."""
+    """For reports to people. None if no policy is in force yet. Raises StoreError."""
     current = await store.policies.current()
     if not current.sha256:
         return None
@@ -123,7 +123,7 @@ async def look(settings: Settings, store: Store) -> Look | None:
 
 def look_before_upgrade(settings: Settings) -> Look | None:
     """Like ``look``, for a store that an earlier version may have written, and without what a running guard needs. None
-    if there is no store, or no policy is in force. Raises LedgerError, and the database's errors."""
+    if there is no store, or no policy is in force. Raises StoreError, and the database's errors."""
     from smtpguard.database.engine import Database, is_there
     from smtpguard.database.migrate import revision
     from smtpguard.guard import policies  # imports a database driver, which reading a policy does not need

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]
     while True:
         try:
             await work()
-        except LedgerError as e:
+        except StoreError as e:
             log.warning("%s: the store does not answer: %s", what, type(e).__name__)
         await asyncio.sleep(seconds)
 
@@ -27,7 +27,7 @@ async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], m
     while True:
         try:
             done = await work()
-        except LedgerError as e:
+        except StoreError as e:
             log.warning("%s: the store does not answer: %s", what, type(e).__name__)
             done = 0
         if done < most:

@@ -12,7 +12,7 @@ from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import AnyRelay, Settings
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.mail.address import Address
 from smtpguard.processes.numbers import Said, of_relay
 from smtpguard.wire.login import Guesses, Logins
@@ -28,7 +28,7 @@ def try_relay(settings: Settings, parts: Iterable[str]) -> None:
 
 
 ListAt = Callable[[Address], str]
-"""The list that has this address, "" for none. Raises LedgerError if no policy is known."""
+"""The list that has this address, "" for none. Raises StoreError if no policy is known."""
 
 
 class Relays:
@@ -61,7 +61,7 @@ class Relays:
         def choose(address: Address) -> RelayPool | None:
             try:
                 return self.to(listener, address, list_at)
-            except LedgerError:
+            except StoreError:
                 return None
 
         others = [self.pools[name] for name in (*(route.name for route in routes), "")]

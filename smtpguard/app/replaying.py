@@ -49,7 +49,7 @@ class Replaying:
     async def passed(
         self, since: datetime, until: datetime, progress: Progress | None = None
     ) -> AsyncIterator[Compared]:
-        """The messages of that period, in order. Raises LedgerError."""
+        """The messages of that period, in order. Raises StoreError."""
         await self._store.journal.catch_up()
         copies = self._settings.hold.copies
         replays = [Replay(compiled, copies=copies) for compiled in (self._before, self._other)]

@@ -106,7 +106,7 @@ def corrections_of(
     from smtpguard.admission.correcting import Corrections
 
     return Corrections(
-        ledger=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=term(settings),
+        store=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=term(settings),
         notices=notices(settings),
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Store, Digester]]:
     """The store and the digester of this installation. ``hot``: clients wait for it; ``new_secret``: one to use from
     now on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
-    events of each commit. Raises CannotStart and LedgerError."""
+    events of each commit. Raises CannotStart and StoreError."""
     missing = not settings.secret_file.exists()
     if missing and not migrate and new_secret is None and not (settings.state / CHECKPOINTS).exists():
         raise CannotStart(f"{settings.secret_file} does not exist yet: smtpguard serve makes it")
@@ -211,7 +211,7 @@ def freezes_of(
 
 @asynccontextmanager
 async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
-    """As fast as possible. Raises CannotStart and LedgerError."""
+    """As fast as possible. Raises CannotStart and StoreError."""
     async with opened(settings) as (store, digester):
         freezes = freezes_of(settings, store, SystemClock(), ids())
         yield Brakes(store=store, freezes=freezes, digester=digester)
@@ -219,7 +219,7 @@ async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
 
 @asynccontextmanager
 async def services(settings: Settings) -> AsyncIterator[Services]:
-    """Raises CannotStart and LedgerError."""
+    """Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.matching import Matched
@@ -257,7 +257,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 async def _corrections(
     settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
 ) -> AsyncIterator[Corrections]:
-    """The parts that read a message, for a store that is open already. Raises LedgerError."""
+    """The parts that read a message, for a store that is open already. Raises StoreError."""
     from smtpguard.app.gathering import gathering
     from smtpguard.app.policies import Following
 

@@ -103,7 +103,7 @@ async def prepare(
 ) -> Prepared:
     """Prepare what every part needs: state folder, secret, database, policy, lists. ``committed`` gets the events about
     lists. ``from_file``: the SHA-256, or its beginning, of a policy file to put in force. Raises Broken, CannotStart
-    and LedgerError.
+    and StoreError.
 
     Broken is raised only if no policy is in force yet, or if the file was asked for: otherwise the file does not
     matter.

@@ -25,7 +25,7 @@ from smtpguard.app.storestatus import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
@@ -192,7 +192,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             found.lists = _lists(policies)
             found.groups = await directories(policies, store)
             return seen
-    except (CannotStart, LedgerError, Broken, OSError) as e:
+    except (CannotStart, StoreError, Broken, OSError) as e:
         found.store["problem"] = str(e) or type(e).__name__
     except TimeoutError:
         found.store["problem"] = f"no answer within {STORE_SECONDS:g} s"
@@ -206,7 +206,7 @@ async def _policy(looking: Observer) -> dict[str, Any] | None:
     put = look.current.put
     try:
         enforced: bool | None = looking.policies.policy.enforce
-    except LedgerError:
+    except StoreError:
         enforced = None
     return {
         "sha256": look.current.sha256,
@@ -223,7 +223,7 @@ async def _policy(looking: Observer) -> dict[str, Any] | None:
 def _lists(policies: Following) -> list[dict[str, Any]] | None:
     try:
         registry = policies.current().registry
-    except LedgerError:
+    except StoreError:
         return None
     return [
         {
@@ -241,7 +241,7 @@ async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, A
     """The groups whose members a directory names."""
     try:
         sources = policies.current().sources_of_groups()
-    except LedgerError:
+    except StoreError:
         return None
     known = {one.group: one for one in await store.people.memberships() if sources.get(one.group) == one.source}
     return [

@@ -22,7 +22,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.engine import file_of
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.policy.freezing import PUT_BACK, Freeze
@@ -87,7 +87,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
                 found += _contacts(policy, await known_since(store), store.now())
                 found += await undeclared(settings, policy, store)
             return found
-    except (CannotStart, LedgerError) as e:
+    except (CannotStart, StoreError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
         state = State.UNKNOWN if older else State.WRONG
         return [state.of("store", str(e))]
@@ -150,7 +150,7 @@ def policy_findings(settings: Settings) -> list[Finding]:
         return []
     try:
         seen = look_before_upgrade(settings)
-    except (LedgerError, Broken, SQLAlchemyError, OSError, ValueError):  # of the store, reported elsewhere
+    except (StoreError, Broken, SQLAlchemyError, OSError, ValueError):  # of the store, reported elsewhere
         return []
     if seen is None:
         return []

@@ -22,7 +22,7 @@ from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import declared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.event import Kind
@@ -46,7 +46,7 @@ async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
         return []
     try:
         came = await asyncio.to_thread(callers_at, store_url(settings), now - timedelta(days=DAYS))
-    except (LedgerError, Broken, ValueError):
+    except (StoreError, Broken, ValueError):
         return []
     away: Counter[tuple[str, str]] = Counter()
     for caller, messages in came.items():
@@ -95,7 +95,7 @@ class _Seen:
 
 
 async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
-    """Raises LedgerError."""
+    """Raises StoreError."""
     seen, before = _Seen(), await store.journal.last() + 1
     since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
     while before > least:

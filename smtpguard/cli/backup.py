@@ -138,7 +138,7 @@ async def renew_secret(context: Context) -> None:
 
 async def renew(settings: Settings, *, by: str) -> Path | None:
     """Make a new secret and use it from now on. Returns the path of the old one; None if there was none. Raises
-    CannotStart, also if a process has the store open, and LedgerError: the file may then be new already, and the next call
+    CannotStart, also if a process has the store open, and StoreError: the file may then be new already, and the next call
     makes another one."""
     from smtpguard.app.backup import check_unused
 

@@ -281,7 +281,7 @@ def sentence_of(error: Exception) -> str | None:
     """What went wrong, in one line, for expected errors. None: an internal error."""
     from smtpguard.app.files import CannotStart
     from smtpguard.config.problem import Broken
-    from smtpguard.database.errors import CommitUnknown, LedgerError
+    from smtpguard.database.errors import CommitUnknown, StoreError
 
     if isinstance(error, Broken):
         return "\n".join(map(str, error.problems))
@@ -292,7 +292,7 @@ def sentence_of(error: Exception) -> str | None:
         return f"{named}{error.strerror or error}"
     if isinstance(error, CommitUnknown):
         return f"the store: {error}; it is not known whether it was written: look before you repeat it"
-    if isinstance(error, LedgerError):
+    if isinstance(error, StoreError):
         return f"the store: {error or type(error).__name__}"
     if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("sqlalchemy."):
         return f"the store: {str(error).splitlines()[0]}"

@@ -17,7 +17,7 @@ from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length, 
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import unknown
-from smtpguard.database.errors import CommitUnknown, LedgerError
+from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.service import UNCOUNTED, Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mailings.model import NoSuch, whole_id
@@ -75,7 +75,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         async with context.brakes(STORE, end_bypass) as brakes:
             selector, value = await _known(brakes, chosen)
             frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
-    except LedgerError as error:
+    except StoreError as error:
         is_it = "It is not known whether it is frozen" if isinstance(error, CommitUnknown) else "NOTHING IS FROZEN"
         raise CannotRun(f"{is_it}: {sentence_of(error)}. Stop the mail server itself.") from error
     row = {

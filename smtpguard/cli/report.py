@@ -26,7 +26,7 @@ from smtpguard.cli.context import (
     roughly,
 )
 from smtpguard.cli.holdrow import plain
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.incidents import observed
 from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Day, Decided, Share, approver_shares
 from smtpguard.locale.phrase import many
@@ -123,7 +123,7 @@ async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
         policies = Following(store, settings, digester, SystemClock(), reading=True)
         await policies.begin()
         return policies.current().hours.zone
-    except LedgerError:
+    except StoreError:
         return UTC
 
 

@@ -27,7 +27,7 @@ from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
-from smtpguard.database.errors import LedgerError, Unusable
+from smtpguard.database.errors import StoreError, Unusable
 from smtpguard.database.migrate import SchemaError
 from smtpguard.processes.child import Life
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
@@ -105,7 +105,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
-    except LedgerError as e:  # it has ended all the same, with its own status
+    except StoreError as e:  # it has ended all the same, with its own status
         said.warning("the end could not be journalled", problem=sentence_of(e))
     raise click.exceptions.Exit(status)
 
@@ -142,7 +142,7 @@ def _whether_passing() -> Iterator[None]:
         if e.passing:
             raise TryAgain(str(e)) from None
         raise CannotRun(str(e)) from None
-    except LedgerError as e:
+    except StoreError as e:
         if isinstance(e, (Unusable, SchemaError)):
             raise
         raise TryAgain(str(sentence_of(e))) from None
@@ -159,7 +159,7 @@ def _heard(settings: Settings) -> Iterator[None]:
 
     try:
         yield
-    except (TryAgain, CannotRun, LedgerError) as e:
+    except (TryAgain, CannotRun, StoreError) as e:
         why = str(sentence_of(e) or e)
         # After a lasting error there is no other attempt. A person who started it by hand sees the error.
         last = not isinstance(e, TryAgain) and Notifier().managed

@@ -184,7 +184,7 @@ async def _accounts(
     from smtpguard.app.services import accounts, opened
     from smtpguard.console.people.accounts import NotPossible
     from smtpguard.console.people.credentials import BadPassword, Factors
-    from smtpguard.database.errors import LedgerError
+    from smtpguard.database.errors import StoreError
     from smtpguard.mail.address import BadAddress
 
     settings = context.settings()
@@ -197,7 +197,7 @@ async def _accounts(
                 return
             try:
                 in_force = await Following(store, settings, digester, clock).follow()
-            except LedgerError:  # the guard has never served
+            except StoreError:  # the guard has never served
                 return
             for gap in in_force.unseated(await service.everybody()):
                 if everybody or gap.address == service.canonical(address):

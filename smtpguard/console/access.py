@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.ports import ConsoleServices, Person
+from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import decides
@@ -97,7 +97,7 @@ def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
 
 async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, Visibility] | None:
     """The hold, and how much of it this person sees, who may have written it; None for others, as if it did not exist."""
-    hold = await here.ledger.holds.find(hold_id[:100])
+    hold = await here.store.holds.find(hold_id[:100])
     if hold is None:
         return None
     seen = visibility(hold, who, here)

@@ -34,7 +34,7 @@ from smtpguard.console.pages import (
     waiting,
 )
 from smtpguard.console.people.middleware import MINE, SAFE, safe_path
-from smtpguard.console.ports import ConsoleServices
+from smtpguard.console.services import ConsoleServices
 
 _ALL = (overview, waiting, message, preview, deciding, freezes, history, incident, mailings, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)

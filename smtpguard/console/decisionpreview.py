@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.ports import Person
+from smtpguard.console.services import Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import AtOnce, at_once, bound
 from smtpguard.holds.model import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from smtpguard.console.ports import ConsoleServices, Person
+from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import LET_GO, Hold, HoldQuery, State
 from smtpguard.journal.chain import instant, microseconds
@@ -140,7 +140,7 @@ async def holds_of(
     """A page of at most ``limit`` wanted holds, newest first, and the cursor of the next one: "" on the last."""
     before, after_id = cut(after) or (None, None)
     found = (
-        await here.ledger.holds.page(wanted, limit=limit + 1, before=before, after_id=after_id)
+        await here.store.holds.page(wanted, limit=limit + 1, before=before, after_id=after_id)
         if wanted is not None
         else ()
     )

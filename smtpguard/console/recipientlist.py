@@ -20,7 +20,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 
 if TYPE_CHECKING:
-    from smtpguard.console.ports import ConsoleServices
+    from smtpguard.console.services import ConsoleServices
     from smtpguard.mailings.matching import Matched
 
 SENT, MAY = "sent", "may have"
@@ -71,7 +71,7 @@ async def listing(
 ) -> RecipientList:
     """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
     knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, NotAll, Occupied
-    and LedgerError."""
+    and StoreError."""
     if not here.mailings.may_be_told(mailing, approver):
         raise NotEntitled("two of those who decide on it agree first, and are told then")
     if here.reporting.locked():
@@ -104,6 +104,6 @@ async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, ac
         event = Event(
             kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": actors}
         )
-        await here.ledger.journal.record([event])
+        await here.store.journal.record([event])
         undo.pop_all()  # its reader closes it
         return RecipientList(numbers[SENT], numbers[MAY], whose, made)

@@ -19,8 +19,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from smtpguard.console import labels
 from smtpguard.console.entrywords import reason_of
 from smtpguard.console.labels import state_key
-from smtpguard.console.ports import ConsoleServices, Person
-from smtpguard.database.errors import CommitUnknown, LedgerError
+from smtpguard.console.services import ConsoleServices, Person
+from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import Conflict, NotEntitled
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech, choose
@@ -54,7 +54,7 @@ def speech(request: Request) -> Speech:
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
     try:
         zone: tzinfo = services_of(request).in_force.hours.zone
-    except LedgerError:  # the policy in force cannot be read: the page says so
+    except StoreError:  # the policy in force cannot be read: the page says so
         zone = UTC
     return Speech(language, zone, services_of(request).clock.now().astimezone(zone).year)
 
@@ -93,7 +93,7 @@ async def page(
     here, said = services_of(request), speech(request)
     try:
         frozen: Sequence[Freeze] | None = await here.freezes.active()
-    except LedgerError:
+    except StoreError:
         frozen = None
     titles = here.titles
     shown = {
@@ -170,7 +170,7 @@ UNKNOWN = N_(
 )
 
 
-def not_done(error: Conflict | NotEntitled | LedgerError, said: Speech) -> tuple[int, str]:
+def not_done(error: Conflict | NotEntitled | StoreError, said: Speech) -> tuple[int, str]:
     """The status, and the sentence for people, where a service did nothing."""
     if isinstance(error, Conflict):
         return 409, said(CHANGED)

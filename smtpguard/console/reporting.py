@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from smtpguard.admission.recorded import Recorded
-from smtpguard.console.ports import ConsoleServices
+from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
 from smtpguard.incidents.query import IncidentQuery, UnknownNames, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
@@ -61,7 +61,7 @@ class Made:
 async def make(
     query: IncidentQuery,
     find: Find,
-    ledger: Store,
+    store: Store,
     *,
     at: datetime,
     names: bool,
@@ -72,12 +72,12 @@ async def make(
     may: Callable[[Report], bool] | None = None,
 ) -> Made:
     """``by``: the people who ask, for the journal. ``may``: for a person who may not see everything, whether they may
-    see this report; if not, nothing fits. Raises NothingFits, TooMany and LedgerError."""
+    see this report; if not, nothing fits. Raises NothingFits, TooMany and StoreError."""
     said = Speech(language)
-    called = {word: await ledger.journal.called(word) for word in query.ids}
+    called = {word: await store.journal.called(word) for word in query.ids}
     if any(len(ids) > 1 for ids in called.values()):
         raise NothingFits(list(_ids(called, said)), rest=True)
-    named = {word: ids or await ledger.journal.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
+    named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
     if many := [word for word, ids in named.items() if len(ids) > MOST_FOUND]:
         raise TooMany(
             f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by --sender and --since"
@@ -89,20 +89,20 @@ async def make(
         raise NothingFits(list(_ids(unknown, said)))
     query = replace(query, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names and may is None:
-        await ledger.journal.record([query.exported(at, *by)])
+        await store.journal.record([query.exported(at, *by)])
     found = await find(query)
     if may is not None:
         if found.report is None or not may(found.report):
             raise NothingFits(())
         if names:
-            await ledger.journal.record([query.exported(at, *by)])
+            await store.journal.record([query.exported(at, *by)])
     lists = found.report.lists if found.report is not None else ()
-    asked = await _asked(query, ledger, lists, delimiters=delimiters, names=names)
+    asked = await _asked(query, store, lists, delimiters=delimiters, names=names)
     if found.report is None:
         raise NothingFits([*_ids(unknown, said), *_lists(asked, said), *_senders(asked, said)])
     if asked.lists:
         raise NothingFits(list(_lists(asked, said)), rest=True)
-    documents = {sha256: await _documents(ledger, sha256) for sha256 in found.report.policies}
+    documents = {sha256: await _documents(store, sha256) for sha256 in found.report.policies}
     then = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
     missing: tuple[Missed, ...] = ()
     if (through := found.report.let_through) is not None:
@@ -124,14 +124,14 @@ async def make_once(
     may: Callable[[Report], bool] | None = None,
 ) -> Made:
     """One at a time, since a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and
-    LedgerError."""
+    StoreError."""
     if console.reporting.locked():
         raise Occupied
     async with console.reporting:
         return await make(
             query,
-            partial(console.ledger.journal.incident, prove=prove, asked=console.on_list),
-            console.ledger,
+            partial(console.store.journal.incident, prove=prove, asked=console.on_list),
+            console.store,
             at=console.clock.now(),
             names=names,
             by=by,
@@ -143,13 +143,13 @@ async def make_once(
 
 
 async def _asked(
-    query: IncidentQuery, ledger: Store, lists: Iterable[str], *, delimiters: str, names: bool
+    query: IncidentQuery, store: Store, lists: Iterable[str], *, delimiters: str, names: bool
 ) -> UnknownNames:
     """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
     if not (query.lists or query.senders):
         return UnknownNames(lists={}, senders={}, bad=frozenset())
-    documents = await _documents(ledger, (await ledger.gate.read()).policy_sha256) or {}
-    writers = await ledger.journal.writers() if names and query.senders else ()
+    documents = await _documents(store, (await store.gate.read()).policy_sha256) or {}
+    writers = await store.journal.writers() if names and query.senders else ()
     return await asyncio.to_thread(unknown_names, query, documents, delimiters=delimiters, lists=lists, writers=writers)
 
 
@@ -178,8 +178,8 @@ def _meant(sentence: str, meant: str, said: Speech) -> str:
     return sentence + " " + said("(did you mean {word}?)", word=meant) if meant else sentence
 
 
-async def _documents(ledger: Store, sha256: str) -> Documents | None:
+async def _documents(store: Store, sha256: str) -> Documents | None:
     try:
-        return await ledger.policies.documents(sha256)
+        return await store.policies.documents(sha256)
     except KeyError:
         return None

@@ -40,13 +40,13 @@ Read = Callable[[Entry, Clear], PastMessage | None]
 
 
 async def known_since(access: Access) -> datetime | None:
-    """Since when contacts are known; None if the earlier journal has not been read yet. Raises LedgerError."""
+    """Since when contacts are known; None if the earlier journal has not been read yet. Raises StoreError."""
     at = await access.ask(_since)
     return None if at is None else instant(at)
 
 
 async def recall(access: Access, read: Read, most: int = MOST) -> int:
-    """Read the journal if that was not done yet. Returns how many verdicts made contacts known. Raises LedgerError."""
+    """Read the journal if that was not done yet. Returns how many verdicts made contacts known. Raises StoreError."""
     if await access.ask(_since) is not None:
         return 0
     found = taken = 0

@@ -62,7 +62,7 @@ class Writes(Protocol):
     """The thread that writes (store.writer)."""
 
     async def submit(self, step: Step | None = None, *, synced: bool = True) -> Any:
-        """Queue a step and wait for its commit. Raises what the step raised, or a subclass of LedgerError."""
+        """Queue a step and wait for its commit. Raises what the step raised, or a subclass of StoreError."""
 
     async def stop(self) -> None:
         """Write what is queued, then end the thread."""
@@ -95,7 +95,7 @@ class Access:
         return microseconds(self._clock.now())
 
     async def ask(self, query: Callable[[Connection], T], *, snapshot: bool = False) -> T:
-        """One short read. ``snapshot``: several statements that must agree. Raises LedgerError."""
+        """One short read. ``snapshot``: several statements that must agree. Raises StoreError."""
 
         def run() -> T:
             with self._database.read(snapshot=snapshot) as connection:
@@ -114,7 +114,7 @@ class Access:
 
     async def write(self, step: Callable[[Batch], T], *, synced: bool = True) -> T:
         """Run one step in the writer's thread, committed on return. Not ``synced``: it repeats what is on disk elsewhere,
-        and a power failure may undo it (Database.write). Raises what the step raises, and LedgerError."""
+        and a power failure may undo it (Database.write). Raises what the step raises, and StoreError."""
         written: T = await self._writer.submit(step, synced=synced)
         return written
 

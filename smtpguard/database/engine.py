@@ -5,7 +5,7 @@ SQLite: WAL, ``synchronous=FULL`` unless a write says otherwise, and a fair lock
 IMMEDIATE`` (files.FairLock).
 PostgreSQL: READ COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement
 sees what the previous writer committed; the same statement sets ``synchronous_commit`` to at least ``on``. A driver's
-errors leave this file as subclasses of LedgerError.
+errors leave this file as subclasses of StoreError.
 """
 
 from __future__ import annotations

@@ -5,27 +5,27 @@ from __future__ import annotations
 import errno
 
 
-class LedgerError(Exception):
+class StoreError(Exception):
     """The store could not do it; nothing was written, or it is unknown whether anything was."""
 
 
-class PolicyMoved(LedgerError):
+class PolicyMoved(StoreError):
     """Another policy is in force than the item was planned under: plan again."""
 
 
-class ContentMissing(LedgerError):
+class ContentMissing(StoreError):
     """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
 
 
-class Busy(LedgerError):
+class Busy(StoreError):
     """2,000 items are waiting, or this one waited 20 s."""
 
 
-class Full(LedgerError):
+class Full(StoreError):
     """No space, or the quota of held content is used up."""
 
 
-class Unavailable(LedgerError):
+class Unavailable(StoreError):
     """The database cannot be reached, or answered with an error."""
 
 
@@ -41,7 +41,7 @@ class PolicyUnreadable(Unavailable):
     """This version cannot read the policy in force: nothing is decided until another is in force."""
 
 
-class Gone(LedgerError):
+class Gone(StoreError):
     """The client disconnected before its batch: nothing was decided or written."""
 
 

@@ -9,7 +9,7 @@ import secrets
 from sqlalchemy import Connection, text
 
 from smtpguard.database.engine import BadItem, Database, is_there, rows_of
-from smtpguard.database.errors import LedgerError, Unavailable, Unusable
+from smtpguard.database.errors import StoreError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _IS_THERE = {
 }
 
 
-class SchemaError(LedgerError):
+class SchemaError(StoreError):
     """The database does not have this version's schema."""
 
 
@@ -72,7 +72,7 @@ def is_current(url: str) -> bool:
                 return revision(connection) == SCHEMA
         finally:
             database.close()
-    except (LedgerError, OSError, ValueError):
+    except (StoreError, OSError, ValueError):
         return True
 
 

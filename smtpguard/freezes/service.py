@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.holds.model import LIVE, Hold, State, held_up_by
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # a freeze should not wait for these imports
     from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts
     from smtpguard.store.front import Front
-    from smtpguard.store.ledger import Gates
+    from smtpguard.store.nouns import Gates
     from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class GateWatch:
         return self._clock.monotonic() - self._read_at
 
     async def read(self) -> Gate:
-        """The newest known gate. Raises LedgerError; the last gate stays, and grows stale."""
+        """The newest known gate. Raises StoreError; the last gate stays, and grows stale."""
         asked_at = self._clock.monotonic()  # taken before the read: the answer is at least this new
         gate = await self._gates.read()
         if self.gate is not None and asked_at < self._read_at:  # a later read has returned first
@@ -88,7 +88,7 @@ class GateWatch:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self.read()
-            except (LedgerError, TimeoutError) as error:
+            except (StoreError, TimeoutError) as error:
                 log.warning("the gate cannot be read: %s", type(error).__name__)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -144,7 +144,7 @@ class GateWatch:
 
     async def _look(self) -> None:
         """Read the gate; again if the answer took so long that it is stale."""
-        with contextlib.suppress(LedgerError, TimeoutError):
+        with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
                 await self.read()
                 while self.age_seconds >= FRESH_SECONDS:
@@ -194,7 +194,7 @@ class Freezes:
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         clock: Clock,
         *,
         new_id: Callable[[], str],
@@ -205,7 +205,7 @@ class Freezes:
         thaw_two: bool = False,
         loud: bool = True,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._clock = clock
         self._new_id = new_id
         self._freeze_hook = tuple(map(tuple, freeze_hook))
@@ -218,7 +218,7 @@ class Freezes:
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
     ) -> Frozen:
-        """``value``: see Freeze. Raises LedgerError: then nothing is frozen (CommitUnknown: it is not
+        """``value``: see Freeze. Raises StoreError: then nothing is frozen (CommitUnknown: it is not
         known), and the caller must say so loudly."""
         now = self._clock.now()
         freeze = Freeze(
@@ -230,7 +230,7 @@ class Freezes:
             at=now,
             until=now + for_ if for_ else None,
         )
-        await self._ledger.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self._clock))
+        await self._store.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self._clock))
         hooks, found = await asyncio.gather(
             self._hooks(self._freeze_hook, "freeze", freeze, by), self._recalled(freeze)
         )
@@ -244,29 +244,29 @@ class Freezes:
     async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
         """``person``: the person behind ``by``, if that names a program of theirs. Raises KeyError if there is no such
         freeze, and SecondPersonNeeded if two people must agree and this is the first."""
-        gate = await self._ledger.gate.read()
+        gate = await self._store.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
             raise KeyError(freeze_id)
         who = person or by
         if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
             if not asked:
-                await self._ledger.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self._clock)])
+                await self._store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self._clock)])
             raise SecondPersonNeeded
-        await self._ledger.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self._clock))
+        await self._store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self._clock))
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
         """The person who has already asked to thaw it, from the journal; "" for none."""
-        entries = await self._ledger.journal.history(freeze_id)
+        entries = await self._store.journal.history(freeze_id)
         asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
         return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift freezes whose time is over. They stop nothing any more, but their end must be journalled, and hooks must
-        release other queues. If several processes try, one does it. Raises LedgerError."""
+        release other queues. If several processes try, one does it. Raises StoreError."""
         now, ran = self._clock.now(), list[Hook]()
-        for freeze in (await self._ledger.gate.read()).freezes:
+        for freeze in (await self._store.gate.read()).freezes:
             if freeze.until is not None and now >= freeze.until:
                 with contextlib.suppress(KeyError):  # another process was first
                     ran += await self.thaw(freeze.freeze_id, by=ITSELF)
@@ -274,7 +274,7 @@ class Freezes:
 
     async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The active freezes: all, or those with exactly this selector and value."""
-        gate = await self._ledger.gate.read()
+        gate = await self._store.gate.read()
         now = self._clock.now()
         return tuple(
             f
@@ -285,14 +285,14 @@ class Freezes:
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
         """By hold id, the freezes that stop each of these holds, if it is not over. Holds that no freeze stops are left
         out."""
-        freezes, now = (await self._ledger.gate.read()).freezes, self._clock.now()
+        freezes, now = (await self._store.gate.read()).freezes, self._clock.now()
         found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
-        """The approved messages that go out as soon as these freezes are lifted. Raises LedgerError."""
+        """The approved messages that go out as soon as these freezes are lifted. Raises StoreError."""
         ids, now = {f.freeze_id for f in lifted}, self._clock.now()
-        freezes = (await self._ledger.gate.read()).freezes
+        freezes = (await self._store.gate.read()).freezes
         goes, kept, waiting = list[Hold](), 0, 0
         async for hold in self._live():
             stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
@@ -306,7 +306,7 @@ class Freezes:
                 goes.append(hold)
         leads = {hold.hold_id for hold in goes}
         begun = [hold for hold in goes if hold.state is State.RELEASING][:PAGE]
-        sending = [(await self._ledger.holds.outgoing(hold.hold_id)).own for hold in begun]
+        sending = [(await self._store.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),
             people=sum(hold.reach for hold in goes if not hold.primary or hold.primary not in leads),
@@ -319,7 +319,7 @@ class Freezes:
 
     async def _live(self) -> AsyncIterator[Hold]:
         before, after_id = None, None
-        while page := await self._ledger.holds.newest(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
+        while page := await self._store.holds.newest(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
             for hold in page:
                 yield hold
             if len(page) < PAGE:
@@ -332,14 +332,14 @@ class Freezes:
         bound = frozenset().union(
             *(grant.lists for grant in mailing.grants if grant.only)
         )  # a correction goes all the same
-        freezes = (await self._ledger.gate.read()).freezes
+        freezes = (await self._store.gate.read()).freezes
         return stopped_by(freezes, what._replace(lists=what.lists - bound), self._clock.now())
 
     async def _recalled(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """None if the store is lost: it is frozen all the same."""
         try:
             return await self._recall(freeze)
-        except LedgerError as error:
+        except StoreError as error:
             log.error("it is frozen, and what it stopped cannot be counted: %s", type(error).__name__)
             return None
 
@@ -348,19 +348,19 @@ class Freezes:
         recalled. A release counts if an attempt has begun, however long ago: the relay may have it."""
         since = freeze.at - LOOK_BACK
         under_way, releases = (
-            await self._ledger.journal.in_flight(freeze, since),
-            await self._ledger.outbox.attempted(freeze),
+            await self._store.journal.in_flight(freeze, since),
+            await self._store.outbox.attempted(freeze),
         )
         if not under_way and not releases:
             return (), ()
         end = self._clock.monotonic() + self._recall_seconds
         while self._clock.monotonic() < end and (  # noqa: ASYNC110
-            await self._ledger.journal.in_flight(freeze, since) or await self._ledger.outbox.attempted(freeze)
+            await self._store.journal.in_flight(freeze, since) or await self._store.outbox.attempted(freeze)
         ):
             await asyncio.sleep(0.1)  # other processes write the outcomes: there is no event to wait for
-        outcomes = await self._ledger.journal.outcomes(under_way)
+        outcomes = await self._store.journal.outcomes(under_way)
         recalled = {id for id in under_way if outcomes.get(id) in STAYED}
-        taken = {releases[intent] for intent in await self._ledger.outbox.taken(list(releases))}
+        taken = {releases[intent] for intent in await self._store.outbox.taken(list(releases))}
         everybody = tuple(dict.fromkeys((*under_way, *releases.values())))
         recalled |= set(releases.values()) - taken
         return tuple(id for id in everybody if id in recalled), tuple(id for id in everybody if id not in recalled)

@@ -30,7 +30,7 @@ class PolicyInForce(Protocol):
     def current(self) -> InForce: ...
 
     async def follow(self) -> InForce:
-        """Read the gate and use the policy that it names from now on. Raises LedgerError, or the error of building that
+        """Read the gate and use the policy that it names from now on. Raises StoreError, or the error of building that
         policy."""
 
 

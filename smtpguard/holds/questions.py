@@ -31,17 +31,17 @@ class Question:
 
 
 class Questions:
-    """``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
+    """``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and StoreError, as votes do."""
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         policies: PolicyInForce,
         clock: Clock,
         *,
         new_id: Callable[[], str],
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._policies = policies
         self._clock = clock
         self._new_id = new_id
@@ -57,7 +57,7 @@ class Questions:
                 raise NotEntitled(f"{approver} is not an approver of it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)
 
-        await self._ledger.holds.change(hold_id, step)
+        await self._store.holds.change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
         """Its writer answers the last question, or tells the approvers something without one."""
@@ -81,17 +81,17 @@ class Questions:
             event = event_on(hold, Kind.JUDGED, self._clock.now(), actors=(sender, by), said=said)
             return Change(hold=hold, events=(event,))
 
-        await self._ledger.holds.change(hold_id, step)
+        await self._store.holds.change(hold_id, step)
 
     async def judged(self, hold_id: str) -> str:
-        """The writer's last judgement, "" for none. Raises LedgerError."""
-        entries = await self._ledger.journal.history(hold_id)
+        """The writer's last judgement, "" for none. Raises StoreError."""
+        entries = await self._store.journal.history(hold_id)
         return next((str(e.data.get("said")) for e, _ in reversed(entries) if e.kind == Kind.JUDGED.value), "")
 
     async def open_question(self, hold_id: str) -> Question | None:
-        """The last question without an answer, if the journal still has its words. Raises LedgerError."""
+        """The last question without an answer, if the journal still has its words. Raises StoreError."""
         asked: Question | None = None
-        for entry, clear in await self._ledger.journal.history(hold_id):
+        for entry, clear in await self._store.journal.history(hold_id):
             if entry.kind == Kind.ANSWERED.value:
                 asked = None
             elif entry.kind == Kind.ASKED.value:
@@ -107,7 +107,7 @@ class Questions:
                 raise NotEntitled(f"{sender} did not write it")
             return self._said(hold, kind, notice, words, sender, by, **more)
 
-        await self._ledger.holds.change(hold_id, step)
+        await self._store.holds.change(hold_id, step)
 
     def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
         if hold.state is not State.WAITING:

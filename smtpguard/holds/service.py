@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
@@ -96,14 +96,14 @@ class Approvals:
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         policies: PolicyInForce,
         clock: Clock,
         *,
         notices: Notices | None = None,
         term: Deadlines | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._policies = policies
         self._clock = clock
         self._notices = notices or Notices()
@@ -131,7 +131,7 @@ class Approvals:
         them. ``amend``: returns the change with additions to the same commit, from the hold before it; may raise Refused.
 
         A vote on a copy is one on its primary hold. Without ``seen`` the vote is on the hold as it is. Raises KeyError,
-        NotEntitled, Unconfirmed, Conflict, LedgerError.
+        NotEntitled, Unconfirmed, Conflict, StoreError.
         """
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
@@ -173,18 +173,18 @@ class Approvals:
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
-        await copies.begin(self._ledger, hold.hold_id, self._notices.at(in_force, now))
+        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now))
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def reject_waiting(
         self, mailing_id: str, *, approver: str, by: str, comment: str = "", but: str = ""
     ) -> dict[str, Refused | None]:
         """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits.
-        Raises LedgerError."""
+        Raises StoreError."""
         done: dict[str, Refused | None] = {}
         at: datetime | None = None
         after_id: str | None = None
-        while page := await self._ledger.holds.newest(states=(State.WAITING,), before=at, after_id=after_id):
+        while page := await self._store.holds.newest(states=(State.WAITING,), before=at, after_id=after_id):
             at, after_id = page[-1].held_at, page[-1].hold_id
             for hold in page:
                 if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
@@ -201,7 +201,7 @@ class Approvals:
         """Its writer confirms it: it is released. ``people``: how many it reaches, as typed by the writer; it must be
         right. ``by``: the caller's login, journalled beside it; ``way``: how the caller is known: a signed "link", an
         "account", a "token", a "command". A copy is confirmed with its primary hold. Raises KeyError, NotEntitled,
-        Unconfirmed, Conflict, LedgerError."""
+        Unconfirmed, Conflict, StoreError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = canonical(writer, in_force), self._clock.now()
@@ -234,13 +234,13 @@ class Approvals:
             )
 
         hold = await self._change(hold_id, step)
-        await copies.begin(self._ledger, hold.hold_id, self._notices.at(in_force, now))
+        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now))
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
         """An approver revokes their vote, while other votes are missing. Until a complete approval takes effect, any of
         its approvers or its writer can undo it: with their own vote, or else with the last one. Raises KeyError,
-        NotEntitled, Conflict, LedgerError."""
+        NotEntitled, Conflict, StoreError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who, now = canonical(approver, in_force), self._clock.now()
@@ -299,18 +299,18 @@ class Approvals:
         how many did. One delivery process calls it every second or so; of several at once one does it."""
         in_force, now = self._policies.current(), self._clock.now()
         enacted = 0
-        for hold in await self._ledger.holds.leaving():
+        for hold in await self._store.holds.leaving():
             if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.open_at):
                 continue
             try:
                 made = await self._change(hold.hold_id, partial(self._enacted, in_force=in_force, now=now))
             except Refused:  # undone or decided meanwhile
                 continue
-            except (LedgerError, KeyError) as error:
+            except (StoreError, KeyError) as error:
                 log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
                 continue
             enacted += 1
-            await copies.begin(self._ledger, made.hold_id, self._notices.at(in_force, now))
+            await copies.begin(self._store, made.hold_id, self._notices.at(in_force, now))
         return enacted
 
     def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
@@ -337,7 +337,7 @@ class Approvals:
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
         """Its writer withdraws it, with all copies of it, as far as they are not sent. Raises KeyError, NotEntitled,
-        Conflict, LedgerError."""
+        Conflict, StoreError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = canonical(sender, in_force)
@@ -367,19 +367,19 @@ class Approvals:
     async def _taken_back(
         self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], in_force: InForce
     ) -> Decided:
-        taken = await self._ledger.holds.take_back(hold_id, step)
+        taken = await self._store.holds.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await copies.begin(self._ledger, hold.hold_id, self._notices.at(in_force, self._clock.now()))
+            await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, self._clock.now()))
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
         if hold.state not in SENDING and hold.release_at is None:
             return ()
-        return held_up_by(hold, (await self._ledger.gate.read()).freezes, self._clock.now())
+        return held_up_by(hold, (await self._store.gate.read()).freezes, self._clock.now())
 
     async def _lead(self, hold_id: str) -> str:
-        hold = await self._ledger.holds.find(hold_id)
+        hold = await self._store.holds.find(hold_id)
         return hold.primary if hold is not None and hold.primary else hold_id
 
     async def sweep(self) -> int:
@@ -388,12 +388,12 @@ class Approvals:
         in_force = self._policies.current()
         now = self._passed()
         changed = await self.ask()
-        for hold in await self._ledger.holds.due(now):
+        for hold in await self._store.holds.due(now):
             try:
-                await self._ledger.holds.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
+                await self._store.holds.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
             except Refused:  # decided meanwhile
                 continue
-            except (LedgerError, KeyError) as error:
+            except (StoreError, KeyError) as error:
                 log.warning("hold %s could not be read: %s", hold.hold_id, type(error).__name__)
                 continue
             changed += 1
@@ -402,11 +402,11 @@ class Approvals:
     async def ask(self) -> int:
         """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every
         few seconds."""
-        return await asking.sweep(self._ledger, self._now())
+        return await asking.sweep(self._store, self._now())
 
     async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
         """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.
-        Raises KeyError, NotEntitled, Conflict, LedgerError."""
+        Raises KeyError, NotEntitled, Conflict, StoreError."""
         in_force = self._policies.current()
         who, now = canonical(approver, in_force), self._clock.now()
 
@@ -419,19 +419,19 @@ class Approvals:
             )
 
         over = partial(ended, in_force=in_force, now=now)
-        made = await self._ledger.outbox.say(hold_id, step, over, sent=sent)
+        made = await self._store.outbox.say(hold_id, step, over, sent=sent)
         assert made.hold is not None
         return made.hold
 
     async def follow(self) -> int:
         """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
-        return await copies.sweep(self._ledger, self._now())
+        return await copies.sweep(self._store, self._now())
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
-        LedgerError."""
+        StoreError."""
         slots, now = self._policies.current().slots, self._clock.now()
-        return await copies.learned(self._ledger, hold_id, seen.under if seen is not None else None, slots, now)
+        return await copies.learned(self._store, hold_id, seen.under if seen is not None else None, slots, now)
 
     def _voted(
         self,
@@ -549,7 +549,7 @@ class Approvals:
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
-        made = await self._ledger.holds.change(hold_id, step)
+        made = await self._store.holds.change(hold_id, step)
         assert made.hold is not None
         return made.hold
 

@@ -421,7 +421,7 @@ async def verdicts(
     access: Access, since: datetime, until: datetime, progress: Progress | None = None
 ) -> AsyncIterator[Sequence[Pair]]:
     """The verdicts of a period in order, with the clear values that still exist; ``until`` is exclusive. Raises
-    LedgerError."""
+    StoreError."""
 
     def bounds(connection: Connection) -> tuple[int, int]:
         first = journal.first_at(connection, microseconds(since) - journal.LATE)
@@ -456,7 +456,7 @@ class Caller(NamedTuple):
 
 def callers_at(url: str, since: datetime) -> Counter[Caller]:
     """Numbers of messages by the address that connected, and the listener. The schema may be an older version's, since
-    this runs before an upgrade: entries have been the same since the first. Raises LedgerError and ValueError."""
+    this runs before an upgrade: entries have been the same since the first. Raises StoreError and ValueError."""
     found: Counter[Caller] = Counter()
     database = Database(url, reads=True)
     try:

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.counts.keys import persons
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 SLICE = 100  # copies that follow in one commit
 
 
-async def follow(ledger: Store, lead_id: str, notices: NoticesNow) -> int:
+async def follow(store: Store, lead_id: str, notices: NoticesNow) -> int:
     """Returns how many copies followed."""
     in_force, now = notices.in_force, notices.now
     followed = 0
@@ -79,24 +79,24 @@ async def follow(ledger: Store, lead_id: str, notices: NoticesNow) -> int:
         return Change(hold=successor, events=(event,), intents=told, apart=True)
 
     while True:
-        n = await ledger.holds.follow(lead_id, SLICE, step)
+        n = await store.holds.follow(lead_id, SLICE, step)
         followed += n
         if n < SLICE:
             return followed
 
 
-async def begin(ledger: Store, lead_id: str, notices: NoticesNow) -> None:
+async def begin(store: Store, lead_id: str, notices: NoticesNow) -> None:
     """``follow``, after a committed decision. A busy store raises nothing, since the decision is in force; the sweep goes
     on with the copies."""
     try:
-        await follow(ledger, lead_id, notices)
-    except LedgerError as error:
+        await follow(store, lead_id, notices)
+    except StoreError as error:
         log.warning("copies of hold %s follow later: %s", lead_id, type(error).__name__)
 
 
-async def sweep(ledger: Store, notices: NoticesNow) -> int:
+async def sweep(store: Store, notices: NoticesNow) -> int:
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
-    return sum([await follow(ledger, lead_id, notices) for lead_id in await ledger.holds.decided_leads()])
+    return sum([await follow(store, lead_id, notices) for lead_id in await store.holds.decided_leads()])
 
 
 SAY_WHY = "give a reason: its writer and the approvers are told"
@@ -228,29 +228,29 @@ def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ..
     return persons(counted, in_force.registry, dict(hold.versions))
 
 
-async def learned(ledger: Store, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:
+async def learned(store: Store, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:
     """Learned from no more copies than each approver had seen; ``under``: how many the next one has, None for all.
-    Raises LedgerError."""
-    hold = await ledger.holds.find(hold_id)
+    Raises StoreError."""
+    hold = await store.holds.find(hold_id)
     if hold is None or not (hold.queue or effects.covers_copies(hold)):
         return NOTHING_LEARNED
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     counted = (v.letters if hold.queue else v.copies for v in votes)
     known = [n for n in (*counted, under) if n is not None]
     if hold.queue:
-        return Learned(letters=min((*known, await ledger.holds.letters(hold_id), effects.MOST_LETTERS)))
+        return Learned(letters=min((*known, await store.holds.letters(hold_id), effects.MOST_LETTERS)))
     if hold.kind == effects.TEST:
-        own, others = await _versions(ledger, hold, now)
+        own, others = await _versions(store, hold, now)
         return await asyncio.to_thread(effects.learned_from_tests, own, others[: min((*known, len(others)))], slots)
-    rows = await ledger.holds.under(hold_id)
+    rows = await store.holds.under(hold_id)
     most = min((*known, len(rows) - 1))
     return await asyncio.to_thread(effects.learned, rows[: most + 1], slots)
 
 
-async def _versions(ledger: Store, hold: Hold, now: datetime) -> tuple[Shown | None, list[Shown]]:
+async def _versions(store: Store, hold: Hold, now: datetime) -> tuple[Shown | None, list[Shown]]:
     """The content that a test shows, and each other version of its mailing that is approved beforehand for its lists,
     from its author, in the order of approval."""
-    mailing = await ledger.mailings.find(hold.mailing_id) if hold.mailing_id else None
+    mailing = await store.mailings.find(hold.mailing_id) if hold.mailing_id else None
     lists = frozenset(hold.lists)
     covers = {
         grant.hold_id: grant.cover
@@ -258,6 +258,6 @@ async def _versions(ledger: Store, hold: Hold, now: datetime) -> tuple[Shown | N
         if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
     }
     same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
-    shown = await ledger.holds.shown([hold.hold_id, *same])
+    shown = await store.holds.shown([hold.hold_id, *same])
     others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
     return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]

@@ -44,9 +44,9 @@ class Matched:
     paths of a policy. ``older``: the version of each list that the mailing went to, if nobody could be matched at its
     address; ``bad``: sources with invalid addresses. Sources are read in a thread of their own. Raises NoAddresses."""
 
-    def __init__(self, mailings: Mailings, ledger: Store, policies: PolicyInForce, folder: Path, mailing_id: str, *,
+    def __init__(self, mailings: Mailings, store: Store, policies: PolicyInForce, folder: Path, mailing_id: str, *,
                  name: str | None, file: Path | None, column: str | None) -> None:  # fmt: skip
-        self._mailings, self._ledger, self._folder, self._mailing_id = mailings, ledger, folder, mailing_id
+        self._mailings, self._store, self._folder, self._mailing_id = mailings, store, folder, mailing_id
         self._name = name
         self._registry = policies.current().registry
         self._declarations = _of_list(self._registry, str(name)) if file is None else _csv(file, column)
@@ -106,12 +106,12 @@ class Matched:
 
     async def _became(self, name: str, version: str) -> CopyStatus:
         digest = self._registry.digester.of_canonical(f"list {name} {version}")
-        return (await self._ledger.mailings.reached_by(self._mailing_id, [digest])).get(digest, CopyStatus.NONE)
+        return (await self._store.mailings.reached_by(self._mailing_id, [digest])).get(digest, CopyStatus.NONE)
 
     async def _look_back(self, names: Iterable[str]) -> None:
         """Find in the journal when a list got another version."""
         for name in names:
-            for entry, _ in await self._ledger.journal.history(name):
+            for entry, _ in await self._store.journal.history(name):
                 version, people = entry.data.get("version"), entry.data.get("people")
                 if (
                     entry.kind == Kind.LIST.value

@@ -54,9 +54,9 @@ class Back:
 
 @dataclass(slots=True)
 class Mailings:
-    """The service behind ``smtpguard mailings``, the console's pages and the API. Raises LedgerError."""
+    """The service behind ``smtpguard mailings``, the console's pages and the API. Raises StoreError."""
 
-    ledger: Store
+    store: Store
     policies: PolicyInForce
     clock: Clock
     digester: Digester
@@ -74,11 +74,11 @@ class Mailings:
         """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``:
         ``last_at`` and id of the last one on the previous page."""
         wanted = state.value if state is not None else None
-        return tuple(await self.ledger.mailings.newest(least=least, state=wanted, limit=limit, before=before))
+        return tuple(await self.store.mailings.newest(least=least, state=wanted, limit=limit, before=before))
 
     async def show(self, mailing_id: str) -> Mailing:
         """By its id, or a unique prefix. Raises NoSuch."""
-        found = await self.ledger.mailings.find(await self.named(mailing_id))
+        found = await self.store.mailings.find(await self.named(mailing_id))
         if found is None:
             raise NoSuch(f"there is no mailing {mailing_id}")
         return found
@@ -86,12 +86,12 @@ class Mailings:
     async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
         """What each approval of it covers, the newest first."""
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
-        documents = await self.ledger.holds.templates(names)
+        documents = await self.store.holds.templates(names)
         return tuple(of_grant(grant, documents) for grant in mailing.grants)
 
     async def named(self, prefix: str) -> str:
         """The whole id. Raises NoSuch if no id begins so, or several do."""
-        return whole_id(prefix, await self.ledger.mailings.named(prefix.strip()) if prefix.strip() else ())
+        return whole_id(prefix, await self.store.mailings.named(prefix.strip()) if prefix.strip() else ())
 
     # -- people
 
@@ -134,11 +134,11 @@ class Mailings:
             rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
             return mailing.refused(rejection), Change(events=(event,))
 
-        mailing, taken = await self.ledger.mailings.take_back(await self.named(mailing_id), decide, back.step)
+        mailing, taken = await self.store.mailings.take_back(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
-                await copies.begin(self.ledger, change.hold.hold_id, notices)
-        shown = await self.ledger.mailings.find(mailing.mailing_id) or mailing
+                await copies.begin(self.store, change.hold.hold_id, notices)
+        shown = await self.store.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 
     def _rejection(self, mailing: Mailing, sentence: str, now: datetime) -> Rejection:
@@ -168,7 +168,7 @@ class Mailings:
         whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
         for some in _slices(addresses):
             digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
-            statuses = await self.ledger.mailings.reached_by(whole, list(digests))
+            statuses = await self.store.mailings.reached_by(whole, list(digests))
             for digest, status in statuses.items():
                 address = digests[digest]
                 got[address] = max(got.get(address, CopyStatus.NONE), status, key=SUREST.index)
@@ -223,8 +223,8 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
-        made = await self.ledger.mailings.change(await self.named(mailing_id), step)
-        return await self.ledger.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
+        made = await self.store.mailings.change(await self.named(mailing_id), step)
+        return await self.store.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
 
     def _digests(self, address: str) -> tuple[bytes, ...]:
         try:

@@ -40,19 +40,19 @@ from smtpguard.policy.verdict import Action
 from smtpguard.store.store import Store
 
 
-async def fill(ledger: Store, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
+async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
     """The data of a NOTICE intent for rendering. None: it is not sent, since it is no longer true, or there is nothing to say. Raises
-    LedgerError."""
+    StoreError."""
     match data["notice"]:
         case "observed":
-            return await fill_observed(ledger, data, in_force)
+            return await fill_observed(store, data, in_force)
         case "checkpoint":
-            return await _checkpoint(ledger, data)
+            return await _checkpoint(store, data)
         case "digest" | "owner-digest":
-            filled = await fill_digest(ledger, data, in_force)
+            filled = await fill_digest(store, data, in_force)
             return filled if filled["total"] else None
         case "decided" | "doubt":
-            return await _decision(ledger, data, in_force, now)
+            return await _decision(store, data, in_force, now)
     return data
 
 
@@ -63,13 +63,13 @@ REJECTED = 10_000
 PAGES = 1000  # a hundred thousand holds: beyond that the total is "at least"
 
 
-async def fill_digest(ledger: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
-    """The data with the messages of its window. Raises LedgerError."""
+async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
+    """The data with the messages of its window. Raises StoreError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     states: Counter[str] = Counter()
     undecided = refused = earlier = 0
     shown: list[dict[str, Any]] = []
-    async for hold in _of_window(ledger, since, until):
+    async for hold in _of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
             states[hold.state.value] += 1
             undecided += hold.state is State.WAITING and data["person"].lower() not in _voters(hold)
@@ -77,7 +77,7 @@ async def fill_digest(ledger: Store, data: Mapping[str, Any], in_force: InForce)
             if len(shown) < SHOWN:
                 shown.append(_line(hold, in_force))
     if data["notice"] == "owner-digest":
-        for event in await ledger.journal.rejected(data["first"], until, REJECTED):
+        for event in await store.journal.rejected(data["first"], until, REJECTED):
             if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
                 states[State.REJECTED.value] += 1
                 refused += 1
@@ -95,21 +95,21 @@ async def fill_digest(ledger: Store, data: Mapping[str, Any], in_force: InForce)
     }
 
 
-async def _of_window(ledger: Store, since: datetime, until: datetime) -> AsyncIterator[Hold]:
+async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIterator[Hold]:
     """The holds of that time, newest first, and then earlier ones of which something happened in it. A copy that was held earlier is
     left out: what happens to it is told of its primary hold."""
     before, after_id = until, None
     for _ in range(PAGES):
-        page = await ledger.holds.newest(limit=PAGE, before=before, after_id=after_id)
+        page = await store.holds.newest(limit=PAGE, before=before, after_id=after_id)
         for hold in page:
             if hold.held_at >= since:
                 yield hold
         if len(page) < PAGE or page[-1].held_at < since:
             break
         before, after_id = page[-1].held_at, page[-1].hold_id
-    ids = await ledger.journal.noticed(since, until)
+    ids = await store.journal.noticed(since, until)
     for n in range(0, len(ids), PAGE):
-        for hold in await ledger.holds.several(ids[n : n + PAGE]):
+        for hold in await store.holds.several(ids[n : n + PAGE]):
             if hold.held_at < since and not hold.primary:
                 yield hold
 
@@ -175,20 +175,20 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
 
 
 async def _decision(
-    ledger: Store, data: Mapping[str, Any], in_force: InForce, now: datetime
+    store: Store, data: Mapping[str, Any], in_force: InForce, now: datetime
 ) -> Mapping[str, Any] | None:
     """None: it is no longer true, and another notice replaces it."""
-    hold = await ledger.holds.find(data["hold_id"])
+    hold = await store.holds.find(data["hold_id"])
     if hold is None:
         return data
     if data["notice"] == "doubt":
         return data if hold.asked_at is not None else None
     match data["outcome"]:
         case "approved" if hold.state is State.WAITING and hold.release_at is not None:
-            stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
+            stopped = held_up_by(hold, (await store.gate.read()).freezes, now)
             return {**data, "frozen": frozen(stopped, hold, in_force), "release_at": utc_text(hold.release_at)}
         case "approved" | "confirmed" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
-            stopped = held_up_by(hold, (await ledger.gate.read()).freezes, now)
+            stopped = held_up_by(hold, (await store.gate.read()).freezes, now)
             return {**data, "frozen": frozen(stopped, hold, in_force)}
         case "approved" | "confirmed" if hold.state is State.RELEASED and not hold.stopped:
             return {**data, "sent": True}
@@ -235,19 +235,19 @@ class Daily:
     """Writes the intents of each day, to be sent at its end, once a day; also over all nodes, since their ids are the same.
     ``made``: those of the day between the two times."""
 
-    ledger: Store
+    store: Store
     policies: PolicyInForce
     clock: Clock
     made: Callable[[InForce, datetime, datetime], Iterable[Intent]]
     _written: tuple[str, datetime] | None = None
 
     async def write(self) -> None:
-        """Raises LedgerError."""
+        """Raises StoreError."""
         in_force = self.policies.current()
         since, until = day_of(self.clock.now(), in_force)
         if self._written != (in_force.policy_sha256, since):
             if made := tuple(self.made(in_force, since, until)):
-                await self.ledger.journal.record([], made)
+                await self.store.journal.record([], made)
             self._written = in_force.policy_sha256, since
 
 
@@ -273,10 +273,10 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
             yield digest(address, {"notice": "observed"}, since, until)
 
 
-async def fill_observed(ledger: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
-    """The data with the messages of that day. Raises LedgerError."""
+async def fill_observed(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
+    """The data with the messages of that day. Raises StoreError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
-    judged, events = await ledger.journal.observed(since, until, MOST)
+    judged, events = await store.journal.observed(since, until, MOST)
     counts = Counter(rule for event in events for rule in event.data["observed"])
     own = {rule.rule_id: rule for rule in in_force.rules.rules}
     rules = [
@@ -311,9 +311,9 @@ def checkpoint_to(auditor: Address, in_force: InForce, since: datetime, until: d
     yield notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", auditor, about, not_before=until)
 
 
-async def _checkpoint(ledger: Store, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+async def _checkpoint(store: Store, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The data with the newest checkpoint; None if there is none."""
-    newest = next(iter(await ledger.journal.checkpoints(-1, 1)), None)
+    newest = next(iter(await store.journal.checkpoints(-1, 1)), None)
     if newest is None:
         return None
     at = utc_text(instant(newest.at))

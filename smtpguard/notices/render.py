@@ -49,7 +49,7 @@ class Renderer:
     reload. ``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that
     the account with this canonical address has chosen, "" for none."""
 
-    ledger: Store
+    store: Store
     in_force: Callable[[], InForce]
     templates: Callable[[], NoticeTemplates]
     clock: Clock
@@ -61,7 +61,7 @@ class Renderer:
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         """Envelope and message, and if it needs more than ASCII a second version in 7 bits; nothing if the notice is
-        obsolete. Raises LedgerError.
+        obsolete. Raises StoreError.
 
         An intent rendered twice gives the same message: its Message-ID follows from the intent.
         """
@@ -73,7 +73,7 @@ class Renderer:
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         templates = self.templates()
-        data = await fill(self.ledger, intent.data, self.in_force(), self.clock.now())
+        data = await fill(self.store, intent.data, self.in_force(), self.clock.now())
         if data is None:
             return ()
         to = intent.recipients[0].address
@@ -133,7 +133,7 @@ class Renderer:
         if not reports or (action is Action.DELAYED and not await self._still_sent(intent)):
             return ()
         try:
-            original = await self.ledger.contents.load(intent.content_sha256) if intent.content_sha256 else None
+            original = await self.store.contents.load(intent.content_sha256) if intent.content_sha256 else None
         except ContentMissing:
             original = None
         now = self.clock.now()
@@ -161,7 +161,7 @@ class Renderer:
 
     async def _still_sent(self, intent: Intent) -> bool:
         """Whether it was not revoked meanwhile: else no further attempts are made."""
-        hold = await self.ledger.holds.find(intent.hold_id) if intent.hold_id is not None else None
+        hold = await self.store.holds.find(intent.hold_id) if intent.hold_id is not None else None
         return hold is None or hold.state not in _TAKEN_BACK
 
     def _forms(self, dsn: Dsn, head: NoticeHead) -> list[tuple[Envelope, bytes]]:

@@ -59,7 +59,7 @@ class Sending:
         """The connection to the receiver."""
 
     async def give(self) -> int:
-        """Send what is new; returns how many it accepted. Raises LedgerError."""
+        """Send what is new; returns how many it accepted. Raises StoreError."""
         place = await self._cursors.at(self._name, _NOTHING)
         found = await self._access.ask(lambda c: self._new(c, place.told))
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)

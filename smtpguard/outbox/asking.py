@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
@@ -32,18 +32,18 @@ AGAIN = timedelta(hours=1)
 NOBODY_ASKED = "no one is asked whether it was sent"
 
 
-async def sweep(ledger: Store, notices: NoticesNow) -> int:
+async def sweep(store: Store, notices: NoticesNow) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
     changed = 0
 
     def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
         return _asked(hold, recipients, notices)
 
-    for hold_id in await ledger.outbox.in_doubt():
+    for hold_id in await store.outbox.in_doubt():
         try:
-            await ledger.outbox.ask_about(hold_id, step, partial(over, in_force=notices.in_force, now=notices.now))
+            await store.outbox.ask_about(hold_id, step, partial(over, in_force=notices.in_force, now=notices.now))
             changed += 1
-        except (LedgerError, KeyError) as error:
+        except (StoreError, KeyError) as error:
             log.warning("hold %s could not be read: %s", hold_id, type(error).__name__)
     return changed
 
@@ -92,13 +92,13 @@ def _named(recipients: Sequence[Recipient]) -> tuple[str, ...]:
 SETTLED_WITHIN = timedelta(minutes=15)  # longer than any wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
-async def report_doubts(ledger: Store, clock: Clock) -> tuple[str, ...]:
+async def report_doubts(store: Store, clock: Clock) -> tuple[str, ...]:
     """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as after a
     crash; returns their ids. The client got no 250, so it tries again; a retry to a list address then waits for a
-    person, since the relay may have accepted the first one. Raises LedgerError."""
+    person, since the relay may have accepted the first one. Raises StoreError."""
     now = clock.now()
-    left = tuple(await ledger.journal.unsettled(now - SETTLED_WITHIN))
+    left = tuple(await store.journal.unsettled(now - SETTLED_WITHIN))
     if left:
         why = {"why": "no outcome was recorded: the process that relayed it has ended"}
-        await ledger.journal.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
+        await store.journal.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
     return left

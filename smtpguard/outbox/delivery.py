@@ -26,7 +26,7 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any, Protocol
 
-from smtpguard.database.errors import ContentMissing, LedgerError
+from smtpguard.database.errors import ContentMissing, StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
@@ -117,7 +117,7 @@ class Renderer(Protocol):
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         """The forms in which it may be sent: if one is refused for its encoding, the next is tried. None at all: it is
-        obsolete. An exception is retried a few times, LedgerError without limit."""
+        obsolete. An exception is retried a few times, StoreError without limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +147,11 @@ class _Unsendable(Exception):
 
 class Delivery:
     """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay for a listener ("" for the guard's own
-    mail) and a recipient; None: ``relay`` for all. It may raise LedgerError."""
+    mail) and a recipient; None: ``relay`` for all. It may raise StoreError."""
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         relay: Relay,
         renderer: Renderer,
         watch: GateWatch,
@@ -165,7 +165,7 @@ class Delivery:
         jitter: Callable[[], float] = random.random,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._route = route or (lambda listener, address: relay)
         self._renderer = renderer
         self._watch = watch
@@ -210,15 +210,15 @@ class Delivery:
         """One entry. An unexpected error is logged; its lease lapses, and it is retried."""
         try:
             await self._carry_out(lease)
-        except LedgerError as error:
+        except StoreError as error:
             log.warning("outbox %s: the store does not answer: %s", lease.lease_id, type(error).__name__)
         except Exception:
             log.exception("outbox %s: failed", lease.lease_id)
 
     async def _lease(self, n: int) -> Sequence[Lease]:
         try:
-            return await self._ledger.outbox.lease(self._owner, n, PACE.lease_seconds)
-        except LedgerError as error:
+            return await self._store.outbox.lease(self._owner, n, PACE.lease_seconds)
+        except StoreError as error:
             log.warning("the outbox cannot be read: %s", type(error).__name__)
             return ()
 
@@ -228,13 +228,13 @@ class Delivery:
         all_due = dues(lease, self._expands)
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
-        hold = await self._ledger.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
+        hold = await self._store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
             await self._settle(lease, hold, [*(d.failed(e.why, str(e)) for d in due), *spent])
             return
-        except LedgerError:
+        except StoreError:
             raise
         except Exception as error:
             log.exception("outbox %s: could not be rendered", lease.lease_id)
@@ -258,7 +258,7 @@ class Delivery:
             begun, now = [d.begun(PACE.doubt) for d in due], self._clock.monotonic()
             try:
                 mark.refused = not await self._settle(lease, hold, begun, mark=True)
-            except LedgerError as error:  # it may be marked nevertheless, which the retry takes back
+            except StoreError as error:  # it may be marked nevertheless, which the retry takes back
                 log.warning("outbox %s: not marked, so not sent: %s", lease.lease_id, type(error).__name__)
                 return False
             except ValueError:  # revoked meanwhile
@@ -268,7 +268,7 @@ class Delivery:
         return mark.at is not None and await stands() and self._clock.monotonic() - mark.at < in_time
 
     def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
-        """One transaction for each relay. Raises LedgerError."""
+        """One transaction for each relay. Raises StoreError."""
         listener = hold.session.listener if hold is not None and lease.intent.kind in OF_CONTENT else ""
         routes: dict[int, tuple[Relay, list[Due]]] = {}
         for one in due:
@@ -277,7 +277,7 @@ class Delivery:
         return list(routes.values())
 
     async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
-        """The content, and whether it may be sent. Raises _Unsendable, LedgerError, and what rendering raises."""
+        """The content, and whether it may be sent. Raises _Unsendable, StoreError, and what rendering raises."""
         intent = lease.intent
         if intent.kind not in OF_CONTENT:
             made = await self._renderer.render(intent)
@@ -288,7 +288,7 @@ class Delivery:
         if hold is None or intent.content_sha256 is None:
             raise _Unsendable("the hold is gone")
         try:
-            content = await self._ledger.contents.load(intent.content_sha256)
+            content = await self._store.contents.load(intent.content_sha256)
         except ContentMissing:
             raise _Unsendable("the content is not kept any more", "missing") from None
         stands = self._watch.fence(selectable(hold))
@@ -383,8 +383,8 @@ class Delivery:
         unsure = False
         while True:
             try:
-                return await self._ledger.outbox.settle(lease, outcomes, journal, told, over)
-            except LedgerError as error:
+                return await self._store.outbox.settle(lease, outcomes, journal, told, over)
+            except StoreError as error:
                 if self._clock.monotonic() >= end:
                     raise
                 log.warning("outbox %s: waiting for the store: %s", lease.lease_id, type(error).__name__)

@@ -1,6 +1,6 @@
 """Facts that are counted over transactions: the keys under which each is counted, and the value of the answer.
 
-One table. A fact is asked of the ledger (Ask), once or, for a share of lists, once for each list; the ledger's answer
+One table. A fact is asked of the store (Ask), once or, for a share of lists, once for each list; the store's answer
 (Live.counts) gives its value. A fact that needs no count, since this message adds nobody, is answered here.
 """
 
@@ -219,7 +219,7 @@ APPROVED = "mailing.approved"
 
 
 class Question(NamedTuple):
-    """A slot's question to the ledger. ``lists``: those that are counted, None for all; ``same``: only the same
+    """A slot's question to the store. ``lists``: those that are counted, None for all; ``same``: only the same
     mailing."""
 
     slot: str
@@ -236,7 +236,7 @@ class Question(NamedTuple):
 
 
 def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
-    """Two mappings by slot: the asks for the ledger, and the values that need none. A slot in neither depends on facts
+    """Two mappings by slot: the asks for the store, and the values that need none. A slot in neither depends on facts
     that were not asked for yet."""
     asks: dict[str, tuple[Ask, ...]] = {}
     known: dict[str, Value] = {}
@@ -259,7 +259,7 @@ def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str,
 
 
 def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
-    """The value from the ledger's answers."""
+    """The value from the store's answers."""
     counts: dict[str, Count] = {}
     maybe = live.maybe
     for question in questions:

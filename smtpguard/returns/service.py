@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes, Hook
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.journal.chain import Clear, Entry, utc_text
@@ -98,7 +98,7 @@ class Returns:
         self._key = key
 
     async def take(self, message: Message, *, to: Sequence[str] = ()) -> Receipt:
-        """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises LedgerError: then nobody has it, and whoever
+        """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises StoreError: then nobody has it, and whoever
         brings it keeps it."""
         found = await asyncio.to_thread(parsed, message, to, self._key)
         match, sent = await self._matched(found, message)
@@ -124,7 +124,7 @@ class Returns:
         """By what the rest of it is stopped; nothing where no policy can be read: what comes next is counted with this."""
         try:
             in_force = self._policies.current()
-        except LedgerError:
+        except StoreError:
             return None
         if mailing is None or not (breakers := in_force.breakers_of(mailing.lists)).each:
             return None
@@ -149,7 +149,7 @@ class Returns:
         return course(mailing, spells, each, (recent[0], recent[1]), now, done)
 
     async def mention(self, some: Sequence[Mention]) -> int:
-        """Store what is said outside, as far as it is new. How many. Raises LedgerError."""
+        """Store what is said outside, as far as it is new. How many. Raises StoreError."""
         return await self._record.returns.mention(some) if some else 0
 
     async def outside(self, since: datetime, limit: int = 200) -> tuple[Outside, ...]:
@@ -233,7 +233,7 @@ class Returns:
             return False
         try:
             [one] = self._policies.current().registry.classify([address]).recipients
-        except LedgerError:  # no policy that can be read: nobody knows, and it is not counted
+        except StoreError:  # no policy that can be read: nobody knows, and it is not counted
             return False
         return not sent.lists.isdisjoint(one.lists)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
+from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
 from smtpguard.database.fronts import inode
 from smtpguard.journal.bypass import Bypass, Bypasses, Front, Line
 from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
@@ -123,7 +123,7 @@ class Bypassed:
         if self._folder.waits:
             try:
                 await self._take()
-            except (LedgerError, TimeoutError):
+            except (StoreError, TimeoutError):
                 return  # it is still away
 
     def close(self) -> None:

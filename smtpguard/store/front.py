@@ -30,7 +30,7 @@ from smtpguard.counts.counting import SCOPES, Scopes
 from smtpguard.counts.people import number
 from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
-from smtpguard.database.errors import Full, LedgerError, Unavailable, no_space
+from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes, traced
 from smtpguard.database.fronts import File, Fronts, Paths, Shared, live, scope_key
 from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, microseconds
@@ -230,7 +230,7 @@ class Front:
 
     async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
         """True: it is synced, under this generation of the gate. False: nothing was written, and the admission must
-        decide, from the beginning. Raises LedgerError if the result is unknown, and TimeoutError."""
+        decide, from the beginning. Raises StoreError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
         derived = columns_of(_VERDICT, event.id, event.data)
@@ -339,7 +339,7 @@ class Front:
             taken = self._next(TELL_SECONDS if told else None)
             going = _STOP not in taken
             groups = [group for group in taken if group is not _STOP]
-            error: LedgerError | None = None
+            error: StoreError | None = None
             done: dict[str, bool | None] = {}
             try:
                 outcomes = [event for group in groups for event in group.outcomes]
@@ -428,7 +428,7 @@ class Front:
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
         return self._paths.same
 
-    def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: LedgerError | None) -> None:
+    def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: StoreError | None) -> None:
         for group in groups:
             self._underway.remove(group)
         if error is not None:

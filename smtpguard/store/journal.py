@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from smtpguard.database.access import Access, Open, Progress, Rows, asks, writes
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.freezes import rows as gates
 from smtpguard.journal import rows as journal
 from smtpguard.journal import searchindex
@@ -228,7 +228,7 @@ class Journal(Rows):
             await self.take_fronts()
             if self._access.fronts is not None:
                 await asyncio.to_thread(self._access.fronts.sync)
-        except (LedgerError, OSError) as error:
+        except (StoreError, OSError) as error:
             log.warning("the fronts' entries could not be moved: %s", error)
 
     async def checkpoint(self) -> Checkpoint | None:

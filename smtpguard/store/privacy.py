@@ -351,7 +351,7 @@ def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
 
 
 async def erase(access: Access, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
-    """Erase what nothing needs. That it was done is journalled first, without the address. Raises LedgerError."""
+    """Erase what nothing needs. That it was done is journalled first, without the address. Raises StoreError."""
     found: list[PersonalData] = await access.walk(
         lambda open: [one for one in collect(open, whom, progress) if one.what != "entry"]
     )

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, moment, utc_text
@@ -36,7 +36,7 @@ _ENDS = "SELECT seq, at FROM entry WHERE seq = (SELECT min(seq) FROM entry) OR s
 _TAIL = 1 << 16  # octets: the checkpoints of some hours, of all processes that write there
 
 
-class Foreign(LedgerError):
+class Foreign(StoreError):
     """The checkpoints are another journal's. ``journal``, ``at``: which one's, and when it was signed last, as far as
     read."""
 
@@ -45,7 +45,7 @@ class Foreign(LedgerError):
         self.journal, self.at = known.journal, instant(known.at)
 
 
-class OtherSecret(LedgerError):
+class OtherSecret(StoreError):
     """The journal was signed with another secret."""
 
     def __init__(self) -> None:

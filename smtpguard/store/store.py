@@ -30,7 +30,7 @@ from smtpguard.journal.event import Event
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front
 from smtpguard.store.journal import Journal
-from smtpguard.store.ledger import Contents, Gates, Holds, Mailings, Outbox, People, Policies, Returns
+from smtpguard.store.nouns import Contents, Gates, Holds, Mailings, Outbox, People, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer
@@ -85,12 +85,12 @@ class Store(Access):
 
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the
-        writer's thread. Within half a minute it returns, or raises a subclass of LedgerError."""
+        writer's thread. Within half a minute it returns, or raises a subclass of StoreError."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
 
     async def try_write(self) -> None:
-        """Raises LedgerError if nothing can be written: another program locks the file, or the server became read-only."""
+        """Raises StoreError if nothing can be written: another program locks the file, or the server became read-only."""
         await self.write(lambda batch: batch.connection.execute(head.select().with_for_update()), synced=False)
 
     async def open_front(self) -> Front | None:
@@ -163,7 +163,7 @@ class Store(Access):
     async def renew(self, event: Event) -> None:
         """From this entry on the secret that the store was opened with is in force; processes with another one can no
         longer write. What the old one signed is signed anew, and its key signs that the new key follows it, unless the
-        old one is lost. Raises LedgerError."""
+        old one is lost. Raises StoreError."""
 
         def step(batch: Batch) -> None:
             before = self._before

@@ -27,7 +27,7 @@ from smtpguard.counts import counting
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, Database
-from smtpguard.database.errors import Busy, CommitUnknown, Gone, LedgerError, Unavailable
+from smtpguard.database.errors import Busy, CommitUnknown, Gone, StoreError, Unavailable
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
@@ -116,7 +116,7 @@ class Writer:
         synced: bool = True,
     ) -> Any:
         """Wait for the turn, and for the commit. It is synced if any work in it is to be (``synced``). Raises what the step
-        raised, or kinds of LedgerError."""
+        raised, or kinds of StoreError."""
         if self._closed:
             raise Unavailable("the store is closed")
         if self._queue.qsize() + len(self._coming) >= WAITING:
@@ -411,7 +411,7 @@ class Writer:
                 self._failed(some, few, error)
 
     def _failed(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
-        told = error if isinstance(error, LedgerError) else Unavailable(f"the store failed: {type(error).__name__}")
+        told = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
         self._waiting.problem = str(told)
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)

@@ -16,7 +16,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.webhooks.payload import Cursor, News
 from smtpguard.observe.webhooks.rows import Cursors
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import T0

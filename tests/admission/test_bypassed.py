@@ -71,11 +71,11 @@ class Away:
         async def away(*_: Any) -> Any:
             raise Unavailable("no connection")
 
-        self.home.ledger = PatchedStore(self.home.store, {"admit": away})
+        self.home.given_store = PatchedStore(self.home.store, {"admit": away})
 
     async def back(self) -> None:
         """It is back; what was recorded is taken over, twice."""
-        self.home.ledger = self.home.store
+        self.home.given_store = self.home.store
         await self.home.watch.read()
         self.kept.close()
         for _ in range(2):
@@ -211,7 +211,7 @@ async def test_letters_of_those_who_wrote_what_waits_wait(tmp_path: Path) -> Non
         assert len(await there.home.holds()) == 1
         await refused_letters(there, looked=False)
         await there.home.bypass.look()
-        there.home.ledger = there.home.store
+        there.home.given_store = there.home.store
         await refused_letters(there, looked=True)
 
 

@@ -31,11 +31,11 @@ RECIPIENTS = [RAMADAN, "news@lists.example.com", "ulf@example.com", "x@example.o
 
 
 NOUNS = {"contents", "holds", "mailings", "outbox", "gate", "policies", "journal"}
-"""The parts of a ledger, such as its holds and its journal."""
+"""The parts of a store, such as its holds and its journal."""
 
 
 class Unreliable:
-    """A ledger or part whose methods fail at random, before they do their work or after it, like a lost answer."""
+    """A store or part whose methods fail at random, before they do their work or after it, like a lost answer."""
 
     def __init__(self, room: Any, chance: random.Random, rate: float) -> None:
         self._room, self._chance, self._rate = room, chance, rate
@@ -72,7 +72,7 @@ def relay_way(chance: random.Random) -> FakePassage:
 async def test_the_three_laws_hold_under_random_failures(home: House, seed: int) -> None:
     chance = random.Random(seed)
     rate = chance.choice([0.0, 0.05, 0.3])
-    home.ledger = Unreliable(home.store, chance, rate)
+    home.given_store = Unreliable(home.store, chance, rate)
     home.gather = Gather(
         reader=Unreliable(home.reader, chance, rate), verifier=Unreliable(home.verifier, chance, rate), trace_key=KEY
     )

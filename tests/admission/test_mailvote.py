@@ -94,7 +94,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         await home.follow()
         reader, signing = BoundedReader(lambda: ("p", Surroundings())), Signing()
         votes = VotesByMail(
-            address=Address.parse("votes@guard.example.com"), tokens=Tokens(KEY), ledger=home.store, policies=home,
+            address=Address.parse("votes@guard.example.com"), tokens=Tokens(KEY), store=home.store, policies=home,
             reader=reader, verifier=signing, approvals=home.approvals(), notices=home.notices, clock=home.clock,
             required=frozenset({Role.ADMIN}),
         )  # fmt: skip
@@ -169,7 +169,7 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
         return replace(stale, answered=())  # as it was before another process counted the first
 
     patched: Any = PatchedStore(desk.home.store, {"holds.find": found})
-    desk.intake._own = [replace(later, ledger=patched)]
+    desk.intake._own = [replace(later, store=patched)]
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], (

@@ -13,7 +13,7 @@ from smtpguard.app import eventlog
 from smtpguard.app.clock import ids
 from smtpguard.app.eventlog import LEASE_SECONDS, NAME, PEOPLES, AuditFollower, EventLog
 from smtpguard.database.batch import Batch
-from smtpguard.database.errors import LedgerError, Unavailable
+from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Conflict
 from smtpguard.journal.event import Event, Kind
@@ -212,7 +212,7 @@ async def test_a_follower_that_dies_logs_twice_rather_than_never(tmp_path: Path)
         told: list[Event] = []
         await AuditFollower(Cursors(home.store), home.clock).told()
         await freeze(home)
-        with pytest.raises(LedgerError):
+        with pytest.raises(StoreError):
             await AuditFollower(Dying(home.store), home.clock, told.append).told()
         after = AuditFollower(Cursors(home.store), home.clock, told.append)
         assert await after.told() == 0  # the dead one's lease is still valid

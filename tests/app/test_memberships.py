@@ -164,10 +164,10 @@ async def test_an_unavailable_store_is_asked_again(tmp_path: Path) -> None:
         async def away(made: object) -> None:
             raise Unavailable("no store")
 
-        store, memberships._ledger = memberships._ledger, PatchedStore(home.store, {"people.put_membership": away})
+        store, memberships._store = memberships._store, PatchedStore(home.store, {"people.put_membership": away})
         await memberships.step()
         assert await people(home) == {EVA}
-        memberships._ledger = store
+        memberships._store = store
         await memberships.step()
         assert await people(home) == {EVA, STEN}
 

@@ -61,7 +61,7 @@ class Stage:
                 digester=home.in_force.registry.digester,
                 correcting=lambda: contextlib.nullcontext(
                     Corrections(
-                        ledger=home.store, policies=home, gather=home.gather, clock=home.clock, new_id=lambda: next(home.ids),
+                        store=home.store, policies=home, gather=home.gather, clock=home.clock, new_id=lambda: next(home.ids),
                         term=home.term, notices=home.notices,
                     )
                 ),

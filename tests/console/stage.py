@@ -27,7 +27,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import Passwords
-from smtpguard.console.ports import ConsoleServices
+from smtpguard.console.services import ConsoleServices
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions
 from smtpguard.journal.event import Event
@@ -169,7 +169,7 @@ async def stage(
         )  # fmt: skip
         mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
         built = ConsoleServices(
-            ledger=home.store,
+            store=home.store,
             policies=home,
             reader=home.reader,
             approvals=home.approvals(),
@@ -187,7 +187,7 @@ async def stage(
             ),
             explain=partial(_explained, home),
             corrections=Corrections(
-                ledger=home.store,
+                store=home.store,
                 policies=home,
                 gather=home.gather,
                 clock=home.clock,

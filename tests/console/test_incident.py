@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
@@ -224,7 +224,7 @@ async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest
         raise Unavailable("away")
 
     operator = await at_the_form(here)
-    monkeypatch.setattr(console(here).ledger.journal, "incident", away)
+    monkeypatch.setattr(console(here).store.journal, "incident", away)
     answer = await operator.post("/incident", subject="lunch")
     assert answer.status_code == 503
     assert "The record cannot be read at the moment." in text(answer)
@@ -352,15 +352,15 @@ async def test_one_report_at_a_time_and_a_failed_one_does_not_block(
 ) -> None:
     await held(here, NEWS)
     console: ConsoleServices = here.app.state.console
-    find = console.ledger.journal.incident
+    find = console.store.journal.incident
 
     async def asks_again(query: IncidentQuery, **_: object) -> Found:
         with pytest.raises(Occupied):
             await made(here, LUNCH, names=False)
         raise TooMany("too many")
 
-    monkeypatch.setattr(console.ledger.journal, "incident", asks_again)
+    monkeypatch.setattr(console.store.journal, "incident", asks_again)
     with pytest.raises(TooMany):
         await made(here, LUNCH, names=False)
-    monkeypatch.setattr(console.ledger.journal, "incident", find)
+    monkeypatch.setattr(console.store.journal, "incident", find)
     await made(here, LUNCH, names=False)

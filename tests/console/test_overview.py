@@ -13,7 +13,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.ports import ActiveAlarm
+from smtpguard.console.services import ActiveAlarm
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind

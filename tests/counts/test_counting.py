@@ -153,9 +153,9 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(40):
             clock.pass_(minutes=4)
-            ledger = (store, other)[n % 2]
+            chosen = (store, other)[n % 2]
             asks = ((day,), (HOUR, day))[n % 3 > 0]
-            seen = await count(ledger, to(f"T{n}", f"p{n}", f"q{n % 7}", asks=asks))
+            seen = await count(chosen, to(f"T{n}", f"p{n}", f"q{n % 7}", asks=asks))
             within = {f"p{i}" for i in range(max(0, n - 14), n + 1)} | {
                 f"q{i % 7}" for i in range(max(0, n - 14), n + 1)
             }

@@ -62,14 +62,14 @@ def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Fre
     ],
 )
 async def test_the_fence_by_gate_and_time(gate: Gate, passed: float, holds: bool) -> None:
-    ledger, clock = Gates(), Clock()
-    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    gates, clock = Gates(), Clock()
+    watch = GateWatch(gates, clock)  # type: ignore[arg-type]
     fence = watch.fence(Selectable(frozenset({"news"}), frozenset({"anna@example.com"}), "m", "<t>"), policy_sha256="p")
-    ledger.fails = Unavailable()
+    gates.fails = Unavailable()
     assert not await fence()  # never read
-    ledger.now, ledger.fails = gate, None
+    gates.now, gates.fails = gate, None
     await watch.read()
-    ledger.fails = Unavailable()
+    gates.fails = Unavailable()
     clock.pass_(seconds=passed)
     assert await fence() is holds
 
@@ -78,11 +78,11 @@ async def test_the_fence_by_gate_and_time(gate: Gate, passed: float, holds: bool
 async def test_a_stale_gate_is_read_again_at_the_dot(stopped: bool) -> None:
     """A gate that was not read in time on a busy machine is read at the dot. That alone recalls no message; a freeze
     does."""
-    ledger, clock = Gates(), Clock()
-    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    gates, clock = Gates(), Clock()
+    watch = GateWatch(gates, clock)  # type: ignore[arg-type]
     await watch.read()
     clock.pass_(seconds=3)
-    ledger.now = Gate(generation=2, policy_sha256="p", freezes=(stop(),) if stopped else ())
+    gates.now = Gate(generation=2, policy_sha256="p", freezes=(stop(),) if stopped else ())
     assert await watch.fence(Selectable())() is not stopped
 
 
@@ -113,9 +113,9 @@ async def test_a_gate_that_does_not_answer_recalls(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_release_is_not_stopped_by_a_new_policy() -> None:
-    ledger, clock = Gates(), Clock()
-    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
-    ledger.now = Gate(generation=2, policy_sha256="another")
+    gates, clock = Gates(), Clock()
+    watch = GateWatch(gates, clock)  # type: ignore[arg-type]
+    gates.now = Gate(generation=2, policy_sha256="another")
     await watch.read()
     assert await watch.fence(Selectable())()
 
@@ -131,16 +131,16 @@ async def test_the_fence_fails_if_the_client_disconnected() -> None:
 
 
 async def test_an_unreadable_gate_becomes_stale_and_recovers() -> None:
-    ledger, clock = Gates(), Clock()
-    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    gates, clock = Gates(), Clock()
+    watch = GateWatch(gates, clock)  # type: ignore[arg-type]
     await watch.read()
     fence = watch.fence(Selectable(), policy_sha256="p")
-    ledger.fails = Unavailable()
+    gates.fails = Unavailable()
     clock.pass_(seconds=2)
     with pytest.raises(Unavailable):
         await watch.read()
     assert not await fence()
-    ledger.fails = None
+    gates.fails = None
     await watch.read()
     assert await fence()
 
@@ -172,17 +172,17 @@ async def test_an_overtaken_read_is_ignored() -> None:
 
 
 async def test_subscribers_are_called_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, reads = Gates(), 0
+    gates, reads = Gates(), 0
     heard: list[Any] = []
-    watch = GateWatch(ledger, Clock(), moved=heard.append)  # type: ignore[arg-type]
+    watch = GateWatch(gates, Clock(), moved=heard.append)  # type: ignore[arg-type]
 
     async def turn(_: float) -> None:
         nonlocal reads
         reads += 1
         if reads == 2:
-            ledger.fails = Unavailable()
+            gates.fails = Unavailable()
         elif reads == 3:
-            ledger.fails, ledger.now = None, Gate(generation=2, policy_sha256="q")
+            gates.fails, gates.now = None, Gate(generation=2, policy_sha256="q")
         elif reads == 6:
             raise asyncio.CancelledError
 

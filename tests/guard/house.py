@@ -177,7 +177,7 @@ class House:
         self.gather = Gather(reader=self.reader, verifier=self.verifier, trace_key=KEY)
         self.notices = Notices()
         self.in_force = self.build(documents)
-        self.ledger: Any = store
+        self.given_store: Any = store  # what the services get, which tests may patch
         self.front: Any = None
         self.bypass: Any = None
         self.term = Deadlines(release_delay_seconds=0)
@@ -211,9 +211,9 @@ class House:
         return sha256
 
     def intake(self, *, limits: Limits | None = None) -> Intake:
-        dispose = Dispose(self.ledger.journal, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
+        dispose = Dispose(self.given_store.journal, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
         return Intake(
-            self.ledger,
+            self.given_store,
             self,
             self.gather,
             dispose,
@@ -227,7 +227,7 @@ class House:
         )
 
     def approvals(self) -> Approvals:
-        return Approvals(self.ledger, self, self.clock, notices=self.notices, term=self.term)
+        return Approvals(self.given_store, self, self.clock, notices=self.notices, term=self.term)
 
     def transaction(self, *to: str, **more: Any) -> Transaction:
         """A transaction with a message from Anna to ``to``. Takes ``session``, ``reverse_path``, ``gone``, ``id``,

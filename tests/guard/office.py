@@ -101,7 +101,7 @@ class Office:
         }
         relay = more.pop("relay", self.relay)
         return Delivery(
-            self.home.ledger,
+            self.home.given_store,
             relay,
             self.renderer,
             self.home.watch,
@@ -166,7 +166,7 @@ class Office:
 
 
 class Flaky(PatchedStore):
-    """A ledger whose next settles fail; ``written``: after they were written."""
+    """A store whose next settles fail; ``written``: after they were written."""
 
     def __init__(self, store: Any) -> None:
         super().__init__(store, {"outbox.settle": self.settle})

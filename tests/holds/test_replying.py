@@ -278,7 +278,7 @@ async def rendered(home: House, to: str, kind: str, **more: Any) -> str:
         NoticeHead(sender="smtpguard@example.com", languages=("en",), console_url="https://guard.example.com")
     )
     renderer = Renderer(
-        ledger=home.store,
+        store=home.store,
         in_force=home.current,
         templates=lambda: templates,
         clock=home.clock,

@@ -303,7 +303,7 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
             raise Unavailable
         return await home.store.holds.change(hold_id, step)
 
-    home.ledger = PatchedStore(home.store, {"holds.change": change})
+    home.given_store = PatchedStore(home.store, {"holds.change": change})
     assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1
     assert (await again(home, first.hold_id)).state is State.WAITING
     assert (await again(home, second.hold_id)).state is State.EXPIRED

@@ -185,10 +185,10 @@ async def test_an_enactment_that_fails_is_retried_and_blocks_no_other(home: Hous
             raise Unavailable("gone")
         return await home.store.holds.change(hold_id, step)
 
-    home.ledger = PatchedStore(home.store, {"holds.change": change})
+    home.given_store = PatchedStore(home.store, {"holds.change": change})
     assert await home.approvals().enact() == 1
     assert await releases(home) == [second.hold_id]
-    home.ledger = home.store
+    home.given_store = home.store
     assert await home.approvals().enact() == 1
 
 

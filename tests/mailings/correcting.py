@@ -64,7 +64,7 @@ class Correcting:
         self.reached: dict[str, int] = {}
         self._n = 0
         self.corrections = Corrections(
-            ledger=home.store, policies=home, gather=home.gather, clock=home.clock, new_id=lambda: next(home.ids),
+            store=home.store, policies=home, gather=home.gather, clock=home.clock, new_id=lambda: next(home.ids),
             term=self.campaign.term, notices=Notices(),
         )  # fmt: skip
 

@@ -46,7 +46,7 @@ async def mail(home: House, daily: Daily) -> str:
     [intent] = [one for one in await due(home) if one not in before]
     templates = NoticeTemplates(NoticeHead(sender="Mail guard <smtpguard@example.com>"))
     renderer = Renderer(
-        ledger=home.store,
+        store=home.store,
         in_force=home.current,
         templates=lambda: templates,
         clock=home.clock,

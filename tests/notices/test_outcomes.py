@@ -50,7 +50,7 @@ async def notice_text(home: House, hold: Hold, outcome: str = "approved", to: st
     intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
     templates = NoticeTemplates(NoticeHead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
     renderer = Renderer(
-        ledger=home.store, in_force=home.current, templates=lambda: templates, clock=home.clock,
+        store=home.store, in_force=home.current, templates=lambda: templates, clock=home.clock,
         reporting_mta="guard.example.com",
     )  # fmt: skip
     made = await renderer.render(intent)
@@ -208,7 +208,7 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
     late = [Due(recipient=Recipient(address=r.address)).retry("451", PACE.first) for r in lease.recipients]
     [delayed] = [i for i in reports(lease, hold, late, office.clock.now()) if i.data["action"] == "delayed"]
     renderer = Renderer(
-        ledger=office.store, in_force=office.home.current, templates=lambda: NoticeTemplates(NoticeHead()),
+        store=office.store, in_force=office.home.current, templates=lambda: NoticeTemplates(NoticeHead()),
         clock=office.clock, reporting_mta="guard.example.com",
     )  # fmt: skip
     assert await renderer.render(delayed)

@@ -29,7 +29,7 @@ RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\
 
 
 class Contents:
-    """The part of a ledger that rendering needs."""
+    """The part of a store that rendering needs."""
 
     def __init__(self) -> None:
         self.contents = self.holds = self.journal = self
@@ -52,7 +52,7 @@ class Contents:
 def renderer(sign: Sign | None = None, templates: Path | None = None) -> Renderer:
     head = NoticeHead(sender="smtpguard@example.com", languages=("sv", "en"), templates=templates)
     return Renderer(
-        ledger=cast(Store, Contents()),
+        store=cast(Store, Contents()),
         in_force=lambda: cast(InForce, None),
         templates=lambda: NoticeTemplates(head),
         clock=Clock(datetime(2026, 3, 3, 13, 5, tzinfo=UTC)),
@@ -102,7 +102,7 @@ async def test_a_chosen_language_precedes_the_organizations(chosen: str, languag
 
     templates = NoticeTemplates(NoticeHead(sender="smtpguard@example.com", languages=("sv",)))
     renderer = Renderer(
-        ledger=cast(Store, Contents()),
+        store=cast(Store, Contents()),
         in_force=lambda: cast(InForce, SimpleNamespace(registry=SimpleNamespace(digester=Digester(bytes(32), "+")))),
         templates=lambda: templates,
         clock=Clock(datetime(2026, 3, 3, 13, 5, tzinfo=UTC)),

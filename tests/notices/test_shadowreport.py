@@ -38,10 +38,10 @@ async def sent(home: House, *to: str, **more: Any) -> None:
 
 
 async def test_owners_and_approvers_get_one_report_a_day(home: House) -> None:
-    reports = Daily(home.ledger, home, home.clock, daily)
+    reports = Daily(home.given_store, home, home.clock, daily)
     for _ in range(3):
         await reports.write()
-        await Daily(home.ledger, home, home.clock, daily).write()  # another node
+        await Daily(home.given_store, home, home.clock, daily).write()  # another node
     assert await due(home) == [], "not before the day is over"
     home.clock.pass_(days=1)
     told = await due(home)
@@ -54,7 +54,7 @@ async def test_owners_and_approvers_get_one_report_a_day(home: House) -> None:
 
 async def test_an_enforcing_policy_reports_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await Daily(home.ledger, home, home.clock, daily).write()
+        await Daily(home.given_store, home, home.clock, daily).write()
         home.clock.pass_(days=2)
         assert await due(home) == []
 
@@ -62,7 +62,7 @@ async def test_an_enforcing_policy_reports_nothing(tmp_path: Path) -> None:
 async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
     await sent(home, RAMADAN, Subject="the day before", Message_ID="<0@example.com>")
     home.clock.pass_(days=1)
-    await Daily(home.ledger, home, home.clock, daily).write()
+    await Daily(home.given_store, home, home.clock, daily).write()
     for n in range(60):
         await sent(home, RAMADAN, body=str(n), Subject=f"number {n}", Message_ID=f"<{n}.1@example.com>")
     await sent(home, "bob@partner.example", Subject="ordinary")
@@ -71,7 +71,7 @@ async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
     home.clock.pass_(days=1)
     await sent(home, RAMADAN, Subject="the day after", Message_ID="<2@example.com>")
     [intent, _] = await due(home)
-    data = await fill(home.ledger, intent.data, home.in_force)
+    data = await fill(home.given_store, intent.data, home.in_force)
     assert (data["judged"], data["total"], data["at_least"]) == (63, 62, False)
     by_rule = {r["rule"]: (r["would"], r["count"]) for r in data["rules"]}
     assert by_rule["internal-to-list"] == ("hold", 61)
@@ -89,11 +89,11 @@ async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
 
 
 async def test_a_day_without_holds_is_reported(home: House) -> None:
-    await Daily(home.ledger, home, home.clock, daily).write()
+    await Daily(home.given_store, home, home.clock, daily).write()
     await sent(home, "bob@partner.example")
     home.clock.pass_(days=1)
     [intent, _] = await due(home)
-    data = await fill(home.ledger, intent.data, home.in_force)
+    data = await fill(home.given_store, intent.data, home.in_force)
     assert (data["judged"], data["total"], data["rules"], data["messages"]) == (1, 0, [], [])
 
 

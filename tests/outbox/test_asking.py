@@ -237,7 +237,9 @@ async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) 
 
 
 async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_time(home: House) -> None:
-    home.ledger = PatchedStore(home.store, {"journal.note": lambda event: None})  # its process ends before the outcome
+    home.given_store = PatchedStore(
+        home.store, {"journal.note": lambda event: None}
+    )  # its process ends before the outcome
     transaction = home.transaction("ulf@example.com")
     assert isinstance(await home.intake()(transaction, FakePassage()), Relayed)
     await home.store.journal.catch_up()

@@ -250,7 +250,7 @@ async def test_missing_content_is_reported(office: Office) -> None:
     async def gone(sha256: str) -> Message:
         raise ContentMissing(sha256)
 
-    office.home.ledger = PatchedStore(office.store, {"contents.load": gone})
+    office.home.given_store = PatchedStore(office.store, {"contents.load": gone})
     office.worker = office.hire()
     await office.step()
     await office.step()
@@ -267,7 +267,7 @@ async def test_a_failing_entry_does_not_stop_the_others(office: Office) -> None:
             raise RuntimeError("bug")
         return await office.store.holds.find(hold_id)
 
-    office.home.ledger = PatchedStore(office.store, {"holds.find": hold})
+    office.home.given_store = PatchedStore(office.store, {"holds.find": hold})
     office.worker = office.hire()
     await office.step()
     assert await office.state(good) is State.RELEASED
@@ -313,7 +313,7 @@ async def test_it_pauses_while_the_outbox_cannot_be_read(office: Office) -> None
         if pauses == 3:
             office.worker.stop()
 
-    office.home.ledger = PatchedStore(office.store, {"outbox.lease": lease})
+    office.home.given_store = PatchedStore(office.store, {"outbox.lease": lease})
     office.worker = office.hire(pause=pause)
     await asyncio.wait_for(office.worker.run(), 120)
     assert pauses == 3

@@ -83,12 +83,12 @@ async def test_a_paused_owner_may_not_send_its_final_dot(office: Office) -> None
 
 async def test_the_relays_answer_is_stored_once_the_store_returns(office: Office) -> None:
     hold_id = await office.approved()
-    ledger = Flaky(office.store)
-    office.home.ledger = ledger
+    store = Flaky(office.store)
+    office.home.given_store = store
     office.worker = office.hire()
-    office.relay.before_dot = lambda: ledger.fail(5)
+    office.relay.before_dot = lambda: store.fail(5)
     await office.step()
-    assert ledger.failed == 5
+    assert store.failed == 5
     assert await office.state(hold_id) is State.RELEASED
     assert await office.step(hours=1) == 0
     assert office.relay.has(RAMADAN) == 1
@@ -96,10 +96,10 @@ async def test_the_relays_answer_is_stored_once_the_store_returns(office: Office
 
 async def test_a_commit_with_unknown_outcome_is_not_repeated(office: Office) -> None:
     hold_id = await office.approved()
-    ledger = Flaky(office.store)
-    office.home.ledger = ledger
+    store = Flaky(office.store)
+    office.home.given_store = store
     office.worker = office.hire()
-    office.relay.before_dot = lambda: ledger.fail(1, written=True)
+    office.relay.before_dot = lambda: store.fail(1, written=True)
     await office.step()
     assert (await office.journal(hold_id)).count("released") == 1
     assert await office.state(hold_id) is State.RELEASED
@@ -107,10 +107,10 @@ async def test_a_commit_with_unknown_outcome_is_not_repeated(office: Office) -> 
 
 async def test_without_a_recorded_attempt_nothing_is_sent(office: Office) -> None:
     await office.approved()
-    ledger = Flaky(office.store)
-    office.home.ledger = ledger
+    store = Flaky(office.store)
+    office.home.given_store = store
     office.worker = office.hire()
-    ledger.fail(1)
+    store.fail(1)
     await office.step()
     assert office.relay.taken == []
     await office.step(seconds=61)

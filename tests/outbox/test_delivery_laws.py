@@ -29,7 +29,7 @@ from tests.guard.house import KEY, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
 
-class FakeLedger:
+class FakeStore:
     """The outbox's rules in memory: due by time, leased by token, settled only with the latest token."""
 
     def __init__(self, clock: Clock, hold: Hold, intent: Intent, content: Message) -> None:
@@ -243,7 +243,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
         content_sha256=content.sha256,
     )
     clock = Clock()
-    ledger = FakeLedger(clock, held, intent, content)
+    store = FakeStore(clock, held, intent, content)
     relay, renderer = ScriptedRelay(attempts), FakeRenderer()
 
     async def pause(seconds: float) -> None:
@@ -252,7 +252,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
     async def live() -> None:
         for _ in range(120):
             worker = Delivery(
-                ledger,  # type: ignore[arg-type]
+                store,  # type: ignore[arg-type]
                 relay,
                 renderer,
                 OpenGate(),  # type: ignore[arg-type]
@@ -264,10 +264,10 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
                 jitter=lambda: 0.5,
                 pause=pause,
             )
-            for lease in await ledger.outbox.lease("x", 10, 60):
+            for lease in await store.outbox.lease("x", 10, 60):
                 if lease.intent.kind is IntentKind.DSN:
                     done = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
-                    await ledger.outbox.settle(lease, done, [])
+                    await store.outbox.settle(lease, done, [])
                     continue
                 try:
                     await worker.carry_out(lease)
@@ -276,15 +276,15 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
             clock.pass_(minutes=31)
 
     asyncio.run(live())
-    assert ledger.states[:-1] == [State.RELEASING] * (len(ledger.states) - 1)
-    assert ledger.over is not None
-    assert ledger.over.sent + ledger.over.failed + ledger.over.doubted == len(held.envelope.recipients)
-    assert ledger.over.sent == len(relay.known)
-    assert relay.marked or not any(event.kind is Kind.IN_DOUBT for event in ledger.events), "nothing was in doubt"
-    assert ledger.over.failed <= sum(address not in relay.taken for address in map(str, held.envelope.addresses))
-    expected = State.RELEASED if relay.known else State.IN_DOUBT if ledger.over.doubted else State.UNDELIVERED
-    assert ledger.states[-1] is expected
-    dsns = [e.intent.data for e in ledger.entries.values() if e.intent.kind is IntentKind.DSN]
+    assert store.states[:-1] == [State.RELEASING] * (len(store.states) - 1)
+    assert store.over is not None
+    assert store.over.sent + store.over.failed + store.over.doubted == len(held.envelope.recipients)
+    assert store.over.sent == len(relay.known)
+    assert relay.marked or not any(event.kind is Kind.IN_DOUBT for event in store.events), "nothing was in doubt"
+    assert store.over.failed <= sum(address not in relay.taken for address in map(str, held.envelope.addresses))
+    expected = State.RELEASED if relay.known else State.IN_DOUBT if store.over.doubted else State.UNDELIVERED
+    assert store.states[-1] is expected
+    dsns = [e.intent.data for e in store.entries.values() if e.intent.kind is IntentKind.DSN]
     failed = {r["address"] for d in dsns if d["action"] == "failed" for r in d["recipients"]}
     for address in map(str, held.envelope.addresses):
         taken = relay.taken.get(address, 0)

@@ -144,7 +144,7 @@ def test_an_exception_on_a_set_must_hold_for_all() -> None:
     assert decide(ruleset(excepted), none, LIVE).action is Action.HOLD
 
 
-def test_counts_come_from_the_ledger() -> None:
+def test_counts_come_from_the_store() -> None:
     busy = rule("busy", {"sender.customers": ">= 300 in 1h"})
     rules = ruleset(busy)
     plan = rules.plan(Facts(values=SENDER))

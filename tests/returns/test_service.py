@@ -13,7 +13,7 @@ from smtpguard.reading.fingerprint import sketch
 from smtpguard.reading.fold import skeleton
 from smtpguard.returns.model import By, Sort
 from smtpguard.returns.service import Receipt, row
-from smtpguard.store.ledger import Contents
+from smtpguard.store.nouns import Contents
 from smtpguard.store.retention import Retention
 from tests.guard.house import MEMBERS, PatchedStore, index
 from tests.returns.mails import Out, arf, dsn, letter

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.app.clock import SystemClock
-from smtpguard.database.errors import Full, LedgerError
+from smtpguard.database.errors import Full, StoreError
 from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.counted import Ask
@@ -61,7 +61,7 @@ async def fill(store: Store, folder: str) -> None:
         except Full as error:
             report(full=str(error))
             break
-        except LedgerError as error:
+        except StoreError as error:
             report(other=f"{type(error).__name__}: {error}")
             break
         report(answered=f"F{i}")

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from smtpguard.database.errors import LedgerError, Unavailable
+from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
@@ -175,7 +175,7 @@ async def test_a_hanging_database_times_out(server: Any, tmp_path: Path, monkeyp
             )
         finally:
             os.kill(pids[0], signal.SIGCONT)
-        assert all(isinstance(r, LedgerError) for r in results)
+        assert all(isinstance(r, StoreError) for r in results)
         monkeypatch.undo()
         await store.admit(item("T3"), relays("T3"))
         assert set((await store.journal.outcomes(["T1", "T2"])).values()) <= {Outcome.NOT_SENT}

@@ -19,7 +19,7 @@ from unittest.mock import Mock
 import pytest
 
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.database.fronts import ASIDE, File, live
 from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, Head, tail
@@ -295,7 +295,7 @@ async def test_with_a_former_secret_nothing_is_written(store: Store, tmp_path: P
         await other.renew(event(Kind.SECRET, "renewed"))
     assert (await store.gate.read()).generation == front.generation == 2
     assert not await record(front, "T1", generation=2)
-    with pytest.raises(LedgerError):
+    with pytest.raises(StoreError):
         await store.admit(item("T1"), relays("T1"))
     assert not await record(front, "T1", generation=2)
 

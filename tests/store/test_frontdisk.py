@@ -23,7 +23,7 @@ from smtpguard.config.statefiles import sync_folder
 from smtpguard.database import fronts as paths
 from smtpguard.database.batch import Batch, Row
 from smtpguard.database.engine import Database
-from smtpguard.database.errors import Full, LedgerError, Unavailable
+from smtpguard.database.errors import Full, StoreError, Unavailable
 from smtpguard.database.fronts import sync_log
 from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, tail
@@ -118,7 +118,7 @@ async def test_while_the_database_fails_the_admission_decides(store: Store) -> N
     front = await fronted(store)
     rename(store, "underway", "away")
     assert await record(front, "T1"), "no process has noticed it yet"
-    with pytest.raises(LedgerError):
+    with pytest.raises(StoreError):
         await store.admit(item("T2"), relays("T2"))
     assert not await record(front, "T3")
     rename(store, "away", "underway")
@@ -169,7 +169,7 @@ async def test_with_its_files_gone_it_is_not_used(store: Store, tmp_path: Path, 
     assert not await record(front, "T1")
     assert front.generation is None
     if what == "database":
-        with pytest.raises(LedgerError):
+        with pytest.raises(StoreError):
             await store.admit(item("T1"), relays("T1"))
     kept.rename(gone)
     assert await moved(store) == []
@@ -181,7 +181,7 @@ async def test_a_folder_that_was_away_is_used_again(store: Store, tmp_path: Path
     folder, kept = tmp_path / "front-guard-db", tmp_path / "kept"
     folder.rename(kept)
     folder.write_bytes(b"")
-    with pytest.raises(LedgerError):
+    with pytest.raises(StoreError):
         await store.admit(item("T1"), relays("T1"))
     folder.unlink()
     kept.rename(folder)

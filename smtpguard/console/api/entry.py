@@ -26,8 +26,8 @@ from starlette.routing import Route
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
 from smtpguard.console.people.signing import RateLimit
-from smtpguard.console.ports import ConsoleServices, Person
-from smtpguard.database.errors import CommitUnknown, LedgerError
+from smtpguard.console.services import ConsoleServices, Person
+from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import NotEntitled, Refused
 from smtpguard.journal.proof import Proof
 
@@ -156,7 +156,7 @@ class Entry:
                 raise Refusal(403, str(refused)) from None
             except Refused as refused:
                 raise Refusal(409, str(refused)) from None
-            except LedgerError as error:
+            except StoreError as error:
                 unknown = isinstance(error, CommitUnknown)
                 said = (
                     "It is not known whether it was done, look before you repeat it" if unknown else "Nothing was done"

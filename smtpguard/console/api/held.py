@@ -43,7 +43,7 @@ async def listed(call: Call) -> Page[rows.Held]:
     found, further = await holds_of(call.console, wanted, limit=query.limit, after=query.cursor)
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and not query.cursor:
-        asked = await call.console.ledger.holds.asked()
+        asked = await call.console.store.holds.asked()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in found if hold.asked_at is None)]
     shown = [hold for hold in everybody if visibility(hold, who, call.console) is not Visibility.NOTHING]
@@ -58,7 +58,7 @@ async def shown(call: Call) -> rows.HeldDetail:
 
 async def _record_view(call: Call, hold: Hold, saw: str) -> None:
     view = viewed(hold, saw, "api", call.console.clock.now(), call.who.address, call.holder.by)
-    await call.console.ledger.journal.record([view])
+    await call.console.store.journal.record([view])
 
 
 async def approve(call: Call) -> rows.HeldDetail:
@@ -232,7 +232,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     """A writer who otherwise sees nothing gets no more than the notice has."""
     in_force = call.console.in_force
     ahead = outlook(hold, call.who, in_force, call.console.clock.now())
-    outgoing = await call.console.ledger.holds.outgoing(hold.hold_id)
+    outgoing = await call.console.store.holds.outgoing(hold.hold_id)
     frozen = (await call.console.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))
     seen = visibility(hold, call.who, call.console)
@@ -278,7 +278,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
 
 
 async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[rows.LetterRow]:
-    found = await call.console.ledger.holds.queued(hold.hold_id, most) if most else ()
+    found = await call.console.store.holds.queued(hold.hold_id, most) if most else ()
     return [
         rows.LetterRow(
             id=one.hold_id,
@@ -308,7 +308,7 @@ async def text(call: Call) -> rows.Text:
     if visibility(hold, call.who, call.console) < Visibility.TEXT:
         raise Refusal(404)
     try:
-        letter = await letter_of(await call.console.ledger.contents.load(hold.content_sha256))
+        letter = await letter_of(await call.console.store.contents.load(hold.content_sha256))
     except ContentMissing:
         raise Refusal(404, "Its text is not kept any more.") from None
     await _record_view(call, hold, "text")
@@ -328,7 +328,7 @@ async def history(call: Call) -> rows.History:
     hold = await looked_up(call)
     entries = [
         (e.kind, entry_in_words(e, clear, Speech()))
-        for e, clear in await call.console.ledger.journal.history(hold.hold_id)
+        for e, clear in await call.console.store.journal.history(hold.hold_id)
     ]
     return rows.History(
         items=[rows.Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries]

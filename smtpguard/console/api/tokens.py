@@ -15,7 +15,7 @@ from smtpguard.console.people.middleware import hashed
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 
 PREFIX = "smtpguard"
 """The prefix of every token, so that scanners of repositories and logs can find a leaked one."""
@@ -66,7 +66,7 @@ class Tokens:
     async def add(
         self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
     ) -> tuple[Token, str]:
-        """The token, and its text, which is not stored. Raises NoToken, BadAddress, LedgerError."""
+        """The token, and its text, which is not stored. Raises NoToken, BadAddress, StoreError."""
         account = await self.people.account(AccountKeys(address=Address.parse(address).canonical(self.delimiters)))
         if account is None:
             raise NoToken(f"there is no account of {address}: smtpguard users add")
@@ -106,7 +106,7 @@ class Tokens:
 
     async def holder(self, text: str) -> Holder | None:
         """The holder of this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises
-        NoFactor, LedgerError."""
+        NoFactor, StoreError."""
         form = _FORM.fullmatch(text)
         if form is None:
             return None

@@ -20,7 +20,7 @@ from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.rendering import CHANGED, form, not_done, number, page, see_other, services_of, speech, text_of
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
@@ -245,7 +245,7 @@ async def _done(request: Request, act: Awaitable[object], what: str) -> Response
     said = speech(request)
     try:
         await act
-    except (Conflict, NotEntitled, LedgerError) as error:
+    except (Conflict, NotEntitled, StoreError) as error:
         return await _not_done(request, *not_done(error, said))
     except Unconfirmed:
         return await _not_done(request, 422, said(UNCONFIRMED))

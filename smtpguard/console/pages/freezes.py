@@ -12,9 +12,9 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console.access import Routes, person
 from smtpguard.console.pages.message import done
-from smtpguard.console.ports import ACTING, ConsoleServices
 from smtpguard.console.rendering import UNKNOWN, form, number, page, see_other, services_of, speech, text_of
-from smtpguard.database.errors import CommitUnknown, LedgerError
+from smtpguard.console.services import ACTING, ConsoleServices
+from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
@@ -56,7 +56,7 @@ async def freeze(request: Request) -> Response:
             "It is not known whether it is frozen: the database was lost meanwhile. Stop the mail server itself."
         )
         return await _shown(request, 503, problem)
-    except LedgerError:
+    except StoreError:
         return await _shown(
             request, 503, said("NOTHING IS FROZEN: the record cannot be written. Stop the mail server itself.")
         )
@@ -107,7 +107,7 @@ async def thaw(request: Request) -> Response:
         return await _shown(request, 409, said("It is already lifted."))
     except CommitUnknown:
         return await _shown(request, 503, said(UNKNOWN))
-    except LedgerError:
+    except StoreError:
         return await _shown(request, 503, said("It is frozen still: the record cannot be written at the moment."))
     if any(hook.problem for hook in hooks):
         return await _shown(

@@ -44,7 +44,7 @@ async def frozen(request: Request) -> Response:
     """Freezes and thaws, by whom and why."""
     after = request.query_params.get("after", "")[:20]
     before = int(after) if after.isascii() and after.isdecimal() else None
-    entries = await services_of(request).ledger.journal.freezes(limit=PAGE + 1, before=before)
+    entries = await services_of(request).store.journal.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
     entries = entries[:PAGE]
     said, names = speech(request), services_of(request).titles
@@ -60,7 +60,7 @@ async def frozen(request: Request) -> Response:
 async def one(request: Request) -> Response:
     """The journal of one message, as a timeline."""
     hold, _ = await looked_up(request)
-    entries = await services_of(request).ledger.journal.history(hold.hold_id)
+    entries = await services_of(request).store.journal.history(hold.hold_id)
     said = speech(request)
     return await page(
         request, "timeline.html", hold=hold, entries=[entry_in_words(entry, clear, said) for entry, clear in entries]

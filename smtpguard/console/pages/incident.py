@@ -19,10 +19,10 @@ from smtpguard.console.breachform import Form, filled
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
-from smtpguard.console.ports import ACTING
 from smtpguard.console.rendering import form, not_done, page, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
-from smtpguard.database.errors import LedgerError
+from smtpguard.console.services import ACTING
+from smtpguard.database.errors import StoreError
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import MOST
 from smtpguard.incidents.query import IncidentQuery, moment
@@ -86,7 +86,7 @@ async def report(request: Request) -> Response:
         return await _shown(request, asked, 404, " ".join([*nothing, *why]))
     except TooMany:
         return await _shown(request, asked, 422, said("Too many messages match: narrow the search."))
-    except LedgerError:
+    except StoreError:
         return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
     page = await asyncio.to_thread(report_in_words, made, said, who.address)
     wanted = sent.get("format")
@@ -131,11 +131,11 @@ async def _taken_down(request: Request, sent: FormData) -> str:
             return said("That is no time that has been: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
         return said("Nothing was written down: the field is empty, or too long.")
     try:
-        if list(await here.ledger.journal.called(id)) != [id]:
+        if list(await here.store.journal.called(id)) != [id]:
             return said("Nothing was written down: the journal does not know the incident.")
-        await here.ledger.journal.record([event])
-        await here.ledger.preserve(id, by=who.address, reason="an incident")
-    except LedgerError as error:
+        await here.store.journal.record([event])
+        await here.store.preserve(id, by=who.address, reason="an incident")
+    except StoreError as error:
         return not_done(error, said)[1]
     return ""
 
@@ -223,7 +223,7 @@ async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
     here, zone = services_of(request), services_of(request).in_force.hours.zone
     try:
         found, further = await listed(here, person(request), limit=PAGE, least=FEWEST)
-    except LedgerError:
+    except StoreError:
         return (), ""
     begins = midnight(here.clock.now().astimezone(zone).date(), zone)
     some = [one for one in found if one.last_at >= begins]

@@ -17,12 +17,12 @@ from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.entrywords import DEEDS, tripped
 from smtpguard.console.filters import PAGE, listed, sees
 from smtpguard.console.pages.message import done
-from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import listing
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
 from smtpguard.console.reporting import Occupied
-from smtpguard.database.errors import LedgerError
+from smtpguard.console.services import ConsoleServices
+from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
 from smtpguard.locale.phrase import N_
@@ -76,7 +76,7 @@ async def act(request: Request) -> Response:
             if any(left.values()):
                 problem = said("It is rejected. Some messages of it still wait for others to decide.")
                 return await _shown(request, 409, problem)
-    except (Conflict, NotEntitled, LedgerError) as error:
+    except (Conflict, NotEntitled, StoreError) as error:
         return await _shown(request, *not_done(error, said))
     there = made.disclosure if isinstance(made, Mailing) and sent.get("move") == "disclose" else None
     what = "mailing" if there is None else "people-agreed" if there.agreed_by else "people-asked"
@@ -110,7 +110,7 @@ async def people(request: Request) -> Response:
         return await _shown(request, 403, said("No addresses were shown: two approvers must agree first."))
     except Occupied:
         return await _shown(request, 409, said("Another one is being made: ask again in a minute."))
-    except LedgerError as error:
+    except StoreError as error:
         return await _shown(request, *not_done(error, said))
     headers = {"Content-Disposition": f'attachment; filename="{found.mailing_id}.csv"', "Cache-Control": "no-store"}
     return StreamingResponse(got.pieces(), media_type="text/csv; charset=utf-8; header=present", headers=headers)
@@ -137,7 +137,7 @@ async def _shown(
             [speech(request).say(each) for each in coverage.said(one, blind=True)]
             for one in await here.mailings.covers(found)
         ],
-        chart=drawn(await here.ledger.mailings.growth(found.mailing_id)),
+        chart=drawn(await here.store.mailings.growth(found.mailing_id)),
         may=may and who.address not in writers(found, in_force),
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
@@ -167,7 +167,7 @@ async def correct(request: Request) -> Response:
             lists=", ".join(some.lists),
         )
         return await _shown(request, 422, wrong={"file": wrong})
-    except (NotEntitled, LedgerError) as error:
+    except (NotEntitled, StoreError) as error:
         return await _shown(request, *not_done(error, said))
     except Refused as why:
         return await _shown(request, 422, wrong={"file": said("No correction was begun: {why}.", why=said(str(why)))})
@@ -226,7 +226,7 @@ KNOWN: Mapping[By, str] = {
 async def returns(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     mailing = await found_of(request)
-    course = await here.returns.course(mailing, await here.ledger.journal.freezes(limit=_FREEZES))
+    course = await here.returns.course(mailing, await here.store.journal.freezes(limit=_FREEZES))
     return await page(
         request,
         "returns.html",

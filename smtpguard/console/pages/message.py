@@ -27,8 +27,8 @@ from smtpguard.console.messageview import (
     opened,
     segments,
 )
-from smtpguard.console.ports import ConsoleServices
 from smtpguard.console.rendering import page, services_of, speech
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
@@ -90,7 +90,7 @@ async def looked_up(request: Request) -> tuple[Hold, Visibility]:
 
 async def record_view(request: Request, hold: Hold, saw: str) -> None:
     here, who = services_of(request), person(request)
-    await here.ledger.journal.record([viewed(hold, saw, "console", here.clock.now(), who.address)])
+    await here.store.journal.record([viewed(hold, saw, "console", here.clock.now(), who.address)])
 
 
 ROUTES = Routes()
@@ -144,7 +144,7 @@ async def shown(
         ahead=ahead,
         queued=await _queued(here, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         stopped_by=frozen,
-        outgoing=await here.ledger.holds.outgoing(hold.hold_id),
+        outgoing=await here.store.holds.outgoing(hold.hold_id),
         covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
@@ -167,7 +167,7 @@ async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) 
     """The letters that are decided on with it, by their text, oldest first, each with the beginning of the text: "" if the person
     may not see it."""
     texts: dict[str, tuple[list[Hold], str]] = {}
-    for one, shown in await here.ledger.holds.queued(hold.hold_id, most) if most else ():
+    for one, shown in await here.store.holds.queued(hold.hold_id, most) if most else ():
         text = shown.text if shown is not None and not blind else one.hold_id
         begins = shown.beginning(BEGINNING) if shown is not None and not blind else ""
         texts.setdefault(text, ([], begins))[0].append(one)
@@ -191,7 +191,7 @@ async def own(
         reasons=in_words(noticedata.reasons(hold, in_force), said),
         lists=noticedata.nameable(hold, in_force),
         stopped_by=frozen,
-        outgoing=await here.ledger.holds.outgoing(hold.hold_id),
+        outgoing=await here.store.holds.outgoing(hold.hold_id),
         own_states=labels.own_states(hold, frozen=bool(frozen)),
         base=base(request, hold),
         talk=await talk(here, hold, said),
@@ -216,7 +216,7 @@ def done(request: Request) -> str:
 
 async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[EntryText]:
     """The questions and answers about it that are not erased."""
-    entries = await here.ledger.journal.history(hold.hold_id)
+    entries = await here.store.journal.history(hold.hold_id)
     return [entry_in_words(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 
@@ -296,7 +296,7 @@ def _staged(stages: Stages | None, said: Speech) -> str:
 
 async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request: Request) -> Shown:
     try:
-        content = await here.ledger.contents.load(hold.content_sha256)
+        content = await here.store.contents.load(hold.content_sha256)
     except ContentMissing:
         return Shown(gone=True)
     need = frozenset({Source.HEADERS, Source.TEXT})

@@ -19,9 +19,9 @@ from smtpguard.console import chart
 from smtpguard.console.access import Routes, person
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.waiting import ruled
-from smtpguard.console.ports import ACTING, OPERATING, SEEING, ActiveAlarm
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
+from smtpguard.console.services import ACTING, OPERATING, SEEING, ActiveAlarm
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, ActivityFilter, Decided, approver_shares
@@ -61,8 +61,8 @@ async def overview(request: Request) -> Response:
     figures = {n: await _figure(request, n) for n in sorted({1, days, DAYS})}
     chosen, month = figures[days], figures[DAYS]
     alarms = await here.alarms()
-    waits = (await here.ledger.holds.counts()).get(State.WAITING, 0)
-    entries, signed = await here.ledger.journal.signed()
+    waits = (await here.store.holds.counts()).get(State.WAITING, 0)
+    entries, signed = await here.store.journal.signed()
     return await page(
         request,
         "overview.html",
@@ -98,14 +98,14 @@ async def _figure(request: Request, days: int) -> Figure:
     return Figure(
         days=days,
         since=first,
-        found=await here.ledger.journal.activity(midnight(first, zone), None, zone, most=UNCOUNTED),
+        found=await here.store.journal.activity(midnight(first, zone), None, zone, most=UNCOUNTED),
     )
 
 
 async def _mine(request: Request) -> int:
     """How many holds wait for this person."""
     wanted = Filters(mine=True).wanted(services_of(request), person(request), [State.WAITING])
-    return 0 if wanted is None else (await services_of(request).ledger.holds.ranked(wanted, first=(), limit=1))[1]
+    return 0 if wanted is None else (await services_of(request).store.holds.ranked(wanted, first=(), limit=1))[1]
 
 
 def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
@@ -174,7 +174,7 @@ async def done(request: Request) -> Response:
     since, until = asks.times(in_force.hours.zone)
     before = int(asks.after) if asks.after.isascii() and asks.after.isdecimal() and len(asks.after) < 18 else 0
     about = ActivityFilter(did=did, rule=asks.rule, list=asks.list, since=since, until=until)
-    found, further = await here.ledger.journal.judged(about, before, PAGE)
+    found, further = await here.store.journal.judged(about, before, PAGE)
     return await page(
         request,
         "journal.html",
@@ -199,6 +199,6 @@ async def approvers(request: Request) -> Response:
     looked = Event(
         kind=Kind.EXPORTED, id="journal", at=now, data={"what": "approvers"}, private={"actor": (who.address,)}
     )
-    await here.ledger.journal.record((looked,))
-    votes = await here.ledger.journal.votes(now - timedelta(days=DAYS), now + timedelta(seconds=1))
+    await here.store.journal.record((looked,))
+    votes = await here.store.journal.votes(now - timedelta(days=DAYS), now + timedelta(seconds=1))
     return await page(request, "approvers.html", shares=approver_shares(votes), days=DAYS, timedelta=timedelta)

@@ -63,7 +63,7 @@ async def _whole(request: Request) -> tuple[Hold, Message]:
     if seen < Visibility.FULL:
         raise HTTPException(404)
     try:
-        return hold, await services_of(request).ledger.contents.load(hold.content_sha256)
+        return hold, await services_of(request).store.contents.load(hold.content_sha256)
     except ContentMissing:
         raise HTTPException(404) from None
 

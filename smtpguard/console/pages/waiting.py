@@ -17,10 +17,10 @@ from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed,
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
 from smtpguard.console.pages.message import letter_of
-from smtpguard.console.ports import ConsoleServices, Person
 from smtpguard.console.rendering import form, number, number_of, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import in_words
-from smtpguard.database.errors import CommitUnknown, ContentMissing, LedgerError
+from smtpguard.console.services import ConsoleServices, Person
+from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.effects import Seen
@@ -55,7 +55,7 @@ async def waiting(request: Request) -> Response:
     found: Sequence[Hold] = ()
     n, last = 0, None
     if wanted is not None:
-        found, n, last = await here.ledger.holds.ranked(wanted, first=special, limit=ROWS, after=_place(asks.after))
+        found, n, last = await here.store.holds.ranked(wanted, first=special, limit=ROWS, after=_place(asks.after))
     fragment = request.headers.get("hx-target") == "rows"
     return await page(
         request,
@@ -73,7 +73,7 @@ async def waiting(request: Request) -> Response:
         lists=here.choices,
         rules=ruled(in_force, said),
         kinds=WAITS,
-        total=(await here.ledger.holds.counts()).get(State.WAITING, 0),
+        total=(await here.store.holds.counts()).get(State.WAITING, 0),
         sees_all=who.sees_all,
         seated=Role.APPROVER not in who.roles or bool(in_force.groups_of(who.address, here.clock.now())),
         decides=Role.APPROVER in who.roles,
@@ -174,11 +174,11 @@ async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold])
     if not readable:
         return {}
     now = here.clock.now()
-    await here.ledger.journal.record([viewed(hold, "text", "console", now, who.address) for hold in readable])
+    await here.store.journal.record([viewed(hold, "text", "console", now, who.address) for hold in readable])
     found: dict[str, str] = {}
     for hold in readable:
         try:
-            text = (await letter_of(await here.ledger.contents.load(hold.content_sha256))).new
+            text = (await letter_of(await here.store.contents.load(hold.content_sha256))).new
         except ContentMissing:
             continue
         words = " ".join(text.split())
@@ -242,12 +242,12 @@ async def decided(request: Request) -> Response:
         except Unconfirmed:
             left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
         except (Refused, KeyError):
-            now = await here.ledger.holds.find(hold.hold_id)
+            now = await here.store.holds.find(hold.hold_id)
             faster = overtaken(now, who.address, said) if now is not None else ""
             left.append((hold, (said("it has changed since you looked") + f". {faster}").strip()))
         except CommitUnknown:
             left.append((hold, said("it is not known whether your vote counts: look at it again")))
-        except LedgerError:
+        except StoreError:
             left.append((hold, said("the record cannot be written now")))
     frozen = [made.frozen for made in done if made.frozen]
     return await page(
@@ -262,7 +262,7 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
 
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Holds in doubt that this person may see, and for which a person must say whether they were sent."""
-    asked = await here.ledger.holds.asked()
+    asked = await here.store.holds.asked()
     return [hold for hold in asked if visibility(hold, who, here) is not Visibility.NOTHING]
 
 
@@ -274,7 +274,7 @@ def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
     """The holds with these ids that this person may see."""
-    found = [await here.ledger.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
+    found = [await here.store.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
     return [hold for hold in found if hold is not None and visibility(hold, who, here) is not Visibility.NOTHING]
 
 

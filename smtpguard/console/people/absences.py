@@ -23,7 +23,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.intents import deputy_waits
 from smtpguard.policy.absences import LONGEST, Absence
 from smtpguard.policy.fields import day
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 
 NOT_AWAY = N_("{address} is not away.")
 
@@ -96,7 +96,7 @@ class Absent:
         two = in_force.addresses_of(absence.person, absence.deputy)
         admins = [a.address for a in await self.people.everybody() if not a.disabled and Role.ADMIN in a.roles]
         told = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
-        await services_of(request).ledger.journal.record((), told)
+        await services_of(request).store.journal.record((), told)
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""

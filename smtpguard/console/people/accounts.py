@@ -16,7 +16,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import Address
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 
 
 class NotPossible(Exception):
@@ -35,7 +35,7 @@ class Accounts:
     """The service behind ``smtpguard users`` and the People page. ``by``: the person who makes the change, for the
     journal.
 
-    Every method raises NotPossible and LedgerError; those with a password BadPassword as well.
+    Every method raises NotPossible and StoreError; those with a password BadPassword as well.
     """
 
     people: People

@@ -32,11 +32,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from smtpguard.accounts.model import Account, Role, Session
 from smtpguard.config.web import ConsoleSession
 from smtpguard.console import rendering
-from smtpguard.console.ports import Person
-from smtpguard.database.errors import CommitUnknown, LedgerError, PolicyUnreadable
+from smtpguard.console.services import Person
+from smtpguard.database.errors import CommitUnknown, PolicyUnreadable, StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.links import Links
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class ConsoleMiddleware:
 
         try:
             refused = await self._admit(scope, receive, cookies)
-        except LedgerError as error:
+        except StoreError as error:
             refused = await _failed(Request(scope, receive), error)
             refused.headers["retry-after"] = "5"
         try:
@@ -302,7 +302,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     if isinstance(error, CommitUnknown):
         log.warning("/%s: the record: it is not known whether it was written", kind)
         return await rendering.page(request, "error.html", 503, problem="unknown")
-    if isinstance(error, LedgerError):
+    if isinstance(error, StoreError):
         log.warning("/%s: the record: %s", kind, type(error).__name__)
         return await _refused(request, 503)
     log.error("/%s failed: %s", kind, type(error).__name__, exc_info=error)
@@ -337,7 +337,7 @@ class Sessions:
 
     async def find(self, token: str, *, active: bool = True) -> tuple[Session, Account] | None:
         """The session of this token, with its account. ``active``: a person made the request; a page that refreshes
-        itself does not keep a session alive. Raises LedgerError."""
+        itself does not keep a session alive. Raises StoreError."""
         key = hashed(token)
         found = await self._people.session(key)
         if found is None:
@@ -354,7 +354,7 @@ class Sessions:
         return replace(session, seen_at=now), account
 
     async def write(self) -> None:
-        """Write the times of last use, and delete ended sessions. Raises LedgerError; then nothing is lost."""
+        """Write the times of last use, and delete ended sessions. Raises StoreError; then nothing is lost."""
         seen, now = dict(self._seen), self._clock.now()
         await self._people.seen(seen, started_before=now - self._longest, seen_before=now - self._idle)
         for token, at in seen.items():

@@ -27,7 +27,7 @@ from smtpguard.console.people.signing import (
     TooManyAttempts,
 )
 from smtpguard.console.rendering import page, see_other, services_of, speech
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.locale.catalogue import called, languages
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import BadAddress
@@ -338,7 +338,7 @@ def _asked(request: Request) -> frozenset[str]:
     """The groups at the provider by which the policy says who decides; none where that cannot be read."""
     try:
         return frozenset().union(*services_of(request).in_force.claims.values())
-    except LedgerError:
+    except StoreError:
         return frozenset()
 
 

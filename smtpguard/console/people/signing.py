@@ -21,7 +21,7 @@ from smtpguard.console.people.middleware import Sessions, hashed
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.store.ledger import People
+from smtpguard.store.nouns import People
 
 WINDOW_SECONDS = 900.0
 PER_PAIR = 8  # attempts from one network on one account
@@ -91,7 +91,7 @@ class Signing:
     async def by_password(
         self, address: str, password: str, code: str, *, client: str, known: str = "", before: str = ""
     ) -> SignedIn:
-        """``before``: the token of this browser's earlier session, which ends. Raises SignInRefused, TooManyAttempts, LedgerError."""
+        """``before``: the token of this browser's earlier session, which ends. Raises SignInRefused, TooManyAttempts, StoreError."""
         who = self._canonical(address)
         keys = self._braked(who, client, known)
         account = await self._people.account(AccountKeys(address=who))
@@ -132,7 +132,7 @@ class Signing:
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
         another subject, the person is refused. ``asked``: the groups there that the policy names for approvers; which of
-        them the person has is stored until the next sign-in. Raises SignInRefused, LedgerError.
+        them the person has is stored until the next sign-in. Raises SignInRefused, StoreError.
         """
         who = self._canonical(proven.address)
         fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from smtpguard.database.errors import LedgerError, Unavailable
+from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.observe.alarms.conditions import (
     BY_NAME,
     Alarm,
@@ -74,7 +74,7 @@ Tell = Callable[[AlarmMessage], Awaitable[bool]]
 
 class Shared:
     """The store's memory: None while the store is not open. With a time limit: a store that can be read but not written
-    must not delay alarms. Raises TimeoutError and LedgerError."""
+    must not delay alarms. Raises TimeoutError and StoreError."""
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory
@@ -122,7 +122,7 @@ class Rounds:
             reads = True
             await self._hand_over(known, shared)
             await self._of(self._shared, shared, alarms, dark, seen.at)
-        except (TimeoutError, LedgerError):
+        except (TimeoutError, StoreError):
             if reads:  # it cannot be written: sending twice is better than never
                 alone = {
                     key: alarm for key, alarm in shared.items() if (past := known.get(key)) is None or not past.told

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
 from smtpguard.database.access import Clock
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.webhooks.payload import (
@@ -84,7 +84,7 @@ class Dispatcher:
         while True:
             try:
                 told = await self.tell(hook)
-            except LedgerError as error:
+            except StoreError as error:
                 log.warning("webhook %s: the store does not answer: %s", hook.name, type(error).__name__)
                 told = 0
             except Exception:  # an internal error must stop neither mail nor the other hooks

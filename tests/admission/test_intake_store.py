@@ -38,7 +38,7 @@ async def test_without_a_record_nothing_is_sent_and_the_log_has_the_error(
     async def admit(*_: Any) -> Any:
         raise error
 
-    home.ledger = PatchedStore(home.store, {"admit": admit})
+    home.given_store = PatchedStore(home.store, {"admit": admit})
     way, intake = FakePassage(), home.intake()
     done = await intake(home.transaction("ulf@example.com"), way)
     assert done == Deferred(reply=reply, undecided=True)
@@ -55,7 +55,7 @@ async def test_content_that_cannot_be_stored_is_not_held(home: House, caplog: py
     async def keep(_: Any) -> None:
         raise Full("the quota for held content is exhausted")
 
-    home.ledger = PatchedStore(home.store, {"contents.keep": keep})
+    home.given_store = PatchedStore(home.store, {"contents.keep": keep})
     assert await home.intake()(home.transaction(RAMADAN), FakePassage()) == Deferred(reply=DISK_FULL, undecided=True)
     assert await home.store.holds.newest() == []
     assert "not recorded: Full: the quota for held content is exhausted" in caplog.text
@@ -70,7 +70,7 @@ async def test_content_that_was_deleted_is_stored_again(home: House) -> None:
         if kept > 1:
             await home.store.contents.keep(message)
 
-    home.ledger = PatchedStore(home.store, {"contents.keep": keep})
+    home.given_store = PatchedStore(home.store, {"contents.keep": keep})
     assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
     assert kept == 2
 
@@ -79,18 +79,18 @@ async def test_a_policy_that_keeps_changing_defers(home: House) -> None:
     async def admit(*_: Any) -> Any:
         raise PolicyMoved
 
-    home.ledger = PatchedStore(home.store, {"admit": admit})
+    home.given_store = PatchedStore(home.store, {"admit": admit})
     way = FakePassage()
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Deferred)
     assert way.abandoned == 1
 
 
 @pytest.mark.parametrize("error", [ContentMissing, PolicyMoved, Unavailable])
-async def test_a_ledger_that_keeps_failing_defers(home: House, error: type[Exception]) -> None:
+async def test_a_store_that_keeps_failing_defers(home: House, error: type[Exception]) -> None:
     async def admit(*_: Any) -> Any:
         raise error
 
-    home.ledger = PatchedStore(home.store, {"admit": admit})
+    home.given_store = PatchedStore(home.store, {"admit": admit})
     assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Deferred)
 
 
@@ -98,7 +98,7 @@ async def test_hanging_storage_of_content_times_out(home: House) -> None:
     async def keep(_: Any) -> None:
         await asyncio.Event().wait()
 
-    home.ledger = PatchedStore(home.store, {"contents.keep": keep})
+    home.given_store = PatchedStore(home.store, {"contents.keep": keep})
     done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), FakePassage())
     assert done == Deferred(reply=NOT_RECORDED, undecided=True)
 
@@ -112,7 +112,7 @@ async def test_after_the_time_limit_no_further_round_begins(home: House, caplog:
         home.clock.pass_(seconds=61)
         raise PolicyMoved("again and again")
 
-    home.ledger = PatchedStore(home.store, {"admit": admit})
+    home.given_store = PatchedStore(home.store, {"admit": admit})
     way, intake = FakePassage(), home.intake()
     assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED, undecided=True)
     assert (rounds, way.abandoned) == (2, 1)
@@ -127,7 +127,7 @@ async def test_admission_time_is_measured_without_the_relay(home: House) -> None
         home.clock.pass_(seconds=0.02)
         return await store.admit(*words)
 
-    home.ledger = PatchedStore(store, {"admit": admit})
+    home.given_store = PatchedStore(store, {"admit": admit})
     intake = home.intake()
     way = FakePassage(before_dot=lambda: home.clock.pass_(seconds=30))
     assert isinstance(await intake(home.transaction("ulf@example.com"), way), Relayed)

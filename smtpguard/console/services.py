@@ -12,7 +12,7 @@ from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
 from smtpguard.admission.model import Explained
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import LedgerError
+from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce, Reader
@@ -100,7 +100,7 @@ class ActiveAlarm:
 class ConsoleServices:
     """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
-    ledger: Store
+    store: Store
     policies: PolicyInForce
     reader: Reader
     approvals: Approvals
@@ -117,13 +117,13 @@ class ConsoleServices:
     settings: Settings
     url: str
     policy: Callable[[], Policy]
-    """The policy in force, as it is written. Raises LedgerError."""
+    """The policy in force, as it is written. Raises StoreError."""
     policy_file: Callable[[], Awaitable[OtherFile | None]]
-    """How the policy file of this host differs from the policy in force; None if it does not. Raises LedgerError."""
+    """How the policy file of this host differs from the policy in force; None if it does not. Raises StoreError."""
     alarms: Callable[[], Awaitable[Sequence[ActiveAlarm]]]
     """The alarms that a person was told of and that are not over."""
     take_alarm: Callable[[str, str], Awaitable[bool]]
-    """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises LedgerError."""
+    """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises StoreError."""
     on_list: Asked | None = None
     """Whether a person is on a list (incidents.report)."""
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -131,7 +131,7 @@ class ConsoleServices:
 
     @property
     def in_force(self) -> InForce:
-        """The policy in force. Raises LedgerError."""
+        """The policy in force. Raises StoreError."""
         return self.policies.current()
 
     @property
@@ -139,7 +139,7 @@ class ConsoleServices:
         """The lists of the policy in force; none if it cannot be read, so that pages that only name lists still work."""
         try:
             return self.in_force.registry.lists
-        except LedgerError:
+        except StoreError:
             return {}
 
     @property
