@@ -26,7 +26,7 @@ from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, RE
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
-from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.deadlines import Deadlines, deliver_by
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Confirmation, Hold, State
 from smtpguard.journal.event import Event, Kind, new_event
@@ -218,6 +218,7 @@ class Record:
         if coming is None:
             raise ComparisonMissing("people are to decide on it")
         customers, colleagues = self._parts(verdict)
+        asked = deliver_by(transaction.message.header, live.now)
         hold = Hold(
             hold_id=transaction.id,
             mailing_id=live.mailing.mailing_id if live.mailing is not None else "",
@@ -231,7 +232,8 @@ class Record:
             state=State.WAITING,
             votes=(),
             held_at=live.now,
-            expires_at=self.term.expires_at(transaction.message.header, gathered.in_force, live.now),
+            expires_at=self.term.expires_at(asked, gathered.in_force, live.now),
+            deliver_by=asked,
             sender=gathered.sender.told,
             senders=gathered.behind,
             lists=tuple(sorted(gathered.facts.lists)),

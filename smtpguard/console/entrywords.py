@@ -47,7 +47,7 @@ WORDS: Mapping[str, KindWords] = {
     Kind.EXPIRED.value: KindWords(N_("Expired without a decision"), lane="stopped", decides=True),
     Kind.APART.value: KindWords(N_("Differs from the approved copies; held on its own")),
     Kind.REOPENED.value: KindWords(
-        N_("The approval was taken back: it waits for a decision again"), decides=True, spoken=True
+        N_("The approval no longer counts: it waits for a decision again"), decides=True, spoken=True
     ),
     Kind.STOPPED.value: KindWords(N_("Stopped before all had received it"), lane="stopped", decides=True, spoken=True),
     Kind.VOIDED.value: KindWords(N_("Void: its client was told to try again")),

@@ -37,17 +37,14 @@ class Deadlines:
     rejection_seconds: int = 86400
     release_delay_seconds: int = 60
 
-    def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
-        """A deliver-by date in the past is ignored."""
-        end = self._end(in_force, held_at)
-        asked = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
-        return min([end, *(at for at in asked if at is not None and at > held_at)])
+    def expires_at(self, deliver_by: datetime | None, in_force: InForce, since: datetime) -> datetime:
+        """``deliver_by``: the date that the message itself names, if any."""
+        end = self._end(in_force, since)
+        return min(end, deliver_by) if deliver_by is not None else end
 
     def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
-        """The hold with a new period for people to decide, as long as that of a new hold, unless the message itself set
-        the date."""
-        asked = hold.expires_at < self._end(in_force, hold.waits_since)
-        expires_at = hold.expires_at if asked else self._end(in_force, now)
+        """The hold with a new period for people to decide, as long as that of a new hold."""
+        expires_at = self.expires_at(hold.deliver_by, in_force, now)
         again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
         return replace(again, attend_at=self.attend_at(again, in_force))
 
@@ -86,6 +83,12 @@ class Deadlines:
         if not worked:
             return since + (end - since) * percent / 100
         return hours.working_deadline(since, worked * percent / 100, within=True)
+
+
+def deliver_by(header: Header, now: datetime) -> datetime | None:
+    """The earliest date that a message names. A date in the past is ignored."""
+    named = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
+    return min((at for at in named if at is not None and at > now), default=None)
 
 
 def _date(text: str) -> datetime | None:

@@ -180,8 +180,8 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
 
 
 def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
-    """Replace the primary hold of a mailing that was voided or whose approval has ended: promote the oldest copy, with
-    the lists, rules and writers of the primary. Returns its id and how many copies are under it; "" if there is none."""
+    """Replace the primary hold of a mailing that was voided: promote the oldest copy, with the lists, rules and writers
+    of the primary. Returns its id and how many copies are under it; "" if there is none."""
     batch.flush()
     query = select(table.c.hold_id).where(
         table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
@@ -197,7 +197,7 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
     for ids, values in (
         (table.c.hold_id == successor.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
         (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": successor.hold_id}),
-        *(((table.c.hold_id == void.hold_id, {"lead": successor.hold_id}),) if void.state is State.VOID else ()),
+        (table.c.hold_id == void.hold_id, {"lead": successor.hold_id}),
     ):
         batch.connection.execute(update(table).where(ids).values(**values))
     notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
@@ -227,17 +227,6 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     if lead is None:
         return 0
     ids, sendings = _following(batch, lead, n)
-    if (
-        not sendings
-        and lead.state in LET_GO
-        and not lead.queue
-        and (row := mailings_of(batch).by_name(lead.mailing_id)) is not None
-        and mailings_of(batch).view(row).grant is None
-    ):
-        entry, copies = ("", 0) if row.mailing.entry else _promoted(batch, lead)
-        if entry:
-            mailings_of(batch).change(row, replace(row.mailing, entry=entry, copies=copies))
-        return 0
     done = 0
     for copy_id in ids:
         copy = holds.find(batch.connection, copy_id)

@@ -239,6 +239,8 @@ class Hold:
     held_up: bool = False
     """A freeze stopped it when it was approved, so its writer gets a notice when it is released."""
     reopened_at: datetime | None = None
+    deliver_by: datetime | None = None
+    """The date that the message itself names: it expires then at the latest."""
     exact: str = ""
     """The digest of all that it shows or links to (reading.shown); "" if an earlier version held it."""
     author: str = ""

@@ -173,7 +173,7 @@ class Approvals:
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
-        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now))
+        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now), self._term)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def reject_waiting(
@@ -234,7 +234,7 @@ class Approvals:
             )
 
         hold = await self._change(hold_id, step)
-        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now))
+        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now), self._term)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
@@ -310,7 +310,7 @@ class Approvals:
                 log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
                 continue
             enacted += 1
-            await copies.begin(self._store, made.hold_id, self._notices.at(in_force, now))
+            await copies.begin(self._store, made.hold_id, self._notices.at(in_force, now), self._term)
         return enacted
 
     def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
@@ -370,7 +370,7 @@ class Approvals:
         taken = await self._store.holds.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, self._clock.now()))
+            await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, self._clock.now()), self._term)
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
@@ -425,7 +425,7 @@ class Approvals:
 
     async def follow(self) -> int:
         """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
-        return await copies.sweep(self._store, self._now())
+        return await copies.sweep(self._store, self._now(), self._term)
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises

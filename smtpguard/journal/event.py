@@ -31,7 +31,7 @@ class Kind(enum.Enum):
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     APART = "apart"  # a copy that differs from what was approved waits for people by itself
-    REOPENED = "reopened"  # an approval was revoked before anything was sent: it waits for people again
+    REOPENED = "reopened"  # an approval was revoked, or ended, before anything was sent: it waits for people again
     STOPPED = "stopped"  # an approval was revoked when some had it, or may have it: the rest is not sent
     VOIDED = "voided"  # a hold whose 250 the client never got
     ADOPTED = "adopted"  # a retry has taken up a hold whose 250 the client never got

@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 SLICE = 100  # copies that follow in one commit
 
 
-async def follow(store: Store, lead_id: str, notices: NoticesNow) -> int:
+async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines) -> int:
     """Returns how many copies followed."""
     in_force, now = notices.in_force, notices.now
     followed = 0
@@ -64,16 +64,18 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow) -> int:
     ) -> Change | None:
         if copy.state is not State.WAITING:
             return after_its_lead(lead, copy, sending, in_force, now)
-        if covered or lead.state not in LET_GO:
+        ended = not lead.queue and mailing is not None and mailing.grant is None
+        if lead.state not in LET_GO or (covered and not ended):
             return effects.followed(lead, copy, mailing, new, now)
-        event = Event(kind=Kind.APART, id=copy.hold_id, at=now, data={"with": lead.hold_id})
+        kind = Kind.REOPENED if ended else Kind.APART
+        event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
         if not lead.queue and mailing is not None and mailing.entry:
             return Change(hold=copy, events=(event,), apart=True)
         # It waits for people, who get a notice of the first such: the primary hold of the others.
-        successor = replace(copy.in_place_of(lead), primary="", told=lead.told, reopened_at=now)
+        successor = term.anew(replace(copy.in_place_of(lead), primary="", told=lead.told), in_force, now)
         told: tuple[Intent, ...] = ()
         if not lead.queue or not later:
-            told = notices.apart(successor, "later" if lead.queue else "differs")
+            told = notices.apart(successor, "later" if lead.queue else "ended" if ended else "differs")
         if lead.queue:
             later.append(copy.hold_id)
         return Change(hold=successor, events=(event,), intents=told, apart=True)
@@ -85,18 +87,18 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow) -> int:
             return followed
 
 
-async def begin(store: Store, lead_id: str, notices: NoticesNow) -> None:
+async def begin(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines) -> None:
     """``follow``, after a committed decision. A busy store raises nothing, since the decision is in force; the sweep goes
     on with the copies."""
     try:
-        await follow(store, lead_id, notices)
+        await follow(store, lead_id, notices, term)
     except StoreError as error:
         log.warning("copies of hold %s follow later: %s", lead_id, type(error).__name__)
 
 
-async def sweep(store: Store, notices: NoticesNow) -> int:
+async def sweep(store: Store, notices: NoticesNow, term: Deadlines) -> int:
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
-    return sum([await follow(store, lead_id, notices) for lead_id in await store.holds.decided_leads()])
+    return sum([await follow(store, lead_id, notices, term) for lead_id in await store.holds.decided_leads()])
 
 
 SAY_WHY = "give a reason: its writer and the approvers are told"

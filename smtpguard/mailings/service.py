@@ -137,7 +137,7 @@ class Mailings:
         mailing, taken = await self.store.mailings.take_back(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
-                await copies.begin(self.store, change.hold.hold_id, notices)
+                await copies.begin(self.store, change.hold.hold_id, notices, self.term)
         shown = await self.store.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 

@@ -281,8 +281,8 @@ class NoticesNow:
         return self._each(hold, waiting, data, suffix=str(percent))
 
     def apart(self, hold: Hold, why: str) -> tuple[Intent, ...]:
-        """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; or "later", a letter of a
-        sender that came after those that were decided on."""
+        """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; "ended", since the
+        approval ended; or "later", a letter of a sender that came after those that were decided on."""
         data = self._waiting(hold) | {"notice": "reminder", "percent": 0, why: True}
         return self._each(hold, self._approvers(hold), data, alone=f"-{why}")
 

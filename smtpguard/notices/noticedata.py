@@ -30,8 +30,9 @@ decided             ``outcome``: approved | confirmed | rejected | withdrawn | r
                     ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again
 expired             ``held_at``, ``expired_at``; ``unconfirmed``: its writer was asked and did not answer
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``:
-                    a copy that the approval does not cover waits by itself; or ``unconfirmed``: its writer was asked
-                    and did not answer; or ``later``: a sender's letter came after those that were decided on
+                    a copy that the approval does not cover waits by itself; or ``ended``: the approval ended before it
+                    was sent; or ``unconfirmed``: its writer was asked and did not answer; or ``later``: a sender's
+                    letter came after those that were decided on
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this
                     reader is the guard's contact, and is told at once that nobody can decide; ``away``: since all who
                     could are away

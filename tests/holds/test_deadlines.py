@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.deadlines import REMINDERS, Deadlines
+from smtpguard.holds.deadlines import REMINDERS, Deadlines, deliver_by
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import parse_header
 from smtpguard.policy.hours import Hours, parse_days
@@ -35,7 +35,7 @@ class FakePolicy:
 
 def reminders(term: Deadlines, hours: Hours, since: datetime, header: bytes = b"") -> tuple[list[datetime], datetime]:
     in_force = cast(InForce, FakePolicy(hours))
-    end = term.expires_at(parse_header(header), in_force, since)
+    end = term.expires_at(deliver_by(parse_header(header), since), in_force, since)
     hold = cast(Hold, FakeHold(since, end))
     return [term.reminder_at(hold, percent, in_force) for percent in REMINDERS], end
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.database.errors import Unavailable
-from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.deadlines import Deadlines, deliver_by
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.mail.message import parse_header
@@ -324,10 +324,19 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
 )
 async def test_deliver_by_shortens_the_time(home: House, field: str, expires: datetime | None) -> None:
     header = parse_header(f"{field}\r\n\r\n".encode())
-    assert Deadlines().expires_at(header, home.in_force, MONDAY) == (expires or MONDAY.replace(day=4, hour=13))
+    named = deliver_by(header, MONDAY)
+    assert Deadlines().expires_at(named, home.in_force, MONDAY) == (expires or MONDAY.replace(day=4, hour=13))
 
 
 async def test_a_time_in_plain_hours(home: House) -> None:
-    assert Deadlines(seconds=3600, working=False).expires_at(
-        parse_header(b""), home.in_force, MONDAY
-    ) == MONDAY.replace(hour=10)
+    term = Deadlines(seconds=3600, working=False)
+    assert term.expires_at(None, home.in_force, MONDAY) == MONDAY.replace(hour=10)
+
+
+async def test_a_hold_that_waits_anew_has_the_time_that_the_settings_give_now(home: House) -> None:
+    """Also if they, or the working hours, gave less when it was held. A date of the message itself stays."""
+    plain, dated = await held(home), await held(home, body="2", Expires="Tue, 3 Mar 2026 12:00:00 +0000")
+    term = Deadlines(seconds=48 * 3600, working=False)
+    now = MONDAY.replace(hour=15)
+    assert term.anew(plain, home.in_force, now).expires_at == MONDAY.replace(day=4, hour=15)
+    assert term.anew(dated, home.in_force, now).expires_at == MONDAY.replace(day=3, hour=12)
