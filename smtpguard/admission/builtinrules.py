@@ -3,6 +3,8 @@ wins.
 
 - A null sender or an automatic reply to a list address: 550, so that nothing loops (RFC 3834 section 2).
 - A stream above its limits: deferred, never held. Its mail is wanted, only not so much of it.
+- A reverse-path that is a customer list's address, which is not its proven writer's own choice: held. A server behind
+  us reports a failed delivery to that address, often with the message, and we never see the report.
 - A retry to a list address of a message that the relay may have taken: held until a person has looked (RFC 1047).
 """
 
@@ -16,19 +18,26 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.rule import AIMS, AUTOMATIC, IN_DOUBT, STREAM
+from smtpguard.policy.rule import AIMS, AUTOMATIC, IN_DOUBT, RETURNS, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
-WANTED: Mapping[str, Action] = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
+WANTED: Mapping[str, Action] = {
+    AUTOMATIC: Action.REJECT,
+    STREAM: Action.DEFER,
+    IN_DOUBT: Action.HOLD,
+    RETURNS: Action.HOLD,
+}
 """The action of each built-in rule."""
 
 
-def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Iterator[str]:
+def fixed(action: Action, *, automatic: bool, returns: bool, over: bool, in_doubt: bool) -> Iterator[str]:
     """The rules that hit. ``action``: of the policy's rules. ``automatic``: an automatic message to a list address;
-    ``over``: a stream is above its limit; ``in_doubt``: it goes to a list address, and the relay may have taken it
+    ``returns``: reports on it would go to a customer list; ``over``: a stream is above its limit; ``in_doubt``: it goes to a list address, and the relay may have taken it
     before."""
     if automatic:
         yield AUTOMATIC
+    if returns:
+        yield RETURNS
     if over:
         yield STREAM
     elif in_doubt and action < Action.HOLD:
@@ -37,7 +46,8 @@ def fixed(action: Action, *, automatic: bool, over: bool, in_doubt: bool) -> Ite
 
 def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Verdict:
     """The verdict with the hits of the built-in rules. In a policy that only observes, they observe as well."""
-    if not streams and not gathered.counted.list_addresses.low:
+    reports_to = gathered.reports_to
+    if not (streams or reports_to or gathered.counted.list_addresses.low):
         return verdict
     mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
@@ -45,12 +55,15 @@ def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequen
         return verdict
     enforced = [h.action for h in hits if h.mode is Mode.ENFORCE]
     observed = [h.action for h in hits if h.mode is Mode.OBSERVE]
+    quorum = verdict.quorum or gathered.in_force.rules.quorum(gathered.facts.lists)
+    if reports_to and verdict.action.waits:  # the approvals that the recipients alone need are needed all the same
+        quorum = tuple(dict.fromkeys((*quorum, *gathered.in_force.rules.quorum(gathered.everyone.lists))))
     return replace(
         verdict,
         action=max(verdict.action, *enforced) if enforced else verdict.action,
         observed=max(verdict.observed, *observed) if observed else verdict.observed,
         hits=(*verdict.hits, *hits),
-        quorum=verdict.quorum or gathered.in_force.rules.quorum(gathered.facts.lists),
+        quorum=quorum,
     )
 
 
@@ -71,9 +84,17 @@ def is_automatic(transaction: Transaction) -> bool:
 def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Iterator[Hit]:
     addressed, over = gathered.counted.list_addresses.low > 0, exceeded(streams, live)
     automatic = addressed and is_automatic(gathered.transaction)
-    for rule in fixed(verdict.action, automatic=automatic, over=over is not None, in_doubt=addressed and live.in_doubt):
+    for rule in fixed(
+        verdict.action,
+        automatic=automatic,
+        returns=bool(gathered.reports_to),
+        over=over is not None,
+        in_doubt=addressed and live.in_doubt,
+    ):
         if rule == STREAM and over is not None:
             yield _above(over)
+        elif rule == RETURNS:
+            yield _returns(gathered)
         else:
             yield _OF_LISTS[rule]
 
@@ -104,6 +125,22 @@ _OF_LISTS = {
         ),
     ),
 }
+
+
+def _returns(gathered: Gathered) -> Hit:
+    """The address is named without its sub-address, which may name a person (VERP)."""
+    path = gathered.transaction.envelope.reverse_path
+    address = path.canonical(gathered.in_force.registry.digester.delimiters) if path is not None else ""
+    reason = Reason(
+        fact="message.reports_to",
+        observed=", ".join(sorted(gathered.reports_to)),
+        limit="none",
+        public=Phrase(
+            "Its return path is {address}: if it cannot be delivered, everybody on that list gets a report, and with it this message.",
+            address=address,
+        ),
+    )
+    return _hit(RETURNS, reason)
 
 
 def _above(over: Exceeded) -> Hit:

@@ -49,6 +49,8 @@ def needs_store(gathered: Gathered, plan: Plan, gate: Gate, decided: frozenset[s
     by_address = any(t.by_address or t.expanded for t in everyone.touched.values())
     if by_address or everyone.crowds or everyone.addressed or everyone.list_addresses.high or gathered.post is not None:
         return "it goes to a list, or may"
+    if gathered.reports_to:
+        return "reports on its delivery would go to a list"
     if everyone.customers.high > FEW:
         return f"it reaches more than {FEW} customers, or may"
     if any(f.selector is Selector.MAILING for f in gate.freezes) and facts.identity is not None:

@@ -221,7 +221,7 @@ class Intake:
             if not attempt and (done := await self._bypassed(gathered, plan, onward)) is not None:
                 return done
             likely = plan.expects_hold or self._held.knows(gathered.facts.identity)
-            likely = likely or self._held.knows(_sender_of(gathered))
+            likely = likely or bool(gathered.reports_to) or self._held.knows(_sender_of(gathered))
             if keep or likely or self._watch.stops(gathered.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
                     await self._store.contents.keep(transaction.message)
@@ -293,10 +293,12 @@ class Intake:
                 break
             gathered = await ask(gathered, plan.pending)
             plan = rules.plan(gathered.facts)
-        if gathered.counts_by_stream:
+        by_path = gathered.sender.reports_to
+        if gathered.counts_by_stream or (by_path and gathered.reports_by_origin):
             gathered = await ask(gathered, ONLY_ORIGIN)
             plan = rules.plan(gathered.facts)
-        if plan.certain[0].waits or (gathered.facts.identity is None and self._watch.freezes_mailings):
+        waits = plan.certain[0].waits or (by_path and gathered.reports_to)
+        if waits or (gathered.facts.identity is None and self._watch.freezes_mailings):
             gathered = await ask(gathered, ONLY_TEXT)
             plan = rules.plan(gathered.facts)
         return gathered, plan

@@ -108,7 +108,9 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         verdict.action,
         beside=bool(gathered.streams) or (not counted.customers.high and not waits),
         refused=refused,
-        covered=lambda: bool(live.grants) and _covered(verdict, live) and not _undivided(verdict, gathered, mailing),
+        covered=lambda: (
+            bool(live.grants) and _covered(verdict, gathered, live) and not _undivided(verdict, gathered, mailing)
+        ),
         waits=waits,
     ):
         case MailingEffect.PASSES:
@@ -250,6 +252,8 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
     ):
         return None
     quorum = gathered.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
+    if gathered.reports_to:  # not instead of the approvals that it has needed before
+        quorum = tuple(dict.fromkeys((*quorum, *entry.verdict.quorum)))
     writer, told = gathered.sender.told, entry.told
     if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
         told = (*told, writer)
@@ -276,11 +280,13 @@ def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
     return not holding & NEVER_COVERED and holding - {WAITS} <= rules
 
 
-def _covered(verdict: Verdict, live: Seen) -> bool:
+def _covered(verdict: Verdict, gathered: Gathered, live: Seen) -> bool:
     """Whether a grant covers it. A confirmation by the writer covers only what asks the writer, and nothing that is
-    held."""
+    held. Reports may go to the lists alone that it was approved for."""
     grants = live.grants if verdict.action < Action.HOLD else [g for g in live.grants if not g.by_writer]
-    return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in grants)
+    return verdict.action <= Action.HOLD and any(
+        covered_by(verdict, grant.rules) and gathered.reports_to <= grant.lists for grant in grants
+    )
 
 
 def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:

@@ -426,6 +426,8 @@ def _data(gathered: Gathered, verdict: Verdict, generation: int) -> dict[str, An
     if isinstance(gathered.origin, DkimResult):  # the origin was asked for
         failed = {domain for domain, _ in gathered.origin.failed}
         data["dkim"] = {"signed": sorted(gathered.origin.domains), "failed": sorted(failed)}
+    if beside := gathered.facts.lists - everyone.lists:  # only reports on it would reach them
+        data["reports_to"] = sorted(beside)
     if transaction.refused:
         data["refused_codes"] = refused_at_rcpt(transaction.refused)
     if isinstance(gathered.reading, Reading) and len(gathered.reading.shown) > 1:

@@ -132,7 +132,8 @@ class Recorded:
 
     @property
     def lists(self) -> frozenset[str]:
-        return frozenset(self.data.get("lists", ()))
+        """Those of its recipients."""
+        return frozenset(self.data.get("lists", ())).difference(self.data.get("reports_to", ()))
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session, within
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.facts import Source
+from smtpguard.policy.facts import ONLY_ORIGIN, Source
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
@@ -69,6 +69,9 @@ class Explainer:
             if not plan.pending:
                 break
             gathered = await self.gather.ask(gathered, plan.pending)
+            plan = self.in_force.rules.plan(gathered.facts)
+        if gathered.reports_by_origin:
+            gathered = await self.gather.ask(gathered, ONLY_ORIGIN)
             plan = self.in_force.rules.plan(gathered.facts)
         streams = watched(gathered)
         asks = (*plan.asks, *(one.ask for one in streams))

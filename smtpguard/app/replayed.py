@@ -22,12 +22,13 @@ from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, Divergence, PolicyDiff
 from smtpguard.config.quantity import LONGEST_SECONDS
 from smtpguard.gathering.streams import FACT as OF_STREAMS
+from smtpguard.mail.address import Address
 from smtpguard.policy import confirming
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, REPLIES, STAGES, STREAM, WAITS, Rule
+from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, REPLIES, RETURNS, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.verdict import Action, Mode
 
 COPIES = "copies"
@@ -392,11 +393,16 @@ class _Case:
 
     def _of_fixed_rules(self) -> None:
         """Apply the built-in rules, with every possible answer to what is unknown."""
-        options = self._automatic(), self._over_limit(), self._in_doubt()
+        options = self._automatic(), self._returns(), self._over_limit(), self._in_doubt()
         found = {
-            max((action, *(WANTED[rule] for rule in fixed(action, automatic=auto, over=over, in_doubt=doubt))))
+            max(
+                (
+                    action,
+                    *(WANTED[rule] for rule in fixed(action, automatic=auto, returns=to, over=over, in_doubt=doubt)),
+                )
+            )
             for action in self.actions
-            for auto, over, doubt in product(*(answers for answers, _, _ in options))
+            for auto, to, over, doubt in product(*(answers for answers, _, _ in options))
         }
         if found != self.actions:
             for answers, fact, why in options:
@@ -422,6 +428,24 @@ class _Case:
         """Whether it is surely neither an automatic reply nor a bounce."""
         automatic, _ = self.answers.fact("message.automatic")
         return automatic is False and any(self.message.names("reverse_path"))
+
+    def _returns(self) -> tuple[frozenset[bool], str, str]:
+        """Whether reports on it may go to a customer list, against the policy."""
+        message, registry, hit = self.message, self.compiled.registry, RETURNS in self.message.hits
+        if message.data.get("expanded_from"):
+            return _NO, "", ""
+        if message.clear is None:  # erased
+            why = self.diff.why("recipients.list_addresses", message)
+            return (_BOTH if why else _YES if hit else _NO), "recipients.list_addresses", why
+        paths = [path for text in message.names("reverse_path") if (path := Address.parse_any(text)) is not None]
+        lists = {n for path in paths for n in registry.lists_behind(path, path.canonical(registry.digester.delimiters))}
+        if not lists:
+            return _NO, "", ""
+        writer = next(iter(message.names("from")), "")
+        if any(writer not in registry.lists[name].writers for name in lists):
+            return _YES, "", ""
+        why = self.diff.why("sender.is_writer", message)
+        return (_BOTH if why else _YES if hit else _NO), "sender.is_writer", why
 
     def _over_limit(self) -> tuple[frozenset[bool], str, str]:
         """Whether a stream that it uses may be above its limit."""

@@ -31,6 +31,7 @@ OURS: Mapping[str, str] = {
     FREEZE: N_("what is frozen"),
     "stream.messages": N_("messages of the system"),
     "delivery.in_doubt": N_("an earlier attempt may have reached the list"),
+    "message.reports_to": N_("lists that reports on its delivery would go to"),
     "approval.asked": N_("it was sent for approval beforehand"),
     "confirm.not-asked": N_("others decide instead of its writer"),
     "mailing.messages": N_("messages of the mailing until then"),

@@ -42,6 +42,7 @@ _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
 _NO_EVIDENCE: Mapping[str, tuple[str, ...]] = {}
 _NO_SIZES: Mapping[str, Count] = {}
+_NO_LISTS: frozenset[str] = frozenset()
 _NO_DIFFERENCE: Mapping[str, tuple[Difference, ...]] = {}
 
 
@@ -73,6 +74,20 @@ class Gathered:
     shown: Shown | None = None
     coming: Coming | None = None
     differs: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+
+    @property
+    def reports_to(self) -> frozenset[str]:
+        """The customer lists that reports on its delivery would go to, against the policy."""
+        if not self.sender.reports_to:
+            return _NO_LISTS
+        return _reports_to(self.transaction, self.in_force, self.sender, self.post, self.origin)
+
+    @property
+    def reports_by_origin(self) -> bool:
+        """Whether only the origin can say that its writer may have these reports sent to a list."""
+        if not self.reports_to:
+            return False
+        return self.sender.may_report(self.transaction, self.in_force.registry, self.origin) is None
 
     @property
     def behind(self) -> frozenset[str]:
@@ -386,7 +401,9 @@ def _learned(
     facts = _new_facts(
         values=values,
         evidence=evidence,
-        lists=everyone.lists,
+        lists=everyone.lists | _reports_to(transaction, in_force, sender, post, origin)
+        if sender.reports_to
+        else everyone.lists,
         senders=sender.everything,
         thread=read.thread if read is not None else "",
         threads=threads_of(answer, counted) if answer is not None else (),
@@ -397,6 +414,20 @@ def _learned(
         shared=proven and sender.claimed in in_force.organization.shared,
     )
     return sender, facts, streams
+
+
+def _reports_to(
+    transaction: Transaction,
+    in_force: InForce,
+    sender: Sender,
+    post: TraceInfo | None,
+    origin: DkimResult | Unknown | None,
+) -> frozenset[str]:
+    """None for a list server's copy of an admitted post, whose reverse-path is the server's, and for mail of the lists'
+    proven writer, who means it."""
+    if post is not None or sender.may_report(transaction, in_force.registry, origin) is True:
+        return _NO_LISTS
+    return frozenset(sender.reports_to)
 
 
 def _identity(

@@ -47,7 +47,8 @@ _raw = attrgetter("raw")
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
     ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
-    mailbox to notify. ``login``: the address of the login if it has one; "" without a login."""
+    mailbox to notify. ``login``: the address of the login if it has one; "" without a login. ``reports_to``: the
+    customer lists that the reverse-path is an address of: everybody on them would get a report of failed delivery."""
 
     claimed: str | None
     why_unclear: str
@@ -56,6 +57,7 @@ class Sender:
     authenticated: bool
     told: str | None
     login: str = ""
+    reports_to: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
@@ -75,7 +77,11 @@ class Sender:
             session.auth_user,
             session.senders_verified,
         )
-        if reverse_path is None or (path := reverse_path.canonical(delimiters)) in sender.everything:
+        if reverse_path is None:
+            return sender
+        path = reverse_path.canonical(delimiters)
+        lists = registry.lists_behind(reverse_path, path)
+        if path in sender.everything and not lists:
             return sender
         return _new_sender(
             claimed=sender.claimed,
@@ -85,6 +91,7 @@ class Sender:
             authenticated=sender.authenticated,
             told=sender.told,
             login=sender.login,
+            reports_to=lists,
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
@@ -121,7 +128,7 @@ class Sender:
         }
         values["stream"] = _names(by_stream)
         values["sender.proven"] = True if self.authenticated else _any((*by_stream.values(), *by_list.values()))
-        values["sender.is_writer"] = self._is_writer(classified, registry, by_list)
+        values["sender.is_writer"] = self._is_writer(classified.addressed, transaction, registry, origin)
         return {name: value for name, value in values.items() if value is not None}
 
     def proven_streams(
@@ -133,16 +140,23 @@ class Sender:
         streams = registry.streams_from(self.claimed)
         return tuple([s for s in streams if _proves(s, transaction, origin) is True]) if streams else ()
 
-    def _is_writer(
-        self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]
+    def may_report(
+        self, transaction: Transaction, registry: Registry, origin: DkimResult | Unknown | None
     ) -> Value | None:
-        """Whether the sender is a writer of every addressed list. If a list declares an origin, only the origin proves
-        it."""
+        """Whether reports may go to the lists of the reverse-path: a writer of all of them means it. None until
+        signatures have been asked for."""
+        return self._is_writer(self.reports_to, transaction, registry, origin)
+
+    def _is_writer(
+        self, lists: Iterable[str], transaction: Transaction, registry: Registry, origin: DkimResult | Unknown | None
+    ) -> Value | None:
+        """Whether the sender is a writer of every list. If a list declares an origin, only the origin proves it."""
         answers: list[Value | None] = []
-        for name in classified.addressed:
-            if self.claimed not in registry.lists[name].writers:
+        for name in lists:
+            info = registry.lists[name]
+            if self.claimed not in info.writers:
                 return False
-            answers.append(by_list[name] if registry.lists[name].origin.declared else self.authenticated)
+            answers.append(_proves(info, transaction, origin) if info.origin.declared else self.authenticated)
         return _all(answers)
 
 

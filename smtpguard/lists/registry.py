@@ -331,6 +331,16 @@ class Registry:
         name = self.names.list_at(address, address.canonical(self.digester.delimiters))
         return self.lists[name] if name else None
 
+    def lists_behind(self, address: Address, canonical: str) -> tuple[str, ...]:
+        """The lists of customers that get what is sent to this address."""
+        if self.expansions is not None:
+            [one] = self.classify([address]).recipients
+            reached: Iterable[str] = (*one.lists, *one.doubt) if one.kinds is LIST else ()
+        else:
+            name = self.names.list_at(address, canonical)
+            reached = self._nested[name] if name else ()
+        return tuple([name for name in sorted(reached) if self.lists[name].of_customers]) if reached else ()
+
     def list_with_id(self, list_id: str) -> ListInfo | None:
         """The list of a List-Id (RFC 2919): the part in angle brackets."""
         name = self._list_ids.get(list_id.strip().lower())

@@ -35,7 +35,7 @@ from smtpguard.notices.intents import approvers, digest, escalated_to, notice_to
 from smtpguard.notices.noticedata import NONE, nameable, reasons
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze, Selector
-from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
+from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, RETURNS, STREAM
 from smtpguard.policy.verdict import Action
 from smtpguard.store.store import Store
 
@@ -227,7 +227,7 @@ def frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dic
 
 
 MOST = 20_000
-_FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD}
+_FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD, RETURNS: Action.HOLD}
 
 
 @dataclass(slots=True)

@@ -27,12 +27,14 @@ Strength = tuple[Action, bool]
 AUTOMATIC = "automatic-to-list"
 STREAM = "stream-limit"
 IN_DOUBT = "in-doubt-retry"
+RETURNS = "returns-to-list"
 WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
 ASKED, ASTRAY = "approval-asked", "correction-astray"
 AIMS: Mapping[str, str] = {
     AUTOMATIC: N_("Automatic replies and bounces never go to a list"),
     STREAM: N_("A stream stays below its limit"),
     IN_DOUBT: N_("An earlier attempt may have reached the list already"),
+    RETURNS: N_("Reports of failed delivery never go to a customer list"),
     WAITS: N_("A mailing that is held waits as one"),
     COPIES: N_("Enough copies of it are stored"),
     STAGES: N_("It is sent in stages"),

@@ -154,6 +154,7 @@ async def refused(there: Away, *to: str, **more: Any) -> None:
         (MEMBERS[:4], LETTER),
         (MEMBERS[:2], LETTER | {"To": OUTSIDE}),  # hidden: no correspondence
         (MEMBERS[:1], LETTER | {"X_Forwarded_Thread": "yes"}),
+        ([OUTSIDE], LETTER | {"reverse_path": RAMADAN}),
     ],
 )
 async def test_what_needs_the_store_waits(there: Away, to: list[str], more: dict[str, Any]) -> None:

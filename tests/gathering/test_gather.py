@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from smtpguard.gathering import gather
 from smtpguard.gathering.gather import Turns, trace_text
 from smtpguard.lists.index import index_path
+from smtpguard.mail.address import Address
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
@@ -215,6 +217,16 @@ async def test_expanded_copies_of_an_admitted_message_are_not_counted(home: Hous
     assert facts.get("recipients.undisclosed") == Count(0, 0)
     assert facts.lists == frozenset({"ramadan"})  # a freeze of the list still stops it
     assert facts.get("recipients.total") == Count(50, 50)
+
+
+async def test_reports_on_a_copy_of_an_admitted_post_go_where_the_list_server_says(home: House) -> None:
+    path = Address.parse("ramadan+x=example.net@lists.example.com")
+    for copy, lists in (
+        (expanded(home, *MEMBERS[:5]), frozenset()),
+        (expanded(home, *MEMBERS[:5], session={}), frozenset({"ramadan"})),
+    ):
+        known = await home.gathered(replace(copy, envelope=replace(copy.envelope, reverse_path=path)))
+        assert known.reports_to == lists
 
 
 async def test_recipients_that_the_list_does_not_explain_are_counted(home: House) -> None:

@@ -249,6 +249,8 @@ def letter(chance: random.Random, n: int) -> tuple[tuple[str, ...], Plain]:
         more["Auto_Submitted"] = "auto-replied"
     if chance.random() < 0.05:
         more["reverse_path"] = ""
+    if (own := random.Random(repr((n, to)))).random() < 0.08:
+        more["reverse_path"] = own.choice([RAMADAN, "ramadan+x=example.net@lists.example.com", NEWS, STAFF])
     if chance.random() < 0.05:
         more["sender"] = "a@example.com, b@example.com"
     if chance.random() < 0.3:

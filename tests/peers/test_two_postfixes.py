@@ -62,6 +62,12 @@ class TestStory:
         assert "internal-to-hidden-members" in str(held(chain, "SV: Dold kopia")["rules"])
         assert not chain.recorder.with_id("story-3@example.com")
 
+    def test_a_message_whose_reports_would_go_to_the_list(self, chain: Chain) -> None:
+        mail = letters.story("story-5@example.com", to="gone@nowhere.example", subject="SV: Till en")
+        chain.submit(mail, "ramadan@lists.example.com", "gone@nowhere.example")
+        assert held(chain, "SV: Till en")["rules"] == ["returns-to-list"]
+        assert not chain.recorder.with_id("story-5@example.com")
+
     def test_copies_expanded_by_a_list_server(self, chain: Chain) -> None:
         mail = letters.story(
             "story-4@example.com", to="inside@lists.example.com", subject="SV: Utskickat", text=SENT_ON
