@@ -7,7 +7,6 @@ import asyncio
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,15 @@ async def command(context: Context, since: str, holds: float, write: Path | None
     new, elsewhere = _edited(old, found)
     if context.json:
         for each in found.suggestions:
-            context.say(asdict(each))
+            context.say(
+                {
+                    "path": list(each.path),
+                    "key": each.key,
+                    "value": each.value,
+                    "reason": each.reason,
+                    "looser": each.looser,
+                }
+            )
         for note in found.notes:
             context.say({"note": note})
     else:
