@@ -133,7 +133,12 @@ class Recorded:
     @property
     def lists(self) -> frozenset[str]:
         """Those of its recipients."""
-        return frozenset(self.data.get("lists", ())).difference(self.data.get("reports_to", ()))
+        return self.touches.difference(self.data.get("reports_to", ()))
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """Those too that only reports on it would reach."""
+        return frozenset(self.data.get("lists", ()))
 
     @property
     def streams(self) -> tuple[str, ...]:

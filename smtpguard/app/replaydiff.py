@@ -207,7 +207,7 @@ class PolicyDiff:
     def _moved(self, message: Recorded) -> bool:
         if not self._lists:
             return False
-        if message.lists & self._lists or not message.exact:
+        if message.touches & self._lists or not message.exact:
             return True
         known = message.recipients
         return known is None or not self._lists.isdisjoint(self.other.registry.classify(known).touched)

@@ -106,6 +106,16 @@ def test_an_alias_of_a_lists_address_is_the_list(house: House, maps: Callable[..
     assert counted.reach == Count(22, 22)
 
 
+def test_reports_to_an_alias_go_to_the_customer_lists_behind_it(house: House, maps: Callable[..., Report]) -> None:
+    some = ", ".join(CUSTOMERS[5:9])
+    maps(aliases=f"ours: buyers@lists.example.com\nsome: {some}\nlena: k1@kund.se\nteam: eva@example.com\n")
+    registry, lists = house.registry(expansions=True), {}
+    for name in ("ours", "some", "lena", "team", "nobody", "buyers"):
+        address = Address.parse(f"{name}@example.com")
+        lists[name] = registry.lists_behind(address, address.canonical("+"))
+    assert lists == {"ours": ("buyers",), "some": ("buyers",), "lena": (), "team": (), "nobody": (), "buyers": ("buyers",)}
+
+
 def test_few_customers_behind_an_address_are_no_list(house: House, maps: Callable[..., Report]) -> None:
     """A forwarded mailbox is no list: mail through it to a customer is not held as mail to a list."""
     maps(
