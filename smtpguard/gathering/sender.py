@@ -81,7 +81,10 @@ class Sender:
             return sender
         path = reverse_path.canonical(delimiters)
         lists = registry.lists_behind(reverse_path, path)
-        if path in sender.everything and not lists:
+        told = sender.told
+        if told is not None and registry.expansions is not None and _reaches_customers(told, registry, delimiters):
+            told = None
+        if path in sender.everything and not lists and told is sender.told:
             return sender
         return _new_sender(
             claimed=sender.claimed,
@@ -89,7 +92,7 @@ class Sender:
             everything=sender.everything | {path},
             internal=sender.internal,
             authenticated=sender.authenticated,
-            told=sender.told,
+            told=told,
             login=sender.login,
             reports_to=lists,
         )
@@ -228,6 +231,12 @@ def _told(names: Names, delimiters: str, user: Address | None, written: Iterable
         if names.list_at(address, address.canonical(delimiters)) is None:
             return str(address)
     return None
+
+
+def _reaches_customers(told: str, registry: Registry, delimiters: str) -> bool:
+    """Whether the mailbox is an alias with customers behind it, who must not get a notice."""
+    address = Address.parse(told)
+    return bool(registry.lists_behind(address, address.canonical(delimiters)))
 
 
 def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: DkimResult | Unknown | None) -> Value | None:

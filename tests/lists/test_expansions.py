@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smtpguard.gathering.sender import Sender
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
@@ -16,6 +17,9 @@ from smtpguard.lists.recipients import Classified, Count, Kind
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.transaction import Transaction
 from tests.cli.stage import rows
 from tests.lists.conftest import House
 
@@ -113,7 +117,33 @@ def test_reports_to_an_alias_go_to_the_customer_lists_behind_it(house: House, ma
     for name in ("ours", "some", "lena", "team", "nobody", "buyers"):
         address = Address.parse(f"{name}@example.com")
         lists[name] = registry.lists_behind(address, address.canonical("+"))
-    assert lists == {"ours": ("buyers",), "some": ("buyers",), "lena": (), "team": (), "nobody": (), "buyers": ("buyers",)}
+    assert lists == {
+        "ours": ("buyers",),
+        "some": ("buyers",),
+        "lena": (),
+        "team": (),
+        "nobody": (),
+        "buyers": ("buyers",),
+    }
+
+
+def test_a_notice_for_its_sender_never_goes_to_the_customers_behind_an_alias(
+    house: House, maps: Callable[..., Report]
+) -> None:
+    maps(aliases=f"ours: {', '.join(CUSTOMERS)}\nlena: k1@kund.se\nteam: eva@example.com, omar@example.com\n")
+    registry, told = house.registry(expansions=True), {}
+    for name in ("ours", "Ours+x", "lena", "team"):
+        session = Session(client_ip="192.0.2.1", auth_user=f"{name}@example.com")
+        for path in (f"{name}@example.com", "other@example.org"):
+            transaction = Transaction(
+                id="T1",
+                session=session,
+                envelope=Envelope(reverse_path=Address.parse(path), recipients=()),
+                message=Message.of(f"From: {name}@example.com\r\n\r\nHello\r\n".encode()),
+            )
+            told[name, path] = Sender.of(transaction, registry, "+").told
+    assert {name for name, path in told if told[name, path]} == {"lena", "team"}
+    assert [told["ours", "ours@example.com"], told["ours", "other@example.org"]] == [None, None]
 
 
 def test_few_customers_behind_an_address_are_no_list(house: House, maps: Callable[..., Report]) -> None:
