@@ -504,7 +504,7 @@ class MailingBatch:
         judged = mailing.progress.judged(
             reached=mailing.out,
             refused=mailing.people.refused,
-            reported=mailing.bounces + mailing.complaints,
+            reported=mailing.reported,
             now=self._page.now,
         )
         if judged is not row.mailing.progress:

@@ -329,6 +329,10 @@ class Mailing:
         )
 
     @property
+    def reported(self) -> int:
+        return self.bounces + self.complaints
+
+    @property
     def out(self) -> int:
         """How many people it was admitted to, at most."""
         return self.people.admitted + self.people.doubted + self.people.relayed

@@ -217,6 +217,9 @@ class Mailings:
             moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
             if moved is None:
                 raise Conflict(f"it is {mailing.progress.timely(now).at.value}")
+            if move is Step.GO:
+                refused, reported = mailing.people.refused, mailing.reported
+                moved = replace(moved, reached=mailing.out, refused=refused, reported=reported)
             event = _event(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
             return replace(mailing, progress=moved), Change(events=(event,))
 

@@ -51,7 +51,9 @@ def after(at: At, move: Move) -> At | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """The progress of a release. ``stage``: counted from 0; ``full``: it has reached its people, so that resuming opens
-    the next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it."""
+    the next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it.
+    ``reached``, ``refused``, ``reported``: the people when a person last resumed it: what stops it is counted from
+    then."""
 
     stages: Stages
     whole: int
@@ -61,6 +63,9 @@ class Progress:
     since: datetime
     full: bool = False
     why: str = ""
+    reached: int = 0
+    refused: int = 0
+    reported: int = 0
 
     @classmethod
     def begun(cls, stages: Stages, whole: int, now: datetime, reached: int = 0) -> Progress:
@@ -113,8 +118,9 @@ class Progress:
         return replace(self, whole=self.whole + people, limit=self.limit + people)
 
     def judged(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:
-        """Apply refusals of the relay and reports: too many of either stop it."""
-        tried = max(reached + refused, 1)
+        """Apply refusals of the relay and reports: too many of either since a person resumed it stop it."""
+        refused, reported = refused - self.refused, reported - self.reported
+        tried = max(reached - self.reached + refused, 1)
         for what, n, most in (
             ("refused by the relay", refused, self.stages.refused),
             ("reported", reported, self.stages.reported),

@@ -113,6 +113,17 @@ async def test_reports_stop_a_release(staged: Campaign) -> None:
         await staged.service.feedback(id, by="api")
 
 
+async def test_what_stopped_a_release_counts_anew_once_a_person_resumes_it(staged: Campaign) -> None:
+    """Else it would stop again at once, and nobody could let the rest go."""
+    id = (await staged.one())["id"]
+    await staged.service.feedback(id, bounces=3, by="api")
+    resumed = await staged.service.go_on(id, approver=EVA, by="test")
+    assert resumed.progress is not None
+    assert resumed.progress.at is At.RUNNING
+    assert (await staged.service.feedback(id, bounces=2, by="api")).state is State.APPROVED
+    assert (await staged.service.feedback(id, bounces=1, by="api")).state is State.PAUSED
+
+
 async def test_refusals_stop_a_release(staged: Campaign) -> None:
     await pass_(staged, minutes=31)
     staged.office.relay.says = {m: Reply.of(550, "5.7.1", "No") for m in MEMBERS}
