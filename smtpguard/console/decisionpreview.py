@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -10,7 +11,18 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.services import Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import AtOnce, at_once, bound
-from smtpguard.holds.model import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
+from smtpguard.holds.model import (
+    LET_GO,
+    Choice,
+    Hold,
+    State,
+    Vote,
+    complete,
+    entitled,
+    missing,
+    seats_left,
+    standing_votes,
+)
 from smtpguard.notices.intents import approvers
 from smtpguard.policy.verdict import Quorum
 
@@ -126,18 +138,15 @@ def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
 
 
 def _short(quorum: Quorum, voted: Mapping[str, datetime], hold: Hold, in_force: InForce) -> tuple[tuple[int, str], ...]:
-    """How many votes each group still needs. Each vote counts once, votes for the fewest groups first."""
-    seats = dict.fromkeys(quorum.groups, quorum.each)
-    for groups in sorted(in_force.groups.votes(voted, quorum.groups, hold.senders), key=len):
-        if free := [group for group in quorum.groups if group in groups and seats[group]]:
-            seats[free[0]] -= 1
-    return tuple((n, group) for group, n in seats.items() if n)
+    """How many votes each group still needs."""
+    free = Counter(seats_left(quorum, in_force.groups.votes(voted, quorum.groups, hold.senders)))
+    return tuple((free[group], group) for group in quorum.groups if free[group])
 
 
 def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) -> tuple[Away, ...]:
     """People of the groups still needed who are away."""
     asked = tuple(dict.fromkeys(group for need in needed for _, group in (*need.groups, *need.late)))
-    people = sorted(frozenset().union(*map(in_force.people, asked)) - hold.senders)
+    people = sorted(frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in asked)))
     return tuple(
         Away(person=one, until=absence.until, deputy=in_force.groups.deputy(one, now, asked, hold.senders))
         for one in people

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -323,8 +323,6 @@ def standing_votes(hold: Hold) -> tuple[Vote, ...]:
 def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
     """Whether ``approver`` may decide on it at ``at``: in one of the quorum's groups, or as deputy of an absent member;
     and not its writer under any address, nor the writer's deputy."""
-    if approver in hold.senders:
-        return False
     asked = [q for quorum in hold.verdict.quorum for q in _asked(quorum, open_now)]
     return any(groups.decides(approver, g, at, hold.senders) for q in asked for g in q.groups)
 
@@ -354,11 +352,11 @@ def out_of_reach(hold: Hold, groups: Groups, at: datetime | None = None) -> tupl
     who are present then."""
 
     def can_be(quorum: Quorum) -> bool:
-        there = {
-            g: groups.of(g) - hold.senders if at is None else groups.there(g, at, hold.senders) for g in quorum.groups
-        }
-        everybody = sorted(frozenset().union(*there.values()))
-        return _filled(quorum, [frozenset(g for g in there if who in there[g]) for who in everybody])
+        votes: dict[str, set[str]] = {}  # of each person, in which groups
+        for g in quorum.groups:
+            for who in groups.besides(g, hold.senders) if at is None else groups.there(g, at, hold.senders):
+                votes.setdefault(groups.person(who), set()).add(g)
+        return _filled(quorum, list(votes.values()))
 
     return tuple(
         quorum
@@ -376,11 +374,14 @@ def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
     return [quorum] if open_now or quorum.out_of_hours is None else [quorum, quorum.out_of_hours]
 
 
-def _filled(quorum: Quorum, votes: Sequence[frozenset[str]]) -> bool:
-    """Whether distinct votes, each with the groups for which it may count, can take all seats: bipartite matching by
-    augmenting paths, over a handful of seats.
+def _filled(quorum: Quorum, votes: Sequence[Set[str]]) -> bool:
+    """No group, or zero people from each, is no quorum: then nobody has decided."""
+    return bool(quorum.groups and quorum.each) and not seats_left(quorum, votes)
 
-    No group, or zero people from each, is no quorum: then nobody has decided."""
+
+def seats_left(quorum: Quorum, votes: Sequence[Set[str]]) -> list[str]:
+    """The group of each seat that distinct votes, each with the groups for which it may count, leave free if they take
+    as many as they can: bipartite matching by augmenting paths, over a handful of seats."""
     seats = [group for group in quorum.groups for _ in range(quorum.each)]
     holder: dict[int, int] = {}  # vote -> seat
 
@@ -394,7 +395,7 @@ def _filled(quorum: Quorum, votes: Sequence[frozenset[str]]) -> bool:
                 return True
         return False
 
-    return bool(seats) and all(seat(n, set()) for n in range(len(seats)))
+    return [seats[n] for n in range(len(seats)) if not seat(n, set())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

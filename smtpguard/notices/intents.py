@@ -19,7 +19,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
-from smtpguard.holds.model import Hold, out_of_reach
+from smtpguard.holds.model import Hold, out_of_reach, standing_votes
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
@@ -275,8 +275,9 @@ class NoticesNow:
 
     def reminder(self, hold: Hold, percent: int) -> tuple[Intent, ...]:
         """To those who have not voted yet."""
-        voted = {v.approver for v in hold.votes}
-        waiting = [a for a in self._approvers(hold) if a not in voted]
+        person = self.in_force.groups.person
+        voted = {person(v.approver) for v in standing_votes(hold)}
+        waiting = [a for a in self._approvers(hold) if person(a) not in voted]
         data = self._waiting(hold) | {"notice": "reminder", "percent": percent}
         return self._each(hold, waiting, data, suffix=str(percent))
 
@@ -475,8 +476,8 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
     for quorum in hold.verdict.quorum:
         late = quorum.out_of_hours if not in_force.open_at(now) else None
         groups.update(quorum.groups, late.groups if late is not None else ())
-    everybody = frozenset().union(*map(in_force.people, groups))
-    asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody - hold.senders}
+    everybody = frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in groups))
+    asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody}
     return sorted(asked)
 
 

@@ -258,7 +258,7 @@ def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[
 
 def _seats(group: str, each: int, hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
     everybody = in_force.people(group)
-    people = sorted(everybody - hold.senders)
+    people = sorted(in_force.groups.besides(group, hold.senders))
     absent = [
         {
             "person": one,
@@ -272,5 +272,5 @@ def _seats(group: str, each: int, hold: Hold, in_force: InForce, now: datetime) 
         "group": group,
         "people": people,
         "short": len(people) < each,
-        "own": not everybody.isdisjoint(hold.senders),
+        "own": len(people) < len(everybody),
     } | ({"away": absent} if absent else {})

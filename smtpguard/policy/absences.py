@@ -76,6 +76,10 @@ class Groups(Mapping[str, frozenset[str]]):
         """Its members, present or absent; empty for a group that no longer exists."""
         return self.people.get(group, frozenset())
 
+    def besides(self, group: str, without: Set[str]) -> frozenset[str]:
+        """Its members, present or absent, but nobody who is in ``without`` under any address."""
+        return frozenset(one for one in self.of(group) if self._addresses(one).isdisjoint(without))
+
     def with_members(self, found: Iterable[Member]) -> Groups:
         """With the members that others name, of groups for which the policy lets them."""
         people, aliases = dict(self.people), dict(self.aliases)
@@ -123,12 +127,12 @@ class Groups(Mapping[str, frozenset[str]]):
         return tuple(a for a in self.absences if a.deputy in mine and a.covers(at, self.zone))
 
     def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
-        """Whether they decide in a group: as a member, or now as deputy of a member. Not as deputy of anybody in
-        ``without``: a deputy does not decide on what the absent person wrote."""
-        return who in self.of(group) or any(
-            a.confirmed and not self._addresses(a.person).isdisjoint(self.of(group) - without)
-            for a in self.decided_for(who, at)
-            if self._addresses(a.person).isdisjoint(without)
+        """Whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without`` does, nor
+        as their deputy: a deputy does not decide on what the absent person wrote."""
+        members = self.besides(group, without)
+        return self._addresses(who).isdisjoint(without) and (
+            who in members
+            or any(a.confirmed and not self._addresses(a.person).isdisjoint(members) for a in self.decided_for(who, at))
         )
 
     def of_person(self, who: str, at: datetime) -> frozenset[str]:
@@ -138,7 +142,7 @@ class Groups(Mapping[str, frozenset[str]]):
     def there(self, group: str, at: datetime, without: Set[str] = frozenset()) -> frozenset[str]:
         """The people of a group who can decide: its present members, and the deputies of the absent ones."""
         found = set()
-        for person in self.of(group) - without:
+        for person in self.besides(group, without):
             if self.away(person, at) is None:
                 found.add(person)
             elif deputy := self.deputy(person, at, (group,), without):
@@ -148,24 +152,26 @@ class Groups(Mapping[str, frozenset[str]]):
     def votes(
         self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str] = frozenset()
     ) -> tuple[frozenset[str], ...]:
-        """For each vote that counts, the groups for which it may count; ``voted``: who voted, and when.
+        """For each vote that counts, the groups for which it may count; ``voted``: who voted, and when. Nobody in
+        ``without`` votes, and a person has one vote, whatever their addresses.
 
         A deputy's vote counts as their own and as the absent person's at once: one vote. A vote given before an absence
         stays valid, and then the deputy adds none. A vote given during an absence is shared with the deputy's.
         """
         groups = tuple(groups)
-        alone: dict[str, str] = {who: who for who in voted}  # voter -> one of those who share the vote
+        voted = {who: at for who, at in voted.items() if self._addresses(who).isdisjoint(without)}
+        alone = {who: self.person(who) for who in voted}  # voter -> one of those who share the vote
         stands: dict[str, set[str]] = {}
         for who, at in voted.items():
-            stands[who] = {g for g in groups if who in self.of(g)}
+            stands[who] = {g for g in groups if not self._addresses(who).isdisjoint(self.of(g))}
             for absence in self.decided_for(who, at):
                 person = self._addresses(absence.person)
-                itself = next((one for one in voted if one in person), None)
+                theirs = [one for one in voted if one in person]
                 may = {g for g in groups if self._may(absence, g) and not person.isdisjoint(self.of(g))}
-                if itself is not None and may and absence.covers(voted[itself], self.zone):
-                    shared, other = alone[who], alone[itself]
+                if may and any(absence.covers(voted[one], self.zone) for one in theirs):
+                    shared, other = alone[who], alone[theirs[0]]
                     alone.update((one, shared) for one, of in alone.items() if of == other)
-                elif itself is None and person.isdisjoint(without):
+                elif not theirs and person.isdisjoint(without):
                     stands[who] |= may
         return tuple(
             frozenset().union(*(stands[who] for who, of in alone.items() if of == one))
@@ -174,6 +180,10 @@ class Groups(Mapping[str, frozenset[str]]):
 
     def _may(self, absence: Absence, group: str) -> bool:
         return absence.confirmed or not self._addresses(absence.deputy).isdisjoint(self.of(group))
+
+    def person(self, address: str) -> str:
+        """The same for all addresses of a person."""
+        return min(self._addresses(address))
 
     def _addresses(self, person: str) -> frozenset[str]:
         return self.aliases.get(person) or frozenset({person})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from smtpguard.holds.model import (
     entitled,
     missing,
     out_of_reach,
+    seats_left,
     standing_votes,
 )
 from smtpguard.mail.address import Address
@@ -237,6 +239,24 @@ def test_a_deputy_of_two_approvers_has_one_vote() -> None:
     groups = GROUPS.with_absences([away("eva", "sten", confirmed=True), away("omar", "sten", confirmed=True)])
     assert not complete(hold(TWO, votes=(vote("sten"),)), groups, open_at)
     assert not complete(hold(TWO, votes=(vote("sten"), vote("eva"), vote("omar"))), groups, open_at)
+
+
+def test_addresses_that_are_one_person_by_now_are_one_vote() -> None:
+    """Also if they voted before the policy, or a directory, said so. The vote counts in all groups of the person."""
+    one = frozenset({"eva@example.com", "dpo@example.com"})
+    groups = replace(GROUPS, aliases=dict.fromkeys(one, one))
+    assert complete(hold(BOTH, votes=(vote("eva"), vote("dpo"))), GROUPS, open_at)
+    assert not complete(hold(BOTH, votes=(vote("eva"), vote("dpo"))), groups, open_at)
+    assert complete(hold(BOTH, votes=(vote("eva"), vote("omar"))), groups, open_at)
+    assert out_of_reach(hold(Quorum(groups=("compliance", "communications"), each=2)), groups)
+    by_dpo = hold(COMMS, votes=(vote("eva"),), senders=frozenset({"dpo@example.com"}))
+    assert not complete(by_dpo, groups, open_at), "they wrote it"
+    assert not entitled(by_dpo, "eva@example.com", groups, at=NOON, open_now=True)
+
+
+def test_votes_are_counted_for_the_groups_that_leave_the_fewest_seats() -> None:
+    votes = [{"a", "b"}, {"a", "c"}, {"a", "c"}]
+    assert seats_left(Quorum(groups=("a", "b", "c", "d")), votes) == ["d"]
 
 
 def test_too_few_approvers_are_recognized() -> None:

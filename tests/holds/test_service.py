@@ -248,6 +248,18 @@ async def test_voters_are_not_reminded(home: House) -> None:
     assert [who for who, _ in reminded] == ["dpo@example.com", "omar@example.com"]
 
 
+async def test_a_voter_is_reminded_of_what_was_added_since(home: House) -> None:
+    hold = await held(home)
+    await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    await home.store.holds.change(hold.hold_id, lambda h: Change(hold=replace(h, lists=(*h.lists, "news"))))
+    await sweep_at(home, MONDAY + timedelta(hours=26))
+    assert [who for who, _ in await notices(home, "reminder")] == [
+        "dpo@example.com",
+        "eva@example.com",
+        "omar@example.com",
+    ]
+
+
 async def test_missed_reminders_are_sent_as_one(home: House) -> None:
     hold = await held(home)
     await sweep_at(home, hold.expires_at - timedelta(minutes=1))
