@@ -55,7 +55,7 @@ class Shared:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # two processes may create it at once
             if os.fstat(file).st_size < _SIZE:
-                os.ftruncate(file, _SIZE)
+                os.posix_fallocate(file, 0, _SIZE)  # a mapped page without room would kill the process
                 hand_over(path, path.parent)
             found = os.fstat(file)
             self._inode = found.st_dev, found.st_ino

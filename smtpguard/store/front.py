@@ -182,6 +182,8 @@ class Front:
                 sync_folder(self._fronts.folder)
                 self._file = File(self.path)
                 self._progress = self._file.progress
+                page = self._fronts.folder / "shared"
+                self._shared = Shared(page)
             except BaseException:
                 self._disk.close()
                 raise
@@ -190,8 +192,6 @@ class Front:
                 each.unlink(missing_ok=True)
             raise
         self._seal = Seal(self._secret, head.journal, remembers=True)
-        page = self._fronts.folder / "shared"
-        self._shared = Shared(page)
         self._paths = Paths(self._database.path, self.path, page)
 
     def announce(self, batch: Batch) -> None:

@@ -98,15 +98,26 @@ async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch
     assert written == 1
 
 
-async def test_without_disk_space_there_is_no_front(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Disk, head: bytes) -> None:
+@pytest.mark.parametrize("place", [(Disk, "lay_out"), (os, "posix_fallocate")])
+async def test_without_disk_space_there_is_no_front(
+    store: Store, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str]
+) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Disk, "lay_out", full)
+    monkeypatch.setattr(*place, full)
     assert await store.open_front() is None
     assert store._database.fronts is not None
     assert store._database.fronts.all() == []
     await store.admit(item("T1"), relays("T1"))
+    monkeypatch.undo()
+    assert await record(await fronted(store), "T2"), "once there is room"
+
+
+def test_the_page_of_the_fronts_has_its_room(tmp_path: Path) -> None:
+    with closing(paths.Shared(tmp_path / "shared")):
+        there = (tmp_path / "shared").stat()
+    assert there.st_blocks * 512 >= there.st_size, "a write to a mapped page without room kills the process"
 
 
 def rename(store: Store, table: str, to: str) -> None:
