@@ -30,6 +30,8 @@ _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010fff
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
 _MOST_RECIPIENTS = 20
 _MOST_OCTETS = 1 << 14
+_MOST_WAIT_MS = 500
+"""For a reader of the log that is slower than the log, well within the silence for which a part is killed."""
 _RECIPIENTS = frozenset({"recipients", "refused"})
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _LEVELS: Mapping[Kind, str] = {
@@ -80,16 +82,43 @@ def _uncaught(what: str, error: BaseException | None) -> None:
 
 
 class _Unfailing(io.TextIOBase):
-    """A stream whose writes never raise: a full disk, a closed pipe or a closed file loses a log line and fails no
-    mail."""
+    """A stream whose writes never raise, and never wait for long: a full disk, a closed pipe or file, and a reader that
+    has stopped lose log lines and delay no mail."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._waits = _MOST_WAIT_MS
+        self._lost = 0  # lines, since the reader stopped
+        try:
+            mode = os.fstat(stream.fileno()).st_mode
+        except (OSError, ValueError):
+            mode = 0
+        self._has_reader = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
     def write(self, text: str) -> int:
+        if self._has_reader and not self._takes():
+            self._lost += text.count("\n")
+            return len(text)
+        lost, self._lost = self._lost, 0
         with suppress(OSError, ValueError):
+            if lost:  # not through structlog, whose lock this thread holds
+                row = {"timestamp": _now(), "level": "warning", "event": "nobody read the log", "lost": lost}
+                said = terminal_line(row, colours=False) if _straight is None else _json(None, "", row)
+                self._stream.write(f"{said}\n")
             self._stream.write(text)
         return len(text)
+
+    def _takes(self) -> bool:
+        """Whether the pipe or socket has room, after a short wait unless the last one was in vain. Room is enough for
+        one write (_whole)."""
+        poll = select.poll()  # one for each thread
+        try:
+            poll.register(self._stream, select.POLLOUT)
+            room = bool(poll.poll(self._waits))
+        except (OSError, ValueError):
+            room = True
+        self._waits = _MOST_WAIT_MS if room else 0
+        return room
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
@@ -148,7 +177,7 @@ def tell(*events: Event) -> None:
                 getattr(structlog.get_logger("smtpguard"), _level(event))(event.kind.value, **fields(event))
         return
     stream, masked, most = _straight
-    now = f"{datetime.now(UTC).isoformat(timespec='microseconds')[:-6]}Z"
+    now = _now()
     lines: list[str] = []
     size = 0
     for event in events:
@@ -163,6 +192,10 @@ def tell(*events: Event) -> None:
         lines.append(line)
         size += octets
     _write(stream, lines)
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def _write(stream: TextIO, lines: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,27 @@ def test_a_file_takes_more_lines_in_one_write_than_a_pipe(tmp_path: Path, monkey
             log.tell(*[VERDICT] * 100)
             calls.append(len(stream.calls))
     assert 1 < calls[0] < calls[1] / 3
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_log_that_nobody_reads_delays_nothing(kind: str) -> None:
+    """As by a program behind a pipe, or systemd's journal, that has stopped."""
+    if kind == "pipe":
+        reads, writes = os.pipe()
+    else:
+        reads, writes = (end.detach() for end in socket.socketpair())
+    with os.fdopen(reads, "rb", buffering=0) as reader, os.fdopen(writes, "w") as stream:
+        log.configure("json", stream=stream)
+        lines = 1000
+        for _ in range(lines):
+            structlog.get_logger("smtpguard").info("x" * 2000)
+        os.set_blocking(reads, False)
+        there = b"".join(iter(lambda: reader.read(1 << 16), None)).count(b"\n")
+        assert 0 < there < lines
+        structlog.get_logger("smtpguard").info("read again")
+        told, again = map(json.loads, reader.read(1 << 16).splitlines())
+        assert (told["event"], told["lost"]) == ("nobody read the log", lines - there)
+        assert again["event"] == "read again"
 
 
 JOURNAL = r"""
