@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,8 @@ def _there(row: dict[str, Any]) -> bool:
 
 
 class Notifier:
-    """Datagrams to the service manager. Best effort: an error stops nothing."""
+    """Datagrams to the service manager. An error stops nothing. A change of state that the manager cannot take now,
+    because its queue is full or it starts anew, is sent again before the next datagram: it waits for READY=1."""
 
     def __init__(self) -> None:
         path = os.environ.get("NOTIFY_SOCKET", "")
@@ -136,33 +138,40 @@ class Notifier:
         usec = os.environ.get("WATCHDOG_USEC", "") if watched else ""
         self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdigit() else None
         """How long the manager waits for WATCHDOG=1 before it kills us; None: no watchdog."""
+        self._unsent = deque[bytes]()
 
     @property
     def managed(self) -> bool:
         """Whether there is a service manager."""
         return bool(self._address)
 
-    def send(self, *lines: str) -> None:
+    def send(self, *lines: str, kept: bool = False) -> None:
+        """``kept``: until it is sent."""
         if not self._address:
             return
+        self._unsent.append("\n".join(lines).encode())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                 sock.setblocking(False)
-                sock.sendto("\n".join(lines).encode(), self._address)
+                while self._unsent:
+                    sock.sendto(self._unsent[0], self._address)
+                    self._unsent.popleft()
         except OSError:
-            pass
+            if not kept:
+                self._unsent.pop()
 
     def ready(self, status: str) -> None:
-        self.send("READY=1", f"STATUS={status}")
+        self.send("READY=1", f"STATUS={status}", kept=True)
 
     def reloading(self) -> None:
-        self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self.send("RELOADING=1", f"MONOTONIC_USEC={now}", kept=True)
 
     def watchdog(self) -> None:
         self.send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        self.send("STOPPING=1", "STATUS=finishing open transactions")
+        self.send("STOPPING=1", "STATUS=finishing open transactions", kept=True)
 
     def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
         """Extend the start timeout: the start takes at least ``seconds`` from now on."""

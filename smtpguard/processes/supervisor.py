@@ -92,7 +92,7 @@ class Supervisor:
         self._said_at = float("-inf")
         self._extended_at = -_STARTING_SECONDS
         self._notifier = notifier
-        self._reloads = Reloads(reload, begins=notifier.reloading, over=self._announce)
+        self._reloads = Reloads(reload, begins=self._reload_begins, over=self._reload_over)
         self._children = [
             Child(name=_name(parts, index), part=part, life=life, watcher=self, timing=self._timing)
             for index, part in enumerate(parts)
@@ -445,6 +445,14 @@ class Supervisor:
         if not self._stopping:
             self._reloads.asked()
 
+    def _reload_begins(self) -> None:
+        if self._announced:
+            self._notifier.reloading()
+
+    def _reload_over(self) -> None:
+        if self._announced and not self._stopping:
+            self._announce()
+
 
 def _name(parts: Sequence[str], index: int) -> str:
     same = [at for at, part in enumerate(parts) if part == parts[index]]
@@ -536,6 +544,7 @@ class Reloads:
         self._command = command
         self._begins, self._over = begins, over
         self._running: asyncio.Task[None] | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._again = False
 
     def asked(self) -> None:
@@ -548,8 +557,11 @@ class Reloads:
             self._again = True
 
     def cancel(self) -> None:
+        """Its process, which may wait for a database, does not keep this one from ending."""
         if self._running is not None:
             self._running.cancel()
+        if self._process is not None:
+            self._process.kill()
 
     async def _run(self) -> None:
         self._again = True
@@ -559,12 +571,20 @@ class Reloads:
 
     async def _once(self) -> None:
         self._begins()
-        done = await asyncio.to_thread(
-            subprocess.run, self._command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        said = (done.stderr or done.stdout).strip().splitlines()
-        if done.returncode == 0:
-            _log.info("reloaded", said=said)
+        try:
+            self._process = self._begun()
+            out, err = await asyncio.to_thread(self._process.communicate)
+        except OSError as e:  # no process or descriptor left
+            _log.error("reload failed; the policy in force stays", error=os.strerror(e.errno or 0))
         else:
-            _log.error("reload failed; the policy in force stays", status=done.returncode, said=said)
+            said = (err or out).strip().splitlines()
+            if self._process.returncode == 0:
+                _log.info("reloaded", said=said)
+            else:
+                _log.error("reload failed; the policy in force stays", status=self._process.returncode, said=said)
+        self._process = None
         self._over()
+
+    def _begun(self) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)

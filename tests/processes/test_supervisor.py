@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.processes.statusfile import StatusFile, trees
+from smtpguard.processes.statusfile import Notifier, StatusFile, trees
 from tests.processes.tree import PATIENCE, Grow, ask, gone
 
 
@@ -123,6 +123,55 @@ def test_a_reload_during_another_is_not_lost(grow: Grow, tmp_path: Path) -> None
     tree.until("READY=1")  # of the first reload
     tree.until("READY=1")  # of the second reload
     assert count.read_text() == "one\none\n"
+
+
+def test_a_reload_before_it_is_ready_makes_nothing_ready(
+    grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, done = tmp_path / "right", tmp_path / "reloaded"
+    monkeypatch.setenv("TOY_AWAY", str(right))
+    tree = grow(["proxy", "away"], reload=["touch", str(done)])
+    tree.until("waiting for away")
+    tree.process.send_signal(signal.SIGHUP)
+    tree.line("reloaded")
+    right.touch()
+    tree.line("serving")
+    tree.until("READY=1")
+    assert not any("RELOADING=1" in text for text in tree.seen)
+
+
+def test_a_reload_that_hangs_delays_no_stop(grow: Grow) -> None:
+    tree = grow(["proxy"], reload=["sleep", str(10 * PATIENCE)])
+    tree.until("READY=1")
+    tree.process.send_signal(signal.SIGHUP)
+    tree.until("RELOADING=1")
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+    tree.until("STOPPING=1")
+    assert not any("READY=1" in text for text in tree.seen)
+
+
+def test_a_reload_that_cannot_be_started_ends(grow: Grow) -> None:
+    tree = grow(["proxy"], reload=["/nowhere/smtpguard"])
+    tree.until("READY=1")
+    tree.process.send_signal(signal.SIGHUP)
+    tree.until("RELOADING=1")
+    tree.line("reload failed", "No such file")
+    tree.until("READY=1")
+
+
+def test_a_manager_that_takes_nothing_now_is_told_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    notifier = Notifier()
+    notifier.ready("proxy ready")  # it is restarted just now
+    notifier.watchdog()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        notifier.watchdog()
+        assert [manager.recv(100), manager.recv(100)] == [b"READY=1\nSTATUS=proxy ready", b"WATCHDOG=1"]
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
 
 
 def test_the_least_loaded_part_gets_the_next_connection(grow: Grow) -> None:
