@@ -36,6 +36,7 @@ from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.approvals import ByAddress, Stages
+from smtpguard.policy.rule import RETURNS
 from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
@@ -226,10 +227,18 @@ def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
         or hold.kind == TEST
         or any(r.fact == SENT for h in hold.verdict.hits for r in h.reasons)
     )
-    indexes = (in_force.registry.statuses[n].index for n in hold.lists if n in in_force.registry.statuses)
-    largest = max((index.people for index in indexes if index is not None), default=0)
-    usual = max(hold.reach, largest if several else 0)
+    usual = max(hold.reach, _largest(hold, in_force) if several else 0)
     return min((v.people or usual for v in votes), default=usual)
+
+
+def _largest(hold: Hold, in_force: InForce) -> int:
+    """The people on the largest of its lists. Lists that only reports on it would go to do not count."""
+    reasons = (r for h in hold.verdict.hits if h.rule == RETURNS for r in h.reasons)
+    told = {name for reason in reasons for name in reason.observed.split(", ")}
+    if told:
+        told -= in_force.registry.classify(hold.envelope.addresses).lists
+    found = (in_force.registry.statuses.get(name) for name in hold.lists if name not in told)
+    return max((one.index.people for one in found if one is not None and one.index is not None), default=0)
 
 
 def delay(hold: Hold, people: int, in_force: InForce, term: Deadlines) -> timedelta:

@@ -13,6 +13,7 @@ import pytest
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.streams import watched
+from smtpguard.holds.effects import bound
 from smtpguard.holds.model import Choice, State
 from smtpguard.mail.address import Address
 from smtpguard.mail.transaction import Transaction
@@ -142,6 +143,20 @@ async def test_an_approval_covers_its_copies_for_the_same_list_alone(home: House
     assert hold.state is State.APPROVED
     assert isinstance((await done(home, "z@example.org", reverse_path=NEWS, **copy))[1], Relayed)
     assert isinstance((await done(home, "y@example.org", reverse_path=RAMADAN, **copy))[1], Held)
+
+
+async def test_an_approval_of_copies_is_not_for_as_many_people_as_that_list_has(home: House) -> None:
+    copy = {"X_Mailing": "garden", "body": "The garden opens at noon.", "reverse_path": RAMADAN}
+    first, _ = await done(home, OUTSIDE, **copy)
+    await done(home, "y@example.org", **copy)
+    hold = await home.store.holds.find(first)
+    assert hold is not None
+    assert (hold.copies, hold.reach, bound(hold, (), home.in_force)) == (1, 2, 2)
+    to_member, _ = await done(home, MEMBERS[0], **copy | {"X_Mailing": "roses"})
+    await done(home, MEMBERS[1], **copy | {"X_Mailing": "roses"})
+    hold = await home.store.holds.find(to_member)
+    assert hold is not None
+    assert bound(hold, (), home.in_force) == len(MEMBERS), "it is a mailing to that list"
 
 
 @pytest.mark.parametrize("seed", range(4))
