@@ -57,11 +57,8 @@ class Run:
         self._duplicates = holds.duplicates(batch, keys)
         self._doubts = {key for (key,) in batch.among(_DOUBTS, keys)}
         self._entries: dict[str, Hold | None] = {}
-        self._joined: dict[int, Row] = {}  # mailings whose primary hold was joined
         self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))
-        self._queued: dict[
-            str, tuple[int, int]
-        ] = {}  # by the hold of a sender's letters: its copies and people after this run
+        self._leading: dict[str, tuple[int, int]] = {}  # by primary hold: its copies and people after this run
         self._sets = Sets(batch)
         mailings_of(batch).meet(items)
         self._tally = Tally(batch, items)  # some counts need the mailing of an item
@@ -122,17 +119,8 @@ class Run:
 
     def finish(self) -> None:
         self._tally.keep()
-        self._batch.execute(_SET_REACH, [self._waiting(row) for row in self._joined.values()])
-        if self._queued:
-            self._batch.execute(_SET_REACH, [(*queued, lead) for lead, queued in self._queued.items()])
-
-    def _waiting(self, row: Row) -> tuple[int, int, str]:
-        """The copies stored under the mailing's hold, and the people it waits for, those of deferred copies included. A
-        person with an earlier copy counts too, so the number never falls."""
-        mailing = mailings_of(self._batch).view(row)
-        entry = self._entry(mailing.entry)
-        before = entry.reach if entry is not None else 0
-        return mailing.copies, max(before, mailing.people.held + mailing.people.deferred), mailing.entry
+        if self._leading:
+            self._batch.execute(_SET_REACH, [(*after, lead) for lead, after in self._leading.items()])
 
     def _under(self, adopted: Hold, row: Row | None) -> str | None:
         """The hold that an adopted one waits under: its mailing's primary hold, if there is another by now."""
@@ -221,7 +209,9 @@ class Run:
             return None
         status = CopyStatus.HELD if isinstance(done, Held) else STATUSES[admission.verdict.action]
         spared = dict.fromkeys(admission.spared, CopyStatus.DOUBTED if taken else CopyStatus.ADMITTED)
+        waited = _waiting(row)
         people = mailings.record(row, item, status, admission.named, spared) if status is not CopyStatus.NONE else None
+        more = max(_waiting(row) - waited, 0)
         mailing = row.mailing
         if admission.progress is not None:
             mailing = replace(mailing, progress=admission.progress)
@@ -230,6 +220,7 @@ class Run:
         if admission.hold is not None and not admission.hold.primary and not admission.hold.kind and admission.leads:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
+            more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
         elif admission.hold is not None and admission.hold.primary and admission.hold.primary != mailing.entry:
             self._queue_up(admission.hold)
         elif admission.hold is not None and admission.hold.primary:
@@ -239,9 +230,18 @@ class Run:
             self._entries[admission.grown.hold_id] = admission.grown
         if mailing is not row.mailing:
             mailings.change(row, mailing)
-        if mailing.entry and status in (CopyStatus.HELD, CopyStatus.DEFERRED):
-            self._joined[row.known.n] = row
+        apart = admission.hold is not None and mailing.entry not in (admission.hold.hold_id, admission.hold.primary)
+        if mailing.entry and status in (CopyStatus.HELD, CopyStatus.DEFERRED) and not apart:
+            self._join(mailing, more if admission.adopt != mailing.entry else 0)
         return people
+
+    def _join(self, mailing: Mailing, more: int) -> None:
+        """The copies stored under the mailing's primary hold, and the people it waits for, those of deferred copies included. A
+        person with an earlier copy counts too, so the number never falls."""
+        lead = self._entry(mailing.entry)
+        if lead is not None:
+            _, reach = self._leading.get(lead.hold_id, (0, lead.reach))
+            self._leading[lead.hold_id] = mailing.copies, reach + more
 
     def _queue_up(self, hold: Hold) -> None:
         """Store another letter under the hold of its sender's first. It is also counted as a copy in that hold's
@@ -249,12 +249,12 @@ class Run:
         lead = self._entry(hold.primary)
         if lead is None:
             return
-        copies, reach = self._queued.get(hold.primary, (lead.copies, lead.reach))
+        copies, reach = self._leading.get(hold.primary, (lead.copies, lead.reach))
         row = mailings_of(self._batch).by_name(lead.mailing_id) if lead.mailing_id else None
         if row is not None and row.mailing.entry == hold.primary:
             mailings_of(self._batch).change(row, replace(row.mailing, copies=row.mailing.copies + 1))
             copies = row.mailing.copies - 1
-        self._queued[hold.primary] = copies + 1, reach + hold.reach
+        self._leading[hold.primary] = copies + 1, reach + hold.reach
         self._entries[hold.primary] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
@@ -265,6 +265,11 @@ class Run:
         if duplicate is None or duplicate.hold_id != admission.adopt:
             raise ValueError("adopted a hold that is not this message's")
         return duplicate if duplicate.state is State.VOID else None
+
+
+def _waiting(row: Row) -> int:
+    """People whose copies of it are held or deferred."""
+    return row.statuses[CopyStatus.HELD] + row.statuses[CopyStatus.DEFERRED]
 
 
 def _stopping(freezes: Sequence[Freeze], grants: Sequence[Grant]) -> tuple[Freeze, ...]:

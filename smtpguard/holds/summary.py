@@ -27,6 +27,10 @@ _CORRECTION = N_("The correction of a mailing")
 _MOST_NAMED = 3
 _TO_LISTS = NN_("{what}, on its way to one person on {lists}.", "{what}, on its way to {n} people on {lists}.")
 _TO_PEOPLE = NN_("{what}, on its way to one person.", "{what}, on its way to {n} people.")
+_AT_MOST_LISTS = NN_(
+    "{what}, on its way to at most one person on {lists}.", "{what}, on its way to at most {n} people on {lists}."
+)
+_AT_MOST_PEOPLE = NN_("{what}, on its way to at most one person.", "{what}, on its way to at most {n} people.")
 _WAS_TO_LISTS = NN_("{what}, written to one person on {lists}.", "{what}, written to {n} people on {lists}.")
 _WAS_TO_PEOPLE = NN_("{what}, written to one person.", "{what}, written to {n} people.")
 
@@ -42,8 +46,18 @@ def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
     """Its kind and its recipients, without its topics."""
     reach = Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
-    forms = (_WAS_TO_LISTS if lists else _WAS_TO_PEOPLE) if over else (_TO_LISTS if lists else _TO_PEOPLE)
+    if over:
+        forms = _WAS_TO_LISTS if lists else _WAS_TO_PEOPLE
+    elif at_most(hold):
+        forms = _AT_MOST_LISTS if lists else _AT_MOST_PEOPLE
+    else:
+        forms = _TO_LISTS if lists else _TO_PEOPLE
     return Phrase.counted(*forms, reach, what=Phrase(what(hold)), lists=some_of(lists))
+
+
+def at_most(hold: Hold) -> bool:
+    """Whether its copies may be for people who are on the list that it is addressed to, and are counted twice."""
+    return bool(hold.copies and hold.by_address) and not hold.by_sender and not hold.reach_at_least
 
 
 def what(hold: Hold) -> str:

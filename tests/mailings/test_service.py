@@ -10,6 +10,7 @@ import pytest
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.model import State as Held
+from smtpguard.holds.summary import sentence
 from smtpguard.lists import digest
 from smtpguard.lists.index import index_path
 from smtpguard.mail.reply import Reply
@@ -19,7 +20,7 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, kinds
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, House, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house, index
 
 
 async def test_copies_from_the_threshold_on_are_held_as_one(campaign: Campaign) -> None:
@@ -36,6 +37,24 @@ async def test_copies_from_the_threshold_on_are_held_as_one(campaign: Campaign) 
         "relayed": 4, "held": 4, "deferred": 4, "refused": 0, "customers": 12, "messages": 12, "copies": 3,
         "state": "held", "hold": entry.hold_id, "subject": "SV: lunch", "reverse_path": ANNA, "lists": ["ramadan"],
     }.items()  # fmt: skip
+
+
+async def test_a_hold_does_not_count_the_people_of_another(campaign: Campaign) -> None:
+    """A post to the list has a hold of its own beside the hold of the single copies."""
+    await campaign.send(RAMADAN)
+    await campaign.send(*MEMBERS[:3])
+    await campaign.send(RAMADAN)
+    await campaign.send(*MEMBERS[2:5])
+    held = sorted((h.copies, h.reach) for h in await campaign.home.store.holds.newest() if not h.primary)
+    assert held == [(0, len(MEMBERS)), (0, len(MEMBERS)), (1, 5)]
+
+
+async def test_copies_may_be_for_people_on_the_list(campaign: Campaign) -> None:
+    for to in ([RAMADAN], MEMBERS[:3]):
+        await campaign.send(*to, body="The same")
+    (entry,) = [h for h in await campaign.home.store.holds.newest() if not h.primary]
+    assert (entry.copies, entry.reach) == (1, len(MEMBERS) + 3)
+    assert str(sentence(entry, ["Ramadan"])) == "A reply, on its way to at most 63 people on Ramadan."
 
 
 async def test_the_writer_and_each_approver_get_one_notice(campaign: Campaign) -> None:
