@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,8 +144,9 @@ def taken_back(outgoing: Outgoing) -> str:
 
 def in_numbers(settled: Settled) -> str:
     """Recipients of a release that was stopped."""
-    doubt = f", {settled.doubted:,} are in doubt" if settled.doubted else ""
-    return f"{settled.sent:,} have it{doubt}, {settled.failed:,} do not get it"
+    doubt = f", {settled.doubted:,} {'is' if settled.doubted == 1 else 'are'} in doubt" if settled.doubted else ""
+    have, get = "has" if settled.sent == 1 else "have", "does" if settled.failed == 1 else "do"
+    return f"{settled.sent:,} {have} it{doubt}, {settled.failed:,} {get} not get it"
 
 
 def quorum_row(quorum: Quorum) -> dict[str, Any]:
@@ -272,13 +274,18 @@ def tell(
     for quorum in left:
         click.echo(f"Waits for {in_words(quorum)}")
     for event, who in history:
-        about = dict.fromkeys(str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
-        words = filter(None, (event["what"], *about, who))
+        told = (str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
+        words = filter(None, (*dict.fromkeys((event["what"], *told)), _goes(event["data"].get("release_at")), who))
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join(words))}")
 
 
-_TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code", "release_at")
+_TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code")
 """Keys of a journal entry's data that describe it."""
+
+
+def _goes(release_at: str | None) -> str:
+    """When an approval takes effect, if it can be undone until then."""
+    return f"(goes out {datetime.fromisoformat(release_at):%Y-%m-%d %H:%M:%S} UTC)" if release_at else ""
 
 
 def in_words(quorum: Quorum) -> str:

@@ -73,8 +73,8 @@ class Speech:
         return str(format_decimal(n, locale=self.locale))
 
     def short(self, n: int) -> str:
-        """For an axis: "500K"."""
-        return str(format_compact_decimal(n, locale=self.locale))
+        """For an axis: "500K", "2.5K"."""
+        return str(format_compact_decimal(n, locale=self.locale, fraction_digits=1))
 
     def when(self, at: datetime) -> str:
         here = at.astimezone(self.zone)
@@ -91,6 +91,11 @@ class Speech:
         here = at.astimezone(self.zone)
         pattern = self.words.gettext(N_("EEEE d MMMM y 'at' HH:mm"))
         return f"{format_datetime(here, pattern, locale=self.locale)} ({here.tzname()})"
+
+    @property
+    def zone_name(self) -> str:
+        """ "Europe/Stockholm"; "UTC" """
+        return str(self.zone)
 
     def long_day(self, at: datetime) -> str:
         """ "Tuesday 3 March 2026"."""

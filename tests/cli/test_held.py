@@ -236,7 +236,7 @@ def test_a_release_in_doubt_is_not_sent_again_after_a_rejection(stage: Stage) ->
     [row] = stage.rows(held.command, "show", ID)
     assert row["sending"] == {"under_way": False, "has": 0, "in_doubt": 1, "left": 0}
     back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
-    assert back.output == f"{ID}: in-doubt, stopped: 0 have it, 1 are in doubt, 0 do not get it\n"
+    assert back.output == f"{ID}: in-doubt, stopped: 0 have it, 1 is in doubt, 0 do not get it\n"
 
 
 @pytest.mark.parametrize(("said", "state"), [("--sent", "released"), ("--again", "releasing")])
@@ -279,7 +279,7 @@ def test_a_partly_sent_release_is_stopped_with_numbers(stage: Stage) -> None:
 
     stage.ask(half)
     back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
-    assert back.output == f"{ID}: released, stopped: 1 have it, 2 do not get it\n"
+    assert back.output == f"{ID}: released, stopped: 1 has it, 2 do not get it\n"
     assert "State:    released (stopped before all had received it)\n" in stage.run(held.command, "show", ID).output
 
 
@@ -298,9 +298,14 @@ def test_show_prints_a_hold(stage: Stage) -> None:
     sent = Event(
         kind=Kind.NOTICE, id=ID, at=MONDAY, data={"notice": "held", "outcome": "sent"}, private={"recipients": (ANNA,)}
     )
-    stage.ask(lambda store: store.journal.record([sent]))
+    doubt = Event(kind=Kind.IN_DOUBT, id=ID, at=MONDAY, data={"outcome": "in-doubt", "code": "lost"})
+    undone = {"choice": "approve", "release_at": "2026-03-02T09:10:05Z"}
+    voted = Event(kind=Kind.VOTE, id=ID, at=MONDAY, data=undone, private={"actor": (EVA,)})
+    stage.ask(lambda store: store.journal.record([sent, doubt, voted]))
     stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "No")
     text = stage.run(held.command, "show", ID).output
+    assert "UTC  in-doubt lost\n" in text
+    assert f"UTC  vote approve (goes out 2026-03-02 09:10:05 UTC) by {EVA}\n" in text
     assert f"UTC  notice held sent to {ANNA}\n" in text
     assert f"UTC  vote reject by {EVA}\n" in text
 

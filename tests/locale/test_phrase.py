@@ -112,3 +112,7 @@ def test_every_sentence_of_every_fact_is_translated(name: str) -> None:
 def test_numbers_and_windows_are_formatted(fact: str, value: Count, seconds: int, english: str, swedish: str) -> None:
     said = sentence(fact, value, seconds)
     assert (said, Speech("sv").say(said)) == (english, swedish)
+
+
+def test_a_number_on_an_axis_is_not_rounded() -> None:
+    assert [Speech(language).short(2_500) for language in ("en", "sv")] == ["2.5K", "2,5\u00a0tn"]
