@@ -75,10 +75,12 @@ async def command(context: Context, since: str, holds: float, write: Path | None
             context.say({"note": note})
     else:
         click.echo(diff(old, new, settings.policy.name), nl=False)
-        for note in (*found.notes, *elsewhere):
-            click.echo(f"Also: {note}", err=True)
+        notes = (*found.notes, *elsewhere)
         if new == old:
-            click.echo("The policy file fits the traffic of this time: nothing to suggest.", err=True)
+            fits = "the policy file fits the traffic of this time"
+            click.echo("No line of the policy file to change." if notes else f"Nothing to suggest: {fits}.", err=True)
+        for note in notes:
+            click.echo(f"Also: {note}", err=True)
     if write is not None:
         await asyncio.to_thread(_write, write, new)
         if not context.json:

@@ -116,7 +116,7 @@ def _subjects(made: Made, said: Speech) -> Iterator[Statement]:
             "{people} on the list {name} got it (audience {audience})",
             people=in_people(have, said),
             name=one.title,
-            audience=one.audience,
+            audience=said(labels.AUDIENCES.get(one.audience, one.audience)),
         )
         yield Statement(text=text, mark=sure(have.exact), entries=report.entries[LIST, name])
     if reached.high == 0:

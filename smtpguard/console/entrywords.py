@@ -144,7 +144,7 @@ NOTICES: Mapping[str, str] = {
     "decided": N_("about the decision"),
     "deputy": N_("that a deputy waits for an admin"),
     "reminder": N_("a reminder"),
-    "doubt": N_("whether it was sent"),
+    "doubt": N_("the question whether it was sent"),
     "escalation": N_("escalated"),
     "question": N_("a question to its writer"),
     "answer": N_("its writer's answer"),

@@ -370,7 +370,7 @@ class _Telling:
             return ""
         special = one.sensitivity == "special-category"
         parts = [one.title] if one.title != name and (self.made.names or not special) else []
-        parts.append(said("audience {name}", name=one.audience))
+        parts.append(said("audience {name}", name=said(labels.AUDIENCES.get(one.audience, one.audience))))
         if special:
             category = labels.CATEGORIES[one.category or "" if self.made.names else ""]
             parts.append(said(category) + " (" + said("GDPR Art. 9") + ")")

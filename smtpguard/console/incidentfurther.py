@@ -237,10 +237,7 @@ class Further:
             if not rules:
                 return said("a rule stopped it")
             aim = self.made.purposes.of.get(rules[0], "").rstrip(".")
-            return said(
-                "a rule stopped it, {rule}",
-                rule=f"\N{LEFT DOUBLE QUOTATION MARK}{aim}\N{RIGHT DOUBLE QUOTATION MARK}" if aim else rules[0],
-            )
+            return said("a rule stopped it, {rule}", rule=said("“{text}”", text=aim) if aim else rules[0])
         if kind in (Kind.VERDICT.value, Kind.FREEZE.value):
             return said("a freeze stopped it")
         words = said(WORDS[kind].text)
@@ -298,7 +295,7 @@ class Further:
             return True, said("it would have hit, but could not make the verdict stricter")
         if one.unsaid:
             facts = ", ".join(rulewords.fact(name, said) for name in one.unsaid)
-            return False, said("unknown: the journal does not record {facts}", facts=facts)
+            return False, said("unknown; not in the journal: {facts}", facts=facts)
         if one.excepted:
             return True, said("its exception applied")
         name = rulewords.fact(one.fact, said)

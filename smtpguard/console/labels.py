@@ -177,6 +177,14 @@ CATEGORIES: Mapping[str, str] = {
     "sexuality": N_("sex life or orientation: special category"),
 }
 """GDPR Art. 9, in plain words."""
+AUDIENCES: Mapping[str, str] = {  # those that the policy knows; a list may have another
+    "customers": N_("customers"),
+    "colleagues": N_("colleagues"),
+    "employees": N_("employees"),
+    "internal": N_("internal"),
+    "staff": N_("staff"),
+}
+
 ROLES: Mapping[Role, str] = {
     Role.VIEWER: N_("viewer"),
     Role.APPROVER: N_("approver"),

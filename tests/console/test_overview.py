@@ -51,7 +51,7 @@ async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) ->
     assert said.startswith("(2) Overview")
     assert "Automatic replies and bounces never go to a list automatic-to-list" in said
     assert "Waiting 2 Frozen nothing Lists all 2 are well Relay no alarm Store" in said
-    assert said.endswith("Times are in UTC.")
+    assert said.endswith("Time zone: UTC")
     assert "passed 1 1 held 7 7" in said
     assert "approved 4 4 rejected 1 1 writers' feedback: right / mistake – – Median time to decide" in said
     assert "People approve most of what this rule holds: it is too strict." in said
