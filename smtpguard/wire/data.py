@@ -10,6 +10,7 @@ stuffing, which is the same one if no line begins with a dot.
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.message import Content, Message
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.listener import Limits
+
+log = logging.getLogger(__name__)
 
 _DOT, _END = b"\r\n.", b"\r\n.\r\n"
 BLOCK_OCTETS = 1 << 18
@@ -94,7 +97,7 @@ class Arriving:
             try:
                 self._write()
             except OSError as error:
-                self._refuse(reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR)
+                self._refuse(self._unspooled(error))
 
     def at_once(self) -> Arrived | Reply | None:
         """The content, or a refusal; None if it is in a file, to be finished."""
@@ -112,7 +115,7 @@ class Arriving:
         try:
             arrived = self._map()
         except OSError as error:
-            return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
+            return self._unspooled(error)
         return header_refusal(arrived.message, self._limits) or arrived
 
     def close(self) -> None:
@@ -160,6 +163,10 @@ class Arriving:
     def _refuse(self, answer: Reply) -> None:
         self.refusal = self.refusal or answer
         self.close()
+
+    def _unspooled(self, error: OSError) -> Reply:
+        log.error("no content can be kept in %s: %s", self._spool, error.strerror or error)
+        return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
 
     def _write(self) -> None:
         if self._file is None:

@@ -30,7 +30,7 @@ from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, Rcpt, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
-from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of
+from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of, why_content
 
 MOST_REPLIES = 1000
 """After so many replies to one client other connections have a turn."""
@@ -354,7 +354,7 @@ class SmtpSession:
         self._drop_content()
         if isinstance(arrived, Reply):
             self.waits = False
-            self._turn_away(Why.TOO_LARGE if arrived is reply.TOO_BIG else Why.BAD_CONTENT, arrived)
+            self._turn_away(why_content(arrived), arrived)
             self._wrong(arrived)
             self.in_data = False
             self._reset()

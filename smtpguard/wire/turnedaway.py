@@ -49,6 +49,18 @@ NOT_FROM_RELAY: Mapping[Reply, Why] = {
 """Replies to a recipient that no relay was asked about. Other recipients of the transaction may be accepted."""
 
 
+_OF_CONTENT: Mapping[Reply, Why] = {
+    reply.TOO_BIG: Why.TOO_LARGE,
+    reply.DISK_FULL: Why.FAILED,
+    reply.INTERNAL_ERROR: Why.FAILED,
+}
+
+
+def why_content(answer: Reply) -> Why:
+    """Why a content is refused with this answer."""
+    return _OF_CONTENT.get(answer, Why.BAD_CONTENT)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnedAway:
     """``refused`` of ``recipients`` that were named; both 0 before any. ``queue_id``: the client's, from XFORWARD; ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import tempfile
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -141,6 +144,21 @@ async def test_refused_content(limits: Limits, said: bytes, why: Why, tmp_path: 
         client = await world.connect()
         assert (await client.send(said))[0] == "5"
         assert reasons(world) == [(why, 1, 1)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "452"), (errno.EMFILE, "451")])
+async def test_content_that_cannot_be_kept(
+    number: int, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async with proxied(tmp_path, limits=Limits(spool_octets=1000)) as world:
+        client = await world.connect()
+        monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+        assert (await client.send(b"in many pieces\r\n" * 100_000)).startswith(code)
+        assert reasons(world) == [(Why.FAILED, 1, 1)]
+    assert os.strerror(number) in caplog.text
 
 
 async def test_an_announced_size_over_the_limit(tmp_path: Path) -> None:

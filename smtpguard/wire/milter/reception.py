@@ -21,7 +21,7 @@ from smtpguard.wire.connections import Connections
 from smtpguard.wire.milter.connection import MilterConnection, MilterTimeouts
 from smtpguard.wire.milter.message import Acceptance, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
-from smtpguard.wire.turnedaway import TurnedAway, Why, turned_away
+from smtpguard.wire.turnedaway import TurnedAway, turned_away, why_content
 
 log = logging.getLogger("smtpguard.wire")
 
@@ -88,8 +88,7 @@ class MilterReception(Connections[MilterConnection]):
 
     def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None = None) -> None:
         """The content of a message cannot be accepted."""
-        why = Why.TOO_LARGE if answer is reply.TOO_BIG else Why.BAD_CONTENT
-        self._whole(turned_away(session, envelope, why, answer), refusals)
+        self._whole(turned_away(session, envelope, why_content(answer), answer), refusals)
 
     def _whole(self, told: TurnedAway, refusals: Refusals | None) -> None:
         """A whole message is turned away: recipients that were refused before are included, and it is reported once."""
