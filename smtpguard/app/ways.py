@@ -142,7 +142,7 @@ def ask_as_stranger(
 
 async def _mail_hosts(domain: str) -> Sequence[str]:
     try:
-        answer = await dns.asyncresolver.resolve(domain, "MX", lifetime=SECONDS)
+        answer = await dns.asyncresolver.Resolver().resolve(domain, "MX", lifetime=SECONDS)
     except (dns.exception.DNSException, OSError):
         return ()
     best = sorted(answer, key=lambda record: record.preference)

@@ -141,7 +141,9 @@ class Resolver:
     """TXT records by the system's resolver, with a cache of its own."""
 
     def __init__(self, resolver: dns.asyncresolver.Resolver | None = None, *, seconds: float = 5) -> None:
-        self._resolver = resolver
+        self._given = resolver
+        self._systems: dns.asyncresolver.Resolver | None = None
+        self._cache = dns.resolver.LRUCache(1000)
         self._seconds = seconds
 
     async def txt(self, name: str) -> bytes | None:
@@ -151,13 +153,15 @@ class Resolver:
         except (dns.exception.DNSException, UnicodeError):
             return None  # such a name cannot exist
         try:
-            if self._resolver is None:
-                self._resolver = dns.asyncresolver.Resolver()
-                self._resolver.cache = dns.resolver.LRUCache(1000)
-            answer = await self._resolver.resolve(name + ".", dns.rdatatype.TXT, lifetime=self._seconds)
+            resolver = self._given or self._systems
+            if resolver is None:
+                resolver = self._systems = dns.asyncresolver.Resolver()
+                resolver.cache = self._cache
+            answer = await resolver.resolve(name + ".", dns.rdatatype.TXT, lifetime=self._seconds)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return None
         except (dns.exception.DNSException, OSError) as error:
+            self._systems = None  # the system may name other servers by now
             raise Unresolved(type(error).__name__) from error
         return b"".join(answer[0].strings)
 

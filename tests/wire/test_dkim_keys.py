@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 
 import dkim
 import dns.asyncresolver
@@ -137,6 +138,36 @@ async def test_keys_are_read_from_dns() -> None:
         checker = DkimVerifier(resolver.txt)
         assert proves(await checker.origin(Message.of(SIGNED)))
         await checker.close()
+    finally:
+        transport.close()
+
+
+async def test_the_servers_of_the_system_are_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a change of /etc/resolv.conf. What is known stays known."""
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(FakeDns, local_addr=("127.0.0.1", 0))
+
+    def named() -> dns.asyncresolver.Resolver:
+        made = real(configure=False)
+        made.nameservers, made.port = ["127.0.0.1"], ports[0]
+        return made
+
+    real = dns.asyncresolver.Resolver
+    monkeypatch.setattr(dns.asyncresolver, "Resolver", named)
+    resolver = Resolver(seconds=0.3)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            ports = [silent.getsockname()[1]]
+            with pytest.raises(Unresolved):
+                await resolver.txt(NAME)
+            ports, resolver._seconds = [transport.get_extra_info("sockname")[1]], 120
+            assert await resolver.txt(NAME) == RECORD.encode()
+            with pytest.raises(Unresolved):
+                await resolver.txt("broken.example.com")
+            asked = server.asked
+            assert await resolver.txt(NAME) == RECORD.encode()
+            assert server.asked == asked
     finally:
         transport.close()
 
