@@ -15,7 +15,7 @@ import re
 import secrets
 from pathlib import Path
 
-from smtpguard.config.statefiles import hand_over
+from smtpguard.config.statefiles import hand_over, sync_folder
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32
@@ -143,6 +143,7 @@ def _make(path: Path, key: bytes | None = None) -> None:
             os.fsync(file.fileno())
         hand_over(draft, path.parent)
         os.link(draft, path)
+        sync_folder(path.parent)  # the database, which may be on another disk, is useless without it
     except FileExistsError:
         pass  # another process was quicker: its key is used
     finally:
