@@ -92,7 +92,7 @@ class Admission:
     """What was decided, with everything that is written in the same commit.
 
     ``events`` begins with the verdict. ``hold`` is new, or None. ``disposition`` is None if the message goes to the
-    relay. ``adopt``: the id of a void hold that waits again. ``mailing``: the mailing that it became part of.
+    relay. ``adopt``: a void hold, as it waits again. ``mailing``: the mailing that it became part of.
     ``named``: subject, reverse-path and sender of a mailing's first message. ``grown``: the primary hold, if this
     message, stored under it or deferred, adds lists, rules or writers to it. ``progress``: of a release in stages that
     this message is part of. ``spared``: digests of those who get the message now although it is held (``scope:
@@ -104,7 +104,7 @@ class Admission:
     events: tuple[Event, ...]
     disposition: Disposition | None = None
     hold: Hold | None = None
-    adopt: str | None = None
+    adopt: Hold | None = None
     counted: tuple[Ask, ...] = ()
     intents: tuple[Intent, ...] = ()
     generation: int = 0

@@ -87,7 +87,7 @@ class Record:
             and verdict.action <= Action.HOLD
             and (duplicate.state is not State.VOID or verdict.action.waits)
         ):
-            return self._retry(verdict, live, duplicate, answers)
+            return self._retry(stands, live, duplicate, answers)
         hold = self._hold(stands, live) if verdict.action.waits else None
         intents: tuple[Intent, ...] = ()
         part = hold is not None and hold.part
@@ -184,7 +184,8 @@ class Record:
             return " ".join(told["sentences"])
         return text if text[-1] in ".!?" else f"{text}."
 
-    def _retry(self, verdict: Verdict, live: Seen, duplicate: Hold, answers: Answers) -> Admission:
+    def _retry(self, stands: MailingVerdict, live: Seen, duplicate: Hold, answers: Answers) -> Admission:
+        verdict, entry = stands.verdict, stands.entry
         taken = self._taken(duplicate)
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
             # The hold exists, and now a freeze or another policy stops the rest as well.
@@ -195,20 +196,35 @@ class Record:
                 disposition=Deferred(reply=reply.RECALLED),
                 generation=live.generation,
             )
-        void = duplicate.state is State.VOID
+        again = self._again(duplicate, live) if duplicate.state is State.VOID else None
         events = [self._event(verdict, live, answers, duplicate.hold_id, retry=True)]
-        if void:
+        told: tuple[Intent, ...] = ()
+        if again is not None:
             transaction = self.gathered.transaction
+            if entry is None or entry.hold_id == again.hold_id:
+                told = self.notices.at(self.gathered.in_force, live.now).held(again, self.gathered)
             events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data={"by": transaction.id}))
         return Admission(
             verdict=verdict,
             events=tuple(events),
             disposition=Held(hold_id=duplicate.hold_id, taken=taken, released=duplicate.state is State.RELEASED),
-            adopt=duplicate.hold_id if void else None,
+            adopt=again,
+            intents=told,
             spared=self._spared(duplicate.verdict),
             counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
             generation=live.generation,
         )
+
+    def _again(self, void: Hold, live: Seen) -> Hold:
+        """A void hold as it waits again, with the time of a new one: meanwhile its client had it."""
+        again = replace(
+            void, state=State.WAITING, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now)
+        )
+        again = self.term.anew(again, self.gathered.in_force, live.now)
+        if again.confirm is None:
+            return again
+        again = replace(again, confirm=self._confirm(again, live))
+        return replace(again, attend_at=self.term.attend_at(again, self.gathered.in_force))
 
     def _hold(self, stands: MailingVerdict, live: Seen) -> Hold:
         verdict = stands.verdict

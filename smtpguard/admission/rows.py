@@ -27,7 +27,7 @@ from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import CopyStatus, Grant, Mailing
 from smtpguard.mailings.rows import Sets
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import OF_CONTENT
+from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Action, Held
@@ -103,10 +103,12 @@ class Run:
                 self._queues[admission.hold.queue] = admission.hold.hold_id
                 self._entries.setdefault(admission.hold.hold_id, admission.hold)
         if adopted is not None:
+            outboxes.take_out(batch, adopted.hold_id, IntentKind.NOTICE)
+            holds.replace(batch.connection, adopted)
             batch.connection.execute(
                 update(hold_table)
                 .where(hold_table.c.hold_id == adopted.hold_id)
-                .values(state=State.WAITING.value, acknowledged=False, lead=self._under(adopted, row))
+                .values(acknowledged=False, lead=self._under(adopted, row))
             )
             found = holds.find(batch.connection, adopted.hold_id)
             if found is not None:
@@ -232,7 +234,8 @@ class Run:
             mailings.change(row, mailing)
         apart = admission.hold is not None and mailing.entry not in (admission.hold.hold_id, admission.hold.primary)
         if mailing.entry and status in (CopyStatus.HELD, CopyStatus.DEFERRED) and not apart:
-            self._join(mailing, more if admission.adopt != mailing.entry else 0)
+            itself = admission.adopt is not None and admission.adopt.hold_id == mailing.entry
+            self._join(mailing, 0 if itself else more)
         return people
 
     def _join(self, mailing: Mailing, more: int) -> None:
@@ -258,13 +261,13 @@ class Run:
         self._entries[hold.primary] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
-        """The void hold that is to wait again. Raises ValueError if it is not a hold of this item."""
+        """The void hold, as it waits again. Raises ValueError if it is not a hold of this item."""
         if admission.adopt is None:
             return None
         duplicate = self._duplicates.get(item.key)
-        if duplicate is None or duplicate.hold_id != admission.adopt:
+        if duplicate is None or duplicate.hold_id != admission.adopt.hold_id:
             raise ValueError("adopted a hold that is not this message's")
-        return duplicate if duplicate.state is State.VOID else None
+        return admission.adopt if duplicate.state is State.VOID else None
 
 
 def _waiting(row: Row) -> int:
@@ -283,5 +286,5 @@ def answered_as(admission: Admission) -> str | None:
     if admission.hold is not None:
         return admission.hold.hold_id
     if admission.adopt is not None:
-        return admission.adopt
+        return admission.adopt.hold_id
     return admission.disposition.hold_id if isinstance(admission.disposition, Held) else None

@@ -62,13 +62,13 @@ class Deadlines:
         times = [hold.expires_at]
         if hold.confirm is not None and hold.asks_writer:
             times.append(hold.confirm.until)
-            return min([*times, hold.held_at + UNACKNOWLEDGED] if not hold.acknowledged else times)
+            return min([*times, hold.waits_since + UNACKNOWLEDGED] if not hold.acknowledged else times)
         if hold.reminded < len(REMINDERS):
             times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
         if not hold.escalated and not hold.votes:
             times.append(self.escalates_at(hold))
         if not hold.acknowledged:
-            times.append(hold.held_at + UNACKNOWLEDGED)
+            times.append(hold.waits_since + UNACKNOWLEDGED)
         return min(times)
 
     def escalates_at(self, hold: Hold) -> datetime:

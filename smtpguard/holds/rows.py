@@ -143,8 +143,10 @@ def attempted(batch: Batch, hold: Hold) -> None:
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
-    """Their clients were answered 250, or in the end were not. Returns how many of them exist."""
-    done = connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=answered))
+    """Their clients were answered 250, or in the end were not. Returns how many of them exist: a void one does not wait,
+    and its client must not get a 250."""
+    these = table.c.hold_id.in_(list(hold_ids)), table.c.state != State.VOID.value
+    done = connection.execute(update(table).where(*these).values(acknowledged=answered))
     return done.rowcount
 
 

@@ -496,7 +496,7 @@ class Approvals:
             raise Conflict("it is approved and will be sent")
         if hold.primary and hold.acknowledged:
             raise Conflict("it is decided with its primary hold")
-        if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
+        if not hold.acknowledged and now >= hold.waits_since + UNACKNOWLEDGED:
             return Change(
                 hold=replace(hold, state=State.VOID),
                 events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),

@@ -134,7 +134,7 @@ class NoticesNow:
         """The writer gets the reasons, the approvers are asked."""
         if hold.confirm is not None and hold.asks_writer:
             data = noticedata.held(hold, gathered) | noticedata.asked(hold) | {"notice": "confirm"}
-            return self._to(hold.sender or "", data, f"{hold.hold_id}-confirm", hold.hold_id, role="sender", alone=True)
+            return self._to(hold.sender or "", data, _stem(hold, data), hold.hold_id, role="sender", alone=True)
         return (
             *self._sender(hold, noticedata.held(hold, gathered) | {"notice": "held"}),
             *self._ask(hold, self._approvers(hold), gathered),

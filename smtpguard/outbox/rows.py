@@ -292,11 +292,12 @@ def _sending(rows: Sequence[Any], now_us: int) -> Sending:
     )
 
 
-def take_out(batch: Batch, hold_id: str) -> None:
-    """Delete the release of a hold, which was never attempted: a worker that has leased it finds it gone."""
-    release = _release_of(hold_id)
-    batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(release)))
-    batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(release)))
+def take_out(batch: Batch, hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> None:
+    """Delete the release of a hold, which was never attempted, or its notices: a worker that has leased one finds it
+    gone."""
+    these = _entries_of(hold_id, kind)
+    batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(these)))
+    batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(these)))
 
 
 def end(batch: Batch, hold_id: str) -> bool:
@@ -424,7 +425,11 @@ def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
 
 
 def _release_of(hold_id: str) -> Select[tuple[str]]:
-    return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == _RELEASE)
+    return _entries_of(hold_id, IntentKind.RELEASE)
+
+
+def _entries_of(hold_id: str, kind: IntentKind) -> Select[tuple[str]]:
+    return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == kind.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

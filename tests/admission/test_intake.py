@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.model import State
+from smtpguard.journal.chain import utc_text
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
@@ -173,6 +174,24 @@ async def test_a_retry_adopts_a_void_hold(home: House) -> None:
     assert hold is not None
     assert hold.state is State.WAITING
     assert [k for k, _ in await home.events(done.hold_id)] == ["verdict", "adopted"]
+
+
+async def test_an_adopted_hold_has_the_time_of_a_new_one(home: House) -> None:
+    """Its client kept it for longer than people have to decide."""
+    done = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    assert isinstance(done, Held)
+    home.clock.pass_(minutes=16)
+    await home.store.holds.change(done.hold_id, lambda h: _voided(h))
+    home.clock.pass_(days=4)
+    await home.watch.read()
+    await home.intake()(home.transaction(RAMADAN), FakePassage())
+    hold = await home.store.holds.find(done.hold_id)
+    assert hold is not None
+    assert hold.expires_at == home.term.expires_at(None, home.in_force, home.clock.now())
+    assert await home.approvals().sweep() == 0
+    told = [i.data for i in await home.outbox() if i.hold_id == hold.hold_id]
+    assert {data["expires_at"] for data in told} == {utc_text(hold.expires_at)}
+    assert sorted(data["notice"] for data in told) == ["approve"] * 3 + ["held"]
 
 
 async def test_the_same_mail_after_a_decision_gets_a_new_hold(home: House) -> None:

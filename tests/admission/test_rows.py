@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, update
 
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.errors import ContentMissing, Gone, PolicyMoved, Unavailable
+from smtpguard.database.schema import hold as hold_table
+from smtpguard.holds import rows as holds_rows
 from smtpguard.holds.model import Change, Conflict, Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.message import Message
@@ -125,6 +129,26 @@ async def test_a_retry_in_the_same_batch_gets_the_same_hold(store: Store) -> Non
     assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["NH1"]
 
 
+@on_sqlite
+async def test_no_client_gets_a_250_for_a_hold_that_became_void_before_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep may come between the commit and the answer of a retry, a quarter of an hour after the first attempt."""
+    await store.contents.keep(CONTENT)
+    acknowledge = holds_rows.acknowledge
+
+    def late(connection: Connection, *more: Any) -> int:
+        connection.execute(update(hold_table).values(state=State.VOID.value))
+        return acknowledge(connection, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holds_rows, "acknowledge", late)
+        with pytest.raises(Unavailable):
+            await store.admit(item("H1"), holds(a_hold("H1")))
+    await store.admit(item("R1", of="H1"), holds(a_hold("R1")))
+    assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds.newest()] == [("H1", State.WAITING, True)]
+
+
 async def test_a_retry_adopts_a_void_hold(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
@@ -147,7 +171,7 @@ async def test_adopting_the_hold_of_another_message_is_refused(store: Store) -> 
     await held(store, "H1")
 
     def step(live: Seen) -> Admission:
-        return replace(relays("T1")(live), adopt="H1")
+        return replace(relays("T1")(live), adopt=a_hold("H1"))
 
     with pytest.raises(ValueError, match="not this message's"):
         await store.admit(item("T1"), step)

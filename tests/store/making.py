@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def holds(hold: Hold, *intents: Intent) -> Callable[[Seen], Admission]:
                 verdict=Verdict(action=Action.HOLD),
                 events=(event(Kind.VERDICT, hold.hold_id, at=live.now, action="hold", hold=duplicate.hold_id),),
                 disposition=Held(hold_id=duplicate.hold_id),
-                adopt=duplicate.hold_id if duplicate.state is State.VOID else None,
+                adopt=replace(duplicate, state=State.WAITING) if duplicate.state is State.VOID else None,
             )
         return Admission(
             verdict=Verdict(action=Action.HOLD),
