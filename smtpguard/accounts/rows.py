@@ -80,7 +80,8 @@ def _seated(batch: Batch, before: Account | None, after: Account | None) -> None
     """Where what a sign-on says of somebody's groups has changed, every process is to know of it: the gate moves."""
     was, now = (frozenset(claimed(a, batch.now)) if a is not None else frozenset() for a in (before, after))
     account = after or before
-    if was == now or account is None:
+    ended = before is not None and after is not None and bool(before.claims) and not (before.disabled or after.claims)
+    if account is None or (was == now and not ended):
         return
     data = {"change": "sign-on", "groups": sorted(now)}
     event = Event(

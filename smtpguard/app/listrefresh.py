@@ -15,7 +15,17 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from smtpguard.accounts.model import HOLDS, Membership, People, nonsense, source_of
+from smtpguard.accounts.model import (
+    HOLDS,
+    Account,
+    AccountChange,
+    AccountKeys,
+    Membership,
+    People,
+    claimed,
+    nonsense,
+    source_of,
+)
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_expander, built_refresher, built_registry, open_registry
 from smtpguard.app.policies import Following
@@ -229,9 +239,12 @@ class Memberships:
 
     async def begin(self) -> None:
         try:
-            directories = self._policies.policy.directories
+            policy = self._policies.policy
         except PolicyUnreadable:  # logged elsewhere
             return
+        if policy.claims:
+            await self._end_sign_ons()
+        directories = policy.directories
         if not directories:
             return
         known = {one.group: one for one in await self._store.people.memberships()}
@@ -252,6 +265,21 @@ class Memberships:
             wait = min(every, SOON) if before.why else every
             if group not in self._asking and (before.tried_at is None or now - before.tried_at >= wait):
                 self._asking[group] = asyncio.create_task(self._ask(before, model))
+
+    async def _end_sign_ons(self) -> None:
+        """What a sign-on said of somebody's groups is removed once it no longer counts: the gate moves, so that no
+        process counts it any longer."""
+        now = self._clock.now()
+
+        def over(account: Account) -> bool:
+            return bool(account.claims) and not account.disabled and not claimed(account, now)
+
+        def step(found: Sequence[Account]) -> AccountChange:
+            return AccountChange(account=next((replace(one, claims=()) for one in found if over(one)), None))
+
+        for account in await self._store.people.everybody():
+            if over(account):
+                await self._store.people.turn(AccountKeys(account_id=account.account_id), step)
 
     async def _ask(self, before: Membership, model: LdapMembers) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.model import MOST, People, nonsense
+from smtpguard.accounts.model import MOST, Account, AccountChange, AccountKeys, People, nonsense
 from smtpguard.app.listrefresh import Memberships
 from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
@@ -142,6 +142,30 @@ async def test_an_unreachable_directory_counts_for_a_day_and_keeps_the_quorum(tm
         assert await people(home) == {EVA, STEN}
         kinds = [data["change"] for _, data in await home.events("group-communications")]
         assert kinds == ["directory", "directory-away", "directory"]
+
+
+async def test_a_sign_on_counts_for_thirty_days_in_every_process(tmp_path: Path) -> None:
+    """The gate moves when it is over, since a process reads who is in a group only then."""
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        group = b"[eva@example.com, omar@example.com]", b"{addresses: [eva@example.com], claim: deciders}"
+        documents = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(*group)}
+        await home.put(documents)
+        memberships._policies = SimpleNamespace(policy=parse(documents))
+        now = home.clock.now()
+        ulla = Account(account_id="U", address=ULLA, created_at=now, claims=("deciders",), claimed_at=now)
+        await home.store.people.turn(AccountKeys(), lambda found: AccountChange(account=ulla))
+        await memberships.step()
+        assert await people(home) == {EVA, ULLA}
+        generation = (await home.store.gate.read()).generation
+        home.clock.pass_(days=29)
+        await memberships.step()
+        assert (await home.store.gate.read()).generation == generation
+        home.clock.pass_(days=1)
+        await memberships.step()
+        await memberships.step()
+        assert (await home.store.gate.read()).generation == generation + 1
+        assert await people(home) == {EVA}
+        assert [data["groups"] for _, data in await home.events("U")] == [["deciders"], []]
 
 
 async def test_the_former_directorys_answer_stops_counting(tmp_path: Path) -> None:

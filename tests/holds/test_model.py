@@ -309,15 +309,19 @@ def test_deputies_never_reduce_the_number_of_people(
     asked=st.lists(st.sampled_from(["g", "h", "i"]), min_size=1, max_size=3, unique=True),
     each=st.integers(1, 2),
     voters=st.lists(st.sampled_from(PEOPLE), unique=True, max_size=4),
+    one=st.frozensets(st.sampled_from(PEOPLE), max_size=2),
 )
 def test_counting_equals_trying_every_assignment(
-    groups: dict[str, frozenset[str]], asked: list[str], each: int, voters: list[str]
+    groups: dict[str, frozenset[str]], asked: list[str], each: int, voters: list[str], one: frozenset[str]
 ) -> None:
+    """``one``: addresses that are one person."""
     named = {g: frozenset(f"{p}@example.com" for p in people) for g, people in groups.items()}
     seats = [g for g in asked for _ in range(each)]
+    persons = {one if who in one else frozenset({who}) for who in voters}
     possible = any(
-        all(f"{who}@example.com" in named.get(seat, frozenset()) for who, seat in zip(people, seats, strict=True))
-        for people in itertools.permutations(voters, len(seats))
+        all(not who.isdisjoint(groups.get(seat, ())) for who, seat in zip(people, seats, strict=True))
+        for people in itertools.permutations(persons, len(seats))
     )
+    both = frozenset(f"{p}@example.com" for p in one)
     h = hold(Quorum(groups=tuple(asked), each=each), votes=tuple(vote(v) for v in voters))
-    assert complete(h, Groups(people=named), open_at) is possible
+    assert complete(h, Groups(people=named, aliases=dict.fromkeys(both, both)), open_at) is possible
