@@ -307,7 +307,9 @@ class Supervisor:
             places.ended(child.name)
         offered, child.offered = child.offered, {}
         for number in self._connections.of(child):
-            if number not in offered:
+            if number in offered:
+                self._connections.moved(number, None)  # no part's, until one takes it: this one may die again
+            else:
                 self._connections.closed(number)
         self._homeless.extend(offered.items())
         self._numbers.ended(child.name, child.part, died=not self._stopping)
@@ -512,7 +514,7 @@ class Connections:
         return self._next
 
     def moved(self, connection: int, part: Hashable) -> None:
-        """Handed to another part: the first one died before it had taken it."""
+        """Handed to another part, or to None: the first one died before it had taken it."""
         before, client, listener = self._open[connection]
         self._open[connection] = (part, client, listener)
         self._by_part[before] -= 1

@@ -154,6 +154,27 @@ def test_a_too_slow_start_gets_twice_the_time(grow: Grow) -> None:
     assert "of its start" in tree.said()
 
 
+def test_a_connection_outlasts_several_deaths(grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.touch()
+    monkeypatch.setenv("TOY_AWAY", str(here))
+    tree = grow(["away"], part="away", reload=["true"], first_pause_seconds=0.01, longest_pause_seconds=0.05)
+    tree.until("READY=1")
+    stopped, pid = tree.connect()
+    stopped.sendall(b"freeze")
+    with stopped, tree.waiting() as offered:
+        tree.process.send_signal(signal.SIGHUP)
+        tree.until("READY=1")  # so the connection has been accepted
+        here.unlink()
+        os.kill(pid, signal.SIGKILL)
+        for _ in range(3):
+            tree.line("part died")
+        with tree.waiting() as later:
+            here.touch()
+            assert offered.recv(100).startswith(b"220")
+            assert later.recv(100).startswith(b"220")
+
+
 def test_a_part_that_cannot_run_yet_is_retried(grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that cannot start yet, for example because its port is in use, is tried again without counting as a death.
     Mail continues."""

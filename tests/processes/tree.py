@@ -43,9 +43,13 @@ class Tree:
 
     def connect(self) -> tuple[socket.socket, int]:
         """Connect; return the socket and the pid of the part that greeted, 0 without a greeting."""
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        sock = self.waiting()
         greeting = sock.recv(100)
         return sock, int(greeting.split()[1]) if greeting.startswith(b"220") else 0
+
+    def waiting(self) -> socket.socket:
+        """A connection whose greeting is not read."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def greets(self, right: Callable[[int], bool]) -> None:
         """Connect until ``right`` accepts the pid of the part that greets (0: no greeting)."""
