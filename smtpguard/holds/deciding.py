@@ -425,7 +425,7 @@ def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
 def _stop(batch: Batch, freeze: Freeze) -> None:
     """Stop every release in stages that a freeze selects. Thawing does not resume them."""
     batch.flush()
-    for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
+    for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused', 'held')")]:
         row = mailings_of(batch).by_number(n)
         if (
             row is None

@@ -132,12 +132,15 @@ async def test_refusals_stop_a_release(staged: Campaign) -> None:
     assert (await staged.one())["refused"] == 8
 
 
-async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: Campaign) -> None:
+@pytest.mark.parametrize("more", [False, True], ids=["alone", "while more of it is held"])
+async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: Campaign, more: bool) -> None:
     await pass_(staged, minutes=31)
+    if more:
+        assert kinds([await staged.send(*MEMBERS[20:50], X_Looks="internal")]) == "h"
     await staged.home.freeze(Selector.MAILING, (await staged.one())["id"])
     await staged.home.thaw()
     assert (await at(staged))[0] == "stopped"
-    assert kinds(await staged.to_members(12, 13)) == "d"
+    assert more or kinds(await staged.to_members(12, 13)) == "d"
 
 
 NEWS = "reader@example.org"
