@@ -106,7 +106,7 @@ async def _tried(target: RelayTarget, context: ssl.SSLContext | None) -> RelayCo
             return await _opened(target, context)
         except _NoTls as error:
             if _must_encrypt(target):
-                raise RelayUnavailable(f"TLS failed: {error.__cause__ or error}") from error
+                raise RelayUnavailable(f"TLS failed: {error}") from error
             return await _opened(target, None)
     except RelayUnavailable:
         raise
@@ -120,7 +120,7 @@ def _said(error: Exception) -> str:
     """In words. asyncio adds the address to the text of connect(2)'s error; the caller logs it already."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
         return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)  # below 0: of getaddrinfo
-    return str(error) or "timed out"
+    return str(error) or ("the connection was lost" if isinstance(error, ConnectionError) else "timed out")
 
 
 async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
@@ -173,7 +173,7 @@ async def _encrypt(connection: RelayConnection, target: RelayTarget, context: ss
             ssl_handshake_timeout=target.timeouts.connect,
         )
     except OSError as error:  # ssl.SSLError and TimeoutError among them
-        raise _NoTls from error
+        raise _NoTls(_said(error)) from error
     if secured is None:
         raise _NoTls("the connection was lost")
     connection.secured(secured)

@@ -206,6 +206,16 @@ async def test_an_invalid_certificate_sends_nothing(ca: trustme.CA, tmp_path: Pa
         nothing_was_sent(relay)
 
 
+async def test_a_relay_that_leaves_the_tls_handshake_is_named_as_such(ca: trustme.CA, tmp_path: Path) -> None:
+    async with ScriptedRelay(starttls=server_tls(ca)) as relay:
+        relay.on("STARTTLS", ["220 Ready", DROP])
+        with pytest.raises(
+            RelayUnavailable, match=r"\(TLS failed: (the connection was lost|Connection reset by peer)\)"
+        ):
+            async with connected(relay, tls=Tls.REQUIRE, ca_file=tmp_path / "ca.pem"):
+                pass
+
+
 async def test_opportunistic_tls_takes_any_certificate_or_none() -> None:
     async with ScriptedRelay(starttls=server_tls(trustme.CA(), "x.example")) as relay:
         async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
