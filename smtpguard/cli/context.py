@@ -12,6 +12,7 @@ It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import pwd
@@ -278,7 +279,14 @@ def terminal() -> bool:
 
 
 def sentence_of(error: Exception) -> str | None:
-    """What went wrong, in one line, for expected errors. None: an internal error."""
+    """What went wrong, in one line, for expected errors; what to do if a file is another user's. None: an internal error."""
+    said = _said(error)
+    if said and said.endswith(os.strerror(errno.EACCES)):
+        return f"{said}; run it as root, or as the user of smtpguard serve"
+    return said
+
+
+def _said(error: Exception) -> str | None:
     from smtpguard.app.files import CannotStart
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import CommitUnknown, StoreError

@@ -219,9 +219,10 @@ def _confirmed(found: Activity) -> str:
 
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
+    """Without columns that have no figure."""
     width = max(len(what), *(len(share.name) for share in shares))
     first = ("passed",) if what == "List" else ()
-    yield f"{what:<{width}}" + "".join(f"{column:>10}" for column in (*first, *_COLUMNS))
+    rows: list[tuple[str, list[str]]] = []
     for share in shares:
         decided = share.decided
         numbers = (
@@ -232,7 +233,11 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
         part, seconds = decided.share_approved, decided.median_seconds
         cells.append("" if part is None else f"{part:.0%}")
         cells.append("" if seconds is None else roughly(seconds))
-        yield f"{share.name:<{width}}" + "".join(f"{cell:>10}" for cell in cells)
+        rows.append((share.name, cells))
+    columns = (*first, *_COLUMNS)
+    shown = [n for n in range(len(columns)) if any(cells[n] not in ("0", "") for _, cells in rows)]
+    for name, cells in ((what, [*columns]), *rows):
+        yield f"{name:<{width}}" + "".join(f"{cells[n]:>10}" for n in shown)
 
 
 def _by_day(days: Sequence[Day]) -> Iterator[str]:

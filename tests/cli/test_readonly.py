@@ -133,7 +133,8 @@ def test_an_unreadable_file_is_named(name: str, evidence: Path) -> None:
     (evidence / name).chmod(0)
     done = run(evidence, "audit", "verify")
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{evidence / name}: Permission denied" in done.stderr
+    whose = "run it as root, or as the user of smtpguard serve"
+    assert f"{evidence / name}: Permission denied; {whose}\n" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "said"), [("guard.db", "is not the store that"), ("secret", "is missing: ")])
