@@ -316,6 +316,8 @@ def test_one_person_is_written_in_the_singular(stage: Stage, capsys: pytest.Capt
     assert hold is not None
     tell(replace(hold, reach=1, lists=()), (), (), {})
     assert "Reaches:  1 person\n" in capsys.readouterr().out
+    tell(replace(hold, reach=63, lists=(), copies=1, by_address=True), (), (), {})
+    assert "Reaches:  at most 63 people\n" in capsys.readouterr().out
 
 
 def test_show_is_in_english(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,8 @@ async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
     data = {"action": "reject", "rules": ["not-a-writer", "automatic-to-list"], "lists": []}
     await here.home.store.journal.record(
         [Event(kind=Kind.VERDICT, id="R1", at=at, data=data, private=private),
-         Event(kind=Kind.VERDICT, id="R2", at=at, data=data)]
+         Event(kind=Kind.VERDICT, id="R2", at=at, data=data),
+         Event(kind=Kind.VERDICT, id="R3", at=at, data=data, private={"subject": ("",)})]
     )  # fmt: skip
     omar = await here.signed_in(OMAR, Role.OPERATOR)
     answer = await omar.get("/journal?state=rejected&rule=not-a-writer")
@@ -152,7 +153,7 @@ async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
     assert "· Automatic replies and bounces never go to a list" in text(answer)
     assert "anna@example.com to kim@customer.example and 1 more" in text(answer)
     assert 'name="id" value="R1"' in answer.text, "it links to a report"
-    assert "(no subject)" in text(answer), "its names are erased"
+    assert text(answer).count("(no subject)") == 2, "one has none, the names of another are erased"
     assert "Nothing matches." in text(await omar.get("/journal?state=rejected&rule=none"))
 
 
