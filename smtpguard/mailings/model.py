@@ -15,7 +15,7 @@ from datetime import datetime
 
 from smtpguard.database.codec import Codec
 from smtpguard.mail.constant import constant
-from smtpguard.mailings.staging import Progress
+from smtpguard.mailings.staging import At, Move, Progress
 from smtpguard.policy.approvals import Stages
 from smtpguard.policy.freezing import Selectable
 from smtpguard.reading.fingerprint import Identity
@@ -400,6 +400,8 @@ class Mailing:
         ):  # for another list, long after, or for other content
             grant = replace(grant, people=out + grant.people)
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
+        if progress is not None and there.progress is not None and there.progress.at is At.STOPPED:
+            progress = progress.moved(Move.STOP, now, there.progress.why) or progress
         if others and not grant.by_writer:
             before = max(out, *(old.people for old in others))
             beside = tuple(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.mailings.model import Grant, Mailing, Person, Rejection
-from smtpguard.mailings.staging import Move
+from smtpguard.mailings.staging import At, Move
 from smtpguard.policy.approvals import REST, Stages
 from smtpguard.reading.fingerprint import Identity
 
@@ -78,6 +78,22 @@ def test_an_unfinished_staged_release_continues(moves: tuple[Move, ...]) -> None
         first = replace(first, progress=first.progress.moved(move, NOW))
     both = first.granted(allowed("b"), Stages(steps=(1, REST)), 5, NOW)
     assert both.progress == first.progress
+
+
+def test_another_approval_does_not_start_a_stopped_release() -> None:
+    first = NEW.granted(allowed("a"), STAGES, 0, NOW)
+    assert first.progress is not None
+    stopped = replace(first, progress=first.progress.moved(Move.STOP, NOW, "3 of 9 reported"))
+    both = stopped.granted(allowed("a"), STAGES, 9, NOW)
+    assert both.progress is not None
+    assert (both.progress.at, both.progress.why, both.progress.limit) == (
+        At.STOPPED,
+        "3 of 9 reported",
+        9 + first.progress.limit,
+    )
+    resumed = both.progress.moved(Move.GO, NOW)
+    assert resumed is not None
+    assert (resumed.at, resumed.stage) == (At.RUNNING, 0)
 
 
 def test_a_finished_staged_release_is_replaced() -> None:
