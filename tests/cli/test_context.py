@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from smtpguard.cli import main
+from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import Context
 from smtpguard.config.documents import shipped
 from tests import program
@@ -83,6 +85,13 @@ def test_the_help_of_a_group_has_the_whole_first_sentence_of_each_command() -> N
     assert "the 72 hours of GDPR Art. 33(1) run from then." in " ".join(incident.split())
 
 
+@pytest.mark.parametrize("name", ["held", "lists", "mailings", "returns", "tokens", "users"])
+def test_the_help_names_each_command_of_a_group(name: str) -> None:
+    module, said = COMMANDS[name]
+    group = import_module(f"smtpguard.cli.{module}").command
+    assert set(group.commands) <= set(re.split("[:;,. ]+", said))
+
+
 SLOW_MODULES = frozenset(
     {
         "sqlalchemy",
@@ -99,7 +108,7 @@ SLOW_MODULES = frozenset(
 )
 LOADED = """
 import sys
-from smtpguard.cli import main
+from smtpguard.cli import COMMANDS, main
 try:
     main(sys.argv[1:])
 finally:
