@@ -56,7 +56,7 @@ async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) ->
     assert "approved 4 4 rejected 1 1 writers' feedback: right / mistake – – Median time to decide" in said
     assert "People approve most of what this rule holds: it is too strict." in said
     rules = said[said.index("Do the rules fit?") :]
-    assert "withdrawn expired waits refused deferred Median time" in rules  # no columns without a figure
+    assert "withdrawn expired waiting refused deferred Median time" in rules  # no columns without a figure
     assert '<svg class="chart bars"' in answer.text
     assert "<script" not in answer.text.split("<main")[1]
 

@@ -145,7 +145,7 @@ async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
     id = await mailing(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
     here.home.reader.sketch = SORRY
-    assert "Say sorry to exactly those" in text(await eva.get(f"/mailings/{id}"))
+    assert "Apologize to exactly those people" in text(await eva.get(f"/mailings/{id}"))
 
     async def send(content: bytes, **fields: str) -> httpx2.Response:
         return await eva.http.post(
