@@ -31,7 +31,7 @@ from smtpguard.config.statefiles import hand_over, owner_of
 from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
-from smtpguard.database.fronts import Fronts, inode
+from smtpguard.database.fronts import Fronts, inode, write_log_again
 
 _STATEMENTS = 256
 """Prepared statements that a connection to SQLite keeps."""
@@ -126,6 +126,7 @@ class Database:
             None  # the file and its log, from the connection's first transaction on
         )
         self._synced = True  # whether its commits are
+        self._doubted = False  # whether a commit failed, and the log was not written again since
         self._closed = False
         self.connections = 0
         """Number of writing connections so far: after a new one the server, or its state, may be another."""
@@ -214,8 +215,8 @@ class Database:
         exception. Not ``synced``: on SQLite its commit is on disk with the next one that is, or after Fronts.sync; a
         power failure before may undo it, and nothing else.
 
-        Raises CommitUnknown, Unavailable, Full, or BadItem. After a storage error the connection is thrown away, so
-        that no later fsync covers up a failed one.
+        Raises CommitUnknown, Unavailable, Full, or BadItem. After a storage error the connection is thrown away, and the
+        log is written again before anything else, so that no later fsync covers up a failed one.
         """
         if self.copy is not None:
             raise Unavailable(f"{self.path} can only be read by this user")
@@ -244,6 +245,7 @@ class Database:
                     raise CommitUnknown(f"{self.path} was removed while it was written")
             except self.errors as error:
                 self._drop()
+                self._doubted |= self.sqlite and getattr(error, "sqlite_errorname", "") != "SQLITE_FULL"
                 told = self.translated(error)
                 raise told if isinstance(told, (Full, BadItem)) else CommitUnknown(str(told)) from error
         finally:
@@ -262,6 +264,9 @@ class Database:
             self._driver.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
             self._synced = synced
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
+        if self._doubted:
+            write_log_again(self.path)
+            self._doubted = False
         if self.sqlite and self._files is None:
             self._files = (self._file, inode(self._paths[1]))  # the log exists from the first transaction on
         return connection

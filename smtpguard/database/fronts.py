@@ -296,6 +296,23 @@ def sync_log(path: Path) -> None:
         os.close(file)
 
 
+def write_log_again(path: Path) -> None:
+    """After a sync of the log failed, in a transaction that has written nothing yet: write what any process has committed
+    to it over itself, and sync it. The kernel takes pages that it could not write for written, so a later sync would not
+    write them, and after a power failure no commit behind them counts. Raises OSError."""
+    try:
+        file = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while piece := os.pread(file, 1 << 20, at):
+            at += os.pwrite(file, piece, at)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def is_locked(path: Path) -> bool:
     """Whether the process that made this file is still alive: it holds its lock. Raises FileNotFoundError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

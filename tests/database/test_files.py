@@ -4,6 +4,8 @@ log is written back.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -30,6 +32,46 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "100% a #copy.db"
     migrate(f"sqlite:///{path}")
     return path
+
+
+def test_after_a_failed_commit_the_log_is_written_and_synced_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits before it that were not synced may be lost on the disk, and with them all behind them."""
+    database, log = Database(f"sqlite:///{file}"), Path(f"{file}-wal")
+
+    def insert(*, synced: bool = True) -> None:
+        with database.write(synced=synced) as connection:
+            done.append(b"begun")
+            connection.exec_driver_sql("INSERT INTO kept VALUES (1)")
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "")
+
+    def written(fd: int, data: bytes, at: int) -> int:
+        done.append(data)
+        return pwrite(fd, data, at)
+
+    done, pwrite = list[bytes](), os.pwrite
+    with closing(database), database.read():  # as other processes keep the log open
+        with database.write() as connection:
+            connection.exec_driver_sql("CREATE TABLE kept (n)")
+        insert(synced=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "failpoint", lambda name: fails() if name == "after-commit" else None)
+            with pytest.raises(CommitUnknown):
+                insert()
+        before = log.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails)
+            with pytest.raises(Unavailable):
+                insert()
+        done.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", written)
+            patch.setattr(os, "fsync", lambda _: done.append(b"synced"))
+            insert()
+            insert()
+        assert b"".join(done[:-3]) == before
+        assert done[-3:] == [b"synced", b"begun", b"begun"]
 
 
 def test_a_writable_file_is_no_copy(file: Path, tmp_path: Path) -> None:
