@@ -87,11 +87,9 @@ def played() -> Iterator[Played]:
         try:
             guard.start()
             assert guard.until(lambda: guard.metrics().get(("smtpguard_store_up",)) == 1)
-            begun = values(guard.scrape())
-            before = int(  # entries, before the metrics began to count
-                begun[("smtpguard_journal_entry",)]
-                - sum(n for k, n in begun.items() if k[0] == "smtpguard_events_total")
-            )
+            text, journal = until(guard.counted, "the metrics to include what a start journals")
+            counted = sum(n for k, n in values(text).items() if k[0] == "smtpguard_events_total")
+            before = journal[-1]["seq"] - counted  # entries, before the metrics began to count
             wrong = [result.wrong for result in play(guard, Script(guard).scenes()) if result.wrong]
             assert wrong == []
             text, journal = until(guard.counted, "the metrics to include the journal")
