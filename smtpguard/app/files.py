@@ -115,10 +115,13 @@ def installation_secret(settings: Settings) -> bytes:
 
 
 def other_secret(settings: Settings, *, missing: bool) -> str:
+    file = settings.secret_file
     wrong = "is missing" if missing else "is another secret"
+    aside = sorted(file.parent.glob(f"{file.name}.old-*"))
+    kept = f"; a renewal has kept {', '.join(path.name for path in aside)} beside it" if aside else ""
     return (
-        f"{settings.secret_file} {wrong}: {settings.store.url} was written with the secret that was there before. Put it "
-        f"back. If it is lost or leaked, smtpguard renew-secret makes a new one"
+        f"{file} {wrong}: {settings.store.url} was written with the secret that was there before. Put it "
+        f"back{kept}. If it is lost or leaked, smtpguard renew-secret makes a new one"
     )
 
 

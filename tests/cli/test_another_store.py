@@ -305,7 +305,9 @@ def test_an_interrupted_renewal_is_repeated(here: Installation, monkeypatch: pyt
     with monkeypatch.context() as cut:
         cut.setattr(Store, "renew", full)
         assert here.run("renew-secret")[0] == 2
-    assert here.run("serve")[0] == 2
+    status, _, err = here.run("serve")
+    assert status == 2
+    assert "Put it back; a renewal has kept secret.old-1 beside it." in err
     assert here.run("renew-secret")[0] == 0
     here.start()
     assert here.run("audit", "verify")[0] == 0
@@ -317,7 +319,8 @@ def test_a_secret_that_cannot_be_replaced_stays(here: Installation, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", refused)
     status, _, err = here.run("renew-secret")
-    assert (status, err) == (2, f"smtpguard: cannot make {here.secret}: Permission denied\n")
+    who = "run it as root, or as the user of smtpguard serve"
+    assert (status, err) == (2, f"smtpguard: cannot make {here.secret}: Permission denied; {who}\n")
     assert here.run("audit", "verify")[0] == 0
 
 
