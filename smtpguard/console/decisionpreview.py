@@ -119,7 +119,7 @@ def _others(
 ) -> tuple[str, ...]:
     """People who may vote now, have not, and are in a group whose votes are still needed."""
     asked = {group for need in needed for _, group in (*need.groups, *need.late)}
-    voted = {vote.approver for vote in votes}
+    voted = in_force.addresses_of(*(vote.approver for vote in votes))
     return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a, now))
 
 
@@ -155,9 +155,10 @@ def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) 
 
 
 def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
-    if hold.state not in LET_GO or who.address in hold.senders or Role.APPROVER not in who.roles:
+    mine = in_force.addresses_of(who.address)
+    if hold.state not in LET_GO or mine & hold.senders or Role.APPROVER not in who.roles:
         return False
-    approved = any(v.approver == who.address for v in votes)
+    approved = any(v.approver in mine for v in votes)
     return approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
 
 
@@ -165,9 +166,10 @@ def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce,
     """All who decide on it, whoever has approved it, and its writer."""
     if hold.release_at is None or hold.state is not State.WAITING:
         return False
-    if who.address in hold.senders:
+    mine = in_force.addresses_of(who.address)
+    if mine & hold.senders:
         return True
-    approved = any(v.approver == who.address for v in votes)
+    approved = any(v.approver in mine for v in votes)
     return Role.APPROVER in who.roles and (
         approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
     )
@@ -176,7 +178,8 @@ def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce,
 def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:
     if hold.state is not State.WAITING:
         return "decided"
-    if who.address in hold.senders:
+    mine = in_force.addresses_of(who.address)
+    if mine & hold.senders:
         return "own"
     if Role.APPROVER not in who.roles:
         return "role"
@@ -184,6 +187,6 @@ def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, 
         return "group"
     if hold.asks_writer:
         return "writer"
-    if any(v.approver == who.address and v.choice is Choice.APPROVE for v in votes):
+    if any(v.approver in mine and v.choice is Choice.APPROVE for v in votes):
         return "voted"
     return "leaving" if hold.release_at is not None else ""

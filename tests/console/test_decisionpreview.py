@@ -80,6 +80,17 @@ async def test_repeated_and_late_votes_are_recognized(here: Stage) -> None:
     assert (ahead.why_not, ahead.left, ahead.needs, ahead.others) == ("decided", (), (), ())
 
 
+async def test_the_addresses_of_a_person_are_one_voter(here: Stage) -> None:
+    hold, in_force = await held(here), here.home.in_force
+    both = frozenset({EVA, OMAR})
+    one = replace(
+        in_force, aliases=dict.fromkeys(both, both), groups=replace(in_force.groups, aliases=dict.fromkeys(both, both))
+    )
+    ahead = outlook(voted(hold, EVA), person(OMAR), one, MONDAY)
+    assert (ahead.why_not, ahead.others) == ("voted", (DPO,))
+    assert outlook(replace(hold, senders=frozenset({EVA})), person(OMAR), one, MONDAY).why_not == "own"
+
+
 async def test_needs_are_empty_exactly_if_no_vote_is_missing(here: Stage) -> None:
     hold, in_force = await held(here), here.home.in_force
     today: Any = {"since": MONDAY.date(), "until": MONDAY.date(), "confirmed": True}
