@@ -12,7 +12,6 @@ import click
 from smtpguard.cli.context import AtLeast
 from smtpguard.holds.model import SENDING, Choice, Hold, standing_votes
 from smtpguard.holds.sending import Outgoing, Sending
-from smtpguard.holds.summary import at_most
 from smtpguard.locale.phrase import many
 from smtpguard.outbox.model import Settled
 from smtpguard.policy.freezing import Freeze, Selector
@@ -27,7 +26,7 @@ all_at_once = click.option("--all-at-once", type=AtLeast(1), default=None, metav
 
 def reach(hold: Hold) -> str:
     """Number of people: "at least" so many if a list could not say who is on it."""
-    bound = "at least " if hold.reach_at_least else "at most " if at_most(hold) else ""
+    bound = "at least " if hold.reach_at_least else "at most " if hold.reach_at_most else ""
     return f"{bound}{hold.reach:,}"
 
 

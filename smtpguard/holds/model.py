@@ -296,6 +296,11 @@ class Hold:
         return replace(self, lists=lead.lists, senders=lead.senders, verdict=lead.verdict, versions=versions)
 
     @property
+    def reach_at_most(self) -> bool:
+        """Whether its copies may be for people who are on the list that it is addressed to, and who are counted twice."""
+        return bool(self.copies and self.by_address) and not self.by_sender and not self.reach_at_least
+
+    @property
     def waits_since(self) -> datetime:
         """Since when people are asked."""
         return self.reopened_at or self.held_at

@@ -48,16 +48,11 @@ def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
     reach = Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
     if over:
         forms = _WAS_TO_LISTS if lists else _WAS_TO_PEOPLE
-    elif at_most(hold):
+    elif hold.reach_at_most:
         forms = _AT_MOST_LISTS if lists else _AT_MOST_PEOPLE
     else:
         forms = _TO_LISTS if lists else _TO_PEOPLE
     return Phrase.counted(*forms, reach, what=Phrase(what(hold)), lists=some_of(lists))
-
-
-def at_most(hold: Hold) -> bool:
-    """Whether its copies may be for people who are on the list that it is addressed to, and are counted twice."""
-    return bool(hold.copies and hold.by_address) and not hold.by_sender and not hold.reach_at_least
 
 
 def what(hold: Hold) -> str:

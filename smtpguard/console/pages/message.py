@@ -34,7 +34,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Hold, State
-from smtpguard.holds.summary import at_most, sentence, summary
+from smtpguard.holds.summary import sentence, summary
 from smtpguard.journal.event import Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind
@@ -131,7 +131,7 @@ async def shown(
         hold=hold,
         sight=seen.name.lower(),
         summary=said.say(summary(hold, noticedata.nameable(hold, in_force), over=hold.state is not State.WAITING)),
-        at_most=at_most(hold),
+        at_most=hold.reach_at_most,
         reasons=spoken(hold.verdict, in_force, said, readable=seen >= Visibility.TEXT),
         content=content,
         segments=lambda text: segments(text, content.found.words if content.found else ()),
