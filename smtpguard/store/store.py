@@ -91,7 +91,7 @@ class Store(Access):
 
     async def try_write(self) -> None:
         """Raises StoreError if nothing can be written: another program locks the file, or the server became read-only."""
-        await self.write(lambda batch: batch.connection.execute(head.select().with_for_update()), synced=False)
+        await self.write(lambda batch: batch.connection.execute(head.select().with_for_update()).all(), synced=False)
 
     async def open_front(self) -> Front | None:
         """The journal's front of this process, after the fronts of ended processes are moved into the chain. None if it

@@ -249,3 +249,13 @@ def test_after_a_failed_checkpoint_commits_continue(database: Database, caplog: 
     grow(database, 1)
     assert count(database) == PAGES + 1
     database.close()
+
+
+async def test_a_trial_of_the_store_lets_the_log_start_again(file: Path, tmp_path: Path) -> None:
+    """A statement that is not read to its end would keep its snapshot, and the log would grow without end."""
+    async with open_store(f"sqlite:///{file}", secret=SECRET, state_dir=tmp_path, clock=Clock(T0)) as store:
+        await store.journal.record([Event(kind=Kind.START, id="x", at=T0)])
+        await store.try_write()
+        with closing(sqlite3.connect(file)) as other:
+            busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not busy
