@@ -53,6 +53,7 @@ async def test_the_openapi_document_is_complete(here: Stage) -> None:
     answer = await asks.http.get("/openapi.json")
     document = answer.json()
     assert document["openapi"] == "3.1.0"
+    assert all(o.summary[:1].isupper() for o in OPERATIONS), "a summary is a sentence, not a name of the code"
     assert document["servers"] == [{"url": f"{URL}/api/v1"}]
     for ref in re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(document)):
         assert ref in document["components"]["schemas"], ref
