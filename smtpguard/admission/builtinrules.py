@@ -32,8 +32,8 @@ WANTED: Mapping[str, Action] = {
 
 def fixed(action: Action, *, automatic: bool, returns: bool, over: bool, in_doubt: bool) -> Iterator[str]:
     """The rules that hit. ``action``: of the policy's rules. ``automatic``: an automatic message to a list address;
-    ``returns``: reports on it would go to a customer list; ``over``: a stream is above its limit; ``in_doubt``: it goes to a list address, and the relay may have taken it
-    before."""
+    ``returns``: reports on it would go to a customer list; ``over``: a stream is above its limit; ``in_doubt``: it goes
+    to a list address, and the relay may have taken it before."""
     if automatic:
         yield AUTOMATIC
     if returns:

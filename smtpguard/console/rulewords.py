@@ -35,7 +35,7 @@ OURS: Mapping[str, str] = {
     "approval.asked": N_("it was sent for approval beforehand"),
     "confirm.not-asked": N_("others decide instead of its writer"),
     "mailing.messages": N_("messages of the mailing until then"),
-    "mailing.sent": N_("people to whom the mailing had been let through by then"),
+    "mailing.sent": N_("people whose copies of the mailing had passed before"),
     "mailing.rejected": N_("the mailing was rejected"),
     "sender.waits": N_("other letters of its sender are held with it"),
     "mailing.waits": N_("other copies of it are held"),

@@ -156,7 +156,8 @@ _NOBODY: frozenset[int] = frozenset()
 class Message:
     """``people``: whom it was for. ``apart``: the colleagues among them who get it in any case; None if an earlier
     version did not say how many; ``apart_at``: which recipients. ``shown``: addresses in To and Cc, if known.
-    ``recipients``: as the chain has them; _ONE if there is only one, whom each entry that names somebody means; () if they are unknown."""
+    ``recipients``: their sealed digests; _ONE if there is only one recipient, so that an entry that names any means that
+    one; () if they are unknown."""
 
     people: int
     at_least: bool
@@ -254,7 +255,7 @@ class Message:
 
     @property
     def _end_of_part(self) -> Outcome:
-        """For colleagues of whom no entry says it."""
+        """The outcome of colleagues whom no entry on a delivery names."""
         if not isinstance(self.part, Outcome):
             return Outcome.ON_ITS_WAY
         return Outcome.VOID if self.end is Outcome.VOID and self.part is Outcome.ON_ITS_WAY else self.part

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
@@ -29,9 +29,6 @@ from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, No
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
 from smtpguard.store.store import Store
-
-if TYPE_CHECKING:  # slow to import
-    pass
 
 FEW = 20
 """The least people of a mailing that is listed without a hold or a decision."""

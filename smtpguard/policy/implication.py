@@ -67,7 +67,7 @@ def _narrower(one: Condition, other: Condition) -> bool:
         return False
     if other.same and not one.same:
         return False
-    # What is usual is counted as the count is: of one mailing it is mostly nothing.
+    # The usual number is counted like the number itself: for the same mailing alone it is mostly 0.
     if other.usual is not None and (
         one.usual is None or one.usual.times < other.usual.times or one.same is not other.same
     ):

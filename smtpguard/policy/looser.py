@@ -309,7 +309,7 @@ class _Compared:
             if (touched := self._touched(new)) is not None:
                 yield f"list {name}: members: a source added{touched}", at
             elif not all(falls(c, u) for c, u in self.conditions if c.fact.type is Type.SHARE):
-                yield f"list {name}: members: a source added, of which as many people are a smaller share", at
+                yield f"list {name}: members: a source added, so that the same number of people is a smaller share", at
         for m in old.members:
             now = next((n for n in new.members if _source(n) == _source(m)), None)
             for each in _relied_on(m, now) if now is not None else ():

@@ -154,7 +154,7 @@ class Text:
     hidden: str = ""
     rejoined: str = ""  # the text of the HTML without what stands within its words
     unshown: str = ""  # text that only some programs show, or only on request
-    undecoded: list[str] = field(default_factory=list)  # of it, what is not in the encoding that it is said to be in
+    undecoded: list[str] = field(default_factory=list)  # text that is not in its declared encoding
     attached: str = ""  # text of attached messages and text files
     forwarded: list[str] = field(default_factory=list)  # of it, the text of attached messages
     enclosed: list[str] = field(default_factory=list)  # and the text of text files, without business cards

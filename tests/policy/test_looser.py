@@ -199,7 +199,7 @@ rules: [{id: one, when: {%s}, then: hold}]
 @every(
     ("rule", "change", "told"),
     [
-        ("mailing.share: '>= 25 %'", ("{csv: offers.csv}", "[{csv: offers.csv}, {csv: x.csv}]"), "list offers: members: a source added, of which as many people are a smaller share"),
+        ("mailing.share: '>= 25 %'", ("{csv: offers.csv}", "[{csv: offers.csv}, {csv: x.csv}]"), "list offers: members: a source added, so that the same number of people is a smaller share"),
         ("mailing.share: '< 25 %'", ("{csv: offers.csv}", "[{csv: offers.csv}, {csv: x.csv}]"), "list offers: members: a source added"),
         ("recipients.customers: any", ("{csv: offers.csv}", "[{csv: offers.csv}, {csv: x.csv}]"), ""),
         ("recipients.customers: any", (", addresses_elsewhere: offers@example.com", ""), ""),
