@@ -279,16 +279,10 @@ def templates(seed: int = 1) -> list[Template]:
         made += [
             newsletter(ours, draw, paragraphs=6, name="issue one"),
             newsletter(ours, draw, paragraphs=6, name="issue two"),
-        ]
-        made += [
             newsletter(ours, draw, paragraphs=2, name="short issue"),
             newsletter(other, draw, paragraphs=20, name="long"),
-        ]
-        made += [
             newsletter(other, draw, paragraphs=4, blocks=1, name="variants"),
             newsletter(other, draw, paragraphs=3, html=False, name="text"),
-        ]
-        made += [
             letter(language, draw),
             letter(language, draw, paragraphs=2, name="short letter"),
             receipt(language, draw),

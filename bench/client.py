@@ -21,62 +21,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import count, takewhile
 
-WORDS = [
-    "order",
-    "offer",
-    "invoice",
-    "delivery",
-    "Monday",
-    "Tuesday",
-    "Friday",
-    "the",
-    "our",
-    "your",
-    "price",
-    "list",
-    "meeting",
-    "draft",
-    "contract",
-    "figures",
-    "month",
-    "week",
-    "answer",
-    "question",
-    "before",
-    "after",
-    "with",
-    "without",
-    "about",
-    "and",
-    "or",
-    "but",
-    "please",
-    "thanks",
-    "regards",
-    "soon",
-    "later",
-    "new",
-    "old",
-    "stock",
-    "shop",
-    "part",
-    "sample",
-    "number",
-    "customer",
-    "supplier",
-    "address",
-    "telephone",
-    "warehouse",
-    "transport",
-    "agreement",
-    "discount",
-    "payment",
-    "receipt",
-    "return",
-    "warranty",
-    "repair",
-    "service",
-]
+_TEXT = """
+order offer invoice delivery Monday Tuesday Friday the our your price list meeting draft contract figures month
+week answer question before after with without about and or but please thanks regards soon later new old stock
+shop part sample number customer supplier address telephone warehouse transport agreement discount payment
+receipt return warranty repair service
+"""
+WORDS = _TEXT.split()
 
 
 def letter(n: int, size: int) -> bytes:

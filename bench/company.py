@@ -21,6 +21,7 @@ TOOL, SHOP = "utskick.hamnkvarn.example", "system.hamnkvarn.example"
 TOOL_CLIENT, SHOP_CLIENT, DESK_CLIENT, OFFICE = "10.20.0.5", "10.20.0.9", "10.20.0.7", "10.20.1.4"
 """Client addresses of the campaign tool, the ERP, the help desk and HR, and people's own mail."""
 MAILER = f"nyheter@{TOOL}"
+DESK, ERP, HR = f"support@{HOME[SV]}", f"noreply@{SHOP}", f"hr@{HOME[SV]}"
 SHARED = f"info@{HOME[SV]}"
 """A mailbox that several people send from."""
 
@@ -120,6 +121,11 @@ _DAYS = {
 _DATES = {
     SV: "{n} mars|{n} april|{n} maj", EN: "{n} March|{n} April|{n} May", DE: "{n}. März|{n}. April|{n}. Mai",
 }  # fmt: skip
+NEWSLETTER = {
+    SV: ("Kära kund!", "Du får detta brev eftersom du är kund hos Hamnkvarn. Avregistrera dig: "),
+    EN: ("Dear customer,", "You receive this letter because you are a customer of Hamnkvarn. Unsubscribe: "),
+    DE: ("Liebe Kundin, lieber Kunde,", "Sie erhalten diesen Brief, weil Sie Kunde bei Hamnkvarn sind. Abmelden: "),
+}
 HELLO = {SV: "Hej {}!", EN: "Dear {},", DE: "Guten Tag {},"}
 BYE = {SV: "Med vänlig hälsning", EN: "Kind regards", DE: "Mit freundlichen Grüßen"}
 WROTE = {SV: "Den {} skrev {}:", EN: "On {}, {} wrote:", DE: "Am {} schrieb {}:"}

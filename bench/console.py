@@ -60,7 +60,7 @@ CONTENT = Message.of(b"From: anna@example.com\r\nSubject: SV: lunch\r\n\r\nBacon
 
 def made(n: int, now: datetime) -> Iterator[Hold]:
     """Two thirds wait, the others are decided. One in thirty is a copy, which the console shows under its primary hold."""
-    verdict = Verdict(
+    news = Verdict(
         action=Action.HOLD,
         hits=(Hit(rule="internal-to-list", action=Action.HOLD, reasons=(
             Reason(fact="recipients.list_addresses", observed="1", limit="any", public="It is addressed to a customer list.",
@@ -68,7 +68,8 @@ def made(n: int, now: datetime) -> Iterator[Hold]:
         policy_sha256="0" * 64,
         quorum=(Quorum(groups=("communications",), list="news"),),
     )  # fmt: skip
-    lists = {name: Address.parse(f"{name}@lists.example.com") for name in ("news", "greetings")}
+    verdicts = {"news": news, "greetings": replace(news, quorum=(Quorum(groups=("compliance",), list="greetings"),))}
+    lists = {name: Address.parse(f"{name}@lists.example.com") for name in verdicts}
     for number in range(n):
         name = "greetings" if number % 5 == 0 else "news"
         sender = f"colleague{number % 500}@example.com"
@@ -81,9 +82,7 @@ def made(n: int, now: datetime) -> Iterator[Hold]:
             size_bytes=CONTENT.size_bytes,
             subject=f"SV: lunch number {number} with {'bacon' if number % 7 else 'herring'}",
             message_id=f"<{number}@example.com>",
-            verdict=verdict
-            if name == "news"
-            else replace(verdict, quorum=(Quorum(groups=("compliance",), list=name),)),
+            verdict=verdicts[name],
             state=(State.WAITING, State.WAITING, State.REJECTED)[number % 3],
             votes=(),
             held_at=now - timedelta(seconds=2 * (n - number)),
@@ -107,14 +106,8 @@ async def fill(settings: Any, n: int) -> None:
     database = Database(settings.store.url)
     try:
         with database.write() as connection:
-            rows: list[dict[str, Any]] = []
-            for hold in made(n, datetime.now(UTC)):
-                rows.append(holds.row_of(hold, hold.hold_id) | {"acknowledged": True})
-                if len(rows) == 5000:
-                    connection.execute(table_of_holds.insert(), rows)
-                    rows = []
-            if rows:
-                connection.execute(table_of_holds.insert(), rows)
+            rows = [holds.row_of(each, each.hold_id) | {"acknowledged": True} for each in made(n, datetime.now(UTC))]
+            connection.execute(table_of_holds.insert(), rows)
     finally:
         database.close()
 
@@ -210,15 +203,9 @@ async def one(client: httpx2.AsyncClient, what: str, path: str, times: int) -> l
         took.append(time.perf_counter() - begun)
         computed.append(time.process_time() - cpu)
         assert answer.status_code == 200, f"{path}: {answer.status_code}"
-    took.sort()
-    p95 = took[max(0, round(len(took) * 0.95) - 1)]
-    return [
-        f"{what:<34}",
-        f"{statistics.median(took):.3f} s",
-        f"{p95:.3f} s",
-        f"{statistics.median(computed):.3f} s",
-        f"{GOAL_SECONDS / p95:.1f}",
-    ]
+    p95 = sorted(took)[max(0, round(len(took) * 0.95) - 1)]
+    seconds = (statistics.median(took), p95, statistics.median(computed))
+    return [f"{what:<34}", *(f"{each:.3f} s" for each in seconds), f"{GOAL_SECONDS / p95:.1f}"]
 
 
 def main(words: list[str]) -> None:

@@ -49,7 +49,6 @@ class Writing:
         self.draw = random.Random(f"month {seed}")
         self.crowd = crowd
         self._number = itertools.count(1)
-        self._colleagues = {lang: [p for p in self.company.staff if p.language == lang] for lang in words.HOME}
         self._accounts: dict[str, list[Person]] = {}
         self.known: dict[str, list[Person]] = {}
         """Customers to whom each colleague wrote before the month, as far as the messages require it."""
@@ -195,25 +194,16 @@ class Writing:
         writer, at, to = self.colleague("support"), self.when(), self.draw.choice(self.company.customers)
         body = self.answered(writer, to, to, at, 3)
         one = replace(writer, first="Hamnkvarn", last="Info", address=words.SHARED)
-        return [
-            self.post("shared mailbox", one, [to], words.PREFIX[writer.language] + self.subject(to.language), body, at)
-        ]
+        subject = words.PREFIX[writer.language] + self.subject(to.language)
+        return [self.post("shared mailbox", one, [to], subject, body, at)]
 
     def prospects(self) -> list[Post]:
         """A letter each to a dozen customers who have never been written to, on one day."""
         writer, at, posts = self.colleague("sales"), self.when(), []
         for n, to in enumerate(self.draw.sample(self.company.customers, self.draw.randint(8, 16))):
             body = self.letter(writer, to)
-            posts.append(
-                self.post(
-                    "letters to prospects",
-                    writer,
-                    [to],
-                    self.subject(to.language),
-                    body,
-                    at + timedelta(minutes=11 * n),
-                )
-            )
+            subject, when = self.subject(to.language), at + timedelta(minutes=11 * n)
+            posts.append(self.post("letters to prospects", writer, [to], subject, body, when))
         return posts
 
     def help_desk(self) -> list[Post]:
@@ -221,17 +211,8 @@ class Writing:
         text = {words.SV: f"Hej {to.first}!\n\nDitt ärende {number} har fått ett svar:\n\n", words.EN: f"Dear {to.first},\n\nyour case {number} has an answer:\n\n",
                 words.DE: f"Guten Tag {to.first},\n\nzu Ihrem Fall {number} gibt es eine Antwort:\n\n"}[to.language]  # fmt: skip
         body = text + self.paragraphs(to.language, 1, 3) + "\n\nHamnkvarn\n"
-        return [
-            self._system(
-                "help desk",
-                f"support@{words.HOME[words.SV]}",
-                words.DESK_CLIENT,
-                to,
-                f"[#{number}] {self.subject(to.language)}",
-                body,
-                at,
-            )
-        ]
+        subject = f"[#{number}] {self.subject(to.language)}"
+        return self._system("help desk", words.DESK, words.DESK_CLIENT, to, subject, body, at)
 
     def erp(self) -> list[Post]:
         to, at, number = self.draw.choice(self.company.customers), self.when(), self.draw.randrange(10**6, 10**7)
@@ -239,29 +220,21 @@ class Writing:
                 words.EN: "Hello! Your goods have arrived at our depot in {place} and will be sent on {day}. Order {no}, total {money} pounds.",
                 words.DE: "Guten Tag! Ihre Waren sind in {place} eingetroffen und gehen am {day} auf den Weg. Auftrag {no}, Summe {money} Euro."}[to.language]  # fmt: skip
         body = text.format(no=number, **self.values(to.language)) + "\n\nHamnkvarn\n"
-        return [self._system("ERP", f"noreply@{words.SHOP}", words.SHOP_CLIENT, to, f"Order {number}", body, at)]
+        return self._system("ERP", words.ERP, words.SHOP_CLIENT, to, f"Order {number}", body, at)
 
     def payslips(self) -> list[Post]:
         to, at = self.colleague(), self.when()
         text = {words.SV: "Hej {}! Din lönespecifikation för mars finns i portalen.", words.EN: "Dear {}, your payslip for March is in the portal.",
                 words.DE: "Guten Tag {}, Ihre Abrechnung für März liegt im Portal."}[to.language]  # fmt: skip
-        return [
-            self._system(
-                "HR",
-                f"hr@{words.HOME[words.SV]}",
-                words.DESK_CLIENT,
-                to,
-                "Hamnkvarn HR",
-                text.format(to.first) + "\n",
-                at,
-            )
-        ]
+        return self._system("HR", words.HR, words.DESK_CLIENT, to, "Hamnkvarn HR", f"{text.format(to.first)}\n", at)
 
-    def _system(self, kind: str, address: str, client: str, to: Person, subject: str, body: str, at: datetime) -> Post:
-        raw = self.raw(
-            f"Hamnkvarn <{address}>", [to.mailbox], subject, body, at, headers=["Auto-Submitted: auto-generated"]
-        )
-        return Post(at=at, kind=kind, writer=address, to=(to.address,), raw=raw, client=client, reverse_path=address)
+    def _system(
+        self, kind: str, address: str, client: str, to: Person, subject: str, body: str, at: datetime
+    ) -> list[Post]:
+        headers = ["Auto-Submitted: auto-generated"]
+        raw = self.raw(f"Hamnkvarn <{address}>", [to.mailbox], subject, body, at, headers=headers)
+        post = Post(at=at, kind=kind, writer=address, to=(to.address,), raw=raw, client=client, reverse_path=address)
+        return [post]
 
     def applicants(self) -> list[Post]:
         writer, at = self.colleague("hr"), self.when()
@@ -276,12 +249,11 @@ class Writing:
     def attachment(self) -> list[Post]:
         writer, at = self.colleague("sales", "finance"), self.when()
         [to] = self.account_of(writer)
-        text = {words.SV: "Se bifogat.", words.EN: "Please see attached.", words.DE: "Anbei wie besprochen."}[
-            to.language
-        ]
+        said = {words.SV: "Se bifogat.", words.EN: "Please see attached.", words.DE: "Anbei wie besprochen."}
         same = self.draw.random() < 0.3  # a price list that everybody sends
         pdf = _pdf(random.Random("price list") if same else self.draw)
-        body, kind = _with(f"{text}\n\n{writer.first}\n", "application/pdf", "pris.pdf" if same else "offert.pdf", pdf)
+        text, name = f"{said[to.language]}\n\n{writer.first}\n", "pris.pdf" if same else "offert.pdf"
+        body, kind = _with(text, "application/pdf", name, pdf)
         return [self.post("see attached", writer, [to], self.subject(to.language), body, at, content=kind)]
 
     def partner(self) -> list[Post]:
@@ -304,13 +276,8 @@ class Writing:
         start = at + timedelta(days=3)
         event = (f"BEGIN:VCALENDAR\nMETHOD:REQUEST\nBEGIN:VEVENT\nUID:{next(self._number)}@hamnkvarn.example\nDTSTART:{start:%Y%m%dT%H0000Z}\n"
                  f"ORGANIZER:mailto:{writer.address}\nSUMMARY:{self.subject(writer.language)}\nEND:VEVENT\nEND:VCALENDAR\n")  # fmt: skip
-        body, kind = _with(
-            words.sentence(self.draw, to[0].language, self.company.staff) + "\n",
-            "text/calendar; method=REQUEST",
-            "",
-            event.encode(),
-            "alternative",
-        )
+        text = words.sentence(self.draw, to[0].language, self.company.staff) + "\n"
+        body, kind = _with(text, "text/calendar; method=REQUEST", "", event.encode(), "alternative")
         return [self.post("invitation", writer, to, self.subject(to[0].language), body, at, content=kind)]
 
     def away(self) -> list[Post]:
@@ -357,17 +324,7 @@ class Writing:
         lang = {"newsletter-en": words.EN, "newsletter-de": words.DE}.get(name, words.SV)
         draw = random.Random(f"{name} {week}")
         news = "\n\n".join(words.paragraphs(draw, lang, self.company.staff, 3, 4) for _ in range(2))
-        hello, leave = {
-            words.SV: ("Kära kund!", "Du får detta brev eftersom du är kund hos Hamnkvarn. Avregistrera dig: "),
-            words.EN: (
-                "Dear customer,",
-                "You receive this letter because you are a customer of Hamnkvarn. Unsubscribe: ",
-            ),
-            words.DE: (
-                "Liebe Kundin, lieber Kunde,",
-                "Sie erhalten diesen Brief, weil Sie Kunde bei Hamnkvarn sind. Abmelden: ",
-            ),
-        }[lang]
+        hello, leave = words.NEWSLETTER[lang]
         return f"{hello}\n\n{news}\n\n{leave}https://{words.TOOL}/u/{{n}}\n"
 
     def from_the_tool(self, kind: str, to: str, subject: str, body: str, at: datetime, *, incident: str = "", html: str = "", sender: str = words.MAILER,
@@ -390,22 +347,16 @@ class Writing:
         of a list."""
         for week in range(4):
             for name in ("newsletter-sv", "newsletter-de"):
-                yield self.from_the_tool(
-                    CAMPAIGN,
-                    _ADDRESS[name],
-                    f"Hamnkvarn {week + 10}",
-                    self.newsletter(name, week),
-                    FIRST + timedelta(days=7 * week, hours=2),
-                )
+                at, body = FIRST + timedelta(days=7 * week, hours=2), self.newsletter(name, week)
+                yield self.from_the_tool(CAMPAIGN, _ADDRESS[name], f"Hamnkvarn {week + 10}", body, at)
         copies = max(20, messages // 50)
         for week, name in enumerate(("newsletter-en", "ramadan-greetings", "newsletter-sv", "newsletter-en")):
             body, began = self.newsletter(name, week + 100), FIRST + timedelta(days=7 * week + 1, hours=3)
             members = self.company.lists[name]
             for n, to in enumerate(members[:copies]):
                 text = body.replace("\n\n", f"\n\n{to.first}, {to.last}\n\n", 1)
-                yield self.from_the_tool(
-                    CAMPAIGN, to.address, f"Hamnkvarn {week + 10}", text, began + timedelta(seconds=20 * n)
-                )
+                at = began + timedelta(seconds=20 * n)
+                yield self.from_the_tool(CAMPAIGN, to.address, f"Hamnkvarn {week + 10}", text, at)
 
     # dangerous kinds
 
@@ -414,8 +365,8 @@ class Writing:
             self.reply_all, self.namesake, self.blind, self.nineteen, self.fours, self.one_by_one("long text, one by one", self._long),
             self.one_by_one("short text, one by one", self._short), self.one_by_one("answer with its thread, one by one", self._answering),
             self.one_by_one("forwarded with nothing added, one by one", self._forwarding), self.one_by_one("see attached, one by one", self._attaching),
-            self.one_by_one("ends in an unsubscribe line, one by one", self._leaving), self.one_by_one("zero-width letters, one by one", self._zero_width),
-            self.one_by_one("a random word in ten, one by one", self._random_words), self.slowly, self.footer_to_list, self.many_named, self.approved_and("an attachment"),
+            self.one_by_one("ends in an unsubscribe line, one by one", self._leaving), self.one_by_one("zero-width letters, one by one", self._long, self._zero_width),
+            self.one_by_one("a random word in ten, one by one", self._long, self._random_words), self.slowly, self.footer_to_list, self.many_named, self.approved_and("an attachment"),
             self.approved_and("a paragraph replaced"), self.approved_and("hidden text on top"), self.approved_and("text below the footer"),
             self.script(f"{SCRIPT} from one account", proven=True), self.script(f"{SCRIPT} from one account that forges quotations", proven=True, quoting=True),
             self.script(UNPROVEN, proven=False),
@@ -477,14 +428,15 @@ class Writing:
         return posts
 
     def one_by_one(
-        self, kind: str, make: Callable[[Person], Callable[[Person], tuple[str, str, str]]]
+        self, kind: str, make: Callable[[Person], tuple[str, str, str]], vary: Callable[[str], str] = str
     ) -> Callable[[int], list[Post]]:
+        """``make``: subject, text and content type, for a writer. ``vary``: the text as one of the people gets it."""
+
         def incident(n: int) -> list[Post]:
             writer, at, posts = self.writer(), self.when(), []
-            text_for = make(writer)
+            subject, text, content = make(writer)
             for number, to in enumerate(self.crowd_of(n)):
-                subject, body, content = text_for(to)
-                when = at + timedelta(seconds=40 * number)
+                when, body = at + timedelta(seconds=40 * number), vary(text)
                 posts.append(
                     self.post(kind, writer, [to], subject, body, when, incident=f"{kind} {n}", content=content)
                 )
@@ -492,60 +444,39 @@ class Writing:
 
         return incident
 
-    def _long(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        body = self.story(writer)
-        return lambda to: ("Fredag", body, "text/plain")
+    def _long(self, writer: Person) -> tuple[str, str, str]:
+        return "Fredag", self.story(writer), "text/plain"
 
-    def _short(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        body = self.story(writer, short=True)
-        return lambda to: ("Fredag", f"{body}\n", "text/plain")
+    def _short(self, writer: Person) -> tuple[str, str, str]:
+        return "Fredag", f"{self.story(writer, short=True)}\n", "text/plain"
 
-    def _answering(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
+    def _answering(self, writer: Person) -> tuple[str, str, str]:
         other = self.colleague()
         body = self.story(writer, short=True) + "\n" + self.quoted(writer, other, FIRST)
-        return lambda to: (words.PREFIX[writer.language] + "Diet", body, "text/plain")
+        return words.PREFIX[writer.language] + "Diet", body, "text/plain"
 
-    def _forwarding(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
+    def _forwarding(self, writer: Person) -> tuple[str, str, str]:
         other, names = self.colleague(), words.QUOTED[writer.language]
         values = other.mailbox, "2026-03-02 09:12", writer.mailbox, "Diet"
         head = "\n".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
         body = f"\n________________________________\n{head}\n\n{self.story(other)}\n"
-        return lambda to: (words.FORWARD[writer.language] + "Diet", body, "text/plain")
+        return words.FORWARD[writer.language] + "Diet", body, "text/plain"
 
-    def _attaching(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        body, content = _with("Se bifogat.\n", "application/pdf", "fredag.pdf", _pdf(self.draw))
-        return lambda to: ("Fredag", body, content)
+    def _attaching(self, writer: Person) -> tuple[str, str, str]:
+        return "Fredag", *_with("Se bifogat.\n", "application/pdf", "fredag.pdf", _pdf(self.draw))
 
-    def _leaving(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
+    def _leaving(self, writer: Person) -> tuple[str, str, str]:
         text = " ".join(self.story(writer, greet=False).split())
-        return lambda to: ("Fredag", f"{text} Avregistrera dig här: https://{words.TOOL}/u/1\n", "text/plain")
+        return "Fredag", f"{text} Avregistrera dig här: https://{words.TOOL}/u/1\n", "text/plain"
 
-    def _zero_width(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        text = self.story(writer)
+    def _zero_width(self, text: str) -> str:
+        return "".join(c + ("\u200b" if c.isalpha() and self.draw.random() < 0.05 else "") for c in text)
 
-        def each(to: Person) -> tuple[str, str, str]:
-            return (
-                "Fredag",
-                "".join(c + ("\u200b" if c.isalpha() and self.draw.random() < 0.05 else "") for c in text),
-                "text/plain",
-            )
-
-        return each
-
-    def _random_words(self, writer: Person) -> Callable[[Person], tuple[str, str, str]]:
-        text = self.story(writer)
-
-        def each(to: Person) -> tuple[str, str, str]:
-            return (
-                "Fredag",
-                " ".join(
-                    "".join(self.draw.choices("aeinorstlmk", k=6)) if self.draw.random() < 0.1 else word
-                    for word in text.split()
-                ),
-                "text/plain",
-            )
-
-        return each
+    def _random_words(self, text: str) -> str:
+        return " ".join(
+            "".join(self.draw.choices("aeinorstlmk", k=6)) if self.draw.random() < 0.1 else word
+            for word in text.split()
+        )
 
     def slowly(self, n: int) -> list[Post]:
         """A few messages a day, on every day of the month."""
@@ -632,10 +563,6 @@ def _with(text: str, kind: str, name: str, content: bytes, multipart: str = "mix
     """A body of two parts, and its content type."""
     shown = f'; name="{name}"\nContent-Disposition: attachment; filename="{name}"' if name else "; charset=utf-8"
     encoded = base64.encodebytes(content).decode()
-    head = (
-        "Content-Type: text/html; charset=utf-8"
-        if text.startswith("<html>")
-        else "Content-Type: text/plain; charset=utf-8"
-    )
-    body = f"--=_month\n{head}\nContent-Transfer-Encoding: 8bit\n\n{text}\n--=_month\nContent-Type: {kind}{shown}\nContent-Transfer-Encoding: base64\n\n{encoded}\n--=_month--\n"
+    sort = "html" if text.startswith("<html>") else "plain"
+    body = f"--=_month\nContent-Type: text/{sort}; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{text}\n--=_month\nContent-Type: {kind}{shown}\nContent-Transfer-Encoding: base64\n\n{encoded}\n--=_month--\n"
     return body, f'multipart/{multipart}; boundary="=_month"'

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from bench.through import table
 from smtpguard.config.documents import POLICY as POLICY_FILE
@@ -158,9 +159,21 @@ def index_of(path: Path, addresses: Iterator[str], digester: Digester) -> Index:
     return Index(path, digester.key_id)
 
 
-def best(work: Callable[[list[object]], object], batches: list[list[object]]) -> float:
+def registry_of(folder: Path, digester: Digester, lists: int, people: int, now: Callable[[], datetime]) -> Registry:
+    """So many lists of so many people each, with an index and an address."""
+    infos = {}
+    for n in range(lists):
+        name = f"list{n}"
+        index_of(index_path(folder, name), (person(i, n) for i in range(people)), digester)
+        address = Address.parse(f"{name}@lists.example.com")
+        infos[name] = ListInfo(name=name, addresses=(address,), members=({"csv": "x"},))
+    names = Names(infos, domains=["example.com"])
+    return Registry(names=names, lists=infos, digester=digester, folder=folder, now=now)
+
+
+def best(work: Callable[[list[Any]], object], values: list[Any]) -> float:
     """Seconds of processor time a batch, each of other people: the median of the means of five runs."""
-    took = []
+    batches, took = [values[start : start + BATCH] for start in range(0, len(values), BATCH)], []
     for _ in range(5):
         gc.collect()
         began = time.process_time()
@@ -180,35 +193,22 @@ def asked(path: Path, people: int) -> Iterator[Goal]:
     numbers = [int.from_bytes(digester.of(address), "big") for address in addresses]
     assert [index.has(number) for number in numbers] == [bool(n % 2) for n in range(len(numbers))]
 
-    def digests(batch: list[object]) -> None:
+    def digests(batch: list[int]) -> None:
         for number in batch:
-            index.has(number)  # type: ignore[arg-type]
+            index.has(number)
 
-    def whole(batch: list[object]) -> None:
+    def whole(batch: list[Address]) -> None:
         for address in batch:
-            index.has(int.from_bytes(digester.of(address), "big"))  # type: ignore[arg-type]
+            index.has(int.from_bytes(digester.of(address), "big"))
 
-    yield Goal(
-        "membership tests a second, in batches of 100", BATCH / best(digests, _batches(numbers)), 500_000, "/s", True
-    )
-    yield Goal("  with the way from address to digest", BATCH / best(whole, _batches(addresses)), 500_000, "/s", True)
+    yield Goal("membership tests a second, in batches of 100", BATCH / best(digests, numbers), 500_000, "/s", True)
+    yield Goal("  with the way from address to digest", BATCH / best(whole, addresses), 500_000, "/s", True)
 
 
 def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
     """Look up a batch of recipients in many lists; half of them are on one list each."""
-    digester, folder = Digester(KEY, "+"), root / "twenty"
-    infos = {}
-    for n in range(lists):
-        index_of(index_path(folder, f"list{n}"), (person(i, n) for i in range(people)), digester)
-        infos[f"list{n}"] = ListInfo(name=f"list{n}", members=({"csv": "x"},))
-    registry = Registry(
-        names=Names(infos, domains=["example.com"]),
-        lists=infos,
-        digester=digester,
-        folder=folder,
-        now=lambda: datetime.now(UTC),
-    )
-    rng = random.Random(3)
+    digester, rng = Digester(KEY, "+"), random.Random(3)
+    registry = registry_of(root / "twenty", digester, lists, people, lambda: datetime.now(UTC))
     texts = [
         person(rng.randrange(people), rng.randrange(lists)) if n % 2 else f"nobody{n}@elsewhere.example"
         for n in range(200 * BATCH)
@@ -218,16 +218,13 @@ def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
     naming = registry.members.naming
     assert all(bool(naming(number)) == bool(n % 2) for n, number in enumerate(numbers))
 
-    def digests(batch: list[object]) -> None:
+    def digests(batch: list[int]) -> None:
         for number in batch:
-            naming(number)  # type: ignore[arg-type]
-
-    def whole(batch: list[object]) -> None:
-        registry.classify(batch)  # type: ignore[arg-type]
+            naming(number)
 
     what = f"{BATCH} recipients against {lists} lists of {people:,}"
-    yield Goal(what, best(digests, _batches(numbers)) * 1000, 1, "ms")
-    yield Goal("  addresses read, classified and counted as well", best(whole, _batches(addresses)) * 1000, 1, "ms")
+    yield Goal(what, best(digests, numbers) * 1000, 1, "ms")
+    yield Goal("  addresses read, classified and counted as well", best(registry.classify, addresses) * 1000, 1, "ms")
 
 
 def many_rules(root: Path) -> Iterator[Goal]:
@@ -259,16 +256,8 @@ def _verdicts(folder: Path, rules: int, lists: int) -> tuple[float, float]:
         ],
     }  # fmt: skip
     rule_set = parse({POLICY_FILE: json.dumps(documents).encode()}).rules
-    digester, now = Digester(KEY, "+"), [datetime.now(UTC)]
-    for n, name in enumerate(names):
-        index_of(index_path(folder, name), (person(i, n) for i in range(200)), digester)
-    infos = {
-        name: ListInfo(name=name, addresses=(Address.parse(f"{name}@lists.example.com"),), members=({"csv": "x"},))
-        for name in names
-    }
-    registry = Registry(
-        names=Names(infos, domains=["example.com"]), lists=infos, digester=digester, folder=folder, now=lambda: now[0]
-    )
+    now = [datetime.now(UTC)]
+    registry = registry_of(folder, Digester(KEY, "+"), lists, 200, lambda: now[0])
 
     def verdict(n: int) -> float:
         recipient = Address.parse(person(n % 200, n % lists))
@@ -290,10 +279,6 @@ def _verdicts(folder: Path, rules: int, lists: int) -> tuple[float, float]:
         now[0] += timedelta(seconds=2)
         looks.append(verdict(n))
     return alone, sorted(looks)[50]
-
-
-def _batches(values: list[object] | list[int] | list[Address]) -> list[list[object]]:
-    return [list(values[start : start + BATCH]) for start in range(0, len(values), BATCH)]
 
 
 def main(argv: list[str]) -> None:
