@@ -79,7 +79,6 @@ class _Commands(click.Group):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(f"smtpguard.cli.{module}"), name or "command")
         assert isinstance(command, click.Command)
-        _take_config(command)
         return command
 
     def resolve_command(
@@ -138,22 +137,6 @@ class _Commands(click.Group):
             gc.enable()
         FAILURES.logged = False
         sys.exit(status if isinstance(status, int) else 0)
-
-
-def _config_option(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-    if value is not None:
-        ctx.obj.config, ctx.obj.named = value, True
-
-
-def _take_config(command: click.Command) -> None:
-    """``-c FILE`` may also follow the command, and a group's command."""
-    if not any(p.name == "config" for p in command.params):
-        command.params.append(
-            click.Option(["-c", "--config", "config"], type=click.Path(path_type=Path), metavar="FILE",
-                         expose_value=False, callback=_config_option, help="The settings file.")
-        )  # fmt: skip
-    for each in getattr(command, "commands", {}).values():
-        _take_config(each)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

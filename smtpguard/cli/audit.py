@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, as_json, awaited, may_name, progress
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, may_name, progress
 from smtpguard.console.entrywords import disagreeing, noted
 from smtpguard.console.incidentfile import proof_row
 from smtpguard.journal.chain import Clear, Entry, utc_text
@@ -38,15 +38,12 @@ _GONE = (
 _ASIDE = "smtpguard: {} belongs to another state of the journal: its entries were not merged"
 
 
-@click.group(cls=Group)
-def command() -> None:
-    """Verify or export the journal, or show an earlier policy."""
+command = Group(help="Verify or export the journal, or show an earlier policy.")
 
 
 @command.command()
 @click.option("--against", "kept", type=click.File(encoding="utf-8"), multiple=True, metavar="FILE",
               help="A file of checkpoints kept elsewhere: by a witness, in a log, in mail. May be repeated; - is standard input.")  # fmt: skip
-@as_json()
 async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
     stamps are valid. Exit 1 if not."""
@@ -129,7 +126,6 @@ def _stamps_row(stamped: Stamped) -> dict[str, object]:
 @command.command()
 @click.argument("sha256", metavar="SHA256")
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
-@as_json()
 async def policy(context: Context, sha256: str, whole: bool) -> None:
     """Show an earlier policy by its SHA-256, or by a unique beginning of it.
 
@@ -148,7 +144,6 @@ async def policy(context: Context, sha256: str, whole: bool) -> None:
               help="Include addresses and subjects that are not erased yet. This is journalled.")  # fmt: skip
 @click.option("--signed", is_flag=True,
               help="Include the signed checkpoints, each after its entry, and their time stamps at the end: for docs/verify.py.")  # fmt: skip
-@as_json()
 async def export(context: Context, after: int, about: str | None, clear: bool, signed: bool) -> None:
     """Write every entry, in order, as one JSON object a line, with its hash and the hash of the entry before."""
     async with context.store(reads=True) as store:
@@ -178,19 +173,15 @@ async def export(context: Context, after: int, about: str | None, clear: bool, s
                 context.say({"checkpoint": one.note, "timestamp": reply})
 
 
-@command.group(invoke_without_command=True)
-@as_json()
+@command.group(invoke_without_command=True, json="One JSON object a line.")
 async def key(context: Context) -> None:
     """Print the public key that verifies checkpoints. Keep a copy on another host, before you need it."""
-    if click.get_current_context().invoked_subcommand is not None:
-        return
     async with context.store(reads=True) as store:
         key = str(await store.journal.key())
     context.answer({"key": key}, key)
 
 
 @key.command()
-@as_json()
 async def rotate(context: Context) -> None:
     """Sign with a new key from now on. Both keys sign a journal entry about the change."""
     from smtpguard.app.clock import ids
@@ -201,10 +192,8 @@ async def rotate(context: Context) -> None:
     context.answer({"key": key}, key)
 
 
-@command.command()
+@command.command(json=None)
 @click.argument("entry", type=AtLeast(1))
-@click.pass_obj
-@awaited
 async def prove(context: Context, entry: int) -> None:
     """Prove, as one JSON object, that an entry is in the signed journal: for docs/verify.py, or any program that knows RFC 6962."""
     async with context.store(reads=True) as store:

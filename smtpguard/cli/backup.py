@@ -15,7 +15,7 @@ import click
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
-from smtpguard.cli.context import AtLeast, CannotRun, Context, NotFine, as_json, progress
+from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, NotFine, progress
 from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from smtpguard.app import backup
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object.")
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--keep", type=AtLeast(0), default=0, metavar="N",
               help="If FILE is a folder, keep the newest N backups and delete the others.")  # fmt: skip
 @click.option("--without-secret", is_flag=True, help="Leave the secret out. Keep it elsewhere: a restore needs it.")
 @click.option("--no-verify", is_flag=True, help="Do not verify the journal in the backup.")
-@as_json("One JSON object.")
 def command(context: Context, target: Path, keep: int, without_secret: bool, no_verify: bool) -> None:
     """Back up store, checkpoints, time stamps, secret, settings and policy into FILE.
 
@@ -60,12 +59,11 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
     context.answer(row, [summary, *(f"{path} is removed" for path in made.removed)])
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--extract", metavar="DIR", type=click.Path(path_type=Path),
               help="Only extract the files of the backup into DIR.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json("One JSON object.")
 def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> None:
     """Restore the store from the backup FILE. First stop smtpguard on every host.
 
@@ -121,8 +119,7 @@ def _say_restored(
     context.answer(row, lines)
 
 
-@click.command()
-@as_json("One JSON object.")
+@click.command(cls=Command, json="One JSON object.")
 async def renew_secret(context: Context) -> None:
     """Make a new secret and put it in force. First stop smtpguard on every host. The old secret is kept beside the new one, to verify what was
     written with it."""

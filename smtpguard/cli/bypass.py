@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length
+from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 LONGEST = timedelta(hours=1)
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object.")
 @click.option("--for", "for_", metavar="TIME", help='How long it is in force, like "30m"; at most 1h.')
 @click.option("--reason", metavar="TEXT",
               help="The reason; it is journalled, and mailed to the people named in the settings.")  # fmt: skip
 @click.option("--as", "person", metavar="ADDRESS", help="Who begins it, of the people named in the settings.")
 @click.option("--agreed", metavar="ADDRESS", help="Another of them, who agrees.")
 @click.option("--end", "ends", is_flag=True, help="End the one in force now.")
-@as_json("One JSON object.")
 def command(
     context: Context, for_: str | None, reason: str | None, person: str | None, agreed: str | None, ends: bool
 ) -> None:

@@ -16,7 +16,7 @@ import click
 from smtpguard import __version__
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
@@ -32,13 +32,12 @@ from smtpguard.reading.looks import THRESHOLD
 from smtpguard.reading.marks import KINDS, Side
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object a problem (or finding), and nothing else.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--live", is_flag=True, help="Connect to the relays and the list servers as well. Nothing is sent.")
 @click.option("--in-force", is_flag=True,
               help="Check only that this version can read the policy in force; run it before an upgrade.")  # fmt: skip
 @click.option("--fail-on-warning", is_flag=True, help="Exit 1 for a warning too.")
-@as_json("One JSON object a problem (or finding), and nothing else.")
 def command(context: Context, file: Path | None, live: bool, in_force: bool, fail_on_warning: bool) -> None:
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
     if in_force:
@@ -269,9 +268,8 @@ def _said(context: Context, finding: Finding) -> bool:
     return finding.state not in (State.WRONG, State.OPEN)
 
 
-@click.command()
+@click.command(cls=Command, json="On one line.")
 @click.argument("which", type=click.Choice(["policy", "list", "settings"]), default="policy")
-@as_json("On one line.")
 def schema(context: Context, which: str) -> None:
     """Print the JSON Schema of policy.yaml, of a list's file in lists.d, or of smtpguard.yaml (settings)."""
     made = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}[which]()

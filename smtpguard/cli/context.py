@@ -2,8 +2,7 @@
 
 A command's module has a ``command``:
 
-    @click.command()
-    @as_json()
+    @click.command(cls=Command)
     async def command(context: Context) -> None: ...
 
 It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence.
@@ -20,13 +19,12 @@ import re
 import sqlite3
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 
-P = ParamSpec("P")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -86,8 +83,74 @@ class NotFine(CannotRun):
     exit_code = 1
 
 
-class Group(click.Group):
+class Command(click.Command):
+    """A command that gets the Context, and is awaited if it is a coroutine. ``-c FILE`` and ``--json`` may follow it as
+    well as precede it. ``json``: the help of that option; None: it has no output for programs."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        json: str | None = "One JSON object a line.",
+        params: Sequence[click.Parameter] | None = None,
+        callback: Callable[..., Any] | None = None,
+        **more: Any,
+    ) -> None:
+        own = [click.Option(["--json"], is_flag=True, expose_value=False, callback=_json, help=json)] if json else []
+        own.append(
+            click.Option(["-c", "--config", "config"], type=click.Path(path_type=Path), metavar="FILE",
+                         expose_value=False, callback=_config, help="The settings file.")
+        )  # fmt: skip
+        work = None if callback is None else _called(callback)
+        super().__init__(name, params=[*(params or ()), *own], callback=work, **more)
+
+
+def _json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.obj.json |= value
+
+
+def _config(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.obj.config, context.obj.named = value, True
+
+
+def _called(work: Callable[..., Any]) -> Callable[..., None]:
+    """What the services refuse, and a mailing that does not exist, is exit 1. Ctrl-C ends ``--follow``, and is no error
+    there. A group's own work is done only without a command."""
+
+    def run(**given: Any) -> None:
+        context = click.get_current_context()
+        if context.invoked_subcommand is not None:
+            return
+        try:
+            doing = work(context.obj, **given)
+            if asyncio.iscoroutine(doing):
+                asyncio.run(doing)
+        except KeyboardInterrupt:
+            if not given.get("follow"):
+                raise
+            click.echo(err=True)
+        except Exception as error:
+            from smtpguard.holds.model import Refused
+            from smtpguard.mailings.model import NoSuch
+
+            if isinstance(error, NoSuch):  # a KeyError, whose own text is quoted
+                raise NotFine(str(error.args[0])) from None
+            if isinstance(error, Refused):
+                raise NotFine(str(error)) from None
+            raise
+
+    return run
+
+
+class Group(Command, click.Group):
     """A group whose help shows the first sentence of each of its commands whole."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, name: str | None = None, *, json: str | None = None, **more: Any) -> None:
+        super().__init__(name, json=json, **more)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         texts = {name: " ".join((command.help or "").split()) for name, command in sorted(self.commands.items())}
@@ -111,7 +174,7 @@ class AtLeast(click.IntRange):
 
 @dataclass(slots=True)
 class Context:
-    """Passed to every command by click (``@click.pass_obj``)."""
+    """Passed to every command (``Command``)."""
 
     config: Path
     json: bool = False
@@ -234,26 +297,6 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:  # a uid without a name
         return str(uid)
-
-
-def awaited(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Make a command of a coroutine. What the services refuse, and a mailing that does not exist, is exit 1."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            asyncio.run(command(*args, **kwargs))
-        except Exception as error:
-            from smtpguard.holds.model import Refused
-            from smtpguard.mailings.model import NoSuch
-
-            if isinstance(error, NoSuch):  # a KeyError, whose own text is quoted
-                raise NotFine(str(error.args[0])) from None
-            if isinstance(error, Refused):
-                raise NotFine(str(error)) from None
-            raise
-
-    return run
 
 
 def as_line(row: Mapping[str, Any]) -> str:
@@ -405,18 +448,3 @@ an_until = click.option("--until", default=None, metavar="TIME",
 def a_since(default: str) -> Callable[[_Command], _Command]:
     text = '"7d", "12h", or 2026-03-02T09:00 (UTC).'
     return click.option("--since", default=default, show_default=True, metavar="TIME", help=text)
-
-
-def as_json(help: str = "One JSON object a line.") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The last decorator of a command that gets the Context and may be asked for JSON. A coroutine is awaited. The option
-    ``--json`` does the same after the command as before it: it sets ``Context.json``."""
-
-    def chosen(context: click.Context, _: click.Parameter, value: bool) -> None:
-        context.obj.json |= value
-
-    def made(command: Callable[..., Any]) -> Callable[..., Any]:
-        run = awaited(command) if asyncio.iscoroutinefunction(command) else command
-        option = click.option("--json", is_flag=True, expose_value=False, callback=chosen, help=help)
-        return option(click.pass_obj(run))
-
-    return made

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.demo.script import KALLE, RAMADAN, Disposition, Result, Script, play
 from smtpguard.demo.stage import ADMIN, PEOPLE, CannotStart, Stage, stage
 
@@ -27,9 +27,8 @@ _COLOURS = {
 _MARGIN = " " * 14
 
 
-@click.command()
+@click.command(cls=Command, json=None)
 @click.option("--stay/--go", default=None, help="Keep running afterwards until Ctrl-C. Default: on a terminal.")
-@click.pass_obj
 def command(context: Context, stay: bool | None) -> None:
     """Start a guard, a recording relay and two lists of invented people on loopback; send sample mail; show what happened to it."""
     click.echo("Starting a guard, and behind it a relay that records and forwards nothing, all on 127.0.0.1 ...")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, as_json, mailbox
+from smtpguard.cli.context import CannotRun, Command, Context, mailbox
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.cli.mailfiles import why as why_not
@@ -28,7 +28,7 @@ ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
 _MOST_CONTEXT = 90
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object a message.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--from", "sender", metavar="ADDRESS",
               help="The reverse-path. Default: Return-Path or X-Envelope-From, then From.")  # fmt: skip
@@ -41,7 +41,6 @@ _MOST_CONTEXT = 90
               help="Assume that it came from this address.")  # fmt: skip
 @click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless every message has this verdict.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also why the other rules did not hit.")
-@as_json("One JSON object a message.")
 async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy file would decide about messages, and why."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, NotFine, as_json, may_name
+from smtpguard.cli.context import Command, Context, NotFine, may_name
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message, Outcome
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 MOST = 50
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object a message.")
 @click.argument("words", metavar="TEXT...", nargs=-1, required=True)
 @click.option("--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True,
               help="At most so many, newest first.")  # fmt: skip
-@as_json("One JSON object a message.")
 async def command(context: Context, words: tuple[str, ...], most: int) -> None:
     """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of smtpguard, or words of the
     subject (of messages that were held or went to customers). If you give several, a message must match all.

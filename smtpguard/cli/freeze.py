@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine, as_json, length, mailbox, sentence_of
+from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, sentence_of
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import unknown
@@ -54,13 +54,12 @@ def selectors(command: F) -> F:
     return command
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object.")
 @selectors
 @click.option("--reason", required=True, callback=_said, metavar="TEXT",
               help="The reason; it is journalled, and shown to people.")  # fmt: skip
 @click.option("--for", "for_", metavar="TIME",
               help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.')  # fmt: skip
-@as_json("One JSON object.")
 async def command(context: Context, /, reason: str, for_: str | None, **given: Any) -> None:
     """Freeze mail: hold or defer everything selected, until it is thawed."""
     chosen = _chosen(**given)
@@ -98,10 +97,9 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     _complain(frozen.hooks)
 
 
-@click.command()
+@click.command(cls=Command)
 @selectors
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json()
 async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     """Lift the freezes with exactly this selection; other freezes stay in force.
 

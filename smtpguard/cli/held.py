@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bulk import Filter, agreed, every_hold, failures, filters, meant
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, as_json, as_line, in_columns
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, as_line, in_columns
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -57,16 +57,13 @@ a_count = click.option("--count", type=AtLeast(0), default=None, metavar="N",
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; the writer is told.")
 
 
-@click.group(cls=Group)
-def command() -> None:
-    """Held mail: list, show, approve, reject, unvote, confirm, withdraw, settle, export."""
+command = Group(help="Held mail: list, show, approve, reject, unvote, confirm, withdraw, settle, export.")
 
 
 @command.command("list")
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be repeated.")
 @filters
 @click.option("--limit", type=AtLeast(1), default=1000, show_default=True, help="At most so many, newest first.")
-@as_json()
 async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     chosen = Filter(**given)
@@ -114,7 +111,6 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
 @command.command()
 @an_id
 @click.option("--content", is_flag=True, help="Show the message itself, as it came. This is journalled.")
-@as_json()
 async def show(context: Context, hold_id: str, content: bool) -> None:
     """Show one hold: why it is held, who decides, until when, and what has happened."""
     async with _services(context, hold_id) as services:
@@ -142,7 +138,6 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
 @click.option("--people", type=AtLeast(1), default=None, metavar="N",
               help="How many people its mailing may reach in all. Default: as many as the list has, or as were seen.")  # fmt: skip
 @all_at_once
-@as_json()
 async def approve(
     context: Context,
     /,
@@ -170,7 +165,6 @@ async def approve(
 @a_count
 @as_address
 @a_comment
-@as_json()
 async def reject(
     context: Context, /, hold_ids: Sequence[str], count: int | None, address: str, comment: str, **given: str | None
 ) -> None:
@@ -185,7 +179,6 @@ async def reject(
 @an_id
 @as_address
 @a_comment
-@as_json()
 async def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
     or wrote the message."""
@@ -199,7 +192,6 @@ async def unvote(context: Context, hold_id: str, address: str, comment: str) -> 
 @click.option("--people", type=AtLeast(0), required=True, metavar="N",
               help="The number of people that the message reaches.")  # fmt: skip
 @as_address
-@as_json()
 async def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
     async with _services(context, hold_id) as services:
@@ -211,7 +203,6 @@ async def confirm(context: Context, hold_id: str, people: int, address: str) -> 
 @an_id
 @as_address
 @a_comment
-@as_json()
 async def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
     async with _services(context, hold_id) as services:
@@ -226,7 +217,6 @@ async def withdraw(context: Context, hold_id: str, address: str, comment: str) -
               help="Send it again, with the same release id; people who have it get it twice.")  # fmt: skip
 @as_address
 @a_comment
-@as_json()
 async def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str) -> None:
     """Say whether a post to a list in doubt was sent; it is not retried automatically. Only an approver can say it."""
     if said is None:
@@ -244,7 +234,6 @@ async def settle(context: Context, hold_id: str, said: str | None, address: str,
 @an_id
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.eml",
               help="Write the message to FILE, and all that is known of it to FILE.json. Existing files are not overwritten.")  # fmt: skip
-@as_json()
 async def export(context: Context, hold_id: str, output: Path | None) -> None:
     """Export a message, byte for byte as it came, and all that is known of it. The export is journalled.
 

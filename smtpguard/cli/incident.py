@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, mailbox, may_name, moment, progress
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, may_name, moment, progress
 from smtpguard.console.breachform import as_row, filled, lines
 from smtpguard.console.drafts import AUDIENCES
 from smtpguard.console.drafts import draft as drafted
@@ -30,13 +30,10 @@ from smtpguard.journal.event import Event
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.speech import Speech
 
-
-@click.group(cls=Group)
-def command() -> None:
-    """Report incidents from the journal, and keep their data."""
+command = Group(help="Report incidents from the journal, and keep their data.")
 
 
-@command.command()
+@command.command(json="As --format json.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--list", "lists", multiple=True, metavar="NAME", help="Messages for this list.")
 @click.option("--sender", "senders", multiple=True, metavar="ADDRESS", help="Messages that this address wrote or sent.")
@@ -54,7 +51,6 @@ def command() -> None:
               help="The format of the report.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write to a new file that only its owner can read.")  # fmt: skip
-@as_json("As --format json.")
 async def report(
     context: Context,
     ids: tuple[str, ...],
@@ -115,10 +111,9 @@ async def report(
         raise click.exceptions.Exit(1)
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
 @click.option("--reason", default="", metavar="TEXT", help="The reason, for the journal.")
-@as_json("One JSON object.")
 async def hold(context: Context, id: str, reason: str) -> None:
     """Keep everything that a report needs for 180 days, beyond its retention.
 
@@ -133,18 +128,16 @@ async def hold(context: Context, id: str, reason: str) -> None:
 
 
 @command.command()
-@as_json()
 async def holds(context: Context) -> None:
     """List what is kept beyond its retention, and until when."""
     async with context.store(reads=True) as store:
         _tell(context, await store.preserved())
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
 @click.option("--as", "person", required=True, metavar="ADDRESS",
               help="Your address; you must be in a group of the policy.")  # fmt: skip
-@as_json("One JSON object.")
 async def renew(context: Context, id: str, person: str) -> None:
     """Keep it for 180 more days. Two people must agree: the second one's request takes effect."""
     from smtpguard.app.files import parse_policy
@@ -235,10 +228,9 @@ async def _written(context: Context, id: str, event: Event) -> str:
     return ids[0]
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
 @click.argument("time", metavar="TIME")
-@as_json("One JSON object.")
 async def aware(context: Context, id: str, time: str) -> None:
     """Say since when the organization is aware of it: the 72 hours of GDPR Art. 33(1) run from then.
 
@@ -257,11 +249,10 @@ async def aware(context: Context, id: str, time: str) -> None:
     context.answer({"id": called, "since": since, "due": due}, text)
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
 @click.argument("field", type=click.Choice([each.value for each in Field]))
 @click.option("--text", default=None, metavar="TEXT", help="What it says; else it is read from standard input.")
-@as_json("One JSON object.")
 async def write(context: Context, id: str, field: str, text: str | None) -> None:
     """Write a field of the notification to the authority, which only people can fill.
 
@@ -277,11 +268,10 @@ async def write(context: Context, id: str, field: str, text: str | None) -> None
     context.answer({"id": called, "field": field, "at": now}, f"{called}: {field} is written")
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
 @click.option("--no-names", is_flag=True, help="Without addresses, subjects and who wrote what.")
 @_LANGUAGE
-@as_json("One JSON object.")
 async def authority(context: Context, id: str, no_names: bool, language: str) -> None:
     """Say what GDPR Art. 33(3) asks for, field by field, for the authority's form.
 
@@ -298,11 +288,10 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
         raise click.exceptions.Exit(1)
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
 @click.option("--to", "audience", type=click.Choice(AUDIENCES), required=True, help="To whom.")
 @_LANGUAGE
-@as_json("One JSON object.")
 async def draft(context: Context, id: str, audience: str, language: str) -> None:
     """Draft what to tell customers or staff, from facts alone.
 
@@ -315,9 +304,8 @@ async def draft(context: Context, id: str, audience: str, language: str) -> None
     context.answer({"audience": audience, "language": language, "text": text}, text)
 
 
-@command.command()
+@command.command(json="One JSON object an alarm.")
 @click.argument("alarm", metavar="[ALARM]", required=False)
-@as_json("One JSON object an alarm.")
 async def ack(context: Context, alarm: str | None) -> None:
     """Take an alarm, so that it is not sent again every quarter of an hour. Without ALARM: say which stand, and who has them.
 

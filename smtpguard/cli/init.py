@@ -32,7 +32,7 @@ from smtpguard.app.firstsettings import (
     read_list,
     settings_text,
 )
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.cli.offline import check
 from smtpguard.config.fields import is_this_machine
 from smtpguard.locale.phrase import many
@@ -57,7 +57,7 @@ def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramet
     return taken
 
 
-@click.command()
+@click.command(cls=Command, json=None)
 @click.option("--domain", "domains", multiple=True, metavar="DOMAIN", callback=_option(domain),
               help="A domain of the organization. May be repeated.")  # fmt: skip
 @click.option("--name", metavar="TEXT", help="The organization's name in notices. Default: the first domain.")
@@ -78,7 +78,6 @@ def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramet
 @click.option("--state", type=click.Path(path_type=Path), metavar="FOLDER",
               help="The folder that the guard writes to. Default: /var/lib/smtpguard for /etc/smtpguard, else var beside the settings.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask no questions: a missing option takes its default, or is an error.")
-@click.pass_obj
 def command(
     context: Context,
     domains: tuple[str, ...],

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns, mailbox, sentence_of
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns, mailbox, sentence_of
 from smtpguard.config.problem import unknown
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
@@ -28,17 +28,13 @@ from smtpguard.lists.sources import BadRow, Tally
 from smtpguard.lists.sync import Refresher, by_source, called, overlaps
 from smtpguard.locale.phrase import many
 
-
-@click.group(cls=Group)
-def command() -> None:
-    """Customer lists: sync, show, match, overlap."""
+command = Group(help="Customer lists: sync, show, match, overlap.")
 
 
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--force", is_flag=True, help="Read the source even if it has not changed.")
 @click.option("--accept-shrink", is_flag=True, help="Accept the list although it has lost many people.")
-@as_json()
 def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool) -> None:
     """Read members from their sources into indexes: all lists, or those named."""
     from smtpguard.app.lists import open_expander, open_refresher
@@ -68,7 +64,6 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
 
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@as_json()
 def show(context: Context, names: Sequence[str]) -> None:
     """Show all lists, or those named: the number of people, when the sources were last read, the state, and problems."""
     from smtpguard.app.files import indexes
@@ -100,7 +95,6 @@ def show(context: Context, names: Sequence[str]) -> None:
 
 @command.command()
 @click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
-@as_json()
 def match(context: Context, addresses: Sequence[str]) -> None:
     """Say whether each address is internal, a list, a member of lists (and by which source), or outside, as the policy file declares it."""
     from smtpguard.app.files import indexes
@@ -135,7 +129,6 @@ def match(context: Context, addresses: Sequence[str]) -> None:
 
 @command.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@as_json()
 def overlap(context: Context, names: Sequence[str]) -> None:
     """Count the people who are on two lists: of each pair of the named lists; of one named list and each other; of all pairs."""
     registry = _registry(context)

@@ -9,13 +9,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ParamSpec
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, as_json, awaited
+from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address
 from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict
@@ -44,26 +43,7 @@ an_id = click.argument("mailing_id", metavar="ID")
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; it is journalled.")
 follow = click.option("--follow", is_flag=True, help="Show it again every second, until Ctrl-C.")
 
-
-P = ParamSpec("P")
-
-
-def until_interrupted(command: Callable[P, None]) -> Callable[P, None]:
-    """Ctrl-C ends the display, and is no error."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            click.echo(err=True)
-
-    return run
-
-
-@click.group(cls=Group)
-def command() -> None:
-    """Mailings: list, show, people; correct; approve, reject, go-on, stop, reopen."""
+command = Group(help="Mailings: list, show, people; correct; approve, reject, go-on, stop, reopen.")
 
 
 @command.command("list")
@@ -72,9 +52,6 @@ def command() -> None:
               help="Only mailings to at least N people; those that were held or decided are always listed.")  # fmt: skip
 @click.option("--limit", type=AtLeast(1), default=100, show_default=True, help="At most so many, latest first.")
 @follow
-@as_json()
-@until_interrupted
-@awaited
 async def list_(context: Context, state: str | None, least: int, limit: int, follow: bool) -> None:
     """List recent mailings: lists, people reached, held, waiting and refused, since when and how fast."""
     async with context.services() as services:
@@ -91,9 +68,6 @@ async def list_(context: Context, state: str | None, least: int, limit: int, fol
 @command.command()
 @an_id
 @follow
-@as_json()
-@until_interrupted
-@awaited
 async def show(context: Context, mailing_id: str, follow: bool) -> None:
     """Show one mailing: its writers and lists, the people that it has reached, the decisions, and its stage."""
     async with context.services() as services:
@@ -116,7 +90,6 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
 @click.option("--what", type=click.Choice([*STATUSES, "all"]), default="sent", show_default=True,
               help="The outcome of their copy.")  # fmt: skip
-@as_json()
 async def people(
     context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str
 ) -> None:
@@ -162,7 +135,6 @@ async def people(
 @click.option("--from-csv", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Who was on a list when the mailing went to its address, where the list has changed since.")  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
-@as_json()
 async def correct(
     context: Context,
     mailing_id: str,
@@ -233,7 +205,6 @@ async def _statuses(services: Services, mailing: Mailing, file: Path, column: st
 @as_address
 @a_comment
 @all_at_once
-@as_json()
 async def approve(context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None) -> None:
     """Approve a mailing: the copies that are held, and further ones."""
     async with context.services() as services:
@@ -247,7 +218,6 @@ async def approve(context: Context, mailing_id: str, address: str, comment: str,
 @an_id
 @as_address
 @a_comment
-@as_json()
 async def reject(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Reject a mailing, with all of it that waits. One rejection is enough. Approved messages that have not been sent are
     taken back."""
@@ -278,7 +248,6 @@ async def reject(context: Context, mailing_id: str, address: str, comment: str) 
 @an_id
 @as_address
 @a_comment
-@as_json()
 async def reopen(context: Context, mailing_id: str, address: str, comment: str) -> None:
     """Take back the decision: approved copies that are not sent yet are held again, and the policy judges the next copy
     anew."""
@@ -292,25 +261,23 @@ def _told(context: Context, back: Back) -> None:
     context.answer({**row(back.mailing), **of_mailing(back.outgoing)}, [text, bar(back.mailing)])
 
 
-def _moving(name: str, doc: str) -> Callable[..., None]:
-    """Make one of the two commands that move a release in stages."""
+def _moving(name: str) -> Callable[..., Any]:
+    """One of the two commands that move a release in stages, by the name of the service's function."""
 
     @an_id
     @as_address
     @a_comment
-    @as_json()
     async def move(context: Context, mailing_id: str, address: str, comment: str) -> None:
         async with context.services() as services:
             moved = getattr(services.mailings, name)
             mailing = await moved(mailing_id, approver=address, by=context.user, comment=comment)
         context.answer(row(mailing), [f"{mailing.mailing_id}: {state(mailing)}", bar(mailing)])
 
-    move.__doc__ = doc
     return move
 
 
-command.command("go-on")(_moving("go_on", "Open the next stage, or let what was stopped go on."))
-command.command("stop")(_moving("stop", "Let nothing more of it out until somebody goes on."))
+command.command("go-on", help="Open the next stage, or let what was stopped go on.")(_moving("go_on"))
+command.command("stop", help="Let nothing more of it out until somebody goes on.")(_moving("stop"))
 
 
 async def _voted(

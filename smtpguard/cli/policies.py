@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_json, awaited, terminal
+from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, terminal
 from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
@@ -26,14 +26,11 @@ yes = click.option("--yes", is_flag=True, help="Put it in force without asking, 
 fail_on_warning = click.option("--fail-on-warning", is_flag=True, help="Change nothing if there is a warning: exit 1.")
 
 
-@click.group(cls=Group)
-def command() -> None:
-    """Policies: history, show, diff, restore; and guide, a hand-out for staff."""
+command = Group(help="Policies: history, show, diff, restore; and guide, a hand-out for staff.")
 
 
 @command.command()
 @click.option("--limit", type=AtLeast(1), default=20, show_default=True, help="At most so many, newest first.")
-@as_json()
 async def history(context: Context, limit: int) -> None:
     """List the policies that were put in force, newest first: when, by whom, how, and what may have become looser."""
     async with context.store(reads=True) as store:
@@ -67,7 +64,6 @@ async def history(context: Context, limit: int) -> None:
 @click.argument("sha256", metavar="SHA")
 @click.option("--all", "whole", is_flag=True, help="Show its vocabularies too.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files to this folder.")
-@as_json()
 async def show(context: Context, sha256: str, whole: bool, output: Path | None) -> None:
     """Show a policy as it was put in force. SHA is a beginning of its SHA-256, in-force, or file.
 
@@ -84,7 +80,6 @@ async def show(context: Context, sha256: str, whole: bool, output: Path | None) 
 @command.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B", default=IN_FORCE)
-@as_json()
 async def diff(context: Context, a: str, b: str) -> None:
     """Show how B differs from A, and what B may let pass that A would stop. Each is a beginning of a SHA-256, in-force, or file."""
     from smtpguard.app.files import parse_policy
@@ -126,12 +121,10 @@ async def diff(context: Context, a: str, b: str) -> None:
         click.echo(f"may let more pass: {each}")
 
 
-@command.command()
+@command.command(json=None)
 @click.argument("which", metavar="SHA|in-force|file", default=FILE)
 @click.option("--language", metavar="LANGUAGE", default="",
               help="The language. Default: the first of the organization's.")  # fmt: skip
-@click.pass_obj
-@awaited
 async def guide(context: Context, which: str, language: str) -> None:
     """Write the policy as a hand-out for staff, in HTML: for each list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
@@ -152,7 +145,6 @@ async def guide(context: Context, which: str, language: str) -> None:
 @click.argument("sha256", metavar="SHA")
 @yes
 @fail_on_warning
-@as_json()
 async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool) -> None:
     """Put an earlier policy in force again. As with reload, it is checked, and you are asked about what may become looser.
 
@@ -239,10 +231,9 @@ def _how(put: Put) -> str:
     return (f" ({put.how})" if put.how else "") + observes
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object.")
 @yes
 @fail_on_warning
-@as_json("One JSON object.")
 async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
     """Put the policy file in force. A file with mistakes changes nothing: exit 1.
 

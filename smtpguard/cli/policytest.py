@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import CannotRun, Context, as_json
+from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.config.documents import policy_documents
@@ -58,7 +58,7 @@ class _Tally:
         return sum(bool(one.failures) for one in self.told)
 
 
-@click.command()
+@click.command(cls=Command, json="As --format json.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path),
               help="The policy to test. Default: the one that the settings name.")  # fmt: skip
@@ -72,7 +72,6 @@ class _Tally:
               help="Write the failures to this file too, as SARIF 2.1.0.")  # fmt: skip
 @click.option("--coverage", is_flag=True, help="Say for each rule how many cases it hits.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
-@as_json("As --format json.")
 async def command(
     context: Context,
     files: Sequence[Path],

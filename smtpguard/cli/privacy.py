@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, Group, as_json, mailbox, may_name, progress
+from smtpguard.cli.context import Context, Group, mailbox, may_name, progress
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 
@@ -35,14 +35,11 @@ _WORDS = {
 an_address = click.argument("address", metavar="ADDRESS")
 
 
-@click.group(cls=Group)
-def command() -> None:
-    """What is kept about a person: show, erase."""
+command = Group(help="What is kept about a person: show, erase.")
 
 
 @command.command()
 @an_address
-@as_json()
 async def show(context: Context, address: str) -> None:
     """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
 
@@ -77,7 +74,6 @@ def _lines(found: Sequence[PersonalData], verdicts: int, lists: Sequence[str]) -
 @command.command()
 @an_address
 @click.option("--yes", is_flag=True, help="Without asking.")
-@as_json()
 async def erase(context: Context, address: str, yes: bool) -> None:
     """Erase what is kept about a person, save what a pending decision or an incident needs, which it names.
 

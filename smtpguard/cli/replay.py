@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.bulk import every_hold
-from smtpguard.cli.context import AtLeast, CannotRun, Context, as_json, moment
+from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
@@ -105,7 +105,9 @@ class _Tally:
             self.by_other_rules += 1
 
 
-@click.command()
+@click.command(
+    cls=Command, json="One JSON object a message; with --passed only those on which the two policies differ."
+)
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--passed", is_flag=True,
               help="Judge every message of a period, passed ones too, from the facts in the journal.")  # fmt: skip
@@ -120,7 +122,6 @@ class _Tally:
 @click.option("--no-names", is_flag=True, help="With --passed: without addresses and subjects.")
 @click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if any decision would certainly differ.")
 @click.option("--no-loosening", is_flag=True, help="Exit 1 if any message would certainly be treated less strictly.")
-@as_json("One JSON object a message; with --passed only those on which the two policies differ.")
 async def command(
     context: Context,
     files: Sequence[str],

@@ -18,7 +18,6 @@ from smtpguard.cli.context import (
     Group,
     a_since,
     an_until,
-    as_json,
     judged,
     may_name,
     period,
@@ -44,17 +43,14 @@ WATCHES = "this needs audit: {approvers: true}, since it monitors employees (doc
 ERASED = "(erased)"
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True, json="One JSON object.")
 @a_since("7d")
 @an_until
-@as_json("One JSON object.")
 async def command(context: Context, since: str, until: str | None) -> None:
     """Report what passed, what each rule held, and what people decided, by rule and by list. It names no person.
 
     A rule is reported as too strict if people approved more than half of what it held. report observe: what would have been held.
     """
-    if click.get_current_context().invoked_subcommand is not None:
-        return
     begin, end = period(since, until, datetime.now(UTC))
 
     from smtpguard.app.alarmchannels import active
@@ -77,7 +73,6 @@ async def command(context: Context, since: str, until: str | None) -> None:
 @command.command("approvers")
 @a_since("30d")
 @an_until
-@as_json()
 async def approvers(context: Context, since: str, until: str | None) -> None:
     """Report the votes of each approver: how many, the approved share, and the median time from hold to vote.
 
@@ -254,13 +249,12 @@ def _period(since: datetime, until: datetime) -> str:
 SHOWN = 10
 
 
-@command.command("observe")
+@command.command("observe", json="One JSON object.")
 @a_since("14d")
 @an_until
 @click.option("--examples", type=AtLeast(0), default=observed.EXAMPLES, show_default=True,
               help="The number of examples for each rule.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
-@as_json("One JSON object.")
 async def observe(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
     """Report what enforce: true would have held, by rule, sender and list, and how many decisions it would have needed.
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
-from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, as_json, awaited, moment, sentence_of
+from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, moment, sentence_of
 from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
 from smtpguard.journal.event import Kind
@@ -39,14 +39,13 @@ class _Returns(Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Returns)
-def command() -> None:
-    """Mail that came back after a mailing: take, list, show, mentions, export. An ID alone shows it."""
+command = _Returns(
+    help="Mail that came back after a mailing: take, list, show, mentions, export. An ID alone shows it."
+)
 
 
-@command.command()
+@command.command(json="One JSON object.")
 @click.argument("mailing_id", metavar="ID")
-@as_json("One JSON object.")
 async def show(context: Context, mailing_id: str) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
     async with context.services() as services:
@@ -56,10 +55,9 @@ async def show(context: Context, mailing_id: str) -> None:
     context.answer(course_row(mailing, course), _page(mailing, course))
 
 
-@command.command()
+@command.command(json="One JSON object for each mail.")
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--to", "to", multiple=True, metavar="ADDRESS", help="An envelope recipient; may be repeated.")
-@as_json("One JSON object for each mail.")
 async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) -> None:
     """Store mail that came back: DSNs, complaints, replies, unsubscribes. Exit 0 means that it is stored.
 
@@ -100,7 +98,6 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
 @click.option("--mailing", metavar="ID", help="Only after this mailing.")
 @click.option("--sort", type=click.Choice(_SORTS), help="Only these.")
 @click.option("--limit", type=AtLeast(1), default=100, show_default=True, help="At most so many, newest first.")
-@as_json()
 async def list_(context: Context, mailing: str | None, sort: str | None, limit: int) -> None:
     """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is
     journalled."""
@@ -112,10 +109,9 @@ async def list_(context: Context, mailing: str | None, sort: str | None, limit: 
     context.answers(map(row, found), map(_line, found) if found else ["No such mail has come back."])
 
 
-@command.command()
+@command.command(json="One JSON object for each mention.")
 @click.option("--since", default="7d", show_default=True, metavar="WHEN",
               help='Since this time: "2026-11-26 09:30" in UTC, or "2h" ago.')  # fmt: skip
-@as_json("One JSON object for each mention.")
 async def mentions(context: Context, since: str) -> None:
     """List reports in news and feeds, by source; one that several sources have is listed under each."""
     begin = moment("--since", since, datetime.now(UTC))
@@ -141,10 +137,8 @@ def _mentioned(found: Sequence[Outside]) -> Iterator[str]:
             yield f"  {one.first_at:%Y-%m-%d %H:%M} UTC  {one.title}{f'  {url}' if url else ''}"
 
 
-@command.command()
+@command.command(json=None)
 @click.argument("mail", metavar="MAIL")
-@click.pass_obj
-@awaited
 async def export(context: Context, mail: str) -> None:
     """Write a mail that came back, byte for byte, to standard output. MAIL is its id, or a beginning of it. The export is
     journalled."""

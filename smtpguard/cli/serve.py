@@ -22,7 +22,7 @@ import structlog
 from smtpguard import __version__
 from smtpguard.app import parts
 from smtpguard.app.files import NO_ROOM, CannotStart
-from smtpguard.cli.context import FAILURES, CannotRun, Context, TryAgain, sentence_of
+from smtpguard.cli.context import FAILURES, CannotRun, Command, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -45,12 +45,11 @@ _TELLS_SECONDS = 15.0
 _WEB = ("console", "metrics")  # these parts open their ports themselves
 
 
-@click.command()
+@click.command(cls=Command, json=None)
 @click.option("--only", "only", type=click.Choice(list(parts.PARTS)), multiple=True,
               help="Run only these parts. May be repeated.")  # fmt: skip
 @click.option("--policy-from-file", "from_file", metavar="SHA256", default="",
               help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
-@click.pass_obj
 def command(context: Context, only: Sequence[str], from_file: str) -> None:
     """Run the guard until SIGTERM: proxy, milter, delivery, console, metrics and alarms in one process tree. SIGHUP reloads the policy.
 

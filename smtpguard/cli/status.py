@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.bypass import row as bypass_row
-from smtpguard.cli.context import Context, as_json, roughly
+from smtpguard.cli.context import Command, Context, roughly
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
@@ -23,8 +23,7 @@ _NEEDED = STORE | {"relay", "policy"}
 """Settings keys without which the status could be that of something else."""
 
 
-@click.command()
-@as_json("One JSON object.")
+@click.command(cls=Command, json="One JSON object.")
 async def command(context: Context) -> None:
     """Show the state of the guard: parts, policy, freezes, holds, relay, store, lists, alarms. Exit 1 if anything is critical."""
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import yaml
 
-from smtpguard.cli.context import CannotRun, Context, a_since, as_json, judged, may_name, moment
+from smtpguard.cli.context import CannotRun, Command, Context, a_since, judged, may_name, moment
 from smtpguard.cli.offline import check
 from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
@@ -26,13 +26,12 @@ HOLDS = 5.0
 _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
 
 
-@click.command()
+@click.command(cls=Command, json="One JSON object a suggestion.")
 @a_since("14d")
 @click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
               help="How many messages a rule may hold in a week before another limit is suggested.")  # fmt: skip
 @click.option("--write", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the policy with all suggestions to a new file beside the policy.")  # fmt: skip
-@as_json("One JSON object a suggestion.")
 async def command(context: Context, since: str, holds: float, write: Path | None) -> None:
     """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).
 

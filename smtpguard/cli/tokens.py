@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Scope, Token
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, awaited, in_columns
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.api.tokens import Tokens
@@ -22,9 +22,7 @@ SCOPES = [scope.value for scope in Scope]
 MOST_DAYS = 730
 
 
-@click.group(cls=Group)
-def command() -> None:
-    """Tokens of the API: add, revoke, list."""
+command = Group(help="Tokens of the API: add, revoke, list.")
 
 
 @command.command()
@@ -33,7 +31,6 @@ def command() -> None:
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
 @click.option("--days", type=click.IntRange(1, MOST_DAYS), default=90, show_default=True,
               help="The number of days for which it is valid.")  # fmt: skip
-@as_json()
 async def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int) -> None:
     """Make a token and print it; it is not shown again. NAME says what it is for.
 
@@ -50,10 +47,8 @@ async def add(context: Context, name: str, address: str, scopes: Sequence[str], 
             click.echo(f"Good until {token.expires_at:%Y-%m-%d}. It is not shown again.", err=True)
 
 
-@command.command()
+@command.command(json=None)
 @click.argument("token_id", metavar="ID")
-@click.pass_obj
-@awaited
 async def revoke(context: Context, token_id: str) -> None:
     """Revoke a token at once."""
     async with _tokens(context) as tokens:
@@ -62,7 +57,6 @@ async def revoke(context: Context, token_id: str) -> None:
 
 
 @command.command("list")
-@as_json()
 async def list_(context: Context) -> None:
     """List the tokens and their accounts."""
     async with _tokens(context) as tokens:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, as_json, in_columns
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
@@ -33,9 +33,7 @@ a_password_file = click.option(
 )
 
 
-@click.group(cls=Group)
-def command() -> None:
-    """People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."""
+command = Group(help="People of the console: add, passwd, roles, disable, enable, totp, link, delete, list.")
 
 
 @command.command()
@@ -44,7 +42,6 @@ def command() -> None:
 @click.option("--name", default="", metavar="TEXT", help="The name that others see.")
 @click.option("--sso", is_flag=True, help="No password: the person signs in by single sign-on.")
 @a_password_file
-@as_json()
 async def add(
     context: Context, address: str, roles: Sequence[str], name: str, sso: bool, password_file: Path | None
 ) -> None:
@@ -69,7 +66,6 @@ async def add(
 @command.command()
 @an_address
 @a_password_file
-@as_json()
 async def passwd(context: Context, address: str, password_file: Path | None) -> None:
     """Set the password of an account. All its sessions end."""
     password = _password(password_file)
@@ -82,7 +78,6 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
 @command.command()
 @an_address
 @click.argument("roles", nargs=-1, type=click.Choice(ROLES), metavar="[viewer|approver|operator|admin]...")
-@as_json()
 async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
     async with _accounts(context, address, about=True) as (accounts, _):
@@ -92,7 +87,6 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
 
 @command.command()
 @an_address
-@as_json()
 async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
     async with _accounts(context, address, about=True) as (accounts, _):
@@ -101,7 +95,6 @@ async def disable(context: Context, address: str) -> None:
 
 @command.command()
 @an_address
-@as_json()
 async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
     async with _accounts(context, address, about=True) as (accounts, _):
@@ -111,7 +104,6 @@ async def enable(context: Context, address: str) -> None:
 @command.command()
 @an_address
 @click.option("--off", is_flag=True, help="Remove the second factor, for a person who has lost it.")
-@as_json()
 async def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
     async with _accounts(context, address) as (accounts, factors):
@@ -137,7 +129,6 @@ async def totp(context: Context, address: str, off: bool) -> None:
 @command.command()
 @an_address
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json()
 async def delete(context: Context, address: str, yes: bool) -> None:
     """Delete an account, with its sessions and tokens. The journal keeps what the person did; if the policy asks them to decide, they are
     still asked by mail."""
@@ -150,7 +141,6 @@ async def delete(context: Context, address: str, yes: bool) -> None:
 
 @command.command()
 @an_address
-@as_json()
 async def link(context: Context, address: str) -> None:
     """Move an account from a password to single sign-on, at the next single sign-on with this address. Password and second factor are
     removed now."""
@@ -163,7 +153,6 @@ async def link(context: Context, address: str) -> None:
 
 
 @command.command("list")
-@as_json()
 async def list_(context: Context) -> None:
     """List the accounts."""
     async with _accounts(context, everybody=True) as (accounts, _):
