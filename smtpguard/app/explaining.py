@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smtpguard.admission import asking
@@ -96,12 +96,16 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
     """With the policy in the file now. Raises Broken, CannotStart."""
     policy = policy or read_policy(settings)
     async with AsyncExitStack() as undo:
-        settings, digester = indexed(settings, policy, undo)
-        around = surroundings(settings, policy)
-        in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
-        key = None if settings.secret_file.is_file() else os.urandom(32)
-        gather = gathering(settings, lambda: (policy.sha256, around), undo, key=key)
-        yield Explainer(in_force, gather, around, rule_places(policy, str(settings.policy)))
+        made = built(*indexed(settings, policy, undo), policy, undo)
+        yield replace(made, places=rule_places(policy, str(settings.policy)))
+
+
+def built(settings: Settings, digester: Digester, policy: Policy, undo: AsyncExitStack) -> Explainer:
+    """``digester``: of the indexes in the state folder of ``settings``. ``undo`` closes it."""
+    around = surroundings(settings, policy)
+    in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
+    key = None if settings.secret_file.is_file() else os.urandom(32)
+    return Explainer(in_force, gathering(settings, lambda: (policy.sha256, around), undo, key=key), around)
 
 
 def session_at(settings: Settings, name: str | None, client: str, *, login: str | None = None) -> Session:

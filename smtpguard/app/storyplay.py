@@ -16,21 +16,17 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
-from smtpguard.app.explaining import Explainer
+from smtpguard.app.explaining import Explainer, built, session_at
 from smtpguard.app.files import indexes
-from smtpguard.app.lists import built_registry, declared
-from smtpguard.app.policies import surroundings
+from smtpguard.app.lists import declared
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
-from smtpguard.gathering.gather import Gather
-from smtpguard.gathering.reader import BoundedReader
-from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.index import index_path
@@ -42,7 +38,6 @@ from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action
-from smtpguard.wire.dkim import DkimVerifier
 
 CROWD = 60
 """People that the letter goes to in Bcc, and one by one."""
@@ -56,22 +51,6 @@ _NEW_THREAD, _GROWN_THREAD = (base64.b64encode(b"\x01" + bytes(n)).decode() for 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetThrough:
-    """``shapes``: in words, such as "a letter between colleagues to its address"."""
-
-    list: str
-    shapes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """``unplayed``: lists for which there was no time."""
-
-    through: tuple[LetThrough, ...] = ()
-    unplayed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Scene:
     shape: str
     message: Message
@@ -81,23 +60,27 @@ class _Scene:
     client: str = ""
 
 
+Played = tuple[Mapping[str, Sequence[str]], Sequence[str]]
+
+
 def play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
-    """``people``: number of addresses in each list's sources, as far as it is known. Blocks for some milliseconds a
+    """What would pass, by list: "a letter between colleagues to its address"; and the lists for which there was no
+    time. ``people``: number of addresses in each list's sources, as far as it is known. Blocks for some milliseconds a
     list."""
     return asyncio.run(_play(policy, settings, people))
 
 
 async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
     lists, _ = declared(policy)
-    through: list[LetThrough] = []
-    loop = asyncio.get_running_loop()
+    through: dict[str, list[str]] = {}
     unplayed: list[str] = []
+    loop = asyncio.get_running_loop()
     async with AsyncExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="smtpguard-check-")))
         known = settings or settings_of(load_yaml(b"{}", "settings"), folder, {})
-        passing = known.model_copy(update={"state": folder})
+        passing = known.model_copy(update={"state": folder, "secret_file": folder / "secret"})
         indexes(passing).mkdir(mode=0o700, parents=True)
-        digester, clock = Digester(os.urandom(KEY_OCTETS), policy.delimiters), SystemClock()
+        digester = Digester(os.urandom(KEY_OCTETS), policy.delimiters)
         conditions = [c for rule in policy.rules.rules for c in (*rule.when, *rule.unless)]
         alike: dict[object, list[ListInfo]] = {}
         for info in lists.values():
@@ -105,30 +88,22 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
                 alike.setdefault(_sense(info, conditions, people.get(info.name, 0)), []).append(info)
         for info, *_ in alike.values():
             _fill(passing, info, digester, people.get(info.name, 0))
-        registry = built_registry(passing, policy, digester, clock)
-        around = surroundings(passing, policy)
-        reader = BoundedReader(lambda: (policy.sha256, around))
-        undo.push_async_callback(reader.close)
-        verifier = DkimVerifier(_no_keys)
-        undo.push_async_callback(verifier.close)
-        explainer = Explainer(
-            InForce.of(policy, registry), Gather(reader=reader, verifier=verifier, trace_key=os.urandom(32)), around
-        )
+        explainer = built(passing, digester, policy, undo)
+        statuses = explainer.in_force.registry.statuses
         colleague, began = _colleague(policy), loop.time()
         for info, *others in alike.values():
             if loop.time() - began > SECONDS:
                 unplayed += [each.name for each in (info, *others)]
                 continue
-            index = registry.statuses[info.name].index
-            scenes = _scenes(info, colleague, index.people if index is not None else 0)
+            scenes = _scenes(info, colleague, statuses[info.name].people or 0)
             shapes = [
                 scene.shape
                 for scene in scenes
                 if await _passes(explainer, scene, _sessions(settings, scene, colleague))
             ]
             if shapes:
-                through += [LetThrough(list=each.name, shapes=tuple(shapes)) for each in (info, *others)]
-    return Played(through=tuple(through), unplayed=tuple(unplayed))
+                through |= {each.name: shapes for each in (info, *others)}
+    return through, unplayed
 
 
 def _sense(info: ListInfo, conditions: Sequence[Condition], people: int) -> object:
@@ -164,21 +139,15 @@ def _sessions(settings: Settings | None, scene: _Scene, colleague: Address) -> l
     """The ways in which a colleague's mail comes in under the settings, with the sender proven or not."""
     if scene.client:
         return [Session(client_ip=scene.client)]
+    if settings is None or not any(settings.listen.each()):
+        return [Session(), Session(senders_verified=True, proves_senders=True)]
     found: list[Session] = []
-    for _, _, each in settings.listen.each() if settings is not None else ():
+    for _, _, each in settings.listen.each():
         network = next(iter(each.admitted or ()), None) or ip_network("127.0.0.1/32")
         client = str(network[1] if network.num_addresses > 2 else network[0])
-        user = str(colleague) if getattr(each, "auth", None) else None
-        found.append(
-            Session(
-                client_ip=client,
-                listener=each.called,
-                senders_verified=each.senders_verified,
-                proves_senders=each.proves_senders,
-                auth_user=user,
-            )
-        )
-    return list(dict.fromkeys(found)) or [Session(), Session(senders_verified=True, proves_senders=True)]
+        login = str(colleague) if getattr(each, "auth", None) else None
+        found.append(replace(session_at(settings, each.called, client, login=login), expander=False))
+    return list(dict.fromkeys(found))
 
 
 def _colleague(policy: Policy) -> Address:
@@ -301,8 +270,3 @@ def _message(writer: Address, to: Sequence[Address], subject: str, body: str, mo
         *more,
     ]
     return Message.of(("\n".join(head) + "\n\n" + body).replace("\n", "\r\n").encode())
-
-
-async def _no_keys(name: str) -> None:
-    """Nothing here is signed."""
-    return

@@ -107,12 +107,12 @@ def _let_through(
         for name, info in policy.lists.items()
         if not any(isinstance(source, Remote | ListMembers) for source in info.members)
     }
-    played = play(policy, settings, counted)
-    for one in played.through:
-        text = f"list {one.list}: no rule holds {' or '.join(one.shapes)}"
-        yield replace(document.problem(("lists", one.list), text, key=True), severity=Severity.WARNING)
-    if played.unplayed:
-        text = f"{len(played.unplayed)} more lists were not tried with the story, for want of time"
+    through, unplayed = play(policy, settings, counted)
+    for name, shapes in through.items():
+        text = f"list {name}: no rule holds {' or '.join(shapes)}"
+        yield replace(document.problem(("lists", name), text, key=True), severity=Severity.WARNING)
+    if unplayed:
+        text = f"{len(unplayed)} more lists were not tried with the story, for want of time"
         yield warning(document, ("lists",), text)
 
 
