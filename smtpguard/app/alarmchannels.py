@@ -27,18 +27,16 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import replace_file
-from smtpguard.console.services import ActiveAlarm
 from smtpguard.database.access import Access
 from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event, Kind
-from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Notice, NoticeTemplates, choose_language
 from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import BY_NAME, BYPASS, RaisedAlarm
+from smtpguard.observe.alarms.conditions import BYPASS, RaisedAlarm
 from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.observe.webhooks.delivery import Sender
@@ -133,7 +131,7 @@ class AlarmChannels:
         made = Notice(
             id=f"alarm-{told.alarm.key}-{told.phase.value}-{told.at.timestamp():.0f}".replace(" ", "-"),
             to=to,
-            data={**row(told), "private": told.alarm.private or "", "notice": "alarm"},
+            data={**row(told), "private": told.alarm.found.private or "", "notice": "alarm"},
             language=choose_language("", head.languages),
             at=told.at,
         )
@@ -265,27 +263,17 @@ class FileMemory:
             log.warning("%s: %s", self._path, e.strerror)
 
 
-async def active(settings: Settings, store: Access) -> Sequence[ActiveAlarm]:
+async def active(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:
     """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises StoreError."""
     try:
         here = await FileMemory(settings.state).known()
     except OSError:
         here = {}
-    found = []
-    for known in {**await Alarmed(store).known(), **here}.values():
-        name, _, about = known.key.partition(" ")
-        if (condition := BY_NAME.get(name)) is not None and known.told is not None:
-            found.append(
-                ActiveAlarm(
-                    name=name,
-                    title=Phrase(condition.title, what=about),
-                    since=known.began,
-                    key=known.key,
-                    taken_by=known.taken_by,
-                    taken_at=known.taken_at,
-                )
-            )
-    return sorted(found, key=lambda each: (each.since, each.name))
+    known = {**await Alarmed(store).known(), **here}.values()
+    return sorted(
+        (each for each in known if each.told is not None and each.alarm is not None),
+        key=lambda each: (each.began, each.name),
+    )
 
 
 async def take(settings: Settings, store: Store, key: str, *, by: str, at: datetime) -> bool:

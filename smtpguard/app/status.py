@@ -106,26 +106,16 @@ async def status(settings: Settings) -> Status:
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
     for key, past in known.items():  # alarms that need minutes to be seen, such as shares of mail
-        if (
-            key not in now
-            and past.told is not None
-            and (told := _past(key)) is not None
-            and told.condition.name in _SLOW
-        ):
-            now[key] = told
+        if key not in now and past.told is not None and past.name in _SLOW:
+            now[key] = Alarm(condition=BY_NAME[past.name], found=Found(words=_SLOW[past.name]))
     found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
     return found
 
 
-_SLOW = frozenset({"deferring", "store-away"})  # it reads the store alone, and does not try to write
-
-
-def _past(key: str) -> Alarm | None:
-    name, _, about = key.partition(" ")
-    condition = BY_NAME.get(name)
-    words = {"what": about, "answered": "the", "deferred": "many", "minutes": "10"}  # "Of the messages ... many were"
-    words["said"] = "it answers, but did not take an entry; the log says more"
-    return None if condition is None else Alarm(condition=condition, found=Found(about=about, words=words))
+_SLOW = {  # status reads the store alone, and does not try to write
+    "deferring": {"answered": "the", "deferred": "many", "minutes": "10"},  # "Of the messages ... many were"
+    "store-away": {"said": "it answers, but did not take an entry; the log says more"},
+}
 
 
 async def _remembered(settings: Settings, found: Status) -> Mapping[str, RaisedAlarm]:

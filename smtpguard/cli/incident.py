@@ -329,12 +329,12 @@ async def ack(context: Context, alarm: str | None) -> None:
         row = {
             "alarm": one.key,
             "title": str(one.title),
-            "since": one.since,
+            "since": one.began,
             "taken_by": one.taken_by or None,
             "taken_at": one.taken_at if one.taken_by else None,
         }
         who = f"taken by {one.taken_by}" if one.taken_by else "nobody has taken it"
-        context.answer(row, f"{one.key}: {one.title}, since {one.since:%Y-%m-%d %H:%M} UTC; {who}")
+        context.answer(row, f"{one.key}: {one.title}, since {one.began:%Y-%m-%d %H:%M} UTC; {who}")
     if not found and alarm is None and not context.json:
         click.echo("No alarm stands.")
 

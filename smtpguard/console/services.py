@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from smtpguard.accounts.model import Account, Role
@@ -20,11 +19,11 @@ from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.distinct import Asked
 from smtpguard.lists.declared import ListInfo
-from smtpguard.locale.phrase import Said
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
+from smtpguard.observe.alarms.conditions import RaisedAlarm
 from smtpguard.policy.parse import Policy
 from smtpguard.returns.service import Returns
 
@@ -85,18 +84,6 @@ class OtherFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveAlarm:
-    """An alarm that is not over. ``name``: of its condition; ``title``: what is wrong."""
-
-    name: str
-    title: Said
-    since: datetime
-    key: str = ""
-    taken_by: str = ""
-    taken_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
     """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
@@ -120,7 +107,7 @@ class ConsoleServices:
     """The policy in force, as it is written. Raises StoreError."""
     policy_file: Callable[[], Awaitable[OtherFile | None]]
     """How the policy file of this host differs from the policy in force; None if it does not. Raises StoreError."""
-    alarms: Callable[[], Awaitable[Sequence[ActiveAlarm]]]
+    alarms: Callable[[], Awaitable[Sequence[RaisedAlarm]]]
     """The alarms that a person was told of and that are not over."""
     take_alarm: Callable[[str, str], Awaitable[bool]]
     """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises StoreError."""

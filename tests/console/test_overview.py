@@ -13,11 +13,10 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.services import ActiveAlarm
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
-from smtpguard.locale.phrase import Phrase
+from smtpguard.observe.alarms.conditions import RaisedAlarm
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, several, subjects, text
 from tests.console.stage import Stage
 from tests.guard.house import KEY, RAMADAN, FakePassage
@@ -86,10 +85,10 @@ async def test_an_approver_sees_how_many_wait_for_them(here: Stage) -> None:
 async def test_problems_are_named(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     since = here.home.clock.now() - timedelta(hours=1)
 
-    async def alarms() -> Sequence[ActiveAlarm]:
+    async def alarms() -> Sequence[RaisedAlarm]:
         return [
-            ActiveAlarm(name="relay-away", title=Phrase("the relay cannot be used"), since=since),
-            ActiveAlarm(name="part-away", title=Phrase("a part is away: {what}", what="milter"), since=since),
+            RaisedAlarm(key="relay-away", began=since, told=since),
+            RaisedAlarm(key="part-away milter", began=since, told=since),
         ]
 
     console = here.app.state.console
@@ -99,7 +98,7 @@ async def test_problems_are_named(here: Stage, monkeypatch: pytest.MonkeyPatch) 
     await omar.post("/still/freeze", selector="all", reason="stop", confirm="1")
     said = text(await omar.get("/"))
     assert "Relay the relay cannot be used, since Mon 2 Mar at" in said
-    assert "a part is away: milter" in said
+    assert "no milter process runs" in said
 
 
 async def test_a_shorter_period_can_be_chosen(here: Stage) -> None:
@@ -201,10 +200,10 @@ async def test_the_writer_rates_a_hold_with_one_click(here: Stage) -> None:
 
 async def test_an_alarm_is_acknowledged_with_one_click(here: Stage) -> None:
     taken: list[tuple[str, str]] = []
-    stands = ActiveAlarm(name="frozen", title="all mail is frozen", since=here.home.clock.now(), key="frozen")
+    stands = RaisedAlarm(key="frozen", began=here.home.clock.now())
 
-    async def alarms() -> Sequence[ActiveAlarm]:
-        return [replace(stands, taken_by=who, taken_at=stands.since) for _, who in taken[:1]] or [stands]
+    async def alarms() -> Sequence[RaisedAlarm]:
+        return [replace(stands, taken_by=who, taken_at=stands.began) for _, who in taken[:1]] or [stands]
 
     async def take(key: str, by: str) -> bool:
         taken.append((key, by))

@@ -21,7 +21,7 @@ from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
-from smtpguard.console.services import ACTING, OPERATING, SEEING, ActiveAlarm
+from smtpguard.console.services import ACTING, OPERATING, SEEING
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, ActivityFilter, Decided, approver_shares
@@ -29,6 +29,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.index import State as Index
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
+from smtpguard.observe.alarms.conditions import RaisedAlarm
 
 DAYS = 30
 PERIODS = (1, 7, DAYS)
@@ -136,7 +137,7 @@ def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
     ]
 
 
-def _others(alarms: Sequence[ActiveAlarm]) -> list[ActiveAlarm]:
+def _others(alarms: Sequence[RaisedAlarm]) -> list[RaisedAlarm]:
     """Those that no tile shows, and those that nobody has taken."""
     shown = (*STORE, *RELAY, "list-stale", "frozen")
     return [alarm for alarm in alarms if alarm.name not in shown or not alarm.taken_by]

@@ -93,6 +93,11 @@ class Found:
     private: Phrase | None = None
 
 
+def _away(said: str, _: Seen) -> Iterator[Found]:
+    if said:
+        yield Found(words={"said": said})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
@@ -106,7 +111,7 @@ class Condition:
     says: str
     does: str
     of: str
-    found: Callable[[Any, Seen], Iterator[Found]]
+    found: Callable[[Any, Seen], Iterator[Found]] = _away
     after_seconds: float = 0
     shared: bool = False
     again: timedelta | None = None
@@ -139,10 +144,6 @@ class Alarm:
     def does(self) -> Phrase:
         return Phrase(self.condition.does, **self.found.words)
 
-    @property
-    def private(self) -> Phrase | None:
-        return self.found.private
-
 
 FEWEST_DEFERRED = 5
 SHARE_DEFERRED = 0.5
@@ -164,11 +165,6 @@ def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterato
         else Phrase("By {who}", who=first.by)
     )
     yield Found(words=words, private=None if put_back else who)
-
-
-def _away(said: str, _: Seen) -> Iterator[Found]:
-    if said:
-        yield Found(words={"said": said})
 
 
 def _deferring(deferred: int, seen: Seen) -> Iterator[Found]:
@@ -269,7 +265,6 @@ CONDITIONS: tuple[Condition, ...] = (
         ),
         does=N_("Bring it back. No restart is needed, and nothing is lost."),
         of="store",
-        found=_away,
     ),
     Condition(
         name=BYPASS,
@@ -294,7 +289,6 @@ CONDITIONS: tuple[Condition, ...] = (
             "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
         ),
         of="starts",
-        found=_away,
     ),
     Condition(
         name="relay-away",
@@ -304,7 +298,6 @@ CONDITIONS: tuple[Condition, ...] = (
         says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. Why: {said}"),
         does=N_("See its answer: smtpguard check --live"),
         of="relay",
-        found=_away,
     ),
     Condition(
         name="deferring",
@@ -341,7 +334,6 @@ CONDITIONS: tuple[Condition, ...] = (
         ),
         does=N_("smtpguard reload puts a policy in force that can be read."),
         of="unreadable",
-        found=_away,
     ),
     Condition(
         name="policy-differs",
@@ -351,7 +343,6 @@ CONDITIONS: tuple[Condition, ...] = (
         says=N_("The policy file of this host is not what is in force: {said}."),
         does=N_("smtpguard check; then smtpguard reload, or put the file back"),
         of="differs",
-        found=_away,
     ),
     Condition(
         name="part-away",
@@ -486,3 +477,18 @@ class RaisedAlarm:
     claimed_until: datetime | None = None
     taken_by: str = ""
     taken_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        return self.key.partition(" ")[0]
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """As its key says, enough for its title. None: another version's, which handles it."""
+        name, _, about = self.key.partition(" ")
+        found = Found(about=about, words={"what": about})
+        return Alarm(condition=BY_NAME[name], found=found) if name in BY_NAME else None
+
+    @property
+    def title(self) -> Said:
+        return self.alarm.title if self.alarm is not None else self.key

@@ -17,17 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from smtpguard.database.errors import StoreError, Unavailable
-from smtpguard.observe.alarms.conditions import (
-    BY_NAME,
-    Alarm,
-    Condition,
-    Found,
-    RaisedAlarm,
-    Seen,
-    Severity,
-    raised,
-    unknown,
-)
+from smtpguard.observe.alarms.conditions import Alarm, RaisedAlarm, Seen, Severity, raised, unknown
 
 log = logging.getLogger(__name__)
 
@@ -146,9 +136,8 @@ class Rounds:
         known = await memory.known()
         steps = {key: self._due(memory, known.get(key), alarm, now) for key, alarm in due.items()}
         for key, past in known.items():
-            condition = BY_NAME.get(key.partition(" ")[0])  # None: another version's, which handles it
-            if condition is not None and key not in alarms and condition.name not in dark:
-                steps[key] = self._over(memory, past, condition, now)
+            if key not in alarms and past.name not in dark and (alarm := past.alarm) is not None:
+                steps[key] = self._over(memory, past, alarm, now)
         await self._all(steps)
 
     async def _all(self, steps: Mapping[str, Coroutine[Any, Any, None]]) -> None:
@@ -198,7 +187,7 @@ class Rounds:
                     await self._own.swap(None, settled)
                 raise
 
-    async def _over(self, memory: Memory, past: RaisedAlarm, condition: Condition, now: datetime) -> None:
+    async def _over(self, memory: Memory, past: RaisedAlarm, alarm: Alarm, now: datetime) -> None:
         if past.told is None:  # it was never sent
             if not _claimed(past, now):
                 await memory.swap(past, None)
@@ -206,7 +195,6 @@ class Rounds:
         if _claimed(past, now):
             return
         claim = replace(past, claimed_until=now + CLAIM)
-        alarm = Alarm(condition=condition, found=_remembered(past.key, condition))
         told = AlarmMessage(alarm=alarm, phase=Phase.ENDS, began=past.began, at=now)
         if await memory.swap(past, claim) and await self._tell(told):
             await memory.swap(claim, None)
@@ -239,15 +227,3 @@ def _logged(task: asyncio.Task[None]) -> None:
 
 def _claimed(known: RaisedAlarm, now: datetime) -> bool:
     return known.claimed_until is not None and now < known.claimed_until <= now + CLAIM  # a clock may be set back
-
-
-def _remembered(key: str, condition: Condition) -> Found:
-    about = key.partition(" ")[2]
-    return Found(about=about, words=_Named(what=about))
-
-
-class _Named(dict[str, str]):
-    """The words of an alarm that is over: those in its key; others are unknown."""
-
-    def __missing__(self, word: str) -> str:
-        return "?"

@@ -137,13 +137,13 @@ def test_persons_are_named_only_in_the_private_sentence() -> None:
     said = frozen.title + frozen.says + frozen.does
     assert "eva" not in said
     assert "Wrong list" not in said
-    assert frozen.private == "By eva@example.com: Wrong list"
-    assert Speech("sv").say(frozen.private or "") == "Av eva@example.com: Wrong list"
+    assert frozen.found.private == "By eva@example.com: Wrong list"
+    assert Speech("sv").say(frozen.found.private or "") == "Av eva@example.com: Wrong list"
 
 
 def test_a_senders_alarm_gives_the_number_and_names_privately() -> None:
     (called,) = raised(replace(WELL, called=(MANY,)))
     assert "news (1,234)" in called.says
     assert "anna" not in called.says + called.title
-    assert "anna@example.com (7), x0@example.com (1)" in str(called.private)
-    assert str(called.private).endswith("and 5 more")
+    assert "anna@example.com (7), x0@example.com (1)" in str(called.found.private)
+    assert str(called.found.private).endswith("and 5 more")
