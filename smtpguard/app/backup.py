@@ -38,6 +38,7 @@ from smtpguard import __version__
 from smtpguard.app import pgclient
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, make_state, store_url
+from smtpguard.app.pgclient import BadBackup as BadBackup
 from smtpguard.app.services import opened, services
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
@@ -72,10 +73,6 @@ _DMS_BYTE = 128
 (os_unix.c, UNIX_SHM_DMS)."""
 
 Progress = Callable[[int, int], None]
-
-
-class BadBackup(Exception):
-    """The file is no backup, is damaged, or cannot be restored here; one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +181,7 @@ async def _copied(
             if (settings.state / name).exists():
                 shutil.copyfile(settings.state / name, work / name)
         if database is None:
-            with _as_bad_backup():
-                pgclient.dump(settings, work / POSTGRESQL)
+            pgclient.dump(settings, work / POSTGRESQL)
             proof = await store.journal.verify(progress) if verify else None
     if database is not None:
         _copy_sqlite(database, work / SQLITE)
@@ -395,9 +391,8 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
             aside = _swap(database, work / SQLITE)
         else:
             aside = None
-            _check_unused_server(settings)
-            with _as_bad_backup():
-                pgclient.put_back(settings, work / POSTGRESQL, then=_bare(stop))
+            check_unused(settings)
+            pgclient.put_back(settings, work / POSTGRESQL, then=_bare(stop))
         kept = ((name, settings.state / name) for name in (CHECKPOINTS, TIMESTAMPS))
         for name, place in ((SECRET, settings.secret_file), *kept):
             if not place.exists() and (work / name).exists():
@@ -513,14 +508,6 @@ def _check_unused_server(settings: Settings) -> None:
 
 
 # Tools.
-
-
-@contextmanager
-def _as_bad_backup() -> Iterator[None]:
-    try:
-        yield
-    except pgclient.Failed as e:
-        raise BadBackup(str(e)) from None
 
 
 @contextmanager

@@ -16,24 +16,25 @@ from smtpguard.app.files import store_url
 from smtpguard.config.settings import Settings
 
 
-class Failed(Exception):
-    """A program is missing, or failed; one sentence with its first line."""
+class BadBackup(Exception):
+    """The file is no backup, is damaged, or cannot be made or restored here; one sentence, with the first line of a
+    program that failed."""
 
 
 def dump(settings: Settings, file: Path) -> None:
-    """Write a dump, and read it back. Raises Failed."""
+    """Write a dump, and read it back. Raises BadBackup."""
     client, environment = _client(settings, "pg_dump")
     _run([*client, "--format=custom", f"--file={file}"], environment)
     _run(["pg_restore", f"--file={os.devnull}", str(file)])
 
 
 def put_back(settings: Settings, dump: Path, *, then: str) -> None:
-    """Replace the tables by those of a dump and execute the statement ``then``, in one transaction. Raises Failed.
+    """Replace the tables by those of a dump and execute the statement ``then``, in one transaction. Raises BadBackup.
 
     psql commits only when it is told to: if this process or pg_restore dies, it comes to the end of its input, and the
     server rolls back."""
     client, environment = _client(settings, "psql")
-    failed: Failed | None = None
+    failed: BadBackup | None = None
     with _started(
         [*client, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"], subprocess.DEVNULL, environment, subprocess.PIPE
     ) as psql:
@@ -44,7 +45,7 @@ def put_back(settings: Settings, dump: Path, *, then: str) -> None:
             try:
                 _run(["pg_restore", "--clean", "--if-exists", "--no-owner", "--file=-", str(dump)], output=script)
                 script.write(f"RESET search_path;\n{then};\nCOMMIT;\n".encode())  # pg_restore has emptied it
-            except Failed as e:  # also if psql has ended; then psql's message is the reason
+            except BadBackup as e:  # also if psql has ended; then psql's message is the reason
                 failed = e
     if failed is not None:
         raise failed
@@ -74,16 +75,16 @@ def _started(
     environment: Mapping[str, str] | None,
     stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Wait for its end. Raises Failed."""
+    """Wait for its end. Raises BadBackup."""
     with TemporaryFile() as said:
         try:
             running = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=said, env=environment)
         except FileNotFoundError:
-            raise Failed(f"{command[0]} is not installed: it comes with PostgreSQL's client programs") from None
+            raise BadBackup(f"{command[0]} is not installed: it comes with PostgreSQL's client programs") from None
         with running:
             yield running
         if running.returncode:
             said.seek(0)
             lines = said.read().decode("utf-8", "replace").splitlines()
             reason = next((line for line in lines if line.strip()), f"exit {running.returncode}")
-            raise Failed(f"{command[0]} failed: {reason}")
+            raise BadBackup(f"{command[0]} failed: {reason}")
