@@ -1,4 +1,5 @@
-"""Build the guard of one process: store, policy, reader and verifier, for the proxy and the milter alike."""
+"""The guard of one process, built of store, policy, reader and verifier; and the part around it that takes mail, for the
+proxy and the milter alike."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -33,10 +34,15 @@ from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.numbers import PUT_OFF
+from smtpguard.processes.numbers import PUT_OFF, Said
+from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
 from smtpguard.wire.turnedaway import TurnedAway, Why
+
+if TYPE_CHECKING:
+    from smtpguard.wire.milter.reception import MilterReception
+    from smtpguard.wire.reception import Reception
 
 log = logging.getLogger(__name__)
 
@@ -128,16 +134,6 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, background=background)
 
 
-async def settled(serving: Awaitable[None], what: str, connection: socket.socket, closed: Callable[[], None]) -> None:
-    """Serve a connection to its end. It may not even begin: TLS fails, or the client has disconnected."""
-    try:
-        await serving
-    except OSError as e:
-        log.info("%s could not be set up: %s", what, type(e).__name__)
-        connection.close()
-        closed()
-
-
 def counts(intake: Intake) -> Mapping[str, int]:
     """The numbers of a process that takes mail (processes.numbers)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
@@ -203,3 +199,49 @@ def fields(mail: TurnedAway) -> dict[str, Any]:
     if mail.reverse_path is not None:
         shown |= {"reverse_path": mail.reverse_path, "recipients": mail.recipients, "refused": mail.refused}
     return shown
+
+
+class MailPart(Part):
+    """A part that takes mail, on one guard. Its listeners are those of the proxy, if it is one, then those of the milter
+    (processes.listeners.Listener.number)."""
+
+    line: Line
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        """``clock``: instead of the system's, for all that is decided and recorded; sockets use real time."""
+        super().__init__()
+        self._settings, self._clock = settings, clock
+        self._turned = Turned()
+        self._receptions: list[Reception | MilterReception] = []
+        self._settling: set[asyncio.Task[None]] = set()
+
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
+        if listener >= len(self._receptions):  # the first connection of an MTA
+            from smtpguard.app.milter import receptions
+
+            self._receptions += receptions(self._settings, self.line, self._turned)
+        serving = self._receptions[listener].serve_connection(connection, closed, client)
+        task = asyncio.create_task(_settled(serving, connection, closed))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    def said(self) -> Said:
+        return Said(counts={**counts(self.line.intake), **self._turned.counts})
+
+    async def stop(self, grace_seconds: float) -> None:
+        cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
+        if cut_off:
+            log.warning("%d connections were closed after %g s", cut_off, grace_seconds)
+        await self.line.intake.drain()  # transactions that are still recorded, whose clients may have disconnected
+
+
+async def _settled(serving: Awaitable[None], connection: socket.socket, closed: Callable[[], None]) -> None:
+    """Serve a connection to its end. It may not even begin: TLS fails, or the client has disconnected."""
+    try:
+        await serving
+    except OSError as e:
+        log.info("a connection could not be set up: %s", type(e).__name__)
+        connection.close()
+        closed()

@@ -4,20 +4,17 @@ tree has both."""
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_network
-from typing import TYPE_CHECKING
 
 import structlog
 
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_listener, of_relay, server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
-from smtpguard.app.guardline import Turned, counts, settled, straight_line
+from smtpguard.app.guardline import MailPart, straight_line
 from smtpguard.app.regularly import every
 from smtpguard.app.relay import Relays
 from smtpguard.config.listeners import SenderRates, SmtpListener
@@ -29,37 +26,20 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.processes.numbers import Said
-from smtpguard.processes.part import Part
 from smtpguard.processes.rates import Quota, Rates
 from smtpguard.wire.listener import Limits, Listener, RateCheck, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
-if TYPE_CHECKING:
-    from smtpguard.app.milter import Milter
 
-log = logging.getLogger(__name__)
-
-
-def _nobody(address: Address) -> Reply | None:
-    return None
-
-
-class Proxy(Part):
+class Proxy(MailPart):
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """``clock``: instead of the system's, for all that is decided and recorded; sockets use real time."""
-        super().__init__()
-        self._settings, self._clock = settings, clock
-        self._turned = Turned()
-        self._receptions: list[Reception] = []
-        self._milter: Milter | None = None  # from the first milter connection on
-        self._settling: set[asyncio.Task[None]] = set()
+        super().__init__(settings, clock)
         self._renewals = Renewals()
 
     async def start(self) -> None:
         settings, clock = self._settings, self._clock
         new_id = ids() if clock is None else ids(lambda: int(clock.now().timestamp() * 1000))
         self.line = line = await straight_line(settings, self._undo, clock)
-        self._intake, name = line.intake, line.hostname
         self._relays = relays = Relays(settings, self.places)
         self._undo.push_async_callback(relays.close)
         logins = relays.logins()
@@ -67,18 +47,18 @@ class Proxy(Part):
         self._rates = RateLimits(settings)
         self._undo.callback(self._rates.close)
         listeners = [
-            replace(listener(settings, each, name, line.intake.here), rate_check=self._rates.of(each))
+            replace(listener(settings, each, line.hostname, line.intake.here), rate_check=self._rates.of(each))
             for each in settings.listen.smtp
         ]
         self._receptions = [
             Reception(
                 each,
                 routing,
-                self._intake,
+                line.intake,
                 new_id=new_id,
                 logins=logins.get(routing.first),
                 turned_away=self._turned,
-                note_refused=self._intake.note_refused,
+                note_refused=line.intake.note_refused,
             )
             for each, routing in zip(listeners, routings, strict=True)
         ]
@@ -94,42 +74,13 @@ class Proxy(Part):
             tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
             tasks.create_task(self._rates.run())
 
-    def take(
-        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
-    ) -> None:
-        if listener >= len(self._receptions):
-            self._beside().take(connection, listener - len(self._receptions), closed)
-            return
-        serving = self._receptions[listener].serve_connection(connection, closed, client)
-        task = asyncio.create_task(settled(serving, "a connection", connection, closed))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-
     def said(self) -> Said:
         said = self._relays.said()
-        all_counts = {**said.counts, **counts(self._intake), **self._turned.counts, **self._renewals.counts}
-        return replace(said, counts=all_counts)
-
-    async def stop(self, grace_seconds: float) -> None:
-        beside = asyncio.create_task(self._milter.stop(grace_seconds)) if self._milter is not None else None
-        cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
-        if cut_off:
-            log.warning("%d connections were closed after %g s", cut_off, grace_seconds)
-        if beside is not None:
-            await beside
-        await self._intake.drain()  # transactions that are still recorded, whose clients may have disconnected
-
-    def _beside(self) -> Milter:
-        if self._milter is None:
-            from smtpguard.app.milter import Milter
-
-            self._milter = Milter(self._settings, self._turned)
-            self._milter.begin(self.line)
-        return self._milter
+        return replace(said, counts={**said.counts, **super().said().counts, **self._renewals.counts})
 
 
 def listener(
-    settings: Settings, each: SmtpListener, hostname: str, here: Callable[[Address], Reply | None] = _nobody
+    settings: Settings, each: SmtpListener, hostname: str, here: Callable[[Address], Reply | None]
 ) -> Listener:
     """Raises CannotStart if certificate or key cannot be used."""
     limits = settings.limits

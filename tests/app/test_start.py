@@ -159,7 +159,7 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     made = part(Settings())
     relays = Relays(Settings(state=tmp_path))
     pool = relays.pools[""]
-    made._intake, made._relays = INTAKE, relays
+    made.line, made._relays = SimpleNamespace(intake=INTAKE), relays
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"
     waits = {"relay waits": 0, "relay wait ms": 0} if asks else {}

@@ -77,7 +77,7 @@ async def test_content_that_a_relay_might_split_is_not_released(
                 ),
                 message=Message.of(content),
             )
-            assert await guard.proxy_part._intake(transaction, FakePassage()) == Held(hold_id=transaction.id)
+            assert await guard.proxy_part.line.intake(transaction, FakePassage()) == Held(hold_id=transaction.id)
             hold = await guard.office._store.holds.find(transaction.id)
             assert hold is not None
             await guard.release(hold)

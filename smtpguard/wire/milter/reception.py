@@ -47,8 +47,11 @@ class MilterReception(Connections[MilterConnection]):
         self.settings, self.admit, self.new_id = settings, admit, new_id
         self.patience = patience or MilterTimeouts()
 
-    async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
-        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended."""
+    async def serve_connection(
+        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
+    ) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended. ``client``:
+        of no use, since no proxy is in front of a milter."""
         _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
         self._calls(link, over)
 
