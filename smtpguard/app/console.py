@@ -6,43 +6,63 @@ It needs no mail credentials and opens no connection to the relay.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
+
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from smtpguard.admission.model import Explained
 from smtpguard.app import mentions, policyfile
 from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
-from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.clock import ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explainer, session_at
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import on_list
-from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.regularly import every
-from smtpguard.app.services import corrections_of, freezes_of, opened, term
+from smtpguard.app.services import accounts, corrections_of, second_factor_for, services
 from smtpguard.app.webserver import Health, Server, configured
+from smtpguard.config.problem import Broken
+from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.config.web import Console as Wished
+from smtpguard.console.api.entry import Services as ApiServices
+from smtpguard.console.api.routes import routes
+from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.app import build
-from smtpguard.console.people.middleware import WRITE_SECONDS
+from smtpguard.console.people.absences import Absent
+from smtpguard.console.people.administering import Administering
+from smtpguard.console.people.credentials import Factors, Passwords
+from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, Sessions, Site
+from smtpguard.console.people.pages import Pages
+from smtpguard.console.people.signing import RateLimit, Signing
 from smtpguard.console.services import ConsoleServices, OtherFile
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
+from smtpguard.guard.ports import Clock
+from smtpguard.holds.links import Links
 from smtpguard.holds.questions import Questions
-from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.mailings.matching import Matched
-from smtpguard.mailings.service import Mailings
-from smtpguard.policy.parse import Policy
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
-from smtpguard.returns.service import Returns
+from smtpguard.store.store import Store
+
+if TYPE_CHECKING:
+    from smtpguard.console.people.oidc import Provider
+
+log = logging.getLogger(__name__)
 
 STALE_SECONDS = 10.0
 """The oldest that the last read of the gate may be. It is read four times a second."""
@@ -89,10 +109,9 @@ class Console(Part):
         await asyncio.wait({self._serving}, timeout=min(grace_seconds, 5))
 
     async def _application(self, port: int) -> Health:
-        settings, clock = self._settings, SystemClock()
-        store, digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
-        policies = Following(store, settings, digester, clock, reading=True)
-        await policies.begin()
+        settings, serving = self._settings, services(self._settings, committed=EventLog(), serving=True)
+        has = await self._undo.enter_async_context(serving)
+        store, policies, digester, clock = has.store, has.policies, has.digester, has.clock
         self._watch = GateWatch(store.gate, clock, moved=policies.moved)
         await self._watch.read()
         assert settings.console is not None
@@ -101,26 +120,24 @@ class Console(Part):
         )
         self._undo.push_async_callback(self._front.close)
         gather = gathering(settings, policies.around, self._undo)
-        mailings = Mailings(store, policies, clock, digester, term=term(settings))
-        freezes = freezes_of(settings, store, clock, ids(), loud=True)
         console = ConsoleServices(
             store=store,
             on_list=on_list(settings, digester),
             policies=policies,
             reader=gather.reader,
-            approvals=Approvals(store, policies, clock, term=term(settings)),
+            approvals=has.approvals,
             questions=Questions(store, policies, clock, new_id=ids()),
-            freezes=freezes,
-            mailings=mailings,
-            returns=Returns(store, policies, clock, digester, freezes, key=installation_secret(settings), new_id=ids()),
+            freezes=has.freezes,
+            mailings=has.mailings,
+            returns=has.returns(),
             explain=partial(_explained, policies, gather, session_at(settings, None, "127.0.0.1")),
             corrections=corrections_of(settings, store, policies, gather, clock, ids()),
-            matching=partial(Matched, mailings, store, policies, settings.policy.parent),
+            matching=has.matching,
             clock=clock,
             settings=settings,
             url=settings.console.url.rstrip("/"),
             policy_file=partial(_other_file, policyfile.Following(settings, store)),
-            policy=partial(_policy, policies),
+            policy=lambda: policies.policy,
             alarms=partial(active, settings, store),
             take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
         )
@@ -137,12 +154,6 @@ async def _other_file(file: policyfile.Following) -> OtherFile | None:
     if found is None or not found.file.differs:
         return None
     return OtherFile(path=str(found.file.path), differing=found.file.differing, problem=found.file.problem)
-
-
-def _policy(policies: Following) -> Policy:
-    """The policy in force. Raises StoreError."""
-    policies.current()
-    return policies.policy
 
 
 def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
@@ -166,3 +177,119 @@ async def _explained(
     """With the lists in use."""
     _, around = policies.around()
     return await Explainer(policies.current(), gather, around).explain(message, reverse_path, recipients, session)
+
+
+# Accounts, sign-in and the API, on the same store.
+
+
+OWN_TRIES, OWN_SECONDS = 8, 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """What the console's application needs."""
+
+    middleware: tuple[Middleware, ...]
+    routes: tuple[BaseRoute, ...]
+    sessions: Sessions
+    provider: Provider | None
+
+    async def close(self) -> None:
+        try:
+            await self.sessions.write()
+        except StoreError as error:
+            log.warning("sessions: the store does not answer: %s", type(error).__name__)
+        if self.provider is not None:
+            await self.provider.close()
+
+
+def front(
+    settings: Settings,
+    console: Wished,
+    store: Store,
+    clock: Clock,
+    *,
+    secret: bytes,
+    new_id: Callable[[], str],
+    port: int,
+    passwords: Passwords | None = None,
+) -> Front:
+    """``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
+    place = where(console, port)
+    people, passwords, factors = store.people, passwords or Passwords(), Factors(secret)
+    sessions = Sessions(people, clock, console.session)
+    provider = _provider(console, place, clock, secret)
+    theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
+    signing = Signing(
+        people,
+        sessions,
+        clock,
+        passwords=passwords,
+        factors=factors,
+        secret=secret,
+        new_id=new_id,
+        delimiters=settings.delimiters,
+    )
+    pages = Pages(
+        accounts=theirs,
+        signing=signing,
+        factors=factors,
+        place=place,
+        provider=provider,
+        own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
+        required=second_factor_for(settings),
+    )
+    door = Middleware(
+        ConsoleMiddleware,
+        place=place,
+        sessions=sessions,
+        links=Links(secret),
+        clock=clock,
+        secret=secret,
+        required=second_factor_for(settings),
+    )
+    return Front(
+        middleware=(door,),
+        routes=(
+            *pages.routes(),
+            *Administering(theirs, sso=provider is not None).routes(),
+            *Absent(people, clock, delimiters=settings.delimiters).routes(),
+        ),
+        sessions=sessions,
+        provider=provider,
+    )
+
+
+def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: Callable[[], str]) -> list[BaseRoute]:
+    tokens = Tokens(
+        store.people,
+        console.clock,
+        new_id=new_id,
+        delimiters=settings.delimiters,
+        required=second_factor_for(settings),
+    )
+    return routes(ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
+
+
+def where(console: Wished, port: int) -> Site:
+    """The console's address for browsers. Without a url in the settings: its listening address, and on this machine its
+    names."""
+    if console.url:
+        return Site(url=console.url.rstrip("/"), proxies=console.proxies)
+    scheme = "https" if console.tls is not None else "http"
+    hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+    shown = f"[{console.address}]" if ":" in console.address else console.address
+    return Site(url=f"{scheme}://{shown}:{port}", hosts=hosts, proxies=console.proxies)
+
+
+def _provider(console: Wished, place: Site, clock: Clock, secret: bytes) -> Provider | None:
+    wanted = console.oidc
+    if wanted is None:
+        return None
+    from smtpguard.console.people.oidc import Provider  # what checks tokens takes 12 MB
+
+    try:
+        theirs = read_secret(wanted.client_secret_file).get_secret_value() if wanted.client_secret_file else ""
+    except Broken as e:
+        raise CannotStart(str(e)) from None
+    return Provider(wanted, clock, client_secret=theirs, secret=secret, back=f"{place.url}/login/sso/back")

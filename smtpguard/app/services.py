@@ -218,19 +218,22 @@ async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
 
 
 @asynccontextmanager
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    """Raises CannotStart and StoreError."""
+async def services(
+    settings: Settings, *, committed: Committed | None = None, serving: bool = False
+) -> AsyncIterator[Services]:
+    """``serving``: for a process that reads messages, and logs what a command would print. Raises CannotStart and
+    StoreError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.matching import Matched
     from smtpguard.mailings.service import Mailings
 
     clock, new_id = SystemClock(), ids()
-    async with opened(settings) as (store, digester):
-        policies = Following(store, settings, digester, clock)
+    async with opened(settings, committed=committed) as (store, digester):
+        policies = Following(store, settings, digester, clock, reading=serving)
         with contextlib.suppress(PolicyUnreadable):
-            await policies.follow()
-        freezes = freezes_of(settings, store, clock, new_id)
+            await (policies.begin() if serving else policies.follow())
+        freezes = freezes_of(settings, store, clock, new_id, loud=serving)
         mailings = Mailings(store, policies, clock, digester, term=term(settings))
         key = installation_secret(settings)
 

@@ -19,8 +19,8 @@ from argon2 import PasswordHasher
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
 from smtpguard.admission.model import Explained
+from smtpguard.app.console import Front, api, front
 from smtpguard.app.explaining import Explainer
-from smtpguard.app.people import Front, api, front
 from smtpguard.app.services import accounts
 from smtpguard.config.settings import Audit, Settings, settings_of
 from smtpguard.config.yaml import load_yaml
