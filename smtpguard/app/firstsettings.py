@@ -8,12 +8,13 @@ held.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from smtpguard.config.documents import POLICY, shipped
 from smtpguard.config.settings import host_name
@@ -178,93 +179,20 @@ def _part(connection: RelayConnection) -> None:
 
 
 def settings_text(answers: Answers, today: date) -> str:
-    return "\n".join(_settings(answers, today)) + "\n"
-
-
-def _settings(answers: Answers, today: date) -> Iterator[str]:
-    host, port = answers.listen
-    relay, relay_port = answers.relay
-    offered = answers.offered
-    yield f"# The settings of the guard, as smtpguard init wrote them on {today}. What is not here has its default: smtpguard schema settings"
-    yield "# prints every key, config/smtpguard.yaml of the documentation has most of them. Paths are relative to this file."
-    yield "listen:"
-    yield "  smtp:"
-    clients = f", clients: {_flow(answers.clients)}" if answers.clients else ""
-    yield f"    - {{address: {_word(host)}, port: {port}{clients}}}"
-    if not answers.clients:
-        yield "                                   # clients: [10.1.2.0/24]: who may connect, where other machines do"
-    yield "trust: []                          # the mail server in front, by address, so that it may say who its own client was"
-    if offered is None:
-        yield f"# On {today} the relay did not answer ({' '.join(answers.silent.split())})."
-        yield f"relay: {{host: {_word(relay)}, port: {relay_port}}}"
-        yield "limits: {message_mb: 50}           # as the relay's own, once it is known: smtpguard check --live"
-    else:
-        tls = "require" if offered.verified else "opportunistic"
-        yield f"# On {today} the relay offered {', '.join(offered.extensions) or 'no extension'}."
-        if offered.names:
-            yield f"# It calls itself {', '.join(offered.names)}. Where it takes mail to a list's name there too: names: [...]"
-        if not offered.starttls:
-            yield "# It offers no STARTTLS: the way to it is not encrypted."
-        elif not offered.verified:
-            yield "# Its certificate could not be verified for this name: ca_file or server_name, and then tls: require"
-        yield f"relay: {{host: {_word(relay)}, port: {relay_port}, tls: {tls}}}"
-        if offered.size_bytes is None:
-            yield "limits: {message_mb: 50}           # the relay names no limit"
-        else:
-            mb = min(max(1, offered.size_bytes >> 20), 2000)
-            yield f"limits: {{message_mb: {mb}}}           # the relay takes {offered.size_bytes:,} octets"
-    yield "policy: policy.yaml"
-    yield f"state: {_word(answers.state)}"
-    yield f"secret_file: {_word(answers.state + '/secret')}"
-    url = f"sqlite:///{answers.state}/smtpguard.db"
-    yield f'store: {{url: "{url}"}}   # or postgresql://...'
-    sender = f"smtpguard@{answers.domains[0]}"
-    yield f'notices: {{from: "Mail guard <{sender}>", contact: {_word(answers.contact)}}}'
-    yield "console: {address: 127.0.0.1, port: 8025}   # for browsers on this machine; docs/console.md has it for others"
-    yield "retention: {content: 30d, addresses: 90d, journal: 400d}"
+    return _filled("smtpguard.yaml.j2", answers, today)
 
 
 def policy_text(answers: Answers, today: date) -> str:
     """policy.yaml: the sample's rules for these lists and people, observing only."""
-    return "\n".join(_policy(answers, today)) + "\n\n" + sample_rules()
+    return _filled("policy.yaml.j2", answers, today)
 
 
-def _policy(answers: Answers, today: date) -> Iterator[str]:
-    yield f"# The policy: who may write to whom, and what is held until people have decided. smtpguard init wrote it on {today}."
-    yield "# All rules are read and the strictest action wins. smtpguard check tells every mistake with its line."
-    yield "version: 1"
-    yield "enforce: false                     # everything passes, and what would be held is written down: smtpguard report observe"
-    yield ""
-    yield "organization:"
-    yield f"  name: {_word(answers.name)}"
-    yield f"  domains: {_flow(answers.domains)}"
-    yield f"  languages: {_flow(answers.languages)}                # of notices; the first where nothing else is known"
-    yield "  # customers_here: false          # where no customer has an address in them: a colleague on a list is a colleague"
-    yield "  # people: [kim@example.net]      # board members and others outside who are ours"
-    yield ""
-    yield "groups:"
-    yield f"  approvers: {_flow(answers.approvers)}"
-    yield "approvals: {from: [approvers], each: 1}   # nobody decides on what they wrote themselves"
-    yield ""
-    if answers.lists:
-        yield "lists:"
-    else:
-        yield "lists: {}                          # smtpguard knows no customer yet. One is declared like this:"
-        yield "#  newsletter:"
-        yield "#    addresses: [newsletter@lists.example.com]"
-        yield "#    members: {csv: /srv/lists/newsletter.csv}"
-    for each in answers.lists:
-        [(kind, file)] = members(each.file).items()
-        yield f"  {each.name}:"
-        if each.address is not None:
-            yield f"    addresses: [{_word(each.address)}]"
-        yield f"    members: {{{kind}: {_word(file)}, refresh: 15m, at_least: {max(1, each.people // 2)}}}   # {each.people:,} addresses"
-        yield "    audience: customers"
-        yield "    # writers: [campaigns@example.com]               # who may write to it; smtpguard suggest names those who do"
-        yield "    # origin: {dkim: campaigns.example.com}          # and from where it must provably come"
-        yield "    # avoid: [pork, alcohol]                         # what its people are spared (docs/reading.md)"
-    yield ""
-    yield "streams: {}                        # systems whose one-by-one mail needs no approval; smtpguard suggest names those it met"
+def _filled(template: str, answers: Answers, today: date) -> str:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    made = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    made.filters |= {"word": _word, "flow": _flow}
+    given = {each.name: getattr(answers, each.name) for each in fields(answers)}
+    return made.get_template(template).render(given, today=today, members=members, rules=sample_rules()) + "\n"
 
 
 def sample_rules() -> str:
@@ -272,7 +200,7 @@ def sample_rules() -> str:
     _, _, text = (shipped() / POLICY).read_text().partition("\nrules:")
     first, *rules = re.split(r"(?m)^(?=  - id: )", "rules:" + text.split("\n# yaml-language-server")[0])
     wanted = [rule for rule in rules if not rule.startswith(tuple(f"  - id: {name}\n" for name in _NOT_BY_DEFAULT))]
-    return first + "".join(wanted).rstrip("\n") + "\n"
+    return first + "".join(wanted).rstrip("\n")
 
 
 def _word(text: str) -> str:
