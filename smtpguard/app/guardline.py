@@ -218,10 +218,6 @@ class MailPart(Part):
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
     ) -> None:
-        if listener >= len(self._receptions):  # the first connection of an MTA
-            from smtpguard.app.milter import receptions
-
-            self._receptions += receptions(self._settings, self.line, self._turned)
         serving = self._receptions[listener].serve_connection(connection, closed, client)
         task = asyncio.create_task(_settled(serving, connection, closed))
         self._settling.add(task)

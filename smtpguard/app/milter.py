@@ -15,6 +15,7 @@ from smtpguard.wire.milter.reception import MilterReception
 class Milter(MailPart):
     async def start(self) -> None:
         self.line = await straight_line(self._settings, self._undo, self._clock)
+        self._receptions = [*receptions(self._settings, self.line, self._turned)]
 
     async def serve(self) -> None:
         await self.line.follow()

@@ -4,6 +4,7 @@ tree has both."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -73,6 +74,15 @@ class Proxy(MailPart):
             tasks.create_task(self.line.follow())
             tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
             tasks.create_task(self._rates.run())
+
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
+        if listener >= len(self._receptions):  # the first connection of an MTA
+            from smtpguard.app.milter import receptions
+
+            self._receptions += receptions(self._settings, self.line, self._turned)
+        super().take(connection, listener, closed, client)
 
     def said(self) -> Said:
         said = self._relays.said()
