@@ -43,8 +43,7 @@ async def test_a_message_with_a_lists_address_as_reverse_path_is_held_for_its_ap
     transaction, way = home.transaction(OUTSIDE, reverse_path="ramadan+x=example.net@lists.example.com"), FakePassage()
     assert await home.intake()(transaction, way) == Held(hold_id=transaction.id)
     assert not way.sent
-    hold = await home.store.holds.find(transaction.id)
-    assert hold is not None
+    hold = await home.hold(transaction.id)
     assert hold.lists == ("ramadan",)
     assert (hold.reach, hold.sender) == (1, "anna@example.com")
     assert [q.groups for q in hold.verdict.quorum] == [("communications", "compliance")]
@@ -60,8 +59,7 @@ async def test_a_message_with_a_lists_address_as_reverse_path_is_held_for_its_ap
     assert notices.keys() == {"approve", "held"}
     for who in ("eva@example.com", "dpo@example.com"):
         await home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
-    approved = await home.store.holds.find(transaction.id)
-    assert approved is not None
+    approved = await home.hold(transaction.id)
     assert approved.state is State.APPROVED
 
 
@@ -122,8 +120,7 @@ async def test_colleagues_wait_with_it(home: House) -> None:
     """Their part would be reported on as well, whatever the scope of another rule that holds it."""
     to = [*MEMBERS[:25], "ulf@example.com"]
     id, _ = await done(home, *to, reverse_path=NEWS, To=", ".join(to))
-    hold = await home.store.holds.find(id)
-    assert hold is not None
+    hold = await home.hold(id)
     assert {h.rule for h in hold.verdict.hits} == {RULE, "internal-to-many-customers"}
     assert len(hold.envelope.recipients) == 26
 
@@ -138,8 +135,7 @@ async def test_an_approval_covers_its_copies_for_the_same_list_alone(home: House
     copy = {"X_Mailing": "garden", "body": "The garden opens at noon."}
     first, _ = await done(home, OUTSIDE, reverse_path=NEWS, **copy)
     await home.approvals().vote(first, Choice.APPROVE, approver="omar@example.com", by="test", people=9)
-    hold = await home.store.holds.find(first)
-    assert hold is not None
+    hold = await home.hold(first)
     assert hold.state is State.APPROVED
     assert isinstance((await done(home, "z@example.org", reverse_path=NEWS, **copy))[1], Relayed)
     assert isinstance((await done(home, "y@example.org", reverse_path=RAMADAN, **copy))[1], Held)
@@ -149,13 +145,11 @@ async def test_an_approval_of_copies_is_not_for_as_many_people_as_that_list_has(
     copy = {"X_Mailing": "garden", "body": "The garden opens at noon.", "reverse_path": RAMADAN}
     first, _ = await done(home, OUTSIDE, **copy)
     await done(home, "y@example.org", **copy)
-    hold = await home.store.holds.find(first)
-    assert hold is not None
+    hold = await home.hold(first)
     assert (hold.copies, hold.reach, bound(hold, (), home.in_force)) == (1, 2, 2)
     to_member, _ = await done(home, MEMBERS[0], **copy | {"X_Mailing": "roses"})
     await done(home, MEMBERS[1], **copy | {"X_Mailing": "roses"})
-    hold = await home.store.holds.find(to_member)
-    assert hold is not None
+    hold = await home.hold(to_member)
     assert bound(hold, (), home.in_force) == len(MEMBERS), "it is a mailing to that list"
 
 

@@ -44,9 +44,7 @@ async def asked(home: House, *to: str, **more: Any) -> Hold:
     """The hold of a new message to ``to``, by default to ten readers."""
     done = await send(home, *(to or READERS[:10]), **more)
     assert isinstance(done, Held)
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
-    return hold
+    return await home.hold(done.hold_id)
 
 
 async def confirm(home: House, hold: Hold, people: int | None = None, *, by: str = ANNA) -> Hold:
@@ -229,8 +227,7 @@ async def test_a_confirmation_is_no_approval(home: House) -> None:
     assert isinstance(await send(home, READERS[28]), Relayed | Held)
     late = await send(home, READERS[29])
     assert isinstance(late, Held)
-    found = await home.store.holds.find(late.hold_id)
-    assert found is not None
+    found = await home.hold(late.hold_id)
     assert found.verdict.action is Action.HOLD
 
 
@@ -310,8 +307,7 @@ async def test_a_rule_sets_the_time_and_that_the_hold_expires(home: House) -> No
     assert (hold.confirm.until - hold.held_at, hold.confirm.expires) == (timedelta(minutes=30), True)
     home.clock.pass_(minutes=30)
     await home.approvals().sweep()
-    found = await home.store.holds.find(hold.hold_id)
-    assert found is not None
+    found = await home.hold(hold.hold_id)
     assert found.state is State.EXPIRED
     assert ("expired", ANNA) in await notified(home)
     assert ("expired", EVA) not in await notified(home)

@@ -37,10 +37,9 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
     done = await home.intake()(transaction, FakePassage(raises=error))
     assert done == Deferred(reply=RELAY_LOST)
     assert [k for k, _ in await home.settled(transaction.id)] == ["verdict", "in-doubt"]
-    again = await home.intake()(home.transaction(RAMADAN, **campaign), FakePassage())
+    again = await home.send(RAMADAN, **campaign)
     assert isinstance(again, Held)
-    hold = await home.store.holds.find(again.hold_id)
-    assert hold is not None
+    hold = await home.hold(again.hold_id)
     assert [h.rule for h in hold.verdict.hits] == ["in-doubt-retry"]
     assert hold.verdict.quorum
     said = " ".join(reason.public for hit in hold.verdict.hits for reason in hit.reasons)
@@ -51,7 +50,7 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
 async def test_a_retry_in_doubt_without_a_list_is_relayed(home: House) -> None:
     lost = Lost(RELAY_LOST, after_dot=True)
     await home.intake()(home.transaction("ulf@example.com"), FakePassage(raises=lost))
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
+    assert isinstance(await home.send("ulf@example.com"), Relayed)
 
 
 # -- the client

@@ -26,8 +26,7 @@ async def test_internal_mail_to_a_list_is_held_and_approvers_are_notified(home: 
     assert done == Held(hold_id=transaction.id)
     assert not way.sent
     assert way.abandoned == 1
-    hold = await home.store.holds.find(transaction.id)
-    assert hold is not None
+    hold = await home.hold(transaction.id)
     assert hold.acknowledged
     assert hold.state is State.WAITING
     assert hold.sender == "anna@example.com"
@@ -70,14 +69,13 @@ async def test_mail_to_a_list_of_colleagues_counts_for_no_customers(tmp_path: Pa
     index(tmp_path / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
     async with house(tmp_path, documents=documents(policy)) as home:
         for n, to in enumerate((STAFF, MEMBERS[0])):
-            assert isinstance(await home.intake()(home.transaction(to, body=str(n)), FakePassage()), Relayed)
-        assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
+            assert isinstance(await home.send(to, body=str(n)), Relayed)
+        assert isinstance(await home.send(RAMADAN), Held)
 
 
 async def test_the_journal_has_no_names_in_clear(home: House) -> None:
-    transaction = home.transaction(RAMADAN, Subject="A secret subject")
-    await home.intake()(transaction, FakePassage())
-    for entry, clear in await home.store.journal.history(transaction.id):
+    hold_id = (await home.held(RAMADAN, Subject="A secret subject")).hold_id
+    for entry, clear in await home.store.journal.history(hold_id):
         assert "anna" not in entry.body
         assert "secret subject" not in entry.body
         assert clear is not None
@@ -88,13 +86,13 @@ async def test_the_journal_has_no_names_in_clear(home: House) -> None:
 async def test_the_lists_writer_passes_with_the_lists_signature(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
     campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
-    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign), FakePassage()), Relayed)
+    assert isinstance(await home.send(RAMADAN, **campaign), Relayed)
     home.verifier.domains = frozenset({"elsewhere.example"})
-    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign, body="other"), FakePassage()), Held)
+    assert isinstance(await home.send(RAMADAN, **campaign, body="other"), Held)
 
 
 async def test_text_and_origin_are_read_only_if_a_rule_needs_them(home: House) -> None:
-    await home.intake()(home.transaction("ulf@example.com"), FakePassage())
+    await home.send("ulf@example.com")
     assert all(not any(s.value == "text" for s in need) for need in home.reader.asked)
     assert home.verifier.asked == 0
 
@@ -124,7 +122,7 @@ async def test_a_rejection_gives_the_reason_and_notifies_the_sender(home: House)
     ],
 )
 async def test_automatic_mail_to_a_list_is_rejected(home: House, how: dict[str, Any]) -> None:
-    done = await home.intake()(home.transaction(RAMADAN, **how), FakePassage())
+    done = await home.send(RAMADAN, **how)
     assert isinstance(done, Rejected)
     assert await home.outbox() == []
 
@@ -153,9 +151,9 @@ async def test_an_observing_policy_holds_nothing(home: House) -> None:
 
 
 async def test_a_retry_of_held_mail_gets_the_same_hold(home: House) -> None:
-    first = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    first = await home.send(RAMADAN)
     told = {i.intent_id for i in await home.outbox()}
-    again = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    again = await home.send(RAMADAN)
     assert again == first
     assert len(await home.store.holds.newest()) == 1
     home.clock.pass_(minutes=1)
@@ -168,25 +166,23 @@ async def test_a_retry_adopts_a_void_hold(home: House) -> None:
     assert isinstance(done, Held)
     home.clock.pass_(hours=1)
     await home.store.holds.change(done.hold_id, lambda h: _voided(h))
-    again = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    again = await home.send(RAMADAN)
     assert again == done
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
+    hold = await home.hold(done.hold_id)
     assert hold.state is State.WAITING
     assert [k for k, _ in await home.events(done.hold_id)] == ["verdict", "adopted"]
 
 
 async def test_an_adopted_hold_has_the_time_of_a_new_one(home: House) -> None:
     """Its client kept it for longer than people have to decide."""
-    done = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    done = await home.send(RAMADAN)
     assert isinstance(done, Held)
     home.clock.pass_(minutes=16)
     await home.store.holds.change(done.hold_id, lambda h: _voided(h))
     home.clock.pass_(days=4)
     await home.watch.read()
-    await home.intake()(home.transaction(RAMADAN), FakePassage())
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
+    await home.send(RAMADAN)
+    hold = await home.hold(done.hold_id)
     assert hold.expires_at == home.term.expires_at(None, home.in_force, home.clock.now())
     assert await home.approvals().sweep() == 0
     told = [i.data for i in await home.outbox() if i.hold_id == hold.hold_id]
@@ -195,10 +191,10 @@ async def test_an_adopted_hold_has_the_time_of_a_new_one(home: House) -> None:
 
 
 async def test_the_same_mail_after_a_decision_gets_a_new_hold(home: House) -> None:
-    first = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    first = await home.send(RAMADAN)
     assert isinstance(first, Held)
     await home.approvals().withdraw(first.hold_id, sender="anna@example.com", by="root")
-    again = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    again = await home.send(RAMADAN)
     assert isinstance(again, Held)
     assert again != first
 
@@ -212,8 +208,7 @@ async def test_colleagues_get_theirs_while_the_customers_part_waits(home: House)
     transaction = home.transaction(*to, To=", ".join(to))
     done = await home.intake()(transaction, FakePassage())
     assert isinstance(done, Held)
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
+    hold = await home.hold(done.hold_id)
     assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
     assert hold.reach == 25, "the colleagues have it already"
     [mailing] = await home.store.mailings.newest()
@@ -222,7 +217,7 @@ async def test_colleagues_get_theirs_while_the_customers_part_waits(home: House)
     assert [str(r.address) for r in part.recipients] == ["ulf@example.com", "ida@example.com"]
     assert part.content_sha256 == transaction.message.sha256
     # a retry of the whole envelope gets the same hold
-    again = await home.intake()(home.transaction(*to, To=", ".join(to)), FakePassage())
+    again = await home.send(*to, To=", ".join(to))
     assert again == done
 
 
@@ -258,7 +253,7 @@ async def test_after_a_policy_change_the_message_is_judged_again(home: House) ->
         + b"  - {id: nobody, description: Nobody writes to Ulf, when: {recipients.total: '>= 1'}, then: reject}\n"
     }
     await home.put(stricter)  # in force, but not yet known to the process
-    done = await home.intake()(home.transaction("ulf@example.com"), FakePassage())
+    done = await home.send("ulf@example.com")
     assert isinstance(done, Rejected)
 
 
@@ -275,7 +270,7 @@ async def test_after_a_policy_change_the_message_is_judged_again(home: House) ->
 async def test_a_reply_gives_the_rules_description_or_what_it_found(home: House, description: str, said: str) -> None:
     rule = f"  - {{id: nobody, {description}when: {{sender.internal: true, recipients.total: any}}, then: reject}}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
-    done = await home.intake()(home.transaction("ulf@example.com"), FakePassage())
+    done = await home.send("ulf@example.com")
     assert isinstance(done, Rejected)
     assert done.reply.text.startswith(f"5.7.1 This message was not sent. {said} Its reference is ")
 
@@ -284,12 +279,12 @@ async def test_a_reply_does_not_name_a_sensitive_topic(home: House) -> None:
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: reject}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     await home.follow()
-    done = await home.intake()(home.transaction(MEMBERS[0], X_Topics="pork"), FakePassage())
+    done = await home.send(MEMBERS[0], X_Topics="pork")
     assert isinstance(done, Rejected)
     assert UNSAID in done.reply.text
     assert "pork" not in done.reply.text
     assert "words" not in done.reply.text
-    done = await home.intake()(home.transaction(RAMADAN, X_Topics="pork"), FakePassage())
+    done = await home.send(RAMADAN, X_Topics="pork")
     assert isinstance(done, Rejected)
     assert "No pork for them." in done.reply.text
 
@@ -309,13 +304,13 @@ async def test_a_list_lookup_that_fails_defers(home: House, monkeypatch: pytest.
 
 async def test_unreadable_text_is_held_only_if_sent_to_a_list(home: House) -> None:
     home.reader.text_fails = RuntimeError("cannot")
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
+    assert isinstance(await home.send(RAMADAN), Held)
+    assert isinstance(await home.send("ulf@example.com"), Relayed)
 
 
 async def test_an_unreadable_header_defers_if_a_rule_could_reject(home: House) -> None:
     home.reader.fails = RuntimeError("cannot")
-    done = await home.intake()(home.transaction(RAMADAN), FakePassage())
+    done = await home.send(RAMADAN)
     assert isinstance(done, Deferred)
     assert done.reply.code == 451
 
@@ -326,7 +321,7 @@ async def test_a_hanging_reader_times_out_and_the_mail_is_held(home: House) -> N
     home.gather = type(home.gather)(
         reader=home.reader, verifier=home.verifier, trace_key=KEY, read_seconds=0.01, verify_seconds=0.01
     )
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
+    assert isinstance(await home.send(RAMADAN), Held)
 
 
 # -- the client

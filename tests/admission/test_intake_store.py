@@ -56,7 +56,7 @@ async def test_content_that_cannot_be_stored_is_not_held(home: House, caplog: py
         raise Full("the quota for held content is exhausted")
 
     home.given_store = PatchedStore(home.store, {"contents.keep": keep})
-    assert await home.intake()(home.transaction(RAMADAN), FakePassage()) == Deferred(reply=DISK_FULL, undecided=True)
+    assert await home.send(RAMADAN) == Deferred(reply=DISK_FULL, undecided=True)
     assert await home.store.holds.newest() == []
     assert "not recorded: Full: the quota for held content is exhausted" in caplog.text
 
@@ -71,7 +71,7 @@ async def test_content_that_was_deleted_is_stored_again(home: House) -> None:
             await home.store.contents.keep(message)
 
     home.given_store = PatchedStore(home.store, {"contents.keep": keep})
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Held)
+    assert isinstance(await home.send(RAMADAN), Held)
     assert kept == 2
 
 
@@ -91,7 +91,7 @@ async def test_a_store_that_keeps_failing_defers(home: House, error: type[Except
         raise error
 
     home.given_store = PatchedStore(home.store, {"admit": admit})
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), FakePassage()), Deferred)
+    assert isinstance(await home.send(RAMADAN), Deferred)
 
 
 async def test_hanging_storage_of_content_times_out(home: House) -> None:

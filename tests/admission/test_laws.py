@@ -102,8 +102,7 @@ async def test_the_three_laws_hold_under_random_failures(home: House, seed: int)
                 assert done.replies == onward.replies
             case Held():
                 assert not onward.sent
-                hold = await home.store.holds.find(done.hold_id)
-                assert hold is not None
+                hold = await home.hold(done.hold_id)
                 assert hold.acknowledged
                 assert bytes((await home.store.contents.load(hold.content_sha256)).raw[:]) == transaction.message.raw
             case Rejected():

@@ -50,9 +50,7 @@ class Desk:
     hold_id: str = ""
 
     async def hold(self) -> Hold:
-        found = await self.home.store.holds.find(self.hold_id)
-        assert found is not None
-        return found
+        return await self.home.hold(self.hold_id)
 
     async def address(self, notice: str = "approve", person: str = EVA) -> str:
         hold = await self.hold()

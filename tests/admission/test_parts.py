@@ -53,8 +53,7 @@ async def test_the_mta_delivers_the_colleagues_part(home: House) -> None:
     [(trace, left_out)] = mta.told
     assert b"X-Smtpguard: id=" in trace
     assert left_out == MEMBERS[:25]
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
+    hold = await home.hold(done.hold_id)
     assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
     assert not [i for i in await home.outbox() if i.kind.value == "part"], "colleagues would get it twice"
     kinds = [(kind, data.get("outcome")) for kind, data in await home.events(done.hold_id)]
@@ -72,15 +71,14 @@ async def test_a_message_without_colleagues_is_held_whole(home: House) -> None:
 @pytest.mark.parametrize("to", [TO, MEMBERS[:25]], ids=["with colleagues", "without"])
 async def test_notices_say_that_a_part_was_held(home: House, to: Sequence[str]) -> None:
     """Notices about a part say that it is a part: the colleagues have their copies."""
-    done = await home.intake()(home.transaction(*to, To=", ".join(to)), FakePassage())
+    done = await home.send(*to, To=", ".join(to))
     assert isinstance(done, Held)
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
+    hold = await home.hold(done.hold_id)
     assert hold.part is (to is TO)
     await home.approvals().vote(done.hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
     home.clock.pass_(hours=1)
     other = {"To": ", ".join(to), "Message_ID": "<2@example.com>", "body": "En helt annan text, om fika på fredag."}
-    assert isinstance(await home.intake()(home.transaction(*to, **other), FakePassage()), Held)
+    assert isinstance(await home.send(*to, **other), Held)
     home.clock.pass_(days=8)
     assert await home.approvals().sweep() == 1
     notices = [i.data for i in await home.outbox() if i.kind is IntentKind.NOTICE]
@@ -90,8 +88,8 @@ async def test_notices_say_that_a_part_was_held(home: House, to: Sequence[str]) 
 
 async def test_a_copy_with_colleagues_is_held_as_a_part_under_the_primary_hold(home: House) -> None:
     shown = ", ".join([*MEMBERS, COLLEAGUES[0]])
-    lead = await home.intake()(home.transaction(*MEMBERS[:25], To=shown), FakePassage())
-    copy = await home.intake()(home.transaction(*MEMBERS[25:50], COLLEAGUES[0], To=shown), FakePassage())
+    lead = await home.send(*MEMBERS[:25], To=shown)
+    copy = await home.send(*MEMBERS[25:50], COLLEAGUES[0], To=shown)
     assert isinstance(lead, Held)
     assert isinstance(copy, Held)
     held = [await home.store.holds.find(done.hold_id) for done in (lead, copy)]

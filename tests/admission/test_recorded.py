@@ -81,7 +81,7 @@ async def test_recorded_facts_equal_those_of_the_rules(tmp_path: Path, closings:
             if chance.random() < 0.2:
                 home.clock.pass_(seconds=chance.choice([60, 4000, 30_000]))
             to, more = letter(chance, n)
-            await home.intake()(home.transaction(*to, id=f"T{n:015d}", **more), FakePassage())
+            await home.send(*to, id=f"T{n:015d}", **more)
             message = await recorded(home, f"T{n:015d}")
             if message.again:
                 continue
@@ -122,7 +122,7 @@ async def test_unusual_facts_are_recorded(home: House, closings: Closings, name:
     if name.startswith("a header"):
         home.reader.fails = Unknown(why="it is broken")
     home.clock.pass_(days=days)
-    await home.intake()(home.transaction(*to, id="T000000000000001", **more), FakePassage())
+    await home.send(*to, id="T000000000000001", **more)
     message = await recorded(home, "T000000000000001")
     slots = [*ASKED, *home.in_force.rules._slots]
     assert wrong(message, closings.last, slots) == []
@@ -151,7 +151,7 @@ LOOKING = {"id": "topics", "when": {"message.topics": "pork"}, "then": "hold", "
 
 
 async def test_facts_of_unread_text_are_unknown(home: House) -> None:
-    await home.intake()(home.transaction("peter@partner.example", id="T1"), FakePassage())
+    await home.send("peter@partner.example", id="T1")
     message = await recorded(home, "T1")
     assert message.value("message.language") is None
     assert message.why_not("message.language", "message.language") == UNREAD
@@ -174,7 +174,7 @@ async def test_facts_are_erased_with_the_addresses(home: House) -> None:
 
 async def test_counts_with_an_upper_bound_are_unknown_after_erasure(home: House) -> None:
     home.clock.pass_(days=14)  # every index is stale
-    await home.intake()(home.transaction(MEMBERS[0], "peter@partner.example", id="T1"), FakePassage())
+    await home.send(MEMBERS[0], "peter@partner.example", id="T1")
     entry, clear = await entry_of(home, "T1")
     assert Recorded(entry, clear).value("recipients.customers") == Count(1, 2)
     assert Recorded(entry, None).value("recipients.customers") is None
@@ -186,7 +186,7 @@ BEFORE = {"sender.is_writer": False, "message.language": "sv", "message.marks": 
 
 
 async def test_an_entry_of_an_earlier_version_gives_the_facts_it_has(home: House) -> None:
-    await home.intake()(home.transaction(RAMADAN, id="T1"), FakePassage())
+    await home.send(RAMADAN, id="T1")
     entry, clear = await entry_of(home, "T1")
     content = json.loads(entry.body)
     content["data"][FACTS] = BEFORE

@@ -26,6 +26,7 @@ from tests.store.making import (
     a_hold,
     event,
     held,
+    hold_of,
     holds,
     item,
     notice,
@@ -204,8 +205,7 @@ async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(sto
     answers = iter([False, True])  # connected when the batch began, gone when it was committed
     with pytest.raises(Gone):
         await store.admit(item("H1", gone=lambda: next(answers)), holds(a_hold("H1"), notice("N1", "H1")))
-    found = await store.holds.find("H1")
-    assert found is not None
+    found = await hold_of(store, "H1")
     assert not found.acknowledged
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     assert await store.outbox.lease("me", 10, 60) == ()
@@ -281,8 +281,7 @@ async def test_a_change_may_refuse_and_needs_an_existing_hold(store: Store) -> N
 
     with pytest.raises(Conflict, match="too late"):
         await store.holds.change("H1", too_late)
-    found = await store.holds.find("H1")
-    assert found is not None
+    found = await hold_of(store, "H1")
     assert found.state is State.WAITING
     with pytest.raises(KeyError):
         await store.holds.change("H9", lambda h: Change())
@@ -292,8 +291,7 @@ async def test_a_change_may_refuse_and_needs_an_existing_hold(store: Store) -> N
 async def test_a_change_cannot_set_the_acknowledgement(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, acknowledged=False, reminded=2)))
-    found = await store.holds.find("H1")
-    assert found is not None
+    found = await hold_of(store, "H1")
     assert (found.acknowledged, found.reminded) == (True, 2)
 
 

@@ -12,7 +12,7 @@ import pytest
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.rule import STOPPED
 from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
-from tests.guard.house import DOCUMENTS, POLICY, FakePassage, House, house, index
+from tests.guard.house import DOCUMENTS, POLICY, House, house, index
 
 EVERYBODY = "everybody@example.com"
 STAFF = [f"colleague{n}@example.com" for n in range(120)]
@@ -54,7 +54,7 @@ NUMBERS = itertools.count()
 async def post(home: House, *to: str, **more: Any) -> Disposition:
     n = next(NUMBERS)
     headers = {"Message_ID": f"<{n}@example.com>", "References": ROOT, "body": f"Answer {n}"}
-    return await home.intake()(home.transaction(*(to or (EVERYBODY,)), **headers | more), FakePassage())
+    return await home.send(*(to or (EVERYBODY,)), **headers | more)
 
 
 async def storm(home: House, n: int = 4, **more: Any) -> None:
@@ -65,8 +65,7 @@ async def storm(home: House, n: int = 4, **more: Any) -> None:
 
 async def reasons(home: House, done: Disposition) -> list[str]:
     assert isinstance(done, Held)
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
+    hold = await home.hold(done.hold_id)
     return [r.public for h in hold.verdict.hits for r in h.reasons]
 
 

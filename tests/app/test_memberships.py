@@ -21,7 +21,7 @@ from smtpguard.lists.sources import SourceError
 from smtpguard.policy.members import LdapMembers
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, FakePassage, House, PatchedStore, house
+from tests.guard.house import DOCUMENTS, House, PatchedStore, house
 
 NEWS = "news@lists.example.com"
 EVA, STEN, ULLA = "eva@example.com", "sten@example.com", "ulla@example.com"
@@ -94,13 +94,13 @@ async def test_members_of_a_directory_group_decide_and_count_once(tmp_path: Path
         await memberships.step()
         assert directory.asked == 2
         assert (await home.store.gate.read()).generation == generation + 1, "an unchanged answer changes nothing"
-        done = await home.intake()(home.transaction(NEWS), FakePassage())
+        done = await home.send(NEWS)
         assert isinstance(done, Held)
         approvals = home.approvals()
         await approvals.vote(done.hold_id, Choice.APPROVE, approver=STEN, by="test")
         with pytest.raises(NotEntitled):
             await approvals.vote(done.hold_id, Choice.APPROVE, approver=ULLA, by="test")
-        own = await home.intake()(home.transaction(NEWS, sender="s.ek@example.com", body="mine"), FakePassage())
+        own = await home.send(NEWS, sender="s.ek@example.com", body="mine")
         assert isinstance(own, Held)
         with pytest.raises(NotEntitled, match="no one decides on their own"):
             await approvals.vote(own.hold_id, Choice.APPROVE, approver=STEN, by="test")
@@ -132,7 +132,7 @@ async def test_an_unreachable_directory_counts_for_a_day_and_keeps_the_quorum(tm
         home.clock.pass_(minutes=59)
         await memberships.step()
         assert await people(home) == {EVA}
-        done = await home.intake()(home.transaction(NEWS), FakePassage())
+        done = await home.send(NEWS)
         assert isinstance(done, Held)
         voted = await home.approvals().vote(done.hold_id, Choice.APPROVE, approver=EVA, by="test")
         assert voted.hold.state is State.WAITING, "two are asked for, as before"

@@ -166,7 +166,7 @@ async def test_a_new_list_of_the_file_is_read_for_the_replay(home: House) -> Non
         (home.folder.parent / f"{name}.csv").write_text("email\nsomebody@example.net\n")
     (home.folder.parent / "staff.csv").write_text("email\nbo@example.com\n")
     for n, to in enumerate(("peter@partner.example", "petra@partner.example")):
-        await home.intake()(home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to), FakePassage())
+        await home.send(to, id=f"T{n}", Message_ID=f"<{n}>", body=to)
     after = deepcopy(policy({"id": "customers", "when": {"recipients.customers": "any"}, "then": "hold"}))
     after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
     found = await compared(home, after)

@@ -80,7 +80,7 @@ def test_retried_and_recalled_messages_have_the_last_outcome(tmp_path: Path) -> 
     async def work() -> None:
         async with house(tmp_path) as home:
             for _ in range(2):
-                await home.intake()(home.transaction(RAMADAN), FakePassage())
+                await home.send(RAMADAN)
             way = FakePassage(before_dot=home.freeze)
             await home.intake()(home.transaction("otto@partner.example", Message_ID="<2@example.com>"), way)
             await home.thaw()

@@ -306,7 +306,7 @@ def test_an_observing_guard_is_named_and_times_have_the_local_zone(tmp_path: Pat
 
     async def work() -> None:
         async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": text.encode()}) as home:
-            await home.intake()(home.transaction(RAMADAN), FakePassage())
+            await home.send(RAMADAN)
             await home.store.journal.record([])
 
     asyncio.run(work())

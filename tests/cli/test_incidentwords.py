@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.installing import prepared_installation, running
 from tests.cli.test_incident import HOLD, page, story
-from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House
+from tests.guard.house import DOCUMENTS, RAMADAN, House
 
 run = running("incident")
 
@@ -111,7 +111,7 @@ ID = "T000000000000001"
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
     async def happens(home: House) -> None:
-        await home.intake()(home.transaction(RAMADAN), FakePassage())
+        await home.send(RAMADAN)
 
     return prepared_installation(tmp_path, happens)
 
@@ -138,7 +138,7 @@ def test_nobody_agrees_with_themselves_from_an_alias(tmp_path: Path) -> None:
 
     async def happens(home: House) -> None:
         await home.put({**DOCUMENTS, "policy.yaml": policy})
-        await home.intake()(home.transaction(RAMADAN), FakePassage())
+        await home.send(RAMADAN)
 
     prepared = prepared_installation(tmp_path, happens)
     run(prepared, "hold", ID)

@@ -29,9 +29,7 @@ MAIL = {"X_Mailing": "spring", "Message_ID": "<1@example.com>"}
 
 
 async def _held(home: House, *more: str) -> str:
-    transaction = home.transaction(RAMADAN, *more, **MAIL)
-    await home.intake()(transaction, FakePassage())
-    return transaction.id
+    return (await home.held(RAMADAN, *more, **MAIL)).hold_id
 
 
 async def _approved(home: House, *more: str) -> tuple[str, Office]:
@@ -54,8 +52,7 @@ async def withdrawn(home: House) -> None:
 
 
 async def expired(home: House) -> None:
-    hold = await home.store.holds.find(await _held(home))
-    assert hold is not None
+    hold = await home.hold(await _held(home))
     approvals = home.approvals()
     home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
     assert await approvals.sweep() == 1

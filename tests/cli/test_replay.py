@@ -119,7 +119,7 @@ def test_copies_count_as_their_mailing(installed: Path) -> None:
                     "X_Mailing": "wine",
                     "To": "all@example.com",
                 }
-                await home.intake()(home.transaction(MEMBERS[n], Subject="SV: Wine", **own), FakePassage())
+                await home.send(MEMBERS[n], Subject="SV: Wine", **own)
 
     asyncio.run(work())
     told = [row for row in rows(installed).values() if row["subject"] == "SV: Wine"]

@@ -22,7 +22,7 @@ def story(tmp_path: Path) -> Path:
 
     async def work() -> None:
         async with house(tmp_path) as home:
-            await home.intake()(home.transaction(RAMADAN), FakePassage())
+            await home.send(RAMADAN)
             passed = home.transaction("x@example.org", Message_ID="<2@example.com>")
             await home.intake()(passed, FakePassage())
             home.clock.pass_(minutes=12)

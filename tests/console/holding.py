@@ -12,7 +12,6 @@ import httpx2
 from smtpguard.holds.model import Change, Hold
 from smtpguard.journal.event import Kind
 from tests.console.stage import Stage
-from tests.guard.house import RAMADAN, FakePassage
 
 ANNA, EVA, OMAR, DPO, DUTY = (f"{name}@example.com" for name in ("anna", "eva", "omar", "dpo", "duty"))
 NEWS = "news@lists.example.com"
@@ -20,9 +19,7 @@ NEWS = "news@lists.example.com"
 
 async def held(here: Stage, *to: str, **more: Any) -> Hold:
     """A hold of a new message from Anna about bacon."""
-    transaction = here.home.transaction(*(to or (RAMADAN,)), **more)
-    await here.home.intake()(transaction, FakePassage())
-    return await again(here, transaction.id)
+    return await here.home.held(*to, **more)
 
 
 async def several(here: Stage, n: int, *to: str, first: int = 0) -> list[Hold]:
@@ -37,16 +34,10 @@ async def several(here: Stage, n: int, *to: str, first: int = 0) -> list[Hold]:
     return holds
 
 
-async def again(here: Stage, hold_id: str) -> Hold:
-    hold = await here.home.store.holds.find(hold_id)
-    assert hold is not None, "it was not held"
-    return hold
-
-
 async def changed(here: Stage, hold: Hold, **values: Any) -> Hold:
     """The hold after these values were changed in the store directly."""
     await here.home.store.holds.change(hold.hold_id, lambda found: Change(hold=replace(found, **values)))
-    return await again(here, hold.hold_id)
+    return await here.home.hold(hold.hold_id)
 
 
 def text(answer: httpx2.Response) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import Hold, State
 from smtpguard.policy.freezing import Selector
-from tests.console.holding import ANNA, EVA, again, text
+from tests.console.holding import ANNA, EVA, text
 from tests.console.stage import Browser, Stage
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, copy, put
@@ -18,7 +18,7 @@ async def asked(here: Stage, n: int = 10, **more: Any) -> Hold:
     await put(here.home)
     transaction = copy(here.home, *READERS[:n], **more)
     await here.home.intake()(transaction, FakePassage())
-    return await again(here, transaction.id)
+    return await here.home.hold(transaction.id)
 
 
 async def opened(here: Stage, hold: Hold) -> tuple[Browser, str]:
@@ -43,7 +43,7 @@ async def test_the_right_number_releases_it(here: Stage) -> None:
     assert "Ask that it be sent" not in page
     done = await enters(browser, path, "10")
     assert (done.status_code, done.headers["location"]) == (303, f"{path}?done=confirmed")
-    now = await again(here, hold.hold_id)
+    now = await here.home.hold(hold.hold_id)
     assert now.state is State.APPROVED
     [(_, data)] = [each for each in await here.home.events(hold.hold_id) if each[0] == "confirmed"]
     assert (data["people"], data["way"], data["proof"]) == (10, "link", "login")
@@ -60,7 +60,7 @@ async def test_a_wrong_number_releases_nothing(here: Stage) -> None:
         assert answer.status_code == 422, number
         assert "It was not sent: the number that was typed is not 10." in text(answer)
         assert "Nothing is sent: see below what is missing." in text(answer)
-    assert (await again(here, hold.hold_id)).asks_writer
+    assert (await here.home.hold(hold.hold_id)).asks_writer
     assert (await enters(browser, path, " 10 ")).status_code == 303
 
 
@@ -90,7 +90,7 @@ async def test_the_writer_withdraws_with_one_button(here: Stage) -> None:
     hold = await asked(here)
     browser, path = await opened(here, hold)
     assert (await browser.post(f"{path}/withdraw")).status_code == 303
-    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+    assert (await here.home.hold(hold.hold_id)).state is State.WITHDRAWN
     assert (await enters(browser, path, "10")).status_code == 409
 
 
@@ -109,7 +109,7 @@ async def test_no_one_else_can_confirm(here: Stage) -> None:
     path = f"/held/{hold.hold_id}"
     await eva.get(path)
     assert (await enters(eva, path, "10")).status_code == 404
-    assert (await again(here, hold.hold_id)).asks_writer
+    assert (await here.home.hold(hold.hold_id)).asks_writer
 
 
 async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
@@ -126,10 +126,10 @@ async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
         f"/held/{hold.hold_id}/vote", choice="approve", lists=" ".join(hold.lists), people="10", **bound
     )
     assert forced.status_code == 409
-    assert (await again(here, hold.hold_id)).asks_writer
+    assert (await here.home.hold(hold.hold_id)).asks_writer
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Not this", **bound)
     assert done.status_code == 303
-    assert (await again(here, hold.hold_id)).state is State.REJECTED
+    assert (await here.home.hold(hold.hold_id)).state is State.REJECTED
 
 
 async def test_after_the_time_approvers_decide(here: Stage) -> None:

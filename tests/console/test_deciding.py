@@ -18,7 +18,7 @@ from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, Conflict, State
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.policy.freezing import Selector
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS
 
@@ -44,10 +44,10 @@ async def test_the_vote_that_completes_the_quorum_releases(here: Stage) -> None:
     first = await votes(eva, hold, "approve")
     assert (first.status_code, first.headers["location"]) == (303, f"/held/{hold.hold_id}?done=approve")
     assert "Your approval counts." in text(await eva.get(first.headers["location"]))
-    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
     assert "Send to 60 people" in text(await dpo.get(f"/held/{hold.hold_id}"))
     await votes(dpo, hold, "approve")
-    released = await again(here, hold.hold_id)
+    released = await here.home.hold(hold.hold_id)
     assert released.state is State.APPROVED
     assert [v.approver for v in released.votes] == [EVA, DPO]
 
@@ -62,16 +62,16 @@ async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
     said = text(await eva.get(answer.headers["location"]))
     assert "Your approval is taken back." in said
     assert "Nobody has decided yet." in said
-    assert (await again(here, hold.hold_id)).votes == ()
+    assert (await here.home.hold(hold.hold_id)).votes == ()
     await votes(eva, hold, "reject", comment="Wrong list")
-    assert (await again(here, hold.hold_id)).state is State.REJECTED
+    assert (await here.home.hold(hold.hold_id)).state is State.REJECTED
 
 
 async def copy(here: Stage, n: int) -> Any:
     """The primary hold of a copy to twenty of sixty members."""
     here.home.clock.pass_(minutes=1)
     hold = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Subject="SV: Eid", Message_ID=f"<{n}@x>")
-    return await again(here, hold.primary or hold.hold_id)
+    return await here.home.hold(hold.primary or hold.hold_id)
 
 
 async def test_the_button_shows_how_many_people_the_mailing_reaches(here: Stage) -> None:
@@ -117,7 +117,7 @@ async def test_more_people_than_the_button_showed_is_a_conflict(here: Stage) -> 
     assert "Send to 20 people" in text(await dpo.get(f"/held/{hold.hold_id}"))
     assert (await copy(here, 1)).hold_id == hold.hold_id
     assert (await votes(dpo, hold, "approve")).status_code == 409
-    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def test_after_a_conflict_the_typed_text_is_kept(here: Stage) -> None:
@@ -140,9 +140,9 @@ async def test_a_large_message_needs_the_number(here: Stage, monkeypatch: pytest
         wrong = await votes(eva, hold, "approve", number=typed)
         assert wrong.status_code == 422
         assert "It was not sent: the number that was typed is not 2." in text(wrong)
-    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
     assert (await votes(eva, hold, "approve", number=" 2 ")).status_code == 303
-    assert (await again(here, hold.hold_id)).state is State.APPROVED
+    assert (await here.home.hold(hold.hold_id)).state is State.APPROVED
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
     hold, other = await held(here), await held(here, NEWS)
     eva = await open_hold(here, EVA, other)
     await votes(eva, other, "reject", comment="  ")
-    assert (await again(here, other.hold_id)).state is State.REJECTED
+    assert (await here.home.hold(other.hold_id)).state is State.REJECTED
     await eva.get(f"/held/{hold.hold_id}")
     await votes(eva, hold, "reject", comment="Not to this list,\r\nplease")
-    rejected = await again(here, hold.hold_id)
+    rejected = await here.home.hold(hold.hold_id)
     assert (rejected.state, rejected.votes[-1].comment) == (State.REJECTED, "Not to this list,\nplease")
     anna = await here.signed_in(ANNA)
     assert "rejected it" in text(own := await anna.get(f"/held/{hold.hold_id}"))
@@ -183,11 +183,11 @@ async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
         await here.home.follow()
     else:
         await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="a terminal")
-    before = await again(here, hold.hold_id)
+    before = await here.home.hold(hold.hold_id)
     answer = await votes(eva, hold, "approve")
     assert answer.status_code == 409
     assert "Nothing was done: it has changed since you looked." in text(answer)
-    assert (await again(here, hold.hold_id)) == before
+    assert (await here.home.hold(hold.hold_id)) == before
 
 
 async def test_a_late_vote_names_who_decided(here: Stage) -> None:
@@ -220,7 +220,7 @@ async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
     }
     answer = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", **fields)
     assert answer.status_code == 403
-    assert (await again(here, hold.hold_id)).votes == ()
+    assert (await here.home.hold(hold.hold_id)).votes == ()
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ async def test_only_approvers_ask_and_only_the_writer_answers(here: Stage) -> No
     anna = await here.signed_in(ANNA)
     await anna.get(f"/held/{hold.hold_id}")
     assert (await anna.post(f"/held/{hold.hold_id}/ask", question="x")).status_code == 404
-    assert (await again(here, hold.hold_id)) == hold
+    assert (await here.home.hold(hold.hold_id)) == hold
 
 
 async def test_the_writer_withdraws(here: Stage) -> None:
@@ -330,7 +330,7 @@ async def test_the_writer_withdraws(here: Stage) -> None:
     answer = await anna.post(f"/held/{hold.hold_id}/withdraw")
     said = text(await anna.get(answer.headers["location"]))
     assert "It is withdrawn. It will not be sent." in said
-    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+    assert (await here.home.hold(hold.hold_id)).state is State.WITHDRAWN
     late = await anna.post(f"/held/{hold.hold_id}/withdraw")
     assert late.status_code == 409
 
@@ -349,12 +349,12 @@ async def test_the_link_in_the_notice_lets_its_writer_withdraw(here: Stage) -> N
     path = f"/mine/{link_of(here, hold)}"
     page = await browser.get(path)
     assert "It has not been sent. It waits for approval." in text(page)
-    assert (await again(here, hold.hold_id)) == hold
+    assert (await here.home.hold(hold.hold_id)) == hold
     told = await browser.post(f"{path}/answer", words="It is meant for them")
     assert told.headers["location"] == f"{path}?done=answered"
     done = await browser.post(f"{path}/withdraw")
     assert "It is withdrawn." in text(await browser.get(done.headers["location"]))
-    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+    assert (await here.home.hold(hold.hold_id)).state is State.WITHDRAWN
 
 
 async def test_the_link_opens_nothing_else(here: Stage) -> None:
@@ -472,7 +472,7 @@ async def test_only_those_who_may_stop_a_release_see_the_button(here: Stage) -> 
             f"/held/{hold.hold_id}/vote", choice="reject", policy=here.home.in_force.policy_sha256, **fields
         )
         assert refused.status_code in (403, 404)
-    assert (await again(here, hold.hold_id)).state is State.APPROVED
+    assert (await here.home.hold(hold.hold_id)).state is State.APPROVED
 
 
 async def test_during_an_attempt_the_page_says_how_many_may_have_it(here: Stage) -> None:
@@ -491,7 +491,7 @@ async def test_during_an_attempt_the_page_says_how_many_may_have_it(here: Stage)
     assert may in text(await anna.get(f"/held/{hold.hold_id}"))
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Too late", **bound)
     assert done.status_code == 303
-    now = await again(here, hold.hold_id)
+    now = await here.home.hold(hold.hold_id)
     assert (now.state, now.stopped) == (State.IN_DOUBT, True)
     page = await eva.get(f"/held/{hold.hold_id}")
     assert f"It may have reached {hold.reach} people, nobody knows. It is not sent again." in text(page)
@@ -530,12 +530,12 @@ async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, ch
     assert (await eva.post(f"/held/{hold.hold_id}/settle", choice="")).status_code == 422
     forged = await eva.post(f"/held/{hold.hold_id}/settle", csrf="x", choice=choice)
     assert forged.status_code == 403
-    assert (await again(here, hold.hold_id)).state is State.IN_DOUBT
+    assert (await here.home.hold(hold.hold_id)).state is State.IN_DOUBT
     await eva.get(f"/held/{hold.hold_id}")
     done = await eva.post(f"/held/{hold.hold_id}/settle", choice=choice, comment="The log has it")
     assert done.status_code == 303
     expected = State.RELEASED if choice == "sent" else State.RELEASING
-    assert (await again(here, hold.hold_id)).state is expected
+    assert (await here.home.hold(hold.hold_id)).state is expected
     assert "Was it sent?" not in text(await eva.get("/held"))
 
 
@@ -581,7 +581,7 @@ async def test_the_writer_withdraws_an_approved_message_by_the_link(here: Stage)
     assert "Withdraw it: it is never sent" in page
     assert (await anna.post(f"/mine/{link}/withdraw")).status_code == 303
     assert "You withdrew it." in text(await anna.get(f"/mine/{link}"))
-    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+    assert (await here.home.hold(hold.hold_id)).state is State.WITHDRAWN
 
 
 async def test_the_writer_does_not_see_the_list_of_a_single_recipient(here: Stage) -> None:
@@ -637,7 +637,7 @@ async def test_a_message_to_a_list_address_is_not_described_as_staged(here: Stag
     assert refused.status_code == 422
     assert "you did not confirm that it goes to everyone at once" in text(refused)
     assert (await votes(dpo, hold, "approve", at_once=dpo.hidden("people"))).status_code == 303
-    assert (await again(here, hold.hold_id)).state is State.APPROVED
+    assert (await here.home.hold(hold.hold_id)).state is State.APPROVED
 
 
 async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> None:

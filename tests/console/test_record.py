@@ -16,7 +16,7 @@ from smtpguard.outbox.model import Delivered
 from tests.clocks import MONDAY
 from tests.console.api.program import held as held_by_program
 from tests.console.api.program import program
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, mail
 from tests.mailings.test_copystatus import last
@@ -173,7 +173,7 @@ async def test_rejecting_a_mailing_rejects_its_waiting_texts(here: Stage) -> Non
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "What waits is rejected too" in text(await eva.get(f"/mailings/{waits.mailing_id}"))
     await eva.post(f"/mailings/{waits.mailing_id}", move="reject", comment="The wrong text")
-    assert [(await again(here, hold.hold_id)).state for hold in (approved, waits)] == [State.REJECTED] * 2
+    assert [(await here.home.hold(hold.hold_id)).state for hold in (approved, waits)] == [State.REJECTED] * 2
 
 
 def test_the_chart_rises_in_steps_within_its_frame() -> None:

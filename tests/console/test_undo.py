@@ -10,7 +10,7 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, State
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import KEY
 
@@ -37,7 +37,7 @@ async def approved_hold(here: Stage) -> Any:
     hold = await held(here)
     for who in (EVA, DPO):
         await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="test")
-    return await again(here, hold.hold_id)
+    return await here.home.hold(hold.hold_id)
 
 
 async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> None:
@@ -46,7 +46,7 @@ async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> 
     asked = await votes(eva, hold)
     said = text(asked)
     assert asked.status_code == 200
-    assert (await again(here, hold.hold_id)).votes == ()
+    assert (await here.home.hold(hold.hold_id)).votes == ()
     for each in (
         "Approve it?",
         "What your approval covers",
@@ -61,11 +61,11 @@ async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> 
     said = text(await votes(dpo, hold))
     for each in ("Send it to 60 people?", "It is sent 1 minute after your approval", "Yes, send it to 60 people"):
         assert each in said, each
-    assert (await again(here, hold.hold_id)).release_at is None
+    assert (await here.home.hold(hold.hold_id)).release_at is None
     other = await held(here, NEWS)
     omar = await open_hold(here, OMAR, other)
     assert (await votes(omar, other, "reject")).status_code == 303
-    assert (await again(here, other.hold_id)).state is State.REJECTED
+    assert (await here.home.hold(other.hold_id)).state is State.REJECTED
 
 
 async def test_a_confirmation_is_bound_to_what_was_seen(here: Stage) -> None:
@@ -76,7 +76,7 @@ async def test_a_confirmation_is_bound_to_what_was_seen(here: Stage) -> None:
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists", "copies")}
     late = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", sure="yes", **(bound | {"policy": "0" * 64}))
     assert late.status_code == 409
-    assert (await again(here, hold.hold_id)).votes == ()
+    assert (await here.home.hold(hold.hold_id)).votes == ()
 
 
 async def test_the_page_shows_the_release_time_and_undoes(here: Stage) -> None:
@@ -91,7 +91,7 @@ async def test_the_page_shows_the_release_time_and_undoes(here: Stage) -> None:
     said = text(await browser.get(answer.headers["location"]))
     assert "It is undone. Nothing was sent, and it waits for a decision again." in said
     assert "goes out at" not in said
-    now = await again(here, hold.hold_id)
+    now = await here.home.hold(hold.hold_id)
     assert (now.state, now.release_at) == (State.WAITING, None)
 
 
@@ -103,7 +103,7 @@ async def test_a_viewer_sees_the_time_but_cannot_undo(here: Stage) -> None:
     assert "Until then those who decide, and its writer, can undo that." in said
     assert f'action="/held/{hold.hold_id}/unvote"' not in vera.page
     assert (await vera.post(f"/held/{hold.hold_id}/unvote")).status_code == 403
-    assert (await again(here, hold.hold_id)).release_at is not None
+    assert (await here.home.hold(hold.hold_id)).release_at is not None
 
 
 @pytest.mark.parametrize("signed_in", [True, False])
@@ -116,10 +116,10 @@ async def test_the_writer_undoes_or_withdraws(signed_in: bool, here: Stage) -> N
     assert "It was approved, and goes out soon, exactly as you wrote it." in said
     assert "Approved: it goes out at 09:01:00" in said
     assert "Withdraw it: it is never sent" in said
-    assert (await again(here, hold.hold_id)).release_at is not None, "a GET request changes nothing"
+    assert (await here.home.hold(hold.hold_id)).release_at is not None, "a GET request changes nothing"
     answer = await anna.post(f"{base}/unvote")
     assert answer.headers["location"] == f"{base}?done=undone"
-    assert (await again(here, hold.hold_id)).release_at is None
+    assert (await here.home.hold(hold.hold_id)).release_at is None
 
 
 async def test_the_list_shows_the_release_time_and_undo(here: Stage) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import Choice, State
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, several, subjects, text, views
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, several, subjects, text, views
 from tests.console.stage import Browser, Stage
 from tests.guard.house import MEMBERS, RAMADAN
 
@@ -201,12 +201,12 @@ async def test_many_are_rejected_after_a_confirmation(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER)
     asked = await chosen(eva, "reject", holds)
     assert "Reject 3 messages?" in text(asked)
-    assert [(await again(here, h.hold_id)).state for h in holds] == [State.WAITING] * 3
+    assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.WAITING] * 3
     without = await confirmed(eva, choice="reject", comment=" ")
     assert without.status_code == 422
     done = await confirmed(eva, choice="reject", comment="Wrong list")
     assert "3 messages are rejected." in text(done)
-    assert [(await again(here, h.hold_id)).state for h in holds] == [State.REJECTED] * 3
+    assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.REJECTED] * 3
 
 
 async def test_approving_many_needs_their_number(here: Stage) -> None:
@@ -218,7 +218,7 @@ async def test_approving_many_needs_their_number(here: Stage) -> None:
     assert "Type how many messages it is" in text(wrong)
     done = await confirmed(eva, choice="approve", number="2")
     assert "2 messages are approved." in text(done)
-    assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
+    assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.APPROVED] * 2
 
 
 async def test_approving_many_to_many_people_needs_the_number_of_people(
@@ -235,9 +235,9 @@ async def test_approving_many_to_many_people_needs_the_number_of_people(
     assert wrong.status_code == 422
     assert "Type how many people they reach together" in text(wrong)
     assert "as agreed" in text(wrong)
-    assert [(await again(here, h.hold_id)).state for h in holds] == [State.WAITING] * 2
+    assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.WAITING] * 2
     await confirmed(eva, choice="approve", number="4")
-    assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
+    assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.APPROVED] * 2
 
 
 async def test_a_hold_with_a_new_list_is_not_decided(here: Stage) -> None:
@@ -247,7 +247,7 @@ async def test_a_hold_with_a_new_list_is_not_decided(here: Stage) -> None:
     await changed(here, hold, lists=("newsletter", "ramadan"))
     done = text(await confirmed(eva, choice="approve", number="1"))
     assert "it has changed since you looked" in done
-    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def test_a_hold_with_more_people_is_not_decided(here: Stage) -> None:
@@ -260,7 +260,7 @@ async def test_a_hold_with_more_people_is_not_decided(here: Stage) -> None:
     await chosen(eva, "approve", [hold])
     await copy(1)
     assert "it has changed since you looked" in text(await confirmed(eva, choice="approve", number="1"))
-    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def test_changed_holds_are_named_and_not_decided(here: Stage) -> None:
@@ -271,8 +271,8 @@ async def test_changed_holds_are_named_and_not_decided(here: Stage) -> None:
     done = text(await confirmed(eva, choice="approve", number="2"))
     assert "1 message is approved." in done
     assert "1 was not decided" in done
-    assert (await again(here, one.hold_id)).state is State.WAITING
-    assert (await again(here, other.hold_id)).state is State.APPROVED
+    assert (await here.home.hold(one.hold_id)).state is State.WAITING
+    assert (await here.home.hold(other.hold_id)).state is State.APPROVED
 
 
 async def test_a_repeated_approval_is_reported_in_the_readers_language(here: Stage) -> None:
@@ -291,7 +291,7 @@ async def test_an_empty_or_foreign_selection_leads_back(here: Stage) -> None:
     dpo = await here.signed_in(DPO, Role.APPROVER)
     for holds in ([], [hold]):
         assert (await chosen(dpo, "approve", holds)).headers["location"] == "/held"
-    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def test_a_viewer_cannot_decide(here: Stage) -> None:

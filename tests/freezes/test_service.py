@@ -224,13 +224,12 @@ async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
     ids = iter(("F1", "F2"))
     freezes = Freezes(home.store, home.clock, new_id=lambda: next(ids), recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
-    held = await home.intake()(home.transaction("otto@partner.example"), FakePassage())
+    held = await home.send("otto@partner.example")
     assert isinstance(held, Held)
     entries = await home.store.journal.entries()
     assert [entry.kind for entry, _ in entries][-2:] == ["freeze", "verdict"]
     assert "anna@example.com" not in "".join(entry.body for entry, _ in entries)
-    hold = await home.store.holds.find(held.hold_id)
-    assert hold is not None
+    hold = await home.hold(held.hold_id)
     assert "sender anna@example.com" in hold.verdict.hits[0].reasons[0].detail, "people are named in the clear part"
 
 
@@ -243,7 +242,7 @@ async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
 )  # fmt: skip
 async def test_the_writer_reads_why_mail_is_frozen(home: House, reason: str, said: str, swedish_said: str) -> None:
     await service(home).freeze(Selector.ALL, "", reason=reason, by="root")
-    assert isinstance(await home.intake()(home.transaction("otto@partner.example"), FakePassage()), Held)
+    assert isinstance(await home.send("otto@partner.example"), Held)
     [told] = [i.data for i in await home.outbox() if i.data.get("notice") == "held"]
     [sentence] = told["reasons"][0]["sentences"]
     assert sentence.endswith(f"It waits until people decide on it, also when other mail goes on again.{said}")
@@ -258,7 +257,7 @@ async def test_an_expired_freeze_has_no_effect(home: House) -> None:
     home.clock.pass_(hours=2)
     assert await freezes.active() == ()
     await home.watch.read()
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), FakePassage()), Relayed)
+    assert isinstance(await home.send("ulf@example.com"), Relayed)
 
 
 async def comes(true: Callable[[], Awaitable[object]], what: str) -> None:

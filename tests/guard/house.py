@@ -45,6 +45,7 @@ from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.parse import Policy, parse
+from smtpguard.policy.verdict import Disposition, Held
 from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
 from tests.clocks import MONDAY, Clock
@@ -248,6 +249,16 @@ class House:
             gone=gone,
         )
 
+    async def send(self, *to: str, **more: Any) -> Disposition:
+        """What became of such a transaction, whose relay takes everything."""
+        return await self.intake()(self.transaction(*to, **more), FakePassage())
+
+    async def held(self, *to: str, **more: Any) -> Hold:
+        """The hold of such a transaction, by default to the list ramadan."""
+        done = await self.send(*(to or (RAMADAN,)), **more)
+        assert isinstance(done, Held), done
+        return await self.hold(done.hold_id)
+
     async def gathered(self, transaction: Transaction, *asked: frozenset[Source]) -> Gathered:
         """The gathered facts once each of these sources was asked."""
         known = await self.gather.open(transaction, self.in_force)
@@ -277,6 +288,11 @@ class House:
     async def thaw(self, id: str = "F1") -> None:
         await self.store.gate.thaw(id, Event(kind=Kind.THAW, id=id, at=self.clock.now()))
         await self.watch.read()
+
+    async def hold(self, id: str) -> Hold:
+        hold = await self.store.holds.find(id)
+        assert hold is not None, f"{id} is not held"
+        return hold
 
     async def holds(self) -> list[Hold]:
         """All holds, copies included, in order of arrival."""

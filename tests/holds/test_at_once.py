@@ -31,23 +31,14 @@ async def posted(made: Campaign, **more: Any) -> Hold:
     """The primary hold of a message to the list's address, one vote short of its quorum."""
     given = await made.send(RAMADAN, **more)
     assert isinstance(given, IsHeld)
-    stored = await made.home.store.holds.find(given.hold_id)
-    assert stored is not None
+    stored = await made.home.hold(given.hold_id)
     lead = stored.primary or stored.hold_id
     await made.approvals.vote(lead, Choice.APPROVE, approver=EVA, by="test")
-    found = await made.home.store.holds.find(lead)
-    assert found is not None
-    return found
+    return await made.home.hold(lead)
 
 
 async def approve(made: Campaign, hold: Hold, all_at_once: int | None = None) -> None:
     await made.approvals.vote(hold.hold_id, Choice.APPROVE, approver=DPO, by="test", all_at_once=all_at_once)
-
-
-async def state(made: Campaign, hold: Hold) -> Held:
-    found = await made.home.store.holds.find(hold.hold_id)
-    assert found is not None
-    return found.state
 
 
 @pytest.mark.parametrize("said", [None, 61])
@@ -56,9 +47,9 @@ async def test_approval_needs_the_number_of_people_reached_at_once(tmp_path: Pat
         hold = await posted(made)
         with pytest.raises(Unconfirmed, match="60 people at once"):
             await approve(made, hold, said)
-        assert await state(made, hold) is Held.WAITING
+        assert (await made.home.hold(hold.hold_id)).state is Held.WAITING
         await approve(made, hold, 60)
-        assert await state(made, hold) is Held.APPROVED
+        assert (await made.home.hold(hold.hold_id)).state is Held.APPROVED
         [data] = [data for kind, data in await made.home.events(hold.hold_id) if kind == "approved"]
         assert data["at_once"] == 60
 
@@ -77,7 +68,7 @@ async def test_the_policy_may_forbid_it(tmp_path: Path) -> None:
         for said in (None, 60):
             with pytest.raises(Unconfirmed, match="Send it as single copies"):
                 await approve(made, hold, said)
-        assert await state(made, hold) is Held.WAITING
+        assert (await made.home.hold(hold.hold_id)).state is Held.WAITING
 
 
 async def test_single_copies_are_staged_but_a_message_to_the_address_is_not(tmp_path: Path) -> None:
@@ -91,7 +82,7 @@ async def test_single_copies_are_staged_but_a_message_to_the_address_is_not(tmp_
         assert (await made.one())["stage"] is not None
         with pytest.raises(Unconfirmed):
             await approve(made, hold)
-        assert await state(made, hold) is Held.WAITING
+        assert (await made.home.hold(hold.hold_id)).state is Held.WAITING
 
 
 async def test_a_staged_approval_does_not_cover_mail_to_the_address(tmp_path: Path) -> None:
@@ -102,8 +93,7 @@ async def test_a_staged_approval_does_not_cover_mail_to_the_address(tmp_path: Pa
         assert (await made.one())["stage"] is not None
         given = await made.send(RAMADAN)
         assert isinstance(given, IsHeld), "the number reached at once has to be confirmed"
-        anew = await made.home.store.holds.find(given.hold_id)
-        assert anew is not None
+        anew = await made.home.hold(given.hold_id)
         assert anew.versions != ()
         with pytest.raises(Unconfirmed):
             await made.decide(anew.hold_id)

@@ -15,8 +15,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices, approvers
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
 from smtpguard.policy.absences import Absence, Groups
-from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, FakePassage, House, house
+from tests.guard.house import DOCUMENTS, House, house
 
 NEWS = "news@lists.example.com"  # one of communications, eva and omar, decides
 EVA, OMAR, STEN = "eva@example.com", "omar@example.com", "sten@example.com"
@@ -30,11 +29,7 @@ def with_people(text: str, each: int = 1) -> dict[str, bytes]:
 
 
 async def held(home: House, sender: str = "anna@example.com") -> Hold:
-    done = await home.intake()(home.transaction(NEWS, sender=sender, reverse_path=sender), FakePassage())
-    assert isinstance(done, Held)
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
-    return hold
+    return await home.held(NEWS, sender=sender, reverse_path=sender)
 
 
 async def notices_by_person(home: House, kind: str) -> dict[str, dict[str, Any]]:

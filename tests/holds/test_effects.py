@@ -34,8 +34,7 @@ async def test_a_vote_on_a_copy_counts_for_the_mailing(campaign: Campaign) -> No
     given = await campaign.to_members(0, 7)
     copy = given[-1]
     assert isinstance(copy, IsHeld)
-    stored = await campaign.home.store.holds.find(copy.hold_id)
-    assert stored is not None
+    stored = await campaign.home.hold(copy.hold_id)
     assert stored.primary
     await campaign.decide(copy.hold_id)
     all_of_it = [await campaign.home.store.holds.find(g.hold_id) for g in given[4:] if isinstance(g, IsHeld)]

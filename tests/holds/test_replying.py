@@ -38,7 +38,7 @@ from smtpguard.notices.render import MOST_LINK, Renderer
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.approvals import ReplyVotes
 from tests.every import every
-from tests.guard.house import RAMADAN, FakePassage, House, house
+from tests.guard.house import RAMADAN, House, house
 from tests.holds.test_model import COMMS, NOON, hold
 
 EVA, OMAR = "eva@example.com", "omar@example.com"
@@ -262,7 +262,7 @@ async def test_only_the_writers_notices_have_a_link(home: House) -> None:
     for kind in ("decided", "expired"):
         assert "/mine/" in await rendered(home, "anna@example.com", kind, writer=True, asked=False)
         assert "/mine/" not in await rendered(home, "eva@example.com", kind, writer=False, asked=False)
-    await home.intake()(home.transaction(RAMADAN), FakePassage())
+    await home.send(RAMADAN)
     window = {"since": "2020-01-01T00:00:00Z", "until": "2036-01-01T00:00:01Z", "person": "anna@example.com"}
     text = await rendered(home, "anna@example.com", "digest", **window, role="sender", hold_id=None)
     assert text.count("https://guard.example.com/mine/") == 1

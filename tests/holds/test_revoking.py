@@ -18,16 +18,10 @@ from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
 from smtpguard.store.store import Store
 from tests.clocks import Clock
-from tests.store.making import T0, Gathered, event, held, on_sqlite, release
+from tests.store.making import T0, Gathered, approved, event, held, hold_of, on_sqlite, release, state
 
 TO = ("a@x.example", "b@x.example", "c@x.example")
 OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
-
-
-async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
-    await held(store, id, **more)
-    made = release(id, *to)
-    await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
 
 
 async def revoke(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> RevocationResult:
@@ -48,12 +42,6 @@ async def revoke(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any
         return Change(hold=made, events=(event(Kind.REJECTED, hold.hold_id),))
 
     return await store.holds.take_back(id, step)
-
-
-async def state(store: Store, id: str) -> State:
-    found = await store.holds.find(id)
-    assert found is not None
-    return found.state
 
 
 async def entries(store: Store, id: str) -> tuple[int, int]:
@@ -124,8 +112,7 @@ async def test_during_an_attempt_only_its_answer_is_awaited(
         clock.pass_(minutes=30)
         assert await store.outbox.in_doubt() == ["H1"]
         await store.outbox.ask_about("H1", lambda hold, _: Change(), lambda hold, _: ((), ()))
-    held = await store.holds.find("H1")
-    assert held is not None
+    held = await hold_of(store, "H1")
     assert (held.state, held.settled, held.asked_at) == (becomes, settled, None)
     clock.pass_(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
@@ -202,8 +189,7 @@ async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store:
     seen: list[Any] = []
     taken = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H1", True)]
-    successor = await store.holds.find("H1")
-    assert successor is not None
+    successor = await hold_of(store, "H1")
     assert (successor.state, successor.primary, successor.lists, successor.copies) == (
         State.REJECTED,
         "",
@@ -251,8 +237,7 @@ async def test_a_partly_sent_primary_fails_and_a_copy_replaces_it(store: Store) 
     taken = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]
     assert [c.hold.state for c in taken.changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
-    successor = await store.holds.find("H1")
-    assert successor is not None
+    successor = await hold_of(store, "H1")
     assert (successor.lists, successor.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
     await follow_primary(store, "H1")
     assert await state(store, "H2") is State.REJECTED

@@ -12,11 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.holds.model import Choice, Conflict, Hold, Refused, State
-from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.model import IntentKind, Lease
-from smtpguard.policy.freezing import Freeze, Selector
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
 from tests.guard.house import MEMBERS, house
 from tests.guard.office import LATER, NO
@@ -62,23 +60,13 @@ class Play:
     async def freeze(self) -> None:
         if not self.frozen:
             self.freezes += 1
-            await self._gate(Kind.FREEZE)
+            await self.home.freeze(id=f"F{self.freezes}")
         self.frozen = True
 
     async def thaw(self) -> None:
         if self.frozen:
-            await self._gate(Kind.THAW)
+            await self.home.thaw(f"F{self.freezes}")
         self.frozen = False
-
-    async def _gate(self, kind: Kind) -> None:
-        id, now = f"F{self.freezes}", self.home.clock.now()
-        event = Event(kind=kind, id=id, at=now)
-        if kind is Kind.THAW:
-            await self.home.store.gate.thaw(id, event)
-        else:
-            stop = Freeze(freeze_id=id, selector=Selector.ALL, value="", reason="a fire", by="root", at=now)
-            await self.home.store.gate.freeze(stop, event)
-        await self.home.watch.read()
 
     async def carry_out(self, leases: list[Lease]) -> None:
         for lease in leases:

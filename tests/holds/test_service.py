@@ -12,26 +12,13 @@ import pytest
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.deadlines import Deadlines, deliver_by
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State
+from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State
 from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind
-from smtpguard.policy.verdict import Held
 from tests.clocks import MONDAY
-from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, PatchedStore
+from tests.guard.house import DOCUMENTS, MEMBERS, House, PatchedStore
 
 APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
-
-
-async def held(home: House, *to: str, **more: Any) -> Hold:
-    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), FakePassage())
-    assert isinstance(done, Held)
-    return await again(home, done.hold_id)
-
-
-async def again(home: House, hold_id: str) -> Hold:
-    hold = await home.store.holds.find(hold_id)
-    assert hold is not None
-    return hold
 
 
 async def kinds(home: House, hold_id: str) -> list[str]:
@@ -45,7 +32,7 @@ async def notices(home: House, kind: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def test_the_last_vote_of_the_quorum_releases(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     approvals = home.approvals()
     first = await approvals.vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     assert first.hold.state is State.WAITING
@@ -66,7 +53,7 @@ async def test_the_last_vote_of_the_quorum_releases(home: House) -> None:
 
 
 async def test_a_vote_is_taken_back_before_the_quorum(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     approvals = home.approvals()
     await approvals.vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     back = await approvals.unvote(hold.hold_id, approver="Eva+x@example.com", by="root", comment="too fast")
@@ -84,7 +71,7 @@ async def test_a_vote_is_taken_back_before_the_quorum(home: House) -> None:
 
 
 async def test_one_rejection_ends_it(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     done = await home.approvals().vote(hold.hold_id, REJECT, approver="dpo@example.com", by="root", comment="no")
     assert done.hold.state is State.REJECTED
@@ -109,15 +96,15 @@ async def test_one_rejection_ends_it(home: House) -> None:
     ],
 )
 async def test_writers_cannot_decide_on_their_own_message(home: House, mail: dict[str, Any], who: str) -> None:
-    hold = await held(home, **mail)
+    hold = await home.held(**mail)
     for choice in Choice:
         with pytest.raises(NotEntitled, match="wrote it"):
             await home.approvals().vote(hold.hold_id, choice, approver=who, by="root")
-    assert (await again(home, hold.hold_id)).votes == ()
+    assert (await home.hold(hold.hold_id)).votes == ()
 
 
 async def test_an_approver_who_left_the_group_cannot_vote_or_count(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     await home.approvals().vote(hold.hold_id, APPROVE, approver="dpo@example.com", by="root")
     left = DOCUMENTS["policy.yaml"].replace(b"[dpo@example.com]", b"[legal@example.com]")
     home.in_force = home.build(DOCUMENTS | {"policy.yaml": left})
@@ -128,7 +115,7 @@ async def test_an_approver_who_left_the_group_cannot_vote_or_count(home: House) 
 
 
 async def test_a_person_has_one_vote_and_may_change_it(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     with pytest.raises(Conflict, match="already given this vote"):
         await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
@@ -145,7 +132,7 @@ async def test_a_person_has_one_vote_and_may_change_it(home: House) -> None:
     ],
 )
 async def test_a_hold_that_changed_since_is_a_conflict(home: House, seen: dict[str, Any]) -> None:
-    hold = await held(home)
+    hold = await home.held()
     with pytest.raises(Conflict, match="changed"):
         await home.approvals().vote(
             hold.hold_id, APPROVE, approver="eva@example.com", by="root", seen=replace(Seen.of(hold), **seen)
@@ -155,7 +142,7 @@ async def test_a_hold_that_changed_since_is_a_conflict(home: House, seen: dict[s
 
 
 async def test_out_of_hours_another_group_decides(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     with pytest.raises(NotEntitled):
         await home.approvals().vote(hold.hold_id, APPROVE, approver="duty@example.com", by="root")
     home.clock.pass_(hours=14)
@@ -164,7 +151,7 @@ async def test_out_of_hours_another_group_decides(home: House) -> None:
 
 
 async def test_concurrent_votes_make_one_release(home: House) -> None:
-    hold = await held(home, "news@lists.example.com")  # one of communications is enough
+    hold = await home.held("news@lists.example.com")  # one of communications is enough
     results = await asyncio.gather(
         *(
             home.approvals().vote(hold.hold_id, APPROVE, approver=f"{who}@example.com", by="root")
@@ -179,7 +166,7 @@ async def test_concurrent_votes_make_one_release(home: House) -> None:
 
 
 async def test_the_writer_withdraws(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     with pytest.raises(NotEntitled):
         await home.approvals().withdraw(hold.hold_id, sender="eva@example.com", by="root")
     done = await home.approvals().withdraw(hold.hold_id, sender="ANNA@example.com", by="root")
@@ -190,7 +177,7 @@ async def test_the_writer_withdraws(home: House) -> None:
 
 
 async def test_a_decided_hold_cannot_be_approved_again(home: House) -> None:
-    hold = await held(home, "news@lists.example.com")
+    hold = await home.held("news@lists.example.com")
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     with pytest.raises(Conflict, match="already approved"):
         await home.approvals().vote(hold.hold_id, APPROVE, approver="omar@example.com", by="root")
@@ -213,7 +200,7 @@ async def sweep_at(home: House, at: datetime) -> int:
 
 
 async def test_reminders_escalation_and_expiry_in_time(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     # 24 working hours, 10 a day, from Monday 09:00: Wednesday 13:00
     assert hold.expires_at == MONDAY.replace(day=4, hour=13)
     assert await sweep_at(home, MONDAY + timedelta(minutes=20)) == 1  # looked at, nothing is due
@@ -229,7 +216,7 @@ async def test_reminders_escalation_and_expiry_in_time(home: House) -> None:
     assert await sweep_at(home, hold.expires_at - timedelta(seconds=1)) == 0
     assert await sweep_at(home, hold.expires_at) == 1
     assert await sweep_at(home, hold.expires_at + timedelta(days=3)) == 0
-    assert (await again(home, hold.hold_id)).state is State.EXPIRED
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
     events = await home.events(hold.hold_id)
     assert [k for k, _ in events] == ["verdict", "escalated", "reminded", "reminded", "reminded", "expired"]
     assert [d["percent"] for k, d in events if k == "reminded"] == [25, 50, 90]
@@ -240,7 +227,7 @@ async def test_reminders_escalation_and_expiry_in_time(home: House) -> None:
 
 
 async def test_voters_are_not_reminded(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     await sweep_at(home, MONDAY + timedelta(hours=26))
     assert await kinds(home, hold.hold_id) == ["verdict", "vote", "reminded"]
@@ -249,7 +236,7 @@ async def test_voters_are_not_reminded(home: House) -> None:
 
 
 async def test_a_voter_is_reminded_of_what_was_added_since(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
     await home.store.holds.change(hold.hold_id, lambda h: Change(hold=replace(h, lists=(*h.lists, "news"))))
     await sweep_at(home, MONDAY + timedelta(hours=26))
@@ -261,24 +248,24 @@ async def test_a_voter_is_reminded_of_what_was_added_since(home: House) -> None:
 
 
 async def test_missed_reminders_are_sent_as_one(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     await sweep_at(home, hold.expires_at - timedelta(minutes=1))
     assert [d["percent"] for k, d in await home.events(hold.hold_id) if k == "reminded"] == [90]
 
 
 async def test_a_clock_put_forward_expires_nothing(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     approvals = home.approvals()
     home.clock.at += timedelta(days=30)  # not expired
     assert await approvals.sweep() == 0
-    assert (await again(home, hold.hold_id)).state is State.WAITING
+    assert (await home.hold(hold.hold_id)).state is State.WAITING
     home.clock.pass_(days=10)  # expired
     await approvals.sweep()
-    assert (await again(home, hold.hold_id)).state is State.EXPIRED
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
 
 
 async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     unanswered = replace(hold, hold_id="U1", acknowledged=False)
     step = home.approvals()._in_time(unanswered, home.in_force, hold.held_at + timedelta(minutes=15))
     assert step.hold is not None
@@ -290,25 +277,25 @@ async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
 
 
 async def test_an_expired_hold_cannot_be_approved_before_the_sweep(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     approvals = home.approvals()
     home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
     with pytest.raises(Conflict, match="it has expired"):
         await approvals.vote(hold.hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
-    assert (await again(home, hold.hold_id)).votes == ()
+    assert (await home.hold(hold.hold_id)).votes == ()
     await approvals.sweep()
-    assert (await again(home, hold.hold_id)).state is State.EXPIRED
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
 
 
 async def test_a_hold_decided_meanwhile_does_not_expire(home: House) -> None:
-    hold = await held(home)
+    hold = await home.held()
     with pytest.raises(Conflict, match="decided meanwhile"):
         home.approvals()._in_time(replace(hold, state=State.APPROVED), home.in_force, hold.expires_at)
 
 
 async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
-    first = await held(home)
-    second = await held(home, MEMBERS[1], *MEMBERS[2:30], body="another", To="x@example.com")
+    first = await home.held()
+    second = await home.held(MEMBERS[1], *MEMBERS[2:30], body="another", To="x@example.com")
 
     async def change(hold_id: str, step: Any) -> Change:
         if hold_id == first.hold_id:
@@ -317,8 +304,8 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
 
     home.given_store = PatchedStore(home.store, {"holds.change": change})
     assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1
-    assert (await again(home, first.hold_id)).state is State.WAITING
-    assert (await again(home, second.hold_id)).state is State.EXPIRED
+    assert (await home.hold(first.hold_id)).state is State.WAITING
+    assert (await home.hold(second.hold_id)).state is State.EXPIRED
 
 
 @pytest.mark.parametrize(
@@ -347,7 +334,7 @@ async def test_a_time_in_plain_hours(home: House) -> None:
 
 async def test_a_hold_that_waits_anew_has_the_time_that_the_settings_give_now(home: House) -> None:
     """Also if they, or the working hours, gave less when it was held. A date of the message itself stays."""
-    plain, dated = await held(home), await held(home, body="2", Expires="Tue, 3 Mar 2026 12:00:00 +0000")
+    plain, dated = await home.held(), await home.held(body="2", Expires="Tue, 3 Mar 2026 12:00:00 +0000")
     term = Deadlines(seconds=48 * 3600, working=False)
     now = MONDAY.replace(hour=15)
     assert term.anew(plain, home.in_force, now).expires_at == MONDAY.replace(day=4, hour=15)

@@ -20,7 +20,7 @@ from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, PatchedStore, house
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, PatchedStore, house
 
 DELAY = Deadlines(release_delay_seconds=60)
 MINUTE = timedelta(seconds=60)
@@ -28,15 +28,7 @@ MINUTE = timedelta(seconds=60)
 
 async def held(home: House, *to: str, **more: Any) -> Hold:
     home.term = replace(home.term, release_delay_seconds=60)
-    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), FakePassage())
-    assert isinstance(done, Held)
-    return await again(home, done.hold_id)
-
-
-async def again(home: House, hold_id: str) -> Hold:
-    hold = await home.store.holds.find(hold_id)
-    assert hold is not None
-    return hold
+    return await home.held(*to, **more)
 
 
 async def approve(home: House, hold: Hold, *people: str, **more: Any) -> Hold:
@@ -74,7 +66,7 @@ async def test_an_approval_is_enacted_when_its_delay_ends(home: House) -> None:
     home.clock.pass_(seconds=1)
     assert await home.approvals().enact() == 1
     assert await releases(home) == [hold.hold_id]
-    hold = await again(home, hold.hold_id)
+    hold = await home.hold(hold.hold_id)
     assert (hold.state, hold.release_at, hold.grant) == (State.APPROVED, None, None)
     events = await home.events(hold.hold_id)
     assert [kind for kind, _ in events] == ["verdict", "vote", "vote", "approved"]
@@ -199,7 +191,7 @@ async def test_if_an_approver_left_the_group_the_approval_lapses(home: House) ->
     await home.put({**DOCUMENTS, "policy.yaml": policy.encode()})
     await home.follow()
     assert await home.approvals().enact() == 1
-    hold = await again(home, hold.hold_id)
+    hold = await home.hold(hold.hold_id)
     assert (hold.state, hold.release_at, len(hold.votes)) == (State.WAITING, None, 2)
     assert (await votes(home, hold.hold_id))[-1]["choice"] == "lapsed"
     home.clock.pass_(minutes=2)
@@ -258,7 +250,7 @@ async def test_a_copy_held_by_another_rule_makes_the_approval_lapse(tmp_path: Pa
         await campaign.decide(lead, people=60)
         await campaign.to_members(29, 33)  # the 30th hits a rule that no approver has seen
         assert await campaign.approvals.enact() == 1
-        hold = await again(home, lead)
+        hold = await home.hold(lead)
         assert (hold.state, hold.release_at) == (State.WAITING, None)
         assert "lapsed" in (await notified(home))[EVA]
 
@@ -285,12 +277,12 @@ async def test_another_number_at_once_needs_another_approval(tmp_path: Path) -> 
         await set_reach(home, hold.hold_id, 61)
         home.clock.pass_(seconds=60)
         assert await home.approvals().enact() == 1
-        lapsed = await again(home, hold.hold_id)
+        lapsed = await home.hold(hold.hold_id)
         assert (lapsed.state, lapsed.release_at, [v.approver for v in lapsed.votes]) == (State.WAITING, None, [EVA])
         await approve(home, lapsed, DPO, all_at_once=61)
         home.clock.pass_(seconds=60)
         await home.approvals().enact()
-        assert (await again(home, hold.hold_id)).state is State.APPROVED
+        assert (await home.hold(hold.hold_id)).state is State.APPROVED
 
 
 async def set_reach(home: House, hold_id: str, reach: int) -> None:

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from smtpguard.holds.model import Choice, Hold, Refused, State
 from smtpguard.holds.service import Approvals
-from smtpguard.journal.event import Event, Kind
-from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
 from tests.guard.house import DOCUMENTS, MEMBERS, house
@@ -57,25 +55,11 @@ class Play:
         await self.campaign.send(MEMBERS[26])
 
     async def hold(self) -> Hold:
-        hold = await self.home.store.holds.find(self.lead)
-        assert hold is not None
-        return hold
+        return await self.home.hold(self.lead)
 
     def sent(self) -> int:
         """The number of messages to customers that the relay has."""
         return sum(not {str(a) for a in e.addresses}.isdisjoint(MEMBERS) for e, _ in self.office.relay.taken)
-
-    async def gate(self, kind: Kind) -> None:
-        self.frozen += kind is Kind.FREEZE
-        id, now = f"F{self.frozen}", self.home.clock.now()
-        event = Event(kind=kind, id=id, at=now)
-        if kind is Kind.THAW:
-            await self.home.store.gate.thaw(id, event)
-        else:
-            stop = Freeze(freeze_id=id, selector=Selector.ALL, value="", reason="a fire", by="root", at=now)
-            await self.home.store.gate.freeze(stop, event)
-        self.still = kind is Kind.FREEZE
-        await self.home.watch.read()
 
     async def policy(self, compliance: str) -> None:
         policy = (
@@ -130,9 +114,11 @@ class Play:
             case "sweep":
                 await self.approvals.sweep()
             case "freeze" if not self.still:
-                await self.gate(Kind.FREEZE)
+                self.frozen, self.still = self.frozen + 1, True
+                await home.freeze(id=f"F{self.frozen}")
             case "thaw" if self.still:
-                await self.gate(Kind.THAW)
+                self.still = False
+                await home.thaw(f"F{self.frozen}")
             case "restart":
                 self.campaign.approvals = home.approvals()
                 office.worker = office.hire("another")

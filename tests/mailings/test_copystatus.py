@@ -27,7 +27,7 @@ from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.mailings.test_mailingbatch import admit, of, outcome, person
-from tests.store.making import CONTENT, SECRET, a_hold, event, on_sqlite, release
+from tests.store.making import CONTENT, SECRET, a_hold, event, hold_of, on_sqlite, release
 
 LIST = person("news v1", weight=1200, lists=("offers",))
 
@@ -131,8 +131,7 @@ async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, becam
     delivered, doubts = DELIVERED[became]
     assert await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [LIST.digest]), [])
     assert await tally(store) == expected
-    held = await store.holds.find("H1")
-    assert held is not None
+    held = await hold_of(store, "H1")
     assert held.settled == Settled(**{became: 1})
     assert held.state is ENDS[became]
     (grown,) = await store.mailings.growth((await one(store)).mailing_id)
@@ -172,8 +171,7 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
         again, [AttemptResult(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], []
     )
     assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
-    held = await store.holds.find("H1")
-    assert held is not None
+    held = await hold_of(store, "H1")
     assert held.settled == settled
 
 
@@ -198,8 +196,7 @@ async def test_the_colleagues_part_is_pending_until_delivered(store: Store, cloc
     await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [person("ulf").digest]), [])
     names = {"sent": "relayed", "doubted": "doubted"}
     assert await tally(store) == replace(Tally(stopped=1200), **{names[became]: 1})
-    held = await store.holds.find("H1")
-    assert held is not None
+    held = await hold_of(store, "H1")
     assert (held.state, held.settled) == (State.REJECTED, None)
 
 
@@ -291,8 +288,7 @@ async def test_a_hold_counts_people_who_already_have_a_copy(store: Store) -> Non
     await admit(store, of("T1", LIST))
     await outcome(store, "T1", "relayed")
     await hold(store, "H1", LIST)
-    held = await store.holds.find("H1")
-    assert held is not None
+    held = await hold_of(store, "H1")
     assert held.reach == 400_000, "as the guard has shown"
 
 

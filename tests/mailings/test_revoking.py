@@ -124,8 +124,7 @@ async def test_a_slow_process_does_not_send_under_a_new_approval(office: Office)
     """After revocation, reopening, a new approval and a new lease, the worker with the old lease does not send."""
     home = office.home
     hold_id = await office.approved()
-    held = await office.store.holds.find(hold_id)
-    assert held is not None
+    held = await office.home.hold(hold_id)
     [slow] = await office.store.outbox.lease("slow", 10, 60)
     await office.go(seconds=61)
     mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
@@ -182,13 +181,12 @@ async def test_the_writer_is_told_to_withdraw_an_approved_message(office: Office
 async def test_an_out_of_hours_approver_may_revoke_later(home: House) -> None:
     home.clock.pass_(hours=14)
     office = Office(home)
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held()).hold_id
     duty: dict[str, Any] = {"approver": "duty@example.com", "by": "test"}
-    await home.approvals().vote(transaction.id, Choice.APPROVE, **duty)
+    await home.approvals().vote(hold_id, Choice.APPROVE, **duty)
     await office.go(hours=10)
     assert home.in_force.open_at(home.clock.now())
-    done = await home.approvals().vote(transaction.id, REJECT, comment="I misread it", **duty)
+    done = await home.approvals().vote(hold_id, REJECT, comment="I misread it", **duty)
     assert done.hold.state is State.REJECTED
 
 
@@ -211,14 +209,13 @@ async def test_the_writer_withdraws_an_approved_message(office: Office) -> None:
 
 async def test_a_rejection_stops_a_concurrent_approval(office: Office) -> None:
     home = office.home
-    transaction = home.transaction("news@lists.example.com")
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held("news@lists.example.com")).hold_id
     votes = (
-        home.approvals().vote(transaction.id, choice, approver=who, by="test", comment="no")
+        home.approvals().vote(hold_id, choice, approver=who, by="test", comment="no")
         for choice, who in ((Choice.APPROVE, EVA), (REJECT, OMAR))
     )
     done = await asyncio.gather(*votes, return_exceptions=True)
-    assert await office.state(transaction.id) is State.REJECTED
+    assert await office.state(hold_id) is State.REJECTED
     assert sum(isinstance(one, Conflict) for one in done) < 2
     await office.until_quiet(steps=2)
     assert office.relay.has("news@lists.example.com") == 0
@@ -280,8 +277,7 @@ async def test_a_reopened_mailing_waits_as_one(spring: Campaign) -> None:
     back = await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test", comment="Look again")
     assert (back.outgoing.back, back.mailing.state, back.mailing.entry) == (8, MailingState.HELD, entry.hold_id)
     assert back.mailing.grants == ()
-    anew = await spring.home.store.holds.find(entry.hold_id)
-    assert anew is not None
+    anew = await spring.home.hold(entry.hold_id)
     assert (anew.state, anew.votes, anew.copies, anew.reach) == (State.WAITING, (), 7, 8)
     assert anew.expires_at > spring.home.clock.now()
     assert await states(spring) == ["waiting"] * 8
@@ -299,8 +295,7 @@ async def test_a_reopened_mailing_waits_as_one(spring: Campaign) -> None:
 async def test_a_reopened_mailing_reminds_and_expires(spring: Campaign) -> None:
     entry = await primary_hold(spring)
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
-    anew = await spring.home.store.holds.find(entry.hold_id)
-    assert anew is not None
+    anew = await spring.home.hold(entry.hold_id)
     for at in (*(Deadlines().reminder_at(anew, n, spring.home.in_force) for n in REMINDERS), anew.expires_at):
         spring.home.clock.pass_(seconds=(at - spring.home.clock.now()).total_seconds())
         await spring.approvals.sweep()
@@ -409,8 +404,7 @@ async def test_revoking_a_preapproval_points_to_the_mailing(campaign: Campaign) 
 
     await campaign.home.store.holds.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
     await campaign.decide(held.hold_id)
-    found = await campaign.home.store.holds.find(held.hold_id)
-    assert found is not None
+    found = await campaign.home.hold(held.hold_id)
     assert found.state is State.GRANTED
     with pytest.raises(Conflict, match=f"reject or reopen the mailing {found.mailing_id}"):
         await campaign.approvals.vote(held.hold_id, REJECT, approver=EVA, by="test", comment="no")
@@ -430,14 +424,12 @@ async def test_an_approver_is_told_which_freeze_delays_the_release(
     office: Office, selector: Selector, value: str
 ) -> None:
     home = office.home
-    transaction = home.transaction(RAMADAN, References="<0@example.com>")
-    await home.intake()(transaction, FakePassage())
-    held = await home.store.holds.find(transaction.id)
-    assert held is not None
+    hold_id = (await home.held(RAMADAN, References="<0@example.com>")).hold_id
+    held = await home.hold(hold_id)
     await home.freeze(selector, held.mailing_id if value == "?" else value)
-    first = await home.approvals().vote(transaction.id, Choice.APPROVE, approver=EVA, by="test")
+    first = await home.approvals().vote(hold_id, Choice.APPROVE, approver=EVA, by="test")
     assert first.frozen == ()
-    last = await home.approvals().vote(transaction.id, Choice.APPROVE, approver=DPO, by="test")
+    last = await home.approvals().vote(hold_id, Choice.APPROVE, approver=DPO, by="test")
     assert [(f.selector, f.by) for f in last.frozen] == [(selector, "root")]
     assert last.hold.held_up
     await office.until_quiet(steps=2)

@@ -12,7 +12,7 @@ from smtpguard.notices.filling import Daily, checkpoint_to
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent
-from tests.guard.house import FakePassage, House, house
+from tests.guard.house import House, house
 
 
 async def test_the_newest_checkpoint_is_mailed_once_a_day(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ async def due(home: House) -> list[Intent]:
 
 async def mail(home: House, daily: Daily) -> str:
     """The text of the day's mail."""
-    await home.intake()(home.transaction("x@example.org"), FakePassage())
+    await home.send("x@example.org")
     before = await due(home)
     await daily.write()
     await daily.write()

@@ -8,11 +8,10 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from smtpguard.holds.model import Choice, Confirmation, Hold
+from smtpguard.holds.model import Choice, Confirmation
 from smtpguard.holds.questions import Questions
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
@@ -21,7 +20,7 @@ from smtpguard.notices.filling import fill_digest as fill
 from smtpguard.notices.intents import MOST_WORDS, Flood, Notices, approvers
 from smtpguard.notices.noticedata import UNSAID, nameable
 from smtpguard.outbox.model import Intent
-from smtpguard.policy.verdict import Deferred, Held, Relayed
+from smtpguard.policy.verdict import Deferred, Relayed
 from smtpguard.reading.marks import Mark, Side
 from tests.clocks import MONDAY
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
@@ -45,14 +44,6 @@ KEYS = {
     "stream": COMMON | {"stream", "limit", "window_minutes", "per_person", "at"},
     "owner-digest": COMMON | {"list", "list_name", "first", "since", "until", "person"},
 }
-
-
-async def hold_of(home: House, *to: str, **more: Any) -> Hold:
-    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), FakePassage())
-    assert isinstance(done, Held)
-    hold = await home.store.holds.find(done.hold_id)
-    assert hold is not None
-    return hold
 
 
 async def too_many_receipts(home: House, first: int = 0) -> None:
@@ -82,12 +73,12 @@ def address(intent: Intent) -> str:
 
 async def test_every_notice_has_the_data_of_its_table(home: House) -> None:
     home.notices = Notices(flood=Flood(singly=100))
-    hold = await hold_of(home)
-    await hold_of(home, sender="x@example.org", body="2")
-    await home.intake()(home.transaction(RAMADAN, X_Labels="contract"), FakePassage())
+    hold = await home.held()
+    await home.held(sender="x@example.org", body="2")
+    await home.send(RAMADAN, X_Labels="contract")
     await home.approvals().vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="root")
     await too_many_receipts(home)
-    late = await hold_of(home, body="3")
+    late = await home.held(body="3")
     home.clock.pass_(hours=14)
     await home.approvals().sweep()
     home.clock.at = late.expires_at
@@ -95,7 +86,7 @@ async def test_every_notice_has_the_data_of_its_table(home: House) -> None:
     await home.approvals().sweep()
     home.notices = Notices(flood=Flood(singly=0))
     await home.watch.read()
-    await hold_of(home, body="4")
+    await home.held(body="4")
     seen = {}
     for intent in await waiting(home):
         seen[intent.data["notice"]] = set(intent.data)
@@ -104,7 +95,7 @@ async def test_every_notice_has_the_data_of_its_table(home: House) -> None:
 
 
 async def test_the_data_of_the_writers_notice(home: House) -> None:
-    await hold_of(home)
+    await home.held()
     [told] = [i for i in await waiting(home) if i.data["notice"] == "held"]
     data = told.data
     assert address(told) == "anna@example.com"
@@ -141,7 +132,7 @@ async def by_its_writer(home: House, policy: str, contact: str) -> list[Intent]:
     home.notices = Notices(contact=contact)
     await home.put(DOCUMENTS | {"policy.yaml": policy.encode()})
     await home.follow()
-    await hold_of(home, sender="dpo@example.com", reverse_path="dpo@example.com")
+    await home.held(sender="dpo@example.com", reverse_path="dpo@example.com")
     home.clock.pass_(hours=2)
     await home.approvals().sweep()
     return await waiting(home)
@@ -170,7 +161,7 @@ async def test_many_undecidable_holds_alert_the_contact_a_few_times(home: House)
     await home.put(DOCUMENTS | {"policy.yaml": policy.encode()})
     await home.follow()
     for n in range(6):
-        await hold_of(home, sender="dpo@example.com", reverse_path="dpo@example.com", body=f"Number {n}")
+        await home.held(sender="dpo@example.com", reverse_path="dpo@example.com", body=f"Number {n}")
     assert [i.data["notice"] for i in await waiting(home) if address(i) == "it@example.com"] == ["escalation"] * 3
 
 
@@ -194,7 +185,7 @@ async def test_without_the_text_an_approver_gets_no_word_of_it(home: House) -> N
     )
     await home.put({**DOCUMENTS, "policy.yaml": policy})
     await home.follow()
-    await hold_of(home, X_Topics="pork")
+    await home.held(X_Topics="pork")
     told = {address(i): i.data for i in await waiting(home) if i.data["notice"] == "approve"}
     eva, dpo = told["eva@example.com"], told["dpo@example.com"]
     assert eva["excerpt"]
@@ -211,7 +202,7 @@ async def test_topics_that_single_recipients_avoid_are_not_named(home: House) ->
     rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
     await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
     await home.follow()
-    await hold_of(home, MEMBERS[0], X_Topics="pork")
+    await home.held(MEMBERS[0], X_Topics="pork")
     told = [i.data for i in await waiting(home) if i.data["notice"] in ("held", "approve")]
     assert len(told) > 1
     for data in told:
@@ -219,7 +210,7 @@ async def test_topics_that_single_recipients_avoid_are_not_named(home: House) ->
         assert 'the subject begins with "SV:"' in data["marks"]
         said = str({k: v for k, v in data.items() if k != "excerpt"})
         assert not [word for word in ("pork", "bacon", "Some of its words") if word in said]
-    await hold_of(home, X_Topics="pork", body="2")
+    await home.held(X_Topics="pork", body="2")
     [to_list] = [i.data for i in await waiting(home) if i.data["notice"] == "held" and i.data["lists"]]
     assert "No pork for them" in [reason["description"] for reason in to_list["reasons"]]
 
@@ -241,7 +232,7 @@ async def test_deciding_marks_come_first(home: House) -> None:
             evidence=Phrase('a field of a template is left unfilled: "{{name}}"'),
         ),
     )
-    await hold_of(home, X_Topics="alcohol pork")
+    await home.held(X_Topics="alcohol pork")
     told = [i.data for i in await waiting(home) if i.data["notice"] in ("held", "approve")]
     assert len(told) == 4
     for data in told:
@@ -256,14 +247,14 @@ async def test_deciding_marks_come_first(home: House) -> None:
 
 
 async def test_a_sensitive_list_is_named_only_if_addressed(home: House) -> None:
-    await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
+    await home.held(*MEMBERS[:30], To="undisclosed-recipients:;")
     for intent in await waiting(home):
         assert intent.data["sensitive"] == []
 
 
 async def test_a_list_is_not_named_for_a_single_member(home: House) -> None:
     """A list is not named because a recipient is on it: that is private, above all to approvers of other lists."""
-    await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
+    await home.held(*MEMBERS[:30], To="undisclosed-recipients:;")
     for intent in await waiting(home):
         assert intent.data["lists"] == []
         assert "amadan" not in str({k: v for k, v in intent.data.items() if k != "excerpt"})
@@ -277,14 +268,14 @@ async def test_outsiders_the_reverse_path_and_recipients_get_no_notice(home: Hou
         {"Auto_Submitted": "auto-generated"},
         {"sender": RAMADAN},
     ):
-        await hold_of(home, body=str(more), **more)
+        await home.held(body=str(more), **more)
     told = {address(i) for i in await waiting(home)}
     assert told == {"eva@example.com", "omar@example.com", "dpo@example.com"}
 
 
 async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:
     for n in range(5):
-        await hold_of(home, sender="tool@example.org", body=str(n))
+        await home.held(sender="tool@example.org", body=str(n))
     digests = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
     [digest] = digests
     assert address(digest) == "omar@example.com"
@@ -304,7 +295,7 @@ async def test_rejections_without_a_notified_writer_are_in_the_owners_digest(hom
         )
     await intake(home.transaction(RAMADAN, X_Labels="contract", body="hers to hear of"), FakePassage())
     await intake(home.transaction("news@lists.example.com", reverse_path="", body="another list's"), FakePassage())
-    await hold_of(home, sender="tool@example.org", body="held")
+    await home.held(sender="tool@example.org", body="held")
     digests = {i.data["list_name"]: i for i in await waiting(home) if i.data["notice"] == "owner-digest"}
     data = await fill(home.store, digests["ramadan"].data, home.in_force)
     assert data["states"] == {"waiting": 1, "rejected": 3}
@@ -320,7 +311,7 @@ async def test_rejections_without_a_notified_writer_are_in_the_owners_digest(hom
 async def test_the_digest_gives_a_minimum_if_a_list_has_no_index(home: House) -> None:
     index_path(home.folder, "ramadan").unlink()
     home.in_force = home.build(DOCUMENTS)
-    await home.intake()(home.transaction(RAMADAN, reverse_path="", Subject="Out of office"), FakePassage())
+    await home.send(RAMADAN, reverse_path="", Subject="Out of office")
     [digest] = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
     [line] = (await fill(home.store, digest.data, home.in_force))["messages"]
     assert (line["reach"], line["reach_at_least"]) == (1, True)
@@ -345,7 +336,7 @@ async def test_many_holds_make_few_notices_and_one_digest_each(home: House) -> N
 async def test_an_approvers_digest_counts_holds_that_need_them(home: House) -> None:
     """An approver's digest counts what waits for that approver: of a quorum of two, an approved hold waits only for the
     other."""
-    holds = [await hold_of(home, body=str(n)) for n in range(5)]
+    holds = [await home.held(body=str(n)) for n in range(5)]
     for hold, choice in zip(holds, (Choice.APPROVE, Choice.APPROVE, Choice.REJECT), strict=False):
         await home.approvals().vote(hold.hold_id, choice, approver="eva@example.com", by="test")
     window = {"since": "2026-03-02T09:00:00Z", "until": "2026-03-02T09:10:00Z"}
@@ -359,7 +350,7 @@ async def test_another_process_adds_no_second_digest(home: House) -> None:
     for _ in range(2):
         home.notices = Notices(flood=Flood(singly=0))  # another process, without the first one's memory
         for n in range(3):
-            await hold_of(home, body=f"{n} {id(home.notices)}")
+            await home.held(body=f"{n} {id(home.notices)}")
     told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
     assert set(told.values()) == {1}
 
@@ -372,11 +363,11 @@ async def test_after_the_window_notices_are_single_again() -> None:
 
 
 async def test_a_digest_covers_its_window_and_person(home: House) -> None:
-    await hold_of(home, body="before")
+    await home.held(body="before")
     home.clock.at += timedelta(minutes=20)
     await home.watch.read()
-    mine = await hold_of(home, body="within")
-    await hold_of(home, body="another's", sender="ida@example.com", reverse_path="ida@example.com")
+    mine = await home.held(body="within")
+    await home.held(body="another's", sender="ida@example.com", reverse_path="ida@example.com")
     data = {"notice": "digest", "role": "sender", "person": "Anna@example.com"}
     window = {"since": "2026-03-02T09:20:00Z", "until": "2026-03-02T09:30:00Z"}
     found = await fill(home.store, data | window, home.in_force)
@@ -386,14 +377,14 @@ async def test_a_digest_covers_its_window_and_person(home: House) -> None:
 async def test_digests_page_through_many_at_one_moment(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpguard.notices.filling.PAGE", 3)
     for n in range(8):
-        await hold_of(home, body=str(n))
+        await home.held(body=str(n))
     data = {"notice": "digest", "role": "sender", "person": "anna@example.com",
             "since": "2026-03-02T09:00:00Z", "until": "2026-03-02T09:10:00Z"}  # fmt: skip
     assert (await fill(home.store, data, home.in_force))["total"] == 8
 
 
 async def test_approvers_are_chosen_by_time_and_exclude_the_writer(home: House) -> None:
-    hold = await hold_of(home)
+    hold = await home.held()
     assert approvers(hold, home.in_force, MONDAY) == ["dpo@example.com", "eva@example.com", "omar@example.com"]
     night = MONDAY + timedelta(hours=14)
     assert "duty@example.com" in approvers(hold, home.in_force, night)
@@ -402,13 +393,13 @@ async def test_approvers_are_chosen_by_time_and_exclude_the_writer(home: House) 
 
 
 async def test_only_addressed_lists_are_named(home: House) -> None:
-    hold = await hold_of(home, RAMADAN, "news@lists.example.com", MEMBERS[0])
+    hold = await home.held(RAMADAN, "news@lists.example.com", MEMBERS[0])
     assert nameable(hold, home.in_force) == ["Ramadan greetings", "News"]
 
 
 async def test_peoples_own_words_are_sent_singly_within_reason(home: House) -> None:
     """Nobody else has them; and nobody gets hundreds of mails from one who repeats them."""
-    hold = await hold_of(home)
+    hold = await home.held()
     home.clock.pass_(hours=1)
     ids = itertools.count()
     questions = Questions(home.store, home, home.clock, new_id=lambda: f"Q{next(ids)}")
@@ -422,7 +413,7 @@ async def test_peoples_own_words_are_sent_singly_within_reason(home: House) -> N
 
 async def test_an_expiry_says_who_had_not_answered(home: House) -> None:
     """Once others decide, it was not its writer alone."""
-    hold = await hold_of(home)
+    hold = await home.held()
     for lapsed_at, unconfirmed in ((None, True), (MONDAY, False)):
         asked = Confirmation(writer="anna@example.com", until=MONDAY, expires=True, lapsed_at=lapsed_at)
         [told] = home.notices.at(home.in_force, MONDAY).expired(replace(hold, confirm=asked))
@@ -430,7 +421,7 @@ async def test_an_expiry_says_who_had_not_answered(home: House) -> None:
 
 
 async def test_a_subject_is_data(home: House) -> None:
-    await hold_of(home, Subject="=?utf-8?q?x=0D=0ABcc:_y?=")
+    await home.held(Subject="=?utf-8?q?x=0D=0ABcc:_y?=")
     for intent in await waiting(home):
         assert "\r" not in intent.data["subject"]
         assert "\n" not in intent.data["subject"]
@@ -453,7 +444,7 @@ async def test_a_streams_owner_is_notified_once_a_window(home: House) -> None:
 
 async def too_many(home: House) -> None:
     receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}, "X_Looks": "unclear"}
-    done = await home.intake()(home.transaction("customer9@example.net", body="another", **receipt), FakePassage())
+    done = await home.send("customer9@example.net", body="another", **receipt)
     assert isinstance(done, Deferred)
 
 
@@ -482,7 +473,7 @@ async def test_a_digest_has_what_happened_to_earlier_holds(home: House, what: st
     home.term = replace(home.term, working=False)
     holds = []
     for n in range(5):
-        holds += [await hold_of(home, body=str(n)), await hold_of(home, body=f"tool {n}", sender="tool@example.org")]
+        holds += [await home.held(body=str(n)), await home.held(body=f"tool {n}", sender="tool@example.org")]
     home.clock.pass_(hours=HOURS_LATER[what])
     approvals, since = home.approvals(), utc_text(home.clock.at)
     if what == "rejected":

@@ -22,20 +22,17 @@ from smtpguard.outbox.delivery import reports
 from smtpguard.outbox.model import INTENT, Intent
 from smtpguard.policy.freezing import Selector
 from tests.guard.campaign import ANNA, DPO, EVA
-from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House
+from tests.guard.house import MEMBERS, RAMADAN, House
 from tests.guard.office import LATER, ULF, Office
 
 NEWS = "news@lists.example.com"
 
 
 async def approved(home: House, *to: str, **more: Any) -> Hold:
-    transaction = home.transaction(*(to or (NEWS,)), **more)
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held(*(to or (NEWS,)), **more)).hold_id
     for who in (EVA, DPO) if RAMADAN in to or MEMBERS[0] in to else (EVA,):
-        await home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
-    found = await home.store.holds.find(transaction.id)
-    assert found is not None
-    return found
+        await home.approvals().vote(hold_id, Choice.APPROVE, approver=who, by="test")
+    return await home.hold(hold_id)
 
 
 async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
@@ -201,8 +198,7 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
     hold_id = await office.approved(ULF)
     office.relay.says = {RAMADAN: LATER, ULF: LATER}
     await office.step()
-    hold = await office.store.holds.find(hold_id)
-    assert hold is not None
+    hold = await office.home.hold(hold_id)
     await office.go(hours=5)
     [lease] = [x for x in await office.store.outbox.lease("me", 10, 60) if x.intent.hold_id == hold_id]
     late = [Due(recipient=Recipient(address=r.address)).retry("451", PACE.first) for r in lease.recipients]

@@ -38,7 +38,7 @@ from smtpguard.observe.webhooks.payload import Allowed, Format, Topic, shaped
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.freezing import Selector
 from tests.every import every
-from tests.guard.house import RAMADAN, FakePassage, House, house
+from tests.guard.house import RAMADAN, House, house
 from tests.observe import receiver as does
 from tests.observe.receiver import Receiver, receiver
 
@@ -67,9 +67,7 @@ class Here:
         return await self.teller(hook).tell(hook)
 
     async def held(self, *to: str, **more: Any) -> str:
-        transaction = self.home.transaction(*(to or (NEWS,)), **more)
-        await self.home.intake()(transaction, FakePassage())
-        return transaction.id
+        return (await self.home.held(*(to or (NEWS,)), **more)).hold_id
 
     async def journalled(self) -> list[dict[str, Any]]:
         entries = await self.home.store.journal.entries(limit=1000)
@@ -135,16 +133,14 @@ async def test_a_retry_of_a_held_message_is_not_sent(here: Here) -> None:
 async def test_a_mailing_is_sent_once_and_its_decision_once(here: Here) -> None:
     first = await here.held()
     copy = await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
-    hold = await here.home.store.holds.find(copy)
-    assert hold is not None
+    hold = await here.home.hold(copy)
     assert hold.primary == first
     await here.home.approvals().vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
     await here.tell()
     assert [(asked.json["type"], asked.json["data"]["hold"]) for asked in here.to.asked] == [
         ("message.held", first), ("message.decided", first),
     ]  # fmt: skip
-    decided = await here.home.store.holds.find(copy)
-    assert decided is not None
+    decided = await here.home.hold(copy)
     assert decided.state.value == "rejected"
 
 
@@ -154,8 +150,7 @@ async def test_a_revoked_approval_is_sent(here: Here) -> None:
     await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     approvals, home = here.home.approvals(), here.home
     mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
-    hold = await home.store.holds.find(first)
-    assert hold is not None
+    hold = await home.hold(first)
     await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
     await mailings.reopen(hold.mailing_id, approver="eva@example.com", by="test", comment="Once more")
     await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
@@ -365,8 +360,7 @@ async def copies(here: Here, n: int) -> None:
     first = await here.held(reverse_path="bounce+lead@example.com", id="LEAD")
     for k in range(n):
         await here.held(reverse_path=f"bounce+{k}@example.com", id=f"COPY{k}")
-    last = await here.home.store.holds.find(f"COPY{n - 1}")
-    assert last is not None
+    last = await here.home.hold(f"COPY{n - 1}")
     assert last.primary == first
 
 

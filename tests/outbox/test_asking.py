@@ -66,8 +66,7 @@ async def tally(office: Office) -> Tally:
 
 async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: Office) -> None:
     hold_id = await release_in_doubt(office)
-    hold = await office.store.holds.find(hold_id)
-    assert hold is not None
+    hold = await office.home.hold(hold_id)
     assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
     assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
     assert await questions(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]

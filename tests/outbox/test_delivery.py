@@ -29,8 +29,7 @@ from tests.guard.office import BO, DI, LATER, NO, ULF, FakeRelay, Office
 
 async def test_a_release_goes_to_all_recipients_unchanged(office: Office) -> None:
     hold_id = await office.approved(ULF)
-    hold = await office.store.holds.find(hold_id)
-    assert hold is not None
+    hold = await office.home.hold(hold_id)
     assert await office.step() == 1
     ((envelope, sent),) = office.relay.taken
     content = await office.store.contents.load(hold.content_sha256)
@@ -73,13 +72,12 @@ async def test_no_address_is_in_the_chained_part(office: Office) -> None:
 
 async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, home: House) -> None:
     members = [f"customer{n}@example.net" for n in range(25)]
-    transaction = home.transaction(*members, ULF, To=", ".join(members))
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held(*members, ULF, To=", ".join(members))).hold_id
     await office.until_quiet(timedelta(minutes=1), 3)
     parts = [envelope for envelope, _ in office.relay.taken if envelope.reverse_path is not None]
     assert [str(a) for e in parts for a in e.addresses] == [ULF]
-    assert await office.state(transaction.id) is State.WAITING
-    assert "released" not in await office.journal(transaction.id)
+    assert await office.state(hold_id) is State.WAITING
+    assert "released" not in await office.journal(hold_id)
 
 
 # time
@@ -117,8 +115,7 @@ async def test_recipients_on_two_routes_are_separate_transactions(office: Office
     office.worker = office.hire(route=route)
     hold_id = await office.approved(BO, DI)
     await office.step()
-    hold = await office.store.holds.find(hold_id)
-    assert hold is not None
+    hold = await office.home.hold(hold_id)
     assert {listener for listener, address in asked if address in (BO, DI, RAMADAN)} == {hold.session.listener}
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 0)
     assert other.asked[0] == [BO, DI]
@@ -171,8 +168,7 @@ async def test_an_unreadable_gate_stops_releases_but_not_notices(office: Office,
             raise Unavailable
 
     hold_id = await office.approved()
-    transaction = home.transaction(RAMADAN, Message_ID="<2@example.com>")
-    await home.intake()(transaction, FakePassage())
+    await home.held(RAMADAN, Message_ID="<2@example.com>")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(home.watch, "_gates", Away())
         office.clock.pass_(seconds=2)
@@ -188,21 +184,19 @@ async def test_an_unreadable_gate_stops_releases_but_not_notices(office: Office,
 
 
 async def test_failing_rendering_is_retried_a_few_times(office: Office, home: House) -> None:
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held()).hold_id
     office.renderer.raises = KeyError("template")
     await office.step()
     asked = len(office.renderer.asked)
     assert await office.step(seconds=1) == 0
     await office.until_quiet()
     assert len(office.renderer.asked) == asked * PACE.renderings
-    assert (await office.journal(transaction.id))[-1] == "notice failed not rendered: KeyError"
+    assert (await office.journal(hold_id))[-1] == "notice failed not rendered: KeyError"
     assert office.relay.asked == []
 
 
 async def test_rendering_that_fails_for_the_store_is_retried(office: Office, home: House) -> None:
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
+    await home.held()
     office.renderer.raises = Unavailable("away")
     await office.until_quiet(steps=20)
     office.renderer.raises = None
@@ -221,8 +215,7 @@ async def test_rendering_that_fails_for_the_store_is_retried(office: Office, hom
 async def test_a_form_that_the_relay_cannot_take_is_replaced(
     office: Office, home: House, said: Reply, tried: int
 ) -> None:
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held()).hold_id
     wide, narrow = b"Subject: \xc3\xa5\r\n\r\nx\r\n", b"Subject: a\r\n\r\nx\r\n"
     office.renderer.forms = (wide, narrow)
     office.relay.refuses = {wide: said}
@@ -231,17 +224,16 @@ async def test_a_form_that_the_relay_cannot_take_is_replaced(
     assert len(office.relay.asked) == tried * len(people)
     assert {raw for _, raw in office.relay.taken} == ({narrow} if tried == 2 else set())
     if tried == 2:
-        assert set(await office.journal(transaction.id)) == {"notice sent 250 2.0.0"}
+        assert set(await office.journal(hold_id)) == {"notice sent 250 2.0.0"}
 
 
 async def test_an_empty_digest_is_not_sent(office: Office, home: House) -> None:
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held()).hold_id
     office.renderer.nothing = True
     await office.step()
     assert await office.step(hours=1) == 0
     assert office.relay.asked == []
-    assert set(await office.journal(transaction.id)) == {"notice failed nothing to say"}
+    assert set(await office.journal(hold_id)) == {"notice failed nothing to say"}
 
 
 async def test_missing_content_is_reported(office: Office) -> None:
@@ -365,12 +357,11 @@ async def test_a_null_reverse_path_or_a_list_gets_no_dsn_but_an_entry(
 
 async def test_a_failed_notice_makes_no_dsn(office: Office, home: House) -> None:
     office.relay.says = {"anna@example.com": NO}
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, FakePassage())
+    hold_id = (await home.held()).hold_id
     await office.step()
     await office.step()
     assert office.dsns() == []
-    assert "notice failed 550 5.1.1" in await office.journal(transaction.id)
+    assert "notice failed 550 5.1.1" in await office.journal(hold_id)
     assert await office.step(hours=1) == 0
 
 
@@ -418,7 +409,7 @@ async def test_a_relay_with_dsn_reports_success_itself(office: Office) -> None:
 async def test_a_failed_colleagues_part_is_not_reported_as_held(office: Office, home: House) -> None:
     office.relay.says = {ULF: NO}
     members = [f"customer{n}@example.net" for n in range(25)]
-    await home.intake()(home.transaction(*members, ULF, To=", ".join(members)), FakePassage())
+    await home.send(*members, ULF, To=", ".join(members))
     await office.step()
     await office.step()
     (dsn,) = office.dsns()

@@ -141,8 +141,7 @@ async def test_a_relay_that_loses_the_answer_over_smtp(office: Office) -> None:
         pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE))
         office.worker = office.hire(relay=Deliveries(pool))
         hold_id = await office.approved(BO, DI, *SOME, to_list=False, To="anna@example.com")
-        hold = await office.store.holds.find(hold_id)
-        assert hold is not None
+        hold = await office.home.hold(hold_id)
         relay.on(f"RCPT TO:<{BO}", "550 5.1.1 No such user")
         relay.on(f"RCPT TO:<{DI}", "451 4.2.0 Later", times=1)
         relay.on(DOT, DROP, times=1)

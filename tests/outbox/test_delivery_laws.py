@@ -184,9 +184,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Hold:
     async def make() -> Hold:
         async with house(tmp_path_factory.mktemp("house")) as home:
             office = Office(home)
-            hold = await office.store.holds.find(await office.approved(ULF, BO))
-            assert hold is not None
-            return hold
+            return await office.home.hold(await office.approved(ULF, BO))
 
     return asyncio.run(make())
 

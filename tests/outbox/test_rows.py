@@ -16,13 +16,18 @@ from smtpguard.outbox.model import AttemptResult, Delivered, Intent, Lease
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.store import Store
 from tests.clocks import Clock
-from tests.store.making import T0, a_freeze, event, held, notice, on_sqlite, recipient, release
-
-
-async def approved(store: Store, id: str, *to: str, **more: object) -> None:
-    await held(store, id, **more)
-    made = release(id, *to)
-    await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+from tests.store.making import (
+    T0,
+    a_freeze,
+    approved,
+    event,
+    held,
+    notice,
+    on_sqlite,
+    recipient,
+    release,
+    state,
+)
 
 
 def ids(leases: object) -> list[str]:
@@ -31,12 +36,6 @@ def ids(leases: object) -> list[str]:
 
 def sent(address: str) -> AttemptResult:
     return AttemptResult(recipient=recipient(address), delivered=Delivered.SENT, reply="250 Ok")
-
-
-async def state(store: Store, id: str) -> State:
-    found = await store.holds.find(id)
-    assert found is not None
-    return found.state
 
 
 @on_sqlite

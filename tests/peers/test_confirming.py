@@ -18,7 +18,7 @@ from playwright.async_api import Page, expect
 
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import Hold, State
-from tests.console.holding import ANNA, EVA, again
+from tests.console.holding import ANNA, EVA
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, RULES, copy, put
 from tests.guard.house import FakePassage
@@ -131,7 +131,7 @@ async def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 async def asked(web: Site, name: str) -> Hold:
     transaction = copy(web.here.home, *READERS[:10], Subject=f"Offer {name}", X_Mailing=name, body=f"Dear {name}")
     await web.here.home.intake()(transaction, FakePassage())
-    hold = await again(web.here, transaction.id)
+    hold = await web.here.home.hold(transaction.id)
     assert hold.asks_writer
     return hold
 
@@ -160,14 +160,14 @@ async def test_the_confirmation_page(web: Site, size: tuple[int, int], language:
     await page.locator("form[action$='/confirm'] button.go").click()
     await expect(page.locator("#number")).to_have_attribute("aria-invalid", "true")
     await looks_right(page, f"wrong-{size[0]}")
-    assert (await again(web.here, hold.hold_id)).asks_writer
+    assert (await web.here.home.hold(hold.hold_id)).asks_writer
     second = await page.context.new_page()
     await second.goto(page.url.removesuffix("/confirm"))
     await page.locator("#number").fill("10")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("status").first).to_be_visible()
     await looks_right(page, f"confirmed-{size[0]}")
-    assert (await again(web.here, hold.hold_id)).state is State.APPROVED
+    assert (await web.here.home.hold(hold.hold_id)).state is State.APPROVED
     await second.locator("#number").fill("10")
     await second.locator("form[action$='/confirm'] button.go").click()
     await expect(second.get_by_role("alert")).to_be_visible()

@@ -22,9 +22,9 @@ from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import NOTICES
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, hostile
 from tests.console.stage import PASSWORD
-from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage
+from tests.guard.house import KEY, MEMBERS, RAMADAN
 from tests.notices.test_notice import render, texts
 from tests.peers.browsing import DESKTOP, PHONES, Site, missing, signs_in, site, violations
 from tests.returns.mails import letter
@@ -88,7 +88,7 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
     await other.get_by_role("button", name="Send to 60 people").click()
     await other.get_by_role("button", name="Yes, send it to 60 people").click()
     await expect(other.get_by_text("It is approved, and is being sent.")).to_be_visible()
-    assert (await again(web.here, hold.hold_id)).state is State.APPROVED
+    assert (await web.here.home.hold(hold.hold_id)).state is State.APPROVED
 
 
 async def tabs_to(page: Page, wanted: str, most: int = 60) -> None:
@@ -133,7 +133,7 @@ async def test_decisions_by_keyboard_only(web: Site) -> None:
     async with page.expect_navigation():
         await page.keyboard.press("Enter")
     await expect(page.get_by_role("status")).to_contain_text("It is rejected")
-    assert (await again(web.here, hold.hold_id)).state is State.REJECTED
+    assert (await web.here.home.hold(hold.hold_id)).state is State.REJECTED
 
 
 async def test_freeze_and_thaw_by_the_pages(web: Site) -> None:
@@ -163,13 +163,13 @@ async def test_an_approved_message_is_frozen_and_rejected(web: Site) -> None:
     await expect(page.get_by_text("It goes out when this is thawed: everything (frozen by root")).to_be_visible()
     back = page.get_by_role("button", name="Reject it after all, send to nobody")
     await back.click()  # the browser requires a reason first
-    assert (await again(web.here, hold.hold_id)).state is State.APPROVED
+    assert (await web.here.home.hold(hold.hold_id)).state is State.APPROVED
     await page.get_by_label("Reason (its writer and the approvers read it)").fill("The wrong list")
     async with page.expect_navigation():
         await back.click()
     await expect(page.get_by_text("It was rejected. It is not sent, and never will be.")).to_be_visible()
     await web.here.home.thaw("mistake")
-    assert (await again(web.here, hold.hold_id)).state is State.REJECTED
+    assert (await web.here.home.hold(hold.hold_id)).state is State.REJECTED
     left = await web.here.home.outbox()
     assert not [intent for intent in left if intent.hold_id == hold.hold_id and "notice" not in intent.data]
 
@@ -248,7 +248,7 @@ async def approved_hold(web: Site, name: str) -> Any:
     for who in (EVA, DPO):
         await web.here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="a test")
     web.here.delay(0)
-    return await again(web.here, hold.hold_id)
+    return await web.here.home.hold(hold.hold_id)
 
 
 async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
@@ -267,7 +267,7 @@ async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
     await expect(count).to_have_text(re.compile(r"0:[0-4]\d"))
     await page.get_by_role("button", name="Undo").click()
     await expect(page.get_by_role("status")).to_contain_text("It is undone. Nothing was sent")
-    assert (await again(web.here, hold.hold_id)).release_at is None
+    assert (await web.here.home.hold(hold.hold_id)).release_at is None
 
 
 async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
@@ -280,7 +280,7 @@ async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
     await expect(page.get_by_role("heading", name="Approved: it goes out at")).to_be_visible()
     await expect(page.locator(".leaving .count")).to_have_text("")
     await page.get_by_role("button", name="Undo").click()
-    assert (await again(web.here, hold.hold_id)).release_at is None
+    assert (await web.here.home.hold(hold.hold_id)).release_at is None
 
 
 async def test_after_the_delay_the_page_shows_the_release(web: Site) -> None:
@@ -509,7 +509,7 @@ async def sent_mailing(web: Site, name: str) -> str:
     """The id of a mailing of which one person has a copy."""
     home = web.here.home
     headers = {"X_Looks": "mailing", "X_Mailing": name, "Message_ID": f"<sent-{name}@example.com>"}
-    await home.intake()(home.transaction(MEMBERS[0], body=name, **headers), FakePassage())
+    await home.send(MEMBERS[0], body=name, **headers)
     await home.store.journal.record([])  # outcomes are written with a later batch
     return next(m.mailing_id for m in await home.store.mailings.newest() if m.people.at_most)
 

@@ -21,7 +21,7 @@ import pytest
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.migrate import migrate
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Change, Hold, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
@@ -139,9 +139,24 @@ async def held(store: Store, id: str, *intents: Intent, **more: Any) -> Hold:
     """Hold a message, and read the hold back."""
     await store.contents.keep(more.get("content", CONTENT))
     await store.admit(item(id), holds(a_hold(id, **more), *intents))
+    return await hold_of(store, id)
+
+
+async def hold_of(store: Store, id: str) -> Hold:
     found = await store.holds.find(id)
-    assert found is not None
+    assert found is not None, f"{id} is not held"
     return found
+
+
+async def state(store: Store, id: str) -> State:
+    return (await hold_of(store, id)).state
+
+
+async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
+    """Hold a message, and approve it."""
+    await held(store, id, **more)
+    made = release(id, *to)
+    await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
 
 
 def release(hold_id: str, *to: str, id: str | None = None) -> Intent:

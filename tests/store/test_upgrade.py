@@ -42,7 +42,20 @@ from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.counts.test_contacts import to
 from tests.counts.test_counting import count
-from tests.store.making import CONTENT, SECRET, T0, a_hold, event, holds, item, on_sqlite, recipient, relays, release
+from tests.store.making import (
+    CONTENT,
+    SECRET,
+    T0,
+    a_hold,
+    event,
+    hold_of,
+    holds,
+    item,
+    on_sqlite,
+    recipient,
+    relays,
+    release,
+)
 from tests.store.servers import empty_url
 
 
@@ -104,8 +117,7 @@ async def test_the_journal_is_whole_and_continues(store: Store) -> None:
 
 async def test_a_waiting_hold_keeps_its_vote_and_content(store: Store) -> None:
     assert [(h.hold_id, h.state) for h in await store.holds.newest()] == [("H2", State.APPROVED), ("H1", State.WAITING)]
-    hold = await store.holds.find("H1")
-    assert hold is not None
+    hold = await hold_of(store, "H1")
     [vote] = hold.votes
     assert (vote.approver, vote.content_sha256) == ("eva@example.com", CONTENT.sha256)
     assert vote.envelope_sha256 == hold.envelope.sha256
@@ -125,8 +137,7 @@ async def test_an_approved_release_is_sent_and_a_frozen_one_stays(store: Store) 
     assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
     outcome = AttemptResult(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
     assert await store.outbox.settle(sent, [outcome], [event(Kind.RELEASED, "H2")])
-    found = await store.holds.find("H2")
-    assert found is not None
+    found = await hold_of(store, "H2")
     assert found.state is State.RELEASED
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     assert not await store.outbox.lease("me", 10, 60)  # its list is frozen in first.json
@@ -286,8 +297,7 @@ async def test_released_holds_get_their_exact_state(fate: str, url: str, tmp_pat
     finally:
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-        hold = await store.holds.find(entry["hold_id"])
-        assert hold is not None
+        hold = await hold_of(store, entry["hold_id"])
         assert hold.state is state
         assert [h.state for h in await store.holds.newest() if h.hold_id != hold.hold_id] == [State.WAITING]
 

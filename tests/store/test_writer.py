@@ -38,6 +38,7 @@ from tests.store.making import (
     a_hold,
     event,
     held,
+    hold_of,
     holds,
     item,
     on_sqlite,
@@ -168,8 +169,7 @@ async def test_an_unknown_acknowledgement_is_withdrawn(store: Store, monkeypatch
         with pytest.raises(Unavailable):
             await store.admit(item("H1"), holds(a_hold("H1")))
     await settled(store)
-    found = await store.holds.find("H1")
-    assert found is not None
+    found = await hold_of(store, "H1")
     assert not found.acknowledged
 
 
@@ -309,8 +309,7 @@ async def test_a_hold_after_the_deadline_is_not_acknowledged(store: Store, clock
         await task
     go.set()
     await settled(store)
-    found = await store.holds.find("H1")
-    assert found is not None
+    found = await hold_of(store, "H1")
     assert not found.acknowledged
 
 
@@ -320,8 +319,7 @@ async def test_an_unanswered_retry_leaves_the_first_answer_valid(store: Store) -
     with pytest.raises(Gone):
         await store.admit(item("R1", of="H1", gone=lambda: next(left)), holds(a_hold("R1")))
     await settled(store)
-    found = await store.holds.find("H1")
-    assert found is not None
+    found = await hold_of(store, "H1")
     assert found.acknowledged
 
 

@@ -12,7 +12,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.freezing import Selector
 from tests.console.api.program import Program, held, program
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, views
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, views
 from tests.console.stage import Stage
 from tests.console.test_deciding import mark_attempted
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, index
@@ -36,8 +36,7 @@ async def test_a_program_lists_shows_and_decides_as_its_owner(here: Stage) -> No
     assert shown["missing"] == [{"groups": ["communications"], "each": 1, "out_of_hours": None}]
     done = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"], "comment": "Fine"})
     assert (done.status_code, done.json()["state"]) == (200, "approved")
-    hold = await here.home.store.holds.find(hold_id)
-    assert hold is not None
+    hold = await here.home.hold(hold_id)
     assert [(v.approver, v.comment) for v in hold.votes] == [(EVA, "Fine")]
     clear = [c for entry, c in await here.home.store.journal.history(hold_id) if entry.kind == Kind.VOTE.value]
     assert clear[0] is not None
@@ -133,8 +132,7 @@ async def test_a_hold_that_changed_since_is_409(here: Stage) -> None:
     for which in ("content_sha256", "envelope_sha256", "policy_sha256"):
         seen = (await looked(asks, hold_id))["seen"] | {which: "0" * 64}
         assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409, which
-    hold = await here.home.store.holds.find(hold_id)
-    assert hold is not None
+    hold = await here.home.hold(hold_id)
     assert (hold.state, hold.votes) == (State.WAITING, ())
 
 
@@ -247,8 +245,7 @@ async def test_an_approval_limits_the_people_of_a_mailing(
 ) -> None:
     for n in (0, 1):
         last = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Message_ID=f"<{n}@x>")
-    copy = await here.home.store.holds.find(last)
-    assert copy is not None
+    copy = await here.home.hold(last)
     await here.home.approvals().vote(copy.primary, Choice.APPROVE, approver=EVA, by="a test")
     asks = await program(here, DPO, Role.APPROVER)
     shown = await looked(asks, copy.primary)
@@ -347,7 +344,7 @@ async def test_reading_the_text_is_allowed_by_the_policy_and_journalled(here: St
     eva = await program(here, EVA, Role.APPROVER)
     read = await eva("GET", f"/held/{hold_id}/text")
     assert read.json()["text"].strip() == "A sentence that is only in the text"
-    assert await views(here, await again(here, hold_id)) == [(EVA, "text")]
+    assert await views(here, await here.home.hold(hold_id)) == [(EVA, "text")]
 
 
 @pytest.mark.parametrize(
@@ -363,7 +360,7 @@ async def test_the_text_is_404_without_permission(here: Stage, who: str, role: R
     hold_id = await held(here, RAMADAN)
     asks = await program(here, who, role)
     assert (await asks("GET", f"/held/{hold_id}/text")).status_code == 404
-    assert await views(here, await again(here, hold_id)) == []
+    assert await views(here, await here.home.hold(hold_id)) == []
 
 
 async def test_a_question_is_asked_answered_and_in_the_history(here: Stage) -> None:

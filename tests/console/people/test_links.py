@@ -9,7 +9,7 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import State
-from tests.console.holding import ANNA, NEWS, again, held
+from tests.console.holding import ANNA, NEWS, held
 from tests.console.stage import Stage
 from tests.guard.house import KEY
 
@@ -20,7 +20,7 @@ def link(here: Stage, hold_id: str, address: str = ANNA, **more: timedelta) -> s
 
 
 async def state(here: Stage, hold_id: str) -> State:
-    return (await again(here, hold_id)).state
+    return (await here.home.hold(hold_id)).state
 
 
 async def test_opening_shows_the_message_and_acting_needs_the_form(here: Stage) -> None:
