@@ -76,21 +76,24 @@ def opened(message: Message) -> MessageView:
     try:
         text = extract(message.raw, header.named, message.body_start, Meter(_BOUNDS))
         found = list(parts(message))
+        attachments = list(_attachments(found))
     except (TooComplex, RecursionError) as bound:
         why = bound.why if isinstance(bound, TooComplex) else Phrase("it is nested too deep")
         return MessageView(fields=fields, why=why)
-    shown = text.new or text.plain
+    hidden = "\n".join(filter(None, (text.hidden, text.unshown)))
+    shown = (text.new or text.plain, text.quoted, _otherwise(text), hidden)
+    new, quoted, plain, hidden = (_clean(some[:_MOST_TEXT]) for some in shown)
     return MessageView(
         fields=fields,
-        new=_clean(shown[:_MOST_TEXT]),
-        quoted=_clean(text.quoted[:_MOST_TEXT]),
-        plain=_clean(_otherwise(text)[:_MOST_TEXT]),
-        hidden=_clean("\n".join(each for each in (text.hidden, text.unshown) if each)[:_MOST_TEXT]),
+        new=new,
+        quoted=quoted,
+        plain=plain,
+        hidden=hidden,
         links=tuple(_clean(link[:500]) for link in dict.fromkeys(text.links[: 10 * _MOST_LINKS]))[:_MOST_LINKS],
-        attachments=tuple(each for each in _attachments(found) if not each.shown),
-        pictures=tuple(each for each in _attachments(found) if each.shown),
+        attachments=tuple(each for each in attachments if not each.shown),
+        pictures=tuple(each for each in attachments if each.shown),
         has_html=any(is_html(part) for part in found),
-        cut=max(len(shown), len(text.quoted), len(text.hidden)) > _MOST_TEXT,
+        cut=any(len(some) > _MOST_TEXT for some in shown),
         why=text.unreadable,
     )
 

@@ -53,6 +53,16 @@ def test_differing_alternatives_are_both_shown() -> None:
     assert letter.plain == "Who comes for bacon and whisky on Friday?"
 
 
+@pytest.mark.parametrize("long", ["plain", "hidden"])
+def test_an_approver_is_told_that_a_text_is_longer_than_is_shown(long: str) -> None:
+    words = "Who comes for bacon and whisky on Friday? " * 3_000
+    letter = {
+        "plain": alternatives(words, "<p>A blessed month to you all!</p>"),
+        "hidden": message(f'Content-Type: text/html\n\n<p>Seen</p><p style="display:none">{words}</p>'),
+    }[long]
+    assert opened(letter).cut
+
+
 def test_equal_alternatives_are_shown_once() -> None:
     html = '<table><tr><td><img src="x" alt="Our logo"></td></tr></table><h1>Autumn is here</h1><p>Read <a href="https://x.example/a">more</a> of it.</p>'
     plain = "Our logo\n\nAUTUMN IS HERE\n\nRead more [https://x.example/a] of it."

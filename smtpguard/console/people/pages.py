@@ -131,9 +131,8 @@ class Pages:
             where, sealed = await provider.begin("/me", moves=account.account_id)
         except NotAuthenticated as why:
             log.warning("single sign-on cannot begin: %s", why)
-            return await self._me(
-                request, 503, problem="Single sign-on does not answer. Try again, or sign in with a password."
-            )
+            problem = N_("Single sign-on does not answer. Try again, or sign in with a password.")
+            return await self._me(request, 503, problem=problem)
         self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return await page(request, "to-provider.html", where=where)
 
