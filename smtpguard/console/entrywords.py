@@ -176,6 +176,7 @@ _TELLING = ("action", "choice", "proof", "notice", "outcome", "said", "saw", "st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryText:
+    kind: str
     at: datetime
     text: str
     who: str = ""
@@ -187,7 +188,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     private: Mapping[str, Any] = clear or {}
     data = entry.data
     if entry.kind == Kind.TRIPPED.value:
-        return EntryText(at=instant(entry.at), text=tripped(data, said))
+        return EntryText(kind=entry.kind, at=instant(entry.at), text=tripped(data, said))
     details = [
         said(words[value])
         for key in _TELLING
@@ -217,6 +218,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     comment = " ".join(private.get("comment", ())) if kind.spoken else ""
     who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
     return EntryText(
+        kind=entry.kind,
         at=instant(entry.at),
         text=f"{said(kind.text)}: {more}" if more else said(kind.text),
         who=", ".join(who if entry.kind == Kind.BYPASS.value else who[:1]),

@@ -9,11 +9,11 @@ from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.freezes.service import UNCOUNTED, Hook, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.freezing import Freeze, Selector
+from smtpguard.policy.freezing import Selector
 
 
 async def listed(call: Call) -> Freezes:
-    return Freezes(items=[freeze_row(freeze) for freeze in await call.console.freezes.active()])
+    return Freezes.model_validate({"items": await call.console.freezes.active()}, from_attributes=True)
 
 
 async def freeze(call: Call) -> FreezeSet:
@@ -28,7 +28,7 @@ async def freeze(call: Call) -> FreezeSet:
         for_=timedelta(minutes=body.minutes) if body.minutes else None,
     )
     return FreezeSet(
-        freeze=freeze_row(made.freeze),
+        freeze=FreezeRow.model_validate(made.freeze, from_attributes=True),
         recalled=len(made.recalled),
         past_recall=len(made.past_recall),
         problems=_problems(made.hooks) + ([] if made.counted else [UNCOUNTED]),
@@ -61,18 +61,6 @@ def _value(call: Call, selector: Selector, value: str) -> str:
         except BadAddress:
             raise error_at("body.value", "no address") from None
     return value
-
-
-def freeze_row(freeze: Freeze) -> FreezeRow:
-    return FreezeRow(
-        id=freeze.freeze_id,
-        selector=freeze.selector.value,
-        value=freeze.value,
-        reason=freeze.reason,
-        by=freeze.by,
-        at=freeze.at,
-        until=freeze.until,
-    )
 
 
 def _problems(hooks: tuple[Hook, ...]) -> list[str]:

@@ -7,14 +7,13 @@ counts once and gets the same answer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, find, viewed, visibility
 from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
-from smtpguard.console.api.freezes import freeze_row
 from smtpguard.console.api.models import Page, reason_rows
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
@@ -28,7 +27,7 @@ from smtpguard.holds.service import Decided
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
 from smtpguard.policy.freezing import Selector
-from smtpguard.policy.verdict import Mode, Quorum
+from smtpguard.policy.verdict import Mode
 
 
 async def listed(call: Call) -> Page[rows.Held]:
@@ -47,7 +46,8 @@ async def listed(call: Call) -> Page[rows.Held]:
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in found if hold.asked_at is None)]
     shown = [hold for hold in everybody if visibility(hold, who, call.console) is not Visibility.NOTHING]
-    return Page[rows.Held](items=[rows.Held(**_row(call, hold)) for hold in shown], next=further or None)
+    items = [rows.Held.model_validate(_row(call, hold), from_attributes=True) for hold in shown]
+    return Page[rows.Held](items=items, next=further or None)
 
 
 async def shown(call: Call) -> rows.HeldDetail:
@@ -204,7 +204,7 @@ def _said(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
 def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str, Any]:
     registry = call.console.in_force.registry
     refs = [
-        rows.ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
+        {"name": name, "title": (registry.lists[name].title or name) if name in registry.lists else name}
         for name in (hold.lists if lists is None else lists)
     ]
     return {
@@ -221,7 +221,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "rules": [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE],
         "mailing": hold.mailing_id or None,
         "decided_with": hold.primary or None,
-        "settled": None if hold.settled is None else asdict(hold.settled),
+        "settled": hold.settled,
         "asked_at": hold.asked_at,
         "confirm": hold.confirm_row,
         "url": f"{call.console.url}/held/{hold.hold_id}" if call.console.url else None,
@@ -233,73 +233,65 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     in_force = call.console.in_force
     ahead = outlook(hold, call.who, in_force, call.console.clock.now())
     outgoing = await call.console.store.holds.outgoing(hold.hold_id)
-    frozen = (await call.console.freezes.holding_up(hold)).get(hold.hold_id, ())
+    frozen = list((await call.console.freezes.holding_up(hold)).get(hold.hold_id, ()))
     covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))
     seen = visibility(hold, call.who, call.console)
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
-    stopped_by = [freeze_row(freeze) for freeze in frozen]
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
-        stopped_by = [
-            row.model_copy(update={"value": "", "reason": ""})
-            if row.selector == Selector.LIST.value and row.value not in lists
-            else row
-            for row in stopped_by
+        frozen = [
+            replace(one, value="", reason="") if one.selector is Selector.LIST and one.value not in lists else one
+            for one in frozen
         ]
         reasons = noticedata.reasons(hold, in_force)
-    return rows.HeldDetail(
-        **_row(call, hold, lists) | {"rules": [each["rule"] for each in reasons if each["rule"]]},
-        reasons=reason_rows(reasons),
-        votes=[
-            rows.VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes
-        ],
-        missing=[_quorum(quorum) for quorum in ahead.left],
-        may_decide=ahead.may,
-        may_undo=ahead.may_undo,
-        may_take_back=ahead.may_back and outgoing.stoppable,
-        sending=rows.SendingRow(**outgoing.own.row) if outgoing.own is not None else None,
-        stopped=hold.stopped,
-        frozen_by=stopped_by,
-        why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
-        approval_sends=ahead.may and ahead.sends,
-        reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
-        people_at_most=ahead.people,
-        at_once=rows.AtOnceRow(**ahead.at_once.row) if ahead.at_once is not None else None,
-        letters=await _letters(call, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
-        covers=_covers(covers, blind=seen < Visibility.TEXT),
-        seen=rows.Seen(
-            content_sha256=hold.content_sha256,
-            envelope_sha256=hold.envelope.sha256,
-            policy_sha256=in_force.policy_sha256,
-            lists=lists,
-            copies=covers.under,
-        ),
-    )
+    blind = seen < Visibility.TEXT
+    row = _row(call, hold, lists) | {
+        "rules": [each["rule"] for each in reasons if each["rule"]],
+        "reasons": reason_rows(reasons),
+        "votes": ahead.votes,
+        "missing": ahead.left,
+        "may_decide": ahead.may,
+        "may_undo": ahead.may_undo,
+        "may_take_back": ahead.may_back and outgoing.stoppable,
+        "sending": outgoing.own and outgoing.own.row,
+        "stopped": hold.stopped,
+        "frozen_by": frozen,
+        "why_not": ahead.why_not,
+        "approval_sends": ahead.may and ahead.sends,
+        "reach_must_be_said": ahead.may and ahead.sends and hold.reach >= LARGE,
+        "people_at_most": ahead.people,
+        "at_once": ahead.at_once and ahead.at_once.row,
+        "letters": await _letters(call, hold, covers.letters or 0, blind=blind),
+        "covers": _covers(covers, blind=blind),
+        "seen": {
+            "content_sha256": hold.content_sha256,
+            "envelope_sha256": hold.envelope.sha256,
+            "policy_sha256": in_force.policy_sha256,
+            "lists": lists,
+            "copies": covers.under,
+        },
+    }
+    return rows.HeldDetail.model_validate(row, from_attributes=True)
 
 
-async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[rows.LetterRow]:
+async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[dict[str, Any]]:
     found = await call.console.store.holds.queued(hold.hold_id, most) if most else ()
     return [
-        rows.LetterRow(
-            id=one.hold_id,
-            recipients=len(one.envelope.recipients),
-            subject=one.subject,
-            begins=shown.beginning(BEGINNING) if shown is not None and not blind else "",
-        )
+        {
+            "id": one.hold_id,
+            "recipients": len(one.envelope.recipients),
+            "subject": one.subject,
+            "begins": shown.beginning(BEGINNING) if shown is not None and not blind else "",
+        }
         for one, shown in found
     ]
 
 
-def _covers(covers: coverage.Coverage, *, blind: bool) -> rows.CoversRow:
-    row: dict[str, Any] = covers.row
+def _covers(covers: coverage.Coverage, *, blind: bool) -> dict[str, Any]:
+    row = covers.row | {"text": list(coverage.said(covers, blind=blind))}
     if blind:
         row |= {"differs": [{**one, "before": "", "seen": []} for one in row["differs"]], "one_of": []}
-    return rows.CoversRow(**row, text=list(coverage.said(covers, blind=blind)))
-
-
-def _quorum(quorum: Quorum) -> rows.QuorumRow:
-    late = None if quorum.out_of_hours is None else _quorum(quorum.out_of_hours)
-    return rows.QuorumRow(groups=list(quorum.groups), each=quorum.each, out_of_hours=late)
+    return row
 
 
 async def text(call: Call) -> rows.Text:
@@ -312,27 +304,13 @@ async def text(call: Call) -> rows.Text:
     except ContentMissing:
         raise Refusal(404, "Its text is not kept any more.") from None
     await _record_view(call, hold, "text")
-    attachments = [rows.AttachmentRow(name=a.name, type=a.kind, size_bytes=a.size_bytes) for a in letter.attachments]
-    return rows.Text(
-        text=letter.new,
-        quoted=letter.quoted,
-        plain=letter.plain,
-        hidden=letter.hidden,
-        cut=letter.cut,
-        problem=letter.why or None,
-        attachments=attachments,
-    )
+    return rows.Text.model_validate(letter, from_attributes=True)
 
 
 async def history(call: Call) -> rows.History:
     hold = await looked_up(call)
-    entries = [
-        (e.kind, entry_in_words(e, clear, Speech()))
-        for e, clear in await call.console.store.journal.history(hold.hold_id)
-    ]
-    return rows.History(
-        items=[rows.Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries]
-    )
+    told = [entry_in_words(e, clear, Speech()) for e, clear in await call.console.store.journal.history(hold.hold_id)]
+    return rows.History.model_validate({"items": told}, from_attributes=True)
 
 
 async def ask(call: Call) -> rows.History:

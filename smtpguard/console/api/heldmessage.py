@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from smtpguard.console.api.models import Comment, FreezeRow, PageQuery, ReasonRow, Sent, Time
+from smtpguard.console.api.models import ByValue, Comment, FreezeRow, OrNone, PageQuery, ReasonRow, Sent, Time
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StateName = Literal[
@@ -35,7 +35,7 @@ class ListRef(BaseModel):
 
 class VoteRow(BaseModel):
     approver: str
-    choice: Literal["approve", "reject"]
+    choice: Annotated[Literal["approve", "reject"], ByValue]
     at: Time
     comment: str
 
@@ -250,7 +250,7 @@ class Answer(Sent):
 
 class AttachmentRow(BaseModel):
     name: str
-    type: str
+    type: str = Field(validation_alias="kind")
     size_bytes: int
 
 
@@ -259,12 +259,12 @@ class Text(BaseModel):
     else; ``hidden``: text that the HTML hides. ``cut``: there is more of it. ``problem``: why not all of it can be
     read."""
 
-    text: str
+    text: str = Field(validation_alias="new")
     quoted: str
     plain: str
     hidden: str
     cut: bool
-    problem: str | None
+    problem: Annotated[str | None, OrNone] = Field(validation_alias="why")
     attachments: list[AttachmentRow]
 
 

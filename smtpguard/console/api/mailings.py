@@ -61,11 +61,7 @@ async def agree(call: Call) -> models.Disclosure:
     made = await call.console.mailings.disclose(
         mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
     )
-    there = made.disclosure
-    assert there is not None
-    return models.Disclosure(
-        asked_by=there.asked_by, asked_at=there.asked_at, agreed_by=there.agreed_by or None, until=there.until
-    )
+    return models.Disclosure.model_validate(made.disclosure, from_attributes=True)
 
 
 async def people(call: Call) -> Long:

@@ -17,8 +17,11 @@ T = TypeVar("T")
 Time = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
 Moment = Annotated[Time, BeforeValidator(instant)]
 """From microseconds, as the journal has times."""
-IfAny = Annotated[int | None, BeforeValidator(lambda n: n or None)]
-"""From a number that is 0 for none."""
+OrNone = BeforeValidator(lambda value: value or None)
+"""From a value that is 0 or "" for none."""
+IfAny = Annotated[int | None, OrNone]
+ByValue = BeforeValidator(lambda member: member.value)
+"""From a member of an enum."""
 Comment = Annotated[str, Field(max_length=2000)]
 
 
@@ -247,7 +250,7 @@ class Disclosure(BaseModel):
 
     asked_by: str
     asked_at: Time
-    agreed_by: str | None
+    agreed_by: Annotated[str | None, OrNone]
     until: Time
 
 
@@ -279,8 +282,8 @@ SelectorName = Literal["all", "list", "sender", "mailing", "thread"]
 
 
 class FreezeRow(BaseModel):
-    id: str
-    selector: SelectorName
+    id: str = Field(validation_alias="freeze_id")
+    selector: Annotated[SelectorName, ByValue]
     value: str
     reason: str
     by: str
@@ -342,9 +345,9 @@ class Lists(BaseModel):
 
 
 class PolicyRule(BaseModel):
-    id: str
-    action: str
-    mode: str
+    id: str = Field(validation_alias="rule_id")
+    action: Annotated[str, BeforeValidator(lambda action: action.word)] = Field(validation_alias="then")
+    mode: Annotated[str, ByValue]
     description: str
 
 

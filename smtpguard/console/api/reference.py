@@ -58,12 +58,7 @@ async def policy(call: Call) -> PolicyShown:
     return PolicyShown(
         sha256=in_force.policy_sha256,
         enforce=in_force.enforce,
-        rules=[
-            PolicyRule(
-                id=rule.rule_id, action=rule.then.name.lower(), mode=rule.mode.value, description=rule.description
-            )
-            for rule in in_force.rules.rules
-        ],
+        rules=[PolicyRule.model_validate(rule, from_attributes=True) for rule in in_force.rules.rules],
         groups={name: len(people) for name, people in in_force.groups.items()},
     )
 
