@@ -104,8 +104,10 @@ class Deliverer(Part):
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
         self._reports = Daily(self._store, self._policies, clock, daily)
-        auditor = partial(checkpoint_to, Address.parse(settings.audit.mail)) if settings.audit.mail else None
-        self._checkpoints = Daily(self._store, self._policies, clock, auditor) if auditor is not None else None
+        auditor = settings.audit.mail
+        self._checkpoints = (
+            Daily(self._store, self._policies, clock, partial(checkpoint_to, auditor)) if auditor else None
+        )
         self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(

@@ -85,7 +85,10 @@ class Alarms:
 
 def since_of(one: StreamLimit, now: datetime) -> datetime:
     """The start of the window that this time is in, by the calendar."""
-    seconds = one.limit.window_seconds
+    return window_of(now, one.limit.window_seconds)
+
+
+def window_of(now: datetime, seconds: float) -> datetime:
     return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
 
 

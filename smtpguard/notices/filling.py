@@ -268,9 +268,7 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
         for group in quorum.groups:
             told |= in_force.people(group)
     for person in sorted(told):
-        address = Address.parse_any(person)
-        if address is not None:
-            yield digest(address, {"notice": "observed"}, since, until)
+        yield from digest(person, {"notice": "observed"}, since, until)
 
 
 async def fill_observed(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
@@ -306,9 +304,9 @@ def _observed_line(event: Event, in_force: InForce) -> dict[str, Any]:
     }
 
 
-def checkpoint_to(auditor: Address, in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
+def checkpoint_to(auditor: str, in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
     about = {**NONE, "notice": "checkpoint"}
-    yield notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", auditor, about, not_before=until)
+    return notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", auditor, about, not_before=until)
 
 
 async def _checkpoint(store: Store, data: Mapping[str, Any]) -> Mapping[str, Any] | None:

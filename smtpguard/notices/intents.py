@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, TypeAlias
 
 from smtpguard.gathering.gather import Gathered
-from smtpguard.gathering.streams import Alarms, Exceeded, since_of
+from smtpguard.gathering.streams import Alarms, Exceeded, since_of, window_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Hold, out_of_reach, standing_votes
@@ -37,6 +38,7 @@ from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled
 
+Intents: TypeAlias = tuple[Intent, ...]
 MAX_SHOWN = 20
 _ASKING = frozenset({"approve", "reminder", "answer", "plea"})
 """Notices that always ask their reader to decide. A notice of a revoked approval may ask too."""
@@ -81,8 +83,7 @@ class Flood:
     _sent: dict[str, int] = field(default_factory=dict)
 
     def since(self, now: datetime) -> datetime:
-        seconds = self.window.total_seconds()
-        return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+        return window_of(now, self.window.total_seconds())
 
     def takes(self, person: str, now: datetime, singly: int | None = None) -> bool:
         """Whether this one is sent singly; counts it. ``singly``: another number of them."""
@@ -107,19 +108,17 @@ class Notices:
     def at(self, in_force: InForce, now: datetime) -> NoticesNow:
         return NoticesNow(self, in_force, now)
 
-    def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
+    def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], Intents]:
         """A stream is above its limits: the journal entry and its owner's notice, once a window."""
         event, one = self.alarms.first(over, now), over.watched
         if event is None:
             return [], ()
-        recipient = Address.parse_any(one.stream.owner) if one.stream.owner else None
-        if recipient is None:
-            return [event], ()
+        owner = one.stream.owner or ""
         about = {"notice": "stream", "stream": one.stream.name, "limit": one.limit.count, "per_person": one.person,
                  "window_minutes": one.limit.window_seconds / 60, "at": utc_text(now)}  # fmt: skip
         person = "-person" if one.person else ""
-        id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
-        return [event], (notice_to(id, recipient, {**noticedata.NONE, **about}),)
+        id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(owner)}"
+        return [event], notice_to(id, owner, {**noticedata.NONE, **about})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ class NoticesNow:
     in_force: InForce
     now: datetime
 
-    def held(self, hold: Hold, gathered: Gathered) -> tuple[Intent, ...]:
+    def held(self, hold: Hold, gathered: Gathered) -> Intents:
         """The writer gets the reasons, the approvers are asked."""
         if hold.confirm is not None and hold.asks_writer:
             data = noticedata.held(hold, gathered) | noticedata.asked(hold) | {"notice": "confirm"}
@@ -141,14 +140,14 @@ class NoticesNow:
             *self._stuck(hold),
         )
 
-    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> tuple[Intent, ...]:
+    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> Intents:
         """A copy of a held message causes no notice, except to a writer and to approvers who are new to it."""
         if grown is None:
             return ()
         grown = replace(grown, copies=before.copies + 1)
         known = set() if before.asks_writer else set(self._approvers(before))
         new = sorted(set(self._approvers(grown)) - known) if not grown.asks_writer else []
-        told: tuple[Intent, ...] = ()
+        told: Intents = ()
         for writer in grown.told[len(before.told) :]:
             data = noticedata.held(grown, gathered) | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, role="sender")
@@ -158,7 +157,7 @@ class NoticesNow:
             told = (*told, *self._not_any_more(grown))
         return (*told, *self._ask(grown, new, gathered), *self._stuck(grown))
 
-    def unconfirmed(self, hold: Hold) -> tuple[Intent, ...]:
+    def unconfirmed(self, hold: Hold) -> Intents:
         """Its writer has not confirmed it in time: they are told that others decide now, and the approvers are asked."""
         data = self._waiting(hold) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
         return (
@@ -167,18 +166,13 @@ class NoticesNow:
             *self._stuck(hold),
         )
 
-    def _not_any_more(self, hold: Hold) -> tuple[Intent, ...]:
+    def _not_any_more(self, hold: Hold) -> Intents:
         """To its writer, who was asked: others decide now."""
         reasons = noticedata.reasons(hold, self.in_force)
-        data = self._waiting(hold) | {
-            "notice": "held",
-            "reasons": reasons,
-            "marks": [],
-            "more_marks": 0,
-        }
+        data = self._waiting(hold) | {"notice": "held", "reasons": reasons, "marks": [], "more_marks": 0}
         return self._to(hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, role="sender", alone=True)
 
-    def _stuck(self, hold: Hold) -> tuple[Intent, ...]:
+    def _stuck(self, hold: Hold) -> Intents:
         """Only its writer could decide, or everybody who could is away: the contact is told at once instead of after an
         hour. In a flood only the first few are reported, since one remedy helps all."""
         if not self.of.contact or not out_of_reach(hold, self.in_force.groups, self.now):
@@ -189,7 +183,7 @@ class NoticesNow:
         data = self._waiting(hold) | {"notice": "escalation", "contact": True, "away": away}
         return self._each(hold, (self.of.contact,), data, alone="-nobody")
 
-    def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered) -> tuple[Intent, ...]:
+    def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered) -> Intents:
         """Each sees as much of the text as the policy allows them."""
         blind = [p for p in people if self.in_force.preview(hold.lists, p, self.now) == "reasons"]
         asked = noticedata.held(hold, gathered) | {
@@ -206,7 +200,7 @@ class NoticesNow:
             *self._each(hold, blind, asked | less),
         )
 
-    def said(self, hold: Hold, kind: str, said: Mapping[str, Any], id: str) -> tuple[Intent, ...]:
+    def said(self, hold: Hold, kind: str, said: Mapping[str, Any], id: str) -> Intents:
         """A question to its writer, or the writer's answer or plea to the approvers. ``said``: ``by`` and ``comment``;
         for an answer also ``question`` and ``asked_by``."""
         asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
@@ -215,19 +209,19 @@ class NoticesNow:
             return self._each(hold, self._approvers(hold), data, suffix=f"-{id}")
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, role="sender")
 
-    def rejected(self, verdict: Verdict, gathered: Gathered) -> tuple[Intent, ...]:
+    def rejected(self, verdict: Verdict, gathered: Gathered) -> Intents:
         """An internal writer gets more than the SMTP reply, if the rule has ``explain``; else nobody gets a notice.
         Without a writer who can be told, the owners are."""
         enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
         told, transaction = gathered.sender.told, gathered.transaction
         if told is None:
-            return tuple(self._owners(sorted(gathered.facts.lists), transaction.id))
+            return self._owners(sorted(gathered.facts.lists), transaction.id)
         if not any(h.explain for h in enforced):
             return ()
         data = noticedata.rejected(enforced, gathered, self.now)
         return self._to(told, data, f"{transaction.id}-rejected", None, role="sender")
 
-    def decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> tuple[Intent, ...]:
+    def decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> Intents:
         """The writer gets the outcome; the other approvers learn that it is decided."""
         data = noticedata.about(hold, self.in_force) | _outcome(outcome, by, comment, self.now)
         others = sorted(set(self._approvers(hold)) - {by}) if not hold.asks_writer else []
@@ -242,29 +236,23 @@ class NoticesNow:
         *,
         sending: Sending = UNSENT,
         outgoing: Outgoing = NOTHING,
-    ) -> tuple[Intent, ...]:
+    ) -> Intents:
         """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
         ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
         before it took effect."""
-        data = (
-            self._waiting(hold)
-            | _outcome(outcome, by, comment, self.now)
-            | {
-                "back": outgoing.back,
-                "gone": outgoing.gone + outgoing.doubt,
-                "has": sending.stopped.sent,
-                "doubt": sending.stopped.doubted,
-                "left": sending.stopped.failed,
-            }
-        )
+        data = self._waiting(hold) | _outcome(outcome, by, comment, self.now)
+        data |= {
+            "back": outgoing.back,
+            "gone": outgoing.gone + outgoing.doubt,
+            "has": sending.stopped.sent,
+            "doubt": sending.stopped.doubted,
+            "left": sending.stopped.failed,
+        }
         others = sorted(set(self._approvers(hold)) - {by})
         asked = data | {"asked": outcome in ("reopened", "lapsed")}
-        return (
-            *self._sender(hold, data, alone=BACK),
-            *self._each(hold, others, asked, alone=BACK),
-        )
+        return (*self._sender(hold, data, alone=BACK), *self._each(hold, others, asked, alone=BACK))
 
-    def expired(self, hold: Hold) -> tuple[Intent, ...]:
+    def expired(self, hold: Hold) -> Intents:
         data = noticedata.about(hold, self.in_force) | {
             "notice": "expired",
             "held_at": utc_text(hold.held_at),
@@ -273,7 +261,7 @@ class NoticesNow:
         }
         return self._sender(hold, data)
 
-    def reminder(self, hold: Hold, percent: int) -> tuple[Intent, ...]:
+    def reminder(self, hold: Hold, percent: int) -> Intents:
         """To those who have not voted yet."""
         person = self.in_force.groups.person
         voted = {person(v.approver) for v in standing_votes(hold)}
@@ -281,21 +269,17 @@ class NoticesNow:
         data = self._waiting(hold) | {"notice": "reminder", "percent": percent}
         return self._each(hold, waiting, data, suffix=str(percent))
 
-    def apart(self, hold: Hold, why: str) -> tuple[Intent, ...]:
+    def apart(self, hold: Hold, why: str) -> Intents:
         """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; "ended", since the
         approval ended; or "later", a letter of a sender that came after those that were decided on."""
         data = self._waiting(hold) | {"notice": "reminder", "percent": 0, why: True}
         return self._each(hold, self._approvers(hold), data, alone=f"-{why}")
 
-    def doubt(self, hold: Hold, people: int, since: datetime) -> tuple[Intent, ...]:
+    def doubt(self, hold: Hold, people: int, since: datetime) -> Intents:
         """Whether a release to a list address was sent is unknown: the approvers are asked, and the contact is told,
         regardless of the flood limit. ``people``: how many may have it; ``since``: when the question began."""
-        data = self._waiting(hold) | {
-            "notice": "doubt",
-            "people": people,
-            "doubt_since": utc_text(since),
-            "again": self.now > since,
-        }
+        data = self._waiting(hold) | {"notice": "doubt", "people": people}
+        data |= {"doubt_since": utc_text(since), "again": self.now > since}
         suffix = f"{self.now:%Y%m%dT%H%M%S}"
         asked = self._approvers(hold)
         contact = [self.of.contact] if self.of.contact and self.of.contact not in asked else []
@@ -304,7 +288,7 @@ class NoticesNow:
             *self._each(hold, contact, data | {"contact": True}, suffix=suffix, alone="-contact"),
         )
 
-    def escalation(self, hold: Hold) -> tuple[Intent, ...]:
+    def escalation(self, hold: Hold) -> Intents:
         """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
         told, asked = escalated_to(hold, self.in_force), self._approvers(hold)
         data = self._waiting(hold) | {"notice": "escalation", "contact": False, "away": False}
@@ -324,7 +308,7 @@ class NoticesNow:
         proof: str = "",
         refused: str = "",
         word: str = "",
-    ) -> tuple[Intent, ...]:
+    ) -> Intents:
         """To an approver whose vote by mail was counted, or ``refused``. One mail for each notice ``tag`` and reason
         ``word``, however many answers come."""
         data = noticedata.about(hold, self.in_force) | {
@@ -344,15 +328,15 @@ class NoticesNow:
     def _waiting(self, hold: Hold) -> dict[str, Any]:
         return noticedata.waiting(hold, self.in_force, self.now)
 
-    def _sender(self, hold: Hold, data: Mapping[str, Any], *, alone: str = "") -> tuple[Intent, ...]:
+    def _sender(self, hold: Hold, data: Mapping[str, Any], *, alone: str = "") -> Intents:
         """``alone``: it is sent singly, under an id of its own."""
-        if hold.sender is not None or hold.told:
-            stem, id = _stem(hold, data) + alone, hold.hold_id
-            told, data = ((one, f"{stem}-{_tag(one)}") for one in hold.told), {**data, "writer": True}
-            everybody = (*(((hold.sender, stem),) if hold.sender else ()), *told)
-            intents = (self._to(one, data, n, id, role="sender", alone=bool(alone)) for one, n in everybody)
-            return tuple(intent for some in intents for intent in some)
-        return tuple(self._owners(hold.lists, hold.hold_id))
+        if hold.sender is None and not hold.told:
+            return self._owners(hold.lists, hold.hold_id)
+        stem, data = _stem(hold, data) + alone, {**data, "writer": True}
+        told = [(hold.sender, stem)] if hold.sender else []
+        told += [(one, f"{stem}-{_tag(one)}") for one in hold.told]
+        intents = (self._to(one, data, id, hold.hold_id, role="sender", alone=bool(alone)) for one, id in told)
+        return tuple(chain.from_iterable(intents))
 
     def _each(
         self,
@@ -363,19 +347,17 @@ class NoticesNow:
         suffix: str = "",
         alone: str = "",
         role: str = "approver",
-    ) -> tuple[Intent, ...]:
+    ) -> Intents:
         """A deputy's notice names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
         if data["notice"] in _ASKING or data.get("asked"):
             data = {**data, **noticedata.bound(hold, self.in_force)}
+        own = {one: {**data, **noticedata.in_place(hold, one, self.in_force, self.now)} for one in people}
         intents = (
-            self._to(
-                one, {**data, **noticedata.in_place(hold, one, self.in_force, self.now)}, f"{stem}-{_tag(one)}", hold.hold_id,
-                role=role, alone=bool(alone),
-            )
-            for one in people
-        )  # fmt: skip
-        return tuple(intent for some in intents for intent in some)
+            self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, role=role, alone=bool(alone))
+            for one, data in own.items()
+        )
+        return tuple(chain.from_iterable(intents))
 
     def _to(
         self,
@@ -386,50 +368,47 @@ class NoticesNow:
         *,
         role: str,
         alone: bool = False,
-    ) -> tuple[Intent, ...]:
+    ) -> Intents:
         """One notice; or, once this person has had a few in this window, the one digest of the window, unless it is
         sent alone."""
-        recipient = Address.parse_any(person)
-        if recipient is None:
-            return ()
         words = data["notice"] in _WORDS
         key = f"{'words to ' if words else ''}{role} {person}"
         if alone or self.of.flood.takes(key, self.now, MOST_WORDS if words else None):
-            return (notice_to(intent_id, recipient, data, hold_id=hold_id),)
+            return notice_to(intent_id, person, data, hold_id=hold_id)
         since = self.of.flood.since(self.now)
-        return (digest(recipient, {"notice": "digest", "role": role}, since, since + self.of.flood.window),)
+        return digest(person, {"notice": "digest", "role": role}, since, since + self.of.flood.window)
 
-    def _owners(self, lists: Iterable[str], first: str) -> Iterable[Intent]:
+    def _owners(self, lists: Iterable[str], first: str) -> Intents:
         """Messages without another reader: once an hour, in a digest to the owner of each list that they touch.
         ``first``: the first transaction, from which the journal is searched for rejections."""
-        seconds = OWNER_WINDOW.total_seconds()
-        since = datetime.fromtimestamp(self.now.timestamp() // seconds * seconds, UTC)
-        for name in lists:
-            info = self.in_force.registry.lists.get(name)
-            recipient = Address.parse_any(info.owner) if info is not None and info.owner else None
-            if info is not None and recipient is not None:
-                data = {"notice": "owner-digest", "list": info.title or name, "list_name": name, "first": first}
-                yield digest(recipient, data, since, since + OWNER_WINDOW)
+        since, known = window_of(self.now, OWNER_WINDOW.total_seconds()), self.in_force.registry.lists
+        about = {"notice": "owner-digest", "first": first}
+        intents = (
+            digest(info.owner, about | {"list": info.title or name, "list_name": name}, since, since + OWNER_WINDOW)
+            for name in lists
+            if (info := known.get(name)) is not None and info.owner
+        )
+        return tuple(chain.from_iterable(intents))
 
 
-def digest(to: Address, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
+def digest(person: str, data: Mapping[str, Any], since: datetime, until: datetime) -> Intents:
     """The one notice of a window, sent at its end."""
     kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
-    window = {"since": utc_text(since), "until": utc_text(until), "person": str(to)}
+    window = {"since": utc_text(since), "until": utc_text(until), "person": person}
     about = {**noticedata.NONE, **data, **window}
-    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(to))}", to, about, not_before=until)
+    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(person)}", person, about, not_before=until)
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
     """The coverage of an approval before there are copies."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
-    covers = coverage.covered(hold, learned)
-    return list(coverage.said(covers))
+    return list(coverage.said(coverage.covered(hold, learned)))
 
 
-def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str]) -> tuple[Intent, ...]:
+def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str]) -> Intents:
     """To each admin: a deputy decides in ``groups`` only once one of them agrees. One mail for the same days and deputy."""
     about = {
+        **noticedata.NONE,
         "notice": "deputy",
         "person": absence.person,
         "deputy": absence.deputy,
@@ -438,23 +417,18 @@ def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str])
         "groups": list(groups),
     }
     stem = f"deputy-{_tag(absence.person)}-{absence.since:%Y%m%d}-{absence.until:%Y%m%d}-{_tag(absence.deputy)}"
-    told = ((admin, Address.parse_any(admin)) for admin in admins)
-    return tuple(
-        notice_to(f"{stem}-{_tag(one)}", to, {**noticedata.NONE, **about}) for one, to in told if to is not None
-    )
+    return tuple(chain.from_iterable(notice_to(f"{stem}-{_tag(one)}", one, about) for one in admins))
 
 
-def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+def gone(hold: Hold, in_force: InForce, now: datetime) -> Intents:
     """A message that was approved during a freeze has been sent: its writers had been told that it waits. Not for
     copies."""
     if not hold.held_up or hold.primary:
         return ()
-    about = noticedata.about(hold, in_force) | _outcome("released", None, "", now)
-    data, stem = about | {"writer": True}, f"{hold.hold_id}-gone"
-    people = ((person, Address.parse_any(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
-    return tuple(
-        notice_to(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None
-    )
+    data = noticedata.about(hold, in_force) | _outcome("released", None, "", now) | {"writer": True}
+    writers = dict.fromkeys(filter(None, (hold.sender, *hold.told)))
+    intents = (notice_to(f"{hold.hold_id}-gone-{_tag(one)}", one, data, hold_id=hold.hold_id) for one in writers)
+    return tuple(chain.from_iterable(intents))
 
 
 def _outcome(outcome: str, by: str | None, comment: str, now: datetime) -> dict[str, Any]:
@@ -491,13 +465,16 @@ def escalated_to(hold: Hold, in_force: InForce) -> list[str]:
 
 def notice_to(
     intent_id: str,
-    to: Address,
+    person: str,
     data: Mapping[str, Any],
     *,
     hold_id: str | None = None,
     not_before: datetime | None = None,
-) -> Intent:
-    return Intent(
+) -> Intents:
+    """Nothing for a person whose address cannot be read."""
+    if (to := Address.parse_any(person)) is None:
+        return ()
+    made = Intent(
         intent_id=intent_id,
         kind=IntentKind.NOTICE,
         reverse_path=None,
@@ -506,6 +483,7 @@ def notice_to(
         data=data,
         not_before=not_before,
     )
+    return (made,)
 
 
 def _tag(person: str) -> str:

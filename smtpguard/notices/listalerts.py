@@ -25,9 +25,8 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.report import News, Report
-from smtpguard.mail.address import Address
 from smtpguard.notices import noticedata
-from smtpguard.notices.intents import notice_to
+from smtpguard.notices.intents import Intents, notice_to
 from smtpguard.outbox.model import Intent
 
 
@@ -51,32 +50,30 @@ def intents(report: Report, in_force: InForce) -> Iterator[Intent]:
     for news, notice in _NOTICES:
         if news in report.news:
             for person in told(report.list, in_force):
-                yield _intent(notice, report, since, person, in_force)
+                yield from _intents(notice, report, since, person, in_force)
             return
 
 
-def told(name: str, in_force: InForce) -> tuple[Address, ...]:
+def told(name: str, in_force: InForce) -> list[str]:
     """The owner of a list, or without one its approvers; in order."""
     info = in_force.registry.lists.get(name)
     if info is not None and info.owner:
-        people = {info.owner}
-    else:
-        quorums = in_force.rules.quorum((name,) if info is not None else ())
-        people = {person for quorum in quorums for group in quorum.groups for person in in_force.people(group)}
-    return tuple(address for person in sorted(people) if (address := Address.parse_any(person)) is not None)
+        return [info.owner]
+    quorums = in_force.rules.quorum((name,) if info is not None else ())
+    return sorted({person for quorum in quorums for group in quorum.groups for person in in_force.people(group)})
 
 
 # of several news of one sync the first is sent; list-failed also says whether it is stale
 _NOTICES = ((News.FAILED, "list-failed"), (News.STALE, "list-stale"), (News.WELL, "list-well"))
 
 
-def _intent(notice: str, report: Report, since: datetime, person: Address, in_force: InForce) -> Intent:
+def _intents(notice: str, report: Report, since: datetime, person: str, in_force: InForce) -> Intents:
     info = in_force.registry.lists.get(report.list)
-    tag = hashlib.sha256(f"{report.list}\0{str(person).lower()}".encode()).hexdigest()[:16]
+    tag = hashlib.sha256(f"{report.list}\0{person.lower()}".encode()).hexdigest()[:16]
     data: dict[str, Any] = {
         **noticedata.NONE, "notice": notice,
         "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
-        "since": _z(since), "person": str(person), "problem": report.problem, "stale": report.stale,
+        "since": _z(since), "person": person, "problem": report.problem, "stale": report.stale,
         "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
     }  # fmt: skip
     return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}", person, data)
