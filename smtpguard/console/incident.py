@@ -18,13 +18,13 @@ from smtpguard.console.incidentfurther import Further, in_view
 from smtpguard.console.incidentsteps import LANES, MODES, Row, Steps
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
-from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT, Report
+from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT
 from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
 from smtpguard.journal.chain import instant, moment
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import OPEN, Outcome, Sum
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, NN_
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.freezing import FREEZE, Selector
 
@@ -50,7 +50,6 @@ BECAME: Mapping[Outcome, str] = {
     Outcome.REFUSED: N_("refused by the relay"),
     Outcome.NOT_SENT: N_("stopped before it was sent"),
 }
-NO_ENTRIES = Entries()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +79,7 @@ class ReportText:
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
-    steps = Steps(made, said)
-    telling, hide = _Telling(made, said, steps), hiding(made, said)
-    more = Further(made, said, steps)
+    telling, more, hide = _Telling(made, said), Further(made, said), hiding(made, said)
     parts = (
         ("became", said("Outcome"), telling.ends()),
         ("mailings", said("Mailings, in distinct people over their whole time"), telling.mailings()),
@@ -97,7 +94,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         ("authority", said("The authority's 72 hours (GDPR Art. 33)"), more.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
-    rows = tuple(replace(row, text=hide(row.text)) for row in steps.rows())
+    rows = tuple(replace(row, text=hide(row.text)) for row in telling.rows())
     return ReportText(
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
@@ -108,8 +105,8 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         parts=tuple(
             Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := hidden(some, hide))
         ),
-        when=steps.title(),
-        zone=steps.zone.key if steps.zone else "",
+        when=telling.title(),
+        zone=telling.zone.key if telling.zone else "",
         timeline=rows,
         drawing=lanes(
             [(row.at, LANES[row.kind]) for row in rows if row.kind in LANES], made.report.first, made.report.until
@@ -136,43 +133,34 @@ def hidden(statements: Iterable[Statement], hide: Callable[[str], str]) -> tuple
     return tuple(replace(one, text=hide(one.text)) for one in statements)
 
 
-@dataclass(frozen=True, slots=True)
-class _Telling:
+class _Telling(Steps):
     """The parts of one page."""
-
-    made: Made
-    said: Speech
-    steps: Steps
-
-    @property
-    def report(self) -> Report:
-        return self.made.report
 
     def short(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         many = said.ngettext("{n} message", "{n} messages", report.messages)
         yield fact(
-            said("{messages} came {when}.", messages=many, when=self._aloud(report.first, report.last)), self._of(CAME)
+            said("{messages} came {when}.", messages=many, when=self._aloud(report.first, report.last)), self.of(CAME)
         )
         reached, still = report.reached, report.open
         if reached.messages:
             exact = sure(reached.people.exact)
             text = said("{messages} went out, to {people}.", **self._sum(reached))
-            yield Statement(text=text, mark=exact, entries=self._of(WENT))
-            yield from (fact(text, self._of(WENT)) for text in self._went_out())
+            yield Statement(text=text, mark=exact, entries=self.of(WENT))
+            yield from (fact(text, self.of(WENT)) for text in self._went_out())
             if report.perhaps.high != 0:
                 text = said("It may have reached {people} more.", people=in_people(report.perhaps, said))
-                yield estimate(text, self._of("end", Outcome.IN_DOUBT.value))
+                yield estimate(text, self.of("end", Outcome.IN_DOUBT.value))
         elif Outcome.IN_DOUBT in report.ends:
             yield unknown(said("No message is known to have been sent."))
             people = self._sum(report.ends[Outcome.IN_DOUBT])["people"]
             text = said("It may have gone out to {people}: in doubt.", people=people)
-            yield estimate(text, self._of("end", Outcome.IN_DOUBT.value))
+            yield estimate(text, self.of("end", Outcome.IN_DOUBT.value))
         else:
-            yield fact(said("None of it was sent through this guard."), self._of(CAME))
+            yield fact(said("None of it was sent through this guard."), self.of(CAME))
         if report.unreached.high != 0 and (reached.messages or Outcome.IN_DOUBT in report.ends):
             text = said("It has not reached {people} more.", people=in_people(report.unreached, said))
-            yield Statement(text=text, mark=sure(report.unreached.exact), entries=self._of(CAME))
+            yield Statement(text=text, mark=sure(report.unreached.exact), entries=self.of(CAME))
         if still.messages:
             text = said("Still open: {messages}, for {people}.", **self._sum(still))
             yield Statement(text=text, mark=sure(still.people.exact), entries=self._ends(OPEN))
@@ -191,11 +179,8 @@ class _Telling:
             "on {day} between {first} and {last} ({zone})", day=said.long_day(last), zone=here[1].tzname(), **times
         )
 
-    def _of(self, what: str, which: str = "") -> Entries:
-        return self.report.entries.get((what, which), NO_ENTRIES)
-
     def _ends(self, ends: Iterable[Outcome]) -> Entries:
-        some = (self._of("end", end.value) for end in ends)
+        some = (self.of("end", end.value) for end in ends)
         return Entries.of(*(seq for one in some for seq in one.named))
 
     def _went_out(self) -> list[str]:
@@ -204,18 +189,15 @@ class _Telling:
         if report.went_first is None or report.went_last is None:
             return []
         when = self._aloud(report.went_first, report.went_last)
-        return (
-            []
-            if when == self._aloud(report.first, report.last)
-            else [said("The mail server took it {when}.", when=when)]
-        )
+        came = self._aloud(report.first, report.last)
+        return [said("The mail server took it {when}.", when=when)] if when != came else []
 
     def ends(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         for end, some in report.ends.items():
             text = said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
             mark = Mark.UNKNOWN if end is Outcome.IN_DOUBT else sure(some.people.exact)
-            yield Statement(text=text, mark=mark, entries=self._of("end", end.value))
+            yield Statement(text=text, mark=mark, entries=self.of("end", end.value))
         for end, n in report.copies.items():
             copies = said.ngettext(
                 "{n} copy made by a list server, which is not counted as a message",
@@ -231,52 +213,46 @@ class _Telling:
                 code=code,
             )
             yield fact(refused)
-        if report.again:
-            again = said.ngettext(
-                "one retry of a message that was already held, counted as the same message",
-                "{n} retries of messages that were already held, counted as the same message",
-                report.again,
-            )
-            yield fact(again, self._of(AGAIN))
-        if report.parts:
-            parts = said.ngettext(
-                "once colleagues among the recipients received it while the customers' part was held",
-                "{n} times colleagues among the recipients received it while the customers' part was held",
-                report.parts,
-            )
-            yield fact(parts, self._of(WENT))
-        if report.undelivered:
-            lost = said.ngettext(
-                "{n} recipient of what was approved was refused by the relay",
-                "{n} recipients of what was approved were refused by the relay",
-                report.undelivered,
-            )
-            yield fact(lost, self._of("end", Outcome.UNDELIVERED.value))
+        again = NN_(
+            "one retry of a message that was already held, counted as the same message",
+            "{n} retries of messages that were already held, counted as the same message",
+        )
+        parts = NN_(
+            "once colleagues among the recipients received it while the customers' part was held",
+            "{n} times colleagues among the recipients received it while the customers' part was held",
+        )
+        lost = NN_(
+            "{n} recipient of what was approved was refused by the relay",
+            "{n} recipients of what was approved were refused by the relay",
+        )
+        counts = (
+            (report.again, again, self.of(AGAIN)),
+            (report.parts, parts, self.of(WENT)),
+            (report.undelivered, lost, self.of("end", Outcome.UNDELIVERED.value)),
+        )
+        yield from (fact(said.ngettext(*forms, n), entries) for n, forms, entries in counts if n)
 
     def mailings(self) -> Iterator[Statement]:
         said = self.said
         for one in self.made.found.mailings[:MOST]:
             people = one.people
             counts = (
-                (people.relayed, said("{n} got it", n=said.number(people.relayed))),
-                (people.doubted, said("{n} may have got it", n=said.number(people.doubted))),
-                (people.admitted, said("{n} have it on the way", n=said.number(people.admitted))),
-                (people.held, said("{n} held", n=said.number(people.held))),
-                (people.deferred, said("{n} deferred, still at the client", n=said.number(people.deferred))),
-                (people.refused, said("{n} refused by the relay", n=said.number(people.refused))),
-                (
-                    people.stopped,
-                    said("{n} did not receive it: it was held and is not sent", n=said.number(people.stopped)),
-                ),
-                (one.bounces, said("{n} bounces", n=said.number(one.bounces))),
-                (one.complaints, said("{n} complaints", n=said.number(one.complaints))),
+                (people.relayed, N_("{n} got it")),
+                (people.doubted, N_("{n} may have got it")),
+                (people.admitted, N_("{n} have it on the way")),
+                (people.held, N_("{n} held")),
+                (people.deferred, N_("{n} deferred, still at the client")),
+                (people.refused, N_("{n} refused by the relay")),
+                (people.stopped, N_("{n} did not receive it: it was held and is not sent")),
+                (one.bounces, N_("{n} bounces")),
+                (one.complaints, N_("{n} complaints")),
             )
             titled = f' "{plain(one.subject)}"' if one.subject and self.made.names else ""
             nobody = [said("no one received it")] if not (people.relayed or people.doubted) else []
-            reached = ", ".join([*nobody, *(text for n, text in counts if n)])
+            reached = ", ".join([*nobody, *(said(text, n=said.number(n)) for n, text in counts if n)])
             text = f"{one.mailing_id}{titled}: {reached}. {said(labels.mailing_state(one))}"
             mark = sure(people.at_least == people.at_most)
-            yield Statement(text=text, mark=mark, entries=self._of("mailing", one.mailing_id))
+            yield Statement(text=text, mark=mark, entries=self.of("mailing", one.mailing_id))
         if len(self.report.mailings) > MOST:
             yield fact(said("and {n} more", n=said.number(len(self.report.mailings) - MOST)))
 
@@ -301,19 +277,19 @@ class _Telling:
             text = plain(f"{a_list}: {name}{self._list(name)}{many}{self._on_it(name)}")
             counts = (self.report.of_lists.get(name, NOBODY), self.report.perhaps_of_lists.get(name, NOBODY))
             exact = all(each.exact for each in counts) and counts[1].high == 0
-            yield Statement(text=text, mark=sure(exact), entries=self._of(LIST, name))
+            yield Statement(text=text, mark=sure(exact), entries=self.of(LIST, name))
         if len(self.report.lists) > MOST:
             yield fact(f"{a_list}: {more(len(self.report.lists) - MOST, self.said)}")
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, "content", most=FEW)
         for id, at in self.report.held:
-            until = self.steps.here(at + self.made.keeps)
+            until = self.here(at + self.made.keeps)
             kept = self.said("what it said: smtpguard held export {id}, kept until {when} at least", id=id, when=until)
-            yield fact(kept, self._of(CAME))
+            yield fact(kept, self.of(CAME))
         if (shown := self.report.shown) > 1:
             read = self.said(
                 "recipients could read each other's addresses: {n} were in To and Cc", n=self.said.number(shown)
             )
-            yield Statement(text=read, mark=sure(bool(self.report.reached.messages)), entries=self._of(CAME))
+            yield Statement(text=read, mark=sure(bool(self.report.reached.messages)), entries=self.of(CAME))
 
     def why(self) -> Iterator[Statement]:
         report, said = self.report, self.said
@@ -322,7 +298,7 @@ class _Telling:
             many = f" ({said.number(n)})" if report.messages > 1 else ""
             aim = self.made.purposes.of.get(rule) or (said(rulewords.AIMS[rule]) if rule in rulewords.AIMS else "")
             purpose = f": {aim}" if aim else ""
-            rests = self._of(RULE, f"{mode} {rule}")
+            rests = self.of(RULE, f"{mode} {rule}")
             yield fact(plain(f"{said(MODES[mode], name=rule)}{purpose}{many}"), rests)
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
             for (_, name, observed, limit), m in seen[:FEW]:
@@ -340,20 +316,18 @@ class _Telling:
         for step in self.report.steps:
             entry = step.entry
             if decides(entry):
-                yield fact(
-                    plain(f"{self.steps.here(instant(entry.at))}: {self.steps.text(step)}"), Entries.of(entry.seq)
-                )
+                yield fact(plain(f"{self.here(instant(entry.at))}: {self.text(step)}"), Entries.of(entry.seq))
                 if entry.kind == Kind.VOTE.value:
                     yield in_view(step, self.report.steps, said, self.made.names)
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
         if approved:
-            yield fact(said("an earlier approval let pass what a rule would have held"), self._of(CAME))
+            yield fact(said("an earlier approval let pass what a rule would have held"), self.of(CAME))
         held = {Outcome.DELIVERED, Outcome.IN_DOUBT} & self.report.ends.keys()
         if held and not any(mode == "enforce" for _, mode in self.report.rules):
-            yield fact(said("no decision was needed: no enforced rule stopped it"), self._of(CAME))
+            yield fact(said("no decision was needed: no enforced rule stopped it"), self.of(CAME))
         elif not approved and Outcome.DELIVERED in self.report.ends:
             text = said("mail that passed at once needed no decision: no enforced rule stopped it")
-            yield fact(text, self._of("end", Outcome.DELIVERED.value))
+            yield fact(text, self.of("end", Outcome.DELIVERED.value))
 
     def _on_it(self, name: str) -> str:
         """How many people on the list have it, or may."""
@@ -388,7 +362,7 @@ class _Telling:
         """``key``: of ``Report.entries``."""
         for value, n in counter.most_common(most):
             text = plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
-            yield fact(text, self._of(key, value))
+            yield fact(text, self.of(key, value))
         if len(counter) > most:
             yield fact(f"{what}: {more(len(counter) - most, self.said)}")
 

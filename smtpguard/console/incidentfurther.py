@@ -4,13 +4,11 @@ stopped; which rules did not hit, and by how much; the policy of then; and what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from smtpguard.console import rulewords
 from smtpguard.console.entrywords import DETAILS, WORDS
 from smtpguard.console.incidentsteps import Steps
-from smtpguard.console.reporting import Made
 from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.purposes import Missed
@@ -26,7 +24,6 @@ from smtpguard.policy.facts import FACTS, Type
 
 MOST = 6
 """The most ways in that are listed one by one."""
-_NONE = Entries()
 SIGNS: Mapping[Sign, str] = {
     Sign.CLIENT: N_("none of the {n} earlier messages of its writer came from this client"),
     Sign.LOGIN: N_("none of the {n} earlier messages of its writer came with this login"),
@@ -53,35 +50,28 @@ SAME: Mapping[Sign, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Further:
-    made: Made
-    said: Speech
-    steps: Steps
-
-    @property
-    def _came(self) -> Entries:
-        return self.made.report.entries.get((CAME, ""), _NONE)
+class Further(Steps):
+    """The later sections of one page."""
 
     def in_short(self) -> Iterator[Statement]:
         """Statements for the paragraph that is read aloud."""
-        report, said = self.made.report, self.said
+        report, said = self.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
             if len(report.lists) > 3:
                 lists += ", " + said("and {n} more", n=said.number(len(report.lists) - 3))
-            yield fact(said("Lists that it was for: {lists}.", lists=lists), self._came)
+            yield fact(said("Lists that it was for: {lists}.", lists=lists), self.of(CAME))
         yield from self._stopping()
         yield from self._verdict()
         proven = {way.proven for way in report.ways}
         if proven > {False}:
-            yield unknown(said("Nothing proves who wrote some of it."), self._came)
+            yield unknown(said("Nothing proves who wrote some of it."), self.of(CAME))
         elif False in proven:
-            yield unknown(said("Nothing proves who wrote it."), self._came)
+            yield unknown(said("Nothing proves who wrote it."), self.of(CAME))
         elif {None, True} == proven:
-            yield unknown(said("It is not on record whether anything proves who wrote some of it."), self._came)
+            yield unknown(said("It is not on record whether anything proves who wrote some of it."), self.of(CAME))
         elif None in proven:
-            yield unknown(said("It is not on record whether anything proves who wrote it."), self._came)
+            yield unknown(said("It is not on record whether anything proves who wrote it."), self.of(CAME))
 
     def _title(self, name: str) -> str:
         """A list of a special category has none where names are left out: it would say what its people believe or are."""
@@ -93,7 +83,7 @@ class Further:
     # How it came in.
 
     def ways(self) -> Iterator[Statement]:
-        report, said = self.made.report, self.said
+        report, said = self.report, self.said
         if self.made.names:
             for way, entries in list(report.ways.items())[:MOST]:
                 yield from self._way(way, entries)
@@ -157,13 +147,13 @@ class Further:
             yield unknown(said("whether its writer is proven: no rule asked for it, or the answer is erased"), entries)
 
     def _signs(self) -> dict[Sign, Entries]:
-        report, proof = self.made.report, self.made.found.proof
+        report, proof = self.report, self.made.found.proof
         whole = proof is None or proof.ok
         return signs(report.usual, report.ways, report.watched, whole=whole)
 
     def _verdict(self) -> Iterator[Statement]:
         """The conclusion in one sentence, for the paragraph as well."""
-        said, found, report = self.said, self._signs(), self.made.report
+        said, found, report = self.said, self._signs(), self.report
         if not report.ways:
             return
         if found:
@@ -174,12 +164,12 @@ class Further:
             )
             yield fact(text, Entries.of(*(seq for one in found.values() for seq in one.named)))
         else:
-            yield fact(said("Nothing in the journal points to an intrusion."), self._came)
+            yield fact(said("Nothing in the journal points to an intrusion."), self.of(CAME))
 
     # How fast it was stopped.
 
     def speed(self) -> Iterator[Statement]:
-        report, said = self.made.report, self.said
+        report, said = self.report, self.said
         yield from self._stopping()
         if report.stopped is None:
             return
@@ -195,17 +185,17 @@ class Further:
             yield fact(said("after that nothing more of it went out"), Entries.of(report.stopped.seq))
         if report.went_last is not None:
             yield fact(
-                said("the relay last confirmed any of it at {when}", when=self.steps.here(report.went_last)),
+                said("the relay last confirmed any of it at {when}", when=self.here(report.went_last)),
                 Entries.of(report.entries["went", ""].last),
             )
 
     def _stopping(self) -> Iterator[Statement]:
         """When it was first stopped, and what people let go all the same."""
-        report, said = self.made.report, self.said
+        report, said = self.report, self.said
         if report.stopped is not None:
             yield self._stopped(report.stopped)
         elif report.reached.messages:
-            yield fact(said("Nothing stopped it."), self._came)
+            yield fact(said("Nothing stopped it."), self.of(CAME))
         if (later := report.ends.get(Outcome.RELEASED)) is not None:
             text = said.ngettext(
                 "{n} message went out after people had let it go.",
@@ -215,7 +205,7 @@ class Further:
             yield fact(text, report.entries["end", Outcome.RELEASED.value])
 
     def _stopped(self, stop: Entry) -> Statement:
-        report, said = self.made.report, self.said
+        report, said = self.report, self.said
         how = self._how(stop)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
@@ -248,7 +238,7 @@ class Further:
     def authority(self) -> Iterator[Statement]:
         """Since when they are aware of it, and how much of the 72 hours is left."""
         said, now = self.said, self.made.at
-        words = said_of(self.made.report.steps)
+        words = said_of(self.report.steps)
         if words.aware is None or words.due is None:
             yield unknown(
                 said("when the organization became aware of it: nobody has said so yet, and the 72 hours do not run")
@@ -257,12 +247,12 @@ class Further:
         since, word = words.aware
         who = word.by if self.made.names and word.by else said("somebody")
         rests = Entries.of(word.seq)
-        at, due = self.steps.here(since), self.steps.here(words.due)
+        at, due = self.here(since), self.here(words.due)
         yield fact(
             said("aware of it since {when}, as {who} says; the 72 hours end at {due}", when=at, who=who, due=due), rests
         )
-        if since < self.made.report.first:
-            came = self.steps.here(self.made.report.first)
+        if since < self.report.first:
+            came = self.here(self.report.first)
             yield unknown(said("whether that time is right: the first message came later, at {when}", when=came), rests)
         left = words.due - now
         if left < timedelta(0):
@@ -277,17 +267,14 @@ class Further:
     # rules
 
     def missed(self) -> Iterator[Statement]:
-        report, said = self.made.report, self.said
-        if report.let_through is None:
+        if self.report.let_through is None:
             return
-        entry = report.let_through[0]
-        rests = Entries.of(entry.seq)
+        rests = Entries.of(self.report.let_through[0].seq)
         for one in self.made.missed:
             known, text = self._missed(one)
-            observes = " (" + said("observes") + ")" if one.observes else ""
-            yield Statement(
-                text=plain(f"{one.rule}{observes}: {text}"), mark=Mark.FACT if known else Mark.UNKNOWN, entries=rests
-            )
+            observes = " (" + self.said("observes") + ")" if one.observes else ""
+            mark = Mark.FACT if known else Mark.UNKNOWN
+            yield Statement(text=plain(f"{one.rule}{observes}: {text}"), mark=mark, entries=rests)
 
     def _missed(self, one: Missed) -> tuple[bool, str]:
         said = self.said
@@ -313,24 +300,20 @@ class Further:
     # The policy.
 
     def policy(self) -> Iterator[Statement]:
-        report, said, then = self.made.report, self.said, self.made.purposes
+        report, said, then = self.report, self.said, self.made.purposes
+        begun = [step.entry for step in report.steps if step.entry.kind == Kind.POLICY.value]
         for sha256, n in report.policies.most_common(MOST):
             many = f" ({said.number(n)})" if len(report.policies) > 1 else ""
             watched = ": " + said("it only observed and stopped nothing") if sha256 in then.watching else ""
-            yield fact(said("policy") + f": {sha256}{watched}{many}", report.entries.get(("policy", sha256), _NONE))
-            since = [
-                s.entry
-                for s in report.steps
-                if s.entry.kind == Kind.POLICY.value and s.entry.data.get("sha256") == sha256
-            ]
+            yield fact(said("policy") + f": {sha256}{watched}{many}", self.of("policy", sha256))
+            since = [one for one in begun if one.data.get("sha256") == sha256]
             before = [one for one in since if instant(one.at) <= report.first] or since[:1]
             if before:
-                at = self.steps.here(instant(before[-1].at))
+                at = self.here(instant(before[-1].at))
                 yield fact(said("in force since {when}", when=at), Entries.of(before[-1].seq))
-        for step in report.steps:
-            entry = step.entry
-            if entry.kind == Kind.POLICY.value and instant(entry.at) > report.first:
-                when = self.steps.here(instant(entry.at))
+        for entry in begun:
+            if instant(entry.at) > report.first:
+                when = self.here(instant(entry.at))
                 yield fact(said("another policy was put in force at {when}", when=when), Entries.of(entry.seq))
         observing = [rule for rule, mode in report.rules if mode == "observe" and rule not in then.calling]
         if observing and not any(mode == "enforce" for _, mode in report.rules):

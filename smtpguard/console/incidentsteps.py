@@ -11,7 +11,8 @@ from smtpguard.console import labels
 from smtpguard.console.entrywords import WORDS
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.statement import plain
+from smtpguard.incidents.report import Report
+from smtpguard.incidents.statement import Entries, plain
 from smtpguard.incidents.timeline import Step
 from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.delivery import DeliveryEvent, reported
@@ -20,6 +21,7 @@ from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 
+NO_ENTRIES = Entries()
 LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
 LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
 """The lanes of the drawing, from the top."""
@@ -52,6 +54,14 @@ class Steps:
     said: Speech
 
     @property
+    def report(self) -> Report:
+        return self.made.report
+
+    def of(self, what: str, which: str = "") -> Entries:
+        """By the keys of ``Report.entries``."""
+        return self.report.entries.get((what, which), NO_ENTRIES)
+
+    @property
     def zone(self) -> ZoneInfo | None:
         """The organization's time zone, if that is not UTC."""
         return ZoneInfo(self.made.purposes.zone) if self.made.purposes.zone not in ("", "UTC") else None
@@ -67,7 +77,7 @@ class Steps:
 
     def rows(self) -> Iterator[Row]:
         zone = self.zone
-        for step in self.made.report.steps:
+        for step in self.report.steps:
             at = instant(step.entry.at)
             left = self.said.number(step.left_out)
             yield Row(
