@@ -62,7 +62,7 @@ class Slice:
 def sums_after(found: journal.Unread, after: int) -> Slice:
     """The sums of those entries after number ``after``."""
     sums, hours = Sums(), dict[int, int]()
-    for seq, at, kind, id, body, action, observed, lists, _, _ in found.rows:
+    for seq, at, kind, id, body, _, _, _, action, observed, lists, _ in found.rows:
         if seq <= after or kind not in _KINDS:
             continue
         if kind == _VERDICT and action is observed is lists is None and _counts_once(body):

@@ -82,7 +82,7 @@ class _Search:
             return None
         proof = None
         if self._sources is not None:
-            proof = self._walk.quick("", progress, self._sources) or self._walk.prove(progress, self._sources)
+            proof = self._walk.prove(progress, self._sources)
         if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
             return None
         return Found(

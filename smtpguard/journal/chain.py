@@ -27,6 +27,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.hashing import sha256
 
 GENESIS = bytes(32)
+Clear = Mapping[str, Sequence[str]]
+"""Private values, by role."""
 _DOMAIN = b"smtpguard journal entry 1\n"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -185,6 +187,15 @@ def clear_of(event: Event) -> str | None:
     return canonical(dict(event.private)) if event.private else None
 
 
+def clear_from(doc: str) -> Clear:
+    """Text that is not JSON was not written here: it fits no digests, which the verification reports."""
+    try:
+        clear: Clear = parsed(doc)
+    except ValueError:
+        return {"": (doc,)}
+    return clear
+
+
 def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -> Event:
     private = parsed(clear) if clear is not None else {}
     return Event(
@@ -202,22 +213,18 @@ def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes
     return sha256(_DOMAIN + prev + text.encode("utf-8", "surrogatepass")).digest()
 
 
-def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> bytes | None:
-    """The last hash of entries that follow entry ``seq``, whose hash is ``prev``, one after the other; None if one does
-    not follow. Each row begins with number, time, kind, id, body, the hash before it and its own. ``link``, for many."""
-    digest = hashlib.sha256
+def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> tuple[int, bytes]:
+    """How many entries follow entry ``seq``, whose hash is ``prev``, one after the other, and the hash of the last. Each
+    row begins with number, time, kind, id, body, the hash before it and its own. ``link``, for many."""
+    digest, first = hashlib.sha256, seq + 1
     for n, at, kind, id, body, before, hash, *_ in rows:
-        seq += 1
         text = f"{n} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
-        if n != seq or before != prev:
-            return None
-        prev = digest(b"%b%b%b" % (_DOMAIN, prev, text.encode("utf-8", "surrogatepass"))).digest()
-        if hash != prev:
-            return None
-    return prev
-
-
-Clear = Mapping[str, Sequence[str]]
+        if n != seq + 1 or before != prev:
+            break
+        if digest(b"%b%b%b" % (_DOMAIN, prev, text.encode("utf-8", "surrogatepass"))).digest() != hash:
+            break
+        seq, prev = n, hash
+    return seq + 1 - first, prev
 
 
 NAMED = ("hold", "mailing", "with", "freeze")
@@ -254,17 +261,6 @@ def columns_of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
         lists=lines(lists) if lists and isinstance(lists, (list, tuple)) else None,
         names=lines(dict.fromkeys(names)) if names else None,
     )
-
-
-def columns_fit(kind: str, id: str, body: str, found: Sequence[Any]) -> bool:
-    """Whether the columns ``found`` beside a body are those that it gives. A body that is not our JSON is not judged
-    here."""
-    if kind != _KIND:
-        return tuple(found) == NO_COLUMNS
-    try:
-        return tuple(found) == columns_of(kind, id, parsed(body)["data"])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return True
 
 
 def lines(names: Collection[str]) -> str:

@@ -141,10 +141,10 @@ class Agreement:
     here."""
 
     def __init__(self, genuine: Iterable[Checkpoint], claimed: Iterable[Checkpoint] = ()) -> None:
-        self._waiting: dict[int, list[tuple[Checkpoint, bool]]] = {}
+        self.waiting: dict[int, list[tuple[Checkpoint, bool]]] = {}
         for some, signed_here in ((genuine, True), (claimed, False)):
             for mark in some:
-                self._waiting.setdefault(mark.seq, []).append((mark, signed_here))
+                self.waiting.setdefault(mark.seq, []).append((mark, signed_here))
         self._parted: list[Disagreement] = []
         self._put_back: list[Checkpoint] = []  # those with put_back that the chain agrees with
         self._signed_at: dict[int, int] = {}
@@ -153,21 +153,21 @@ class Agreement:
     @property
     def seqs(self) -> list[int]:
         """The entries to be met, in order."""
-        return sorted(self._waiting)
+        return sorted(self.waiting)
 
     def begins(self, seq: int, prev: bytes) -> bool:
         """Whether a checkpoint says that retention has cut the chain just after entry ``seq``, whose hash was ``prev``."""
-        return any(m.base and here and m.hash == prev for m, here in self._waiting.get(seq, ()))
+        return any(m.base and here and m.hash == prev for m, here in self.waiting.get(seq, ()))
 
     def skips(self, seq: int) -> None:
         """Retention has cut the chain after entry ``seq``: earlier checkpoints cannot be compared any more."""
-        for old in [s for s in self._waiting if s <= seq]:
-            self._put_back += [m for m, here in self._waiting.pop(old) if here and m.put_back is not None]
+        for old in [s for s in self.waiting if s <= seq]:
+            self._put_back += [m for m, here in self.waiting.pop(old) if here and m.put_back is not None]
         self._agreed = max(self._agreed, seq)
 
     def meets(self, seq: int, hash: bytes) -> None:
         """The chain's entry ``seq`` has this hash."""
-        for mark, here in self._waiting.pop(seq, ()):
+        for mark, here in self.waiting.pop(seq, ()):
             if mark.hash != hash:
                 self._parted.append(Disagreement(mark=mark, signed_here=here, agreed=self._agreed))
             elif here:
@@ -190,7 +190,7 @@ class Agreement:
         return tuple(parted), tuple(self._lost(mark, gone) for mark, gone in sorted(lost.items(), key=_seq))
 
     def _beyond(self) -> Iterator[Disagreement]:
-        for marks in self._waiting.values():
+        for marks in self.waiting.values():
             yield from (Disagreement(mark=mark, signed_here=here, agreed=self._agreed) for mark, here in marks)
 
     def _lost(self, mark: Checkpoint, gone: list[Checkpoint]) -> Lost:

@@ -11,11 +11,24 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol
 
-from smtpguard.journal.chain import GENESIS, NAMELESS, Clear, Entry, Seal, link, parsed
+from smtpguard.journal.chain import (
+    GENESIS,
+    NAMELESS,
+    NO_COLUMNS,
+    Clear,
+    Entry,
+    Seal,
+    clear_from,
+    columns_of,
+    link,
+    parsed,
+    runs_on,
+)
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, Lost
 from smtpguard.journal.event import Kind
 from smtpguard.journal.timecheck import Backwards, Unsigned
@@ -24,10 +37,9 @@ from smtpguard.locale.phrase import Phrase, Said
 _HASH = len(GENESIS)
 MOVES_GATE = (Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET, Kind.ABSENCE, Kind.GROUP)
 GATE = frozenset(kind.value for kind in MOVES_GATE)
-_DECIDED, _BEGAN = (
-    re.compile(rf'[{{,]"{name}":([0-9]+)') for name in ("generation", "gate")
-)  # no text has such quotes
-_BYPASS = re.compile(r'[{,]"bypass":"([^"]+)"')
+_VERDICT, _BYPASS = Kind.VERDICT.value, Kind.BYPASS.value
+_NOTHING = list(NO_COLUMNS)
+_BEGAN = re.compile(r'[{,]"gate":([0-9]+)')  # no text has such quotes
 _ADOPTED = re.compile(r'[{,]"messages":([0-9]+)')
 
 
@@ -101,74 +113,144 @@ class Retention(Protocol):
         exists."""
 
 
-def verify(
-    entries: Iterable[tuple[Entry, Clear | None]],
-    agreement: Agreement,
-    seal: Seal,
-    retention: Retention,
-    *,
-    end: ChainHead | None = None,
-    renewed: int = 0,
-    met: Callable[[int, bytes], None] = lambda seq, hash: None,
-) -> Proof:
-    """Walk the chain once, in order. ``agreement``: with the checkpoints of this journal.
-
-    Each entry comes with its clear values, or None if there are none; before ``renewed`` they were sealed under another
-    secret. A chain that retention has trimmed begins after a checkpoint that says so (``base``), and may be trimmed
-    further during the walk. ``end``: what the walk must reach. ``met`` is called with every entry that is unchanged.
-    """
-    stream = iter(entries)
-    seen, seq, prev, generation = 0, 0, GENESIS, 0
-    trimmed = 0  # up to where entries may be missing
-    bypasses: set[str] = set()
-
-    def bad(at: int, problem: Said) -> Proof:
-        return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem), renewed=renewed)
-
-    for entry, clear in stream:
-        if entry.seq > seq + 1 and (base := _base(entry, seq, agreement, retention)) is not None:
-            trimmed = seq = base.seq
-            prev = base.hash
-            agreement.skips(seq)
-        if entry.seq <= trimmed:
-            continue
-        seen += 1
-        problem = _problem(entry, seq, prev, stream) or _unfit(entry, clear, seal, retention, renewed)
-        problem = problem or _late(entry, generation, bypasses, trimmed=bool(trimmed))
-        if problem is not None:
-            return bad(min(entry.seq, seq + 1), problem)
-        if entry.kind == Kind.BYPASS.value:
-            bypasses.add(entry.id)
-        if entry.kind in GATE:
-            generation = gate_of(entry.body) or generation
-        seq, prev = entry.seq, entry.hash
-        agreement.meets(seq, prev)
-        if end is not None and seq == end.seq and end.hash != entry.hash:
-            return bad(seq, Phrase("replaced: the journal's head is another entry of this number"))
-        met(entry.seq, entry.hash)
-    known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
-    if known > seq and (cut := retention.base()) is not None and cut.seq > seq:
-        seq = cut.seq
-        agreement.skips(seq)
-    parted, lost = agreement.ends()
-    if parted:
-        return bad(*_parted(parted[0], seq))
-    if end is not None and end.seq > seq:
-        return bad(seq + 1, Phrase("the tail is cut: the journal had entries up to {seq}", seq=end.seq))
-    return Proof(entries=seen, lost=lost, renewed=renewed)
+Row = Sequence[Any]
+"""An entry as it is read for the proof (rows.IN_SQL): its fields, the text of its clear values, and its columns."""
 
 
-def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) -> ChainHead | None:
-    """The point after which the chain goes on, if retention has trimmed all entries between ``seq`` and ``entry``."""
-    base = retention.base()
-    if base is not None and base.seq > seq:
-        return ChainHead(seq=base.seq, hash=base.hash)
-    at_the_beginning = seq == 0 and agreement.begins(entry.seq - 1, entry.prev)
-    return ChainHead(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
+@dataclass(slots=True, kw_only=True)
+class Position:
+    """Where a walk is: the last entry and its hash, the gate's generation there, and the bypasses that have begun.
+    ``trimmed``: up to where entries may be missing; ``entries``: how many were walked over."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    generation: int = 0
+    bypasses: set[str] = field(default_factory=set)
+    trimmed: int = 0
+    entries: int = field(default=0, compare=False)
 
 
-def _parted(parted: Disagreement, last: int) -> tuple[int, Phrase]:
-    """The entry and the problem, for a chain that ends with ``last`` and disagrees with a checkpoint."""
+class ChainWalk:
+    """One walk over a chain, in order; it begins ``at`` a position. ``agreement``: with the checkpoints of this journal.
+    ``end``: what it must reach. Before ``renewed`` clear values were sealed under another secret. ``met`` is called with
+    every entry that is unchanged."""
+
+    def __init__(
+        self,
+        agreement: Agreement,
+        seal: Seal,
+        retention: Retention,
+        *,
+        end: ChainHead | None = None,
+        renewed: int = 0,
+        met: Callable[[int, bytes], None] | None = None,
+        at: Position | None = None,
+    ) -> None:
+        self._agreement, self._seal, self._retention = agreement, seal, retention
+        self._end, self._renewed, self._met = end, renewed, met
+        self.at = at or Position()
+        self.misfiled: Bad | None = None
+
+    def follow(self, pages: Iterable[Sequence[Row]]) -> Bad | None:
+        """Walk on, and find the first entry that was changed. A chain that retention has trimmed begins after a checkpoint
+        that says so (``base``), and may be trimmed further during the walk."""
+        at, stream = self.at, iter(pages)
+        for rows in stream:
+            while rows:
+                many, last = runs_on(rows, at.seq, at.hash)
+                for row in rows[:many]:
+                    at.entries += 1
+                    if (problem := self._unfit(row)) is not None:
+                        return Bad(seq=row[0], problem=problem)
+                if many:
+                    at.seq, at.hash, rows = rows[many - 1][0], last, rows[many:]
+                    continue
+                row = rows[0]
+                if row[0] > at.seq + 1 and (base := self._base(row)) is not None:
+                    at.seq = at.trimmed = base.seq
+                    at.hash = base.hash
+                    self._agreement.skips(base.seq)
+                elif row[0] <= at.trimmed:
+                    rows = rows[1:]
+                else:
+                    at.entries += 1
+                    problem = _broken(row, at, chain(rows[1:], chain.from_iterable(stream)))
+                    return Bad(seq=min(row[0], at.seq + 1), problem=problem)
+        return None
+
+    def proof(self, bad: Bad | None) -> Proof:
+        """The result of a walk that found ``bad``, or has come to the end of the chain."""
+        agreement, end, seq = self._agreement, self._end, self.at.seq
+        if bad is None:
+            known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
+            if known > seq and (cut := self._retention.base()) is not None and cut.seq > seq:
+                seq = cut.seq
+                agreement.skips(seq)
+            parted, lost = agreement.ends()
+            if parted:
+                bad = _parted(parted[0], seq)
+            elif end is not None and end.seq > seq:
+                bad = Bad(
+                    seq=seq + 1, problem=Phrase("the tail is cut: the journal had entries up to {seq}", seq=end.seq)
+                )
+            else:
+                return Proof(entries=self.at.entries, first_bad=self.misfiled, lost=lost, renewed=self._renewed)
+        return Proof(entries=self.at.entries, first_bad=bad, renewed=self._renewed)
+
+    def _base(self, row: Row) -> ChainHead | None:
+        """The point after which the chain goes on, if retention has trimmed all entries before this one."""
+        base = self._retention.base()
+        if base is not None and base.seq > self.at.seq:
+            return ChainHead(seq=base.seq, hash=base.hash)
+        before = ChainHead(seq=row[0] - 1, hash=row[5])
+        return before if self.at.seq == 0 and self._agreement.begins(before.seq, before.hash) else None
+
+    def _unfit(self, row: Row) -> Phrase | None:
+        """The problem of an entry that follows the one before; None if none can be shown. Columns that do not fit are one
+        only if there is no other."""
+        seq, _, kind, id, body, _, hash, doc, *beside = row
+        if doc is None and not body.endswith(NAMELESS) and not self._retention.erased(seq):
+            return Phrase("private values are missing")
+        content: Mapping[str, Any] = _content(body) if doc is not None or kind == _VERDICT else {}
+        if doc is not None and seq >= self._renewed and not _fits(content, clear_from(doc), self._seal):
+            return Phrase("edited: private values do not fit their digests")
+        derived = _NOTHING
+        if kind == _VERDICT:
+            data = content.get("data")
+            if not isinstance(data, dict):  # not JSON of smtpguard, and so not judged here
+                derived = beside
+            elif self._is_late(data):
+                return Phrase("out of its place: this verdict was decided before a freeze, a thaw or a policy that precedes it")  # fmt: skip
+            else:
+                derived = [*columns_of(kind, id, data)]
+        elif kind in GATE:
+            self.at.generation = gate_of(body) or self.at.generation
+        elif kind == _BYPASS:
+            self.at.bypasses.add(id)
+        if beside != derived and self.misfiled is None:
+            self.misfiled = Bad(
+                seq=seq, problem=Phrase("edited: the columns by which the entry is found do not fit it")
+            )
+        if seq in self._agreement.waiting:
+            self._agreement.meets(seq, hash)
+        if self._end is not None and seq == self._end.seq and hash != self._end.hash:
+            return Phrase("replaced: the journal's head is another entry of this number")
+        if self._met is not None:
+            self._met(seq, hash)
+        return None
+
+    def _is_late(self, data: Mapping[str, Any]) -> bool:
+        """Whether a verdict was decided before the gate moved, and follows the entry that moved it. That is right for a
+        verdict under a bypass, whose beginning precedes it, unless that is trimmed."""
+        decided = data.get("generation")
+        if not isinstance(decided, int) or decided >= self.at.generation:
+            return False
+        bypass = data.get("bypass")
+        return not bypass or not (self.at.trimmed or str(bypass) in self.at.bypasses)
+
+
+def _parted(parted: Disagreement, last: int) -> Bad:
+    """For a chain that ends with ``last`` and disagrees with a checkpoint."""
     seq = parted.mark.seq
     if not parted.signed_here:
         problem = Phrase("a checkpoint that does not agree was not signed here: it is forged, or of another secret")
@@ -179,54 +261,26 @@ def _parted(parted: Disagreement, last: int) -> tuple[int, Phrase]:
         seq = last + 1
     else:
         problem = Phrase("recomputed, or put back and gone on: the chain differs from its signed checkpoint at {seq}, somewhere after {agreed}", seq=seq, agreed=parted.agreed)  # fmt: skip
-    return seq, problem
+    return Bad(seq=seq, problem=problem)
 
 
-def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> Phrase | None:
-    """The problem of ``entry`` after entry ``seq`` whose hash is ``prev``; None for none."""
-    whole = link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) == entry.hash
-    if whole and entry.seq == seq + 1 and entry.prev == prev:
-        return None
-    if whole and entry.seq > seq + 1:
-        if entry.seq == seq + 2:
-            return Phrase("missing: entry {seq} is gone", seq=seq + 1)
-        return Phrase("missing: entries {first} to {last} are gone", first=seq + 1, last=entry.seq - 1)
-    if whole:
-        return Phrase("replaced: this entry does not follow the one before it")
-    if entry.prev == prev:
+def _broken(row: Row, after: Position, rest: Iterable[Row]) -> Phrase:
+    """The problem of an entry that does not follow ``after``."""
+    seq, at, kind, id, body, prev, hash, *_ = row
+    if link(prev, seq, at, kind, id, body) == hash:
+        if seq <= after.seq + 1:
+            return Phrase("replaced: this entry does not follow the one before it")
+        if seq == after.seq + 2:
+            return Phrase("missing: entry {seq} is gone", seq=after.seq + 1)
+        return Phrase("missing: entries {first} to {last} are gone", first=after.seq + 1, last=seq - 1)
+    if prev == after.hash:
         return Phrase("edited: the entry does not fit its hash")
     # Moved from elsewhere? Then a later entry follows it, and its hash fits its own number.
-    for other, _ in rest:
-        if other.prev == entry.hash:
-            own = link(entry.prev, other.seq - 1, entry.at, entry.kind, entry.id, entry.body)
-            return Phrase("reordered: the entry stood elsewhere") if own == entry.hash else Phrase("edited, and moved")
+    for other in rest:
+        if other[5] == hash:
+            own = link(prev, other[0] - 1, at, kind, id, body)
+            return Phrase("reordered: the entry stood elsewhere") if own == hash else Phrase("edited, and moved")
     return Phrase("inserted: the entry belongs to no chain")
-
-
-def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> Phrase | None:
-    """The problem of the clear values of an entry of the chain; None if none can be shown."""
-    if clear is None:
-        return (
-            None
-            if entry.body.endswith(NAMELESS) or retention.erased(entry.seq)
-            else Phrase("private values are missing")
-        )
-    fits = entry.seq < renewed or _fits(entry, clear, seal)
-    return None if fits else Phrase("edited: private values do not fit their digests")
-
-
-def _late(entry: Entry, generation: int, bypasses: Collection[str], *, trimmed: bool) -> Phrase | None:
-    """The problem of a verdict that was decided before the gate moved, and follows the entry that moved it. That is right
-    for a verdict under a bypass, whose beginning precedes it, unless that is ``trimmed``."""
-    if not generation or entry.kind != Kind.VERDICT.value:
-        return None
-    found = _DECIDED.search(entry.body)
-    if found is None or int(found[1]) >= generation:
-        return None
-    under = _BYPASS.search(entry.body)
-    if under is not None and (trimmed or under[1] in bypasses):
-        return None
-    return Phrase("out of its place: this verdict was decided before a freeze, a thaw or a policy that precedes it")
 
 
 def bypassed(rows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
@@ -245,10 +299,19 @@ def gate_of(body: str) -> int | None:
     return int(found[1]) if found is not None else None
 
 
-def _fits(entry: Entry, clear: Clear, seal: Seal) -> bool:
+def _content(body: str) -> Mapping[str, Any]:
+    """Empty for a body that is not JSON of smtpguard."""
     try:
-        return seal.fits(parsed(entry.body).get("private", {}), clear)
-    except (ValueError, TypeError, AttributeError):  # not JSON of smtpguard
+        content = parsed(body)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _fits(content: Mapping[str, Any], clear: Clear, seal: Seal) -> bool:
+    try:
+        return seal.fits(content.get("private", {}), clear)
+    except (TypeError, AttributeError):  # not values of smtpguard
         return False
 
 
@@ -269,7 +332,7 @@ class Sources:
         self._hashes += entry.hash
         if link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) != entry.hash:
             self._found(entry.seq, Phrase("edited: the entry does not fit its hash"))
-        elif clear is not None and entry.seq >= self._renewed and not _fits(entry, clear, self._seal):
+        elif clear is not None and entry.seq >= self._renewed and not _fits(_content(entry.body), clear, self._seal):
             self._found(entry.seq, Phrase("edited: private values do not fit their digests"))
         elif clear is None and not entry.body.endswith(NAMELESS):
             self._nameless = max(self._nameless, entry.seq)

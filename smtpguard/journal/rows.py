@@ -17,7 +17,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clear, Columns, Entry, instant, lines, parsed
+from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.note import body_of
@@ -43,14 +43,13 @@ LATE = 300 * 1_000_000
 process that died is moved by another."""
 SET_BACK = 2 * 3600 * 1_000_000
 VERDICT = entry.c.kind == Kind.VERDICT.value
-COLUMNS = tuple(entry.c[name] for name in Columns._fields)
-"""The columns by which verdicts are selected (columns)."""
-_UNREAD = (  # SQLAlchemy would take as long again, to convert each value
-    "SELECT e.seq, e.at, e.kind, e.id, e.body, e.action, e.observed, e.lists, e.names, c.doc FROM entry AS e"
-    " LEFT JOIN clear AS c ON c.seq = e.seq WHERE e.seq BETWEEN {} AND {} ORDER BY e.seq"
+IN_SQL = (
+    "SELECT entry.seq, at, kind, id, body, prev, hash, doc, action, observed, lists, names"
+    " FROM entry LEFT JOIN clear ON clear.seq = entry.seq"
 )
-IN_SQL = "SELECT entry.seq, at, kind, id, body, prev, hash, doc FROM entry LEFT JOIN clear ON clear.seq = entry.seq"
-"""``ROWS``, for what is asked at rest."""
+"""``ROWS`` with the columns by which verdicts are selected, for what is asked at rest, and where much is read: SQLAlchemy would
+take as long again, to convert each value."""
+_BETWEEN = f"{IN_SQL} WHERE entry.seq BETWEEN ? AND ? ORDER BY entry.seq"
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
@@ -66,8 +65,7 @@ def read(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """Entries up to ``through``, and whether there are ``more``. Each row: number, time, kind, id, body, the columns by
-    which verdicts are selected, and the text of the clear values."""
+    """Entries up to ``through``, each a row of ``IN_SQL``, and whether there are ``more``."""
 
     through: int
     more: bool
@@ -76,12 +74,22 @@ class Unread:
 
 def unread(connection: Connection, after: int, last: int, length: int) -> Unread | None:
     """The next entries after ``after``, of one stretch of that length; None if there is none. ``last``: the newest."""
-    [(first,)] = rows_of(connection, "SELECT MIN(seq) FROM entry WHERE seq > ?", (after,))
+    first = next_after(connection, after)
     if first is None:
         return None
     through = min((first // length + 1) * length - 1, last)
-    rows = rows_of(connection, _UNREAD.format(first, through))
-    return Unread(through=through, more=through < last, rows=rows)
+    return Unread(through=through, more=through < last, rows=between(connection, first, through))
+
+
+def next_after(connection: Connection, after: int) -> int | None:
+    """The first entry after that number."""
+    [(first,)] = rows_of(connection, "SELECT MIN(seq) FROM entry WHERE seq > ?", (after,))
+    return None if first is None else int(first)
+
+
+def between(connection: Connection, first: int, last: int) -> list[Any]:
+    """Entries ``first`` to ``last``, each a row of ``IN_SQL``."""
+    return rows_of(connection, _BETWEEN, (first, last))
 
 
 def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple[list[tuple[Entry, Clear | None]], int]:
@@ -182,18 +190,7 @@ def signed(connection: Connection) -> tuple[int, datetime | None]:
 def pair(row: Any) -> tuple[Entry, Clear | None]:
     seq, at, kind, id, body, prev, hash, doc, *_ = row
     made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
-    return made, clear_of(doc)
-
-
-def clear_of(doc: str | None) -> Clear | None:
-    """Text that is not JSON was not written here: it fits no digests, which the verification reports."""
-    if doc is None:
-        return None
-    try:
-        clear: Clear = parsed(doc)
-    except ValueError:
-        return {"": (doc,)}
-    return clear
+    return made, None if doc is None else clear_from(doc)
 
 
 def mark(

@@ -8,12 +8,13 @@ anything is called missing.
 
 from __future__ import annotations
 
-import itertools
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,14 +25,25 @@ from smtpguard.database.access import Access, Open, Progress
 from smtpguard.database.batch import read_head
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
-from smtpguard.journal import quickwalk, signing
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, columns_fit, microseconds, moment
+from smtpguard.journal import signing
+from smtpguard.journal.chain import Clear, Entry, Seal, microseconds, moment
 from smtpguard.journal.checkpoint import Agreement, Checkpoint
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.note import Key, read
-from smtpguard.journal.proof import MOVES_GATE, Bad, ChainHead, Proof, Sources, bypassed, gate_of, verify
+from smtpguard.journal.proof import (
+    MOVES_GATE,
+    Bad,
+    ChainHead,
+    ChainWalk,
+    Position,
+    Proof,
+    Row,
+    Sources,
+    bypassed,
+    gate_of,
+)
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
 from smtpguard.journal.timecheck import TimeCheck
@@ -40,7 +52,9 @@ from smtpguard.locale.phrase import Phrase
 
 STRETCH = 2000
 """Entries that are read in one transaction."""
-_MISFILED = Phrase("edited: the columns by which the entry is found do not fit it")
+LARGE = 200_000
+"""The number of entries from which a second process pays."""
+_POLL_SECONDS = 0.2
 
 Pair = tuple[Entry, Clear | None]
 
@@ -48,25 +62,18 @@ Pair = tuple[Entry, Clear | None]
 def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
     """The wanted entries up to ``until``, in order, each with its clear values; no page for a stretch without any. No
     transaction is open while the caller handles a page. Entries that are trimmed meanwhile are left out."""
-    for rows in _stretches(open, until, *wanted, after=after):
-        yield list(map(journal.pair, rows))
-
-
-def _stretches(
-    open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0, query: Select[Any] = journal.ROWS
-) -> Iterator[Sequence[Any]]:
     while after < until:
         with open() as connection:
-            rows, after = stretch(connection, after, until, *wanted, query=query)
+            rows, after = stretch(connection, after, until, *wanted)
         if rows:
-            yield rows
+            yield list(map(journal.pair, rows))
 
 
 def stretch(
     connection: Connection, after: int, until: int, *wanted: ColumnElement[bool], query: Select[Any] = journal.ROWS
 ) -> tuple[Sequence[Any], int]:
     """The rows of the next stretch, each a ``journal.pair``, and the entry at which it ends."""
-    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+    first = journal.next_after(connection, after)
     if first is None or first > until:
         return [], until
     end = min(first + STRETCH - 1, until)
@@ -137,106 +144,46 @@ class Walk:
             self._unproved = signing.lost(connection, renewals)
         self.renewed = max(renewals, default=0)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
+        self._end = ChainHead(seq=self.head.seq, hash=self.head.hash)
         self._retention = _Retention(open, secret, self.head.journal)
         self.seal = Seal(secret, self.head.journal, self._retention.wiped)
-        self._misfiled: Bad | None = None
-        self._trimmed = 0
-        self._notes: Noted | None = None
         self._keys: tuple[Key, ...] = ()
         self._witnessed: tuple[int, int] | None = None
 
     def _checkpoints(self) -> Select[str]:
         return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
 
-    def prove(self, progress: Progress | None = None, sources: Sources | None = None) -> Proof:
-        """Compare all of it with its checkpoints. ``sources``: entries to be met again on the way."""
-        head = self.head
+    def prove(self, progress: Progress | None = None, sources: Sources | None = None, *, url: str = "") -> Proof:
+        """Compare all of it with its checkpoints. ``sources``: entries to be met again on the way; without them ``url`` may
+        name the database, so that another process walks over the first half of a large journal."""
         with self.open() as connection:
             known = self._known(connection)
-            roots = self._roots(connection, known)
-            bypasses = connection.execute(self._bypasses()).all()
-        course = TimeCheck(known.genuine, self._now)
-        proof = verify(
-            self._entries(progress, course, roots),
-            Agreement(known.genuine, known.claimed),
-            self.seal,
-            self._retention,
-            end=ChainHead(seq=head.seq, hash=head.hash),
-            renewed=self.renewed,
-            met=sources.walk() if sources is not None else lambda seq, hash: None,
-        )
+            about = journal.of_kind(Kind.BYPASS), entry.c.seq <= self.head.seq
+            of_bypasses = select(entry.c.seq, entry.c.id, entry.c.body).where(*about).order_by(entry.c.seq)
+            bypasses = connection.execute(of_bypasses).all()
+            first = journal.next_after(connection, 0) or 1
+        noted = signing.check_notes(known.genuine, self._keys)
+        total = self.head.seq - first + 1
+        near = _middle(first, self.head.seq, known.genuine) if url and sources is None else None
+        walked = None
+        if near is not None:
+            begun = {id for seq, id, _ in bypasses if seq <= near.seq}
+            walked = self._in_two(url, self._position(near, begun, first), first, known, noted, _Count(progress, total))
+        if walked is None:
+            part = self._part(Position(), first, known, noted)
+            walked = self._walk(part, known, _Count(progress, total), sources), [part]
+        proof, parts = walked
         if proof.ok:
-            course.ends()
+            for part in parts:
+                part.course.ends()
+        found = (proof.first_bad, known.bad, noted.bad, *(part.bad(self._unproved) for part in parts))
         proof = replace(
             proof,
-            first_bad=proof.first_bad
-            or known.bad
-            or self._misfiled
-            or self._noted(known).bad
-            or _grown(roots)
-            or _ill_timed(course, self._unproved),
-            trimmed=max(self._trimmed, 0),
-            unsigned=tuple(course.unsigned),
-            backwards=tuple(course.backwards),
-        )
-        return self._with_marks(proof, known, bypasses, sources)
-
-    def quick(self, url: str, progress: Progress | None = None, sources: Sources | None = None) -> Proof | None:
-        """The same for a journal that holds, several times as fast; None if ``prove`` must look. ``url``: of its
-        database, which more processes may open if there are no ``sources``; "" for none."""
-        head = self.head
-        with self.open() as connection:
-            known = self._known(connection)
-            first = connection.execute(select(func.min(entry.c.seq))).scalar()
-        if known.bad is not None or first is None or first > head.seq:
-            return None
-        if self._noted(known).bad is not None:
-            return None
-        parts = self._parts(first - 1, url, known)
-        if not parts:
-            return None
-        self._retention.erased(head.seq)
-        with self.open() as connection:
-            moved = select(entry.c.seq, entry.c.body).where(journal.of_kind(*MOVES_GATE), entry.c.seq <= head.seq)
-            bodies = connection.execute(moved.order_by(entry.c.seq)).all()
-            bypasses = connection.execute(self._bypasses()).all()
-        gates = tuple((seq, began) for seq, body in bodies if (began := gate_of(body)))
-        named = quickwalk.Named(
-            gates=gates,
-            bypasses={id: seq for seq, id, _ in reversed(bypasses)},
-            secret=self._secret,
-            journal=head.journal,
-            renewed=self.renewed,
-            through=self._retention.through,
-            erased=frozenset(self._retention.digests),
-        )
-        met = sources.walk() if sources is not None else None
-        walked = quickwalk.walked(self.open, url, parts, named, progress, met)
-        agreement = Agreement(known.genuine, known.claimed)
-        begins = walked and (walked[0].prev == GENESIS if first == 1 else agreement.begins(first - 1, walked[0].prev))
-        if not walked or not begins or walked[-1].hash != head.hash:
-            return None
-        agreement.skips(first - 1)
-        with self.open() as connection:
-            for seq, hash in journal.hashes(connection, agreement.seqs).items():
-                agreement.meets(seq, hash)
-        parted, lost = agreement.ends()
-        for each in walked:
-            each.course.ends()
-        if parted or any(_ill_timed(each.course, self._unproved) for each in walked):
-            return None
-        proof = Proof(
-            entries=sum(each.entries for each in walked),
-            lost=lost,
-            renewed=self.renewed,
+            entries=sum(part.at.entries for part in parts),
+            first_bad=next(filter(None, found), None),
             trimmed=first - 1,
-            backwards=tuple(one for each in walked for one in each.course.backwards),
-        )
-        return self._with_marks(proof, known, bypasses, sources)
-
-    def _with_marks(self, proof: Proof, known: Marks, bypasses: Sequence[Any], sources: Sources | None) -> Proof:
-        proof = replace(
-            proof,
+            unsigned=tuple(one for part in parts for one in part.course.unsigned),
+            backwards=tuple(one for part in parts for one in part.course.backwards),
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
@@ -245,9 +192,65 @@ class Walk:
         )
         return proof if sources is None else sources.proved(proof, self._retention)
 
-    def _bypasses(self) -> Select[Any]:
-        about = journal.of_kind(Kind.BYPASS), entry.c.seq <= self.head.seq
-        return select(entry.c.seq, entry.c.id, entry.c.body).where(*about).order_by(entry.c.seq)
+    def _walk(self, part: _Part, known: Marks, count: _Count, sources: Sources | None = None) -> Proof:
+        """From the beginning of a part to the end."""
+        agreement = Agreement(known.genuine, known.claimed)
+        if part.at.seq:
+            agreement.skips(part.at.trimmed)
+            before = [seq for seq in agreement.seqs if seq <= part.at.seq]
+            with self.open() as connection:
+                for seq, hash in journal.hashes(connection, before).items():
+                    agreement.meets(seq, hash)
+        met = sources.walk() if sources is not None else None
+        walk = ChainWalk(
+            agreement, self.seal, self._retention, end=self._end, renewed=self.renewed, met=met, at=part.at
+        )
+        return walk.proof(walk.follow(part.pages(self.open, count, self._retention)))
+
+    def _in_two(
+        self, url: str, middle: Position, first: int, known: Marks, noted: Noted, count: _Count
+    ) -> tuple[Proof, list[_Part]] | None:
+        """In two processes, each from one end of the journal's halves; None if the first half does not hold."""
+        from concurrent.futures import ProcessPoolExecutor, wait
+        from multiprocessing import get_context
+
+        half, rest = (self._part(at, first, known, noted) for at in (Position(), middle))
+        half.until = middle.seq
+        joint, name = deepcopy(middle), self.head.journal
+        context = get_context("spawn")
+        count.there = context.Value("q", 0)
+        with ProcessPoolExecutor(1, context, _begin, (count.there,)) as pool:
+            running = pool.submit(
+                _elsewhere, url, half, joint, rest.roots.stack, self._secret, name, self.renewed, self.head.seq
+            )
+            proof = self._walk(rest, known, count)
+            while not running.done():
+                wait([running], _POLL_SECONDS)
+                count(0)
+        walked = running.result()
+        return None if walked is None else (proof, [walked, rest])
+
+    def _position(self, near: Checkpoint, begun: set[str], first: int) -> Position:
+        """At a checkpoint. ``begun``: the bypasses that have begun there."""
+        moved = select(entry.c.body).where(journal.of_kind(*MOVES_GATE), entry.c.seq <= near.seq)
+        with self.open() as connection:
+            bodies = connection.execute(moved.order_by(entry.c.seq.desc())).scalars()
+            generation = next(filter(None, map(gate_of, bodies)), 0)
+        return Position(seq=near.seq, hash=near.hash, generation=generation, bypasses=begun, trimmed=first - 1)
+
+    def _part(self, at: Position, first: int, known: Marks, noted: Noted) -> _Part:
+        """The part that begins there. ``first``: the first entry that exists."""
+        before = max(at.seq, first - 1)
+        with self.open() as connection:
+            latest = connection.execute(select(entry.c.at).where(entry.c.seq == at.seq)).scalar() or 0
+            tree = Tree(connection)
+            try:
+                expected = {seq: some for seq, some in noted.roots.items() if seq > before}
+                roots = Roots(expected, tree.begin, tree.size(before), tree.stack(before))
+            except Unknown:  # trimmed without a record, as the walk reports
+                roots = Roots({}, tree.begin)
+        course = TimeCheck([mark for mark in known.genuine if mark.seq >= at.seq], self._now, latest)
+        return _Part(at=at, until=self.head.seq, course=course, roots=roots)
 
     def _known(self, connection: Connection) -> Marks:
         """The checkpoints of database and file, and a witness's: the newest of these says how far the witness is."""
@@ -273,76 +276,92 @@ class Walk:
             self._witnessed = max(kept)
         return replace(known, genuine=[*known.genuine, *made], bad=bad)
 
-    def _roots(self, connection: Connection, known: Marks) -> Roots:
-        first = connection.execute(select(func.min(entry.c.seq))).scalar() or 1
-        tree = Tree(connection)
-        try:
-            return Roots(self._noted(known).roots, tree.begin, tree.size(first - 1), tree.stack(first - 1))
-        except Unknown:  # trimmed without a record, as the walk reports
-            return Roots({}, tree.begin)
 
-    def _parts(self, after: int, url: str, known: Marks) -> list[quickwalk.Part]:
-        """The parts of the walk. None if the stored tree does not reach so far."""
-        near = quickwalk.middle(after, self.head.seq, known.genuine) if url else 0
-        roots = self._noted(known).roots
-        bounds = [after, near, self.head.seq] if near else [after, self.head.seq]
-        made = []
-        for begin, end in itertools.pairwise(bounds):
-            with self.open() as connection:
-                tree = Tree(connection)
-                try:
-                    stack = tree.stack(begin)
-                except Unknown:
-                    return []
-            marks = tuple(mark for mark in known.genuine if begin <= mark.seq <= end)
-            latest = self._at(begin) if begin > after else 0
-            here = {seq: some for seq, some in roots.items() if begin < seq <= end}
-            made.append(
-                quickwalk.Part(
-                    after=begin, until=end, marks=marks, latest=latest, now=self._now, roots=here, begin=tree.begin, stack=tuple(stack),
-                )
-            )  # fmt: skip
-        return made
+@dataclass(slots=True, kw_only=True)
+class _Part:
+    """The entries from a position on, to be walked over, and what is checked of them beside the chain."""
 
-    def _noted(self, known: Marks) -> Noted:
-        """The roots and hashes in the notes of the checkpoints."""
-        if self._notes is None:
-            self._notes = signing.check_notes(known.genuine, self._keys)
-        return self._notes
+    at: Position
+    until: int
+    course: TimeCheck
+    roots: Roots
 
-    def _at(self, seq: int) -> int:
-        with self.open() as connection:
-            return int(connection.execute(select(entry.c.at).where(entry.c.seq == seq)).scalar() or 0)
+    def pages(
+        self, open: Open, count: Callable[[int], None], retention: _Retention | None = None
+    ) -> Iterator[Sequence[Row]]:
+        """If an entry after it says what was erased meanwhile, up to that, since it is believed only if it is in the
+        chain."""
+        after = self.at.seq
+        while after < (until := max(self.until, retention.said_by if retention is not None else 0)):
+            with open() as connection:
+                first = journal.next_after(connection, after) or until + 1
+                after = min(first + STRETCH - 1, until)
+                rows = journal.between(connection, first, after)
+            self.course.meets(rows)
+            self.roots.meets(rows)
+            count(len(rows))
+            yield rows
 
-    def _entries(self, progress: Progress | None, course: TimeCheck, roots: Roots) -> Iterator[Pair]:
-        """Up to the head. If an entry after it says what was erased meanwhile, up to that, since it is believed only if
-        it is in the chain. The columns beside each are compared with it."""
-        query = journal.ROWS.add_columns(*journal.COLUMNS)
-        self._misfiled = None
-        self._trimmed = -1
-        done = seen = 0
-        while done < (until := max(self.head.seq, self._retention.said_by)):
-            for rows in _stretches(self.open, until, after=done, query=query):
-                if self._trimmed < 0:
-                    self._trimmed = rows[0].seq - 1
-                course.meets(rows)
-                roots.meets(rows)
-                for row in rows:
-                    if self._misfiled is None and not columns_fit(
-                        row.kind, row.id, row.body, row[-len(journal.COLUMNS) :]
-                    ):
-                        self._misfiled = Bad(seq=row.seq, problem=_MISFILED)
-                    yield journal.pair(row)
-                seen += len(rows)
-                if progress is not None:
-                    progress(seen, until)
-            done = until
+    def bad(self, unproved: int) -> Bad | None:
+        """For a chain that holds. ``unproved``: as in ``_ill_timed``."""
+        if self.roots.wrong:
+            problem = Phrase("a checkpoint that was signed here has another tree than the entries up to this one make")
+            return Bad(seq=self.roots.wrong, problem=problem)
+        return _ill_timed(self.course, unproved)
 
 
-def _grown(roots: Roots) -> Bad | None:
-    if not roots.wrong:
-        return None
-    return Bad(seq=roots.wrong, problem=Phrase("a checkpoint that was signed here has another tree than the entries up to this one make"))  # fmt: skip
+class _Count:
+    """Counts entries for ``progress``. ``there``: those of the other process."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self.there: Any = None
+
+    def __call__(self, n: int) -> None:
+        self._done += n
+        if self._progress is not None:
+            self._progress(self._done + (self.there.value if self.there is not None else 0), self._total)
+
+
+def _middle(first: int, until: int, marks: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The checkpoint near the middle of a large journal at which it is split, so that no stretch between two checkpoints
+    is; None for one process."""
+    half, quarter = (first + until) // 2, (until - first) // 4
+    near = min(marks, key=lambda mark: abs(mark.seq - half), default=None)
+    splits = near is not None and until - first >= LARGE and cores() > 1 and abs(near.seq - half) < quarter
+    return near if splits else None
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_counter: Any = None
+
+
+def _begin(counter: Any) -> None:
+    global _counter
+    _counter = counter
+
+
+def _elsewhere(
+    url: str, part: _Part, end: Position, stack: Sequence[bytes], secret: bytes, name: str, renewed: int, head: int
+) -> _Part | None:
+    """In a process of its own: walk over a part. None unless it holds, and ends so."""
+
+    def count(n: int) -> None:
+        with _counter.get_lock():
+            _counter.value += n
+
+    database = Database(url, reads=True)
+    try:
+        opened = partial(database.read, snapshot=True)
+        retention = _Retention(opened, secret, name)
+        walk = ChainWalk(Agreement([]), Seal(secret, name, retention.wiped), retention, renewed=renewed, at=part.at)
+        bad = walk.follow(part.pages(opened, count)) or walk.misfiled
+    finally:
+        database.close()
+    return part if bad is None and part.at == end and part.roots.stack == stack and retention.said_by <= head else None
 
 
 def _ill_timed(course: TimeCheck, unproved: int) -> Bad | None:

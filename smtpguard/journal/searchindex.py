@@ -24,7 +24,7 @@ from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear as names
 from smtpguard.database.schema import entry, term, terms
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, may_say, parsed
+from smtpguard.journal.chain import Clear, Entry, clear_from, may_say, parsed
 from smtpguard.journal.event import Kind
 
 STRETCH = 2_000
@@ -150,10 +150,10 @@ def words_after(found: journal.Unread, after: int, secret: bytes, journal_id: st
     digests, stretch = _digests(secret, journal_id), found.through // STRETCH
     of, rows = digests.of, list[tuple[int, int, int]]()
     nothing = {of("")}
-    for seq, _, kind, _, body, action, _, _, named, doc in found.rows:
+    for seq, _, kind, _, body, _, _, doc, action, _, _, named in found.rows:
         if seq > after and kind in _KINDS:
             content = _content(body, action, named) if kind == _VERDICT else parsed(body)["data"]
-            words = _words(kind, content, journal.clear_of(doc))
+            words = _words(kind, content, None if doc is None else clear_from(doc))
             rows += [(stretch, word, seq) for word in {*map(of, words)} - nothing]
     rows.sort()
     return Words(after=after, through=max(after, found.through), key_id=digests.key_id, rows=rows)

@@ -265,7 +265,7 @@ class Journal(Rows):
         def run(opened: Open) -> Proof:
             chain, beside = progress
             walk = self._walk(opened, against, stamped)
-            proof = walk.quick(self._access.url if alone else "", chain) or walk.prove(chain)
+            proof = walk.prove(chain, url=self._access.url if alone else "")
             if not proof.ok:
                 return proof
             found = crosscheck.check(opened, beside)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.journal.chain import GENESIS, Clear, Entry, Seal, body_of, link, microseconds
-from smtpguard.journal.checkpoint import Checkpoint, sign
+from smtpguard.journal.chain import (
+    GENESIS,
+    NO_COLUMNS,
+    Clear,
+    Entry,
+    Seal,
+    body_of,
+    canonical,
+    columns_of,
+    link,
+    microseconds,
+    parsed,
+)
+from smtpguard.journal.checkpoint import Agreement, Checkpoint, sign
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.proof import ChainWalk, Proof, Retention, Row
 
 SECRET = b"s" * 32
 SEAL = Seal(SECRET, "journal")
@@ -44,6 +58,28 @@ def mark(pairs: Pairs, seq: int, *, base: bool = False) -> Checkpoint:
 def rehash(entry: Entry, **changed: Any) -> Entry:
     new = replace(entry, **changed)
     return replace(new, hash=link(new.prev, new.seq, new.at, new.kind, new.id, new.body))
+
+
+def row(entry: Entry, clear: Clear | None) -> Row:
+    """As it is read from the store, with the columns that fit it."""
+    try:
+        columns = columns_of(entry.kind, entry.id, parsed(entry.body)["data"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        columns = NO_COLUMNS
+    link = (entry.seq, entry.at, entry.kind, entry.id, entry.body, entry.prev, entry.hash)
+    return (*link, None if clear is None else canonical(clear), *columns)
+
+
+def verify(
+    pairs: Iterable[tuple[Entry, Clear | None]], agreement: Agreement, retention: Retention, **more: Any
+) -> Proof:
+    """The proof of these entries, each a page; if they are a list, also of all of them in one page: it is the same."""
+    walk = ChainWalk(deepcopy(agreement), SEAL, retention, **more)
+    proof = walk.proof(walk.follow([row(*pair)] for pair in pairs))
+    if isinstance(pairs, list) and "met" not in more:
+        walk = ChainWalk(agreement, SEAL, retention, **more)
+        assert walk.proof(walk.follow([[row(*pair) for pair in pairs]])) == proof
+    return proof
 
 
 @dataclass

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from smtpguard.journal.chain import GENESIS
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Lost, genuine, parse, sign
-from smtpguard.journal.proof import Proof, verify
-from tests.journal.chaining import SEAL, SECRET, FixedRetention, Pairs, chain
+from smtpguard.journal.proof import Proof
+from tests.journal.chaining import SECRET, FixedRetention, Pairs, chain, verify
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
             self.sign(put_back=parted[0].agreed)
 
     def proof(self, pairs: Pairs | None = None) -> Proof:
-        return verify(self.pairs if pairs is None else pairs, Agreement(self.lines), SEAL, FixedRetention())
+        return verify(self.pairs if pairs is None else pairs, Agreement(self.lines), FixedRetention())
 
 
 def restored_once() -> Store:
@@ -78,7 +78,7 @@ def test_only_a_signed_report_excuses_it() -> None:
     *others, said = store.lines
     store.lines = [*others, replace(said, mac=b"forged")]
     agreement = Agreement([line for line in store.lines if genuine(SECRET, line)], store.lines[-1:])
-    assert not verify(store.pairs, agreement, SEAL, FixedRetention()).ok
+    assert not verify(store.pairs, agreement, FixedRetention()).ok
 
 
 def test_checkpoints_before_the_restored_entry_are_never_excused() -> None:
@@ -107,9 +107,9 @@ def test_a_checkpoint_of_another_secret_must_still_agree() -> None:
     store = Store()
     store.grow(10)
     made = sign(b"another" * 5, Checkpoint(journal="journal", seq=5, at=1, hash=store.pairs[4][0].hash))
-    assert verify(store.pairs, Agreement([], [made]), SEAL, FixedRetention()).ok
+    assert verify(store.pairs, Agreement([], [made]), FixedRetention()).ok
     for wrong in (replace(made, seq=6), replace(made, seq=11)):
-        found = verify(store.pairs, Agreement([], [wrong]), SEAL, FixedRetention()).first_bad
+        found = verify(store.pairs, Agreement([], [wrong]), FixedRetention()).first_bad
         assert found is not None
         assert "was not signed here" in found.problem
 
@@ -117,11 +117,11 @@ def test_a_checkpoint_of_another_secret_must_still_agree() -> None:
 def test_digests_of_another_secret_are_not_compared() -> None:
     pairs = chain(10)
     pairs[4] = (pairs[4][0], {"from": ["somebody.else@example.com"]})
-    assert not verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=5).ok
-    proof = verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=6)
+    assert not verify(pairs, Agreement([]), FixedRetention(), renewed=5).ok
+    proof = verify(pairs, Agreement([]), FixedRetention(), renewed=6)
     assert (proof.ok, proof.renewed) == (True, 6)
     pairs[2] = (pairs[2][0], None)
-    found = verify(pairs, Agreement([]), SEAL, FixedRetention(), renewed=6).first_bad
+    found = verify(pairs, Agreement([]), FixedRetention(), renewed=6).first_bad
     assert found is not None, "its absence is found without the secret"
     assert found.problem == "private values are missing"
 

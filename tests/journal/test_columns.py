@@ -9,9 +9,8 @@ import pytest
 
 from smtpguard.database.schema import entry
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.journal.chain import NO_COLUMNS
+from smtpguard.journal.chain import NO_COLUMNS, Columns
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.rows import COLUMNS
 from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.store.store import Store
 from tests.incidents.test_rows import ids, verdict
@@ -23,7 +22,7 @@ MISLEADING = {"other": {"action": "hold", "observed": ["r"], "lists": ["news"], 
 
 
 async def filed(store: Store, id: str) -> tuple[Any, ...]:
-    query = entry.select().with_only_columns(*COLUMNS).where(entry.c.id == id)
+    query = entry.select().with_only_columns(*(entry.c[name] for name in Columns._fields)).where(entry.c.id == id)
     return tuple((await store.ask(lambda c: c.execute(query))).one())
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from smtpguard.journal.chain import GENESIS, Entry, body_of, link, microseconds
 from smtpguard.journal.checkpoint import Agreement, Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.proof import Bad, ChainHead, Proof, Retention, Sources, verify
+from smtpguard.journal.proof import Bad, ChainHead, Proof, Retention, Sources
 from tests.every import every
-from tests.journal.chaining import SEAL, T0, ChangingJournal, FixedRetention, Pairs, chain, mark, rehash
+from tests.journal.chaining import SEAL, T0, ChangingJournal, FixedRetention, Pairs, chain, mark, rehash, verify
 
 
 def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | None = None, **more: Any) -> Bad:
-    proof = verify(pairs, Agreement(marks), SEAL, retention or FixedRetention(), **more)
+    proof = verify(pairs, Agreement(marks), retention or FixedRetention(), **more)
     assert not proof.ok
     assert proof.first_bad is not None
     return proof.first_bad
@@ -28,9 +28,9 @@ def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | N
 
 def test_a_whole_chain_verifies() -> None:
     pairs = chain(20)
-    proof = verify(pairs, Agreement([mark(pairs, 7), mark(pairs, 20)]), SEAL, FixedRetention())
+    proof = verify(pairs, Agreement([mark(pairs, 7), mark(pairs, 20)]), FixedRetention())
     assert (proof.ok, proof.entries, proof.first_bad) == (True, 20, None)
-    assert verify([], Agreement([]), SEAL, FixedRetention()).ok
+    assert verify([], Agreement([]), FixedRetention()).ok
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_reordered_entries_are_reported() -> None:
 def test_a_cut_tail_is_found_only_by_a_checkpoint() -> None:
     pairs = chain(20)
     marks = [mark(pairs, 10), mark(pairs, 18)]
-    assert verify(pairs[:15], Agreement([]), SEAL, FixedRetention()).ok
+    assert verify(pairs[:15], Agreement([]), FixedRetention()).ok
     found = bad(pairs[:15], marks)
     assert found.seq == 16
     assert "tail is cut" in found.problem
@@ -111,7 +111,7 @@ def test_a_cut_tail_is_found_only_by_a_checkpoint() -> None:
 def test_a_recomputed_chain_is_found_only_by_a_checkpoint() -> None:
     pairs = chain(20)
     forged = pairs[:5] + chain(15, prev=pairs[4][0].hash, first=6, mood="forged")
-    assert verify(forged, Agreement([]), SEAL, FixedRetention()).ok
+    assert verify(forged, Agreement([]), FixedRetention()).ok
     found = bad(forged, [mark(pairs, 4), mark(pairs, 12)])
     assert found.seq == 12
     assert "recomputed" in found.problem
@@ -120,7 +120,7 @@ def test_a_recomputed_chain_is_found_only_by_a_checkpoint() -> None:
 
 def test_a_trimmed_chain_begins_after_its_base() -> None:
     pairs = chain(20)
-    assert verify(pairs[10:], Agreement([mark(pairs, 10, base=True)]), SEAL, FixedRetention()).ok
+    assert verify(pairs[10:], Agreement([mark(pairs, 10, base=True)]), FixedRetention()).ok
     assert bad(pairs[10:], [mark(pairs, 10)]) == Bad(seq=1, problem="missing: entries 1 to 10 are gone")
     assert bad(pairs[11:], [mark(pairs, 10, base=True)]).seq == 1
 
@@ -138,7 +138,7 @@ def test_clear_values_are_compared_with_their_digests() -> None:
 
 def test_clear_values_may_be_missing_only_within_retention() -> None:
     pairs = [(e, None if e.seq <= 9 else c) for e, c in chain(20)]
-    assert verify(pairs, Agreement([]), SEAL, FixedRetention(erased_through=9)).ok
+    assert verify(pairs, Agreement([]), FixedRetention(erased_through=9)).ok
     assert bad(pairs, retention=FixedRetention(erased_through=8)) == Bad(seq=9, problem="private values are missing")
 
 
@@ -167,7 +167,7 @@ def the_end(pairs: Pairs) -> ChainHead:
 def test_entries_after_the_end_are_not_checked() -> None:
     journal = ChangingJournal(chain(10))
     journal.between = lambda page: journal.grow(3)
-    assert verify(journal.walk(10), Agreement([]), SEAL, journal, end=the_end(chain(10))) == Proof(entries=10)
+    assert verify(journal.walk(10), Agreement([]), journal, end=the_end(chain(10))) == Proof(entries=10)
 
 
 def test_a_walk_that_misses_its_end_is_reported() -> None:
@@ -183,7 +183,7 @@ def test_a_walk_that_misses_its_end_is_reported() -> None:
 def test_another_entry_at_the_end_is_reported() -> None:
     pairs = chain(20)
     pairs[19] = (rehash(pairs[19][0], at=1), pairs[19][1])
-    assert verify(pairs, Agreement([]), SEAL, FixedRetention()).ok
+    assert verify(pairs, Agreement([]), FixedRetention()).ok
     assert bad(pairs, end=the_end(chain(20))).seq == 20
 
 
@@ -196,7 +196,7 @@ def walked(between: Callable[[ChangingJournal, int], None], marks: Sequence[Chec
     """Walk over thirty entries in pages of four; ``between`` is called after each page."""
     journal = ChangingJournal(chain(30))
     journal.between = lambda page: between(journal, page)
-    return verify(journal.walk(30), Agreement(marks), SEAL, journal, end=HEAD)
+    return verify(journal.walk(30), Agreement(marks), journal, end=HEAD)
 
 
 @every("through", [1, 3, 4, 5, 8, 9, 20, 29])
@@ -304,7 +304,7 @@ def test_mail_and_retention_are_no_tampering_and_edits_are_found(
             edited = True
 
     journal.between = between
-    proof = verify(journal.walk(n, size), Agreement([]), SEAL, journal, end=end)
+    proof = verify(journal.walk(n, size), Agreement([]), journal, end=end)
     if not edited or n not in journal.pairs:
         assert proof.ok, proof
     else:
@@ -320,7 +320,7 @@ def report_and_walk(pairs: Pairs, walk: Pairs, retention: Retention | None = Non
     sources, kept = Sources(SEAL), retention or FixedRetention()
     for pair in pairs:
         sources.add(*pair)
-    proof = verify(walk, Agreement([]), SEAL, kept, met=sources.walk())
+    proof = verify(walk, Agreement([]), kept, met=sources.walk())
     return sources.proved(proof, kept), sources.gone
 
 
@@ -401,7 +401,7 @@ def test_a_verdict_after_the_end_of_its_generation_is_reported(kind: Kind) -> No
     late = _chained(_gate(Kind.POLICY, 1), _decided(1), _gate(kind, 2), _decided(2), _decided(1))
 
     def proved(pairs: Pairs) -> Proof:
-        return verify(pairs, Agreement([]), SEAL, FixedRetention())
+        return verify(pairs, Agreement([]), FixedRetention())
 
     found = proved(late)
     assert found.first_bad is not None

@@ -231,7 +231,7 @@ async def test_a_trim_of_all_remaining_entries_is_no_tampering(store: Store, clo
         await filled(store, 2)
         await retained(store)
 
-    assert await verified(store, once(3, years)) == Proof(entries=4, filed=False)
+    assert await verified(store, once(4, years)) == Proof(entries=4, filed=False)
 
 
 async def test_deletions_during_a_trim_are_found(store: Store, clock: Clock) -> None:

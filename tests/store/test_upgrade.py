@@ -28,7 +28,7 @@ from smtpguard.database.schema import SCHEMA
 from smtpguard.holds.model import Change, Hold, HoldQuery, State
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import canonical, columns_of, link, microseconds
+from smtpguard.journal.chain import Columns, canonical, columns_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import leaf, parent
@@ -481,7 +481,9 @@ async def test_search_columns_are_computed_from_older_entries(url: str, tmp_path
         database.close()
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         query = (
-            schema_of.entry.select().with_only_columns(schema_of.entry.c.id, *journal.COLUMNS).where(journal.VERDICT)
+            schema_of.entry.select()
+            .with_only_columns(schema_of.entry.c.id, *(schema_of.entry.c[name] for name in Columns._fields))
+            .where(journal.VERDICT)
         )
         found = {row.id: tuple(row[1:]) for row in await store.ask(lambda c: c.execute(query).all())}
         wanted = {id: columns_of(kind, id, data) for kind, id, data in JOURNALLED if kind == "verdict"}

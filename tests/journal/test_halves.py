@@ -1,0 +1,98 @@
+"""A large journal is walked over in two processes, with the result of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.database.access import Open
+from smtpguard.journal import rows as journal
+from smtpguard.journal import scan
+from smtpguard.journal.proof import Proof
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.clocks import Clock
+from tests.journal.test_rows import TAMPERINGS, filled, tamper
+from tests.store.making import SECRET
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Results of the walks in two processes."""
+    monkeypatch.setattr(scan, "LARGE", 10)
+    monkeypatch.setattr(scan, "STRETCH", 7)
+    monkeypatch.setattr(scan, "cores", lambda: 2)
+    results: list[Any] = []
+    in_two: Callable[..., Any] = scan.Walk._in_two
+
+    def recording(*given: Any) -> Any:
+        results.append(in_two(*given))
+        return results[-1]
+
+    monkeypatch.setattr(scan.Walk, "_in_two", recording)
+    return results
+
+
+async def both(store: Store, folder: Path) -> tuple[Proof, Proof]:
+    """The proofs of one process, and of two."""
+
+    def run(opened: Open) -> tuple[Proof, Proof]:
+        heard: list[tuple[int, int]] = []
+        walks = [scan.Walk(opened, SECRET, journal.lines_of(folder), store.now_us()) for _ in range(2)]
+        proofs = walks[0].prove(), walks[1].prove(lambda *told: heard.append(told), url=store.url)
+        assert heard[-1] == (heard[-1][1], heard[-1][1]) or not proofs[1].ok
+        return proofs
+
+    return await store.walk(run)
+
+
+async def grown(store: Store) -> None:
+    for _ in range(4):
+        await filled(store, 8)
+        await store.journal.checkpoint()
+
+
+async def test_two_processes_agree(store: Store, clock: Clock, tmp_path: Path, found: list[Any]) -> None:
+    await grown(store)
+    one, two = await both(store, tmp_path)
+    assert (one, one.ok, found[0] is None) == (two, True, False)
+    clock.pass_(days=95)
+    await grown(store)
+    assert (await store.retain(Retention())).private
+    await store.journal.checkpoint()
+    one, two = await both(store, tmp_path)
+    assert (one, one.ok, found[1] is None) == (two, True, False)
+    clock.pass_(days=310)
+    await grown(store)
+    assert (await store.retain(Retention())).entries
+    one, two = await both(store, tmp_path)
+    assert (one, one.ok, found[2] is None) == (two, True, False)
+    assert one.trimmed
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+async def test_tampering_is_found_by_two_processes(store: Store, tmp_path: Path, found: list[Any], name: str) -> None:
+    await filled(store)
+    await grown(store)
+    await tamper(store, *TAMPERINGS[name][0])
+    one, two = await both(store, tmp_path)
+    assert (one, one.ok) == (two, False)
+
+
+async def test_tampering_in_the_second_half_is_found(store: Store, tmp_path: Path, found: list[Any]) -> None:
+    await grown(store)
+    await tamper(store, "UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 30")
+    one, two = await both(store, tmp_path)
+    assert (one, one.first_bad is not None and one.first_bad.seq) == (two, 30)
+    assert found[0] is not None, "the first half holds"
+
+
+async def test_a_wrong_column_is_found_in_either_half(store: Store, tmp_path: Path, found: list[Any]) -> None:
+    await grown(store)
+    for seq in (30, 9):
+        await tamper(store, f"UPDATE entry SET action = 'hold' WHERE seq = {seq}")
+        one, two = await both(store, tmp_path)
+        assert (one, one.first_bad is not None and one.first_bad.seq) == (two, seq)
