@@ -6,6 +6,7 @@ expiries alike. A copy of a mailing follows its primary hold; it is counted apar
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -195,9 +196,7 @@ class Sums:
     understood.
 
     ``hours``: counts by the hour, the subject (ALL, "rule:NAME", "list:NAME") and the action. ``holds``: those whose
-    verdict was added, by id; ``moves``: the ends of others. ``ends``: for many holds at once, by their rules and lists,
-    the end ("" while they wait) and the seconds. ``says``: writers' judgements, by id; ``said``: for many at once,
-    counts.
+    verdict was added, by id; ``moves``: the ends of others; ``says``: their writers' judgements.
     """
 
     def __init__(self, unit: int = HOUR) -> None:
@@ -207,21 +206,21 @@ class Sums:
         self.holds: dict[str, Ended] = {}
         self.moves: dict[str, tuple[str, int]] = {}
         self.says: dict[str, str] = {}
-        self.said: Counter[tuple[tuple[str, ...], tuple[str, ...], str]] = Counter()
-        self.ends: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, float]]] = {}
 
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
         """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
         if kind == Kind.VERDICT.value:
             if self.judged(at, data) in _WAITS and "with" not in data:
                 self.holds[id] = Ended(at, _words(data.get("rules")), _words(data.get("lists")))
+            return
+        hold, how = self.holds.get(id), _ENDS.get(kind)
+        if kind == Kind.JUDGED.value and hold is not None:
+            hold.said = str(data.get("said"))
         elif kind == Kind.JUDGED.value:
             self.says[id] = str(data.get("said"))
-        elif (how := _ENDS.get(kind)) is None:
-            return
-        elif (hold := self.holds.get(id)) is not None:
+        elif how is not None and hold is not None:
             hold.how, hold.at = how, microseconds(decided_at(instant(at), data))
-        else:
+        elif how is not None:
             self.moves[id] = how, microseconds(decided_at(instant(at), data))
 
     def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
@@ -255,7 +254,7 @@ class Sums:
     ) -> Activity:
         """The totals. ``zone``: the organization's, by which days begin. ``ended``: False includes decisions after
         ``until``."""
-        did: dict[str, dict[str, int]] = {}
+        did: dict[str, dict[str, Any]] = {}
         days: dict[date, dict[str, int]] = {}
         for (hour, about, what), n in self.hours.items():
             counts = did.setdefault(about, {})
@@ -263,13 +262,15 @@ class Sums:
             if about == ALL and what in ACTIONS.values():
                 counts = days.setdefault(instant(hour).astimezone(zone).date(), {})
                 counts[what] = counts.get(what, 0) + n
-        ends = _Durations(microseconds(until) if ended else None, self.ends, self.said)
-        for id, hold in self.holds.items():
-            how, at = self.moves.get(id, (hold.how, hold.at))
-            ends.add(hold, how, at, self.says.get(id, hold.said))
+        holds: dict[str, list[Ended]] = {ALL: []}
+        for hold in self.holds.values():
+            if hold.how != "void":  # its client never got an answer, and sends it again
+                for about in (ALL, *(f"rule:{name}" for name in hold.rules), *(f"list:{name}" for name in hold.lists)):
+                    holds.setdefault(about, []).append(hold)
+        latest = microseconds(until) if ended else math.inf
         rules, lists = (
             _sorted(
-                ends.share(about.removeprefix(prefix), about, counts)
+                Share(name=about.removeprefix(prefix), **_ended(holds.get(about, ()), latest), **counts)
                 for about, counts in did.items()
                 if about.startswith(prefix)
             )
@@ -279,8 +280,7 @@ class Sums:
             since=since,
             until=until,
             **did.get(ALL, {}),
-            waiting=ends.waiting(ALL),
-            decided=ends.decided(ALL),
+            **_ended(holds[ALL], latest),
             rules=rules,
             lists=lists,
             days=[Day(day=day, **counts) for day, counts in sorted(days.items())],
@@ -288,64 +288,18 @@ class Sums:
         )
 
 
-class _Durations:
-    """Counts of holds by rule or list, end and seconds. ``until``: a hold that ended later counts as waiting; None: no
-    limit."""
-
-    def __init__(
-        self,
-        until: int | None,
-        known: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Sequence[tuple[str, float]]],
-        said: Mapping[tuple[tuple[str, ...], tuple[str, ...], str], int],
-    ) -> None:
-        self._until = until
-        self._found = {key: list(ends) for key, ends in known.items()}
-        self._said = Counter(said)
-        self._by_about: dict[str, list[tuple[str, float]]] | None = None
-
-    def add(self, hold: Ended, how: str, at: int, said: str) -> None:
-        if how == "void":  # its client never got an answer, and sends it again
-            return
-        if said:
-            self._said[hold.rules, hold.lists, said] += 1
-        how = how if self._until is None or at <= self._until else ""
-        self._found.setdefault((hold.rules, hold.lists), []).append((how, seconds_between(hold.held_at, at)))
-
-    def _of(self, about: str) -> list[tuple[str, float]]:
-        if self._by_about is None:
-            self._by_about = {}
-            for (rules, lists), ends in self._found.items():
-                for key in (ALL, *(f"rule:{name}" for name in rules), *(f"list:{name}" for name in lists)):
-                    self._by_about.setdefault(key, []).extend(ends)
-        return self._by_about.get(about, [])
-
-    def _says(self, about: str, said: str) -> int:
-        kind, _, name = about.partition(":")
-        return sum(
-            n
-            for (rules, lists, what), n in self._said.items()
-            if what == said and (about == ALL or name in (rules if kind == "rule" else lists))
-        )
-
-    def waiting(self, about: str) -> int:
-        return sum(not how for how, _ in self._of(about))
-
-    def decided(self, about: str) -> Decided:
-        ends = [end for end in self._of(about) if end[0]]
-        by_end = Counter(how for how, _ in ends)
-        return Decided(
-            approved=by_end["approved"],
-            confirmed=by_end["confirmed"],
-            rejected=by_end["rejected"],
-            withdrawn=by_end["withdrawn"],
-            expired=by_end["expired"],
-            seconds=tuple(seconds for _, seconds in ends),
-            right=self._says(about, "right"),
-            mistaken=self._says(about, "mistake"),
-        )
-
-    def share(self, name: str, about: str, counts: Mapping[str, int]) -> Share:
-        return Share(name=name, decided=self.decided(about), waiting=self.waiting(about), **counts)
+def _ended(holds: Sequence[Ended], latest: float) -> dict[str, Any]:
+    """How many of these wait, and the decisions on the others. One that ended after ``latest``, in microseconds, counts as
+    waiting."""
+    over = [hold for hold in holds if hold.how and hold.at <= latest]
+    said = Counter(hold.said for hold in holds)
+    decided = Decided(
+        **Counter(hold.how for hold in over),
+        seconds=tuple(seconds_between(hold.held_at, hold.at) for hold in over),
+        right=said["right"],
+        mistaken=said["mistake"],
+    )
+    return {"waiting": len(holds) - len(over), "decided": decided}
 
 
 def seconds_between(held_at: int, at: int) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
+from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
@@ -28,7 +29,6 @@ from smtpguard.incidents.activity import (
     ActivityFilter,
     Ended,
     Sums,
-    seconds_between,
 )
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
@@ -42,7 +42,8 @@ _COUNT = (
     "INSERT INTO summed (hour, about, did, n) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (hour, about, did) DO UPDATE SET n = summed.n + excluded.n"
 )
-_HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING"
+_HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ENDED = "SELECT hold_id, held_at, rules, lists, how, at, said FROM ended WHERE held_at >= ? AND held_at < ?"
 _SAY = "UPDATE ended SET said = ? WHERE hold_id = ?"
 _MOVE = "UPDATE ended SET how = ?, at = ? WHERE hold_id = ?"
 
@@ -92,7 +93,10 @@ def write(batch: Batch, made: Slice) -> bool:
         batch.execute(_COUNT, [(*key, n) for key, n in sorted(sums.hours.items())])
     if sums.holds:
         holds = sums.holds.items()
-        batch.execute(_HOLD, [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at) for id, h in holds])
+        batch.execute(
+            _HOLD,
+            [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at, h.said) for id, h in holds],
+        )
     if sums.moves:
         batch.execute(_MOVE, [(how, at, id) for id, (how, at) in sums.moves.items()])
     if sums.says:
@@ -129,14 +133,14 @@ def activity(
     """The activity of a period; ``until`` None: up to ``now``. ``most``: if more entries than that are not summed yet
     they are left out, and the result says so; 0 for no limit. ``progress`` gets the numbers read and total. Run it in a
     thread: it takes long if many entries are not summed."""
-    begin, end = microseconds(since), None if until is None else microseconds(until)
+    begin, end = microseconds(since), _NEVER if until is None else microseconds(until)
     with open() as connection:
         sums, parts, uncounted = _kept(connection, begin, end, most, zone)
     done, whole = 0, sum(part.through - part.after for part in parts)
     for part in parts:
         for page in pages(open, part.through, entry.c.kind.in_(_KINDS), after=part.after):
             for one, _ in page:
-                if (end is not None and one.at >= end) or not part.begin <= one.at < part.end:
+                if not part.begin <= one.at < part.end:
                     continue
                 if not part.kept:
                     sums.add(one.at, one.kind, one.id, one.data)
@@ -145,28 +149,26 @@ def activity(
             if progress is not None:
                 progress(done + page[-1][0].seq - part.after, whole)
         done += part.through - part.after
-    with open() as connection:
-        _holds(connection, sums, begin, end)
     return sums.activity(since, until or now, zone, ended=until is not None, uncounted=uncounted)
 
 
 class _Part(NamedTuple):
-    """Entries to be read, after ``after`` through ``through``, from ``begin`` until ``end``. ``kept``: their hours are
-    incomplete, and their holds are known."""
+    """Entries to be read, after ``after`` through ``through``, of the time from ``begin`` until ``end``. ``kept``: their
+    holds are known, and their messages are to be counted: the sum of their hour is of a longer time."""
 
     after: int
     through: int
+    begin: int
+    end: int
     kept: bool
-    begin: int = 0
-    end: int = _NEVER
 
 
-def _parted(connection: Connection, low: int, high: int | None, zone: tzinfo) -> list[int]:
+def _parted(connection: Connection, low: int, high: int, zone: tzinfo) -> list[int]:
     """The hours in which a day begins: India is five and a half hours ahead. Their sums belong to two days."""
     first, last = connection.execute(select(func.min(summed.c.hour), func.max(summed.c.hour))).one()
     if first is None:
         return []
-    since, until = max(low, first), last + HOUR if high is None else min(high, last + HOUR)
+    since, until = max(low, first), min(high, last + HOUR)
     if until <= since:
         return []
     day, end = (instant(at).astimezone(zone).date() for at in (since, until))
@@ -175,45 +177,30 @@ def _parted(connection: Connection, low: int, high: int | None, zone: tzinfo) ->
     return [hour for hour in hours if since <= hour < until]
 
 
-def _kept(
-    connection: Connection, begin: int, end: int | None, most: int, zone: tzinfo
-) -> tuple[Sums, list[_Part], int]:
+def _kept(connection: Connection, begin: int, end: int, most: int, zone: tzinfo) -> tuple[Sums, list[_Part], int]:
     """The stored sums of whole hours of that time, the entries to be read in addition, and the number left out."""
-    head, through = read_head(connection).seq, summed_until(connection)
-    last = head + 1 if end is None else journal.first_at(connection, end)
-    low, high = begin + -begin % HOUR, None if end is None else end - end % HOUR
-    sums, edges, uncounted = Sums(EXACT), list[tuple[int, int]](), 0
-    parted = _parted(connection, low, high, zone)
-    if high is None or low < high:
-        if low > begin:
-            edges.append((journal.first_at(connection, begin), journal.first_at(connection, low)))
-        if high is not None:
-            edges.append((journal.first_at(connection, high), last))
+    through = summed_until(connection)
+    low, high = begin + -begin % HOUR, end - end % HOUR
+    sums, apart = Sums(EXACT), [(begin, end)]
+    if low < high:
+        parted = _parted(connection, low, high, zone)
+        apart = [(begin, low), *((hour, hour + HOUR) for hour in parted), (high, end)]
         _hours(connection, sums, low, high, parted)
-    else:
-        edges.append((journal.first_at(connection, begin), last))
-    parts = [_Part(start - 1, min(stop - 1, through), kept=True) for start, stop in edges]
-    for hour in parted:
-        start, stop = (
-            journal.first_at(connection, hour - journal.LATE),
-            journal.first_at(connection, hour + HOUR + journal.LATE),
-        )
-        parts.append(_Part(start - 1, min(stop - 1, through), kept=True, begin=hour, end=hour + HOUR))
-    reached = connection.execute(select(entry.c.at).where(entry.c.seq == through)).scalar()
-    after = (
-        through if reached is not None and reached >= begin else max(through, journal.first_at(connection, begin) - 1)
-    )
-    rest = _Part(after, last - 1, kept=False)
-    if most and rest.through - rest.after > most:
-        uncounted = rest.through - rest.after
-    else:
-        parts.append(rest)
+    _holds(connection, sums, begin, end)
+    parts = []
+    for since, until in apart:
+        if since < until:
+            first, last = journal.span(connection, since, until)
+            parts.append(_Part(first - 1, min(last, through), since, until, kept=True))
+    first, last = journal.span(connection, begin, end)
+    rest = _Part(max(first - 1, through), last, begin, end, kept=False)
+    uncounted = rest.through - rest.after if most and rest.through - rest.after > most else 0
+    parts += [] if uncounted else [rest]
     return sums, [part for part in parts if part.through > part.after], uncounted
 
 
-def _hours(connection: Connection, sums: Sums, low: int, high: int | None, left_out: Sequence[int]) -> None:
-    within = [summed.c.hour >= low, *([summed.c.hour < high] if high is not None else [])]
-    within += [summed.c.hour.not_in(left_out)] if left_out else []
+def _hours(connection: Connection, sums: Sums, low: int, high: int, left_out: Sequence[int]) -> None:
+    within = summed.c.hour >= low, summed.c.hour < high, summed.c.hour.not_in(left_out)
     by_hour = select(summed.c.hour, summed.c.about, summed.c.did, summed.c.n).where(*within, summed.c.about == ALL)
     in_all = select(summed.c.about, summed.c.did, func.sum(summed.c.n)).where(*within, summed.c.about != ALL)
     for hour, about, did, n in connection.execute(by_hour):
@@ -222,37 +209,10 @@ def _hours(connection: Connection, sums: Sums, low: int, high: int | None, left_
         sums.count(low, about, did, int(n))
 
 
-def _holds(connection: Connection, sums: Sums, begin: int, end: int | None) -> None:
-    """The holds of that time: one by one if their end is not summed yet, the others in groups."""
-    known: dict[str, tuple[str, ...]] = {"": ()}
-
-    def names(text: str) -> tuple[str, ...]:
-        found = known.get(text)
-        return found if found is not None else known.setdefault(text, tuple(text.split("\n")))
-
-    within = [ended.c.held_at >= begin, *([ended.c.held_at < end] if end is not None else [])]
-    single = select(
-        ended.c.hold_id, ended.c.held_at, ended.c.rules, ended.c.lists, ended.c.how, ended.c.at, ended.c.said
-    )
-    moved, apart = sorted({*sums.moves, *sums.says}), list[str]()
-    for id, held_at, rules, lists, how, at, said in among(connection, single.where(*within), ended.c.hold_id, moved):
+def _holds(connection: Connection, sums: Sums, begin: int, end: int) -> None:
+    names = cache(lambda text: tuple(text.split("\n")) if text else ())
+    for id, held_at, rules, lists, how, at, said in rows_of(connection, _ENDED, (begin, end)):
         sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at, said)
-        apart.append(id)
-    within += [ended.c.hold_id.not_in(apart)] if apart else []
-    says = select(ended.c.rules, ended.c.lists, ended.c.said, func.count()).where(*within, ended.c.said != "")
-    for rules, lists, said, n in connection.execute(says.group_by(ended.c.rules, ended.c.lists, ended.c.said)):
-        sums.said[names(rules), names(lists), said] += n
-    late = ended.c.at > (end if end is not None else _NEVER)
-    waits = select(ended.c.rules, ended.c.lists, func.count()).where(*within, (ended.c.how == "") | late)
-    for rules, lists, n in connection.execute(
-        waits.where(ended.c.how != "void").group_by(ended.c.rules, ended.c.lists)
-    ):
-        sums.ends.setdefault((names(rules), names(lists)), []).extend([("", 0.0)] * n)
-    decided = select(ended.c.rules, ended.c.lists, ended.c.how, ended.c.held_at, ended.c.at)
-    for rules, lists, how, held_at, at in connection.execute(
-        decided.where(*within, ended.c.how.not_in(["", "void"]), ~late)
-    ):
-        sums.ends.setdefault((names(rules), names(lists)), []).append((how, seconds_between(held_at, at)))
 
 
 _LOOKED_THROUGH = 20
@@ -308,8 +268,7 @@ def votes(connection: Connection, since: datetime, until: datetime) -> list[tupl
     """The votes between the two times: the approver, "" once erased; approve or reject; and the seconds since the hold, None
     once the hold is erased."""
     begin, end = microseconds(since), microseconds(until)
-    low, high = journal.first_at(connection, begin - journal.LATE), journal.first_at(connection, end + journal.LATE)
-    there = journal.ROWS.where(journal.of_kind(Kind.VOTE), entry.c.seq >= low, entry.c.seq < high)
+    there = journal.ROWS.where(journal.of_kind(Kind.VOTE), entry.c.seq.between(*journal.span(connection, begin, end)))
     given = [journal.pair(row) for row in connection.execute(there.order_by(entry.c.seq))]
     given = [(one, clear) for one, clear in given if begin <= one.at < end]
     ids = sorted({one.id for one, _ in given})

@@ -153,8 +153,7 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
 
 def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by bisection: entries are in order of time, without an index on it. A
-    missing entry is skipped. If entries are late (``LATE``), or the clock was set back by no more than that: all
-    entries before ``first_at(at - LATE)`` are earlier than ``at``, and all from ``first_at(at + LATE)`` on are not."""
+    missing entry is skipped."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:
         return 0
@@ -168,6 +167,12 @@ def first_at(connection: Connection, at: int) -> int:
         else:
             high = middle
     return int(low)
+
+
+def span(connection: Connection, since: int, until: int) -> tuple[int, int]:
+    """The first and the last of the entries among which all of that time are, even if they are late (``LATE``), or the
+    clock was set back by no more than that."""
+    return first_at(connection, since - LATE), first_at(connection, until + LATE) - 1
 
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:

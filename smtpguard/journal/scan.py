@@ -101,12 +101,11 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
 def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[Pair]]:
     """The number of verdicts in that time, and those in which a rule only observed; the newest first."""
     with open() as connection:
-        begin = journal.first_at(connection, since - journal.LATE)
-        end = journal.first_at(connection, until + journal.LATE)
+        begin, end = journal.span(connection, since, until)
     then = entry.c.at >= since, entry.c.at < until
     judged, found = 0, list[Pair]()
-    while end > begin:
-        here = (entry.c.seq.between(max(begin, end - STRETCH), end - 1), journal.VERDICT, *then)
+    while end >= begin:
+        here = (entry.c.seq.between(max(begin, end - STRETCH + 1), end), journal.VERDICT, *then)
         query = (
             journal.ROWS.where(*here, entry.c.observed.is_(True)).order_by(entry.c.seq.desc()).limit(limit - len(found))
         )
@@ -441,15 +440,10 @@ async def verdicts(
 ) -> AsyncIterator[Sequence[Pair]]:
     """The verdicts of a period in order, with the clear values that still exist; ``until`` is exclusive. Raises
     StoreError."""
-
-    def bounds(connection: Connection) -> tuple[int, int]:
-        first = journal.first_at(connection, microseconds(since) - journal.LATE)
-        return first - 1, journal.first_at(connection, microseconds(until) + journal.LATE) - 1
-
-    then = entry.c.at >= microseconds(since), entry.c.at < microseconds(until)
-    query = journal.ROWS.where(journal.VERDICT, *then)
-    before, last = await access.ask(bounds, snapshot=True)
-    after = before
+    begin, end = microseconds(since), microseconds(until)
+    query = journal.ROWS.where(journal.VERDICT, entry.c.at >= begin, entry.c.at < end)
+    first, last = await access.ask(lambda connection: journal.span(connection, begin, end), snapshot=True)
+    after = before = first - 1
     while after < last:
         rows, after = await access.ask(partial(stretch, after=after, until=last, query=query), snapshot=True)
         if rows:
