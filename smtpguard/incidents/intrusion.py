@@ -6,7 +6,7 @@ The journal shows the login, the client's address, and what was proven; it does 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,48 +87,26 @@ class Usual:
     entries: Entries = field(default_factory=Entries)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """The properties of a verdict that are compared: its client, and its login and HELO as the chain has them."""
-
-    client: str
-    login: frozenset[str]
-    helo: frozenset[str]
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any], private: Mapping[str, Sequence[str]]) -> Marks:
-        return cls(
-            client=str(data.get("client") or ""),
-            login=frozenset(private.get("actor", ())),
-            helo=frozenset(private.get("helo", ())),
-        )
-
-    def values(self) -> Mapping[Sign, frozenset[str]]:
-        client = frozenset([self.client]) if self.client else frozenset[str]()
-        return {Sign.CLIENT: client, Sign.LOGIN: self.login, Sign.HELO: self.helo}
+Marks = tuple[frozenset[str], ...]
+"""The properties of a verdict that are compared, in the order of COMPARED; login and HELO as the chain has them."""
 
 
-class Comparing:
-    """The case's own marks first, then those of earlier messages."""
+def marks_of(data: Mapping[str, Any], private: Mapping[str, Sequence[str]]) -> Marks:
+    client = frozenset(filter(None, [str(data.get("client") or "")]))
+    return client, frozenset(private.get("actor", ())), frozenset(private.get("helo", ()))
 
-    def __init__(self, case: Sequence[Marks]) -> None:
-        self._known = {check: frozenset().union(*(marks.values()[check] for marks in case)) for check in COMPARED}
-        self._shared = dict.fromkeys(COMPARED, 0)
-        self._entries = Entries()
 
-    def add(self, entry: Entry) -> None:
+def usual(case: Collection[Marks], earlier: Iterable[Entry]) -> Usual:
+    """``case``: its own marks."""
+    known = [frozenset[str]().union(*(marks[n] for marks in case)) for n in range(len(COMPARED))]
+    shared, entries = [0] * len(COMPARED), Entries()
+    for entry in earlier:
         content = entry.content
-        self._entries.add(entry.seq)
-        for check, some in Marks.of(content["data"], content["private"]).values().items():
-            self._shared[check] += bool(some & self._known[check])
-
-    @property
-    def many(self) -> int:
-        return self._entries.many
-
-    def usual(self) -> Usual:
-        asked = {check: n for check, n in self._shared.items() if self._known[check]}
-        return Usual(earlier=self.many, shared=asked, entries=self._entries)
+        entries.add(entry.seq)
+        for n, some in enumerate(marks_of(content["data"], content["private"])):
+            shared[n] += not some.isdisjoint(known[n])
+    asked = {check: many for check, many, some in zip(COMPARED, shared, known, strict=True) if some}
+    return Usual(earlier=entries.many, shared=asked, entries=entries)
 
 
 def signs(

@@ -30,17 +30,30 @@ class Example:
     because: Sequence[tuple[str, str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Share:
-    """For a rule, a sender or a list. ``customers``: recipients, summed over messages. ``action``: of a rule, ""
-    otherwise."""
+    """For a rule, a sender or a list. ``customers``: recipients, summed over messages. ``decided``: mailings and messages
+    on which a person would decide. ``action``: of a rule, "" otherwise."""
 
     name: str
     action: str = ""
-    messages: int
-    decisions: int
-    customers: int
-    examples: Sequence[Example] = ()
+    messages: int = 0
+    customers: int = 0
+    decided: set[str] = field(default_factory=set)
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def decisions(self) -> int:
+        return len(self.decided)
+
+    def add(self, customers: int, decision: str) -> bool:
+        """Whether it needs another decision than those before."""
+        self.messages += 1
+        self.customers += customers
+        other = bool(decision) and decision not in self.decided
+        if other:
+            self.decided.add(decision)
+        return other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,29 +74,6 @@ class Observed:
     lists: Sequence[Share]
 
 
-@dataclass(slots=True)
-class _Counts:
-    messages: int = 0
-    customers: int = 0
-    decisions: set[str] = field(default_factory=set)
-    examples: list[Example] = field(default_factory=list)
-
-    def add(self, customers: int, decision: str) -> bool:
-        """Whether it needs another decision than those before."""
-        self.messages += 1
-        self.customers += customers
-        other = bool(decision) and decision not in self.decisions
-        if other:
-            self.decisions.add(decision)
-        return other
-
-    def share(self, name: str, action: str = "") -> Share:
-        return Share(
-            name=name, action=action, messages=self.messages, decisions=len(self.decisions), customers=self.customers,
-            examples=tuple(self.examples),
-        )  # fmt: skip
-
-
 class Sums:
     """``acts``: for each rule its action once it is enforced; "" for those that would then still only observe or call a
     person. A rule that is missing, of an earlier policy, counts as hold."""
@@ -93,7 +83,7 @@ class Sums:
         self._messages = self._enforced = self._first = self._last = 0
         self._would = dict.fromkeys(STRICTNESS, 0)
         self._decisions: set[str] = set()
-        self._by: dict[str, dict[str, _Counts]] = {"rules": {}, "senders": {}, "lists": {}}
+        self._by: dict[str, dict[str, Share]] = {"rules": {}, "senders": {}, "lists": {}}
 
     def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
         """A verdict of the journal; ``at`` in microseconds. Total: another version's shape counts as far as it is
@@ -116,9 +106,9 @@ class Sums:
         customers = data["counts"].get("customers") or 0
         sender = next(iter((clear or {}).get("from", ())), "")
         for rule in hits:
-            counts = self._of("rules", rule)
-            if (counts.add(customers, decision) or not decision) and len(counts.examples) < self._examples:
-                counts.examples.append(_example(at, id, data, clear, rule))
+            share = self._of("rules", rule, self._act(rule))
+            if (share.add(customers, decision) or not decision) and len(share.examples) < self._examples:
+                share.examples.append(_example(at, id, data, clear, rule))
         self._of("senders", sender).add(customers, decision)
         for name in data.get("lists") or ():
             self._of("lists", name).add(customers, decision)
@@ -126,8 +116,8 @@ class Sums:
     def _act(self, rule: str) -> str:
         return self._acts.get(rule, "hold")
 
-    def _of(self, kind: str, name: str) -> _Counts:
-        return self._by[kind].setdefault(name, _Counts())
+    def _of(self, kind: str, name: str, action: str = "") -> Share:
+        return self._by[kind].setdefault(name, Share(name=name, action=action))
 
     def observed(self, since: datetime, until: datetime) -> Observed:
         return Observed(
@@ -138,9 +128,7 @@ class Sums:
             enforced=self._enforced,
             would=dict(self._would),
             decisions=len(self._decisions),
-            rules=_most(counts.share(name, self._act(name)) for name, counts in self._by["rules"].items()),
-            senders=_most(counts.share(name) for name, counts in self._by["senders"].items()),
-            lists=_most(counts.share(name) for name, counts in self._by["lists"].items()),
+            **{kind: _most(shares.values()) for kind, shares in self._by.items()},
         )
 
 

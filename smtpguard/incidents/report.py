@@ -12,12 +12,12 @@ recipient; for those only numbers are known, and they are given as bounds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from smtpguard.incidents.intrusion import Ingress, Marks, Usual
+from smtpguard.incidents.intrusion import Ingress, Marks, Usual, marks_of
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.reached import Reached, stopped_copies
 from smtpguard.incidents.statement import Entries
@@ -169,13 +169,14 @@ class Case:
         self._entries: dict[tuple[str, str], Entries] = {}
         self._seqs: dict[str, tuple[int, int]] = {}  # for each message its verdict's entry, and the last one
         self._ways: dict[Ingress, Entries] = {}
-        self._marks: dict[Marks, None] = {}
+        self.marks = set[Marks]()  # of its messages
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
         self._out: list[tuple[int, int, str]] = []  # time, entry and message of each delivery
-        self._watched: Mapping[str, Entries] = {}
+        self.watched: Mapping[str, Entries] = {}
+        """Events of the guard itself from a day before on; set by the reader of the journal, as ``usual``."""
         self.usual: Usual | None = None
-        """How earlier mail of the same writers came in; set by the reader of the journal."""
+        """How earlier mail of the same writers came in."""
         self._kept: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
@@ -184,7 +185,7 @@ class Case:
             str, tuple[Entry, Clear | None]
         ] = {}  # breakers that tripped for another mailing, by their freezes
         self._streams: set[str] = set()
-        self._writers: set[str] = set()  # as keyed digests
+        self.writers: set[str] = set()  # as keyed digests
         self._again = self._erased = self._undelivered = 0
         self._from = self._to = 0
         self._went: tuple[int, int] | None = None
@@ -280,8 +281,8 @@ class Case:
         way = Ingress.of(data, sealed, clear, proven if isinstance(proven, bool) else None)
         if way in self._ways or len(self._ways) < MOST_WAYS:
             self._ways.setdefault(way, Entries()).add(entry.seq)
-        if len(self._marks) < MOST_WAYS:
-            self._marks[Marks.of(data, sealed)] = None
+        if len(self.marks) < MOST_WAYS:
+            self.marks.add(marks_of(data, sealed))
         through = data["action"] == "relay"
         self._stopped_at_first(entry, data)
         before = self._sample
@@ -298,21 +299,8 @@ class Case:
             self._stop = entry
 
     @property
-    def marks(self) -> Sequence[Marks]:
-        return list(self._marks)
-
-    @property
-    def writers(self) -> Set[str]:
-        """As keyed digests."""
-        return self._writers
-
-    @property
     def first_entry(self) -> int:
         return min((first for first, _ in self._seqs.values()), default=0)
-
-    def watch(self, entries: Mapping[str, Entries]) -> None:
-        """Events of the guard itself from a day before on."""
-        self._watched = entries
 
     def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         counters = self._counters
@@ -324,7 +312,7 @@ class Case:
             counters["rules"].update((rule, mode) for rule in data.get(key, ()))
         self._stopped_by_rules(data)
         self._streams.update(data.get("streams", ()))
-        self._writers.update(digest for role in NAMES for digest in sealed.get(role, ()))
+        self.writers.update(digest for role in NAMES for digest in sealed.get(role, ()))
         if clear is None:
             self._erased += bool(sealed)
             return
@@ -410,7 +398,7 @@ class Case:
         return entry.id in self._freezes or {
             "all": True,
             "list": value in self._counters["lists"],
-            "sender": not self._writers.isdisjoint(entry.content["private"].get("from", ())),
+            "sender": not self.writers.isdisjoint(entry.content["private"].get("from", ())),
             "mailing": value in self._counters["mailings"],
         }.get(str(data.get("selector")), False)
 
@@ -480,7 +468,7 @@ class Case:
             entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq, _ in self._out))},
             ways=self._ways,
             usual=self.usual,
-            watched=self._watched,
+            watched=self.watched,
             let_through=self._sample[1:] if self._sample is not None else None,
             stopped=self._stop,
             went_after=self._after_the_stop(),

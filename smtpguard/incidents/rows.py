@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from smtpguard.database.access import Progress
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
-from smtpguard.incidents.intrusion import WATCHED, Comparing, Usual
+from smtpguard.incidents.intrusion import WATCHED, Usual, usual
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import AROUND, DAY, Case, Found
 from smtpguard.incidents.statement import Entries
@@ -107,7 +107,7 @@ class _Search:
             for pair in self._around(*case.period()):
                 if case.around(*pair):
                     self._made_of(*pair)
-            case.watch(self._watched(case))
+            case.watched = self._watched(case)
             case.usual = self._usual(case)
 
     def _watched(self, case: Case) -> dict[str, Entries]:
@@ -123,7 +123,6 @@ class _Search:
 
     def _usual(self, case: Case) -> Usual:
         """How earlier mail of the same writers came in, among the last messages of anybody before the case."""
-        comparing, wrote = Comparing(case.marks), case.writers
         query = (
             journal.ROWS.where(entry.c.kind == _VERDICT, entry.c.seq < case.first_entry)
             .order_by(entry.c.seq.desc())
@@ -131,11 +130,9 @@ class _Search:
         )
         with self._open() as connection:
             rows = connection.execute(query).all()
-        for row in rows:
-            one, _ = journal.pair(row)
-            if not wrote.isdisjoint(one.content["private"].get("from", ())):
-                comparing.add(one)
-        return comparing.usual()
+        some = (journal.pair(row)[0] for row in rows)
+        wrote = (one for one in some if not case.writers.isdisjoint(one.content["private"].get("from", ())))
+        return usual(case.marks, wrote)
 
     def _made_of(self, one: Entry, clear: Clear | None) -> None:
         self._first = min(self._first, one.seq)
