@@ -2,7 +2,7 @@
 folder.
 
 A message is relayed under a bypass only while the store is away, so its verdict is recorded here first. Each process
-has a front of its own: a file of lines, each with its CRC, synced one by one. ``Batch.take_fronts`` moves the lines into
+has a front of its own: a file of lines, each of a verdict or its outcome with its CRC, synced one by one. ``Batch.take_fronts`` moves the lines into
 the chain once the store is back. A line enters the chain once, whoever reads it, since its id does.
 """
 
@@ -26,9 +26,9 @@ from smtpguard.config.statefiles import hand_over, replace_file, sync_folder
 from smtpguard.database.codec import Codec
 from smtpguard.database.failpoint import failpoint, passes
 from smtpguard.database.fronts import ASIDE
-from smtpguard.journal.chain import canonical, event_from, parsed, utc_text
+from smtpguard.journal.chain import canonical, parsed, utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.constant import constant
+from smtpguard.journal.front import Fronted
 
 log = logging.getLogger(__name__)
 
@@ -77,34 +77,6 @@ class Bypass:
 _BYPASS = Codec(Bypass)
 
 
-@constant
-class Line:
-    """A verdict under a bypass, or its outcome: kind, id, body and clear values as in its entry. ``at``: microseconds.
-    ``key`` and ``marks`` are of a verdict, as in ``underway``; ``generation``: the gate's, as last seen."""
-
-    kind: str
-    id: str
-    at: int
-    body: str
-    clear: str | None
-    key: str = ""
-    marks: str = ""
-    generation: int = 0
-
-    def octets(self) -> bytes:
-        text = canonical([self.kind, self.id, self.at, self.body, self.clear, self.key, self.marks, self.generation])
-        return _checked(text)
-
-    @property
-    def item(self) -> str:
-        """What a test names it by (failpoint)."""
-        return str(next(iter(parsed(self.clear or "{}").get("message_id", ())), self.id))
-
-    def event(self, at: datetime) -> Event:
-        """``at``: when it enters the chain, whose entries are in order of time."""
-        return event_from(self.kind, self.id, at, self.body, self.clear)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
     """What a front has. ``bypass``: as it was when the front was made. ``damaged``: a line before the last one cannot be
@@ -112,7 +84,7 @@ class Read:
 
     journal: str
     bypass: Bypass
-    lines: tuple[Line, ...]
+    lines: tuple[Fronted, ...]
     damaged: bool = False
 
 
@@ -213,7 +185,7 @@ class Front:
         self._bypass = ""
         self._broken = False
 
-    def record(self, bypass: Bypass, verdict: Line, now: Callable[[], datetime]) -> bool:
+    def record(self, bypass: Bypass, verdict: Fronted, now: Callable[[], datetime]) -> bool:
         """True: the verdict is on disk, under this bypass and the newest generation that this host knows. False: nothing
         was written. Raises OSError, and then nothing is written here any more."""
         with self._folder.locked():
@@ -232,7 +204,7 @@ class Front:
                 raise
         return True
 
-    def note(self, outcome: Line) -> None:
+    def note(self, outcome: Fronted) -> None:
         """The outcome of a verdict that is recorded here. Raises OSError: then the verdict is in doubt."""
         if self._file < 0 or self._broken:
             raise OSError(errno.EIO, "the front of the bypass is closed")
@@ -261,13 +233,14 @@ class Front:
             raise
         self._file, self._bypass = file, bypass.id
 
-    def _append(self, line: Line) -> None:
+    def _append(self, line: Fronted) -> None:
         before = os.fstat(self._file).st_size
         failpoint("begin")
-        passes("bypass", line.item)
+        passes("bypass", str(next(iter(parsed(line.clear or "{}").get("message_id", ())), line.id)))
         failpoint("before-sync")
         try:
-            _written(self._file, line.octets())
+            fields = [line.kind, line.id, line.at, line.body, line.clear, line.key, line.marks, line.generation]
+            _written(self._file, _checked(canonical(fields)))
         except OSError:
             with contextlib.suppress(OSError):  # its client gets 451; if it stays, it is in doubt
                 os.ftruncate(self._file, before)
@@ -283,7 +256,7 @@ def read(path: Path) -> Read | None:
         return None
     whole = [row for row in rows if row is not None]
     lines = tuple(
-        Line(kind=kind, id=id, at=at, body=body, clear=clear, key=key, marks=marks, generation=generation)
+        Fronted(number=0, kind=kind, id=id, at=at, body=body, clear=clear, key=key, marks=marks, generation=generation)
         for kind, id, at, body, clear, key, marks, generation in whole
     )
     damaged = None in rows and rows.index(None) < len(whole)

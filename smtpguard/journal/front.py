@@ -13,9 +13,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
-from smtpguard.journal.chain import event_from, instant, parsed
+from smtpguard.journal.chain import Seal, body_of, clear_of, event_from, instant, microseconds, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.constant import constant, maker
 
@@ -62,7 +63,8 @@ def head_of(data: bytes) -> Head | None:
 @constant
 class Fronted:
     """One verdict to relay, or its outcome (``kind``). ``body`` and ``clear`` are as in its chain entry; ``key`` and
-    ``marks`` are stored while the message is in flight; ``generation``: the gate's under which a verdict was decided."""
+    ``marks`` are stored while the message is in flight; ``generation``: the gate's under which a verdict was decided.
+    ``number``: 0 under a bypass (journal.bypass), and before it is written."""
 
     number: int
     generation: int
@@ -101,9 +103,17 @@ class Tail:
         return self.fronted[-1].number if self.fronted else 0
 
 
-def event_of(fronted: Fronted) -> Event:
-    """The event of a frame, for a process that finds it in another's front."""
-    return event_from(fronted.kind, fronted.id, instant(fronted.at), fronted.body, fronted.clear)
+def fronted(event: Event, seal: Seal, *, key: str = "", marks: str = "", generation: int = 0) -> Fronted:
+    return new_fronted(
+        number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks,
+        body=body_of(event, seal), clear=clear_of(event), kind=event.kind.value,
+    )  # fmt: skip
+
+
+def event_of(fronted: Fronted, at: datetime | None = None) -> Event:
+    """The event of a frame, for a process that finds it in another's front. ``at``: when it enters the chain, if that is
+    not when it was written."""
+    return event_from(fronted.kind, fronted.id, at or instant(fronted.at), fronted.body, fronted.clear)
 
 
 def tail(frames: bytes, moved: int) -> Tail:

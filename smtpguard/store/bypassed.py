@@ -10,12 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
 from smtpguard.database.fronts import inode
-from smtpguard.journal.bypass import Bypass, Bypasses, Front, Line
-from smtpguard.journal.chain import Seal, body_of, clear_of, microseconds
+from smtpguard.journal.bypass import Bypass, Bypasses, Front
+from smtpguard.journal.chain import Seal, microseconds
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.front import Fronted, fronted
 
 log = logging.getLogger(__name__)
 
@@ -93,19 +95,8 @@ class Bypassed:
             log.warning("transaction %s: its outcome could not be recorded beside the store", event.id)
             loop.call_soon_threadsafe(self._note, event)
 
-    def _line(self, event: Event, key: str = "", marks: str = "", generation: int = 0) -> Line:
-        at = microseconds(event.at)
-        event = replace(event, data={**event.data, "happened": at})
-        return Line(
-            kind=event.kind.value,
-            id=event.id,
-            at=at,
-            body=body_of(event, self._seal),
-            clear=clear_of(event),
-            key=key,
-            marks=marks,
-            generation=generation,
-        )
+    def _line(self, event: Event, **more: Any) -> Fronted:
+        return fronted(replace(event, data={**event.data, "happened": microseconds(event.at)}), self._seal, **more)
 
     async def run(self) -> None:
         """Never returns."""

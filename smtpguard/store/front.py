@@ -33,9 +33,9 @@ from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes, traced
 from smtpguard.database.fronts import File, Fronts, Paths, Shared, live, scope_key
-from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, microseconds
+from smtpguard.journal.chain import Seal, columns_of
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.front import FIRST, Fronted, Head, new_fronted
+from smtpguard.journal.front import FIRST, Fronted, Head, fronted
 from smtpguard.mail.constant import constant, maker
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
@@ -238,13 +238,9 @@ class Front:
             derived.action or derived.lists or derived.names
         ):  # whoever moves it looks for rules that observed it, and no more
             return False
-        body, clear = body_of(event, self._seal), clear_of(event)
-        if len(body) > _LARGEST or len(clear or "") > _LARGEST:
+        made = fronted(event, self._seal, key=key, marks=marks, generation=generation)
+        if len(made.body) > _LARGEST or len(made.clear or "") > _LARGEST:
             return False
-        made = new_fronted(
-            number=0, generation=generation, at=microseconds(event.at), id=event.id, key=key, marks=marks, body=body,
-            clear=clear,
-        )  # fmt: skip
         write = _new_write(event=event, fronted=made, future=self._loop.create_future())
         if not self._coming:
             now = monotonic()
@@ -388,7 +384,7 @@ class Front:
         generation, synced = self._shared.generation, self._number
         frames, some, number, size = list[bytes](), list[Event](), synced, 0
         for event, made in chain(
-            ((event, self._fronted(event, generation)) for event in outcomes),
+            ((event, fronted(event, self._seal, generation=generation or 0)) for event in outcomes),
             ((write.event, write.fronted) for write in writes if write.fronted.generation == generation),
         ):
             frame = made.frame(synced, number + 1)
@@ -414,12 +410,6 @@ class Front:
         with self._barrier:  # told before the generation is read, in every processor's order
             stood = self._shared.generation == generation
         return {event.id: True if stood or event.kind is not Kind.VERDICT else None for event in some}
-
-    def _fronted(self, outcome: Event, generation: int | None) -> Fronted:
-        return new_fronted(
-            number=0, generation=generation or 0, at=microseconds(outcome.at), id=outcome.id, key="", marks="",
-            body=body_of(outcome, self._seal), clear=None, kind=outcome.kind.value,
-        )  # fmt: skip
 
     # in the event loop
 

@@ -19,6 +19,7 @@ from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal import bypass as files
 from smtpguard.journal.bypass import Bypass, Bypasses, Front
+from smtpguard.journal.front import Fronted
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Disposition, Relayed
@@ -88,7 +89,7 @@ class Away:
     async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:
         return await self.home.settled(id)
 
-    def verdicts(self) -> list[files.Line]:
+    def verdicts(self) -> list[Fronted]:
         """Those that are recorded beside the store."""
         found = [read for path in self.folder.fronts() if (read := files.read(path)) is not None]
         return [line for each in found for line in each.lines if line.key]
@@ -357,7 +358,7 @@ async def test_a_damaged_line_is_kept_and_the_others_are_taken_over(there: Away)
 async def test_a_front_of_another_journal_is_set_aside(there: Away) -> None:
     front = Front(there.folder, "another journal")
     now = there.home.clock.now
-    line = files.Line(kind="verdict", id="X", at=1, body="{}", clear=None, key="k", generation=1000)
+    line = Fronted(number=0, marks="", kind="verdict", id="X", at=1, body="{}", clear=None, key="k", generation=1000)
     assert front.record(there.folder.all()[0], line, now)
     front.close()
     await there.back()
