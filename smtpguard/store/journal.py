@@ -19,25 +19,25 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes import rows as gates
+from smtpguard.incidents import activityrows
+from smtpguard.incidents.activity import Activity, ActivityFilter
 from smtpguard.journal import rows as journal
-from smtpguard.journal import searchindex
+from smtpguard.journal import scan as journalscan
+from smtpguard.journal import searchindex, signing
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import TOLD, Event, Kind
+from smtpguard.journal.note import Key
+from smtpguard.journal.proof import Finding, Proof
 from smtpguard.locale.phrase import Phrase
 from smtpguard.outbox import rows as outboxes
 from smtpguard.policy.freezing import Freeze
 from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
-    from smtpguard.incidents.activity import Activity, ActivityFilter
     from smtpguard.incidents.query import IncidentQuery
     from smtpguard.incidents.report import Found
-    from smtpguard.journal import scan as journalscan
-    from smtpguard.journal.distinct import Asked
-    from smtpguard.journal.note import Key
-    from smtpguard.journal.proof import Proof
-    from smtpguard.journal.signing import Inclusion
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class Journal(Rows):
     unsettled = asks(gates.unsettled)
     outcomes = asks(journal.outcomes)
     checkpoints = asks(journal.signed_after)
+    votes = asks(activityrows.votes)
+    inclusion = asks(signing.inclusion, snapshot=True)
     record = writes(outboxes.record)
 
     def __init__(self, access: Access, writer: Writer, secret: bytes, state_dir: Path) -> None:
@@ -74,8 +76,6 @@ class Journal(Rows):
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
         """Verdicts to reject, from the transaction ``first`` up to ``until``, with names that are not erased."""
-        from smtpguard.journal import scan as journalscan
-
         found = await self._access.walk(lambda opened: journalscan.rejected(opened, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
 
@@ -90,8 +90,6 @@ class Journal(Rows):
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
         """The number of verdicts in that period, and those in which a rule only observed, newest first."""
-        from smtpguard.journal import scan as journalscan
-
         judged, found = await self._access.walk(
             lambda opened: journalscan.observed(opened, microseconds(since), microseconds(until), limit)
         )
@@ -123,7 +121,6 @@ class Journal(Rows):
     async def index(self) -> bool:
         """Index the next entries by their words (searchindex), and sum them (incidents.activityrows), beside admissions.
         Returns whether there is more."""
-        from smtpguard.incidents import activityrows
 
         def read(connection: Connection) -> tuple[bool, searchindex.Words, activityrows.Slice] | None:
             head = read_head(connection)
@@ -153,26 +150,16 @@ class Journal(Rows):
         progress: Progress | None = None,
     ) -> Activity:
         """Actions and decisions of that time (incidents.activityrows). ``progress`` is called in a thread."""
-        from smtpguard.incidents import activityrows
-
         now = self._access.now()
         return await self._access.walk(
             lambda opened: activityrows.activity(opened, since, until, now, zone, most=most, progress=progress)
         )
-
-    async def votes(self, since: datetime, until: datetime) -> Sequence[tuple[str, str, float | None]]:
-        """The votes between the two times: approver, choice, seconds since the hold."""
-        from smtpguard.incidents import activityrows
-
-        return await self._access.ask(lambda connection: activityrows.votes(connection, since, until))
 
     async def judged(
         self, query: ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
         """The newest messages that fit, before an entry, 0 for the last. Also the entry to continue from, 0 if there are
         no more."""
-        from smtpguard.incidents import activityrows
-
         return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
 
     async def move_fronts(self) -> None:
@@ -257,7 +244,6 @@ class Journal(Rows):
         journal, and for the tables. ``host``: this one; if the guard was started on it, its state folder must
         have checkpoints. ``alone``: this process does nothing else, so further processes may help. ``against``: signed
         notes that a witness has kept; ``stamped``: signed notes with a valid time stamp."""
-        from smtpguard.journal.proof import Finding
         from smtpguard.store import crosscheck
 
         await self.catch_up()
@@ -277,7 +263,6 @@ class Journal(Rows):
 
     async def key(self) -> Key:
         """The key with which others verify the checkpoints that are signed now."""
-        from smtpguard.journal import signing
 
         def found(connection: Connection) -> Key:
             name = read_head(connection).journal
@@ -287,7 +272,6 @@ class Journal(Rows):
 
     async def rotate(self, event: Event) -> Key:
         """From this entry on another key signs; a checkpoint of each is at the change."""
-        from smtpguard.journal import signing
 
         def step(batch: Batch) -> Key:
             journal.mark(batch)
@@ -296,12 +280,6 @@ class Journal(Rows):
             return key
 
         return await self._access.write(step)
-
-    async def inclusion(self, seq: int) -> Inclusion | None:
-        """The proof that an entry is in the tree of the newest checkpoint. None if it is in none, or trimmed."""
-        from smtpguard.journal import signing
-
-        return await self._access.ask(lambda c: signing.inclusion(c, seq), snapshot=True)
 
     async def incident(
         self,
@@ -324,8 +302,6 @@ class Journal(Rows):
         )
 
     def _walk(self, opened: Open, against: Sequence[str] = (), stamped: Sequence[str] = ()) -> journalscan.Walk:
-        from smtpguard.journal import scan as journalscan
-
         lines = journal.lines_of(self._state_dir)
         return journalscan.Walk(opened, self._secret, lines, self._access.now_us(), against, stamped)
 

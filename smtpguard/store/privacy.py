@@ -161,10 +161,10 @@ def _counting(open: Open, pages: Iterator[Sequence[Any]], progress: Progress | N
 
 
 class _Named(NamedTuple):
-    """An entry whose clear values name them. ``about``: the id that it has."""
+    """An entry whose clear values name them."""
 
     thing: PersonalData
-    about: str
+    seq: int
     values: Mapping[str, Sequence[str]]
     body: str
 
@@ -187,7 +187,7 @@ def _entries(
             doc, parts = found[seq]
             why = keeps(id) or (f"decision {id}" if id in pending else "")
             thing = PersonalData(what="entry", id=f"{seq} {kind} {id}", at=instant(at), parts=parts, stays=why)
-            yield _Named(thing, id, parsed(doc), body)
+            yield _Named(thing, seq, parsed(doc), body)
 
 
 def _parts(doc: str, whom: Person) -> tuple[str, ...]:
@@ -355,8 +355,7 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     found: list[PersonalData] = await access.walk(
         lambda open: [one for one in collect(open, whom, progress) if one.what != "entry"]
     )
-    kept_ids: set[str] = set()
-    sealed, words, planned = await access.walk(lambda open: _planned(open, whom, kept_ids, found))
+    planned, seqs, sealed, words = await access.walk(lambda open: _planned(open, whom, found))
     done = Erasure(kept=[one for one in found if one.stays])
     going = [one for one in found if not one.stays]
     done.kept += planned.kept
@@ -364,28 +363,25 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     done.holds = sum(one.what == "hold" for one in going)
     done.mailings = dict(Counter(one.id for one in going if one.what == "mailing"))
     await access.write(lambda batch: _said(batch, whom, sealed, done, by))
-    at: int | None = 0
-    while at is not None:
-        at = await access.write(partial(_wipe, whom=whom, kept_ids=kept_ids, sealed=sealed, after=at))
+    for start in range(0, len(seqs), SLICE):
+        await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SLICE]))
     for start in range(0, len(going), SOME):
         done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
     await access.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
-    at = 0
+    at: int | None = 0
     while at is not None:
         at = await access.write(partial(_unfound, words=words, after=at))
     return done
 
 
-def _planned(
-    open: Open, whom: Person, kept_ids: set[str], found: Sequence[PersonalData]
-) -> tuple[set[str], set[str], Erasure]:
-    """The digests of the values that are erased, the words by which they are found, and how many there are."""
-    done, sealed, words = Erasure(), set[str](), set[str]()
+def _planned(open: Open, whom: Person, found: Sequence[PersonalData]) -> tuple[Erasure, list[int], set[str], set[str]]:
+    """How many values are erased, of which entries, their digests, and the words by which they are found."""
+    done, seqs, sealed, words = Erasure(), list[int](), set[str](), set[str]()
     for one in _entries(open, whom, _preserved(open), [each for each in found if each.what == "hold"]):
         if one.thing.stays:
-            kept_ids.add(one.about)
             done.kept.append(one.thing)
             continue
+        seqs.append(one.seq)
         digests = parsed(one.body).get("private", {})
         for role, values in one.values.items():
             for n, value in enumerate(values):
@@ -394,7 +390,7 @@ def _planned(
                     words.add(plain(value))
                     done.values += 1
         done.entries += 1
-    return sealed, words, done
+    return done, seqs, sealed, words
 
 
 def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:
@@ -424,26 +420,19 @@ def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by
     batch.record(events)
 
 
-def _wipe(batch: Batch, whom: Person, kept_ids: Collection[str], sealed: Collection[str], after: int) -> int | None:
-    """Clear values of one slice; where the next begins, None for none."""
+def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[int]) -> None:
+    """Clear values of these entries."""
     batch.flush()
-    rows = batch.connection.execute(
-        select(clear.c.seq, clear.c.doc).where(clear.c.seq > after).order_by(clear.c.seq).limit(SLICE)
-    ).all()
-    named = {seq: doc for seq, doc in rows if whom.may_be_in(doc) and _parts(doc, whom)}
-    about = select(entry.c.seq, entry.c.id, entry.c.body)
-    for seq, id, body in list(among(batch.connection, about, entry.c.seq, sorted(named))):
-        if id in kept_ids:
-            continue
+    query = select(clear.c.seq, clear.c.doc, entry.c.body).join(entry, entry.c.seq == clear.c.seq)
+    for seq, doc, body in list(among(batch.connection, query, clear.c.seq, seqs)):
         digests = parsed(body).get("private", {})
         values = {
             role: [
                 ERASED if whom.names(value) and digests[role][n] in sealed else value for n, value in enumerate(all_)
             ]
-            for role, all_ in parsed(named[seq]).items()
+            for role, all_ in parsed(doc).items()
         }
         batch.connection.execute(update(clear).where(clear.c.seq == seq).values(doc=canonical(values)))
-    return int(rows[-1][0]) if len(rows) == SLICE else None
 
 
 def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:

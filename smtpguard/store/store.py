@@ -22,6 +22,7 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database, is_there
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
 from smtpguard.database.schema import SCHEMA, head
+from smtpguard.incidents import preservation
 from smtpguard.incidents.preservation import Preserved
 from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
@@ -136,8 +137,6 @@ class Store(Access):
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
         """Keep all data of this incident past its retention (incidents.preservation); None if the journal knows no such
         id."""
-        from smtpguard.incidents import preservation
-
         needed = await self.walk(lambda opened: preservation.find(opened, id))
         if needed is None:
             return None
@@ -151,13 +150,9 @@ class Store(Access):
 
     async def preserve_longer(self, id: str, by: str, *, also: Collection[str] = ()) -> Preserved:
         """``by`` asks for an extension; ``also``: their other addresses. Raises KeyError if it is not preserved."""
-        from smtpguard.incidents import preservation
-
         return await self.write(lambda b: preservation.renew(b, id, by, also))
 
     async def preserved(self) -> Sequence[Preserved]:
-        from smtpguard.incidents import preservation
-
         return await self.ask(preservation.all_of_them)
 
     async def renew(self, event: Event) -> None:
