@@ -330,6 +330,8 @@ class Provenance:
     def _declared(self, signed_by: frozenset[str]) -> str:
         """The signing domain that the lists declare: of every addressed list, else of one list whose members are
         recipients."""
+        if not signed_by:
+            return ""
         addressed = [self.registry.lists[name] for name in self.classified.addressed]
         touched = addressed or [self.registry.lists[name] for name in sorted(self.classified.lists)]
         found = [self._signer(info, signed_by) for info in touched]

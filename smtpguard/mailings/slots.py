@@ -100,9 +100,7 @@ class Target:
         if token in self.whole:
             return True
         base, parts = parts_of(token)
-        if base != self.base or len(parts) != len(self.parts):
-            return False
-        return all(_part_fits(mine, one) for mine, one in zip(self.parts, parts, strict=True))
+        return base == self.base and len(parts) == len(self.parts) and all(map(_part_fits, self.parts, parts))
 
 
 Item = str | Slot | Target
@@ -307,6 +305,13 @@ def _is_block(block: Block, words: SplitBlock) -> bool:
     tokens, begins = words
     if block.fixed is not None:
         return tokens == block.fixed
+    if len(tokens) == len(block.items) and not block.together and _one_by_one(block, tokens):
+        return True
+    return _by_lengths(block, tokens, begins)
+
+
+def _by_lengths(block: Block, tokens: tuple[str, ...], begins: frozenset[int]) -> bool:
+    """Whether it matches with some number of tokens for each slot."""
     here: set[tuple[int, tuple[str, ...]]] = {(0, ())}
     for item, behind in zip(block.runs, (*block.runs[1:], None), strict=True):
         after: set[tuple[int, tuple[str, ...]]] = set()
@@ -327,6 +332,21 @@ def _is_block(block: Block, words: SplitBlock) -> bool:
         if not here:
             return False
     return any(at == len(tokens) and (not block.together or chosen in block.together) for at, chosen in here)
+
+
+def _one_by_one(block: Block, tokens: tuple[str, ...]) -> bool:
+    """Whether it matches with one token for each slot, as with nearly all copies: no other lengths need be tried."""
+    at = 0
+    for item in block.runs:
+        if isinstance(item, tuple):
+            if tokens[at : at + len(item)] != item:
+                return False
+            at += len(item)
+            continue
+        if not (item.matches(tokens[at : at + 1]) if isinstance(item, Slot) else item.matches(tokens[at])):
+            return False
+        at += 1
+    return True
 
 
 def _goes_on(item: tuple[str, ...] | Slot | Target | None, tokens: Sequence[str], at: int) -> bool:

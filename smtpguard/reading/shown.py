@@ -227,8 +227,8 @@ def _paragraph(text: str) -> str:
 
 
 def _text_block(text: str) -> str:
-    lines = (_line(line) if len(line) <= _SHORT else "\n".join(_words(line)) for line in text.split("\n"))
-    return "\n\n".join(line for line in lines if line)
+    lines = [_line(line) if len(line) <= _SHORT else "\n".join(_words(line)) for line in text.split("\n")]
+    return "\n\n".join(filter(None, lines))
 
 
 @lru_cache(maxsize=1024)
@@ -237,26 +237,28 @@ def _line(text: str) -> str:
     return "\n".join(_words(text))
 
 
-def _words(text: str) -> Iterator[str]:
+def _words(text: str) -> list[str]:
     """Words, each with its inner punctuation; punctuation before and after one by itself; links."""
+    found: list[str] = []
     for chunk in text.split():
         if chunk.isalnum() and chunk.isascii():
-            yield chunk
+            found.append(chunk)
             continue
         begin, end = 0, len(chunk)
         while begin < end and chunk[begin] in _BEFORE:
-            yield chunk[begin]
             begin += 1
         while end > begin and chunk[end - 1] in _BEHIND:
             end -= 1
         core = chunk[begin:end]
+        found += chunk[:begin]
         if "://" in core or core[:7].lower() == "mailto:":
-            yield LINK + core
+            found.append(LINK + core)
         elif not core.isascii() and _UNSPACED.search(core):
-            yield from _apart(core)
+            found += _apart(core)
         elif core:
-            yield core
-        yield from chunk[end:]
+            found.append(core)
+        found += chunk[end:]
+    return found
 
 
 def _apart(core: str) -> Iterator[str]:
