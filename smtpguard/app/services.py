@@ -163,28 +163,30 @@ async def opened(
     if migrate:
         make_state(settings)
     secret = new_secret or installation_secret(settings)
-    try:
-        async with open_store(
-            store_url(settings),
-            secret=secret,
-            state_dir=settings.state,
-            clock=clock or SystemClock(),
-            quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
-            migrate=migrate,
-            hot=hot,
-            renewing=old_secret if new_secret is not None else None,
-            reads=reads,
-            committed=committed,
-        ) as store:
-            yield store, Digester(secret, settings.delimiters)
-    except OtherSecret:
-        if missing:  # the new secret would be taken for the right one
-            settings.secret_file.unlink()
-        raise CannotStart(other_secret(settings, missing=missing)) from None
-    except Foreign as e:
-        raise CannotStart(_foreign(settings, e)) from None
-    except ValueError as e:  # a url of no supported database
-        raise CannotStart(str(e)) from e
+    async with AsyncExitStack() as undo:
+        try:
+            opening = open_store(
+                store_url(settings),
+                secret=secret,
+                state_dir=settings.state,
+                clock=clock or SystemClock(),
+                quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
+                migrate=migrate,
+                hot=hot,
+                renewing=old_secret if new_secret is not None else None,
+                reads=reads,
+                committed=committed,
+            )
+            store = await undo.enter_async_context(opening)
+        except OtherSecret:
+            if missing:  # the new secret would be taken for the right one
+                settings.secret_file.unlink()
+            raise CannotStart(other_secret(settings, missing=missing)) from None
+        except Foreign as e:
+            raise CannotStart(_foreign(settings, e)) from None
+        except ValueError as e:  # a url of no supported database
+            raise CannotStart(str(e)) from e
+        yield store, Digester(secret, settings.delimiters)
 
 
 def _foreign(settings: Settings, error: Foreign) -> str:

@@ -117,7 +117,7 @@ def test_without_accounts_the_list_says_so(config: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "input", "status", "said"),
     [
-        (["users", "add", "nobody"], PASSWORD, 2, ": not a mailbox"),
+        (["users", "add", "nobody"], PASSWORD, 2, "smtpguard: nobody: not a mailbox"),
         (["users", "add", "eva@example.com"], "short", 1, "at least 10 characters"),
         (["users", "add", "eva@example.com"], "", 2, "it contains no password"),
         (["users", "add", "eva@example.com", "--sso"], PASSWORD, 2, "give either --sso or --password-file"),
@@ -229,7 +229,7 @@ def test_a_token_from_creation_to_revocation(config: Path) -> None:
     [
         (["--as", "eva@example.com", "--scope", "freezes:lift"], 1, "has no role for: freezes:lift"),
         (["--as", "omar@example.com", "--scope", "held:read"], 1, "no account of omar@example.com"),
-        (["--as", "omar", "--scope", "held:read"], 2, ": not a mailbox"),
+        (["--as", "omar", "--scope", "held:read"], 2, "smtpguard: omar: not a mailbox"),
         (["--as", "eva@example.com"], 2, "--scope"),
         (["--as", "eva@example.com", "--scope", "held:read", "--days", "9999"], 2, "730"),
     ],
