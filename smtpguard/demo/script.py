@@ -200,13 +200,11 @@ class Script:
     def _one_by_one(self) -> Iterator[Scene]:
         yield Scene(title="The newsletter, personalised, to sixty customers one by one: unapproved, it stops at the fiftieth",
                     disposition=Disposition.DONE, after=self._sixty)  # fmt: skip
-        yield Scene(title=f"{EVA} looks at one copy, and approves all of it", disposition=Disposition.DONE,
-                    after=lambda stage, result: _command(stage, result, "held", "approve", self._newsletter, "--as", EVA))  # fmt: skip
-        yield Scene(
-            title="The copies that waited go out, and what still comes passes",
-            disposition=Disposition.DONE,
-            after=self._flows,
+        yield _done(
+            f"{EVA} looks at one copy, and approves all of it", "held", "approve", self._newsletter, "--as", EVA
         )
+        title = "The copies that waited go out, and what still comes passes"
+        yield Scene(title=title, disposition=Disposition.DONE, after=self._flows)
 
     def _copy(self, n: int) -> DemoMessage:
         to = self._stage.others[n]
@@ -242,32 +240,22 @@ class Script:
 
     def _standing_still(self) -> Iterator[Scene]:
         again = self._campaign.other(subject="Ramadan mubarak: opening hours")
-        yield Scene(title="Omar stops the list: smtpguard freeze --list ramadan-greetings", disposition=Disposition.DONE,
-                    after=lambda stage, result: _command(stage, result, "freeze", "--list", "ramadan-greetings",
-                                                         "--reason", "a wrong link in the campaign"))  # fmt: skip
-        yield Scene(
-            title="The next campaign, signed and all, waits while the list is frozen",
-            disposition=Disposition.HELD,
-            message=again,
-        )
-        yield Scene(title="The link is mended: smtpguard thaw --list ramadan-greetings", disposition=Disposition.DONE,
-                    after=lambda stage, result: _command(stage, result, "thaw", "--list", "ramadan-greetings"))  # fmt: skip
+        frozen = "--list", "ramadan-greetings"
+        yield _done("Omar stops the list: smtpguard freeze --list ramadan-greetings", "freeze", *frozen,
+                    "--reason", "a wrong link in the campaign")  # fmt: skip
+        title = "The next campaign, signed and all, waits while the list is frozen"
+        yield Scene(title=title, disposition=Disposition.HELD, message=again)
+        yield _done("The link is mended: smtpguard thaw --list ramadan-greetings", "thaw", *frozen)
         yield Scene(title="The campaign after that goes out", disposition=Disposition.RELAYED,
                     because="nothing stands in its way any more",
                     message=self._campaign.other(subject="Ramadan mubarak: Eid"))  # fmt: skip
 
     def _decisions(self) -> Iterator[Scene]:
-        def approve(who: str) -> Scene:
-            return Scene(title=f"{who} looks at the campaign without the key, and approves", disposition=Disposition.DONE,
-                         after=lambda stage, result: _command(stage, result, "held", "approve", self._waiting, "--as", who))  # fmt: skip
-
-        yield approve(OMAR)
-        yield approve(DPO)
-        yield Scene(
-            title="With both groups' word it is released, byte for byte",
-            disposition=Disposition.DONE,
-            after=self._was_released,
-        )
+        for who in (OMAR, DPO):
+            title = f"{who} looks at the campaign without the key, and approves"
+            yield _done(title, "held", "approve", self._waiting, "--as", who)
+        title = "With both groups' word it is released, byte for byte"
+        yield Scene(title=title, disposition=Disposition.DONE, after=self._was_released)
         yield Scene(title="Kalle cannot approve his own mail", disposition=Disposition.DONE, after=self._cannot_approve)
 
     def _no_relay(self) -> Iterator[Scene]:
@@ -275,7 +263,7 @@ class Script:
                     before=lambda stage: stage.relay.down(),
                     message=DemoMessage(subject="Drawings", sender=SARA, to="peter@partner.example", body=messages.ORDINARY,
                                   recipients=("peter@partner.example",)))  # fmt: skip
-        yield Scene(title="The relay is back, and what stayed is tried again", disposition=Disposition.RELAYED, before=_back, patient=True,
+        yield Scene(title="The relay is back, and what stayed is tried again", disposition=Disposition.RELAYED, before=lambda stage: stage.relay.up(), patient=True,
                     message=DemoMessage(subject="Drawings, again", sender=SARA, to="peter@partner.example",
                                   body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
@@ -319,16 +307,17 @@ class Script:
         return None
 
 
-def _command(stage: Stage, result: Result, *words: str) -> str | None:
-    done = stage.command(*words)
-    if done.returncode:
-        return f"smtpguard {' '.join(words)}: exit status {done.returncode}: {_last(done.stderr)}"
-    result.lines.extend(done.stdout.strip().splitlines()[:3])
-    return None
+def _done(title: str, *words: str) -> Scene:
+    """A person's command."""
 
+    def run(stage: Stage, result: Result) -> str | None:
+        done = stage.command(*words)
+        if done.returncode:
+            return f"smtpguard {' '.join(words)}: exit status {done.returncode}: {_last(done.stderr)}"
+        result.lines.extend(done.stdout.strip().splitlines()[:3])
+        return None
 
-def _back(stage: Stage) -> None:
-    stage.relay.up()
+    return Scene(title=title, disposition=Disposition.DONE, after=run)
 
 
 def _last(said: str) -> str:

@@ -1,5 +1,5 @@
 """The stage of the demo: a folder with settings, policy and lists of invented people, the guard's real processes, and
-calls to them; and a relay that accepts every message and forwards none (RFC 5321, a small part).
+calls to them; and a relay that accepts every message and forwards none.
 
 The guard is a child process and runs as in production. Its port is handed over as by a service manager, readiness is
 awaited through NOTIFY_SOCKET, and its command line is used as people use it.
@@ -7,6 +7,7 @@ awaited through NOTIFY_SOCKET, and its command line is used as people use it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import csv
 import itertools
@@ -17,13 +18,11 @@ import re
 import secrets
 import smtplib
 import socket
-import socketserver
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.policy import default
@@ -32,11 +31,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from smtpguard.demo.messages import HOME, DemoMessage, Key, make_key
-
-_PATH = re.compile(rb"<([^>]*)>")
-_OFFERED = (b"relay.demo", b"PIPELINING", b"SIZE 52428800", b"8BITMIME", b"SMTPUTF8", b"ENHANCEDSTATUSCODES", b"DSN")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,102 +51,46 @@ class RecordingRelay:
 
     def __init__(self) -> None:
         self.taken: list[ReceivedMessage] = []
-        self._server: _Server | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
+        self._listening: _Listening | None = None
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        self.taken.append(
+            ReceivedMessage(
+                reverse_path=envelope.mail_from or "", recipients=tuple(envelope.rcpt_tos), content=envelope.content
+            )
+        )
+        return "250 2.0.0 Ok: recorded"
 
     def up(self) -> None:
-        self._server = _Server(("127.0.0.1", self.port), self.taken.append)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._listening = _Listening(self, "127.0.0.1", self.port, server_hostname="relay.demo", enable_SMTPUTF8=True)
+        self._listening.start()
 
     def down(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server.cut()
-            self._server = None
+        if self._listening is not None:
+            asyncio.run_coroutine_threadsafe(self._listening.cut(), self._listening.loop).result()
+            self._listening.stop()
+            self._listening = None
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
+class _Listening(Controller):
+    """``sessions``: of the connections so far."""
 
-    def __init__(self, address: tuple[str, int], take: Callable[[ReceivedMessage], None]) -> None:
-        self.take = take
-        self._open: set[socket.socket] = set()
-        super().__init__(address, _Session)
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.sessions: list[SMTP] = []
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._open.add(request)
-        super().process_request(request, client_address)
+    def factory(self) -> SMTP:
+        self.sessions.append(super().factory())  # type: ignore[no-untyped-call]
+        return self.sessions[-1]
 
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def cut(self) -> None:
+    async def cut(self) -> None:
         """Close the open connections, as if the relay had died."""
-        for connection in tuple(self._open):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-
-class _Session(socketserver.StreamRequestHandler):
-    server: _Server
-
-    def handle(self) -> None:
-        try:
-            self._talk()
-        except OSError:
-            pass
-
-    def _talk(self) -> None:
-        self._say(b"220 relay.demo ESMTP")
-        reverse_path, recipients = "", list[str]()
-        while line := self.rfile.readline(4096):
-            verb = line[:4].upper()
-            if verb == b"EHLO":
-                last = len(_OFFERED) - 1
-                for at, word in enumerate(_OFFERED):
-                    self._say(b"250" + (b" " if at == last else b"-") + word)
-            elif verb == b"MAIL":
-                reverse_path, recipients = _path(line), []
-                self._say(b"250 2.1.0 Ok")
-            elif verb == b"RCPT":
-                recipients.append(_path(line))
-                self._say(b"250 2.1.5 Ok")
-            elif verb == b"DATA":
-                self._say(b"354 Go on")
-                content = self._content()
-                self.server.take(
-                    ReceivedMessage(reverse_path=reverse_path, recipients=tuple(recipients), content=content)
-                )
-                self._say(b"250 2.0.0 Ok: recorded")
-                recipients = []
-            elif verb == b"QUIT":
-                self._say(b"221 2.0.0 Bye")
-                return
-            else:  # HELO, RSET, NOOP
-                self._say(b"250 2.0.0 Ok")
-
-    def _content(self) -> bytes:
-        lines = []
-        while (line := self.rfile.readline()) and line != b".\r\n":
-            lines.append(line[1:] if line.startswith(b".") else line)
-        return b"".join(lines)
-
-    def _say(self, line: bytes) -> None:
-        self.wfile.write(line + b"\r\n")
-
-
-def _path(line: bytes) -> str:
-    found = _PATH.search(line)
-    return found[1].decode("utf-8", "replace") if found else ""
+        for each in self.sessions:
+            if each.transport is not None:
+                each.transport.close()
+        await asyncio.sleep(0)  # until they are
 
 
 START_SECONDS = 60.0
