@@ -326,8 +326,40 @@ def story(
     return (f"{hello}\n\n" if greet else "") + f"{text}\n\n{writer.first}\n"
 
 
+ADDRESS = {
+    "newsletter-sv": f"nyhetsbrev@{LISTS}",
+    "newsletter-en": f"newsletter@{LISTS}",
+    "newsletter-de": f"rundbrief@{LISTS}",
+    "ramadan-greetings": f"ramadan@{LISTS}",
+}
+"""The lists that have an address."""
+_RAMADAN = """
+    sensitivity: special-category
+    category: religion
+    avoid: [pork, alcohol]
+    approvals: {from: [communications, compliance], each: 1}"""
+
+
 def policy(rules: str) -> str:
     """The company's policy with these rules, given as YAML from the key ``rules`` on."""
+    lists = "".join(
+        f"""
+  {name}:
+    addresses: [{address}]
+    members: {{csv: {name}.csv}}
+    writers: [{MAILER}]
+    origin: {{clients: [{TOOL_CLIENT}/32]}}{_RAMADAN if name == "ramadan-greetings" else ""}"""
+        for name, address in ADDRESS.items()
+    )
+    streams = "".join(
+        f"  {name}: {{from: [{address}], origin: {{clients: [{client}/32]}}, max: {most}}}\n"
+        for name, address, client, most in (
+            ("erp", ERP, SHOP_CLIENT, "20000 in 1h, max_per_person: 20 in 1d"),
+            ("help-desk", DESK, DESK_CLIENT, "2000 in 1h"),
+            ("shared-mailbox", SHARED, OFFICE, "2000 in 1h"),
+            ("hr", HR, DESK_CLIENT, "2000 in 1h"),
+        )
+    )
     return f"""version: 1
 organization:
   name: Hamnkvarn
@@ -338,52 +370,10 @@ groups:
   communications: [anna.presschef@{HOME[SV]}, omar.kommunikation@{HOME[SV]}]
   compliance: [dpo@{HOME[SV]}]
 approvals: {{from: [communications], each: 1}}
-lists:
-  newsletter-sv:
-    addresses: [nyhetsbrev@{LISTS}]
-    members: {{csv: newsletter-sv.csv}}
-    writers: [{MAILER}]
-    origin: {{clients: [{TOOL_CLIENT}/32]}}
-  newsletter-en:
-    addresses: [newsletter@{LISTS}]
-    members: {{csv: newsletter-en.csv}}
-    writers: [{MAILER}]
-    origin: {{clients: [{TOOL_CLIENT}/32]}}
-  newsletter-de:
-    addresses: [rundbrief@{LISTS}]
-    members: {{csv: newsletter-de.csv}}
-    writers: [{MAILER}]
-    origin: {{clients: [{TOOL_CLIENT}/32]}}
-  ramadan-greetings:
-    addresses: [ramadan@{LISTS}]
-    members: {{csv: ramadan-greetings.csv}}
-    sensitivity: special-category
-    category: religion
-    writers: [{MAILER}]
-    origin: {{clients: [{TOOL_CLIENT}/32]}}
-    avoid: [pork, alcohol]
-    approvals: {{from: [communications, compliance], each: 1}}
-  key-accounts:
-    members: {{csv: key-accounts.csv}}
+lists:{lists}
+  key-accounts: {{members: {{csv: key-accounts.csv}}}}
 streams:
-  erp:
-    from: [noreply@{SHOP}]
-    origin: {{clients: [{SHOP_CLIENT}/32]}}
-    max: 20000 in 1h
-    max_per_person: 20 in 1d
-  help-desk:
-    from: [support@{HOME[SV]}]
-    origin: {{clients: [{DESK_CLIENT}/32]}}
-    max: 2000 in 1h
-  shared-mailbox:
-    from: [{SHARED}]
-    origin: {{clients: [{OFFICE}/32]}}
-    max: 2000 in 1h
-  hr:
-    from: [hr@{HOME[SV]}]
-    origin: {{clients: [{DESK_CLIENT}/32]}}
-    max: 2000 in 1h
-{rules}"""
+{streams}{rules}"""
 
 
 def write(made: Company, folder: Path, rules: str, relay: int) -> None:

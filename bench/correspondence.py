@@ -348,7 +348,7 @@ class Writing:
         for week in range(4):
             for name in ("newsletter-sv", "newsletter-de"):
                 at, body = FIRST + timedelta(days=7 * week, hours=2), self.newsletter(name, week)
-                yield self.from_the_tool(CAMPAIGN, _ADDRESS[name], f"Hamnkvarn {week + 10}", body, at)
+                yield self.from_the_tool(CAMPAIGN, words.ADDRESS[name], f"Hamnkvarn {week + 10}", body, at)
         copies = max(20, messages // 50)
         for week, name in enumerate(("newsletter-en", "ramadan-greetings", "newsletter-sv", "newsletter-en")):
             body, began = self.newsletter(name, week + 100), FIRST + timedelta(days=7 * week + 1, hours=3)
@@ -376,7 +376,7 @@ class Writing:
         return self.colleague("works", "sales", "finance")
 
     def list_address(self, n: int) -> str:
-        return _ADDRESS[list(_ADDRESS)[n % len(_ADDRESS)]]
+        return words.ADDRESS[list(words.ADDRESS)[n % len(words.ADDRESS)]]
 
     def crowd_of(self, n: int) -> list[Person]:
         everybody = self.company.lists[list(self.company.lists)[n % len(self.company.lists)]]
@@ -531,20 +531,12 @@ class Writing:
                     html = f'<html><body><p style="color:#ffffff;font-size:2px">{inside}</p>{paragraphs}</body></html>'
                 case _:
                     body = f"{body}\n{inside}"
-            to, subject = _ADDRESS[name], f"Hamnkvarn {week + 10}"
+            to, subject = words.ADDRESS[name], f"Hamnkvarn {week + 10}"
             return [
                 self.from_the_tool(kind, to, subject, body, at, incident=f"{kind} {n}", html=html, attached=attached)
             ]
 
         return incident
-
-
-_ADDRESS = {
-    "newsletter-sv": f"nyhetsbrev@{words.LISTS}",
-    "newsletter-en": f"newsletter@{words.LISTS}",
-    "newsletter-de": f"rundbrief@{words.LISTS}",
-    "ramadan-greetings": f"ramadan@{words.LISTS}",
-}
 
 
 def _encoded(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.through import Hop, Load, a_sink, fdatasync_ms, guard_settings, running, send, serving, table
+from bench.through import Hop, Load, a_sink, fdatasync_ms, guard_settings, running, serving, table, taking_turns
 from tests.peers.postfix import Postfix, free_port, missing
 
 NONE, NOTHING = "no milter", "pymilter, nothing"
@@ -77,14 +76,8 @@ def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
 def rates(hops: Sequence[Hop], loads: Sequence[Load], runs: int) -> Iterator[list[str]]:
     first = 0
     for load in loads:
-        took: dict[str, list[float]] = {hop.name: [] for hop in hops}
-        for turn in range(runs + 1):
-            for hop in hops:
-                seconds = send(hop, load, first)
-                if turn:  # the first turn warms up
-                    took[hop.name].append(seconds / load.messages * 1000)
-            first += load.messages
-        each = {name: statistics.median(values) for name, values in took.items()}
+        each = {name: seconds * 1000 for name, (seconds, _) in taking_turns(hops, load, runs, first).items()}
+        first += load.messages * (runs + 1)
         for name, ms in each.items():
             beside = f"{ms / each[NOTHING]:.2f}" if NOTHING in each else "-"
             yield [str(load), name, f"{ms:.2f}", f"{ms - each[NONE]:+.2f}", f"{ms / each[NONE]:.2f}", beside]

@@ -279,34 +279,39 @@ def throughput(hops: list[Hop], loads: list[Load], runs: int) -> None:
     table(["".ljust(33), *(h.name.ljust(28) for h in hops)], _rates(hops, loads, runs))
 
 
+def taking_turns(hops: Sequence[Hop | None], load: Load, runs: int, first: int) -> dict[str, tuple[float, float]]:
+    """For each hop the medians of its seconds and of its seconds of processor time, for one message. They take turns,
+    and the first turn warms up. ``first``: the number of the first message."""
+    took: dict[str, list[tuple[float, float]]] = {}
+    for turn in range(runs + 1):
+        for hop in filter(None, hops):
+            before = hop.cpu_seconds()
+            seconds = send(hop, load, first)
+            if turn:
+                took.setdefault(hop.name, []).append((seconds, hop.cpu_seconds() - before))
+        first += load.messages
+    return {
+        name: (statistics.median(all_) / load.messages, statistics.median(cpu) / load.messages)
+        for name, (all_, cpu) in ((name, zip(*values, strict=True)) for name, values in took.items())
+    }
+
+
 def _rates(hops: list[Hop], loads: list[Load], runs: int) -> Iterator[list[str]]:
     first = 0
     for load in loads:
-        asked = [hop.with_tls if load.tls else hop for hop in hops]
-        rates: dict[str, list[float]] = {hop.name: [] for hop in asked if hop is not None}
-        costs: dict[str, list[float]] = {name: [] for name in rates}
-        for turn in range(runs + 1):
-            for hop in asked:
-                if hop is None:
-                    continue
-                before = hop.cpu_seconds()
-                seconds = send(hop, load, first)
-                if turn:  # the first turn warms up
-                    rates[hop.name].append(load.messages / seconds)
-                    costs[hop.name].append((hop.cpu_seconds() - before) / load.messages * 1e6)
-            first += load.messages
-        rate = {name: statistics.median(values) for name, values in rates.items()}
-        cost = {name: statistics.median(values) for name, values in costs.items()}
-        yield [str(load), *(_cell(h.name, rate, cost) for h in hops)]
+        took = taking_turns([hop.with_tls if load.tls else hop for hop in hops], load, runs, first)
+        first += load.messages * (runs + 1)
+        yield [str(load), *(_cell(hop.name, took) for hop in hops)]
 
 
-def _cell(name: str, rate: dict[str, float], cost: dict[str, float]) -> str:
-    if name not in rate:
+def _cell(name: str, took: dict[str, tuple[float, float]]) -> str:
+    if name not in took:
         return "-"
+    seconds, cpu = took[name]
     if name == NOTHING:
-        return f"{rate[name]:,.0f}"
-    beside = [f"{rate[name] / rate[peer]:.2f}" if peer in rate else "-" for peer in (QUEUE, FILTER)]
-    return f"{rate[name]:,.0f} ({'; '.join(beside)}; {cost[name]:,.0f} us)"
+        return f"{1 / seconds:,.0f}"
+    beside = [f"{took[peer][0] / seconds:.2f}" if peer in took else "-" for peer in (QUEUE, FILTER)]
+    return f"{1 / seconds:,.0f} ({'; '.join(beside)}; {cpu * 1e6:,.0f} us)"
 
 
 def latency(hops: list[Hop], runs: int, rate: float) -> None:
