@@ -16,6 +16,7 @@ import click
 from smtpguard import __version__
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
+from smtpguard.app.policycheck import CheckedPolicy
 from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
@@ -54,10 +55,11 @@ def command(context: Context, file: Path | None, live: bool, in_force: bool, fai
     if checked.fine and not context.json:
         for line in summary(path, checked):
             click.echo(line)
-    if live and checked.settings is not None and checked.policy is not None:  # a missing file does not hide an open way
-        fine = asyncio.run(_live(context, checked.settings, checked.policy)) and fine
+    policy = checked.found.policy if checked.found is not None else None
+    if live and checked.settings is not None and policy is not None:  # a missing file does not hide an open way
+        fine = asyncio.run(_live(context, checked.settings, policy)) and fine
     elif checked.settings is not None and not live:
-        fine = _store_in_a_file(context, checked.settings, checked.policy) and fine
+        fine = _store_in_a_file(context, checked.settings, policy) and fine
     elif live and fine:
         raise click.UsageError("--live needs the settings, not only a policy: they name the relay")
     if not fine:
@@ -77,14 +79,11 @@ def _in_force(context: Context) -> None:
         raise CannotRun(f"the store: {str(e).splitlines()[0]}") from None
     if seen is None:
         raise CannotRun("no policy is in force yet: smtpguard serve puts the policy file in force")
-    sha256 = seen.current.sha256
-    if context.json:
-        context.say({"policy_sha256": sha256, "readable": not seen.unreadable, "text": seen.unreadable or None})
-    elif seen.unreadable:
-        click.echo(f"smtpguard: {seen.unreadable}", err=True)
-    else:
-        click.echo(f"smtpguard {__version__} can read the policy in force, {sha256[:12]}.")
-    if seen.unreadable:
+    sha256, why = seen.current.sha256, seen.unreadable
+    row = {"policy_sha256": sha256, "readable": not why, "text": why or None}
+    fine = f"smtpguard {__version__} can read the policy in force, {sha256[:12]}."
+    context.answer(row, f"smtpguard: {why}" if why else fine, err=bool(why))
+    if why:
         raise click.exceptions.Exit(1)
 
 
@@ -106,8 +105,8 @@ def summary(path: Path, checked: Checked) -> Iterator[str]:
     yield f"{path} is fine."
     if checked.settings is not None:
         yield from _settings(checked.settings)
-    if checked.policy is not None:
-        yield from _policy(checked.policy, checked)
+    if checked.found is not None:
+        yield from _policy(checked.found, checked.settings)
 
 
 def _settings(settings: Settings) -> Iterator[str]:
@@ -148,17 +147,18 @@ def _fallbacks(relay: Relay) -> str:
     return ", then ".join(f"{each.host} port {each.port}" for each in relay.fallbacks)
 
 
-def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
+def _policy(found: CheckedPolicy, settings: Settings | None) -> Iterator[str]:
+    policy = found.policy
     yield f"Policy {policy.sha256[:12]} of {policy.organization.name}" + (
         "." if policy.enforce else ", observing only."
     )
-    namesakes = list(names(checked.settings, policy).implied()) if checked.settings is not None else []
+    namesakes = list(names(settings, policy).implied()) if settings is not None else []
     """Addresses that are list addresses only because they have a list's name, each with its list."""
     for name, model in policy.lists.items():
-        people = many(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
+        people = many(found.people[name], "address", "addresses") if name in found.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):
-            people = f"{people}, more elsewhere" if name in checked.people else "addresses elsewhere (see check --live)"
-        if unread := checked.unread.get(name):
+            people = f"{people}, more elsewhere" if name in found.people else "addresses elsewhere (see check --live)"
+        if unread := found.unread.get(name):
             people += f" ({many(unread, 'row holds', 'rows hold')} none)"
         where = ", ".join(model.addresses) or "no address"
         yield f"  list {name}: {where}; {people}; {policy.rules.quorums.get(name, policy.approvals)} to release"

@@ -180,8 +180,6 @@ class Context:
     json: bool = False
     named: bool = True
     """Whether ``config`` was given, or found at a usual place."""
-    planned: Path | None = None
-    """A policy file to use instead of the settings' own."""
     _settings: Settings | None = None
 
     def settings(self) -> Settings:
@@ -239,12 +237,15 @@ class Context:
         async with self.opened(reads=reads) as (store, _):
             yield store
 
-    async def journal_export(self, store: Store, id: str = "journal", **data: object) -> None:
-        """Journal what this user asked for."""
+    async def journal_export(
+        self, store: Store, id: str = "journal", *, viewed: bool = False, words: str = "", **data: object
+    ) -> None:
+        """Journal what this user asked for, or only ``viewed``, in which ``words``."""
         from smtpguard.journal.event import Event, Kind
 
-        event = Event(kind=Kind.EXPORTED, id=id, at=store.now(), data=data, private={"actor": (self.user,)})
-        await store.journal.record([event])
+        private = {"actor": (self.user,)} | ({"comment": (words,)} if words else {})
+        kind = Kind.VIEWED if viewed else Kind.EXPORTED
+        await store.journal.record([Event(kind=kind, id=id, at=store.now(), data=data, private=private)])
 
     @asynccontextmanager
     async def brakes(
@@ -314,6 +315,15 @@ def _plain(value: object) -> object:
     if isinstance(value, (tuple, list)):
         return list(value)
     return str(value)
+
+
+def write_new(path: Path, octets: bytes) -> None:
+    """Into a new file that only its owner can read. Raises CannotRun."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(octets)
+    except OSError as error:
+        raise CannotRun(f"{path}: {error.strerror}") from None
 
 
 def terminal() -> bool:

@@ -44,27 +44,12 @@ _MOST_CONTEXT = 90
 async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy file would decide about messages, and why."""
+    from smtpguard.app.explaining import explainer, session_at
+
     given = None if sender is None else [_path("--from", sender)]
     to = [_path("--to", recipient) for recipient in recipients]
     if client_address(client) is None:
         raise click.UsageError(f'--client: "{client}" is no address')
-    count, unread, unexpected = await _explain(context, files, given, to, (listener, client, login), expect, verbose)
-    if not count + unread:
-        raise CannotRun("there is no message in " + ", ".join(files))
-    if unexpected and not context.json:
-        click.echo(f"{unexpected} of {count} have another verdict than {expect}.", err=True)
-    if unread:
-        click.echo(f"{unread} of {count + unread} could not be judged.", err=True)
-    if unexpected or unread:
-        raise click.exceptions.Exit(1)
-
-
-async def _explain(context: Context, files: Sequence[str], sender: list[Address | None] | None, to: list[Address | None],
-                   at: tuple[str | None, str, str | None], expect: str | None, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
-    """``at``: listener, client and login. Returns how many messages were explained, how many could not be, and how many had another result than ``expect``."""
-    from smtpguard.app.explaining import explainer, session_at
-
-    listener, client, login = at
     try:
         session = session_at(context.settings(), listener, client, login=login)
     except Undeclared as e:
@@ -76,9 +61,9 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
             if not problem:
                 try:
                     path, people = envelope_of(mail.message.header)
-                    reverse_path = sender[0] if sender else path
-                    recipients = [a for a in to if a is not None] or people
-                    told = await guard.explain(mail.message, reverse_path, recipients, session)
+                    reverse_path = given[0] if given else path
+                    asked = [a for a in to if a is not None] or people
+                    told = await guard.explain(mail.message, reverse_path, asked, session)
                 except Exception as error:  # an error of one message must not stop the others
                     problem = why_not(error)
             if problem:
@@ -87,9 +72,16 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
                 continue
             count += 1
             unexpected += expect is not None and told.verdict.action.word != expect
-            text = lines(mail.name, reverse_path, recipients, told, verbose)
+            text = lines(mail.name, reverse_path, asked, told, verbose)
             context.answer(row(mail.name, told), text if count == 1 else ["", *text])
-    return count, unread, unexpected
+    if not count + unread:
+        raise CannotRun("there is no message in " + ", ".join(files))
+    if unexpected and not context.json:
+        click.echo(f"{unexpected} of {count} have another verdict than {expect}.", err=True)
+    if unread:
+        click.echo(f"{unread} of {count + unread} could not be judged.", err=True)
+    if unexpected or unread:
+        raise click.exceptions.Exit(1)
 
 
 def _path(option: str, text: str) -> Address | None:

@@ -6,14 +6,13 @@ The results name people, so the search itself is journalled.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import Command, Context, NotFine, may_name
 from smtpguard.journal.chain import Clear, Entry
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Message, Outcome
 from smtpguard.journal.searchindex import queue_ids
 
@@ -42,7 +41,7 @@ async def command(context: Context, words: tuple[str, ...], most: int) -> None:
         await store.journal.catch_up()
         ids = list(await store.journal.find(text.split(), most + 1) or await store.journal.called(text))
         shown = [row(id, await _history(store, id)) for id in ids[:most]]
-        await store.journal.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
+        await context.journal_export(store, words=text, what="find", found=len(shown))
     rows = [one for one in shown if one is not None]
     for each in rows:
         context.answer(each, lines(each))
@@ -50,11 +49,6 @@ async def command(context: Context, words: tuple[str, ...], most: int) -> None:
         raise NotFine(f"nothing matches {text}")
     if len(ids) > most:
         click.echo(f"There are more: the newest {len(rows)} are shown (--most).", err=True)
-
-
-def _asked(text: str, found: int, by: str, at: datetime) -> Event:
-    data = {"what": "find", "found": found}
-    return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private={"actor": (by,), "comment": (text,)})
 
 
 async def _history(store: Store, id: str) -> Sequence[tuple[Entry, Clear | None]]:

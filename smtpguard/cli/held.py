@@ -7,16 +7,25 @@ vote is given for.
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.bulk import Filter, agreed, every_hold, failures, filters, meant
-from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, as_line, in_columns
+from smtpguard.cli.bulk import Given, agreed, filters, fitting, meant
+from smtpguard.cli.context import (
+    AtLeast,
+    CannotRun,
+    Context,
+    Group,
+    NotFine,
+    as_address,
+    as_line,
+    in_columns,
+    write_new,
+)
 from smtpguard.cli.holdrow import (
     all_at_once,
     goes_out,
@@ -66,14 +75,15 @@ command = Group(help="Held mail: list, show, approve, reject, unvote, confirm, w
 @click.option("--limit", type=AtLeast(1), default=1000, show_default=True, help="At most so many, newest first.")
 async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
-    chosen = Filter(**given)
-
     async with context.services() as services:
-        fits = chosen.fits(services) if chosen else lambda hold: True
-        holds = await _newest(services, [State(s) for s in states], limit, fits)
-        if not states or State.IN_DOUBT.value in states:
-            asked = [hold for hold in await services.store.holds.asked() if fits(hold)]
-            holds = [*asked, *(hold for hold in holds if hold.asked_at is None)][:limit]
+        fits = fitting(services, **given)
+        asked = not states or State.IN_DOUBT.value in states
+        holds = [hold for hold in await services.store.holds.asked() if fits(hold)][:limit] if asked else []
+        async for hold in services.store.holds.every([State(s) for s in states]):
+            if len(holds) == limit:
+                break
+            if fits(hold) and not (asked and hold.asked_at is not None):
+                holds.append(hold)
         frozen, still = await services.freezes.holding_up(*holds), await _stands_still(services)
     if context.json:
         for hold in holds:
@@ -81,7 +91,11 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
         return
     if not holds:
         click.echo(
-            "Nothing of that is held." if chosen else "Nothing is held." if not states else "Nothing is in that state."
+            "Nothing of that is held."
+            if any(given.values())
+            else "Nothing is held."
+            if not states
+            else "Nothing is in that state."
         )
     else:
         _table(holds, frozen)
@@ -154,7 +168,7 @@ async def approve(
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
     await _decide(
-        context, hold_ids, Filter(**given), count, Choice.APPROVE,
+        context, hold_ids, given, count, Choice.APPROVE,
         approver=address, comment=comment, people=people or 0, all_at_once=all_at_once,
     )  # fmt: skip
 
@@ -172,7 +186,7 @@ async def reject(
 
     You can give several IDs, or filters for all waiting messages that match; say with --count how many they are.
     """
-    await _decide(context, hold_ids, Filter(**given), count, Choice.REJECT, approver=address, comment=comment)
+    await _decide(context, hold_ids, given, count, Choice.REJECT, approver=address, comment=comment)
 
 
 @command.command()
@@ -251,7 +265,7 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
         known = await _known(services, hold)
         if output is not None:
             for file, octets in zip(files, (content, f"{as_line(known)}\n".encode()), strict=True):
-                _write(file, octets)
+                write_new(file, octets)
                 click.echo(f"{file}: {len(octets):,} octets", err=True)
         elif context.json:
             context.say(known | {"content": base64.b64encode(content).decode("ascii")})
@@ -259,18 +273,13 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
             click.echo(content, nl=False)
 
 
-def _write(file: Path, octets: bytes) -> None:
-    """Readable for its owner only."""
-    with open(file, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
-        opened.write(octets)
-
-
 async def _decide(
-    context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, choice: Choice, **vote: Any
+    context: Context, hold_ids: Sequence[str], given: Given, count: int | None, choice: Choice, **vote: Any
 ) -> None:
     """Decide on one message, or on several whose number the person has confirmed. ``vote``: more of it, as the service
     takes it. Exit 1 if any of them was not decided on."""
-    if bool(hold_ids) == bool(chosen):
+    chosen = given if any(value is not None for value in given.values()) else None
+    if bool(hold_ids) == (chosen is not None):
         raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
         async with _services(context, hold_ids[0]) as services:
@@ -281,13 +290,13 @@ async def _decide(
     if vote.get("all_at_once") is not None:
         raise click.UsageError("--all-at-once is for one message")
     async with context.services() as services:
-        found = await meant(services, hold_ids, chosen)
-        if not found.holds and not found.missing:
+        found, lacking = await meant(services, hold_ids, chosen)
+        if not found and not lacking:
             raise NotFine("no waiting message matches")
-        if found.holds:
+        if found:
             agreed(found, choice, count, shown=_in_short)
-        failed = list(failures(found))
-        for hold in found.holds:
+        failed = [{"id": id, "problem": f"there is no hold {id}"} for id in lacking]
+        for hold in found:
             try:
                 done = await services.approvals.vote(hold.hold_id, choice, by=context.user, seen=Seen.of(hold), **vote)
                 _said(context, done)
@@ -320,16 +329,6 @@ async def _stands_still(services: Services) -> list[str]:
     found = services.store.put_back
     told = [] if found is None else [f"Nothing is sent until this is thawed: {found}."]
     return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.active()]
-
-
-async def _newest(services: Services, states: Sequence[State], limit: int, fits: Callable[[Hold], bool]) -> list[Hold]:
-    holds: list[Hold] = []
-    async for hold in every_hold(services.store, states):
-        if fits(hold):
-            holds.append(hold)
-        if len(holds) == limit:
-            break
-    return holds
 
 
 async def _hold(services: Services, hold_id: str) -> Hold:
@@ -384,7 +383,7 @@ async def _letters(context: Context, services: Services, hold: Hold) -> list[dic
         return []
     found = await services.store.holds.queued(hold.hold_id, MOST_LETTERS)
     if found:
-        await _looked_at(context, services, hold, viewed=True)
+        await context.journal_export(services.store, hold.hold_id, viewed=True, content=hold.content_sha256)
     first: dict[str, str] = {}
     rows = []
     for one, shown in found:
@@ -411,18 +410,8 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
         message = await services.store.contents.load(hold.content_sha256)
     except ContentMissing:
         raise NotFine(f"the content of {hold.hold_id} is not kept any more") from None
-    await _looked_at(context, services, hold, viewed=viewed)
+    await context.journal_export(services.store, hold.hold_id, viewed=viewed, content=hold.content_sha256)
     return bytes(message.raw[:])
-
-
-async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed: bool) -> None:
-    from smtpguard.journal.event import Event, Kind
-
-    kind, data = Kind.VIEWED if viewed else Kind.EXPORTED, {"content": hold.content_sha256}
-    private = {"actor": (context.user,)}
-    await services.store.journal.record(
-        [Event(kind=kind, id=hold.hold_id, at=services.clock.now(), data=data, private=private)]
-    )
 
 
 def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vote: str = "counted") -> None:

@@ -3,7 +3,6 @@ what is preserved for it, what people say of it, and who has taken an alarm."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, may_name, moment, progress
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, may_name, moment, progress, write_new
 from smtpguard.console.breachform import as_row, filled, lines
 from smtpguard.console.drafts import AUDIENCES
 from smtpguard.console.drafts import draft as drafted
@@ -97,7 +96,7 @@ async def report(
             raise CannotRun(str(error)) from None
 
     said = Speech("en" if for_programs else language)
-    made = await making(context, asked, now, names=not no_names, prove=not no_proof, language=said.language)
+    made = await making(context, asked, now, said, names=not no_names, prove=not no_proof)
     page = report_in_words(made, said, context.user)
     if form == "text":
         _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)
@@ -178,11 +177,7 @@ def _give(content: bytes, output: Path | None) -> None:
     if output is None:
         click.echo(content, nl=False)
         return
-    try:
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-    except OSError as error:
-        raise CannotRun(f"{output}: {error.strerror}") from None
+    write_new(output, content)
 
 
 def _page(page: ReportText, said: Speech) -> Iterator[str]:
@@ -277,11 +272,8 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
 
     Filled where the journal has facts, with what people wrote, and with how much of the 72 hours is left. Exit 1 while a field is empty.
     """
-    now = datetime.now(UTC)
-    made = await making(
-        context, IncidentQuery(ids=frozenset([id])), now, names=not no_names, prove=False, language=language
-    )
-    said = Speech(language)
+    now, said = datetime.now(UTC), Speech(language)
+    made = await making(context, IncidentQuery(ids=frozenset([id])), now, said, names=not no_names)
     form = filled(made, report_in_words(made, said, context.user), said)
     context.answer(as_row(form, made), lines(form, said, made.names))
     if any(row.empty for row in form.rows):
@@ -297,9 +289,8 @@ async def draft(context: Context, id: str, audience: str, language: str) -> None
 
     It states only what the report marks as a fact. Text in brackets is for people to fill in.
     """
-    now = datetime.now(UTC)
-    made = await making(context, IncidentQuery(ids=frozenset([id])), now, names=False, prove=False, language=language)
-    said = Speech(language)
+    now, said = datetime.now(UTC), Speech(language)
+    made = await making(context, IncidentQuery(ids=frozenset([id])), now, said, names=False)
     text = drafted(audience, made, report_in_words(made, said), said)
     context.answer({"audience": audience, "language": language, "text": text}, text)
 
@@ -340,7 +331,7 @@ async def ack(context: Context, alarm: str | None) -> None:
 
 
 async def making(
-    context: Context, asked: IncidentQuery, now: datetime, *, names: bool, prove: bool, language: str
+    context: Context, asked: IncidentQuery, now: datetime, said: Speech, *, names: bool, prove: bool = False
 ) -> Made:
     """Raises CannotRun and NotFine."""
     from smtpguard.app.lists import on_list
@@ -358,7 +349,7 @@ async def making(
                     at=now,
                     names=names,
                     by=(context.user,),
-                    language=language,
+                    language=said.language,
                     delimiters=settings.delimiters,
                     keeps=timedelta(seconds=settings.retention.content),
                 )

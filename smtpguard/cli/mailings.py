@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -73,13 +73,13 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
     async with context.services() as services:
         mailing = await services.mailings.show(mailing_id)
         if context.json:
-            await _rows(context, services, mailing, follow)
+            await _rows(context, _looks(services, mailing, follow))
             return
         frozen = await services.freezes.against(mailing) if mailing.grant is not None else ()
         for line in told(mailing, services.clock.now(), frozen, await services.mailings.covers(mailing)):
             click.echo(line)
         if follow:
-            await _followed(services, mailing)
+            await _followed(_looks(services, mailing, follow))
 
 
 @command.command()
@@ -315,31 +315,33 @@ def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
     return len(lines)
 
 
-async def _rows(context: Context, services: Services, mailing: Mailing, follow: bool) -> None:
+async def _looks(services: Services, mailing: Mailing, follow: bool) -> AsyncIterator[Mailing]:
+    """It now; with ``follow`` again every second."""
+    yield mailing
+    while follow:
+        await asyncio.sleep(_EVERY_SECONDS)
+        yield await services.mailings.show(mailing.mailing_id)
+
+
+async def _rows(context: Context, looks: AsyncIterator[Mailing]) -> None:
     """Print a line for every change."""
     said: Mapping[str, Any] | None = None
-    while True:
+    async for mailing in looks:
         if (now := row(mailing)) != said:
             context.say(now)
             said = now
-        if not follow:
-            return
-        await asyncio.sleep(_EVERY_SECONDS)
-        mailing = await services.mailings.show(mailing.mailing_id)
 
 
-async def _followed(services: Services, mailing: Mailing) -> None:
+async def _followed(looks: AsyncIterator[Mailing]) -> None:
     follower, line, moving = Follower(time.monotonic), "", sys.stdout.isatty()
     click.echo(LEGEND)
-    while True:
+    async for mailing in looks:
         now = follower.line(mailing)
         if moving:
             click.echo(f"\r\x1b[K{now}", nl=False)
         elif now != line:
             click.echo(now)
         line = now
-        await asyncio.sleep(_EVERY_SECONDS)
-        mailing = await services.mailings.show(mailing.mailing_id)
 
 
 def _tell(context: Context, address: str, status: CopyStatus) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
 from smtpguard.app.files import CannotStart, contact, exposed
 from smtpguard.app.lists import people_of
-from smtpguard.app.policycheck import check_policy, readable, shown, warning
+from smtpguard.app.policycheck import CheckedPolicy, check_policy, readable, shown, warning
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import Network, is_public
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
@@ -35,14 +35,11 @@ from smtpguard.policy.verdict import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """``people``: list -> number of addresses in its sources; ``unread``: number of their rows without one. None if an
-    earlier step failed."""
+    """``found``: the policy, and who is on its lists. None if an earlier step failed."""
 
     settings: Settings | None = None
-    policy: Policy | None = None
+    found: CheckedPolicy | None = None
     problems: tuple[Problem, ...] = ()
-    people: Mapping[str, int] = field(default_factory=dict)
-    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fine(self) -> bool:
@@ -63,15 +60,10 @@ def check(path: Path) -> Checked:
     if not settings.policy.exists():
         return Checked(settings=settings, problems=ordered(files))
     rest = _policy(settings.policy, settings)
-    if rest.policy is not None:
-        files = (*files, *_own_addresses(document, settings, rest.policy), *_routes(document, settings, rest.policy))
-    return Checked(
-        settings=settings,
-        policy=rest.policy,
-        problems=ordered((*files, *rest.problems)),
-        people=rest.people,
-        unread=rest.unread,
-    )
+    if rest.found is not None:
+        policy = rest.found.policy
+        files = (*files, *_own_addresses(document, settings, policy), *_routes(document, settings, policy))
+    return replace(rest, settings=settings, problems=ordered((*files, *rest.problems)))
 
 
 def _of_its_policy(path: Path, document: Document | None) -> tuple[Problem, ...]:
@@ -91,7 +83,7 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
     if not found.fatal and found.policy.enforce:
         document = policy_document(documents, shown(path))
         problems = ordered((*problems, *_let_through(document, found.policy, settings, found.people)))
-    return Checked(policy=found.policy, problems=problems, people=found.people, unread=found.unread)
+    return Checked(found=found, problems=problems)
 
 
 def _let_through(

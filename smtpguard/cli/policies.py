@@ -19,7 +19,6 @@ from smtpguard.config.problem import Broken
 if TYPE_CHECKING:
     from smtpguard.app.policychange import Proposal
     from smtpguard.guard.policies import Put
-    from smtpguard.store.store import Store
 
 IN_FORCE, FILE = "in-force", "file"
 yes = click.option("--yes", is_flag=True, help="Put it in force without asking, even if it holds less.")
@@ -193,24 +192,20 @@ async def documents_of(context: Context, given: str, *, words: bool = True) -> t
         documents = policy_documents(context.settings().policy)
         return digest(documents), documents
     async with context.store(reads=True) as store:
-        return await _kept(store, given)
-
-
-async def _kept(store: Store, given: str) -> tuple[str, Mapping[str, bytes]]:
-    if given == IN_FORCE:
-        name = (await store.gate.read()).policy_sha256
-        if not name:
-            raise NotFine("no policy is in force yet")
-        found: Sequence[str] = [name]
-    else:
-        found = await store.policies.named(given) if given.isalnum() else ()
-    if len(found) != 1:
-        none = f"no policy is kept under {given}: smtpguard policy history lists those that are"
-        raise NotFine(f"several policies begin with {given}" if found else none)
-    try:
-        return found[0], await store.policies.documents(found[0])
-    except KeyError:
-        raise NotFine(f"the text of policy {found[0][:12]} is not in the store") from None
+        if given == IN_FORCE:
+            name = (await store.gate.read()).policy_sha256
+            if not name:
+                raise NotFine("no policy is in force yet")
+            found: Sequence[str] = [name]
+        else:
+            found = await store.policies.named(given) if given.isalnum() else ()
+        if len(found) != 1:
+            none = f"no policy is kept under {given}: smtpguard policy history lists those that are"
+            raise NotFine(f"several policies begin with {given}" if found else none)
+        try:
+            return found[0], await store.policies.documents(found[0])
+        except KeyError:
+            raise NotFine(f"the text of policy {found[0][:12]} is not in the store") from None
 
 
 def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -48,16 +48,6 @@ class _Told:
     failures: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Tally:
-    told: list[_Told] = field(default_factory=list)
-    rules: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def failed(self) -> int:
-        return sum(bool(one.failures) for one in self.told)
-
-
 @click.command(cls=Command, json="As --format json.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path),
@@ -86,10 +76,10 @@ async def command(
     """Run a policy's test cases: FILEs, or all *.yaml of a folder. Exit 1 if any fails."""
     form = form or ("json" if context.json else "text")
     policy = _policy(context, policy_file)
-    tally = await _run(context, list(_suites(files)), policy, policy_file, pattern)
-    if not tally.told:
+    told = await _run(context, list(_suites(files)), policy, policy_file, pattern)
+    if not told:
         raise CannotRun(f'no case matches "{pattern}"' if pattern else "there is no case in these files")
-    for one in tally.told:
+    for one in told:
         if form == "json":
             context.say(_row(one))
         elif form == "github":
@@ -98,23 +88,23 @@ async def command(
         else:
             _tell(one, verbose)
     if form != "json":
-        for line in _summary(tally, policy, coverage=coverage):
+        for line in _summary(told, policy, coverage=coverage):
             click.echo(line)
     for path, made in ((junit, _junit), (sarif, _sarif)):
         if path is not None:
             try:
-                path.write_bytes(made(tally))
+                path.write_bytes(made(told))
             except OSError as error:
                 raise CannotRun(f"{path}: {error.strerror}") from None
-    if tally.failed:
+    if any(one.failures for one in told):
         raise click.exceptions.Exit(1)
 
 
 async def _run(
     context: Context, files: Sequence[Path], policy: Policy, policy_file: Path | None, pattern: str | None
-) -> _Tally:
+) -> list[_Told]:
     """Raises Broken, with all mistakes in all files, if one is no suite."""
-    tally, problems = _Tally(), list[Problem]()
+    told, problems = list[_Told](), list[Problem]()
     suites: list[tuple[Path, list[Case]]] = []
     for file in files:
         try:
@@ -128,7 +118,7 @@ async def _run(
         guard: Explainer | None = None
         for file, case in ((file, case) for file, some in suites for case in some if _fits(case.name, pattern)):
             if case.model.message is None:
-                told = _told(file, case.run(policy.rules))
+                told.append(_told(file, case.run(policy.rules)))
             else:
                 from smtpguard.app.explaining import (
                     explainer,
@@ -137,10 +127,8 @@ async def _run(
                 settings = _settings(context, policy_file)
                 if guard is None:
                     guard = await undo.enter_async_context(explainer(settings, policy))
-                told = await _read(guard, file, case, settings)
-            tally.told.append(told)
-            tally.rules.update(told.hits)
-    return tally
+                told.append(await _read(guard, file, case, settings))
+    return told
 
 
 async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) -> _Told:
@@ -242,14 +230,15 @@ def _tell(one: _Told, verbose: bool) -> None:
         click.echo(f"{one.file}:{one.line}: {plain(one.name)}: {one.action}")
 
 
-def _summary(tally: _Tally, policy: Policy, *, coverage: bool) -> Iterator[str]:
-    count, failed = len(tally.told), tally.failed
+def _summary(told: Sequence[_Told], policy: Policy, *, coverage: bool) -> Iterator[str]:
+    count, failed = len(told), sum(bool(one.failures) for one in told)
+    hits = Counter(rule for one in told for rule in one.hits)
     yield f"{count} cases, {failed} failed." if failed else f"{count} cases, all as expected."
     rules = [rule.rule_id for rule in policy.rules.rules]
     if coverage:
         for rule in rules:
-            yield f"  {rule}: {many(tally.rules[rule], 'case')}"
-    if never := [rule for rule in rules if not tally.rules[rule]]:
+            yield f"  {rule}: {many(hits[rule], 'case')}"
+    if never := [rule for rule in rules if not hits[rule]]:
         yield f"{len(rules) - len(never)} of {len(rules)} rules are hit by a case; never: {', '.join(never)}."
 
 
@@ -270,7 +259,7 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
 
 
-def _sarif(tally: _Tally) -> bytes:
+def _sarif(told: Sequence[_Told]) -> bytes:
     """SARIF: a result for each thing that was not as expected."""
     results = [
         {
@@ -286,7 +275,7 @@ def _sarif(tally: _Tally) -> bytes:
                 }
             ],
         }
-        for one in tally.told
+        for one in told
         for failure in one.failures
     ]
     rule = {"id": "policy-case", "shortDescription": {"text": "A test case of the policy fails"}}
@@ -295,18 +284,12 @@ def _sarif(tally: _Tally) -> bytes:
     return json.dumps({"version": "2.1.0", "$schema": _SARIF, "runs": runs}, ensure_ascii=False, indent=2).encode()
 
 
-def _junit(tally: _Tally) -> bytes:
+def _junit(told: Sequence[_Told]) -> bytes:
     """JUnit XML: a suite for each file."""
-    root = ElementTree.Element("testsuites", tests=str(len(tally.told)), failures=str(tally.failed))
-    for file in dict.fromkeys(one.file for one in tally.told):
-        some = [one for one in tally.told if one.file == file]
-        suite = ElementTree.SubElement(
-            root,
-            "testsuite",
-            name=str(file),
-            tests=str(len(some)),
-            failures=str(sum(bool(one.failures) for one in some)),
-        )
+    root = ElementTree.Element("testsuites", _counts(told))
+    for file in dict.fromkeys(one.file for one in told):
+        some = [one for one in told if one.file == file]
+        suite = ElementTree.SubElement(root, "testsuite", {"name": str(file), **_counts(some)})
         for one in some:
             case = ElementTree.SubElement(
                 suite, "testcase", name=_printable(one.name), classname=str(file), line=str(one.line)
@@ -316,6 +299,10 @@ def _junit(tally: _Tally) -> bytes:
                 failure.text = _printable("\n".join(one.failures))
     written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return written
+
+
+def _counts(told: Sequence[_Told]) -> dict[str, str]:
+    return {"tests": str(len(told)), "failures": str(sum(bool(one.failures) for one in told))}
 
 
 def _printable(text: str) -> str:

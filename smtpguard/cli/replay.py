@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from smtpguard.cli.bulk import every_hold
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, moment
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.mailfiles import envelope_of, mails, why
@@ -144,8 +143,7 @@ async def command(
     what is certain, and what depends on facts that were not recorded. A report with names is journalled.
     """  # fmt: skip
     _sound(click.get_current_context(), files, passed)
-    context.planned = planned
-    now = datetime.now(UTC)
+    settings, now = _with(context.settings(), planned), datetime.now(UTC)
     if passed:
         asked = Asked(
             since=moment("--since", since or SINCE, now),
@@ -155,19 +153,16 @@ async def command(
         )
         if asked.since >= (asked.until or now):
             raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
-        (moved, looser), unread = await _replay_passed(context, asked), 0
+        (moved, looser), unread = await _replay_passed(context, settings, asked), 0
     else:
-        moved, looser, unread = await _of_contents(
-            context, files, None if since is None else moment("--since", since, now)
-        )
+        after = None if since is None else moment("--since", since, now)
+        moved, looser, unread = await _of_contents(context, settings, files, after)
     if unread or (expect and moved) or (no_loosening and looser):
         raise click.exceptions.Exit(1)
 
 
-def _settings(context: Context) -> Settings:
-    """The settings with the policy to compare."""
-    settings = context.settings()
-    return settings if context.planned is None else settings.model_copy(update={"policy": context.planned.absolute()})
+def _with(settings: Settings, policy: Path | None) -> Settings:
+    return settings if policy is None else settings.model_copy(update={"policy": policy.absolute()})
 
 
 def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
@@ -179,21 +174,6 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
     for name, option in _OF_PASSED.items():
         if not passed and given.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{option} is for --passed")
-
-
-async def _of_contents(context: Context, files: Sequence[str], after: datetime | None) -> tuple[int, int, int]:
-    """Replay messages in files, or holds whose content is kept. Returns how many would be decided differently, how many
-    of them less strictly, and how many could not be read."""
-    tally = await _replay(context, files, after)
-    if not tally.all + tally.unread and files:
-        raise CannotRun(f"there is no message in {', '.join(files)}")
-    if not tally.all + tally.unread:
-        gone = f" ({tally.missing:,} messages were held, and their content is no longer kept)" if tally.missing else ""
-        click.echo(f"There was nothing to compare: no held message is kept{gone}.", err=True)
-    elif not context.json:
-        for line in _in_all(tally):
-            click.echo(line)
-    return tally.moved.total(), tally.looser, tally.unread
 
 
 @asynccontextmanager
@@ -212,11 +192,10 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
         yield store, digester, parse_policy(settings, dict(documents)), planned
 
 
-async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
+async def _replay_passed(context: Context, settings: Settings, asked: Asked) -> tuple[int, int]:
     """Returns how many would certainly be decided differently, and how many of them less strictly."""
     from smtpguard.app.replaying import replaying
 
-    settings = _settings(context)
     async with (
         _both(settings) as (store, digester, in_force, planned),
         replaying(store, settings, digester, in_force, planned) as walk,
@@ -227,10 +206,14 @@ async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
         return tally.moved, tally.looser
 
 
-async def _replay(context: Context, files: Sequence[str], after: datetime | None) -> _Tally:
+async def _of_contents(
+    context: Context, settings: Settings, files: Sequence[str], after: datetime | None
+) -> tuple[int, int, int]:
+    """Replay messages in files, or holds whose content is kept. Returns how many would be decided differently, how many
+    of them less strictly, and how many could not be read."""
     from smtpguard.app.explaining import explainer
 
-    settings, tally = _settings(context), _Tally()
+    tally = _Tally()
     async with AsyncExitStack() as undo:
         store, _, in_force, planned = await undo.enter_async_context(_both(settings))
         tally.in_force = planned.sha256 == in_force.sha256
@@ -252,7 +235,15 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
             change = _Change(was=was.verdict, will=will.verdict)
             tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
             context.answer(_row(one, change), _lines(one, change))
-    return tally
+    if not tally.all + tally.unread and files:
+        raise CannotRun(f"there is no message in {', '.join(files)}")
+    if not tally.all + tally.unread:
+        gone = f" ({tally.missing:,} messages were held, and their content is no longer kept)" if tally.missing else ""
+        click.echo(f"There was nothing to compare: no held message is kept{gone}.", err=True)
+    elif not context.json:
+        for line in _in_all(tally):
+            click.echo(line)
+    return tally.moved.total(), tally.looser, tally.unread
 
 
 async def _of_files(
@@ -279,7 +270,7 @@ async def _of_files(
 
 async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
     """Newest first, without copies of a mailing, which are decided on with it."""
-    async for hold in every_hold(store):
+    async for hold in store.holds.every():
         if after is not None and hold.held_at < after:
             return
         try:

@@ -97,16 +97,14 @@ async def approvers(context: Context, since: str, until: str | None) -> None:
 
 
 def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: datetime) -> Iterator[str]:
-    votes = sum(one.total for one in found)
-    yield f"{_period(begin, end)}: {many(votes, 'vote')}."
-    width = max((len(one.approver or ERASED) for one in found), default=0)
-    if found:
-        columns = ("votes", "approved", "rejected", "share", "median")
-        yield f"{'Approver':<{width}}" + "".join(f"{column:>10}" for column in columns)
+    yield f"{_period(begin, end)}: {many(sum(one.total for one in found), 'vote')}."
+    rows = []
     for one in found:
         took = "" if one.median_seconds is None else roughly(one.median_seconds)
         cells = (f"{one.total:,}", f"{one.approved:,}", f"{one.rejected:,}", f"{one.share_approved:.0%}", took)
-        yield f"{plain(one.approver or ERASED):<{width}}" + "".join(f"{cell:>10}" for cell in cells)
+        rows.append((one.approver or ERASED, cells))
+    if rows:
+        yield from _figures("Approver", ("", ("votes", "approved", "rejected", "share", "median")), *rows)
 
 
 async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
@@ -215,31 +213,33 @@ def _confirmed(found: Activity) -> str:
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
     """Without columns that have no figure."""
-    width = max(len(what), *(len(share.name) for share in shares))
-    first = ("passed",) if what == "List" else ()
-    rows: list[tuple[str, list[str]]] = []
+    columns = [*(("passed",) if what == "List" else ()), *_COLUMNS]
+    rows = []
     for share in shares:
         decided = share.decided
         numbers = (
-            share.asked, share.held, share.deferred, share.rejected, share.observed, share.waiting, decided.confirmed, decided.approved, decided.rejected,
-            decided.withdrawn, decided.expired, decided.mistaken,
-        )  # fmt: skip
-        cells = [f"{n:,}" for n in ((share.relayed, *numbers) if first else numbers)]
+            share.relayed, share.asked, share.held, share.deferred, share.rejected, share.observed, share.waiting,
+            decided.confirmed, decided.approved, decided.rejected, decided.withdrawn, decided.expired, decided.mistaken,
+        )[what != "List" :]  # fmt: skip
         part, seconds = decided.share_approved, decided.median_seconds
-        cells.append("" if part is None else f"{part:.0%}")
-        cells.append("" if seconds is None else roughly(seconds))
+        cells = [f"{n:,}" for n in numbers]
+        cells += ["" if part is None else f"{part:.0%}", "" if seconds is None else roughly(seconds)]
         rows.append((share.name, cells))
-    columns = (*first, *_COLUMNS)
     shown = [n for n in range(len(columns)) if any(cells[n] not in ("0", "") for _, cells in rows)]
-    for name, cells in ((what, [*columns]), *rows):
-        yield f"{name:<{width}}" + "".join(f"{cells[n]:>10}" for n in shown)
+    yield from _figures(what, *((name, [cells[n] for n in shown]) for name, cells in (("", columns), *rows)))
 
 
 def _by_day(days: Sequence[Day]) -> Iterator[str]:
-    yield f"{'Day':<10}" + "".join(f"{column:>10}" for column in ("passed", "held", "deferred", "refused"))
-    for day in days:
-        numbers = (day.relayed, day.held, day.deferred, day.rejected)
-        yield f"{day.day.isoformat():<10}" + "".join(f"{n:>10,}" for n in numbers)
+    rows = ((str(day.day), [f"{n:,}" for n in (day.relayed, day.held, day.deferred, day.rejected)]) for day in days)
+    yield from _figures("Day", ("", ["passed", "held", "deferred", "refused"]), *rows)
+
+
+def _figures(what: str, *rows: tuple[str, Sequence[str]]) -> Iterator[str]:
+    """A table of numbers by name, of which ``what`` says what it is; the first row has the heads of the columns."""
+    (_, heads), *others = rows
+    width = max(len(what), *(len(name) for name, _ in others))
+    for name, cells in ((what, heads), *others):
+        yield plain(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 def _period(since: datetime, until: datetime) -> str:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -294,7 +294,7 @@ class Freezes:
         ids, now = {f.freeze_id for f in lifted}, self._clock.now()
         freezes = (await self._store.gate.read()).freezes
         goes, kept, waiting = list[Hold](), 0, 0
-        async for hold in self._live():
+        async for hold in self._store.holds.every(tuple(LIVE)):
             stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
             if not stopped & ids:
                 continue
@@ -316,15 +316,6 @@ class Freezes:
             waiting=waiting,
             first=tuple(hold for hold in goes if not hold.primary or hold.primary not in leads)[:SHOWN],
         )
-
-    async def _live(self) -> AsyncIterator[Hold]:
-        before, after_id = None, None
-        while page := await self._store.holds.newest(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
-            for hold in page:
-                yield hold
-            if len(page) < PAGE:
-                return
-            before, after_id = page[-1].held_at, page[-1].hold_id
 
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
         """The freezes that stop further messages of a mailing, or those of it that are approved and not sent."""

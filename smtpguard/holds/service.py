@@ -182,17 +182,13 @@ class Approvals:
         """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits.
         Raises StoreError."""
         done: dict[str, Refused | None] = {}
-        at: datetime | None = None
-        after_id: str | None = None
-        while page := await self._store.holds.newest(states=(State.WAITING,), before=at, after_id=after_id):
-            at, after_id = page[-1].held_at, page[-1].hold_id
-            for hold in page:
-                if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
-                    try:
-                        await self.vote(hold.hold_id, Choice.REJECT, approver=approver, by=by, comment=comment)
-                        done[hold.hold_id] = None
-                    except Refused as refused:
-                        done[hold.hold_id] = refused
+        async for hold in self._store.holds.every((State.WAITING,)):
+            if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
+                try:
+                    await self.vote(hold.hold_id, Choice.REJECT, approver=approver, by=by, comment=comment)
+                    done[hold.hold_id] = None
+                except Refused as refused:
+                    done[hold.hold_id] = refused
         return done
 
     async def confirm(

@@ -5,7 +5,7 @@ A method without a text here is documented with its query or step.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.holds import contents, deciding, revoking
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Over
+from smtpguard.holds.model import Hold, Over, State
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.event import Event
 from smtpguard.mail.message import Message
@@ -69,6 +69,15 @@ class Holds(Rows):
     change = writes(deciding.change)
     take_back = writes(revoking.take_back)
     follow = writes(deciding.follow)
+
+    async def every(self, states: Sequence[State] = ()) -> AsyncIterator[Hold]:
+        """Newest first, read a page at a time; of all states without ``states``."""
+        before: datetime | None = None
+        after_id: str | None = None
+        while page := await self.newest(states=states, before=before, after_id=after_id):
+            for hold in page:
+                yield hold
+            before, after_id = page[-1].held_at, page[-1].hold_id
 
     async def outgoing(self, hold_id: str) -> Outgoing:
         """How far the release of a hold and of its approved copies has come."""

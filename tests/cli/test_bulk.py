@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from smtpguard.cli import bulk, held
+from smtpguard.holds.model import Hold
 from tests.cli.stage import DPO, EVA, Stage, rows
 from tests.guard.house import RAMADAN
 
@@ -128,9 +129,9 @@ def test_a_hold_that_changed_since_is_not_decided(stage: Stage, monkeypatch: pyt
 
     looked = bulk.meant
 
-    async def meant(*given: Any) -> bulk.Meant:
-        found = await looked(*given)
-        return replace(found, holds=[replace(hold, content_sha256="0" * 64) for hold in found.holds])
+    async def meant(*given: Any) -> tuple[list[Hold], list[str]]:
+        found, missing = await looked(*given)
+        return [replace(hold, content_sha256="0" * 64) for hold in found], missing
 
     monkeypatch.setattr(held, "meant", meant)
     result = stage.run(held.command, "reject", "A1", "A2", "--as", EVA, "--count", "2")
