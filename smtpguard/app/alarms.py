@@ -163,7 +163,7 @@ def absent(running: Iterable[Tree]) -> tuple[str, ...]:
     for tree in running:
         if tree.row.get("stopping"):
             continue
-        for process in tree.row.get("parts", ()):
+        for process in tree.parts:
             known.add(process["part"])
             if tree.alive and process["ready"]:
                 ready.add(process["part"])

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard.app.files import CannotStart
-from smtpguard.config.settings import Relay, Settings, SmtpListener
+from smtpguard.config.listeners import SmtpListener, place
+from smtpguard.config.settings import Relay, Settings
+from smtpguard.config.web import Certificate
 from smtpguard.journal.timestamp import certificates
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+    from cryptography import x509
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,7 @@ def of_listener(each: SmtpListener) -> Pair | None:
     """Has the supervisor's name of that listener."""
     if each.tls is None:
         return None
-    name = f"[{each.address}]:{each.port}" if ":" in each.address else f"{each.address}:{each.port}"
-    return Pair(name=name, certificate=each.tls.certificate, key=each.tls.key)
+    return Pair(name=place(each.address, each.port), certificate=each.tls.certificate, key=each.tls.key)
 
 
 def of_console(settings: Settings) -> Pair | None:
@@ -91,37 +92,33 @@ def endings(settings: Settings) -> tuple[Ending, ...]:
 def ending(pair: Pair) -> Ending:
     """Reads its files."""
     try:
-        octets = _Octets.read(pair)
-        octets.into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        return Ending(pair=pair, ends=octets.ends())
+        found = _Octets(pair.certificate, pair.key)
+        found.into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        return Ending(pair=pair, ends=found.ends())
     except CannotStart as e:
         return Ending(pair=pair, ends=None, problem=str(e))
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+def server_context(tls: Certificate) -> ssl.SSLContext:
     """For servers; TLS 1.2 and later. Raises CannotStart."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _Octets.read(Pair(name="", certificate=certificate, key=key)).into(context)
+    _Octets(tls.certificate, tls.key).into(context)
     return context
 
 
-def readable(*paths: Path | None) -> None:
-    """Opens them one by one, since ssl would not say which one it is. Raises CannotStart."""
-    for path in paths:
-        if path is None:
-            continue
-        try:
-            path.open("rb").close()
-        except OSError as e:
-            raise CannotStart(f"{path}: {e.strerror}") from None
-
-
-def authorities(ca_file: Path) -> list[Certificate]:
-    """The certificates that a time-stamp authority's must lead to. Raises CannotStart."""
-    readable(ca_file)
+def octets(path: Path) -> bytes:
+    """Of one file, since ssl would not say which one cannot be read. Raises CannotStart."""
     try:
-        return certificates(ca_file.read_bytes())
+        return path.read_bytes()
+    except OSError as e:
+        raise CannotStart(f"{path}: {e.strerror}") from None
+
+
+def authorities(ca_file: Path) -> list[x509.Certificate]:
+    """The certificates that a time-stamp authority's must lead to. Raises CannotStart."""
+    try:
+        return certificates(octets(ca_file))
     except ValueError:
         raise CannotStart(f"{ca_file}: no certificates in PEM") from None
 
@@ -133,11 +130,11 @@ def ends(settings: Settings) -> Mapping[str, datetime]:
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:
     """Try those that these parts will use. Raises CannotStart."""
-    for listener in settings.listen.smtp if "proxy" in parts else ():
-        if listener.tls is not None:
-            server_context(listener.tls.certificate, listener.tls.key)
-    if "console" in parts and settings.console is not None and settings.console.tls is not None:
-        server_context(settings.console.tls.certificate, settings.console.tls.key)
+    shown: list[Certificate | None] = [each.tls for each in settings.listen.smtp if "proxy" in parts]
+    if "console" in parts and settings.console is not None:
+        shown.append(settings.console.tls)
+    for tls in filter(None, shown):
+        server_context(tls)
 
 
 class Renewals:
@@ -171,14 +168,14 @@ class _Shown:
         self._pair, self._contexts = pair, contexts
         self._problem = ""
         try:
-            self._seen = _Octets.read(pair).digest
+            self._seen = _Octets(pair.certificate, pair.key).digest
         except CannotStart:
             self._seen = b""
 
     def look(self) -> bool:
         """Returns False the first time that an unusable new pair is found on disk."""
         try:
-            found = _Octets.read(self._pair)
+            found = _Octets(self._pair.certificate, self._pair.key)
             if found.digest == self._seen:
                 self._problem = ""
                 return True
@@ -204,32 +201,20 @@ class _Shown:
 class _Octets:
     """Both files at one moment."""
 
-    def __init__(self, pair: Pair, certificate: bytes, key: bytes) -> None:
-        self._pair, self._certificate, self._key = pair, certificate, key
-
-    @classmethod
-    def read(cls, pair: Pair) -> _Octets:
+    def __init__(self, certificate: Path, key: Path) -> None:
         """Raises CannotStart."""
-        read = []
-        for path in (pair.certificate, pair.key):
-            try:
-                read.append(path.read_bytes())
-            except OSError as e:
-                raise CannotStart(f"{path}: {e.strerror}") from None
-        return cls(pair, *read)
-
-    @property
-    def digest(self) -> bytes:
-        return hashlib.sha256(hashlib.sha256(self._certificate).digest() + self._key).digest()
+        self._file, self._files = certificate, f"{certificate}, {key}"
+        self._certificate, self._key = octets(certificate), octets(key)
+        self.digest = hashlib.sha256(hashlib.sha256(self._certificate).digest() + self._key).digest()
 
     def into(self, context: ssl.SSLContext) -> None:
         """Raises CannotStart; the context must not be used then."""
         with ExitStack() as undo:
             places = []
-            for octets in (self._certificate, self._key):
+            for pem in (self._certificate, self._key):
                 memory = os.memfd_create("smtpguard", os.MFD_CLOEXEC)
                 undo.callback(os.close, memory)
-                os.write(memory, octets)
+                os.write(memory, pem)
                 places.append(f"/proc/self/fd/{memory}")
             try:
                 context.load_cert_chain(
@@ -238,7 +223,7 @@ class _Octets:
             except (ssl.SSLError, OSError, ValueError) as e:
                 other = getattr(e, "reason", "") == "KEY_VALUES_MISMATCH"
                 why = "the key is not the certificate's" if other else "not PEM that can be used"
-                raise CannotStart(f"{self._pair.certificate}, {self._pair.key}: {why}") from None
+                raise CannotStart(f"{self._files}: {why}") from None
 
     def ends(self) -> datetime:
         """Raises CannotStart."""
@@ -247,4 +232,4 @@ class _Octets:
         try:
             return min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(self._certificate))
         except ValueError:
-            raise CannotStart(f"{self._pair.certificate}: not PEM that can be used") from None
+            raise CannotStart(f"{self._file}: not PEM that can be used") from None

@@ -86,12 +86,11 @@ class Console(Part):
         application = await self._application(listener.getsockname()[1])
         how = configured(application, proxies=wanted.proxies, tls=wanted.tls)
         self._renewals.watch(of_console(self._settings), how.ssl if wanted.tls is not None else None)
-        self._server = Server(how)
-        self._serving = asyncio.create_task(self._server.serve([listener]))
-        while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        self._server = Server(how, listener)
+        while not self._server.started and not self._server.serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
-        if self._serving.done():
-            self._serving.result()
+        if self._server.serving.done():
+            self._server.serving.result()
             raise CannotStart("the web server ended at once")
 
     async def serve(self) -> None:
@@ -99,21 +98,19 @@ class Console(Part):
             tasks.create_task(self._watch.run())
             tasks.create_task(every(WRITE_SECONDS, "sessions", self._front.sessions.write))
             tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
-            await self._serving
+            await self._server.serving
 
     def said(self) -> Said:
         return Said(counts=self._renewals.counts)
 
     async def stop(self, grace_seconds: float) -> None:
-        self._server.should_exit = True
-        await asyncio.wait({self._serving}, timeout=min(grace_seconds, 5))
+        await self._server.end(grace_seconds)
 
     async def _application(self, port: int) -> Health:
         settings, serving = self._settings, services(self._settings, committed=EventLog(), serving=True)
         has = await self._undo.enter_async_context(serving)
         store, policies, digester, clock = has.store, has.policies, has.digester, has.clock
-        self._watch = GateWatch(store.gate, clock, moved=policies.moved)
-        await self._watch.read()
+        self._watch = await policies.watch()
         assert settings.console is not None
         self._front = front(
             settings, settings.console, store, clock, secret=installation_secret(settings), new_id=ids(), port=port

@@ -10,10 +10,10 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 from smtpguard.accounts.model import AccountKeys
-from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities, of_relay
+from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state, webhook_secret
@@ -28,7 +28,7 @@ from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
 from smtpguard.database.errors import PolicyUnreadable, StoreError
-from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.links import Links
 from smtpguard.holds.replying import Tokens
@@ -80,14 +80,11 @@ class Deliverer(Part):
         secret = installation_secret(settings)
         self._store, self._digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
         self._policies = policies = Following(self._store, settings, self._digester, clock)
-        await self._policies.begin()
-        self._watch = GateWatch(self._store.gate, clock, moved=self._policies.moved)
-        await self._watch.read()
+        self._watch = await policies.watch()
         self._relays = relays = Relays(settings, self.places)
         self._undo.push_async_callback(relays.close)
-        for (route, relay), pool in zip(settings.relays.items(), relays.pools.values(), strict=True):
-            self._renewals.watch(of_relay(relay, route), pool.context)
-        templates = _TemplatesCache(settings, self._policies)
+        relays.watch(self._renewals, {})
+        templates = _templates(settings, policies)
         try:
             templates()
         except BadAddress as e:
@@ -202,24 +199,18 @@ class Deliverer(Part):
         await slices(some, 0.1)
 
 
-class _TemplatesCache:
-    """Caches the templates of the policy in force. If that policy cannot be read, the templates of the settings
-    alone."""
+def _templates(settings: Settings, policies: Following) -> Callable[[], NoticeTemplates]:
+    """Those of the policy in force. If that policy cannot be read, those of the settings alone."""
+    made = lru_cache(maxsize=1)(NoticeTemplates)
 
-    def __init__(self, settings: Settings, policies: Following) -> None:
-        self._settings, self._policies = settings, policies
-        self._made: tuple[str, NoticeTemplates] | None = None
-
-    def __call__(self) -> NoticeTemplates:
+    def templates() -> NoticeTemplates:
         try:
-            policy = self._policies.policy
+            organization = policies.policy.organization
         except PolicyUnreadable:
-            policy = None
-        sha256 = policy.sha256 if policy is not None else ""
-        if self._made is None or self._made[0] != sha256:
-            head = notice_head(self._settings, policy.organization if policy is not None else None)
-            self._made = sha256, NoticeTemplates(head)
-        return self._made[1]
+            organization = None
+        return made(notice_head(settings, organization))
+
+    return templates
 
 
 def _owner() -> str:

@@ -75,10 +75,8 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     logged = opened(settings, hot=True, clock=clock, committed=EventLog())
     store, digester = await undo.enter_async_context(logged)
     policies = Following(store, settings, digester, clock, reading=True)
-    await policies.begin()
     front = await store.open_front() if settings.journal.front == "on" else None
-    watch = GateWatch(store.gate, clock, moved=policies.moved, front=front)
-    await watch.read()
+    watch = await policies.watch(front)
     gather = gathering(settings, policies.around, undo)
     hostname = settings.hostname or host_name()
     told, terms = notices(settings), term(settings)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate
@@ -41,6 +40,7 @@ from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.guard.ports import Clock
+from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.observe import figures as store_watching
@@ -72,7 +72,6 @@ class Metrics(Part):
         self._clock = SystemClock()
         self._watching = Watching(settings, self._clock)
         self._server: Server | None = None
-        self._serving: asyncio.Task[None] | None = None
         self._stopping = False
         self._said: dict[str, str] = {}
 
@@ -82,10 +81,10 @@ class Metrics(Part):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look())
-            while self._serving is None and not self._listen():  # noqa: ASYNC110 - nobody tells when a port is free
+            while self._server is None and not self._listen():  # noqa: ASYNC110 - nobody tells when a port is free
                 await asyncio.sleep(PORT_SECONDS)
-            assert self._serving is not None
-            await self._serving
+            assert self._server is not None
+            await self._server.serving
             if not self._stopping:
                 raise RuntimeError("the web server ended by itself")
 
@@ -94,9 +93,8 @@ class Metrics(Part):
 
     async def stop(self, grace_seconds: float) -> None:
         self._stopping = True
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            await asyncio.wait({self._serving}, timeout=min(grace_seconds, 5))
+        if self._server is not None:
+            await self._server.end(grace_seconds)
 
     def _listen(self) -> bool:
         """False: the port cannot be bound now."""
@@ -107,8 +105,7 @@ class Metrics(Part):
             return False
         self._undo.callback(listener.close)
         how = configured(application(self._watching), connections=CONNECTIONS, each=EACH, lasts=LASTS_SECONDS)
-        self._server = Server(how)
-        self._serving = asyncio.create_task(self._server.serve([listener]))
+        self._server = Server(how, listener)
         return True
 
     async def _look(self) -> None:
@@ -162,16 +159,6 @@ _WIRES = frozenset({"proxy", "milter"})
 _RELAYS = frozenset({"proxy", "delivery"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _List:
-    """``people``: None without an index."""
-
-    people: int | None
-    checked_at: datetime | None
-    stale: bool
-    failing: bool
-
-
 class Watching:
     """For one process. Counters begin with the first look. The caller of ``look`` reports a failure with ``failed``."""
 
@@ -186,7 +173,7 @@ class Watching:
         self._read_to = 0  # entry of the journal
         self._under = ""  # the policy whose rules and lists the tally expects
         self._enforced = True
-        self._lists: Mapping[str, _List] = {}
+        self._lists: Mapping[str, tuple[IndexStatus, bool]] = {}  # and whether its last sync failed
         self._policy: Look | None = None
         self._file: policyfile.Following | None = None
         self._certificates: Sequence[Ending] = ()
@@ -246,18 +233,13 @@ class Watching:
         self._tally.expect(rules=rules, lists=policy.lists, hooks=[w.known_as for w in self._settings.webhooks])
         self._under, self._enforced = policy.sha256, policy.enforce
 
-    def _looked_at(self, registry: Registry) -> Mapping[str, _List]:
+    def _looked_at(self, registry: Registry) -> Mapping[str, tuple[IndexStatus, bool]]:
         registry.reopen()
-        found = {}
-        for name, status in registry.statuses.items():
-            report = latest(indexes(self._settings), name)
-            found[name] = _List(
-                people=status.people,
-                checked_at=status.checked_at,
-                stale=status.stale,
-                failing=report is not None and not report.ok,
-            )
-        return found
+        reports = {name: latest(indexes(self._settings), name) for name in registry.statuses}
+        return {
+            name: (status, (report := reports[name]) is not None and not report.ok)
+            for name, status in registry.statuses.items()
+        }
 
     # Output.
 
@@ -350,14 +332,16 @@ class Watching:
     def _of_lists(self, now: datetime) -> Numbers:
         lists = self._lists
         return {
-            "smtpguard_list_people": {(name,): one.people for name, one in lists.items() if one.people is not None},
+            "smtpguard_list_people": {
+                (name,): one.people for name, (one, _) in lists.items() if one.people is not None
+            },
             "smtpguard_list_checked_seconds": {
                 (name,): store_watching.seconds_since(one.checked_at, now)
-                for name, one in lists.items()
+                for name, (one, _) in lists.items()
                 if one.checked_at is not None
             },
-            "smtpguard_list_stale": {(name,): int(one.stale) for name, one in lists.items()},
-            "smtpguard_list_failing": {(name,): int(one.failing) for name, one in lists.items()},
+            "smtpguard_list_stale": {(name,): int(one.stale) for name, (one, _) in lists.items()},
+            "smtpguard_list_failing": {(name,): int(failing) for name, (_, failing) in lists.items()},
         }
 
     def _of_certificates(self) -> Numbers:

@@ -21,6 +21,7 @@ from smtpguard.app.policyfile import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import PolicyUnreadable, StoreError, Unavailable
+from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.digest import Digester
@@ -32,6 +33,7 @@ from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
 
 if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.front import Front
     from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -110,6 +112,13 @@ class Following:
             await self.follow()
         except PolicyUnreadable as e:
             log.error("%s", e)
+
+    async def watch(self, front: Front | None = None) -> GateWatch:
+        """``begin``, with a watch over the gate that this follows. ``front``: as for the watch. Raises StoreError."""
+        await self.begin()
+        watch = GateWatch(self._store.gate, self._clock, moved=self.moved, front=front)
+        await watch.read()
+        return watch
 
     async def follow(self) -> InForce:
         async with self._one_at_a_time:

@@ -9,7 +9,7 @@ import asyncio
 import enum
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,33 +170,23 @@ def unreadable(sha256: str, error: Exception) -> str:
 def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
     """Reads the files; ``in_force``: the documents of the policy in force. Never raises."""
     path = settings.policy
+    found = PolicyFile(state=FileState.SAME, path=path, changed_at=_changed_at(path))
     try:
         documents = policy_documents(path)
     except Broken as e:
-        return PolicyFile(state=FileState.UNUSABLE, path=path, problem=str(e.problems[0]), changed_at=_changed_at(path))
-    sha256, changed_at = digest(documents), _changed_at(path)
-    if sha256 == digest(in_force):
-        return PolicyFile(state=FileState.SAME, path=path, sha256=sha256, changed_at=changed_at)
+        return replace(found, state=FileState.UNUSABLE, problem=str(e.problems[0]))
     names = sorted({*documents, *in_force})
     others = [name for name in names if documents.get(name) != in_force.get(name)]
     product = tuple(name for name in others if _is_the_products(path, name))
     differing = tuple(name for name in others if name not in product)
+    found = replace(found, sha256=digest(documents), differing=differing, product=product)
     if not differing:
-        return PolicyFile(state=FileState.SAME, path=path, sha256=sha256, product=product, changed_at=changed_at)
-    state, problem = FileState.DIFFERS, ""
+        return found
     try:
         parse_policy(settings, documents, where=str(path))
     except Broken as e:
-        state, problem = FileState.UNUSABLE, str(e.problems[0])
-    return PolicyFile(
-        state=state,
-        path=path,
-        sha256=sha256,
-        differing=differing,
-        product=product,
-        changed_at=changed_at,
-        problem=problem,
-    )
+        return replace(found, state=FileState.UNUSABLE, problem=str(e.problems[0]))
+    return replace(found, state=FileState.DIFFERS)
 
 
 def _is_the_products(path: Path, name: str) -> bool:

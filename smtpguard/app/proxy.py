@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_network
 
 import structlog
 
-from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_listener, of_relay, server_context
+from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_listener, server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
 from smtpguard.app.guardline import MailPart, straight_line
@@ -65,9 +65,7 @@ class Proxy(MailPart):
         ]
         for each, where in zip(listeners, settings.listen.smtp, strict=True):
             self._renewals.watch(of_listener(where), each.tls.context if each.tls is not None else None)
-        for (name, relay), pool in zip(settings.relays.items(), relays.pools.values(), strict=True):
-            also = logins[pool].context if pool in logins else None
-            self._renewals.watch(of_relay(relay, name), pool.context, also)
+        relays.watch(self._renewals, logins)
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -121,8 +119,7 @@ def listener(
 def _tls(each: SmtpListener) -> ServerTls | None:
     if each.tls is None:
         return None
-    context = server_context(each.tls.certificate, each.tls.key)
-    return ServerTls(context=context, implicit=each.tls.mode == "implicit", required=each.tls.required)
+    return ServerTls(context=server_context(each.tls), implicit=each.tls.mode == "implicit", required=each.tls.required)
 
 
 FILE = "rates"

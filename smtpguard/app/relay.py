@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from smtpguard.app.certificates import readable
+from smtpguard.app import certificates
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
@@ -84,6 +84,12 @@ class Relays:
         except (OSError, ssl.SSLError) as e:
             raise _unreadable(e) from None
 
+    def watch(self, renewals: certificates.Renewals, logins: Mapping[RelayPool, Logins]) -> None:
+        """The certificates that are shown to the relays, by us and for clients that log in there."""
+        for (route, relay), pool in zip(self._settings.relays.items(), self.pools.values(), strict=True):
+            also = logins[pool].context if pool in logins else None
+            renewals.watch(certificates.of_relay(relay, route), pool.context, also)
+
     def said(self) -> Said:
         """What this process reports on each relay: connections, waiters for one, and whether it answered last."""
         counts, levels = dict[str, int](), dict[str, int]()
@@ -104,7 +110,8 @@ def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
 
 
 def _with_files(target: RelayTarget) -> RelayTarget:
-    readable(target.ca_file, target.client_certificate, target.client_key)
+    for path in filter(None, (target.ca_file, target.client_certificate, target.client_key)):
+        certificates.octets(path)
     for host in target.fallbacks:
         _with_files(host)
     return target

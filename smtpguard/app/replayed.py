@@ -44,6 +44,9 @@ RESTED = "the journal does not record whether its conversation was stopped"
 _HOT = Count(math.inf, math.inf)
 _SHARE = Count(0, 1)
 _NO, _YES, _BOTH = frozenset({False}), frozenset({True}), frozenset({True, False})
+Answered = tuple[frozenset[bool], str, str]
+"""The possible answers to a question; if there are two, the fact that it depends on, and why that is unknown."""
+_SURELY_NOT: Answered = (_NO, "", "")
 
 
 class Effect(NamedTuple):
@@ -123,7 +126,7 @@ class Replay:
         if ASKED in message.enforced:  # a preapproval, which is held whatever the rules say
             return recorded(message, diff.then)
         answers = _Answers(self.compiled, diff, self._divergence, message)
-        case = _Case(self.compiled, diff, self._divergence, message, answers)
+        case = _Case(answers)
         self._remember(case)
         return Judgement(
             actions=frozenset(case.actions),
@@ -158,7 +161,7 @@ class _Answers:
     """The answers of all rules of ``compiled`` on one message."""
 
     def __init__(self, compiled: CompiledPolicy, diff: PolicyDiff, divergence: Divergence, message: Recorded) -> None:
-        self._diff, self._divergence, self._message = diff, divergence, message
+        self.compiled, self.diff, self.divergence, self.message = compiled, diff, divergence, message
         rules, values = compiled.in_force.rules, {}
         self._uncounted = rules.uncounted(message.subject(compiled.lists))
         self._why: dict[str, str] = {}
@@ -203,32 +206,32 @@ class _Answers:
 
     def unchanged(self, then: CompiledPolicy) -> bool:
         """Whether exactly the same rules hit as then, with the same actions."""
-        if self.own != self._message.own or self.maybe:
+        if self.own != self.message.own or self.maybe:
             return False
         return all(r.rule_id in then.by_id and then.by_id[r.rule_id].then is r.then for r in self._hitting)
 
     def _may_rest(self, rule: Rule, values: Mapping[str, Value]) -> bool:
         """Whether a rule with a stop that does not hit by its count may hit because the conversation rests."""
-        if self._message.is_no_reply or self._answered(rule) is NO:
+        if self.message.is_no_reply or self._answered(rule) is NO:
             return False
         hot = dict.fromkeys((c.slot for c in rule.when if c.fact.name == REPLIES), _HOT)
         return rule.answer({**values, **hot}) is not NO
 
     def _answered(self, rule: Rule) -> Answer | None:
         """The recorded answer of a rule with the same sense, if all that it asks would have been the same."""
-        then = self._diff.then
+        then = self.diff.then
         if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
             return None
-        answers = (then.answered(old, self._message) for old in then.of_sense.get(rule.sense, ()))
+        answers = (then.answered(old, self.message) for old in then.of_sense.get(rule.sense, ()))
         return next((answer for answer in answers if answer is not None), None)
 
     def _same(self, slot: str, fact: str, seconds: int) -> bool:
         if fact == APPROVED:
-            return self._divergence.waiting(self._message) is None or not self._message.stood(APPROVED)
-        if self._diff.why(fact, self._message):
+            return self.divergence.waiting(self.message) is None or not self.message.stood(APPROVED)
+        if self.diff.why(fact, self.message):
             return False
         counts = fact in COUNTED and slot not in self._uncounted
-        return not counts or not any(self._divergence.drift(self._message, fact, seconds))
+        return not counts or not any(self.divergence.drift(self.message, fact, seconds))
 
     def fact(self, name: str) -> tuple[Value | None, str]:
         """The value of a fact that is not counted over messages."""
@@ -237,10 +240,10 @@ class _Answers:
     def told(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
         """The value that the guard would have known under this policy, after all earlier messages; and why it is
         unknown, or only bounds are known."""
-        message, why = self._message, self._diff.why(fact, self._message)
+        message, why = self.message, self.diff.why(fact, self.message)
         if fact == APPROVED:
             return self._approved()
-        value = self._diff.derived(fact, message) if why else message.value(slot)
+        value = self.diff.derived(fact, message) if why else message.value(slot)
         if fact not in COUNTED:
             if value is None and not why:
                 return None, message.why_not(slot, fact)
@@ -252,14 +255,14 @@ class _Answers:
         return self._drifted(fact, seconds, value, why)
 
     def _approved(self) -> tuple[Value | None, str]:
-        granted = self._message.stood(APPROVED)
-        if granted and self._divergence.waiting(self._message) is not None:
+        granted = self.message.stood(APPROVED)
+        if granted and self.divergence.waiting(self.message) is not None:
             return None, DECIDED
         return granted, ""
 
     def _counted(self, slot: str, fact: str, seconds: int, value: Value | None) -> tuple[Value | None, str]:
         """The recorded count; bounds for a count that no rule asked for."""
-        message = self._message
+        message = self.message
         if value is not None:
             return value, ""
         why = message.why_not(slot, fact)
@@ -276,7 +279,7 @@ class _Answers:
 
     def of_itself(self, fact: str) -> Count:
         """At least the message's own count, without an upper bound."""
-        message, row = self._message, FACTS[fact]
+        message, row = self.message, FACTS[fact]
         if row.type is Type.SHARE:
             share = message.value(row.own) if row.own and message.exact else None
             return Count(share.low, 1) if isinstance(share, Count) else _SHARE
@@ -289,8 +292,8 @@ class _Answers:
         if not isinstance(count, Count):
             if value is None or isinstance(value, Unknown):
                 return value, why
-            return (None, DRIFT) if any(self._divergence.drift(self._message, fact, seconds)) else (value, why)
-        fewer, more = self._divergence.drift(self._message, fact, seconds)
+            return (None, DRIFT) if any(self.divergence.drift(self.message, fact, seconds)) else (value, why)
+        fewer, more = self.divergence.drift(self.message, fact, seconds)
         if not (fewer or more):
             return value, why
         own, (low, high), share = self.of_itself(fact), count, FACTS[fact].type is Type.SHARE
@@ -304,16 +307,9 @@ class _Answers:
 class _Case:
     """All possible results for one verdict: of the rules, then of the built-in rules, then of its mailing."""
 
-    def __init__(
-        self, compiled: CompiledPolicy, diff: PolicyDiff, divergence: Divergence, message: Recorded, answers: _Answers
-    ) -> None:
-        self.compiled, self.diff, self.divergence, self.message, self.answers = (
-            compiled,
-            diff,
-            divergence,
-            message,
-            answers,
-        )
+    def __init__(self, answers: _Answers) -> None:
+        self.answers, self.compiled, self.diff = answers, answers.compiled, answers.diff
+        self.divergence, self.message = answers.divergence, answers.message
         self.hangs: dict[str, str] = {}
         least = answers.least.action
         self.actions = {least}
@@ -324,11 +320,11 @@ class _Case:
                 self.hangs.update(one.doubts)
         self._of_its_facts()
         self._freeze()
-        if compiled.in_force.enforce:
+        if self.compiled.in_force.enforce:
             self._of_fixed_rules()
             self._of_a_mailing()
             self._of_its_writer()
-        if divergence.repeats(message) and min(self.actions) <= Action.HOLD:
+        if self.divergence.repeats(self.message) and min(self.actions) <= Action.HOLD:
             self._may({Action.HOLD}, COPIES, "the same message may be held already")
 
     @property
@@ -414,11 +410,11 @@ class _Case:
     def _to_no_list(self) -> bool:
         return not self._at_most("recipients.list_addresses")
 
-    def _automatic(self) -> tuple[frozenset[bool], str, str]:
-        """Whether it may be an automatic reply to a list address; and what that depends on."""
+    def _automatic(self) -> Answered:
+        """Whether it may be an automatic reply to a list address."""
         _, why = self.answers.fact("recipients.list_addresses")
         if self._to_no_list:
-            return _NO, "", ""
+            return _SURELY_NOT
         if AUTOMATIC in self.message.hits:
             return (_BOTH if why else _YES), "recipients.list_addresses", why
         asked = self.message.count("list_addresses").low or self._written_by_somebody()
@@ -429,39 +425,38 @@ class _Case:
         automatic, _ = self.answers.fact("message.automatic")
         return automatic is False and any(self.message.names("reverse_path"))
 
-    def _returns(self) -> tuple[frozenset[bool], str, str]:
+    def _returns(self) -> Answered:
         """Whether reports on it may go to a customer list, against the policy."""
-        message, registry, hit = self.message, self.compiled.registry, RETURNS in self.message.hits
+        message, registry, fact = self.message, self.compiled.registry, "recipients.list_addresses"
         if message.data.get("expanded_from"):
-            return _NO, "", ""
-        if message.clear is None:  # erased
-            why = self.diff.why("recipients.list_addresses", message)
-            return (_BOTH if why else _YES if hit else _NO), "recipients.list_addresses", why
-        paths = [path for text in message.names("reverse_path") if (path := Address.parse_any(text)) is not None]
-        lists = {n for path in paths for n in registry.lists_behind(path, path.canonical(registry.digester.delimiters))}
-        if not lists:
-            return _NO, "", ""
-        writer = next(iter(message.names("from")), "")
-        if any(writer not in registry.lists[name].writers for name in lists):
-            return _YES, "", ""
-        why = self.diff.why("sender.is_writer", message)
-        return (_BOTH if why else _YES if hit else _NO), "sender.is_writer", why
+            return _SURELY_NOT
+        if message.clear is not None:  # else it is erased
+            paths = [path for text in message.names("reverse_path") if (path := Address.parse_any(text)) is not None]
+            delimiters, fact = registry.digester.delimiters, "sender.is_writer"
+            lists = {name for path in paths for name in registry.lists_behind(path, path.canonical(delimiters))}
+            if not lists:
+                return _SURELY_NOT
+            writer = next(iter(message.names("from")), "")
+            if any(writer not in registry.lists[name].writers for name in lists):
+                return _YES, "", ""
+        why = self.diff.why(fact, message)
+        return (_BOTH if why else _YES if RETURNS in message.hits else _NO), fact, why
 
-    def _over_limit(self) -> tuple[frozenset[bool], str, str]:
+    def _over_limit(self) -> Answered:
         """Whether a stream that it uses may be above its limit."""
         message, why = self.message, self.diff.why("stream", self.message)
         value = self.diff.derived("stream", message) if why else frozenset(message.streams)
         if isinstance(value, frozenset) and self.compiled.limited.isdisjoint(value):
-            return _NO, "", ""
+            return _SURELY_NOT
         if why or self.diff.limits(message) or any(self.divergence.drift(message, OF_STREAMS, LONGEST_SECONDS)):
             return _BOTH, OF_STREAMS, why or "the journal does not record the stream's volume"
         return (_YES if STREAM in message.hits else _NO), "", ""
 
-    def _in_doubt(self) -> tuple[frozenset[bool], str, str]:
+    def _in_doubt(self) -> Answered:
         """Whether the relay may have taken it before, to a list address."""
         message = self.message
         if self._to_no_list:
-            return _NO, "", ""
+            return _SURELY_NOT
         if IN_DOUBT in message.hits:
             return _YES, "", ""
         asked = message.count("list_addresses").low and not message.own and FREEZE not in message.enforced

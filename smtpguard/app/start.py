@@ -283,12 +283,8 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
 
 
 def _others_tell(state: Path) -> bool:
-    return any(
-        process["part"] == "alarms" and process["ready"]
-        for tree in trees(state)
-        if tree.alive and not tree.row.get("stopping")
-        for process in tree.row.get("parts", ())
-    )
+    parts = (process for tree in trees(state) if tree.serves for process in tree.parts)
+    return any(process["part"] == "alarms" and process["ready"] for process in parts)
 
 
 def _write(state: Path, text: str) -> None:

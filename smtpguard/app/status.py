@@ -71,7 +71,7 @@ class Status:
 
     @property
     def serves(self) -> bool:
-        return any(tree.alive and not tree.row.get("stopping") for tree in self.trees)
+        return any(tree.serves for tree in self.trees)
 
     @property
     def fine(self) -> bool:

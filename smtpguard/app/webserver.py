@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -32,11 +33,19 @@ EACH = 60  # of one address other than a proxy's: several browsers behind it, wi
 
 
 class Server(uvicorn.Server):
-    """The part handles signals itself."""
+    """Serves from the start on, until ``end``. The part handles signals itself."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self.serving = asyncio.create_task(self.serve([listener]))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def end(self, grace_seconds: float) -> None:
+        self.should_exit = True
+        await asyncio.wait({self.serving}, timeout=min(grace_seconds, 5))
 
 
 def patient(
@@ -115,7 +124,7 @@ def configured(
     )
     if tls is not None:
         config.load()
-        config.ssl = server_context(tls.certificate, tls.key)
+        config.ssl = server_context(tls)
     return config
 
 

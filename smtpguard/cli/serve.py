@@ -23,7 +23,7 @@ from smtpguard import __version__
 from smtpguard.app import parts
 from smtpguard.app.files import NO_ROOM, CannotStart
 from smtpguard.cli.context import FAILURES, CannotRun, Command, Context, TryAgain, sentence_of
-from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
+from smtpguard.config.listeners import MilterListener, SmtpListener, lacking, place
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
@@ -255,14 +255,10 @@ def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
     """The URLs of console and metrics."""
     said = {}
     if "console" in kinds and (console := settings.console):
-        said["console"] = console.url or _url(console.address, console.port)
+        said["console"] = console.url or f"http://{place(console.address, console.port)}"
     if "metrics" in kinds and (metrics := settings.metrics):
-        said["metrics"] = f"{_url(metrics.address, metrics.port)}/metrics"
+        said["metrics"] = f"http://{place(metrics.address, metrics.port)}/metrics"
     return said
-
-
-def _url(address: str, port: int) -> str:
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _supervisor(

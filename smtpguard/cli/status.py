@@ -65,7 +65,7 @@ def _state(config: Path) -> Path:
 
 def _processes(found: list[Tree]) -> Iterator[dict[str, Any]]:
     for tree in found:
-        for process in tree.row.get("parts", ()):
+        for process in tree.parts:
             running = tree.alive and process.get("pid") is not None
             yield {
                 "host": tree.row.get("host"),

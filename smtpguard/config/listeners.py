@@ -19,6 +19,7 @@ from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_
 from smtpguard.config.problem import Invalid, Problem
 from smtpguard.config.quantity import Rate, RateField
 from smtpguard.config.validation import Section
+from smtpguard.config.web import Certificate
 from smtpguard.config.yaml import Document
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -41,9 +42,7 @@ ListenerName = Annotated[str, AfterValidator(_name)]
 Clients = Annotated[Networks | None, AfterValidator(_somebody)]
 
 
-class ServerTls(Section):
-    certificate: FilePath
-    key: FilePath
+class ServerTls(Certificate):
     mode: Literal["starttls", "implicit"] = "starttls"
     required: bool = False
 

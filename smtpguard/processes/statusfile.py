@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,16 @@ class Tree:
     path: Path
     alive: bool
     row: dict[str, Any]
+
+    @property
+    def serves(self) -> bool:
+        return self.alive and not self.row.get("stopping")
+
+    @property
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        """The processes of its parts."""
+        parts: Sequence[Mapping[str, Any]] = self.row.get("parts", ())
+        return parts
 
 
 def trees(state: Path) -> Iterator[Tree]:

@@ -16,6 +16,7 @@ from smtpguard.app.certificates import Pair, Renewals, endings, server_context
 from smtpguard.cli.offline import check
 from smtpguard.config.problem import Severity
 from smtpguard.config.settings import read_settings
+from smtpguard.config.web import Certificate
 from tests.catalogue.wholeguard import whole_guard
 from tests.wire.submitting import start_tls
 
@@ -50,7 +51,7 @@ def shown(context: ssl.SSLContext) -> bytes:
 async def test_a_renewed_pair_is_used_only_if_complete(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smtpguard")
     certificate, key, first = issued(tmp_path)
-    context = server_context(certificate, key)
+    context = server_context(Certificate(certificate=certificate, key=key))
     renewals = Renewals()
     renewals.watch(Pair(name="[::]:25", certificate=certificate, key=key), context, None)
     await renewals.look()

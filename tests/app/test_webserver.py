@@ -36,13 +36,13 @@ async def served(**how: Any) -> AsyncIterator[int]:
 async def serving(**how: Any) -> AsyncIterator[tuple[int, Server]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         protocol = patient(how.pop("proxies", ()), **how)
-        server = Server(uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, ws="none"))
-        running = asyncio.create_task(server.serve([listener]))
+        config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, ws="none")
+        server = Server(config, listener)
         try:
             yield listener.getsockname()[1], server
         finally:
             server.should_exit = True
-            await running
+            await server.serving
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:

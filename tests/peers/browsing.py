@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
@@ -95,8 +94,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             config = uvicorn.Config(
                 _with_axe(here.app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
             )
-            server = Server(config)
-            serving = asyncio.create_task(server.serve([listener]))
+            server = Server(config, listener)
             options = ["--disable-gpu"] + (["--no-sandbox"] if os.getuid() == 0 else [])
             browser = await playwright.chromium.launch(executable_path=chromium(), args=options)
             made = Site(here=here, browser=browser, url=url)
@@ -105,7 +103,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             finally:
                 await browser.close()
                 server.should_exit = True
-                await serving
+                await server.serving
 
 
 def _with_axe(app: Any) -> Any:
