@@ -43,7 +43,6 @@ from smtpguard.lists.sources import SourceError, Tally, cell_address, unfit, unf
 from smtpguard.lists.sources.opening import opened as open_source
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import BadAddress
-from smtpguard.notices import listalerts
 from smtpguard.notices.listalerts import events, intents
 from smtpguard.policy.members import LdapMembers
 from smtpguard.policy.parse import Policy
@@ -130,9 +129,9 @@ class ListRefresh:
         """Journal the reports. If the store does not answer they are kept and tried again: a change is found only once."""
         while self._unsaid and not self._stopping.is_set():
             report = self._unsaid[0]
-            told = tuple(listalerts.intents(report, self._policies.current()))
+            told = tuple(intents(report, self._policies.current()))
             try:
-                await self._store.journal.record(list(listalerts.events(report)), told)
+                await self._store.journal.record(list(events(report)), told)
             except StoreError as e:
                 log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
                 return

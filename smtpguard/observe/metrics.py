@@ -50,12 +50,16 @@ Numbers = Mapping[str, Mapping[tuple[str, ...], "float | Spread"]]
 no ``route``."""
 
 
-def _table(kind: Type, *rows: tuple[str, str, str]) -> tuple[Family, ...]:
-    return tuple(Family(f"smtpguard_{name}", kind, tuple(labels.split()), says) for name, labels, says in rows)
+def _table(*rows: tuple[str, str, str]) -> tuple[Family, ...]:
+    """The name says the kind, as Prometheus has it."""
+    return tuple(Family(f"smtpguard_{name}", _kind(name), tuple(labels.split()), says) for name, labels, says in rows)
+
+
+def _kind(name: str) -> Type:
+    return Type.COUNTER if name.endswith("_total") else Type.INFO if name.endswith("_info") else Type.GAUGE
 
 
 JOURNAL = _table(
-    Type.COUNTER,
     ("events_total", "kind", "Entries of the journal: verdict, vote, freeze, thaw, reminded, escalated, sign-in-refused, viewed and others"),
     ("verdicts_total", "action", "Verdicts: relay, confirm, hold, defer, reject. A message that comes again is decided on again"),
     (
@@ -113,48 +117,40 @@ DECISION = Family(
     "From the verdict to hold to the last vote or its end, nights and holidays included: approved, confirmed, rejected, withdrawn, expired. Copies of a mailing "
     "are not among them",
 )
-STORE = (
-    *_table(
-        Type.GAUGE,
-        ("store_up", "", "Whether the database answered the last query; if 0, the other values are as old as smtpguard_store_looked_seconds says"),
-        ("store_looked_seconds", "", "Seconds since the database last answered"),
-        ("journal_entry", "", "The number of the journal's last entry"),
-        ("journal_unread_entries", "", "Entries that are not in the counters yet"),
-        ("holds_waiting", "", "Holds that wait for a decision; a mailing counts as one"),
-        ("holds_oldest_seconds", "", "How long the oldest of them has waited; 0 if none waits"),
-        ("holds_asked", "", "Posts to a list that are in doubt, about which people are asked"),
-        ("holds_near_deadline", "", "Holds that expire within two hours, among the 1,000 that have waited longest"),
-        ("holds_overdue", "", "Holds that still wait after their deadline: the delivery part does not run"),
-        ("kept_bytes", "", "Held content on disk"),
-        ("kept_limit_bytes", "", "hold: {quota_gb}; above it messages to be held are answered 452"),
-        ("outbox_due", "", "Releases and notices that could be sent now. While anything is frozen: notices alone"),
-        ("outbox_oldest_due_seconds", "", "How long the oldest of them could have been sent; 0 if there is none"),
-        ("outbox_later", "", "Releases and notices that are due later, or are retried later"),
-        ("relaying", "", "Verdicts to relay whose outcome is not known yet"),
-        ("relaying_unsettled", "", "Verdicts to relay that are in doubt: older than 15 minutes, and not reported yet"),
-        ("freezes", "selector", "Active freezes: all, list, sender, mailing, thread"),
-        ("freezes_oldest_seconds", "", "Age of the oldest active freeze; 0 if there is none"),
-        ("webhook_lag_entries", "hook", "Entries of the journal that a webhook has not been offered yet"),
-        ("webhook_lag_seconds", "hook", "Age of the oldest of them; 0 if there is none"),
-        (
-            "checkpoints_refused_seconds",
-            "receiver",
-            "How long a receiver of checkpoints (audit: witness, syslog, timestamps) has taken none that was sent; 0 if it takes them",
-        ),
-        ("store_put_back", "", "1 if the store was put back to an earlier state, and all mail is frozen until a thaw"),
-        ("policy_enforced", "", "enforce: 0 if the policy only observes"),
+STORE = _table(
+    ("store_up", "", "Whether the database answered the last query; if 0, the other values are as old as smtpguard_store_looked_seconds says"),
+    ("store_looked_seconds", "", "Seconds since the database last answered"),
+    ("journal_entry", "", "The number of the journal's last entry"),
+    ("journal_unread_entries", "", "Entries that are not in the counters yet"),
+    ("holds_waiting", "", "Holds that wait for a decision; a mailing counts as one"),
+    ("holds_oldest_seconds", "", "How long the oldest of them has waited; 0 if none waits"),
+    ("holds_asked", "", "Posts to a list that are in doubt, about which people are asked"),
+    ("holds_near_deadline", "", "Holds that expire within two hours, among the 1,000 that have waited longest"),
+    ("holds_overdue", "", "Holds that still wait after their deadline: the delivery part does not run"),
+    ("kept_bytes", "", "Held content on disk"),
+    ("kept_limit_bytes", "", "hold: {quota_gb}; above it messages to be held are answered 452"),
+    ("outbox_due", "", "Releases and notices that could be sent now. While anything is frozen: notices alone"),
+    ("outbox_oldest_due_seconds", "", "How long the oldest of them could have been sent; 0 if there is none"),
+    ("outbox_later", "", "Releases and notices that are due later, or are retried later"),
+    ("relaying", "", "Verdicts to relay whose outcome is not known yet"),
+    ("relaying_unsettled", "", "Verdicts to relay that are in doubt: older than 15 minutes, and not reported yet"),
+    ("freezes", "selector", "Active freezes: all, list, sender, mailing, thread"),
+    ("freezes_oldest_seconds", "", "Age of the oldest active freeze; 0 if there is none"),
+    ("webhook_lag_entries", "hook", "Entries of the journal that a webhook has not been offered yet"),
+    ("webhook_lag_seconds", "hook", "Age of the oldest of them; 0 if there is none"),
+    (
+        "checkpoints_refused_seconds",
+        "receiver",
+        "How long a receiver of checkpoints (audit: witness, syslog, timestamps) has taken none that was sent; 0 if it takes them",
     ),
-    *_table(Type.INFO, ("policy_info", "sha256", "The policy in force")),
+    ("store_put_back", "", "1 if the store was put back to an earlier state, and all mail is frozen until a thaw"),
+    ("policy_enforced", "", "enforce: 0 if the policy only observes"),
+    ("policy_info", "sha256", "The policy in force"),
 )  # fmt: skip
 HOST = _table(
-    Type.GAUGE,
     ("policy_unreadable", "", "1 if smtpguard on this host cannot read the policy in force: mail is answered 451"),
     ("policy_file_differs", "", "1 if the policy file of this host is not the policy in force, has mistakes or cannot be read"),
-    (
-        "policy_file_differed_at_start",
-        "",
-        "1 if it differs, and already differed when a part of this host was started",
-    ),
+    ("policy_file_differed_at_start", "", "1 if it differs, and already differed when a part of this host was started"),
     ("list_people", "list", "People in a list's index; absent without one"),
     ("list_checked_seconds", "list", "Seconds since the index was last found to match its sources; absent if it never was"),
     ("list_stale", "list", "1 if the index is too old to rely on, or missing"),
@@ -169,12 +165,8 @@ HOST = _table(
 )  # fmt: skip
 TREE = (
     *_table(
-        Type.GAUGE,
         ("connections", "listener", "Connections of clients and MTAs that are open"),
         ("connections_limit", "", "limits: {connections}: of all listeners together"),
-    ),
-    *_table(
-        Type.COUNTER,
         ("connections_accepted_total", "listener", "Connections that were given to a part"),
         (
             "connections_refused_total",
@@ -182,18 +174,12 @@ TREE = (
             "Connections that were refused: limit (too many, 421), client (not among the listener's clients, 554), descriptor "
             "(the process had no file descriptor left, 421)",
         ),
-    ),
-    *_table(
-        Type.GAUGE,
         ("part_processes", "part", "Processes of a part that are ready"),
         (
             "part_memory_bytes",
             "part",
             "Memory of the processes of a part, and of the supervisor; shared pages count for each of them",
         ),
-    ),
-    *_table(
-        Type.COUNTER,
         (
             "certificates_refused_total",
             "",
@@ -208,20 +194,11 @@ TREE = (
             "force cannot be read by this version), store (the database is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
         ),
         ("bypassed_total", "", "Messages relayed without the database, under an emergency bypass"),
-    ),
-    *_table(
-        Type.GAUGE,
         ("relay_up", "route", "Whether the relay answered the last connection that any part opened; it is asked every half minute at least"),
         ("relay_tried_seconds", "route", "Seconds since that connection"),
-    ),
-    *_table(
-        Type.GAUGE,
         ("relay_connections", "state route", "Connections to the relay, of all processes: in-use (also those being opened and closed), idle"),
         ("relay_connections_limit", "route", "relay: {connections}: of all processes together"),
         ("relay_waiting", "route", "Transactions, logins and deliveries that wait for a connection to the relay"),
-    ),
-    *_table(
-        Type.COUNTER,
         ("relay_waits_total", "route", "Requests for a relay connection that did not get one at once"),
         ("relay_wait_seconds_total", "route", "Total time that they waited"),
         (
@@ -238,7 +215,7 @@ TREE = (
         (),
         "From a whole message, its final dot, to its verdict in the journal: reading, lists, DKIM and the commit, without the relay",
     ),
-    *_table(Type.INFO, ("build_info", "version", "This smtpguard")),
+    *_table(("build_info", "version", "This smtpguard")),
 )  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = (*JOURNAL, SECONDS, DECISION, *STORE, *HOST, *TREE)

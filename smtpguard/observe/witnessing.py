@@ -46,17 +46,25 @@ _NOTHING = -1  # it has none yet, and gets the newest first, which covers all be
 
 class Sending:
     """One way; ``give`` is called every few seconds. ``name``: of its cursor; ``what``: the receiver, as the log calls it; ``send`` returns the problem, "" if
-    the receiver accepted it."""
+    the receiver accepted it. ``http``: a client for tests."""
 
     def __init__(
-        self, access: Access, clock: Clock, name: str, what: str, send: Callable[[Checkpoint], Awaitable[str]]
+        self,
+        access: Access,
+        clock: Clock,
+        name: str,
+        what: str,
+        send: Callable[[Checkpoint], Awaitable[str]],
+        http: httpx2.AsyncClient | None = None,
     ) -> None:
         self._access, self._clock, self._name, self.what, self._send = access, clock, name, what, send
         self._cursors = Cursors(access)
+        self._sender = Sender(connect_seconds=SECONDS, http=http)
         self._failing = 0.0
 
     async def close(self) -> None:
         """The connection to the receiver."""
+        await self._sender.close()
 
     async def give(self) -> int:
         """Send what is new; returns how many it accepted. Raises StoreError."""
@@ -92,26 +100,7 @@ class Sending:
             log.warning("%s did not take a checkpoint: %s: until it does, only this host vouches for the journal", self.what, problem)  # fmt: skip
 
 
-class Posting(Sending):
-    """By HTTP. ``http``: a client for tests."""
-
-    def __init__(
-        self,
-        access: Access,
-        clock: Clock,
-        name: str,
-        what: str,
-        send: Callable[[Checkpoint], Awaitable[str]],
-        http: httpx2.AsyncClient | None,
-    ) -> None:
-        super().__init__(access, clock, name, what, send)
-        self._sender = Sender(connect_seconds=SECONDS, http=http)
-
-    async def close(self) -> None:
-        await self._sender.close()
-
-
-class Witnessing(Posting):
+class Witnessing(Sending):
     """``url``: of the witness; "" for none, then checkpoints are only logged. ``token``: a bearer token for it."""
 
     def __init__(
@@ -149,7 +138,7 @@ MOST_OCTETS = 100_000
 _QUERY, _REPLY = "application/timestamp-query", "application/timestamp-reply"  # RFC 3161 section 3.4
 
 
-class Timestamping(Posting):
+class Timestamping(Sending):
     """``roots``: certificates that the authority's must lead to."""
 
     def __init__(

@@ -16,7 +16,6 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from smtpguard.config.listeners import place
 from smtpguard.mail.envelope import Network, within
 
 _FIRST_FD = 3
@@ -147,7 +146,7 @@ def _stands_for(sock: socket.socket, want: Wanted) -> bool:
 
 
 def _bind(want: Wanted) -> socket.socket:
-    name = place(want.address, want.port)
+    name = _name(want.address, want.port)
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             want.address or None, want.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -205,4 +204,8 @@ def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
 
 def _name_of(sock: socket.socket) -> str:
     name = sock.getsockname()
-    return place(*name[:2]) if isinstance(name, tuple) else str(name)
+    return _name(*name[:2]) if isinstance(name, tuple) else str(name)
+
+
+def _name(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
