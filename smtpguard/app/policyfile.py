@@ -9,6 +9,7 @@ import asyncio
 import enum
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,16 @@ from typing import TYPE_CHECKING
 
 from smtpguard import __version__
 from smtpguard.app.files import parse_policy, store_url
-from smtpguard.config.documents import POLICY, VOCABULARIES, digest, policy_documents, shipped
+from smtpguard.config.documents import (
+    LISTS,
+    PARTS,
+    POLICY,
+    VOCABULARIES,
+    digest,
+    policy_documents,
+    policy_files,
+    shipped,
+)
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 
@@ -201,26 +211,17 @@ def _is_the_products(path: Path, name: str) -> bool:
 def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
     """Shows a change of any of the files without reading them."""
     found = []
-    for path in _files(settings.policy):
-        try:
+    for path in policy_files(settings.policy).values():
+        with suppress(OSError):
             stat = path.stat()
-        except OSError:
-            continue
-        found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
+            found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
     return tuple(found)
 
 
 def _changed_at(path: Path) -> datetime | None:
-    """By ``ctime``, which no copy keeps and no user sets."""
+    """By ``ctime``, which no copy keeps and no user sets. An upgrade changes the shipped files."""
     times = []
-    for file in (*_files(path), path.parent / VOCABULARIES):
-        try:
+    for file in (*policy_files(path).values(), *(path.parent / folder for folder in (PARTS, LISTS, VOCABULARIES))):
+        with suppress(OSError):
             times.append(file.stat().st_ctime)
-        except OSError:
-            continue
     return datetime.fromtimestamp(max(times), UTC) if times else None
-
-
-def _files(path: Path) -> list[Path]:
-    """The policy's own file, the vocabularies beside it, and the shipped ones, which an upgrade changes."""
-    return [path, *(f for base in (path.parent, shipped()) for f in sorted((base / VOCABULARIES).glob("*.yaml")))]

@@ -32,20 +32,18 @@ def shipped() -> Path:
     return installed if installed.is_dir() else package.parent / "config"
 
 
-def policy_documents(path: Path) -> dict[str, bytes]:
-    """All files of the policy at ``path``: ``policy.yaml``, whatever its file name, ``policy.d/NAME.yaml``,
-    ``lists.d/NAME.yaml`` and ``vocabularies/NAME.yaml``.
+def policy_files(path: Path) -> dict[str, Path]:
+    """All files of the policy at ``path``, by document: ``policy.yaml``, whatever its file name, ``policy.d/NAME.yaml``,
+    ``lists.d/NAME.yaml`` and ``vocabularies/NAME.yaml``."""
+    beside = path.parent
+    folders = (beside / PARTS, beside / LISTS, shipped() / VOCABULARIES, beside / VOCABULARIES)
+    files = (file for folder in folders for file in sorted(folder.glob("*.yaml")))
+    return {POLICY: path, **{f"{file.parent.name}/{file.name}": file for file in files}}
 
-    Raises Broken for an unreadable file.
-    """
-    documents = {POLICY: _read(path)}
-    for part in (PARTS, LISTS):
-        for file in sorted((path.parent / part).glob("*.yaml")):
-            documents[f"{part}/{file.name}"] = _read(file)
-    for folder in (shipped() / VOCABULARIES, path.parent / VOCABULARIES):
-        for file in sorted(folder.glob("*.yaml")):
-            documents[f"{VOCABULARIES}/{file.name}"] = _read(file)
-    return documents
+
+def policy_documents(path: Path) -> dict[str, bytes]:
+    """Raises Broken for an unreadable file."""
+    return {name: _read(file) for name, file in policy_files(path).items()}
 
 
 def digest(documents: Mapping[str, bytes]) -> str:

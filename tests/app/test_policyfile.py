@@ -3,13 +3,14 @@ change."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from smtpguard.app import policyfile
 from smtpguard.app.policycheck import never_found
-from smtpguard.app.policyfile import FileState, PolicyFile, compare
+from smtpguard.app.policyfile import FileState, PolicyFile, compare, stamps
 from smtpguard.config import documents
 from smtpguard.config.documents import policy_documents, shipped
 from smtpguard.config.settings import Settings
@@ -77,6 +78,22 @@ def test_files_beside_the_policy_replace_the_products(settings: Settings, produc
     in_force = policy_documents(own.policy)
     (product / "pork.yaml").write_text(PORK.replace("bacon", "ham"))
     assert summary(compare(own, in_force)) == (FileState.DIFFERS, True, ("vocabularies/pork.yaml",), ())
+
+
+@every("part", ["policy.d", "lists.d", "vocabularies"])
+def test_a_change_in_any_file_of_the_policy_is_noticed(part: str, tmp_path: Path) -> None:
+    """A process looks again only then."""
+    folder = tmp_path / part
+    folder.mkdir()
+    settings = Settings(policy=folder.with_name("policy.yaml"), state=tmp_path / "var")
+    settings.policy.write_text(POLICY)
+    before, file = stamps(settings), folder / "news.yaml"
+    file.write_text("{}\n")
+    added = stamps(settings)
+    file.write_text("title: News\n")
+    changed = datetime.fromtimestamp(file.stat().st_ctime, UTC)
+    assert len({before, added, stamps(settings)}) == 3
+    assert compare(settings, {}).changed_at == changed
 
 
 @every("file", sorted((shipped() / "vocabularies").glob("*.yaml")))
