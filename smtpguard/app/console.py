@@ -22,9 +22,8 @@ from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
 from smtpguard.app.clock import ids
 from smtpguard.app.eventlog import EventLog
-from smtpguard.app.explaining import Explainer, session_at
+from smtpguard.app.explaining import Explainer, gathering, session_at
 from smtpguard.app.files import CannotStart, installation_secret
-from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import on_list
 from smtpguard.app.policies import Following
 from smtpguard.app.regularly import every

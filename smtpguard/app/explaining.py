@@ -1,8 +1,9 @@
-"""Explain what would happen to a message, with the same gathering and planning as real mail but without a store.
+"""Build what reads a message, verifies its signature and gathers its facts, for real mail, the console and ``explain``
+alike; and explain what would happen to a message, with the same gathering and planning but without a store.
 
-Nothing is relayed, counted or written; counts are those of this message alone. List indexes on disk are used. For a
-list without an index a temporary one is built and deleted afterwards. Signatures are verified with pinned keys or keys
-in DNS.
+To explain, nothing is relayed, counted or written; counts are those of this message alone. List indexes on disk are
+used. For a list without an index a temporary one is built and deleted afterwards. Signatures are verified with pinned
+keys or keys in DNS.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import dns.asyncresolver
+
 from smtpguard.admission import asking
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.model import Explained, Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
-from smtpguard.app.gathering import gathering
 from smtpguard.app.lists import built_refresher, built_registry, declared
 from smtpguard.app.policies import surroundings
 from smtpguard.config.documents import policy_document
 from smtpguard.config.problem import Undeclared
 from smtpguard.config.settings import Settings
 from smtpguard.gathering.gather import Gather
+from smtpguard.gathering.reader import Around, BoundedReader
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.digest import Digester
@@ -40,6 +43,7 @@ from smtpguard.policy.parse import Policy
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
 from smtpguard.reading.surroundings import Surroundings
+from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +153,20 @@ def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[S
     for info in with_members:  # a list that cannot be read has no index, and is unknown, as for real mail
         refresher.sync(info, SystemClock().now())
     return passing, digester
+
+
+def gathering(settings: Settings, around: Around, undo: AsyncExitStack, *, key: bytes | None = None) -> Gather:
+    """``undo`` closes its reader and verifier. ``key``: of traces, instead of the installation's secret."""
+    reader, verifier = BoundedReader(around), _verifier(settings)
+    undo.push_async_callback(reader.close)
+    undo.push_async_callback(verifier.close)
+    return Gather(reader=reader, verifier=verifier, trace_key=key or installation_secret(settings))
+
+
+def _verifier(settings: Settings) -> DkimVerifier:
+    resolver = None
+    if settings.resolver.nameservers:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(settings.resolver.nameservers)
+    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
+    return DkimVerifier(lookup, pinned=settings.dkim_keys)

@@ -21,8 +21,8 @@ from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.preapproval import Preapproval
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.eventlog import EventLog
+from smtpguard.app.explaining import gathering
 from smtpguard.app.files import installation_secret, make_state
-from smtpguard.app.gathering import gathering
 from smtpguard.app.policies import Following
 from smtpguard.app.services import freezes_of, notices, opened, second_factor_for, term
 from smtpguard.config.settings import Settings

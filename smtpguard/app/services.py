@@ -263,7 +263,7 @@ async def _corrections(
     settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
 ) -> AsyncIterator[Corrections]:
     """The parts that read a message, for a store that is open already. Raises StoreError."""
-    from smtpguard.app.gathering import gathering
+    from smtpguard.app.explaining import gathering
     from smtpguard.app.policies import Following
 
     async with AsyncExitStack() as undo:

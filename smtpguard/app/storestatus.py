@@ -1,22 +1,32 @@
 """Check the store before anything is started: the right database, not rolled back, what is frozen in it, and whether it fits
-the policy."""
+the policy; and what its journal of the last 30 days shows and the configuration does not: clients that no listener
+would admit now, tools that send mailings, and people who send through a listener that does not prove the sender.
+
+Another version may have written the journal. An entry that does not say who connected is skipped, since a trusted MTA may
+have named the client.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
+from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.lists import names
+from smtpguard.app.lists import declared, names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
-from smtpguard.app.traffic import DAYS, undeclared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of
@@ -24,9 +34,16 @@ from smtpguard.counts.backfill import known_since
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.scan import Caller, callers_at
+from smtpguard.lists.declared import Origin
+from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.recorded import unpack
 from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.rollbackcheck import Rollback
 from smtpguard.store.store import Store
@@ -168,3 +185,143 @@ def _found(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze,
         yield (State.WRONG if freeze.reason == PUT_BACK else State.FINE).of("store", text)
     if put_back is None and not freezes:
         yield State.FINE.of("store", f"{settings.store.url} is the store that {settings.state} belongs to")
+
+
+DAYS = 30
+MOST_CLIENTS = 20
+"""Clients that are named."""
+
+
+async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
+    """Clients that no listener would admit, those with the most messages first. Nothing if the store cannot be opened,
+    which is reported elsewhere."""
+    if not settings.secret_file.exists():
+        return []
+    try:
+        came = await asyncio.to_thread(callers_at, store_url(settings), now - timedelta(days=DAYS))
+    except (StoreError, Broken, ValueError):
+        return []
+    away: Counter[tuple[str, str]] = Counter()
+    for caller, messages in came.items():
+        if not _admitted(settings, caller):
+            away[caller.peer or caller.client, caller.listener or "every listener"] += messages
+    named = away.most_common(MOST_CLIENTS)
+    found = [_finding(f"{client} would be refused by {by}", n) for (client, by), n in named]
+    if rest := len(away) - len(named):
+        found.append(_finding(f"{rest:,} more clients would be refused", away.total() - sum(n for _, n in named)))
+    return found
+
+
+def _admitted(settings: Settings, caller: Caller) -> bool:
+    """A listener that no longer exists may have been renamed: any listener may admit the client."""
+    if not caller.listener and settings.trust:  # of an earlier version: it may not be who connected
+        return True
+    every = [each for _, _, each in settings.listen.each()]
+    some = [each for each in every if each.called == caller.listener] or every
+    address = caller.peer or caller.client
+    return any(each.admitted is None or not address or within(address, each.admitted) for each in some)
+
+
+def _finding(text: str, messages: int) -> Finding:
+    number = f"{messages:,} {'message' if messages == 1 else 'messages'} of the last {DAYS} days"
+    return State.UNKNOWN.of("clients", f"{text}: {number}")
+
+
+MOST = 200_000
+"""The newest entries that are read."""
+COPIES = 20
+"""So many messages to customers with one text, or that look like mailings, come from a tool."""
+PERSONAL = 5
+"""So many personal messages from at least two people mean that people write through a listener."""
+_NAMED = 10
+_PROOF = frozenset({"listener.proves_senders", "sender.proven"})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """By tool: how many messages look like a mailing, and how many have each text. By listener: the personal messages without a
+    proven sender."""
+
+    mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    personal: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+    """Raises StoreError."""
+    seen, before = _Seen(), await store.journal.last() + 1
+    since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
+    while before > least:
+        pairs, before = await store.ask(partial(_verdicts, before, least), snapshot=True)
+        for made, clear in pairs:
+            if made.at >= since and clear is not None:
+                _look(seen, made, clear)
+        if pairs and pairs[-1][0].at < since:
+            break
+    return [*_tools(policy, seen), *_unproven(settings, policy, seen)]
+
+
+def _verdicts(before: int, least: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    return journal.back(connection, before, least, Kind.VERDICT)
+
+
+def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
+    data = made.data
+    counts = data.get("counts") or {}
+    facts = unpack(clear[FACTS][0]) if FACTS in clear else data.get(FACTS) or {}
+    if not counts.get("customers") or data.get("streams"):
+        return
+    sender, login = "".join(clear.get("from", ())[:1]), "".join(clear.get("actor", ())[:1]).lower()
+    tool = sender, str(data.get("client", "")), login
+    if data.get("looks") == "mailing":
+        seen.mailings[tool] += 1
+    elif data.get("mailing"):
+        seen.copies[tool][data["mailing"]] += 1
+    proven = facts.get("sender.proven", bool(login))
+    if data.get("looks") != "mailing" and proven is not True and facts.get("sender.internal", True) is True and sender:
+        seen.personal[str(data.get("listener", ""))][sender] += 1
+
+
+def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
+    """Tools with the most messages first."""
+    lists, streams = declared(policy)
+    known = [(info.writers, info.origin) for info in lists.values()]
+    known += [(stream.senders, stream.origin) for stream in streams.values()]
+    found: Counter[tuple[str, str]] = Counter()
+    for tool in {*seen.mailings, *seen.copies}:
+        n = seen.mailings[tool] + sum(n for n in seen.copies[tool].values() if n >= COPIES)
+        if n >= COPIES and not any(_declares(*one, *tool) for one in known):
+            found[tool[0], tool[1]] += n
+    for (sender, client), n in found.most_common(_NAMED):
+        text = (
+            f"{sender or 'a sender without From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and the "
+            f"policy does not declare it: as the origin of a list, or as a stream"
+        )
+        yield State.ODD.of("tool", text)
+
+
+def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str, login: str) -> bool:
+    """Whether this From may be declared so, as far as the journal says: it has no signatures."""
+    session = Session(client_ip=client, auth_user=login or None)
+    if origin.names(session):
+        return True
+    elsewhere = bool(origin.clients) and not within(client, origin.clients)
+    return sender in senders and bool(origin.dkim) and not elsewhere
+
+
+def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Finding]:
+    rules = [
+        rule.rule_id
+        for rule in policy.rules.rules
+        if rule.mode is Mode.ENFORCE and any(c.fact.name in _PROOF for c in rule.when)
+    ]
+    needed = f"rule {rules[0]}" + (f" (and {len(rules) - 1} more)" if len(rules) > 1 else "") if rules else ""
+    proving = {each.called for each in settings.listen.smtp if each.auth is not None or each.senders_verified}
+    there = {each.called for each in settings.listen.smtp}
+    for listener, writers in sorted(seen.personal.items()):
+        if rules and listener in there - proving and writers.total() >= PERSONAL and len(writers) > 1:
+            text = (
+                f"{len(writers):,} people wrote {writers.total():,} personal messages to customers through listener {listener} in {DAYS} days without "
+                f"proof of identity, which {needed} needs: auth, or senders_verified if the MTA in front checks it"
+            )
+            yield State.ODD.of("listener", text)

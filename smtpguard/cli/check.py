@@ -250,8 +250,7 @@ async def _live(context: Context, settings: Settings, policy: Policy) -> bool:
 
 async def _store(context: Context, settings: Settings, policy: Policy | None) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
-    from smtpguard.app.storestatus import policy_findings, store_findings, unreadable
-    from smtpguard.app.traffic import turned_away
+    from smtpguard.app.storestatus import policy_findings, store_findings, turned_away, unreadable
 
     found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
     if unreadable(settings) is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import probe, ways
+from smtpguard.app import probe
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.probe import look
@@ -213,7 +213,7 @@ async def test_unreadable_sources_are_found(tmp_path: Path) -> None:
 
 async def test_a_list_server_open_to_others_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay() as relay, ScriptedRelay() as server:
-        monkeypatch.setattr(ways, "SMTP_PORT", server.port)
+        monkeypatch.setattr(probe, "SMTP_PORT", server.port)
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
         found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
         assert any(f.state is State.OPEN and "news@lists.example.com" in f.text for f in found)

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from smtpguard.app import traffic
+from smtpguard.app import storestatus
 from smtpguard.app.files import read_policy
-from smtpguard.app.storestatus import store_findings
-from smtpguard.app.traffic import turned_away
+from smtpguard.app.storestatus import store_findings, turned_away
 from smtpguard.config.settings import read_settings
 from tests.catalogue.test_first_contacts import words
 from tests.catalogue.wholeguard import READERS, WholeGuard, personal_mail, policy, whole_guard
@@ -93,7 +92,7 @@ async def test_only_a_bounded_number_of_entries_is_read(tmp_path: Path, monkeypa
     async with whole_guard(tmp_path, monkeypatch, text=FRESH) as guard:
         await news(guard, "news@example.com", READERS[:21], source="127.0.0.5")
         assert await found(guard, "tool") != []
-        monkeypatch.setattr(traffic, "MOST", 20)
+        monkeypatch.setattr(storestatus, "MOST", 20)
         assert await found(guard, "tool") == []
 
 
