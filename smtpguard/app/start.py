@@ -114,7 +114,8 @@ async def prepare(
         if from_file:
             done = await _from_file(store, settings, digester, from_file, by)
         elif not (await store.gate.read()).policy_sha256:
-            done = await _first(store, settings, digester, by)
+            with suppress(PolicyMoved):  # of two nodes that start at once one puts its file in force, the other follows
+                done = await _put(store, settings, digester, policy_documents(settings.policy), by, "first start")
         if known := await recall(store, partial(_letter, digester)):
             log.warning("recipients of past mail were read from the journal: %d messages", known)
         sha256 = (await store.gate.read()).policy_sha256
@@ -145,24 +146,19 @@ async def ended(settings: Settings, *, by: str, status: int) -> None:
         await store.journal.record([_event(Kind.STOP, by, {"status": status})])
 
 
-async def _first(store: Store, settings: Settings, digester: Digester, by: str) -> Proposal | None:
-    """No policy is in force yet. If two nodes start at once on an empty store, one puts its file in force, and the
-    other follows."""
+async def _put(
+    store: Store, settings: Settings, digester: Digester, documents: Mapping[str, bytes], by: str, how: str
+) -> Proposal:
+    """Put the policy file in force."""
     from smtpguard.app.policychange import propose, put  # 3 MB that no other start needs
 
-    documents = policy_documents(settings.policy)
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
-    try:
-        await put(store, proposal, by=by, how="first start")
-    except PolicyMoved:
-        return None
+    await put(store, proposal, by=by, how=how)
     return proposal
 
 
 async def _from_file(store: Store, settings: Settings, digester: Digester, named: str, by: str) -> Proposal | None:
     """None if that policy is in force already. Raises CannotStart if the file has another SHA-256."""
-    from smtpguard.app.policychange import propose, put
-
     wanted, before = named.lower(), (await store.gate.read()).policy_sha256
     if len(wanted) < SHORTEST_NAME or set(wanted) - set("0123456789abcdef"):
         raise CannotStart(
@@ -175,9 +171,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
         raise CannotStart(
             f"--policy-from-file {named}: {settings.policy} with its vocabularies is {found}, and was not put in force"
         )
-    proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
-    await put(store, proposal, by=by, how="start with --policy-from-file")
-    return proposal
+    return await _put(store, settings, digester, documents, by, "start with --policy-from-file")
 
 
 def _letter(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
@@ -24,21 +24,19 @@ def _swap(batch: Batch, before: RaisedAlarm | None, after: RaisedAlarm | None) -
     connection = batch.connection
     given = before or after
     assert given is not None
-    row = connection.execute(select(alarm).where(alarm.c.key == given.key)).one_or_none()
+    here = alarm.c.key == given.key
+    row = connection.execute(select(alarm).where(here)).one_or_none()
     if (_read(*row) if row is not None else None) != before:
         return False
-    here = alarm.c.key == given.key
-    if after is None:
-        connection.execute(delete(alarm).where(here))
-    elif before is None:
-        connection.execute(insert(alarm).values(key=after.key, **_values(after)))
-    else:
-        connection.execute(update(alarm).where(here).values(**_values(after)))
+    connection.execute(delete(alarm).where(here))
+    if after is not None:
+        connection.execute(insert(alarm).values(_row(after)))
     return True
 
 
-def _values(known: RaisedAlarm) -> dict[str, int | str]:
+def _row(known: RaisedAlarm) -> dict[str, int | str]:
     return {
+        "key": known.key,
         "began": microseconds(known.began),
         "told": _us(known.told),
         "claimed_until": _us(known.claimed_until),
