@@ -301,7 +301,8 @@ SOMEBODY = "postmaster@example.org"  # RFC 2606: an outside address that does no
 SMTP_PORT = 25
 THIS_MACHINE, WITHOUT_LOGIN, LIST_SERVERS = "this-machine", "without-login", "list-servers"
 """Names of the ways, as the settings accept them (``accepted_ways``)."""
-_OTHER_LOOPBACK = "127.0.0.2"
+_SOURCES = {4: "127.0.0.2", 6: "::1"}
+"""A source address of this machine that none of its services uses; IPv6 has only one."""
 Hosts = Callable[[str], Awaitable[Sequence[str]]]
 """The mail hosts of a domain, best first."""
 
@@ -339,7 +340,8 @@ def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str
     if target.user is not None:
         yield WITHOUT_LOGIN, f"the relay at {target.host}, without our login", target.host, None
     if is_loopback(target.host):
-        yield THIS_MACHINE, "the relay, for any program on this machine", target.host, _OTHER_LOOPBACK
+        source = _SOURCES[6 if ":" in target.host else 4]
+        yield THIS_MACHINE, "the relay, for any program on this machine", target.host, source
         for address in own:
             yield (
                 THIS_MACHINE,
@@ -424,10 +426,6 @@ def own_addresses() -> list[str]:
     except OSError:
         return []
     return sorted({str(entry[4][0]) for entry in found if not is_loopback(str(entry[4][0]))})
-
-
-_SOURCES = {4: "127.0.0.2", 6: "::1"}
-"""A source address of this machine that none of its services uses."""
 
 
 async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> AsyncIterator[Finding]:

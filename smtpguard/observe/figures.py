@@ -189,7 +189,8 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
     found = []
     for body, doc in connection.execute(query):
         data = parsed(body)["data"]
-        names = json.loads(doc).get("from") or json.loads(doc).get("reverse_path") or ["?"]
+        who = json.loads(doc)
+        names = who.get("from") or who.get("reverse_path") or ["?"]
         if data["action"] == "relay" and data["lists"]:
             counts: Mapping[str, int] = data["counts"]
             lists: list[str] = data["lists"]

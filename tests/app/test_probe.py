@@ -113,6 +113,13 @@ async def test_an_accepted_way_past_the_guard_is_fine(tmp_path: Path) -> None:
         assert states(found, "way") == [State.FINE, State.UNKNOWN]
 
 
+async def test_a_way_past_the_guard_is_found_on_ipv6(tmp_path: Path) -> None:
+    async with ScriptedRelay(host="::1") as relay:
+        found = await findings(tmp_path, f"{{host: '::1', port: {relay.port}, tls: none}}")
+    [opened] = [f.text for f in found if f.state is State.OPEN]
+    assert "any program on this machine" in opened
+
+
 async def test_a_remote_relay_must_be_probed_from_elsewhere(tmp_path: Path) -> None:
     found = await findings(tmp_path, "{host: localhost., port: 1, tls: implicit}")
     [way] = [f for f in found if f.about == "way"]
