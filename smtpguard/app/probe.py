@@ -58,7 +58,7 @@ async def look(
         for each in (relay, *relay.fallbacks)
     ]
     logged = [settings.relay_of(each.called) for each in settings.listen.smtp if each.auth]
-    domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
+    domain = policy.organization.a_domain
     silent: list[RelayTarget] = []
     for route, relay, target in asked:
         listed = [

@@ -90,7 +90,8 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
             _fill(passing, info, digester, people.get(info.name, 0))
         explainer = built(passing, digester, policy, undo)
         statuses = explainer.in_force.registry.statuses
-        colleague, began = _colleague(policy), loop.time()
+        colleague = Address("kim.ek", policy.organization.a_domain)  # whom the policy does not name
+        began = loop.time()
         for info, *others in alike.values():
             if loop.time() - began > SECONDS:
                 unplayed += [each.name for each in (info, *others)]
@@ -148,12 +149,6 @@ def _sessions(settings: Settings | None, scene: _Scene, colleague: Address) -> l
         login = str(colleague) if getattr(each, "auth", None) else None
         found.append(replace(session_at(settings, each.called, client, login=login), expander=False))
     return list(dict.fromkeys(found))
-
-
-def _colleague(policy: Policy) -> Address:
-    """A person whom the policy does not name."""
-    domain = sorted(policy.organization.domains, key=lambda name: (name.startswith("*."), name))[0].removeprefix("*.")
-    return Address("kim.ek", domain)
 
 
 def _fill(settings: Settings, info: ListInfo, digester: Digester, size: int) -> None:

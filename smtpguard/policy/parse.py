@@ -55,6 +55,11 @@ class Organization:
     people: frozenset[str] = frozenset()
     members: tuple[Members, ...] = ()
 
+    @property
+    def a_domain(self) -> str:
+        """One of ours: of patterns alone, a name that one of them covers."""
+        return min(self.domains, key=lambda name: (name.startswith("*."), name)).replace("*.", "mail.")
+
     def has(self, address: str) -> bool:
         """Whether it is in one of the domains."""
         domain = Address.parse(address).ascii_domain

@@ -120,6 +120,13 @@ async def test_a_way_past_the_guard_is_found_on_ipv6(tmp_path: Path) -> None:
     assert "any program on this machine" in opened
 
 
+async def test_domains_may_all_be_patterns(tmp_path: Path) -> None:
+    policy = POLICY.replace('[example.com, "*.example.com"]', '["*.example.com"]')
+    async with ScriptedRelay() as relay:
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}", policy=policy)
+    assert states(found, "sender") == [State.FINE] * 3
+
+
 async def test_a_remote_relay_must_be_probed_from_elsewhere(tmp_path: Path) -> None:
     found = await findings(tmp_path, "{host: localhost., port: 1, tls: implicit}")
     [way] = [f for f in found if f.about == "way"]

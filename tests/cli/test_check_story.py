@@ -100,6 +100,12 @@ def test_if_every_rule_observes_only_that_is_reported(etc: Path) -> None:
     ]
 
 
+def test_its_writer_is_a_colleague_where_domains_are_patterns(etc: Path) -> None:
+    head = HEAD.replace("[example.com]", '["*.example.com"]')
+    rules = (TO_LIST + HIDDEN + MANY).replace("when: {", "when: {sender.internal: true, ")
+    assert [text for text in warnings(etc, rules, head) if LETTER in text] == []
+
+
 def test_a_list_of_colleagues_is_not_tried(etc: Path) -> None:
     assert warnings(etc, TO_LIST, HEAD.replace("    writers", "    audience: staff\n    writers")) == []
 
