@@ -19,7 +19,7 @@ import shutil
 import sqlite3
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -44,6 +44,7 @@ from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over, swap, sync_folder
+from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
 from smtpguard.database.engine import file_of
 from smtpguard.database.files import FairLock
@@ -71,8 +72,6 @@ _BUSY_SECONDS = 60.0
 _DMS_BYTE = 128
 """Byte of the file -shm on which every process that has a SQLite database open in WAL mode holds a shared lock
 (os_unix.c, UNIX_SHM_DMS)."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

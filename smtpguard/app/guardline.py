@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,19 +50,19 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """``follow`` must run, or the fences stop all mail. ``hostname``: our name in greetings.
-    ``background``: what a bypass needs to run."""
+    ``background``: the watch over the gate, and what a bypass needs."""
 
     intake: Intake
     watch: GateWatch
     hostname: str
     store: Store
     policies: Following
-    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
     async def follow(self) -> None:
-        """Watch the gate, and what a bypass needs. Never returns."""
+        """Never returns."""
         async with asyncio.TaskGroup() as tasks:
-            for run in (self.watch.run, *self.background):
+            for run in self.background:
                 tasks.create_task(run())
 
 
@@ -101,7 +101,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         addresses = [Address.parse(each) for each in settings.returns.addresses]
         own.append(ReturnedMail(addresses=addresses, take=lambda message, to: service.take(message, to=to)))
     bypass: BypassPath | None = None
-    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
+    background = [watch.run]
     if settings.bypass.people:
         head = await store.ask(read_head)
         kept = Bypassed(
@@ -115,7 +115,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         )
         undo.callback(kept.close)
         bypass = BypassPath(kept, store, watch, clock, trace_key=secret, hostname=hostname)
-        background = (bypass.run, kept.run)
+        background += [bypass.run, kept.run]
     intake = Intake(
         store,
         policies,

@@ -61,8 +61,7 @@ class ListRefresh:
     def __init__(self, settings: Settings, policies: Following, digester: Digester, store: Store, clock: Clock) -> None:
         self._settings, self._policies, self._digester = settings, policies, digester
         self._store, self._clock = store, clock
-        self._refresher: Refresher | None = None
-        self._expander: Expander | None = None
+        self._both: tuple[Refresher | Expander, ...] = ()
         self._under = ""
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
@@ -90,13 +89,13 @@ class ListRefresh:
             policy = self._policies.policy
         except PolicyUnreadable:  # logged elsewhere
             return
-        if self._refresher is None or self._expander is None or policy.sha256 != self._under:
+        if policy.sha256 != self._under:
             stop = self._stopping.is_set
             registry = built_registry(self._settings, policy, self._digester, self._clock)
-            self._refresher = built_refresher(self._settings, policy, self._digester, stop=stop)
-            self._expander = built_expander(self._settings, policy, registry, stop=stop)
+            lists = built_refresher(self._settings, policy, self._digester, stop=stop)
+            self._both = lists, built_expander(self._settings, policy, registry, stop=stop)
             self._under = policy.sha256
-        for refresher in (self._refresher, self._expander):
+        for refresher in self._both:
             for info in refresher.due(self._clock.now()):
                 if info.name not in self._reading:
                     self._reading[info.name] = asyncio.create_task(self._read(info, refresher))

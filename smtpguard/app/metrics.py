@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -152,7 +152,6 @@ def application(watching: Watching) -> Health:
 LOOK_SECONDS = 5.0
 OLD_SECONDS = 3 * LOOK_SECONDS
 """Numbers of the store older than this are out of date."""
-NEAR = timedelta(hours=2)
 PAGE = 1000
 PAGES = 100  # of the journal in one look; the rest is read at the next
 _WIRES = frozenset({"proxy", "milter"})
@@ -201,7 +200,7 @@ class Watching:
 
     async def _look_at_store(self, store: Store) -> None:
         now = self._clock.now()
-        waiting = await store.ask(lambda c: store_watching.look(c, now, near=NEAR, settled_within=SETTLED_WITHIN))
+        waiting = await store.ask(lambda c: store_watching.look(c, now, settled_within=SETTLED_WITHIN))
         if self._waiting is None or waiting.entries < self._read_to:  # the first look, or another journal in its place
             self._read_to = waiting.entries
         self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -36,13 +36,11 @@ from smtpguard.observe import figures
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
 from smtpguard.observe.alarms.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
-from smtpguard.policy.freezing import Freeze
 from smtpguard.processes.statusfile import Tree, trees
 from smtpguard.store.store import Store
 
 STORE_SECONDS = 20.0
 RELAY_SECONDS = 30.0
-NEAR = timedelta(hours=2)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +54,6 @@ class Status:
     quiet: frozenset[str] = frozenset()
     """Names of alarms that the settings suppress: they are shown, and count for nothing."""
     policy: dict[str, Any] | None = None
-    freezes: list[Freeze] | None = None
     waiting: figures.Waiting | None = None
     relay: dict[str, Any] | None = None
     routes: list[dict[str, Any]] = field(default_factory=list)
@@ -166,10 +163,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             found.store |= {"answers": not seen.store, "problem": seen.store or None}
             found.store |= {"put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
-            found.waiting = await store.ask(
-                lambda c: figures.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)
-            )
-            found.freezes = list(found.waiting.freezes)
+            found.waiting = await store.ask(lambda c: figures.look(c, found.at, settled_within=SETTLED_WITHIN))
             found.checkpoint = _checkpoint_row(await store.ask(newest_checkpoint))
             for key in settings.audit.receivers:
                 at = found.waiting.hooks.get(f"({key})")

@@ -98,7 +98,7 @@ def row(found: Status) -> dict[str, Any]:
         "parts": list(_processes(found.trees)),
         "policy": found.policy,
         "freezes": None
-        if found.freezes is None
+        if waiting is None
         else [
             {
                 "id": f.freeze_id,
@@ -109,7 +109,7 @@ def row(found: Status) -> dict[str, Any]:
                 "since": f.at,
                 "until": f.until,
             }
-            for f in found.freezes
+            for f in waiting.freezes
         ],
         "waiting": None
         if waiting is None
@@ -152,14 +152,13 @@ def lines(found: Status) -> Iterator[str]:
         yield f"  {mark}  {says}{'' if says.endswith(('.', ')')) else '.'} {alarm.does}"
     yield f"Parts       {_parts(found.trees)}"
     yield f"Policy      {_policy(found.policy)}"
-    if found.freezes is not None:
-        for n, f in enumerate(found.freezes):
+    if (waiting := found.waiting) is not None:
+        for n, f in enumerate(waiting.freezes):
             meant = f"{f.selector.value} {f.value}".strip()
             until = f" until {_when(f.until)}" if f.until else ""
             yield f"{'' if n else 'Freezes':<12}{meant}, since {_when(f.at)}{until}, by {f.by}: {f.reason}"
-        if not found.freezes:
+        if not waiting.freezes:
             yield "Freezes     none"
-    if (waiting := found.waiting) is not None:
         first = f", the first since {_when(waiting.held_at)}" if waiting.held_at else ""
         yield f"Waiting     {waiting.holds} to be decided{first}; {waiting.near} near the deadline, {waiting.overdue} past it"
         due = f", the first since {_when(waiting.due_at)}" if waiting.due_at else ""

@@ -28,6 +28,7 @@ from smtpguard.outbox.rows import leasable
 from smtpguard.policy.freezing import Freeze
 
 MOST = 10_000
+NEAR = timedelta(hours=2)
 LONGEST_WAITING = 1000
 """The most holds whose deadline is read from their documents."""
 _BEHIND = "SELECT name, told, failing_since, (SELECT at FROM entry WHERE seq > told ORDER BY seq LIMIT 1) FROM hook"
@@ -71,10 +72,10 @@ class Waiting:
     hooks: Mapping[str, Backlog] = field(default_factory=dict)
 
 
-def look(connection: Connection, now: datetime, *, near: timedelta, settled_within: timedelta) -> Waiting:
+def look(connection: Connection, now: datetime, *, settled_within: timedelta) -> Waiting:
     head = read_head(connection)
     freezes = tuple(f for f in read_freezes(connection) if f.until is None or now < f.until)
-    deadlines = _deadlines(connection, now + near)
+    deadlines = _deadlines(connection, now + NEAR)
     due, due_at = _due(connection, microseconds(now), frozen=bool(freezes))
     relaying, unsettled = _underway(connection, microseconds(now - settled_within))
     return Waiting(

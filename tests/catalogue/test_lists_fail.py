@@ -134,7 +134,7 @@ async def test_without_any_index_possible_mailings_are_held(guard: WholeGuard) -
 async def test_a_restart_does_not_repeat_a_notice(guard: WholeGuard) -> None:
     (guard.settings.policy.parent / "ramadan.csv").unlink()
     assert notices(await synced(guard, minutes=20)) == [(OMAR, "list-failed")]
-    guard.office._freshness._refresher = None  # as in a new process
+    guard.office._freshness._under = ""  # as in a new process
     assert await synced(guard, minutes=1) == []
     assert len(await journalled(guard)) == 1
 

@@ -39,13 +39,12 @@ from tests.store.making import (
     release,
 )
 
-NEAR = timedelta(hours=2)
 SETTLED = timedelta(minutes=15)
 
 
 async def look(store: Store) -> Waiting:
     now = store.now()
-    return await store.ask(lambda c: figures.look(c, now, near=NEAR, settled_within=SETTLED))
+    return await store.ask(lambda c: figures.look(c, now, settled_within=SETTLED))
 
 
 async def news(store: Store, after: int = 0, limit: int = 1000) -> tuple[list[Event], int]:
@@ -231,7 +230,7 @@ async def test_every_query_uses_an_index_and_no_names(store: Store, monkeypatch:
             statements.append((sql, values))
 
         listening.listen(connection, "before_cursor_execute", noted)
-        figures.look(connection, T0, near=NEAR, settled_within=SETTLED)
+        figures.look(connection, T0, settled_within=SETTLED)
         figures.news(connection, 0, 10)
         figures.held(connection, [event(Kind.APPROVED, "H1")])
         listening.remove(connection, "before_cursor_execute", noted)
