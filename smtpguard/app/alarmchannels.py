@@ -143,7 +143,7 @@ class AlarmChannels:
         hook = self.settings.alarms.webhook
         assert hook is not None
         try:
-            secret = read_secret(hook.secret_file).get_secret_value().encode()
+            secret = read_secret(hook.secret_file).encode()
         except Broken as e:
             log.error("alarms: webhook: %s", e)
             return False

@@ -285,7 +285,7 @@ def _provider(console: Wished, place: Site, clock: Clock, secret: bytes) -> Prov
     from smtpguard.console.people.oidc import Provider  # what checks tokens takes 12 MB
 
     try:
-        theirs = read_secret(wanted.client_secret_file).get_secret_value() if wanted.client_secret_file else ""
+        theirs = read_secret(wanted.client_secret_file) if wanted.client_secret_file else ""
     except Broken as e:
         raise CannotStart(str(e)) from None
     return Provider(wanted, clock, client_secret=theirs, secret=secret, back=f"{place.url}/login/sso/back")

@@ -240,7 +240,7 @@ def signer(settings: Settings) -> Sign | None:
     if given is None:
         return None
     try:
-        key = read_secret(given.key_file).get_secret_value().encode()
+        key = read_secret(given.key_file).encode()
         return DkimSigner(domain=given.domain, selector=given.selector, key=key).sign
     except Broken as e:
         raise CannotStart(str(e)) from None
@@ -265,7 +265,7 @@ def witnesses(settings: Settings, store: Store, clock: SystemClock, name: str) -
     """What sends checkpoints out of this host, which is called ``name``. Raises Broken and CannotStart."""
     audit = settings.audit
     url, token_file = (audit.witness.url, audit.witness.token_file) if audit.witness is not None else ("", None)
-    token = read_secret(token_file).get_secret_value() if token_file is not None else ""
+    token = read_secret(token_file) if token_file is not None else ""
     yield Witnessing(store, clock, url, token=token)
     if audit.syslog is not None:
         yield Syslog(store, clock, audit.syslog, name)

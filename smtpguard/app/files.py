@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken
-from smtpguard.config.secret import secret_text
+from smtpguard.config.secret import read_secret
 from smtpguard.config.statefiles import hand_over
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
@@ -129,7 +129,7 @@ def store_url(settings: Settings) -> str:
     """Contains the password from its file. Never show it."""
     if settings.store.password_file is None:
         return settings.store.url
-    password = quote(secret_text(settings.store.password_file), safe="")
+    password = quote(read_secret(settings.store.password_file), safe="")
     parts = urlsplit(settings.store.url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{password}{at}{host}"))
@@ -153,7 +153,7 @@ SHORTEST_SECRET = 16
 def webhook_secret(file: Path) -> bytes:
     """The secret that signs what is sent to a webhook, or comes from one. Raises CannotStart."""
     try:
-        secret = secret_text(file)
+        secret = read_secret(file)
     except Broken as e:
         raise CannotStart(str(e)) from None
     if len(secret) < SHORTEST_SECRET:

@@ -159,6 +159,6 @@ def target_of(relay: AnyRelay, settings: Settings) -> RelayTarget:
         server_name=relay.server_name,
         ca_file=relay.ca_file,
         user=relay.auth.user if relay.auth else None,
-        password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
+        password=read_secret(relay.auth.password_file) if relay.auth else None,
         helo=settings.hostname or host_name(),
     )

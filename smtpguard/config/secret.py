@@ -1,4 +1,4 @@
-"""Read secrets. They are only in files, never in YAML and never in a repr.
+"""Read secrets. They are only in files, never in YAML, nor in the settings.
 
 A ``*_file`` may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what LoadCredential= names.
 """
@@ -6,25 +6,14 @@ A ``*_file`` may begin with ``$CREDENTIALS_DIRECTORY/``, where systemd puts what
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smtpguard.config.problem import Broken, Problem
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 MAX_BYTES = 64 << 10
 
 
-def read_secret(path: Path) -> SecretStr:
+def read_secret(path: Path) -> str:
     """The file's text without the final line end that editors add. Raises Broken, without the content."""
-    from pydantic import SecretStr  # a slow import; a freeze should not wait for it
-
-    return SecretStr(secret_text(path))
-
-
-def secret_text(path: Path) -> str:
-    """The same in clear, for callers that need it at once."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)

@@ -40,7 +40,7 @@ def secret(written: str, base: Path) -> str:
     """The password or token in a file. Raises SourceError, which does not contain it."""
     file = file_of(written, base)
     try:
-        return read_secret(file).get_secret_value()
+        return read_secret(file)
     except Broken as error:
         problem = error.problems[0]
         raise SourceError(f"the secret in {problem.file} {problem.text}") from None
