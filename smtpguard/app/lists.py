@@ -23,7 +23,7 @@ from smtpguard.mail.envelope import client_address
 from smtpguard.policy.parse import Policy
 
 Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
-_last: tuple[Policy, Declared] | None = None
+_last: tuple[tuple[str, str], Declared] | None = None
 
 
 def names(settings: Settings, policy: Policy) -> Names:
@@ -59,9 +59,9 @@ def people_of(policy: Policy) -> set[str]:
 def declared(policy: Policy) -> Declared:
     """The lists and streams of this policy, made once for the last one: all parts have that in common."""
     global _last
-    last = _last
-    if last is None or last[0] is not policy:
-        _last = last = policy, build(*policy.sections(), delimiters=policy.delimiters)
+    last, key = _last, (policy.sha256, policy.delimiters)
+    if last is None or last[0] != key:
+        _last = last = key, build(*policy.sections(), delimiters=policy.delimiters)
     return last[1]
 
 

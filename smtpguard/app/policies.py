@@ -70,7 +70,6 @@ class Following:
         self._current: InForce | None = None
         self._generation = -1
         """The generation of the gate at which absences were read."""
-        self._policy: Policy | None = None
         self._surroundings: Surroundings | None = None
         self._one_at_a_time = asyncio.Lock()
         self._unreadable: tuple[str, str] = ("", "")
@@ -85,10 +84,10 @@ class Following:
 
     @property
     def policy(self) -> Policy:
-        """The whole policy, for callers that need more than its rules."""
-        if self._policy is None:
+        """As it is written, without what others say of its groups."""
+        if self._alone is None:
             raise self._none()
-        return self._policy
+        return self._alone
 
     @property
     def unreadable(self) -> bool:
@@ -134,7 +133,7 @@ class Following:
                 raise PolicyUnreadable(self._unreadable[1])
             try:
                 documents = dict(await self._store.policies.documents(gate.policy_sha256))
-                policy, alone, around = await asyncio.to_thread(self._built, gate.policy_sha256, documents)
+                alone, around = await asyncio.to_thread(self._built, gate.policy_sha256, documents)
             except (Broken, KeyError) as e:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
                 raise PolicyUnreadable(self._unreadable[1]) from None
@@ -142,7 +141,7 @@ class Following:
             if self._alone is not None:
                 # Its rules and their caches name each other, and are too old for the collections that Python begins itself.
                 asyncio.get_running_loop().call_later(FORGET_SECONDS, gc.collect)
-            self._policy, self._alone, self._surroundings = policy, alone, around
+            self._alone, self._surroundings = alone, around
             self._unreadable = ("", "")
             return in_force
 
@@ -183,12 +182,12 @@ class Following:
         elif self._again:
             self._follow_on()
 
-    def _built(self, sha256: str, documents: dict[str, bytes]) -> tuple[Policy, InForce, Surroundings | None]:
+    def _built(self, sha256: str, documents: dict[str, bytes]) -> tuple[InForce, Surroundings | None]:
         policy, around = _SHARED.get(sha256) or (parse_policy(self._settings, documents), None)
         registry = built_registry(self._settings, policy, self._digester, self._clock)
         if self._reading and around is None:
             around = surroundings(self._settings, policy)
-        return policy, InForce.of(policy, registry), around
+        return InForce.of(policy, registry), around
 
 
 async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:

@@ -28,7 +28,6 @@ from smtpguard.lists.registry import Registry
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS, OF_LETTERS, Count, Part, Source, Type, Value, Within
-from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.verdict import Action
 from smtpguard.reading.marks import OF_LIST_HEADERS
@@ -62,14 +61,13 @@ _BEFORE = (Source.ENVELOPE, Source.HEADERS)
 
 @dataclass(frozen=True, eq=False)
 class CompiledPolicy:
-    """One policy with what is built from it. ``in_force.registry`` has the lists' indexes of today."""
+    """One policy with what is built from it. Its registry has the lists' indexes of today."""
 
-    policy: Policy
-    in_force: InForce
+    policy: InForce
 
     @property
     def registry(self) -> Registry:
-        return self.in_force.registry
+        return self.policy.registry
 
     @property
     def lists(self) -> Mapping[str, ListInfo]:
@@ -78,7 +76,7 @@ class CompiledPolicy:
     @cached_property
     def asked(self) -> Mapping[str, tuple[str, int]]:
         """What its rules ask: slot -> fact, and the window in seconds."""
-        return {c.slot: (c.fact.name, c.window_seconds) for rule in self.in_force.rules.rules for c in rule.conditions}
+        return {c.slot: (c.fact.name, c.window_seconds) for rule in self.policy.rules.rules for c in rule.conditions}
 
     @cached_property
     def limited(self) -> frozenset[str]:
@@ -88,12 +86,12 @@ class CompiledPolicy:
 
     @cached_property
     def by_id(self) -> Mapping[str, Rule]:
-        return {rule.rule_id: rule for rule in self.in_force.rules.rules}
+        return {rule.rule_id: rule for rule in self.policy.rules.rules}
 
     @cached_property
     def of_sense(self) -> Mapping[Any, tuple[Rule, ...]]:
         found: dict[Any, tuple[Rule, ...]] = {}
-        for rule in self.in_force.rules.rules:
+        for rule in self.policy.rules.rules:
             found[rule.sense] = (*found.get(rule.sense, ()), rule)
         return found
 
@@ -118,7 +116,7 @@ class CompiledPolicy:
         that depends on something that was read only if another rule wanted it."""
         lazy = {slot for slot, (fact, _) in self.asked.items() if fact in COUNTED and COUNTED[fact].lazy}
         found = set()
-        for rule in self.in_force.rules.rules:
+        for rule in self.policy.rules.rules:
             if lazy.isdisjoint(rule.slots):
                 continue
             others = [c for c in rule.conditions if c.fact.name not in COUNTED]
@@ -156,8 +154,8 @@ class PolicyDiff:
         differing: Mapping[Part, Callable[[CompiledPolicy], Any]] = {
             Part.ORGANIZATION: _organization,
             Part.TEXT: _text,
-            Part.VOCABULARIES: lambda policy: policy.policy.vocabularies,
-            Part.CONVERSATIONS: lambda policy: policy.conversations,
+            Part.VOCABULARIES: lambda compiled: compiled.policy.vocabularies,
+            Part.CONVERSATIONS: lambda compiled: compiled.conversations,
         }
         found = {part for part, of in differing.items() if of(self.then) != of(self.other)}
         return frozenset(found | ({Part.MEMBERSHIP} if Part.ORGANIZATION in found else set()))

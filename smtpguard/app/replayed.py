@@ -162,7 +162,7 @@ class _Answers:
 
     def __init__(self, compiled: CompiledPolicy, diff: PolicyDiff, divergence: Divergence, message: Recorded) -> None:
         self.compiled, self.diff, self.divergence, self.message = compiled, diff, divergence, message
-        rules, values = compiled.in_force.rules, {}
+        rules, values = compiled.policy.rules, {}
         self._uncounted = rules.uncounted(message.subject(compiled.lists))
         self._why: dict[str, str] = {}
         for slot, (fact, seconds) in compiled.asked.items():
@@ -320,7 +320,7 @@ class _Case:
                 self.hangs.update(one.doubts)
         self._of_its_facts()
         self._freeze()
-        if self.compiled.in_force.enforce:
+        if self.compiled.policy.enforce:
             self._of_fixed_rules()
             self._of_a_mailing()
             self._of_its_writer()
@@ -385,7 +385,7 @@ class _Case:
 
     def _freeze_action(self) -> Action:
         alone = not self.message.own and self.message.action in (Action.HOLD, Action.DEFER)
-        return self.message.action if alone else self.compiled.in_force.rules.freeze_answer
+        return self.message.action if alone else self.compiled.policy.rules.freeze_answer
 
     def _of_fixed_rules(self) -> None:
         """Apply the built-in rules, with every possible answer to what is unknown."""
@@ -478,7 +478,7 @@ class _Case:
         waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
         confirmed = message.stood(CONFIRMED)
         if waiting is not None and (refused or granted):
-            turns = {Action.DEFER} if self.compiled.in_force.stages else set()
+            turns = {Action.DEFER} if self.compiled.policy.stages else set()
             self._may({Action.RELAY, Action.HOLD, Action.REJECT} | turns, PEOPLE, DECIDED)
             self.hangs.pop(APPROVED, None)
         else:
@@ -491,7 +491,7 @@ class _Case:
     def _as_it_went(self) -> bool:
         """Whether everything is as it was recorded, so that the mailing's effect is as recorded."""
         then, message = self.diff.then, self.message
-        if then is None or not then.in_force.enforce or not self.answers.unchanged(then):
+        if then is None or not then.policy.enforce or not self.answers.unchanged(then):
             return False
         actions = {action for name in message.own if (action := then.action(name, message)) is not None}
         built_in = {action for name, action in WANTED.items() if name in message.enforced}
@@ -531,7 +531,7 @@ class _Case:
             return _BOTH if (waiting.by_reach if nobody else waiting.by_size) else _NO
         if WAITS in message.hits:
             return _YES
-        as_then = then is not None and then.in_force.enforce and not message.own
+        as_then = then is not None and then.policy.enforce and not message.own
         return _BOTH if waits and not as_then else _NO
 
     def _covers(self, action: Action) -> frozenset[bool]:

@@ -101,4 +101,4 @@ async def replaying(
 
 
 def _compiled(settings: Settings, policy: Policy, digester: Digester) -> CompiledPolicy:
-    return CompiledPolicy(policy, InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))
+    return CompiledPolicy(InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))

@@ -90,13 +90,13 @@ async def test_a_part_uses_what_its_supervisor_made_of_the_policy(
         module.share(settings, home.in_force.policy_sha256, policy)
         following = Following(home.store, settings, Digester(KEY, "+"), home.clock, reading=True)
         await following.follow()
-        shared = module._SHARED[home.in_force.policy_sha256]
-        assert (following.policy, following.around()[1]) == shared
-        assert following.policy is policy
+        _, shared = module._SHARED[home.in_force.policy_sha256]
+        assert following.around()[1] is shared
+        assert following.policy.rules is policy.rules
         await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"# another\n"})
         await following.follow()
-        assert following.policy is not policy
-        assert following.around()[1] is not shared[1]
+        assert following.policy.rules is not policy.rules
+        assert following.around()[1] is not shared
 
 
 async def test_a_replaced_policy_is_freed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,8 +122,7 @@ class TwoGuards:
 
 
 def ground(home: House, policy: Plain) -> CompiledPolicy:
-    parsed = parse(documents(policy))
-    return CompiledPolicy(parsed, home.build(documents(policy)))
+    return CompiledPolicy(home.build(documents(policy)))
 
 
 @asynccontextmanager
