@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from smtpguard.mail.constant import constant
-from smtpguard.mail.message import Content, Message
+from smtpguard.mail.message import Message, in_crlf_lines
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import body_text, transfer, words
 from smtpguard.reading.styled import NO_SHEETS, Sheets
@@ -139,22 +139,13 @@ def as_text(some: Iterable[str]) -> str:
     return said
 
 
-_NOT_A_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
-
-
-def _is_in_lines(raw: Content) -> bool:
-    """Whether it has no characters that RFC 5321 section 2.3.8 forbids: relays differ on the line ends that they give,
-    and so on what is shown."""
-    if isinstance(raw, bytes):  # many times faster
-        return raw.count(b"\r") == raw.count(b"\n") == raw.count(b"\r\n") and b"\0" not in raw
-    return _NOT_A_LINE.search(raw) is None
-
-
 def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
     """Total, and bounded by ``bounds``."""
     header, alone = message.header, Shown(content=message.sha256, opaque=True)
     fields = header.named
-    if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE) or not _is_in_lines(message.raw):
+    if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE):
+        return alone
+    if not in_crlf_lines(message.raw) or message.raw.find(b"\0") >= 0:  # relays differ on what they show of it
         return alone
     try:
         meter = Meter(bounds)

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient
-from smtpguard.mail.message import Content, Message
+from smtpguard.mail.message import Content, Message, in_crlf_lines
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mail.transaction import Answers, Fence, Lost
 from smtpguard.wire.data import pieces
+from smtpguard.wire.grammar import mail_line, rcpt_line
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
@@ -47,7 +48,7 @@ class Deliveries:
         Raises Lost (RelayUnavailable if no connection can be had) and Recalled. A connection lost before DATA, as an
         idle one may be, is replaced once.
         """
-        if not _in_crlf_lines(content.raw):
+        if not in_crlf_lines(content.raw):
             return _all(envelope, BARE_LINE_END)  # a lenient relay could see another message in it
         if content.raw.find(b"\0") >= 0:
             return _all(envelope, NUL_IN_MESSAGE)  # so could a relay that drops NUL, as some do
@@ -95,9 +96,10 @@ async def _open_transaction(
         return _all(envelope, UTF8_HEADER)
     if not utf8 and not _sendable(envelope.reverse_path):
         return _all(envelope, NEEDS_SMTPUTF8)
-    mail = mail_command(envelope, offered, size_bytes=content.size_bytes + prepended, eight_bit=eight_bit)
+    mail = _mail(envelope, offered, size_bytes=content.size_bytes + prepended, eight_bit=eight_bit)
     asked = [r for r in envelope.recipients if utf8 or _sendable(r.address)]
-    answered = await connection.pipeline([mail, *(rcpt_command(r, offered) for r in asked)])
+    lines = [mail_line(mail, offered), *(rcpt_line(_rcpt(r, offered), offered) for r in asked)]
+    answered = await connection.pipeline(lines)
     if not answered[0].positive:
         return _all(envelope, answered[0])
     of = dict(zip(map(id, asked), answered[1:], strict=True))
@@ -108,28 +110,28 @@ def _all(envelope: Envelope, reply: Reply) -> Answers:
     return Answers(replies=[reply] * len(envelope.recipients))
 
 
-def mail_command(envelope: Envelope, offered: Mapping[str, str], *, size_bytes: int, eight_bit: bool) -> bytes:
-    """MAIL with the parameters that the relay offers."""
-    words = [f"MAIL FROM:<{_path(envelope.reverse_path, offered)}>"]
-    if "SIZE" in offered:
-        words.append(f"SIZE={size_bytes}")
-    if eight_bit and "8BITMIME" in offered:
-        words.append("BODY=8BITMIME")
-    if "SMTPUTF8" in offered and (envelope.smtputf8 or not all(a.is_ascii for a in _all_addresses(envelope))):
-        words.append("SMTPUTF8")
-    if "DSN" in offered:
-        words += [f"RET={envelope.ret}"] if envelope.ret else []
-        words += [f"ENVID={envelope.envid}"] if envelope.envid else []
-    return _one_command(words)
+def _mail(envelope: Envelope, offered: Mapping[str, str], *, size_bytes: int, eight_bit: bool) -> Envelope:
+    """For MAIL, without the parameters that the relay does not offer."""
+    addresses = [a for a in (*envelope.addresses, envelope.reverse_path) if a is not None]
+    return replace(
+        envelope,
+        reverse_path=_spelled(envelope.reverse_path, offered) if envelope.reverse_path is not None else None,
+        size_bytes=size_bytes,
+        body=Body.EIGHTBITMIME if eight_bit and "8BITMIME" in offered else None,
+        smtputf8="SMTPUTF8" in offered and (envelope.smtputf8 or not all(a.is_ascii for a in addresses)),
+        ret=_word(envelope.ret, offered),
+        envid=_word(envelope.envid, offered),
+        auth=None,
+    )
 
 
-def rcpt_command(recipient: Recipient, offered: Mapping[str, str]) -> bytes:
-    """RCPT with the parameters that the relay offers."""
-    words = [f"RCPT TO:<{_path(recipient.address, offered)}>"]
-    if "DSN" in offered:
-        words += [f"NOTIFY={recipient.notify}"] if recipient.notify else []
-        words += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
-    return _one_command(words)
+def _rcpt(recipient: Recipient, offered: Mapping[str, str]) -> Recipient:
+    """For RCPT, likewise."""
+    return Recipient(
+        address=_spelled(recipient.address, offered),
+        notify=_word(recipient.notify, offered),
+        orcpt=_word(recipient.orcpt, offered),
+    )
 
 
 def stuff(*contents: Content) -> Iterator[bytes]:
@@ -143,19 +145,17 @@ def stuff(*contents: Content) -> Iterator[bytes]:
         yield b"\n" if tail.endswith(b"\r") else b"\r\n"
 
 
-def _one_command(words: list[str]) -> bytes:
-    for word in words[1:]:
-        if not word.isprintable() or " " in word:
-            raise ValueError("a parameter is one word")
-    return " ".join(words).encode()
+def _word(parameter: str | None, offered: Mapping[str, str]) -> str | None:
+    """A parameter of DSN, if the relay offers that."""
+    if not parameter or "DSN" not in offered:
+        return None
+    if not parameter.isprintable() or " " in parameter:
+        raise ValueError("a parameter is one word")
+    return parameter
 
 
-def _path(address: Address | None, offered: Mapping[str, str]) -> str:
-    if address is None:
-        return ""
-    if address.is_ascii or "SMTPUTF8" in offered:
-        return str(address)
-    return str(Address(address.local, address.ascii_domain))
+def _spelled(address: Address, offered: Mapping[str, str]) -> Address:
+    return address if address.is_ascii or "SMTPUTF8" in offered else Address(address.local, address.ascii_domain)
 
 
 def _sendable(address: Address | None) -> bool:
@@ -163,21 +163,5 @@ def _sendable(address: Address | None) -> bool:
     return address is None or address.local.isascii()
 
 
-def _all_addresses(envelope: Envelope) -> list[Address]:
-    return [*envelope.addresses, *([envelope.reverse_path] if envelope.reverse_path is not None else [])]
-
-
 def _is_ascii(content: Content) -> bool:
     return all(piece.isascii() for piece in pieces(content))
-
-
-def _in_crlf_lines(content: Content) -> bool:
-    """Whether CR and LF occur only together."""
-    cr = lf = both = 0
-    last = b""
-    for piece in pieces(content):
-        cr += piece.count(b"\r")
-        lf += piece.count(b"\n")
-        both += (last + piece).count(b"\r\n")
-        last = piece[-1:]
-    return cr == lf == both
