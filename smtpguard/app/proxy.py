@@ -94,8 +94,6 @@ def listener(
     limits = settings.limits
     return Listener(
         name=each.called,
-        host=each.address,
-        port=each.port,
         hostname=hostname,
         spool=spool(settings),
         tls=_tls(each),

@@ -36,13 +36,13 @@ class Connections(Generic[C]):
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._timer: asyncio.TimerHandle | None = None
-        self._stopping = False
+        self.stopping = False
 
     @property
     def connections(self) -> int:
         return len(self._open)
 
-    def _arrived(self, one: C) -> None:
+    def arrived(self, one: C) -> None:
         self._open[one] = None
         self._quiet.clear()
         if self._timer is None:
@@ -57,7 +57,7 @@ class Connections(Generic[C]):
         else:  # it has ended meanwhile
             over()
 
-    def _parted(self, one: C) -> None:
+    def parted(self, one: C) -> None:
         over = self._open.pop(one, None)
         if over is not None:
             over()
@@ -87,7 +87,7 @@ class Connections(Generic[C]):
     async def stop(self, grace_seconds: float = 30) -> int:
         """Accept no more, close idle connections, let those with a message in progress finish; returns how many were cut
         off after that."""
-        self._stopping = True
+        self.stopping = True
         for one in tuple(self._open):
             one.stop()
         try:

@@ -1,4 +1,4 @@
-"""The settings of a listener: address, limits, trusted peers. app makes them from the configuration.
+"""The settings of a listener: limits, TLS, trusted peers. app makes them from the configuration.
 
 The size of a command line is the grammar's (RFC 5321 section 4.5.3.1); all other limits are here.
 """
@@ -64,8 +64,6 @@ class Listener:
     ``spool``: the folder for large content."""
 
     name: str = ""
-    host: str = "127.0.0.1"
-    port: int = 10025
     hostname: str = "localhost"
     spool: Path
     tls: ServerTls | None = None

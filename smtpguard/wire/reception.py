@@ -1,12 +1,11 @@
 """The connections of one listener: accepted, counted by client, and refused above its limits (RFC 5321 section 3.8).
 
-A connection comes as an accepted socket from the supervisor, or from a listening socket of our own. The guard's decision
-runs here, so that it is recorded to its end even if the client disconnects.
+A connection comes as an accepted socket from the supervisor. The guard's decision runs here, so that it is recorded to
+its end even if the client disconnects.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import time
@@ -60,19 +59,8 @@ class Reception(Connections[Dialog]):
         self._admit = admit
         self._note_refused = note_refused
         self._per_client: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
 
     # connections
-
-    async def listen(self) -> tuple[str, int]:
-        """Listen as configured; returns the actual address and port."""
-        tls = self.listener.tls
-        context = tls.context if tls is not None and tls.implicit else None
-        self._server = await self.loop.create_server(
-            self._dialog, self.listener.host, self.listener.port, ssl=context, backlog=512
-        )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
 
     async def serve_connection(
         self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
@@ -83,25 +71,20 @@ class Reception(Connections[Dialog]):
         Raises OSError if the TLS handshake fails; then ``over`` is not called.
         """
         tls = self.listener.tls
+        implicit: dict[str, Any] = {}
         if tls is not None and tls.implicit:
-            _, dialog = await self.loop.connect_accepted_socket(
-                lambda: Dialog(self, client), sock, ssl=tls.context, ssl_handshake_timeout=tls.handshake_seconds
-            )
-        else:
-            _, dialog = await self.loop.connect_accepted_socket(lambda: Dialog(self, client), sock)
+            implicit = {"ssl": tls.context, "ssl_handshake_timeout": tls.handshake_seconds}
+        _, dialog = await self.loop.connect_accepted_socket(lambda: Dialog(self, client), sock, **implicit)
         self._calls(dialog, over)
 
-    def _dialog(self) -> Dialog:
-        return Dialog(self)
+    def arrived(self, one: Dialog) -> None:
+        super().arrived(one)
+        self._per_client[one.client_ip] += 1
 
-    def arrived(self, dialog: Dialog) -> None:
-        self._arrived(dialog)
-        self._per_client[dialog.client_ip] += 1
-
-    def parted(self, dialog: Dialog) -> None:
-        if dialog in self._open:
-            self._parted(dialog)
-            self._forget(dialog.client_ip)
+    def parted(self, one: Dialog) -> None:
+        if one in self._open:
+            super().parted(one)
+            self._forget(one.client_ip)
 
     def renamed(self, dialog: Dialog, before: str) -> Reply | None:
         """Count a client under its new address; returns why it cannot be served, if it cannot."""
@@ -117,7 +100,7 @@ class Reception(Connections[Dialog]):
     def refusal(self, dialog: Dialog) -> Reply | None:
         """Why a client that has connected cannot be served now."""
         limits = self.listener.limits
-        if self._stopping:
+        if self.stopping:
             return reply.SHUTTING_DOWN
         if len(self._open) > limits.connections:
             return reply.TOO_MANY_CONNECTIONS
@@ -140,8 +123,3 @@ class Reception(Connections[Dialog]):
         """No content followed. ``envelope``: with the recipients that the relay accepted."""
         if self._note_refused is not None:
             self._note_refused(self.new_id(), session, envelope, refused)
-
-    async def stop(self, grace_seconds: float = 30) -> int:
-        if self._server is not None:
-            self._server.close()
-        return await super().stop(grace_seconds)

@@ -18,6 +18,7 @@ from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool, Routing
 from smtpguard.wire.reception import Reception
+from smtpguard.wire.server import Dialog
 from smtpguard.wire.target import Reachability, RelayTarget, Tls
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.clocks import Seconds
@@ -164,7 +165,7 @@ async def proxied(
             return await decide(transaction, onward)
 
         reception = Reception(
-            Listener(port=0, hostname="guard.example", spool=spool, limits=limits or Limits(), **listener),
+            Listener(hostname="guard.example", spool=spool, limits=limits or Limits(), **listener),
             Routing(pool, several, lambda address: others.get(address.ascii_domain, pool)) if routes else Routing(pool),
             admit,
             new_id=lambda: f"{next(numbers):016d}",
@@ -173,13 +174,17 @@ async def proxied(
             turned_away=turned.append,
             note_refused=lambda id, session, envelope, refused: nothing.append((envelope, refused)),
         )
-        host, port = await reception.listen()
+        tls = reception.listener.tls
+        context = tls.context if tls is not None and tls.implicit else None
+        server = await reception.loop.create_server(lambda: Dialog(reception), "127.0.0.1", 0, ssl=context)
+        host, port = server.sockets[0].getsockname()[:2]
         world = Proxied(reception, pool, there, clock, host, port, seen, turned, nothing=nothing)
         try:
             yield world
         finally:
             for client in world.clients:
                 client.close()
+            server.close()
             await reception.stop(0.5)
             for each in (pool, *several):
                 await each.close()

@@ -68,9 +68,10 @@ class LinkOwner(Protocol):
     loop: asyncio.AbstractEventLoop
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
+    stopping: bool
 
-    def arrived(self, link: MilterConnection) -> bool: ...
-    def parted(self, link: MilterConnection) -> None: ...
+    def arrived(self, one: MilterConnection) -> None: ...
+    def parted(self, one: MilterConnection) -> None: ...
     def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None) -> None: ...
     def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None: ...
     async def decide(
@@ -104,8 +105,10 @@ class MilterConnection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._mta = str(client_address(str(transport.get_extra_info("peername")[0])) or "")
         self._client = Client(self._mta)
-        if not self._owner.arrived(self):
+        if self._owner.stopping:
             self._transport.close()
+        else:
+            self._owner.arrived(self)
         self._wait()
 
     def data_received(self, data: bytes) -> None:

@@ -55,16 +55,6 @@ class MilterReception(Connections[MilterConnection]):
         _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
         self._calls(link, over)
 
-    def arrived(self, link: MilterConnection) -> bool:
-        """Whether it is accepted."""
-        if self._stopping:
-            return False
-        self._arrived(link)
-        return True
-
-    def parted(self, link: MilterConnection) -> None:
-        self._parted(link)
-
     async def decide(
         self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
     ) -> Answer | None:
