@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from smtpguard.mail.mailboxes import without_comments
 from smtpguard.mail.message import Field
 
 MOST = 8_192
-_COMMENT = re.compile(r"\([^()]*\)")
 _ID = re.compile(r"\s*(\"[^\"]*\"|[^\s;]+)(?:\s+\d+)?\s*(?:;|\Z)")
 _RESULT = re.compile(r"\s*([A-Za-z][\w\-]*)(?:/\d+)?\s*=\s*([A-Za-z]+)")
 _PROPERTY = re.compile(r"\b(smtp|header|body|policy)\s*\.\s*([A-Za-z][\w\-]*)\s*=\s*(\"[^\"]*\"|[^\s;]+)")
@@ -43,21 +43,12 @@ def auth_results(fields: Iterable[Field], trusted: Collection[str]) -> tuple[Aut
     for field in fields:
         if field.name.lower() != "authentication-results":
             continue
-        value = _without_comments(field.text[:MOST])
+        value = without_comments(field.text[:MOST])
         head = _ID.match(value)
         authserv_id = head[1].strip('"').lower() if head else ""
         if head and authserv_id in wanted:
             found += _results(authserv_id, value[head.end() :])
     return tuple(found)
-
-
-def _without_comments(value: str) -> str:
-    for _ in range(5):  # comments nest (RFC 5322 section 3.2.2)
-        shorter = _COMMENT.sub(" ", value)
-        if shorter == value:
-            break
-        value = shorter
-    return value
 
 
 def _results(authserv_id: str, value: str) -> list[AuthResult]:

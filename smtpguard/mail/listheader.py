@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from smtpguard.mail.constant import constant
+from smtpguard.mail.mailboxes import without_comments
 from smtpguard.mail.message import Field
 
 _URI = re.compile(r"<([^<>]{1,2000})>")
 _LIST_ID = re.compile(r"<\s*([^<>\s]{1,255})\s*>")
 _BARE_URI = re.compile(r"(?:mailto:|https?://)[^\s,<>]{1,2000}", re.I)
-_COMMENT = re.compile(r"\([^()]*\)")
 NAMES = frozenset(
     ("list-id", "list-unsubscribe", "list-unsubscribe-post", "list-post", "precedence", "auto-submitted", "feedback-id",
      "x-auto-response-suppress", "x-autoreply", "x-autorespond", "x-autoreply-from")
@@ -56,8 +56,8 @@ def list_header(fields: Mapping[str, Sequence[Field]]) -> ListHeader:
     list_id = found.get("list-id", "")
     bracketed = _LIST_ID.search(list_id)
     post = found.get("list-post", "")
-    submitted = _COMMENT.sub("", found.get("auto-submitted", "")).partition(";")[0].strip().lower()
-    precedence = _COMMENT.sub("", found.get("precedence", "")).strip().lower()
+    submitted = without_comments(found.get("auto-submitted", "")).partition(";")[0].strip().lower()
+    precedence = without_comments(found.get("precedence", "")).strip().lower()
     return ListHeader(
         list_id=(bracketed[1] if bracketed else list_id.strip()[:255]).lower(),
         unsubscribe=tuple(dict.fromkeys(unsubscribe))[:20],

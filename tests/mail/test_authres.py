@@ -41,6 +41,12 @@ def test_none_failures_and_quoted_strings() -> None:
     assert signed_by([one]) == frozenset()
 
 
+def test_comments_nest_at_any_depth_and_are_none_in_quotes() -> None:
+    deep = f"{'(' * 20}header.d=evil.example{')' * 20}"
+    (one,) = read(f'Authentication-Results: mx.example.com; dkim=pass {deep} header.s="a(b)" header.d=x.example')
+    assert one.properties == (("header.s", "a(b)"), ("header.d", "x.example"))
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=100, deadline=None)
 def test_any_value_is_parsed(raw: bytes) -> None:
