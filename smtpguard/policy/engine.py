@@ -85,9 +85,9 @@ class Bounds:
     pending: tuple[Rule, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class RuleSet:
-    """The rules of one policy, compiled.
+    """The rules of one policy, compiled. Nothing of it changes afterwards.
 
     ``quorums``: by list, if it has its own; otherwise ``approvals``. ``freeze_answer``: HOLD or DEFER.
     """
@@ -98,55 +98,41 @@ class RuleSet:
     approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
     confirming: Confirming = field(default_factory=Confirming)
-    _counted: tuple[counted.Question, ...] = field(init=False, repr=False, compare=False)
-    _asked: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The counts that any rule asks for."""
-    _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
-    _not_asked: dict[str, Value] = field(init=False, repr=False, compare=False)
-    _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The slots of counts that are asked for only if a rule still needs them."""
-    _sieve: RuleIndex = field(init=False, repr=False, compare=False)
-    _stops: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
-    _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
-    _gathered: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    """The first slots: those whose values are gathered. The admission gives the others."""
-    _ungathered: Values = field(init=False, repr=False, compare=False)
-    """The values of these slots if they were not gathered: unknown for a fact of the envelope, else not asked for."""
-    _worded: tuple[tuple[int, frozenset[str]], ...] = field(init=False, repr=False, compare=False)
-    """The places of values of any words, of which only these matter."""
-    _sized: tuple[tuple[int, float], ...] = field(init=False, repr=False, compare=False)
-    """The place of the size, if it matters only from here on."""
-    _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
-    _judged: Callable[[Reckoning, Given, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
-    _questions: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
-    _of_anyone: Callable[[counted.Subject], Questions] = field(init=False, repr=False, compare=False)
-    """These four are cached, since nearly every message has the same values as an earlier one."""
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
         slots = {c.slot: c.fact.name for c in conditions}
         envelope = {c.slot for c in conditions if c.fact.source is Source.ENVELOPE}
         live = {c.slot: counted.Question.of(c) for c in conditions if c.fact.name in counted.COUNTED}
-        lazy = frozenset(slot for slot, question in live.items() if counted.COUNTED[question.fact].lazy)
-        object.__setattr__(self, "_alarms", tuple(rule for rule in self.rules if rule.alarm))
-        object.__setattr__(self, "_lazy", lazy)
-        object.__setattr__(self, "_stops", tuple(rule for rule in self.rules if rule.stop_seconds))
-        gathered = sorted(slot for slot in slots if slot not in live and slot != counted.APPROVED)
-        object.__setattr__(self, "_gathered", tuple(gathered))
-        object.__setattr__(
-            self, "_slots", {slot: slots[slot] for slot in (*gathered, *sorted(slots.keys() - gathered))}
-        )
-        object.__setattr__(self, "_not_asked", dict.fromkeys(self._slots, _NOT_ASKED))
-        object.__setattr__(self, "_worded", tuple(self._by_words(gathered, conditions)))
-        object.__setattr__(self, "_sized", tuple(self._by_size(gathered, conditions)))
-        object.__setattr__(self, "_sieve", RuleIndex(self.rules, tuple(self._slots)))
-        object.__setattr__(self, "_ungathered", tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered))
-        object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
-        object.__setattr__(self, "_asked", frozenset(question.fact for question in self._counted))
-        object.__setattr__(self, "_questions", lru_cache(maxsize=_REMEMBERED)(self._questions_of))
-        object.__setattr__(self, "_of_anyone", lru_cache(maxsize=_REMEMBERED)(self._asked_of))
-        object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
-        object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge_given))
+        gathered = tuple(sorted(slot for slot in slots if slot not in live and slot != counted.APPROVED))
+        given = tuple(sorted(slots.keys() - gathered))
+        self._gathered, self._given = (
+            gathered,
+            given,
+        )  # the slots whose values are gathered, and that the admission gives
+        self._slots = {slot: slots[slot] for slot in (*gathered, *given)}
+        self._not_asked: dict[str, Value] = dict.fromkeys(self._slots, _NOT_ASKED)
+        # if they were not gathered: unknown for a fact of the envelope, else not asked for
+        self._ungathered = tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered)
+        self._counted = tuple(live[slot] for slot in sorted(live))
+        self._asked = frozenset(question.fact for question in self._counted)
+        # counts that are asked for only if a rule still needs them
+        self._lazy = frozenset(slot for slot, question in live.items() if counted.COUNTED[question.fact].lazy)
+        self._worded = tuple(self._by_words(gathered, conditions))
+        self._sized = tuple(self._by_size(gathered, conditions))
+        self._sieve = RuleIndex(self.rules, tuple(self._slots))
+        self._stops = tuple(rule for rule in self.rules if rule.stop_seconds)
+        self.alarms = tuple(rule for rule in self.rules if rule.alarm)
+        """The rules that call a person."""
+        self.asks_automatic = "message.automatic" in self._slots
+        """Whether any rule asks if it is automatic."""
+        self.counts_letters = not OF_LETTERS.isdisjoint(self._asked)
+        """Whether any rule counts first contacts."""
+        # nearly every message has the same values as an earlier one
+        self._questions = lru_cache(maxsize=_REMEMBERED)(self._questions_of)
+        self._of_anyone = lru_cache(maxsize=_REMEMBERED)(self._asked_of)
+        self._reckoned = lru_cache(maxsize=_REMEMBERED)(self._reckon)
+        self._judged = lru_cache(maxsize=_REMEMBERED)(self._judge_given)
 
     def plan(self, known: Facts) -> Plan:
         """The answers with what is known, and what they still depend on."""
@@ -217,7 +203,7 @@ class RuleSet:
 
     @staticmethod
     def _by_size(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, float]]:
-        """The place of the size, and the smallest limit on it: for all smaller messages the conditions say no."""
+        """The place of the size, if it matters only from a limit on: for all smaller messages the conditions say no."""
         limits = [c.least if isinstance(c, Range) else 0 for c in conditions if c.slot == SIZE]
         if limits and min(limits) > 0:
             yield slots.index(SIZE), min(limits)
@@ -246,10 +232,6 @@ class RuleSet:
             lazy=not self._lazy.isdisjoint(questions),
             asks=_each_once(questions),
         )
-
-    @property
-    def _given(self) -> tuple[str, ...]:
-        return tuple(self._slots)[len(self._gathered) :]
 
     def _by_slot(self, known: Values) -> dict[str, Value]:
         return {slot: value for slot, value in zip(self._slots, known, strict=True) if value is not None}
@@ -366,21 +348,6 @@ class RuleSet:
     def counts(self, fact: str) -> bool:
         """Whether any rule asks for this count."""
         return fact in self._asked
-
-    @property
-    def alarms(self) -> tuple[Rule, ...]:
-        """The rules that call a person."""
-        return self._alarms
-
-    @property
-    def asks_automatic(self) -> bool:
-        """Whether any rule asks if it is automatic."""
-        return "message.automatic" in self._slots
-
-    @property
-    def counts_letters(self) -> bool:
-        """Whether any rule counts first contacts."""
-        return not OF_LETTERS.isdisjoint(self._asked)
 
     def purposes(self, language: str = "en") -> Mapping[str, str]:
         """Rule -> description, in this language if it has one."""
