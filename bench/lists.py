@@ -30,6 +30,7 @@ from smtpguard.config.statefiles import swap
 from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Index, index_path
+from smtpguard.lists.members import CsvMembers
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
@@ -166,7 +167,7 @@ def registry_of(folder: Path, digester: Digester, lists: int, people: int, now: 
         name = f"list{n}"
         index_of(index_path(folder, name), (person(i, n) for i in range(people)), digester)
         address = Address.parse(f"{name}@lists.example.com")
-        infos[name] = ListInfo(name=name, addresses=(address,), members=({"csv": "x"},))
+        infos[name] = ListInfo(name=name, addresses=(address,), members=(CsvMembers(csv="x"),))
     names = Names(infos, domains=["example.com"])
     return Registry(names=names, lists=infos, digester=digester, folder=folder, now=now)
 

@@ -57,7 +57,8 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     # reads
     "database": {"mail": {"address"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
     "journal": {"database": None, "config": {"statefiles"}, "mail": {"constant", "hashing"}},
-    "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients"}},  # Count: an interval of people
+    # Count: an interval of people; the lists and streams that a policy declares, with their sources
+    "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients", "declared", "members"}},
     "accounts": {
         "database": None,
         "journal": None,

@@ -23,7 +23,7 @@ from smtpguard.admission.model import Explained, Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
-from smtpguard.app.lists import built_refresher, built_registry, declared
+from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.config.documents import policy_document
 from smtpguard.config.problem import Undeclared
@@ -138,7 +138,7 @@ def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
     """The settings and digester for indexes: those in use, or temporary ones if a list has none yet, deleted when
     ``undo`` is closed."""
-    lists, _ = declared(policy)
+    lists, _ = policy.declared
     with_members = [info for info in lists.values() if info.members]
     there = settings.secret_file.is_file() and all(
         index_path(indexes(settings), info.name).exists() for info in with_members

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from smtpguard.config.documents import POLICY, shipped
 from smtpguard.config.settings import host_name
+from smtpguard.lists.members import CsvMembers, TextMembers
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import Address, BadAddress
@@ -126,20 +127,20 @@ def one_list(text: str) -> FirstList:
 def read_list(name: str, file: Path, address: str | None) -> FirstList:
     """Reads the file, so that a wrong one is reported at once. Raises Unfit."""
     whole = file.expanduser().absolute()
-    declaration = members(whole)
+    read = members(whole)
     tally = Tally()
     try:
-        people = sum(1 for _ in addresses(opened(declaration, whole.parent), tally))
+        people = sum(1 for _ in addresses(opened(read, whole.parent), tally))
     except (SourceError, OSError) as error:
         raise Unfit(str(error)) from None
-    if (why := unfit(str(file), people, tally, declaration)) is not None:
+    if (why := unfit(str(file), people, tally, read)) is not None:
         raise Unfit(why[0])
     return FirstList(name=name, file=whole, people=people, address=address)
 
 
-def members(file: Path) -> dict[str, str]:
-    """The ``members`` of the policy for a file. The address column of a table is found by its name or its cells."""
-    return {"text" if file.suffix in (".txt", ".lst", ".list") else "csv": str(file)}
+def members(file: Path) -> CsvMembers | TextMembers:
+    """The address column of a table is found by its name or its cells."""
+    return TextMembers(text=str(file)) if file.suffix in (".txt", ".lst", ".list") else CsvMembers(csv=str(file))
 
 
 # Asking the relay.

@@ -38,13 +38,13 @@ from smtpguard.guard.ports import Clock
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
+from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.report import Report
 from smtpguard.lists.sources import SourceError, Tally, cell_address, unfit, unforeseen
 from smtpguard.lists.sources.opening import opened as open_source
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import BadAddress
 from smtpguard.notices.listalerts import events, intents
-from smtpguard.policy.members import LdapMembers
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
@@ -201,8 +201,7 @@ def read_by(base: Path, delimiters: str) -> Read:
 
     def read(model: LdapMembers) -> People:
         """Raises SourceError."""
-        declaration = model.model_dump(by_alias=True, exclude_none=True)
-        source, tally = open_source(declaration, base), Tally()
+        source, tally = open_source(model, base), Tally()
         found: dict[int, dict[str, None]] = {}
         try:
             for number, text in source.cells(tally):
@@ -213,7 +212,7 @@ def read_by(base: Path, delimiters: str) -> Read:
         finally:
             source.close()
         people = tuple(tuple(addresses) for addresses in found.values())
-        if wrong := unfit(source.label, len(people), tally, declaration):
+        if wrong := unfit(source.label, len(people), tally, model):
             raise SourceError(wrong[0])
         if why := nonsense(people, model.at_least):
             raise SourceError(f"{source.label}: {why}")

@@ -3,14 +3,12 @@ the sources."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import indexes, installation_secret, make_state
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.distinct import Asked, Version
-from smtpguard.lists.declared import ListInfo, Names, Stream, build
+from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import BadIndex, Index, index_path
@@ -21,9 +19,6 @@ from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import client_address
 from smtpguard.policy.parse import Policy
-
-Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
-_last: tuple[tuple[str, str], Declared] | None = None
 
 
 def names(settings: Settings, policy: Policy) -> Names:
@@ -36,7 +31,7 @@ def names(settings: Settings, policy: Policy) -> Names:
     known = people_of(policy) | {text for text in ours if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
     return Names(
-        declared(policy)[0],
+        policy.declared[0],
         domains=policy.organization.domains,
         host_names={name for name in hosts if "." in name and client_address(name) is None},
         mailboxes=[address for text in known if (address := Address.parse_any(text)) is not None],
@@ -56,18 +51,9 @@ def people_of(policy: Policy) -> set[str]:
     return known
 
 
-def declared(policy: Policy) -> Declared:
-    """The lists and streams of this policy, made once for the last one: all parts have that in common."""
-    global _last
-    last, key = _last, (policy.sha256, policy.delimiters)
-    if last is None or last[0] != key:
-        _last = last = key, build(*policy.sections(), delimiters=policy.delimiters)
-    return last[1]
-
-
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
     """The lists of this policy, with the indexes that exist."""
-    lists, streams = declared(policy)
+    lists, streams = policy.declared
     return Registry(
         lists=lists,
         streams=streams,
@@ -84,14 +70,12 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
 
 def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, stop: Stop = never) -> Refresher:
     """Paths of sources are relative to the policy file."""
-    lists, _ = declared(policy)
-    return Refresher(lists, folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop)
+    return Refresher(policy.declared[0], folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop)
 
 
 def built_expander(settings: Settings, policy: Policy, registry: Registry, *, stop: Stop = never) -> Expander:
     """Looks up what the relay expands, in the same way as lists. Needs a ``registry`` of its own."""
-    declared = [model.model_dump(by_alias=True, exclude_none=True) for model in policy.expansions]
-    return Expander(declared, registry, folder=indexes(settings), base=settings.policy.parent, stop=stop)
+    return Expander(policy.expansions, registry, folder=indexes(settings), base=settings.policy.parent, stop=stop)
 
 
 def on_list(settings: Settings, digester: Digester) -> Asked:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard.accounts.model import members
 from smtpguard.app.files import parse_policy
-from smtpguard.app.lists import built_registry, declared, names
+from smtpguard.app.lists import built_registry, names
 from smtpguard.app.policyfile import unreadable
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -206,7 +206,7 @@ async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
 
 def surroundings(settings: Settings, policy: Policy) -> Surroundings:
     """The organization's domains, the vocabularies to look for, and the weights of marks."""
-    lists, _ = declared(policy)
+    lists, _ = policy.declared
     given = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
     implied = {address for address, _ in names(settings, policy).implied()}
     return Surroundings(

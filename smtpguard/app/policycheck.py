@@ -15,11 +15,11 @@ from smtpguard.config.problem import Problem, Severity, did_you_mean, one_of, or
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.declared import COLLEAGUES
+from smtpguard.lists.members import Expands, ListMembers, Members, Remote
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.policy.condition import Range, Word
-from smtpguard.policy.members import Expands, ListMembers, Members, Remote
 from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.policy.warnings import short
@@ -77,7 +77,7 @@ def check_policy(
             found += _credentials(document, here, members, base)
             if isinstance(members, Remote | ListMembers):  # check --live asks and counts these
                 continue
-            held = _members(members.model_dump(by_alias=True, exclude_none=True), base, policy)
+            held = _members(members, base, policy)
             if name != PEOPLE:
                 people[name] = people.get(name, 0) + held.people
                 unread[name] = unread.get(name, 0) + held.bad
@@ -230,11 +230,11 @@ class _Held:
     ours: Mapping[str, int] = field(default_factory=dict)
 
 
-def _members(declaration: Mapping[str, object], base: Path, policy: Policy) -> _Held:
+def _members(members: Members, base: Path, policy: Policy) -> _Held:
     tally, people, ours = Tally(), 0, Counter[str]()
     once: set[int] = set()
     try:
-        source = opened(declaration, base)
+        source = opened(members, base)
         for address in addresses(source, tally):
             people += 1
             if people <= _LOOKED_AT:
@@ -243,7 +243,7 @@ def _members(declaration: Mapping[str, object], base: Path, policy: Policy) -> _
                     ours[domain] += 1
     except SourceError as e:
         return _Held(bad=tally.bad, wrong=str(e))
-    wrong, key = unfit(source.label, people, tally, declaration) or ("", "")
+    wrong, key = unfit(source.label, people, tally, members) or ("", "")
     looked = min(people, _LOOKED_AT)
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:

@@ -22,14 +22,13 @@ import dns.asyncresolver
 import dns.exception
 
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.lists import declared, names, open_expander
+from smtpguard.app.lists import names, open_expander
 from smtpguard.app.relay import targets
 from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import MilterListener, Settings, SmtpListener, host_name
 from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
-from smtpguard.lists.sources.opening import within as inside
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import within
@@ -51,7 +50,7 @@ async def look(
     settings: Settings, policy: Policy, hosts: Hosts | None = None, own: Callable[[], Sequence[str]] | None = None
 ) -> AsyncIterator[Finding]:
     """Yields each finding at once. ``own``: addresses of this machine that others can reach."""
-    lists, known = declared(policy)[0], names(settings, policy)
+    lists, known = policy.declared[0], names(settings, policy)
     asked = [
         (name, settings.relays[name], replace(each, timeouts=PATIENCE, reachability=None, fallbacks=()))
         for name, relay in targets(settings).items()
@@ -227,7 +226,7 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
         tally = Tally()
         try:
             with closing(opened(member, settings.policy.parent)) as source:
-                people, label = sum(1 for _ in addresses(source, tally)), inside(member, source.label)
+                people, label = sum(1 for _ in addresses(source, tally)), member.called(source.label)
         except SourceError as e:
             yield State.WRONG.of("source", f"the list {info.name}: {e}")
             continue

@@ -52,8 +52,6 @@ _OF_LISTS: Mapping[Part, Callable[[ListInfo], Any]] = {
     Part.SENSITIVITY: lambda info: info.sensitivity,
     Part.LANGUAGE: lambda info: info.language,
 }
-_HOW_OFTEN = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad"})
-"""Keys of a source that do not change who is on the list."""
 _ANY_SHARE = Count(0, 1)
 _BEFORE = (Source.ENVELOPE, Source.HEADERS)
 """Sources that are known for every message, whatever the rules ask."""
@@ -356,7 +354,7 @@ def _streams(compiled: CompiledPolicy) -> Any:
 def _who(compiled: CompiledPolicy, name: str) -> Any:
     """Whom a list contains: its declarations of sources, and its addresses."""
     info = compiled.lists[name]
-    sources = [{k: v for k, v in source.items() if k not in _HOW_OFTEN} for source in info.members]
+    sources = [members.what() for members in info.members]
     addresses = {address for address, known in compiled.registry.names.known() if known == name}
     return addresses, info.of_customers, info.includes, sources
 

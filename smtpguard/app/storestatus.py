@@ -24,7 +24,7 @@ from smtpguard.accounts.model import Account, unseated
 from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.lists import declared, names
+from smtpguard.app.lists import names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
@@ -284,7 +284,7 @@ def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
 
 def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
     """Tools with the most messages first."""
-    lists, streams = declared(policy)
+    lists, streams = policy.declared
     known = [(info.writers, info.origin) for info in lists.values()]
     known += [(stream.senders, stream.origin) for stream in streams.values()]
     found: Counter[tuple[str, str]] = Counter()

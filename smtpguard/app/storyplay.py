@@ -24,7 +24,6 @@ from pathlib import Path
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import Explainer, built, session_at
 from smtpguard.app.files import indexes
-from smtpguard.app.lists import declared
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.lists.declared import ListInfo
@@ -71,7 +70,7 @@ def play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -
 
 
 async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
-    lists, _ = declared(policy)
+    lists, _ = policy.declared
     through: dict[str, list[str]] = {}
     unplayed: list[str] = []
     loop = asyncio.get_running_loop()

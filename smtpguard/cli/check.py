@@ -22,8 +22,8 @@ from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
+from smtpguard.lists.members import ListMembers, Remote
 from smtpguard.locale.phrase import many
-from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule

@@ -47,7 +47,8 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     reports = []
     chosen: list[tuple[ListInfo, Refresher | Expander]]
     chosen = [(infos[name], refresher) for name in names] or [(i, refresher) for i in infos.values() if i.members]
-    if not names and (expander := open_expander(settings, policy)).info.members:
+    if not names and policy.expansions:
+        expander = open_expander(settings, policy)
         chosen.append((expander.info, expander))  # after the lists, since it needs to know who is on them
     for info, reader in chosen:
         with _progress(info.name) as progress:
@@ -278,7 +279,7 @@ HEAD = ("LIST", "PEOPLE", "READ", "STATE", "SOURCE")
 
 def status_row(info: ListInfo, status: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
     sources = [source_row(s) for s in report.sources] if report else []
-    names = [s["source"] for s in sources] or [called(declaration, base) for declaration in info.members]
+    names = [s["source"] for s in sources] or [called(members, base) for members in info.members]
     return {
         "name": info.name,
         "title": info.title,

@@ -24,11 +24,11 @@ from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, on
 from smtpguard.config.settings import Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
+from smtpguard.lists.members import ListMembers, Remote
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
-from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Mode
 

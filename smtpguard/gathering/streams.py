@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from smtpguard.config.quantity import Rate
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import Limit, Stream
+from smtpguard.lists.declared import Stream
 from smtpguard.policy.counted import Ask, Live
 
 FACT = "stream.messages"
@@ -24,7 +25,7 @@ class StreamLimit:
     """One limit of one stream that this message counts against. ``person``: whether it is for one recipient."""
 
     stream: Stream
-    limit: Limit
+    limit: Rate
     ask: Ask
     person: bool = False
 
@@ -92,5 +93,5 @@ def window_of(now: datetime, seconds: float) -> datetime:
     return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
 
 
-def _ask(key: str, limit: Limit) -> Ask:
+def _ask(key: str, limit: Rate) -> Ask:
     return Ask(fact=FACT, key=key, window_seconds=limit.window_seconds)

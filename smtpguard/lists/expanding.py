@@ -18,6 +18,7 @@ from typing import Any
 from smtpguard.lists import report as reports
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
+from smtpguard.lists.members import Expands, ExpandsAliases, ExpandsMailman, ExpandsVirtual
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, unforeseen
@@ -36,13 +37,13 @@ Progress = Any
 class Expander:
     """Like sync.Refresher, for the one file of expansions: ``due`` says when, and ``sync`` does it. One caller at a time."""
 
-    def __init__(self, declared: Sequence[Mapping[str, Any]], registry: Registry, *, folder: Path, base: Path,
+    def __init__(self, declared: Sequence[Expands], registry: Registry, *, folder: Path, base: Path,
                  stop: Stop = never) -> None:  # fmt: skip
         self._declared, self._registry = tuple(declared), registry
         self._folder, self._base, self._stop = folder, base, stop
         self._next: tuple[datetime, datetime] | None = None
         self._under: object = None
-        self.info = ListInfo(name=EXPANSIONS, members=self._declared)
+        self.info = ListInfo(name=EXPANSIONS)
 
     def due(self, now: datetime) -> list[ListInfo]:
         """At the first call, every ``refresh``, and when members of a list have changed."""
@@ -62,10 +63,10 @@ class Expander:
         old.look()
         problem, found = "", old.items()
         try:
-            for declaration in self._declared:
-                tallies.append((_label(declaration), tally := Tally()))
+            for expands in self._declared:
+                tallies.append((_label(expands), tally := Tally()))
                 tally.begin(tallies[-1][0], "line")
-                self._read(declaration, graph, tally)
+                self._read(expands, graph, tally)
             found = resolved(graph, self._registry, self._stop)
             if len(graph) < len(old) * (1 - MAX_SHRINK) and len(old) > SMALL and not accept_shrink:
                 raise SourceError(
@@ -82,7 +83,7 @@ class Expander:
             problem = f"{EXPANSIONS}: cannot be written: {error.strerror}"
         except Exception as error:
             problem = f"{unforeseen(EXPANSIONS, error)}; the last good data stays in use"
-        wait = min((d.get("refresh", 900) for d in self._declared), default=900)
+        wait = min((expands.refresh for expands in self._declared), default=900)
         self._next = now, now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
         sources = tuple(SourceReport(key=label, label=label).counted(tally) for label, tally in tallies)
         checked = now if not problem else old.read_at
@@ -97,38 +98,38 @@ class Expander:
     def tried(self) -> Iterator[tuple[str, int, str]]:
         """For each declaration its label, the number of addresses that it expands now, and its problem. Changes
         nothing."""
-        for declaration in self._declared:
+        for expands in self._declared:
             graph, tally = Graph(self._registry), Tally()
             try:
-                self._read(declaration, graph, tally)
+                self._read(expands, graph, tally)
             except SourceError as error:
-                yield _label(declaration), 0, str(error)
+                yield _label(expands), 0, str(error)
             else:
-                yield _label(declaration), len(graph), ""
+                yield _label(expands), len(graph), ""
 
-    def _read(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
+    def _read(self, expands: Expands, graph: Graph, tally: Tally) -> None:
         """Raises SourceError."""
-        graph.excluded.update(
-            Address.parse(text).canonical(self._registry.digester.delimiters)
-            for text in declaration.get("exclude") or ()
-        )
-        if declaration.get("mailman") is not None:
-            self._ask(declaration, graph, tally)
-        else:
-            kind = "aliases" if declaration.get("aliases") is not None else "virtual"
-            path = maps.map_path(declaration[kind], self._base)
-            entries = maps.aliases(path) if kind == "aliases" else maps.virtual(path)
-            _Map(graph, tally, path, tuple(declaration.get("domains") or ())).add(entries)
+        delimiters = self._registry.digester.delimiters
+        graph.excluded.update(Address.parse(text).canonical(delimiters) for text in expands.exclude)
+        match expands:
+            case ExpandsMailman():
+                self._ask(expands, graph, tally)
+            case ExpandsAliases():
+                path = maps.map_path(expands.aliases, self._base)
+                _Map(graph, tally, path, expands.domains).add(maps.aliases(path))
+            case ExpandsVirtual():
+                path = maps.map_path(expands.virtual, self._base)
+                _Map(graph, tally, path, expands.domains or []).add(maps.virtual(path))
         if tally.bad > max(MIN_BAD, tally.rows * MAX_BAD_SHARE):
             raise SourceError(
                 f"{tally.source}: {tally.bad} of {tally.rows} lines are invalid (the first: {tally.shown[0]})"
             )
 
-    def _ask(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
+    def _ask(self, expands: ExpandsMailman, graph: Graph, tally: Tally) -> None:
         """Every list of a server. Lists that the policy declares with address and members are not asked."""
         from smtpguard.lists.sources.mailman import Core
 
-        core = Core.of(declaration, self._base, self._stop)
+        core = Core.of(expands, self._base, self._stop)
         with closing(core.web):
             for posting, list_id in core.lists():
                 address = _parsed(posting, tally, 0)
@@ -264,7 +265,7 @@ def _namesakes(graph: Graph, found: Mapping[int, Expansion]) -> dict[int, int]:
 class _Map:
     """One map of Postfix, added to the graph."""
 
-    def __init__(self, graph: Graph, tally: Tally, path: Path, domains: tuple[str, ...]) -> None:
+    def __init__(self, graph: Graph, tally: Tally, path: Path, domains: Sequence[str]) -> None:
         self._graph, self._tally, self._path, self._domains = graph, tally, path, domains
 
     def add(self, entries: Iterable[maps.Entry]) -> None:
@@ -321,6 +322,6 @@ def _parsed(text: str, tally: Tally, place: int) -> Address | None:
         return None
 
 
-def _label(declaration: Mapping[str, Any]) -> str:
-    written = next(str(declaration[kind]) for kind in ("aliases", "virtual", "mailman") if declaration.get(kind))
-    return written.rpartition(":")[2] if declaration.get("mailman") is None else written
+def _label(expands: Expands) -> str:
+    written = str(getattr(expands, expands.source))
+    return written if isinstance(expands, ExpandsMailman) else written.rpartition(":")[2]

@@ -22,30 +22,28 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from smtpguard.config.statefiles import hand_over, swap
 from smtpguard.lists import report as reports
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import INCOMPLETE, BadIndex, Index, changed, index_path, sources_folder, too_old, walk
+from smtpguard.lists.members import Members
 from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, unfit, unforeseen
-from smtpguard.lists.sources.opening import named, never, opened, within
+from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import build, linked, merge
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import BadAddress
 
 DRAFT_SECONDS = 86_400  # drafts of a sync that died are older than that
-_NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "of", "timeout", "time_limit"})  # fmt: skip
 
 Progress = Callable[[Tally], None]
 
 
-def source_key(declaration: Mapping[str, Any]) -> str:
+def source_key(members: Members) -> str:
     """Names a source by what is read, not by what is expected of it: another limit does not make another source."""
-    read = {k: v for k, v in declaration.items() if k not in _NOT_WHAT_IS_READ and v is not None}
-    return hashlib.blake2b(json.dumps(read, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(json.dumps(members.what(), sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def source_path(folder: Path, name: str, key: str) -> Path:
@@ -77,7 +75,7 @@ class _How:
         if not self.info.members:
             problem = f"the list {self.info.name} declares no members; no index is in use"
             return Report(list=self.info.name, at=self.now, people=0, problem=problem)
-        parts = [self._part(declaration) for declaration in self.info.members]
+        parts = [self._part(members) for members in self.info.members]
         problems = [part.report.problem for part in parts if part.report.problem]
         old = self._sound(self._path)
         new = old
@@ -131,19 +129,19 @@ class _How:
 
     # one source
 
-    def _part(self, declaration: Mapping[str, Any]) -> _Part:
-        key = source_key(declaration)
+    def _part(self, members: Members) -> _Part:
+        key = source_key(members)
         path = source_path(self.folder, self.info.name, key)
         current = self._sound(path)
         known = self._before.of(key) if self._before is not None else None
-        part = _Part(known or SourceReport(key=key, label=called(declaration, self.base)), path, current)
+        part = _Part(known or SourceReport(key=key, label=called(members, self.base)), path, current)
         tally = Tally()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with closing(opened(declaration, self.base, state=path.parent, stop=self.stop)) as source:
-                part.report = replace(part.report, label=within(declaration, source.label), problem="")
+            with closing(opened(members, self.base, state=path.parent, stop=self.stop)) as source:
+                part.report = replace(part.report, label=members.called(source.label), problem="")
                 if not self._same(source, part):
-                    self._read(source, part, tally, declaration)
+                    self._read(source, part, tally, members)
         except (SourceError, OSError, BadIndex) as error:
             part.report = replace(part.report, problem=self._said(error))
             if tally.rows:  # report the counts of this failed read, not of the last good one
@@ -162,7 +160,7 @@ class _How:
         part.report = replace(part.report, people=part.index.people, checked_at=self.now)
         return True
 
-    def _read(self, source: Source, part: _Part, tally: Tally, declaration: Mapping[str, Any]) -> None:
+    def _read(self, source: Source, part: _Part, tally: Tally, members: Members) -> None:
         """Raises SourceError, OSError and BadIndex; the old index then stays."""
         fingerprint = source.fingerprint()
         label, keys = part.report.label, self._keys(source, part.report.label, tally)
@@ -171,7 +169,9 @@ class _How:
             if source.fingerprint() != fingerprint:
                 raise SourceError(f"{label} changed while it was read")
             new = Index(draft, self.digester.key_id)
-            self._judge(label, new.people, part.index, tally, declaration)
+            if wrong := unfit(label, new.people, tally, members):
+                raise SourceError(wrong[0])
+            self._judge_size(label, new.people, part.index, members.max_shrink)
             self._touch(draft, self.now.timestamp())
             swap(draft, part.path)
         finally:
@@ -199,14 +199,8 @@ class _How:
         if progress is not None:
             progress(tally)
 
-    def _judge(self, label: str, people: int, current: Index | None, tally: Tally, declared: Mapping[str, Any]) -> None:
-        """Raises SourceError if this cannot be the source's content."""
-        wrong = unfit(label, people, tally, declared)
-        if wrong is not None:
-            raise SourceError(wrong[0])
-        self._judge_size(label, people, current, float(declared.get("max_shrink", 0.2)))
-
     def _judge_size(self, label: str, people: int, current: Index | None, max_shrink: float) -> None:
+        """Raises SourceError."""
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
             raise SourceError(
@@ -285,13 +279,13 @@ class _How:
                         draft.unlink()
 
 
-def called(declaration: Mapping[str, Any], base: Path) -> str:
+def called(members: Members, base: Path) -> str:
     """A source's label, without reading the source."""
     try:
-        with closing(opened(declaration, base)) as source:
-            return within(declaration, source.label)
+        with closing(opened(members, base)) as source:
+            return members.called(source.label)
     except (SourceError, OSError):
-        return named(declaration)
+        return named(members)
 
 
 def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:
@@ -311,15 +305,15 @@ def by_source(
     of its own."""
     report = latest(folder, info.name)
     names = []
-    for declaration in info.members:
-        key = source_key(declaration)
+    for members in info.members:
+        key = source_key(members)
         try:
             index = Index(source_path(folder, info.name, key), *key_ids)
         except (OSError, BadIndex):
             continue
         if any(digest in index for digest in digests):
             known = report.of(key) if report is not None else None
-            names.append(known.label if known is not None else called(declaration, base))
+            names.append(known.label if known is not None else called(members, base))
     return tuple(names)
 
 

@@ -8,19 +8,20 @@ then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from smtpguard.config.problem import unknown
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.members import CsvMembers, Members
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
 from smtpguard.locale.phrase import many
@@ -33,7 +34,6 @@ if TYPE_CHECKING:  # slow to import
 
 T = TypeVar("T")
 _SLICE = 5_000
-Declarations = Sequence[Mapping[str, Any]]
 Behind = tuple[CopyStatus, Callable[[bytes], bool]]
 """The status of the copy to an address that expands, and a test whether a person is behind the address."""
 _NOBODY: Behind = CopyStatus.NONE, lambda digest: False
@@ -49,7 +49,7 @@ class Matched:
         self._mailings, self._store, self._folder, self._mailing_id = mailings, store, folder, mailing_id
         self._name = name
         self._registry = policies.current().registry
-        self._declarations = _of_list(self._registry, str(name)) if file is None else _csv(file, column)
+        self._members = _of_list(self._registry, str(name)) if file is None else _csv(file, column)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="addresses")
         self.older: list[str] = []
         self.bad: list[str] = []
@@ -129,11 +129,12 @@ class Matched:
         from smtpguard.lists.sources.opening import opened
 
         seen: set[str] = set()
-        for declaration in self._declarations:
+        for members in self._members:
             tally = Tally()
-            whom = {"statuses": statuses} if statuses and "csv" in declaration else {}
+            if statuses and isinstance(members, CsvMembers):
+                members = members.model_copy(update={"statuses": statuses})
             try:
-                with closing(opened({**declaration, **whom}, self._folder)) as source:
+                with closing(opened(members, self._folder)) as source:
                     for address in addresses(source, tally):
                         if (text := str(address)) not in seen:
                             seen.add(text)
@@ -145,13 +146,13 @@ class Matched:
                 self.bad.append(f"{tally.source or 'the source'}: {rows} no address")
 
 
-def _csv(file: Path, column: str | None) -> Declarations:
+def _csv(file: Path, column: str | None) -> Sequence[Members]:
     if not file.exists():
         raise NoAddresses(f"{file}: no such file")
-    return [{"csv": str(file.resolve())} | ({"column": column} if column else {})]
+    return [CsvMembers(csv=str(file.resolve()), column=column or None)]
 
 
-def _of_list(registry: Registry, name: str) -> Declarations:
+def _of_list(registry: Registry, name: str) -> Sequence[Members]:
     lists = registry.lists
     if name not in lists:
         raise NoAddresses(unknown("list", name, lists))

@@ -1,4 +1,4 @@
-"""Types of values in the policy file, each with its error message: mailboxes, domains, networks, names, days, times and
+"""Types of values in the policy file, each with its error message: domains, networks, names, days, times and
 zones.
 """
 
@@ -16,20 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import from_text, window
+from smtpguard.lists.members import LISTED
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.absences import LONGEST
 from smtpguard.policy.approvals import Limit
-from smtpguard.policy.grammar import canonical
 from smtpguard.policy.hours import parse_days, parse_time
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
-
-
-def _mailbox(text: str) -> str:
-    canonical(text)
-    if "*" in text.rpartition("@")[0]:  # valid in atext, but no mailbox has it
-        raise Invalid(f'"{text}" is not an address: wildcards are not allowed', "each address in full")
-    return text.strip()
 
 
 def _domain(text: str) -> str:
@@ -63,17 +56,9 @@ def _name(text: str) -> str:
     return text
 
 
-def listed(value: Any) -> Any:
-    """A single word is a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
-LISTED = BeforeValidator(listed, json_schema_input_type=str | list[str])
-Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
 Domain = Annotated[str, AfterValidator(_domain), Field(title="domain")]
 NetworkText = Annotated[str, AfterValidator(_network), Field(title="network")]
 Name = Annotated[str, AfterValidator(_name)]
-Mailboxes = Annotated[list[Mailbox], LISTED]
 Domains = Annotated[list[Domain], LISTED]
 Networks = Annotated[list[NetworkText], LISTED]
 Logins = Annotated[list[Annotated[str, AfterValidator(_login), Field(title="login")]], LISTED]

@@ -15,7 +15,8 @@ import re2
 from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
 from smtpguard.config.quantity import window
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.lists.members import canonical
+from smtpguard.mail.address import Address
 from smtpguard.policy.condition import (
     Condition,
     Empty,
@@ -241,15 +242,6 @@ def _words(fact: Fact, raw: Any, known: ConditionNames) -> list[str]:
         named = [(word, Address.parse_any(f"x@{word}")) for word in listed]
         return [address.ascii_domain if address is not None else word for word, address in named]
     return [word.lower() for word in listed] if fact.name == "login" else listed
-
-
-def canonical(text: str, delimiters: str = "") -> str:
-    """The key of an address in a policy. Raises Invalid."""
-    try:
-        return Address.parse(text).canonical(delimiters)
-    except BadAddress as e:
-        why = str(e).partition(": expected")[0]
-        raise Invalid(f'invalid address "{text}": {why}', "local-part@domain") from None
 
 
 def _pattern(fact: Fact, raw: Mapping[str, Any]) -> tuple[Pattern, str]:

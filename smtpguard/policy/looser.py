@@ -14,11 +14,11 @@ from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
 from smtpguard.config.yaml import Document, Place
+from smtpguard.lists.members import ListMembers, Members
 from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.condition import Condition, Empty, SomeWord, Word
 from smtpguard.policy.facts import OF_LETTERS, OF_TOPICS, Type
 from smtpguard.policy.implication import added, excepted, rule_implies
-from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
@@ -299,7 +299,7 @@ class _Compared:
             yield f"list {name}: {word} removed: {_some(fewer)}", at
 
     def _members(self, name: str, old: ListModel, new: ListModel, at: Place) -> _Found:
-        before, after = [_source(m) for m in old.members], [_source(m) for m in new.members]
+        before, after = [m.what() for m in old.members], [m.what() for m in new.members]
         if gone := [what for what in before if what not in after]:
             yield (
                 f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or removed)",
@@ -311,7 +311,7 @@ class _Compared:
             elif not all(falls(c, u) for c, u in self.conditions if c.fact.type is Type.SHARE):
                 yield f"list {name}: members: a source added, so that the same number of people is a smaller share", at
         for m in old.members:
-            now = next((n for n in new.members if _source(n) == _source(m)), None)
+            now = next((n for n in new.members if n.what() == m.what()), None)
             for each in _relied_on(m, now) if now is not None else ():
                 yield f"list {name}: members: {each}", at
 
@@ -459,7 +459,7 @@ _APART = ("title", "owner", "category", "approvals", "stages", "preview", "relea
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
      "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "list_breakers", "reply_votes", "delimiters",
-     "directories", "claims"}
+     "directories", "claims", "declared"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""
 _SETS = {
@@ -484,12 +484,6 @@ def _plain(quorum: Quorum) -> Quorum:
     return Quorum(groups=quorum.groups, each=quorum.each)
 
 
-def _source(members: Members) -> dict[str, Any]:
-    """The declaration of who is on the list, without how often it is read."""
-    often = {"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "timeout", "time_limit"}
-    return {"kind": type(members).__name__, **members.model_dump(exclude=often)}
-
-
 def _relied_on(old: Members, new: Members) -> Iterator[str]:
     """Changes that let an index stay in use that would not have."""
     if isinstance(new, ListMembers):
@@ -500,8 +494,7 @@ def _relied_on(old: Members, new: Members) -> Iterator[str]:
         yield f"max_shrink: {new.max_shrink:g}, where it was {old.max_shrink:g}"
     if new.max_bad > old.max_bad:
         yield f"max_bad: {new.max_bad:g}, where it was {old.max_bad:g}"
-    was, now = ((m.stale_after or max(86_400, 3 * m.refresh)) for m in (old, new))
-    if now > was:
+    if new.stale_after_seconds > old.stale_after_seconds:
         yield "an old index is relied on for longer"
     if new.refresh > old.refresh:
         yield "it is read less often"

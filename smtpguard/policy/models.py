@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import LONGEST_SECONDS, Delay, Rate, RateField, Seconds, in_short
 from smtpguard.config.validation import Section
+from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, SORTS, Breaker, Breakers, Stages
 from smtpguard.policy.confirming import Confirming
 from smtpguard.policy.fields import (
-    LISTED,
     Aways,
     ClockTime,
     Days,
@@ -29,8 +29,6 @@ from smtpguard.policy.fields import (
     Holidays,
     LimitField,
     Logins,
-    Mailbox,
-    Mailboxes,
     Name,
     Names,
     Networks,
@@ -40,7 +38,6 @@ from smtpguard.policy.fields import (
 )
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
-from smtpguard.policy.members import LdapMembers, SeveralExpands, SeveralMembers
 from smtpguard.reading.language import LANGUAGES
 
 MOST_HOLIDAYS = 100

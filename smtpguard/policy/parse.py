@@ -15,15 +15,16 @@ from smtpguard.config.documents import POLICY, digest, policy_document, vocabula
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address
 from smtpguard.policy import warnings
 from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.approvals import SHARE, Breakers, ByAddress, ReplyVotes, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
-from smtpguard.policy.grammar import ConditionNames, canonical
+from smtpguard.policy.grammar import ConditionNames
 from smtpguard.policy.hours import Hours
-from smtpguard.policy.members import Expands, LdapMembers, ListMembers, Members
+from smtpguard.policy.listed import Declared, declared
 from smtpguard.policy.models import (
     ApprovalsModel,
     ListModel,
@@ -87,6 +88,8 @@ class Policy:
     vocabularies: Mapping[str, Any] = field(repr=False)
     marks: Mapping[str, float]
     own_marks: tuple[Custom, ...]
+    declared: Declared = field(repr=False)
+    """The same lists, and the sources of people of ours among them, and streams, for mail to be compared with."""
     enforce: bool
     delimiters: str
     previews: Mapping[str, str] = field(default_factory=dict)
@@ -105,15 +108,6 @@ class Policy:
     def words(self) -> dict[str, frozenset[str]]:
         """Fact -> the words that this policy declares for it."""
         return declared_words(self.lists, self.vocabularies, self.streams, (own.name for own in self.own_marks))
-
-    def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-        """Lists and streams as plain values under the names of the YAML; durations are seconds."""
-        lists = {name: model.model_dump(by_alias=True, exclude_none=True) for name, model in self.lists.items()}
-        if self.organization.members:
-            members = [m.model_dump(by_alias=True, exclude_none=True) for m in self.organization.members]
-            lists[PEOPLE] = {"title": "People of ours outside", "audience": OURS, "members": members}
-        streams = {name: model.model_dump(by_alias=True, exclude_none=True) for name, model in self.streams.items()}
-        return lists, streams
 
 
 def parse(
@@ -277,6 +271,7 @@ class _Sections:
             approvals=approvals,
             lists=model.lists,
             streams=model.streams,
+            declared=self._declared(),
             expansions=tuple(model.expansions),
             vocabularies=vocabularies,
             marks=model.marks,
@@ -295,6 +290,14 @@ class _Sections:
             },
             release_delays={name: info.release_delay for name, info in model.lists.items() if info.release_delay is not None},
         )  # fmt: skip
+
+    def _declared(self) -> Declared:
+        lists = dict(self.model.lists)
+        if (people := self.model.organization.people) is not None and people.members:
+            lists[PEOPLE] = ListModel.model_construct(
+                title="People of ours outside", audience=OURS, members=people.members
+            )
+        return declared(lists, self.model.streams, self.delimiters)
 
     def _reply_votes(self) -> ReplyVotes | None:
         model = self.model.reply_votes

@@ -42,12 +42,12 @@ from pydantic import Field, model_validator
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.yaml import Document, Place
+from smtpguard.lists.members import LISTED
 from smtpguard.mail.envelope import client_address
 from smtpguard.mail.message import Message
 from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, NONE, Count, Fact, Facts, Source, Type, Unknown, Value
-from smtpguard.policy.fields import LISTED
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.grammar import fact_named
 from smtpguard.policy.verdict import Verdict

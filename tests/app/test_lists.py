@@ -15,6 +15,7 @@ from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.members import CsvMembers
 from smtpguard.lists.sync import Refresher
 from smtpguard.notices.listalerts import events
 from smtpguard.store.store import Store
@@ -34,7 +35,7 @@ def read(settings: Settings, digester: Digester, people: list[str], now: datetim
     """The journal events of a sync of the list with these people."""
     base = settings.policy.parent
     (base / "news.csv").write_text("\n".join(["email", *people]) + "\n")
-    info = ListInfo(name="news", members=({"csv": "news.csv", "column": "email"},))
+    info = ListInfo(name="news", members=(CsvMembers(csv="news.csv", column="email"),))
     indexes(settings).mkdir(parents=True, exist_ok=True)
     report = Refresher({"news": info}, folder=indexes(settings), base=base, digester=digester).sync(info, now)
     assert report.ok, report.problem

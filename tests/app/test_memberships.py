@@ -17,8 +17,8 @@ from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice, NotEntitled, State
+from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import SourceError
-from smtpguard.policy.members import LdapMembers
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Held
 from tests.guard.house import DOCUMENTS, House, PatchedStore, house

@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from smtpguard.lists.declared import Names, build
+from smtpguard.lists.declared import Names
 from smtpguard.mail.address import BadAddress, parse_path
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Depth
@@ -24,6 +24,7 @@ from smtpguard.reading.looks import Looks
 from tests.catalogue.proxyandmilter import proxy_and_milter
 from tests.catalogue.wholeguard import ANNA, KEY, MEMBERS, NEWSLETTER, RAMADAN, READERS
 from tests.fuzz.test_reading import PIECES
+from tests.lists.declaring import lists_of
 from tests.reading.letters import CAMPAIGN, GROWN_THREAD, STORY, look
 
 SEEDS = range(*map(int, os.environ.get("FUZZ", "0 2").split()))
@@ -82,7 +83,7 @@ def written(chance: Random, local: str, domain: str) -> str:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_list_is_the_list_in_any_mixture_of_spellings(seed: int) -> None:
     chance = Random(seed)
-    lists, _ = build({"ramadan": {"addresses": [RAMADAN]}}, {}, delimiters="+")
+    lists, _ = lists_of({"ramadan": {"addresses": [RAMADAN]}}, delimiters="+")
     hosts = ["relay.example.com", "guard.example.com"]
     names = Names(lists, domains=["example.com", "*.corp.example"], host_names=hosts, delimiters="+")
     for _ in range(50 * MESSAGES):

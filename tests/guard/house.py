@@ -31,7 +31,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import Names, build
+from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
 from smtpguard.lists.registry import Registry
@@ -185,7 +185,7 @@ class House:
 
     def build(self, documents: dict[str, bytes]) -> InForce:
         policy: Policy = parse(documents)
-        lists, streams = build(*policy.sections(), delimiters="+")
+        lists, streams = policy.declared
         registry = Registry(
             names=Names(lists, domains=policy.organization.domains, delimiters="+"),
             lists=lists,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.lists.declared import Names, build
+from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report
@@ -17,6 +17,7 @@ from smtpguard.lists.sources.opening import never
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address
 from tests.clocks import Clock
+from tests.lists.declaring import lists_of
 
 
 class House:
@@ -39,13 +40,13 @@ class House:
         self.sections[name] = section
 
     def sync(self, name: str, *, stop: Stop = never, **options: Any) -> Report:
-        lists, _ = build(self.sections, {}, delimiters="+")
+        lists, _ = lists_of(self.sections, delimiters="+")
         refresher = Refresher(lists, folder=self.folder, base=self.path, digester=self.digester, stop=stop)
         return refresher.sync(lists[name], self.clock.now(), **options)
 
     def registry(self, streams: Mapping[str, Any] | None = None, **options: Any) -> Registry:
         delimiters = self.digester.delimiters
-        lists, built = build(self.sections, streams or {}, delimiters=delimiters)
+        lists, built = lists_of(self.sections, streams, delimiters)
         named = {one: options.pop(one) for one in ("domains", "host_names", "mailboxes", "elsewhere") if one in options}
         return Registry(
             names=Names(lists, **{"domains": ["example.com", "*.corp.example"], **named}, delimiters=delimiters),

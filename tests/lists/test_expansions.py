@@ -22,6 +22,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
 from tests.cli.stage import rows
 from tests.lists.conftest import House
+from tests.lists.declaring import expands
 
 CUSTOMERS = [f"k{n}@kund.se" for n in range(20)]
 ALIASES = {"aliases": "aliases", "domains": ["example.com", "mail.example.com"]}
@@ -45,7 +46,12 @@ def maps(house: House) -> Callable[..., Report]:
 
 
 def expander(house: House, *declared: dict[str, Any], registry: Registry | None = None) -> Expander:
-    return Expander(declared, registry or house.registry(expansions=True), folder=house.folder, base=house.path)
+    return Expander(
+        [expands(each) for each in declared],
+        registry or house.registry(expansions=True),
+        folder=house.folder,
+        base=house.path,
+    )
 
 
 def reached(house: House, *recipients: str) -> Classified:
@@ -330,7 +336,11 @@ def test_without_a_sync_or_declaration_nothing_expands(house: House, maps: Calla
 def test_a_sync_stops_when_asked_to(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases=FINE)
     stopping = Expander(
-        (ALIASES,), house.registry(expansions=True), folder=house.folder, base=Path(house.path), stop=lambda: True
+        (expands(ALIASES),),
+        house.registry(expansions=True),
+        folder=house.folder,
+        base=Path(house.path),
+        stop=lambda: True,
     )
     assert "stopped before its end" in stopping.sync(stopping.info, house.clock.now()).problem
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import Names, build
+from smtpguard.lists.declared import Names
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import State, index_path
 from smtpguard.lists.recipients import Kind
@@ -22,6 +22,7 @@ from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
 from tests.every import every
 from tests.lists.conftest import House
+from tests.lists.declaring import expands, lists_of, source
 
 Parse = Callable[..., list[Address]]
 LIST = "ramadan@lists.example.com"
@@ -42,7 +43,7 @@ def test_a_plain_address_has_the_list_that_a_full_look_finds(local: str, domain:
         "ramadan": {"addresses": [LIST]},
         "ra": {"addresses": ["ra-madan@example.com"], "addresses_elsewhere": ["ra@kund.se"]},
     }
-    lists, _ = build(declared, {}, delimiters=delimiters)
+    lists, _ = lists_of(declared, delimiters=delimiters)
     names = Names(lists, domains=DOMAINS, delimiters=delimiters)
     address, full = Address(local, domain), Address(local, domain)
     full.plain = False  # type: ignore[misc]
@@ -123,12 +124,15 @@ def test_other_addresses_are_not_the_list(
     assert got.recipients[0].kind is kind
 
 
+MAILMAN = {"mailman": "http://127.0.0.1:8001/3.1", "list_id": "ramadan.lists.example.com", "password_file": "password"}
+
+
 @pytest.mark.parametrize(
     ("address", "on_server", "is_list"),
     [
         ("ramadan-owner@lists.example.com", {}, True),
         ("ramadan-owner@lists.example.com", {"list_ids": ["ramadan.lists.example.com"]}, False),
-        ("ramadan-bounces+a=b.se@lists.example.com", {"members": {"mailman": "http://127.0.0.1:8001/3.1"}}, False),
+        ("ramadan-bounces+a=b.se@lists.example.com", {"members": MAILMAN}, False),
         ("ramadan-request@example.com", {"list_ids": ["ramadan.lists.example.com"]}, True),  # perhaps an alias
         ("ramadan-request%example.se@relay.example", {}, True),
         ("ramadan-owner@example.org", {}, False),
@@ -182,7 +186,7 @@ def test_expanded_addresses_have_other_names_too(ready: House, parse: Parse, add
     options: dict[str, Any] = {"domains": DOMAINS, "host_names": ["mx1.example.net"], "expansions": True,
                "elsewhere": parse("kunder@example.se")}  # fmt: skip
     registry = ready.registry(**options)
-    expander = Expander([{"aliases": "aliases", "domains": ["example.com"]}], ready.registry(**options),
+    expander = Expander([expands({"aliases": "aliases", "domains": ["example.com"]})], ready.registry(**options),
                         folder=ready.folder, base=ready.path)  # fmt: skip
     assert expander.sync(expander.info, ready.clock.now()).ok
     registry.reopen()
@@ -207,7 +211,10 @@ def test_an_index_of_an_earlier_version_is_used_until_rebuilt(ready: House, pars
     def before(address: str) -> bytes:
         return hashlib.blake2b(address.encode(), digest_size=8, key=b"k" * 32, person=b"address").digest()
 
-    for path in (index_path(ready.folder, "news"), source_path(ready.folder, "news", source_key({"csv": "news.csv"}))):
+    for path in (
+        index_path(ready.folder, "news"),
+        source_path(ready.folder, "news", source_key(source({"csv": "news.csv"}))),
+    ):
         digests = [before("anna.b@gmail.com"), before("x@kund.se")]
         draft = write(path, digests, key_id=key_id, built_at=datetime(2026, 3, 2, tzinfo=UTC), fingerprint=b"f" * 32)
         swap(draft, path)

@@ -20,6 +20,7 @@ from smtpguard.mail.address import Address
 from smtpguard.policy.looser import looser
 from smtpguard.policy.parse import PEOPLE as NAMED
 from smtpguard.policy.parse import parse
+from tests.lists.declaring import source
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 KEY = Digester(b"k" * 32, "+")
@@ -29,8 +30,10 @@ NEWS = ("kim@board.example", "customer@shop.example", "ann@consulting.example")
 def registry(folder: Path) -> Registry:
     """A registry with one colleague by address and one by a source; both are on the newsletter too, like a customer."""
     infos = {
-        "news": ListInfo(name="news", addresses=(Address.parse("news@lists.example.com"),), members=({"csv": "n"},)),
-        PEOPLE: ListInfo(name=PEOPLE, members=({"csv": "p"},), audience="colleagues"),
+        "news": ListInfo(
+            name="news", addresses=(Address.parse("news@lists.example.com"),), members=(source({"csv": "n"}),)
+        ),
+        PEOPLE: ListInfo(name=PEOPLE, members=(source({"csv": "p"}),), audience="colleagues"),
     }
     for name, people in (("news", NEWS), (PEOPLE, ("ann@consulting.example",))):
         path, digests = index_path(folder, name), map(KEY.of_canonical, people)
@@ -97,10 +100,10 @@ def test_the_policy_names_people() -> None:
     assert NAMED == PEOPLE
     plain = policy(", people: [Kim@board.example]")
     assert plain.organization.people == {"kim@board.example"}
-    assert PEOPLE not in plain.sections()[0]
+    assert PEOPLE not in plain.declared[0]
     sourced = policy(", people: {members: [{csv: p.csv, column: email}, {list: news}]}")
-    section = sourced.sections()[0][PEOPLE]
-    assert (section["audience"], len(section["members"])) == ("colleagues", 2)
+    info = sourced.declared[0][PEOPLE]
+    assert (info.of_customers, len(info.members)) == (False, 2)
     assert PEOPLE not in sourced.lists, "no customers, and no list that a rule may name"
 
 

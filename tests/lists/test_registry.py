@@ -281,8 +281,8 @@ def test_declared_streams_and_expanders_are_recognized(ready: House) -> None:
             "receipts": {
                 "from": ["NoReply@Example.com"],
                 "origin": {"clients": ["10.1.2.0/24"], "dkim": "Shop.example.com"},
-                "max": {"count": 20000, "window_seconds": 3600},
-                "max_per_person": {"count": 20, "window_seconds": 86400},
+                "max": "20000 in 1h",
+                "max_per_person": "20 in 1d",
             }
         },
         expanders=[ip_network("192.0.2.0/24")],

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from smtpguard.lists import report as reports
-from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index, IndexStatus, Shelf, State, index_path, report_path, sources_folder
 from smtpguard.lists.sync import source_key
 from smtpguard.lists.writing import linked
 from smtpguard.mail.address import Address
 from tests.lists.conftest import House
+from tests.lists.declaring import lists_of, source
 
 ONE = [f"one{i}@kund.se" for i in range(40)]
 TWO = [f"two{i}@kund.se" for i in range(40)]
@@ -35,7 +35,7 @@ def has_member(house: House, text: str) -> bool:
 
 
 def index_status(house: House) -> IndexStatus:
-    lists, _ = build(house.sections, {})
+    lists, _ = lists_of(house.sections)
     shelf = Shelf(house.folder, house.digester.key_id)
     shelf.look(lists.values(), house.clock.now())
     return shelf.statuses["news"]
@@ -116,14 +116,14 @@ def test_a_removed_source_is_forgotten_if_a_person_accepts(both: House) -> None:
     assert has_member(both, ONE[0])
     assert both.sync("news", accept_shrink=True).people == 40
     assert not has_member(both, ONE[0])
-    key = source_key({"text": "more.txt"})
+    key = source_key(source({"text": "more.txt"}))
     assert [p.name for p in sources_folder(both.folder, "news").iterdir()] == [f"{key}.index"]
 
 
 def test_limits_do_not_change_a_sources_key() -> None:
-    key = source_key({"csv": "a.csv"})
-    assert source_key({"csv": "a.csv", "at_least": 5, "max_shrink": 0.5, "refresh": 60, "column": None}) == key
-    assert source_key({"csv": "a.csv", "column": "email"}) != key
+    key = source_key(source({"csv": "a.csv"}))
+    assert source_key(source({"csv": "a.csv", "at_least": 5, "max_shrink": 0.5, "refresh": 60, "column": None})) == key
+    assert source_key(source({"csv": "a.csv", "column": "email"})) != key
 
 
 def test_a_single_source_and_its_list_share_one_file(house: House) -> None:
@@ -223,11 +223,11 @@ def test_a_list_has_the_people_of_its_inner_lists(nested: House) -> None:
     report = nested.sync("everybody")
     assert (report.ok, report.people) == (True, 4)
     assert report.source == "own.csv, buyers: buyers.csv, loyal: loyal.csv"
-    lists, _ = build(nested.sections, {})
+    lists, _ = lists_of(nested.sections)
     assert lists["everybody"].includes == {"middle", "buyers", "loyal"}
     assert lists["middle"].includes == {"buyers", "loyal"}
     assert lists["buyers"].includes == frozenset()
-    assert [source.get("of") for source in lists["everybody"].members] == [None, "buyers", "loyal"]
+    assert [each.called("x") for each in lists["everybody"].members] == ["x", "buyers: x", "loyal: x"]
 
 
 def test_mail_to_the_outer_list_reaches_the_inner_ones(nested: House) -> None:
@@ -262,7 +262,7 @@ def test_a_failing_inner_source_keeps_its_last_data(nested: House) -> None:
 
 def test_limits_apply_to_the_list_that_declares_them(nested: House) -> None:
     nested.sections["buyers"]["members"] |= {"at_least": 100, "refresh": 60, "stale_after": 7200, "max_bad": 0.5}
-    lists, _ = build(nested.sections, {})
+    lists, _ = lists_of(nested.sections)
     assert lists["everybody"].at_least == 1
     assert lists["everybody"].refresh_seconds == 60, "as fresh as its inner lists"
     assert lists["everybody"].stale_after_seconds == 7200

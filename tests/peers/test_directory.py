@@ -12,6 +12,7 @@ import pytest
 
 from smtpguard.lists.sources import SourceError, Stop, Tally, addresses
 from smtpguard.lists.sources.opening import never, opened
+from tests.lists.declaring import source as declared
 from tests.peers.directory import (
     PASSWORD,
     READER,
@@ -67,7 +68,7 @@ def read(directory: Directory) -> Read:
         login = {"bind": READER, "password_file": "password", "ca_file": "ca.pem", "timeout": 60}
         declaration = {"ldap": f"ldap://localhost:{directory.port}", **login, **options}
         tally = Tally()
-        source = opened({k: v for k, v in declaration.items() if v is not None}, directory.folder, stop=stop)
+        source = opened(declared({k: v for k, v in declaration.items() if v is not None}), directory.folder, stop=stop)
         return sorted(str(a) for a in addresses(source, tally)), tally
 
     return of

@@ -15,8 +15,8 @@ import pytest
 
 from smtpguard.accounts.model import People
 from smtpguard.app.listrefresh import read_by
+from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import SourceError
-from smtpguard.policy.members import LdapMembers
 from tests.peers.directory import PASSWORD, READER, Directory, entries, group, group_dn, missing, person, person_dn
 
 pytestmark = pytest.mark.xdist_group("directory")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from smtpguard.lists.members import OfMailman
 from smtpguard.lists.sources import SourceError, Tally, addresses, mailman
 from smtpguard.lists.sources.opening import never, opened
+from tests.lists.declaring import source as declared
 from tests.peers.mailman import DOMAIN, PASSWORD, Mailman, missing
 
 pytestmark = pytest.mark.xdist_group("mailman")
@@ -39,7 +41,7 @@ def read(core: Mailman) -> Read:
     def of(**options: Any) -> tuple[list[str], Tally]:
         declaration = {"mailman": core.root, "list_id": f"customers.{DOMAIN}", "password_file": "password", **options}
         tally = Tally()
-        source = opened(declaration, core.folder)
+        source = opened(declared(declaration), core.folder)
         try:
             return sorted(str(a) for a in addresses(source, tally)), tally
         finally:
@@ -78,7 +80,7 @@ def test_members_without_delivery_are_included(core: Mailman, read: Read) -> Non
 
 
 def test_every_list_of_the_server_is_found(core: Mailman) -> None:
-    lists = dict(mailman.Core.of({"mailman": core.root, "password_file": "password"}, core.folder, never).lists())
+    lists = dict(mailman.Core.of(OfMailman(mailman=core.root, password_file="password"), core.folder, never).lists())
     assert lists[f"customers@{DOMAIN}"] == f"customers.{DOMAIN}"
     assert f"empty@{DOMAIN}" in lists
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from smtpguard.config.documents import digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
-from smtpguard.lists.declared import build
 from smtpguard.policy.counted import Live
 from smtpguard.policy.facts import FACTS, Facts, Source
 from smtpguard.policy.fields import limit
@@ -89,8 +88,8 @@ def test_groups_and_domains_are_canonical() -> None:
     assert policy.approvals == Quorum(groups=("communications",), out_of_hours=Quorum(groups=("duty",)))
 
 
-def test_sections_for_lists_and_streams() -> None:
-    lists, streams = build(*small().sections(), delimiters="+")
+def test_lists_and_streams_are_declared() -> None:
+    lists, streams = small().declared
     assert lists["news"].refresh_seconds == 3600
     assert str(lists["news"].addresses[0]) == "news@lists.example.com"
     assert streams["receipts"].max is not None

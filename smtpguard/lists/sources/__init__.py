@@ -13,12 +13,13 @@ import secrets
 import stat
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from smtpguard.lists.members import Members
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
@@ -122,21 +123,18 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any]) -> tuple[str, str] | None:
+def unfit(label: str, people: int, tally: Tally, members: Members) -> tuple[str, str] | None:
     """Why the result is implausible for this source, and the key of the policy that says so ("" for no members at all);
     None if it is plausible."""
-    if tally.bad > max(MIN_BAD, tally.rows * float(declaration.get("max_bad", 0.05))):
+    if tally.bad > max(MIN_BAD, tally.rows * members.max_bad):
         first = f" (the first: {tally.shown[0]})" if tally.shown else ""
         return f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}", "max_bad"
     if not people:
         first = f": {tally.shown[0]}" if tally.shown else ""
         return f"{label} has no members{first}", ""
-    least = int(declaration.get("at_least", 1))
-    if people < least:
-        return (
-            f"{label} holds {many(people, 'person', 'people')}, and the policy expects at least {least:,}",
-            "at_least",
-        )
+    if people < members.at_least:
+        held = many(people, "person", "people")
+        return f"{label} holds {held}, and the policy expects at least {members.at_least:,}", "at_least"
     return None
 
 

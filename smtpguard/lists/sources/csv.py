@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, BinaryIO, ClassVar
 
+from smtpguard.lists.members import Table
 from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
 from smtpguard.lists.sources.files import peeked, pieces_of, stream
 from smtpguard.mail.address import BadAddress
@@ -51,8 +52,8 @@ class CsvTable:
     unit: ClassVar[str] = "line"
 
     @classmethod
-    def of(cls, declaration: Mapping[str, Any]) -> CsvTable:
-        return cls(**{f.name: declaration[f.name] for f in fields(cls) if declaration.get(f.name) is not None})
+    def of(cls, members: Table) -> CsvTable:
+        return cls(**{f.name: getattr(members, f.name) for f in fields(cls)})
 
     def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
         return _Reading(self, name).cells(raw, tally)
@@ -76,14 +77,13 @@ class _Reading:
             raise SourceError(f"{self.name}: no such encoding: {encoding}") from None
         if not sample.strip("\ufeff \t\r\n"):
             raise SourceError(f"{self.name}: the file is empty")
-        layout = None
+        address: int | None = None
         with io.TextIOWrapper(stream(_lines(raw, self.name)), encoding=encoding, errors=errors, newline="") as text:
             reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
             for line, row in self._rows(reader, tally):
-                if layout is None:
-                    layout = self._layout(row)
-                    address, status = layout.address, layout.status
-                    if layout.is_header:
+                if address is None:
+                    is_header, address, status = self._layout(row)
+                    if is_header:
                         continue
                 tally.rows += 1
                 if len(row) <= address:
@@ -147,8 +147,8 @@ class _Reading:
                 best, best_score = delimiter, score
         return best
 
-    def _layout(self, first: list[str]) -> _Layout:
-        """The columns of the file, from its first row."""
+    def _layout(self, first: list[str]) -> tuple[bool, int, int | None]:
+        """Whether the first row is a header, and the columns of the address and the status."""
         names = [_name(cell) for cell in first]
         addresses = [at for at, cell in enumerate(first) if _is_address(cell)]
         is_header = not addresses if self.table.header is None else self.table.header
@@ -178,7 +178,7 @@ class _Reading:
             status = next((names.index(name) for name in wanted if name in names), None)
             if status is None and self.table.status_column:
                 raise SourceError(f'{self.name}: no column "{self.table.status_column}"')
-        return _Layout(is_header, address, status)
+        return is_header, address, status
 
 
 def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
@@ -190,13 +190,6 @@ def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
         if since > LONGEST_LINE:
             raise SourceError(f"{name}: a line longer than {LONGEST_LINE >> 20} MB: expected a table")
         yield octets
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    is_header: bool
-    address: int
-    status: int | None
 
 
 def _name(cell: str) -> str:

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from smtpguard.config.statefiles import replace_file
+from smtpguard.lists.members import HttpMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table, TextTable, pieces_of, stream, unpacked
@@ -148,27 +149,21 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 class HttpSource(Source):
     """``state``: a folder for the validators of the last answer; without one every sync fetches all of it."""
 
-    def __init__(self, *, url: str, kind: str, table: Table, web: Web, max_octets: int, state: Path | None) -> None:
-        self._url, self._kind, self._table, self._web, self._max = url, kind, table, web, max_octets
-        self._identity = hashlib.blake2b(repr((url, table)).encode(), digest_size=32)
+    def __init__(self, members: HttpMembers, base: Path, state: Path | None, stop: Stop) -> None:
+        self._url, self._max = members.http, members.max_mb << 20
+        self._kind = "json" if members.json_path else members.format or "csv"
+        self._table: Table = TextTable()
+        if members.json_path:
+            self._table = JsonTable(members.json_path)
+        elif self._kind == "csv":
+            self._table = CsvTable.of(members)
+        token = members.token_file
+        self._web = Web(label=self.label, patience=SourceTimeouts.of(members, stop), verify=trust(members.ca_file, base),
+                        secret=f"Bearer {secret(token, base)}" if token else None, named="token_file")  # fmt: skip
+        self._identity = hashlib.blake2b(repr((self._url, self._table)).encode(), digest_size=32)
         self._memo = None if state is None else state / f".{self._identity.hexdigest()[:32]}.http"
         self._response: httpx2.Response | None = None
         self._told: Mapping[str, str] | None = None
-
-    @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path, state: Path | None, stop: Stop) -> HttpSource:
-        kind = "json" if declaration.get("json") else declaration.get("format") or "csv"
-        table: Table
-        if kind == "json":
-            table = JsonTable(declaration["json"])
-        else:
-            table = CsvTable.of(declaration) if kind == "csv" else TextTable()
-        url, token = declaration["http"], declaration.get("token_file")
-        web = Web(label=_label(url), patience=SourceTimeouts.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
-                  secret=f"Bearer {secret(token, base)}" if token else None, named="token_file")  # fmt: skip
-        return cls(
-            url=url, kind=kind, table=table, web=web, max_octets=declaration.get("max_mb", 1024) << 20, state=state
-        )
 
     @property
     def label(self) -> str:

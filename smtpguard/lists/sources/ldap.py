@@ -10,11 +10,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust, untrusted
 
@@ -23,70 +24,42 @@ IN_CHAIN = "1.2.840.113556.1.4.1941"
 ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
 MEMBERS = ("member", "uniqueMember")
 NAMES_ALONE = "memberUid"
-ADDRESSES = ("mail", "proxyAddresses")
 _SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; others (x500:, sip:) are no mailboxes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LdapSource(Source):
-    """Members of ``groups``, or the entries that ``filter`` finds below ``base``. ``attributes``: those with their
-    addresses. It is always read: a directory has no cheap way to say whether a group has changed."""
+    """Members of groups, or the entries that a filter finds below a base. It is always read: a directory has no cheap way
+    to say whether a group has changed."""
 
-    host: str
-    port: int
-    implicit_tls: bool
-    starttls: bool
-    verify: ssl.SSLContext = field(repr=False)
-    patience: SourceTimeouts
-    groups: tuple[str, ...] = ()
-    base: str | None = None
-    filter: str | None = None
-    attributes: tuple[str, ...] = ADDRESSES
-    bind: str | None = None
-    password: str | None = field(default=None, repr=False)
-    page: int = 500
-
-    @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> LdapSource:
-        url = urlsplit(declaration["ldap"])
-        implicit = url.scheme == "ldaps"
-        password = declaration.get("password_file")
-        return cls(
-            host=url.hostname or "",
-            port=url.port or (636 if implicit else 389),
-            implicit_tls=implicit,
-            starttls=not implicit and declaration.get("starttls", True),
-            verify=trust(declaration.get("ca_file"), base),
-            patience=SourceTimeouts.of(declaration, stop),
-            groups=tuple(declaration.get("group") or ()),
-            base=declaration.get("base"),
-            filter=declaration.get("filter"),
-            attributes=tuple(declaration.get("attributes") or ADDRESSES),
-            bind=declaration.get("bind"),
-            password=secret(password, base) if password else None,
-            page=declaration.get("page", 500),
-        )
+    def __init__(self, members: LdapMembers, base: Path, stop: Stop) -> None:
+        url = urlsplit(members.ldap)
+        self._tls = url.scheme == "ldaps"
+        self._host, self._port = url.hostname or "", url.port or (636 if self._tls else 389)
+        self._verify = trust(members.ca_file, base)
+        self._password = secret(members.password_file, base) if members.password_file else None
+        self.members, self.patience = members, SourceTimeouts.of(members, stop)
+        self._groups = members.group or []
 
     @property
     def label(self) -> str:
-        what = " and ".join(self.groups) if self.groups else f"{self.filter} below {self.base}"
-        return f"{what} in the directory {self.host}"
+        what = " and ".join(self._groups) or f"{self.members.filter} below {self.members.base}"
+        return f"{what} in the directory {self._host}"
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "entry")
         with self._connected() as directory:
-            if self.filter is not None:
-                found: Iterator[_Found] = directory.below(self.base or "", self.filter)
+            if self.members.filter is not None:
+                found: Iterator[_Found] = directory.below(self.members.base or "", self.members.filter)
             elif directory.is_active:
-                found = (entry for group in self.groups for entry in directory.in_chain(group))
+                found = (entry for group in self._groups for entry in directory.in_chain(group))
             else:
-                found = directory.followed(self.groups)
+                found = directory.followed(self._groups)
             for number, entry in enumerate(found, 1):
                 tally.rows += max(len(entry.addresses), 1)
                 for address in entry.addresses:
                     yield number, address
                 if not entry.addresses:
-                    tally.reject(number, entry.wrong or f"no address in {' or '.join(self.attributes)}")
+                    tally.reject(number, entry.wrong or f"no address in {' or '.join(self.members.attributes)}")
 
     @contextmanager
     def _connected(self) -> Iterator[_Directory]:
@@ -99,13 +72,13 @@ class LdapSource(Source):
         seconds = max(round(self.patience.wait_seconds), 1)
         connection = None
         try:
-            server = ldap3.Server(self.host, self.port, use_ssl=self.implicit_tls, get_info=ldap3.NONE,
-                                  connect_timeout=seconds, tls=_tls(self.verify, self.host))  # fmt: skip
-            connection = ldap3.Connection(server, self.bind, self.password, auto_referrals=False, raise_exceptions=True,
+            server = ldap3.Server(self._host, self._port, use_ssl=self._tls, get_info=ldap3.NONE,
+                                  connect_timeout=seconds, tls=_tls(self._verify, self._host))  # fmt: skip
+            connection = ldap3.Connection(server, self.members.bind, self._password, auto_referrals=False, raise_exceptions=True,
                                           receive_timeout=seconds, read_only=True)  # fmt: skip
             with self.patience.cutting(lambda: shut_down(connection.socket.fileno())):
                 connection.open(read_server_info=False)
-                if self.starttls and not connection.start_tls(read_server_info=False):
+                if self.members.starttls and not self._tls and not connection.start_tls(read_server_info=False):
                     raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
                 connection.bind(read_server_info=False)
                 yield _Directory(self, connection)
@@ -132,7 +105,7 @@ class _Directory:
 
     def __init__(self, source: LdapSource, connection: Any) -> None:
         self._source, self._connection = source, connection
-        self._wanted = [*source.attributes, "objectClass", *MEMBERS, NAMES_ALONE]
+        self._wanted = [*source.members.attributes, "objectClass", *MEMBERS, NAMES_ALONE]
         root = next(self._entries("", "(objectClass=*)", "BASE", ["supportedCapabilities", "defaultNamingContext"]), {})
         self.is_active = ACTIVE_DIRECTORY in _values(root, "supportedCapabilities")
         self._context = next(iter(_values(root, "defaultNamingContext")), "")
@@ -149,7 +122,7 @@ class _Directory:
         if self._entry(group) is None:
             raise SourceError(f"{self._source.label}: there is no {group}")
         wanted = f"(&(memberOf:{IN_CHAIN}:={escape_filter_chars(group)})(!(objectClass=group)))"
-        yield from self.below(self._source.base or self._context, wanted)
+        yield from self.below(self._source.members.base or self._context, wanted)
 
     def followed(self, groups: Iterable[str]) -> Iterator[_Found]:
         """Everybody in these groups and in the groups within them, one entry after the other."""
@@ -177,7 +150,7 @@ class _Directory:
 
     def _person(self, entry: Mapping[str, Any]) -> _Found:
         found: dict[str, str] = {}
-        for kind in self._source.attributes:
+        for kind in self._source.members.attributes:
             for value in _values(entry, kind):
                 address = _mailbox(value)
                 if address:
@@ -195,7 +168,7 @@ class _Directory:
     def _entries(self, base: str, wanted: str, scope: str, attributes: list[str]) -> Iterator[Mapping[str, Any]]:
         """Raw attributes of the results, a page at a time if there may be many."""
         cookie: bytes | None = None
-        paged = None if scope == "BASE" else self._source.page
+        paged = None if scope == "BASE" else self._source.members.page
         while cookie != b"":
             self._source.patience.look(self._source.label)
             self._connection.search(base, wanted, scope, attributes=attributes, paged_size=paged, paged_cookie=cookie)

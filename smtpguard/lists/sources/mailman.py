@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from smtpguard.lists.members import MailmanMembers, OfMailman
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.http import Web
 from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
@@ -33,11 +34,11 @@ class Core:
     label: str
 
     @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> Core:
-        root = declaration["mailman"].rstrip("/")
+    def of(cls, declared: OfMailman, base: Path, stop: Stop) -> Core:
+        root = declared.mailman.rstrip("/")
         label = f"Mailman at {urlsplit(root).hostname}"
-        login = f"{declaration.get('user') or 'restadmin'}:{secret(declaration['password_file'], base)}"
-        web = Web(label=label, patience=SourceTimeouts.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
+        login = f"{declared.user}:{secret(declared.password_file, base)}"
+        web = Web(label=label, patience=SourceTimeouts.of(declared, stop), verify=trust(declared.ca_file, base),
                   secret=f"Basic {base64.b64encode(login.encode()).decode()}", named="password_file")  # fmt: skip
         return cls(root=root, web=web, label=label)
 
@@ -92,31 +93,24 @@ class Core:
         return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MailmanSource(Source):
     """It is always read: Mailman has no cheap way to say whether its members have changed."""
 
-    core: Core
-    list_id: str
-    roles: tuple[str, ...] = ("member",)
-
-    @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> MailmanSource:
-        return cls(core=Core.of(declaration, base, stop), list_id=declaration["list_id"],
-                   roles=tuple(declaration.get("roles") or ("member",)))  # fmt: skip
+    def __init__(self, members: MailmanMembers, base: Path, stop: Stop) -> None:
+        self._members, self._core = members, Core.of(members, base, stop)
 
     @property
     def label(self) -> str:
-        return f"{self.list_id} of {self.core.label}"
+        return f"{self._members.list_id} of {self._core.label}"
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "member")
         number = 0
-        for role in self.roles:
-            for email in self.core.roster(self.list_id, role):
+        for role in self._members.roles:
+            for email in self._core.roster(self._members.list_id, role):
                 number += 1
                 tally.rows += 1
                 yield number, email
 
     def close(self) -> None:
-        self.core.web.close()
+        self._core.web.close()

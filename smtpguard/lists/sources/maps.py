@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, maps, open_file
+from smtpguard.lists.members import AliasesMembers, VirtualMembers
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file
 
 LONGEST_LINE = 16 << 20  # with its continuations: half a million addresses
 INCLUDE = ":include:"
@@ -142,25 +142,18 @@ def _bare(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AliasSource(Source):
-    """``names``: aliases whose members these are. ``domain``: the domain of names without one."""
+    """The members of aliases. A name without a domain has the one that is declared."""
 
-    path: Path
-    names: tuple[str, ...]
-    domain: str
-    entries: Callable[[Path], Iterator[Entry]]
-
-    @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path) -> AliasSource:
-        kind = "aliases" if declaration.get("aliases") is not None else "virtual"
-        names = declaration["name"]
-        return cls(path=maps.map_path(declaration[kind], base), names=(names,) if isinstance(names, str) else tuple(names),
-                   domain=declaration.get("domain") or "", entries=getattr(maps, kind))  # fmt: skip
+    def __init__(self, members: AliasesMembers | VirtualMembers, base: Path) -> None:
+        written, self._entries = (
+            (members.aliases, aliases) if isinstance(members, AliasesMembers) else (members.virtual, virtual)
+        )
+        self._path, self._names, self._domain = map_path(written, base), members.name, members.domain or ""
 
     @property
     def label(self) -> str:
-        return f"{', '.join(self.names)} in {self.path.name}"
+        return f"{', '.join(self._names)} in {self._path.name}"
 
     def fingerprint(self) -> bytes:
         """Over the whole result: the files that a map includes are known only by reading it."""
@@ -172,23 +165,23 @@ class AliasSource(Source):
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "line")
         known: dict[str, Entry] = {}
-        for entry in self.entries(self.path):
+        for entry in self._entries(self._path):
             if entry.wrong:
                 tally.rows += 1
                 tally.reject(entry.line, entry.wrong)
             else:
                 known.setdefault(self._key(entry.name), entry)
-        missing = [name for name in self.names if self._key(name) not in known]
+        missing = [name for name in self._names if self._key(name) not in known]
         if missing:
-            raise SourceError(f"{self.path}: no {missing[0]} is in it")
+            raise SourceError(f"{self._path}: no {missing[0]} is in it")
         yield from self._behind(known, tally)
 
     def _behind(self, known: Mapping[str, Entry], tally: Tally) -> Iterator[Cell]:
-        ahead = [self._key(name) for name in self.names]
+        ahead = [self._key(name) for name in self._names]
         seen = set(ahead)
         while ahead:
             entry = known[ahead.pop()]
-            for value in (found for each in entry.values for found in maps.expanded(each, self.path.parent)):
+            for value in (found for each in entry.values for found in expanded(each, self._path.parent)):
                 key = self._key(value.removeprefix("\\"))
                 if is_elsewhere(value):
                     tally.ignored += 1
@@ -201,8 +194,8 @@ class AliasSource(Source):
                     name = value.removeprefix("\\")
                     if "@" in name:
                         yield entry.line, name
-                    elif self.domain:
-                        yield entry.line, f"{name}@{self.domain}"
+                    elif self._domain:
+                        yield entry.line, f"{name}@{self._domain}"
                     else:
                         tally.reject(entry.line, "a name without a domain (declare domain)")
 
@@ -210,4 +203,4 @@ class AliasSource(Source):
         """The key of a name: an alias is local, with or without its domain."""
         key = name.strip().strip('"').lower()
         local, _, domain = key.rpartition("@")
-        return local if domain == self.domain.lower() and local else key
+        return local if domain == self._domain.lower() and local else key

@@ -11,13 +11,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
+from smtpguard.lists.members import OfMailman, Remote
 from smtpguard.lists.sources import SourceError, Stop
 
 _FOLDER = ("$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}")
@@ -74,10 +74,8 @@ class SourceTimeouts:
         self._end = monotonic() + limit_seconds
 
     @classmethod
-    def of(cls, declaration: Mapping[str, Any], stop: Stop) -> SourceTimeouts:
-        return cls(
-            wait_seconds=declaration.get("timeout", 30), limit_seconds=declaration.get("time_limit", 3600), stop=stop
-        )
+    def of(cls, declared: Remote | OfMailman, stop: Stop) -> SourceTimeouts:
+        return cls(wait_seconds=declared.timeout, limit_seconds=declared.time_limit, stop=stop)
 
     def spent(self) -> str:
         """Why the time is over, "" before that."""

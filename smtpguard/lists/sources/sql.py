@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from smtpguard.lists.members import SqlMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.server import SourceTimeouts, file_of, secret, shut_down
 
@@ -27,61 +27,50 @@ ROWS = 2000  # held at a time
 _VALUE = re.compile(r"""(["']).*\1""")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SqlSource(Source):
-    """``column``: None is the first. ``version``: a query whose answer changes with the members."""
-
-    url: URL = field(repr=False)
-    query: str
-    patience: SourceTimeouts
-    version: str | None = None
-    column: str | None = None
-    _told: list[bytes] = field(default_factory=list, repr=False)
-
-    @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> SqlSource:
+    def __init__(self, members: SqlMembers, base: Path, stop: Stop) -> None:
         try:
-            url = make_url(declaration["sql"])
+            url = make_url(members.sql)
         except ArgumentError:
             raise SourceError("sql: no url that SQLAlchemy understands") from None
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
         if url.drivername == "sqlite" and url.database:
             url = url.set(database=str(file_of(url.database, base)))
-        if declaration.get("password_file"):
-            url = url.set(password=secret(declaration["password_file"], base))
-        return cls(url=url, query=declaration["query"], patience=SourceTimeouts.of(declaration, stop),
-                   version=declaration.get("version"), column=declaration.get("column"))  # fmt: skip
+        if members.password_file:
+            url = url.set(password=secret(members.password_file, base))
+        self._members, self._url, self._patience = members, url, SourceTimeouts.of(members, stop)
+        self._told = b""
 
     @property
     def label(self) -> str:
-        if self.url.get_backend_name() == "sqlite":
-            return f"the database {Path(self.url.database or '').name}"
-        return f"the database {self.url.database} at {self.url.host or 'this machine'}"
+        if self._url.get_backend_name() == "sqlite":
+            return f"the database {Path(self._url.database or '').name}"
+        return f"the database {self._url.database} at {self._url.host or 'this machine'}"
 
     def fingerprint(self) -> bytes:
         """Asked of the database once, before the rows: a change while they are read shows at the next sync."""
-        if self.version is None:
+        if self._members.version is None:
             return self.opening
         if not self._told:
             with self._asking() as connection:
-                told = [tuple(row) for row in connection.exec_driver_sql(self.version).fetchmany(ROWS)]
-            where = self.url.render_as_string(hide_password=True)
-            said = repr((where, self.query, self.column, told)).encode()
-            self._told.append(hashlib.blake2b(said, digest_size=32).digest())
-        return self._told[0]
+                told = [tuple(row) for row in connection.exec_driver_sql(self._members.version).fetchmany(ROWS)]
+            where = self._url.render_as_string(hide_password=True)
+            said = repr((where, self._members.query, self._members.column, told)).encode()
+            self._told = hashlib.blake2b(said, digest_size=32).digest()
+        return self._told
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "row")
         with self._asking() as connection:
             streamed = connection.execution_options(stream_results=True, yield_per=ROWS)
-            with closing(streamed.exec_driver_sql(self.query)) as result:
+            with closing(streamed.exec_driver_sql(self._members.query)) as result:
                 if not result.returns_rows:
                     raise SourceError(f"{self.label}: the query gives no rows: expected a SELECT")
                 at = self._column(list(result.keys()))
                 for number, row in enumerate(result, 1):
                     if not number % ROWS:
-                        self.patience.look(self.label)
+                        self._patience.look(self.label)
                     tally.rows += 1
                     value = row[at]
                     text = _read(bytes(value)) if isinstance(value, bytes | memoryview) else str(value)
@@ -91,13 +80,13 @@ class SqlSource(Source):
                         yield number, text
 
     def _column(self, names: list[str]) -> int:
-        if self.column is None:
+        if self._members.column is None:
             return 0
         folded = [name.casefold() for name in names]
-        if self.column.casefold() not in folded:
+        if self._members.column.casefold() not in folded:
             has = ", ".join(names[:20])
-            raise SourceError(f'{self.label}: the query gives no column "{self.column}": it gives {has}')
-        return folded.index(self.column.casefold())
+            raise SourceError(f'{self.label}: the query gives no column "{self._members.column}": it gives {has}')
+        return folded.index(self._members.column.casefold())
 
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
@@ -105,21 +94,21 @@ class SqlSource(Source):
         cursors: list[Any] = []
         drivers: list[Any] = []
         try:
-            engine = create_engine(self.url, poolclass=NullPool, **_options(self.url, self.patience.wait_seconds))
-            event.listen(engine, "begin", _read_only(self.patience.wait_seconds))
+            engine = create_engine(self._url, poolclass=NullPool, **_options(self._url, self._patience.wait_seconds))
+            event.listen(engine, "begin", _read_only(self._patience.wait_seconds))
             event.listen(engine, "before_cursor_execute", lambda _, cursor, *rest: cursors.append(cursor))
             # before SQLAlchemy's own first questions to the database, which are asked in this event too
             event.listen(engine, "connect", lambda driver, _: drivers.append(driver), insert=True)
-            with self.patience.cutting(lambda: _cut(drivers)), engine.connect() as connection:
+            with self._patience.cutting(lambda: _cut(drivers)), engine.connect() as connection:
                 yield connection.execution_options(no_parameters=True)
         except ModuleNotFoundError as error:
             raise SourceError(
                 f"{self.label}: the driver {error.name} is not installed: pip install it beside smtpguard"
             ) from None
         except NoSuchModuleError:
-            raise SourceError(f"{self.label}: SQLAlchemy knows no database {self.url.drivername}") from None
+            raise SourceError(f"{self.label}: SQLAlchemy knows no database {self._url.drivername}") from None
         except (SQLAlchemyError, OSError) as error:
-            raise SourceError(f"{self.label}: {self.patience.spent() or _said(error)}") from None
+            raise SourceError(f"{self.label}: {self._patience.spent() or _said(error)}") from None
         finally:
             for cursor in cursors:  # SQLAlchemy leaves the cursors of a connection that was cut
                 with suppress(Exception):

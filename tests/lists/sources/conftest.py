@@ -13,6 +13,7 @@ import pytest
 
 from smtpguard.lists.sources import Tally, addresses
 from smtpguard.lists.sources.opening import opened
+from tests.lists.declaring import source as declared
 
 Members = Callable[..., tuple[list[str], Tally]]
 
@@ -23,7 +24,7 @@ def members(tmp_path: Path) -> Members:
 
     def of(declaration: dict[str, Any], **options: Any) -> tuple[list[str], Tally]:
         tally = Tally()
-        source = opened(declaration, tmp_path, **options)
+        source = opened(declared(declaration), tmp_path, **options)
         try:
             return [str(a) for a in addresses(source, tally)], tally
         finally:

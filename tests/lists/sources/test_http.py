@@ -23,6 +23,7 @@ from smtpguard.lists.sources import http as source_json
 from smtpguard.lists.sources.http import JsonTable
 from smtpguard.lists.sources.opening import opened
 from tests.every import every
+from tests.lists.declaring import source as declared
 from tests.lists.sources.conftest import Members
 from tests.lists.sources.website import Website, say
 
@@ -45,7 +46,7 @@ def open_(site: Website, tmp_path: Path) -> Iterator[Open]:
     left: list[Source] = []
 
     def of(**options: Any) -> Source:
-        left.append(opened({"http": f"{site.url}/members", **options}, tmp_path, state=tmp_path / "state"))
+        left.append(opened(declared({"http": f"{site.url}/members", **options}), tmp_path, state=tmp_path / "state"))
         return left[-1]
 
     yield of

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sources.maps import aliases, map_path, virtual
 from smtpguard.lists.sources.opening import opened
+from tests.lists.declaring import source as declared
 from tests.lists.sources.conftest import Members
 
 ALIASES = """
@@ -126,13 +127,16 @@ def test_each_included_file_is_read_once(tmp_path: Path, members: Members) -> No
     assert sorted(members({"aliases": "aliases", "name": "customers"})[0]) == ["eva@kund.se", "lena@kund.se"]
 
 
-@pytest.mark.parametrize("source", [{"csv": "pipe"}, {"text": "pipe"}, {"aliases": "pipe"}, {"aliases": "aliases"}])
+@pytest.mark.parametrize(
+    "source",
+    [{"csv": "pipe"}, {"text": "pipe"}, *({"aliases": path, "name": "customers"} for path in ("pipe", "aliases"))],
+)
 def test_a_pipe_is_refused(tmp_path: Path, members: Members, source: dict[str, str]) -> None:
     """Nobody may ever write into it; reading it would not end."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "aliases").write_text("customers: :include:pipe\n")
     with pytest.raises(SourceError, match="pipe: Not a regular file"):
-        members({**source, "name": "customers"})
+        members(source)
 
 
 def test_an_alias_on_one_long_line_is_read_whole(tmp_path: Path, members: Members) -> None:
@@ -161,7 +165,7 @@ def test_a_missing_or_unsupported_map_is_an_error(tmp_path: Path, members: Membe
 
 def test_the_fingerprint_includes_included_files(etc: Path) -> None:
     def fingerprint() -> bytes:
-        return opened({"aliases": "aliases", "name": "customers", "domain": "example.com"}, etc).fingerprint()
+        return opened(declared({"aliases": "aliases", "name": "customers", "domain": "example.com"}), etc).fingerprint()
 
     before = fingerprint()
     assert fingerprint() == before
@@ -181,6 +185,6 @@ def test_any_text_of_a_map_raises_only_source_errors(tmp_path_factory: pytest.Te
             continue
         for name in names[:3]:
             try:
-                list(opened({kind: str(path), "name": name}, path.parent).cells(Tally()))
+                list(opened(declared({kind: str(path), "name": name}), path.parent).cells(Tally()))
             except SourceError as error:
                 assert "include" in content or "is in it" in str(error)  # noqa: PT017

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sources.opening import opened
+from tests.lists.declaring import source as declared
 from tests.lists.sources.conftest import Members, dripping
 from tests.store.servers import a_server
 
@@ -65,7 +66,7 @@ def test_the_version_query_decides_whether_to_read(crm: Path, tmp_path: Path) ->
     asked = lite("SELECT email FROM customers", version="SELECT max(changed), count(*) FROM customers")
 
     def fingerprint(**more: Any) -> bytes:
-        return opened({**asked, **more}, tmp_path).fingerprint()
+        return opened(declared({**asked, **more}), tmp_path).fingerprint()
 
     before = fingerprint()
     assert fingerprint() == before
@@ -75,7 +76,7 @@ def test_the_version_query_decides_whether_to_read(crm: Path, tmp_path: Path) ->
     database.close()
     assert fingerprint() != before
     assert fingerprint(version=None) != fingerprint(version=None), "without a version it is always read"
-    source = opened(asked, tmp_path)
+    source = opened(declared(asked), tmp_path)
     before = source.fingerprint()
     with closing(sqlite3.connect(crm)) as database, database:
         database.execute("UPDATE customers SET changed = 3 WHERE id = 1")
@@ -160,7 +161,7 @@ def test_postgresql_is_read(real: dict[str, Any], members: Members) -> None:
 
 def test_postgresql_rows_are_streamed(real: dict[str, Any], tmp_path: Path) -> None:
     query = f"SELECT 'k' || n || '@kund.se' AS email, repeat('x', 200) FROM generate_series(1, {MANY}) n"
-    source = opened({**real, "query": query}, tmp_path)
+    source = opened(declared({**real, "query": query}), tmp_path)
     tracemalloc.start()
     try:
         assert sum(1 for _ in source.cells(Tally())) == MANY

@@ -7,18 +7,18 @@ policy: a url that contains one is refused.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
+from smtpguard.config.fields import is_this_machine
 from smtpguard.config.problem import Invalid, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section, tag
-from smtpguard.policy.fields import Mailboxes, listed
+from smtpguard.mail.address import Address, BadAddress
 
 _SECRET_PARAMETER = re.compile(
     r"(?:.*(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|subscription)[-_]?key)|key|sig|signature|auth)\Z",
@@ -28,8 +28,34 @@ _SECRET_PARAMETER = re.compile(
 _EXAMPLE = "a mapping like {csv: FILE, column: email}"
 _PATTERN_MAPS = ("regexp:", "pcre:")
 _SECRET_SETTING = re.compile(r"\b(?:pwd|password)\s*=", re.I)  # in a parameter: odbc_connect=DRIVER=...;PWD=...
-_TABLE = re.compile(r"[a-z]+:", re.I)
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
+_HOW = {"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "timeout", "time_limit"}
+
+
+def canonical(text: str, delimiters: str = "") -> str:
+    """The key of an address in a policy. Raises Invalid."""
+    try:
+        return Address.parse(text).canonical(delimiters)
+    except BadAddress as e:
+        why = str(e).partition(": expected")[0]
+        raise Invalid(f'invalid address "{text}": {why}', "local-part@domain") from None
+
+
+def _mailbox(text: str) -> str:
+    canonical(text)
+    if "*" in text.rpartition("@")[0]:  # valid in atext, but no mailbox has it
+        raise Invalid(f'"{text}" is not an address: wildcards are not allowed', "each address in full")
+    return text.strip()
+
+
+def listed(value: Any) -> Any:
+    """A single word is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+LISTED = BeforeValidator(listed, json_schema_input_type=str | list[str])
+Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
+Mailboxes = Annotated[list[Mailbox], LISTED]
 
 
 def _without_password(url: str, where: str) -> str:
@@ -93,17 +119,10 @@ def _json_path(path: str) -> str:
 def in_clear(url: str) -> bool:
     """Whether it is sent unencrypted over a network."""
     parts = urlsplit(url)
-    return parts.scheme in ("http", "ldap") and not _is_loopback(parts.hostname or "")
+    return parts.scheme in ("http", "ldap") and not is_this_machine(parts.hostname or "")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-Words = Annotated[list[str], BeforeValidator(listed, json_schema_input_type=str | list[str]), Field(min_length=1)]
+Words = Annotated[list[str], LISTED, Field(min_length=1)]
 MapPath = Annotated[str, AfterValidator(_map)]
 
 
@@ -118,12 +137,36 @@ class Members(Section):
     max_bad: float = Field(default=0.05, ge=0, le=1)
 
     source: ClassVar[str]
+    _list: str = PrivateAttr("")
 
     @model_validator(mode="after")
     def _read_before_it_is_stale(self) -> Members:
         if self.stale_after is not None and self.stale_after <= self.refresh:
             raise Invalid("the list would be stale before it is read again", "a stale_after longer than refresh")
         return self
+
+    @property
+    def stale_after_seconds(self) -> int:
+        return self.stale_after or max(86_400, 3 * self.refresh)
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a source of the list itself, and not of one within it."""
+        return not self._list
+
+    def within(self, name: str) -> Self:
+        """As a source of another list: that has the list ``name`` within it."""
+        made = self.model_copy()
+        made._list = name
+        return made
+
+    def called(self, label: str) -> str:
+        """The label of this source for people: that of a list within another names that list."""
+        return f"{self._list}: {label}" if self._list else label
+
+    def what(self) -> dict[str, Any]:
+        """What is read, under the names of the file: not how often and how patiently, or what is expected of it."""
+        return self.model_dump(by_alias=True, exclude_none=True, exclude=_HOW)
 
 
 class Remote(Members):
@@ -137,7 +180,7 @@ class Table(Members):
     """The format of a table of members, in a file or from a web server; omitted keys are detected."""
 
     column: str | int | None = None
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     header: bool | None = None
     encoding: str | None = None
     statuses: Literal["mailed", "all"] = "mailed"
@@ -195,23 +238,30 @@ class LdapMembers(Remote):
         return self
 
 
-class MailmanMembers(Remote):
-    """``roles``: which roles count as members; only members get its posts."""
+class OfMailman(Section):
+    """A Mailman 3 core, and how long it is waited for."""
 
     source: ClassVar[str] = "mailman"
     mailman: Annotated[str, AfterValidator(web)]
-    list_id: str = Field(min_length=1)
     user: str = "restadmin"
     password_file: str
+    ca_file: str | None = None
+    timeout: Seconds = 30
+    time_limit: Seconds = 3600
+
+    @model_validator(mode="after")
+    def _secret(self) -> Self:
+        encrypted(self.mailman)
+        return self
+
+
+class MailmanMembers(OfMailman, Remote):
+    """``roles``: which roles count as members; only members get its posts."""
+
+    list_id: str = Field(min_length=1)
     roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(listed)] = Field(
         default=["member"], min_length=1, title="role"
     )
-    ca_file: str | None = None
-
-    @model_validator(mode="after")
-    def _secret(self) -> MailmanMembers:
-        encrypted(self.mailman)
-        return self
 
 
 class HttpMembers(Remote, Table):
@@ -266,44 +316,28 @@ def encrypted(url: str) -> None:
         raise Invalid("a password or token would go to the server in clear", "a url with https://")
 
 
-KINDS: Mapping[str, type[Members]] = {
-    kind.source: kind
-    for kind in (
-        CsvMembers, TextMembers, SqlMembers, LdapMembers, MailmanMembers, HttpMembers, AliasesMembers, VirtualMembers, ListMembers,
-    )
-}  # fmt: skip
+def _one_of(kinds: Sequence[type[Any]], noun: str, example: str) -> Any:
+    """The type of a source: exactly one of its keys names its kind."""
+    names = [kind.source for kind in kinds]
 
+    def named(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Invalid(f"{noun} have no source", example)
+        given = [name for name in names if value.get(name) is not None]
+        if len(given) != 1:
+            text = f"{noun} have {'two sources' if given else 'no source'}"
+            raise Invalid(text, one_of(names) + ("; several sources are a list of them" if given else ""))
+        return value
 
-def named(value: Any, kinds: Collection[str], noun: str, example: str = _EXAMPLE) -> Any:
-    """Exactly one key names the source. Raises Invalid."""
-    if not isinstance(value, dict):
-        raise Invalid(f"{noun} have no source", example)
-    named = [kind for kind in kinds if value.get(kind) is not None]
-    if len(named) != 1:
-        text = f"{noun} have {'two sources' if named else 'no source'}"
-        raise Invalid(text, one_of(kinds) + ("; several sources are a list of them" if named else ""))
-    return value
+    def chosen(value: Any) -> str:
+        given = value if isinstance(value, dict) else {value.source: value}
+        return tag(next((name for name in names if given.get(name) is not None), names[0]))
 
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return tag(next((kind for kind in KINDS if value.get(kind) is not None), "csv"))
-    return tag(value.source)
-
-
-AnyMembers = Annotated[
-    Annotated[CsvMembers, Tag(tag("csv"))]
-    | Annotated[TextMembers, Tag(tag("text"))]
-    | Annotated[SqlMembers, Tag(tag("sql"))]
-    | Annotated[LdapMembers, Tag(tag("ldap"))]
-    | Annotated[MailmanMembers, Tag(tag("mailman"))]
-    | Annotated[HttpMembers, Tag(tag("http"))]
-    | Annotated[AliasesMembers, Tag(tag("aliases"))]
-    | Annotated[VirtualMembers, Tag(tag("virtual"))]
-    | Annotated[ListMembers, Tag(tag("list"))],
-    Discriminator(_kind),
-    BeforeValidator(lambda value: named(value, KINDS, "members")),
-]
+    return Annotated[
+        Union[tuple(Annotated[kind, Tag(tag(kind.source))] for kind in kinds)],  # noqa: UP007
+        Discriminator(chosen),
+        BeforeValidator(named),
+    ]
 
 
 def _several(value: Any) -> Any:
@@ -312,6 +346,13 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+if TYPE_CHECKING:
+    AnyMembers = Members
+else:
+    AnyMembers = _one_of(
+        (CsvMembers, TextMembers, SqlMembers, LdapMembers, MailmanMembers, HttpMembers, AliasesMembers, VirtualMembers, ListMembers),
+        "members", _EXAMPLE,
+    )  # fmt: skip
 SeveralMembers = Annotated[
     list[AnyMembers], BeforeValidator(_several, json_schema_input_type=AnyMembers | list[AnyMembers])
 ]
@@ -346,41 +387,18 @@ class ExpandsVirtual(Expands):
     domains: Words | None = None
 
 
-class ExpandsMailman(Expands):
+class ExpandsMailman(OfMailman, Expands):
     """Every list of a Mailman 3 server."""
 
-    source: ClassVar[str] = "mailman"
-    mailman: Annotated[str, AfterValidator(web)]
-    user: str = "restadmin"
-    password_file: str
-    ca_file: str | None = None
-    timeout: Seconds = 30
-    time_limit: Seconds = 3600
 
-    @model_validator(mode="after")
-    def _secret(self) -> ExpandsMailman:
-        encrypted(self.mailman)
-        return self
-
-
-_EXPANDERS = ("aliases", "virtual", "mailman")
-
-
-def _expander_of(value: Any) -> str:
-    if isinstance(value, dict):
-        return tag(next((kind for kind in _EXPANDERS if value.get(kind) is not None), _EXPANDERS[0]))
-    return tag(value.source)
-
-
-AnyExpands = Annotated[
-    Annotated[ExpandsAliases, Tag(tag("aliases"))]
-    | Annotated[ExpandsVirtual, Tag(tag("virtual"))]
-    | Annotated[ExpandsMailman, Tag(tag("mailman"))],
-    Discriminator(_expander_of),
-    BeforeValidator(
-        lambda value: named(value, _EXPANDERS, "expansions", "a mapping like {aliases: FILE, domains: [example.com]}")
-    ),
-]
+if TYPE_CHECKING:
+    AnyExpands = Expands
+else:
+    AnyExpands = _one_of(
+        (ExpandsAliases, ExpandsVirtual, ExpandsMailman),
+        "expansions",
+        "a mapping like {aliases: FILE, domains: [example.com]}",
+    )
 SeveralExpands = Annotated[
     list[AnyExpands],
     BeforeValidator(lambda value: [value] if isinstance(value, dict) else value),
