@@ -57,7 +57,7 @@ def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequen
     observed = [h.action for h in hits if h.mode is Mode.OBSERVE]
     quorum = verdict.quorum or gathered.in_force.rules.quorum(gathered.facts.lists)
     if reports_to and verdict.action.waits:  # the approvals that the recipients alone need are needed all the same
-        quorum = tuple(dict.fromkeys((*quorum, *gathered.in_force.rules.quorum(gathered.everyone.lists))))
+        quorum = gathered.in_force.rules.quorum(gathered.everyone.lists, quorum)
     return replace(
         verdict,
         action=max(verdict.action, *enforced) if enforced else verdict.action,

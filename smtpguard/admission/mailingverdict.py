@@ -251,9 +251,9 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
         and not asked
     ):
         return None
-    quorum = gathered.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
-    if gathered.reports_to:  # not instead of the approvals that it has needed before
-        quorum = tuple(dict.fromkeys((*quorum, *entry.verdict.quorum)))
+    quorum = entry.verdict.quorum
+    if lists != entry.lists:  # reports are no reason to ask others instead
+        quorum = gathered.in_force.rules.quorum(lists, quorum if gathered.reports_to else ())
     writer, told = gathered.sender.told, entry.told
     if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
         told = (*told, writer)

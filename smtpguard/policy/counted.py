@@ -6,7 +6,7 @@ One table. A fact is asked of the store (Ask), once or, for a share of lists, on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -218,43 +218,26 @@ APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 
 
-class Question(NamedTuple):
-    """A slot's question to the store. ``lists``: those that are counted, None for all; ``same``: only the same
-    mailing."""
-
-    slot: str
-    fact: str
-    window_seconds: int = 0
-    usual: Usual | None = None
-    lists: frozenset[str] | None = None
-    same: bool = False
-
-    @classmethod
-    def of(cls, condition: Condition) -> Question:
-        name, over = condition.fact.name, condition.window_seconds
-        return cls(condition.slot, name, over, condition.usual, condition.lists, condition.same)
-
-
-def asked(questions: Sequence[Question], subject: Subject) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
+def asked(
+    conditions: Iterable[Condition], subject: Subject
+) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
     """Two mappings by slot: the asks for the store, and the values that need none. A slot in neither depends on facts
-    that were not asked for yet."""
+    that were not asked for yet. ``conditions``: one for each slot."""
     asks: dict[str, tuple[Ask, ...]] = {}
     known: dict[str, Value] = {}
-    for question in questions:
-        counted = COUNTED[question.fact]
+    for c in conditions:
+        name, counted = c.fact.name, COUNTED[c.fact.name]
         keys = counted.keys(subject)
         if isinstance(keys, list):
-            seconds = counted.window_seconds or question.window_seconds
-            if question.lists is not None:
-                keys = [key for key in keys if list_of(key) in question.lists]
+            seconds = counted.window_seconds or c.window_seconds
+            if c.lists is not None:
+                keys = [key for key in keys if list_of(key) in c.lists]
             if keys:
-                asks[question.slot] = tuple(
-                    Ask(question.fact, key, seconds, question.usual, question.same) for key in keys
-                )
+                asks[c.slot] = tuple(Ask(name, key, seconds, c.usual, c.same) for key in keys)
                 continue
             keys = NONE
         if keys is not None:
-            known[question.slot] = keys
+            known[c.slot] = keys
     return asks, known
 
 

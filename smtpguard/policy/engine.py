@@ -103,7 +103,7 @@ class RuleSet:
         conditions = [c for rule in self.rules for c in rule.conditions]
         slots = {c.slot: c.fact.name for c in conditions}
         envelope = {c.slot for c in conditions if c.fact.source is Source.ENVELOPE}
-        live = {c.slot: counted.Question.of(c) for c in conditions if c.fact.name in counted.COUNTED}
+        live = {c.slot: c for c in conditions if c.fact.name in counted.COUNTED}
         gathered = tuple(sorted(slot for slot in slots if slot not in live and slot != counted.APPROVED))
         given = tuple(sorted(slots.keys() - gathered))
         self._gathered, self._given = (
@@ -115,9 +115,9 @@ class RuleSet:
         # if they were not gathered: unknown for a fact of the envelope, else not asked for
         self._ungathered = tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered)
         self._counted = tuple(live[slot] for slot in sorted(live))
-        self._asked = frozenset(question.fact for question in self._counted)
+        self._asked = frozenset(c.fact.name for c in self._counted)
         # counts that are asked for only if a rule still needs them
-        self._lazy = frozenset(slot for slot, question in live.items() if counted.COUNTED[question.fact].lazy)
+        self._lazy = frozenset(slot for slot, c in live.items() if counted.COUNTED[c.fact.name].lazy)
         self._worded = tuple(self._by_words(gathered, conditions))
         self._sized = tuple(self._by_size(gathered, conditions))
         self._sieve = RuleIndex(self.rules, tuple(self._slots))
@@ -367,10 +367,10 @@ class RuleSet:
         late = [q.out_of_hours for q in quorums if q.out_of_hours is not None]
         return frozenset(group for q in (*quorums, *late) for group in q.groups)
 
-    def quorum(self, lists: Iterable[str]) -> tuple[Quorum, ...]:
-        """The quorums to release a hold that touches these lists: all of theirs."""
+    def quorum(self, lists: Iterable[str], beside: Iterable[Quorum] = ()) -> tuple[Quorum, ...]:
+        """The quorums to release a hold that touches these lists: all of theirs, and those ``beside`` them."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
-        return tuple(dict.fromkeys(q for q in asked if q is not None))
+        return tuple(dict.fromkeys(q for q in (*beside, *asked) if q is not None))
 
 
 def _may_change(certain: Strength, rule: Rule) -> bool:
