@@ -53,13 +53,13 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "config": {},
     "reading": {"mail": None},
     "lists": {"mail": None, "config": None},
-    # codec: addresses as JSON; config.statefiles: files beside the database; freezing: the gate, which the batch
-    # reads
-    "database": {"mail": {"address"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
-    "journal": {"database": None, "config": {"statefiles"}, "mail": {"constant", "hashing"}},
+    # codec: documents; config.statefiles: files beside the database; freezing: the gate, which the batch reads
+    "database": {"mail": {"codec"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
+    "journal": {"database": None, "config": {"statefiles"}, "mail": {"codec", "constant", "hashing"}},
     # Count: an interval of people; the lists and streams that a policy declares, with their sources
     "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients", "declared", "members"}},
     "accounts": {
+        "mail": {"codec"},
         "database": None,
         "journal": None,
         "policy": {"absences"},

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Membership, Session, Token, TurnStep, claimed
 from smtpguard.database.batch import Batch
-from smtpguard.database.codec import Codec
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import absence as away
 from smtpguard.database.schema import account as table
@@ -18,6 +17,7 @@ from smtpguard.database.schema import session as signed_in
 from smtpguard.database.schema import token as issued
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.codec import Codec
 from smtpguard.policy.absences import LONGEST, Absence
 
 ACCOUNT, ABSENCE, MEMBERSHIP, _TOKEN = Codec(Account), Codec(Absence), Codec(Membership), Codec(Token)

@@ -28,9 +28,9 @@ from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import replace_file
 from smtpguard.database.access import Access
-from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
+from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost

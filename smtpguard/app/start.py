@@ -35,13 +35,13 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over
 from smtpguard.counts.backfill import PastMessage, recall
-from smtpguard.database.codec import Codec
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.migrate import is_current
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.codec import Codec
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
 from smtpguard.policy.parse import Policy

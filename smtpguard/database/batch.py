@@ -20,7 +20,6 @@ import orjson
 from sqlalchemy import Connection, Table, update
 
 from smtpguard.database import schema
-from smtpguard.database.codec import Codec
 from smtpguard.database.engine import among, array_of, cursor_of, rows_of
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, is_locked, scope_key
@@ -33,6 +32,7 @@ from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, follows, hea
 from smtpguard.journal.front import Head as Front
 from smtpguard.journal.merkle import Recent
 from smtpguard.journal.outcome import Outcome, relayed
+from smtpguard.mail.codec import Codec
 from smtpguard.policy.freezing import Freeze, Gate
 
 Row = Sequence[Any]

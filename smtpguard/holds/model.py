@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from smtpguard.database.codec import Codec
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.config.statefiles import hand_over, replace_file, sync_folder
-from smtpguard.database.codec import Codec
 from smtpguard.database.failpoint import failpoint, passes
 from smtpguard.database.fronts import ASIDE
 from smtpguard.journal.chain import canonical, parsed, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import Fronted
+from smtpguard.mail.codec import Codec
 
 log = logging.getLogger(__name__)
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.index import report_path
 from smtpguard.lists.sources import BadRow, Tally
+from smtpguard.mail.codec import Codec
 
 
 class News(enum.Enum):
@@ -131,36 +129,20 @@ class Report:
         return next((source for source in self.sources if source.key == key), None)
 
 
+_REPORTS = Codec(Report)
+
+
 def keep(folder: Path, report: Report) -> None:
-    """Replace the stored report. If the folder cannot be written, only the returned one exists."""
-    path = report_path(folder, report.list)
+    """Replace the stored report, without what is news only right after the sync. If the folder cannot be written, only
+    the returned one exists."""
+    kept = replace(report, news=frozenset(), ended=None, before="", added=None, removed=None)
     with contextlib.suppress(OSError):
-        row = {k: v for k, v in asdict(report).items() if k not in _OF_THE_SYNC}
-        replace_file(path, json.dumps(row, default=_plain), durable=False)
+        replace_file(report_path(folder, report.list), _REPORTS.dumps(kept), durable=False)
 
 
 def latest(folder: Path, name: str) -> Report | None:
     """The last sync's report, None if there is none, or it cannot be read."""
     try:
-        said = json.loads(report_path(folder, name).read_text())
-        sources = tuple(
-            SourceReport(**_times(source) | {"shown": tuple(BadRow(**row) for row in source["shown"])})
-            for source in said["sources"]
-        )
-        return Report(**_times(said) | {"sources": sources})
-    except (OSError, ValueError, TypeError, KeyError):
+        return _REPORTS.loads(report_path(folder, name).read_text())
+    except (OSError, ValueError, TypeError):
         return None
-
-
-_OF_THE_SYNC = frozenset({"news", "ended", "before", "added", "removed"})  # these are news only right after the sync
-_TIMES = ("at", "failing_since", "read_at", "checked_at")
-
-
-def _times(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: datetime.fromisoformat(v) if k in _TIMES and v else v for k, v in fields.items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    raise TypeError(type(value).__name__)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from smtpguard.database.codec import Codec
+from smtpguard.mail.codec import Codec
 from smtpguard.mail.constant import constant
 from smtpguard.mailings.staging import At, Move, Progress
 from smtpguard.policy.approvals import Stages

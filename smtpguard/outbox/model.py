@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from smtpguard.database.codec import Codec
 from smtpguard.mail.address import Address
+from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Recipient
 
 

@@ -84,6 +84,13 @@ class Sketch:
             raise ValueError("no sketch: at most 64 numbers, each greater than the one before it")
         return cls(made)
 
+    def as_json(self) -> tuple[int, ...]:
+        return self.numbers
+
+    @classmethod
+    def from_json(cls, numbers: Iterable[float]) -> Sketch:
+        return cls.of(map(int, numbers))
+
     @property
     def keys(self) -> tuple[int, ...]:
         """The keys to look a mailing up by, and to store it under: two copies share one with near certainty."""

@@ -138,6 +138,13 @@ class Vocabularies:
     def names(self) -> frozenset[str]:
         return frozenset(self.documents)
 
+    def as_json(self) -> Mapping[str, Mapping[str, object]]:
+        return self.documents
+
+    @staticmethod
+    def from_json(documents: Mapping[str, Mapping[str, object]]) -> Vocabularies:
+        return compile_vocabularies(documents)
+
     def terms_in(self, text: str) -> frozenset[str]:
         """Every term in a text, folded, even if terms share words."""
         hits = () if self._compiled is None else self._compiled.hits(_spelled(text))

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from smtpguard.database.codec import Codec
 from smtpguard.locale.phrase import N_
+from smtpguard.mail.codec import Codec
 from smtpguard.mail.trace import TraceInfo
 from smtpguard.policy.freezing import Freeze
 

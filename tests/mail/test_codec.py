@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.database.batch import FREEZE
-from smtpguard.database.codec import Codec
 from smtpguard.holds.model import HOLD, Choice, Hold, State, Vote
 from smtpguard.mail.address import Address
+from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
 from smtpguard.outbox.model import INTENT, Intent, IntentKind
 from smtpguard.policy.freezing import Freeze, Selector

@@ -2,7 +2,8 @@
 
 The annotations of a dataclass are compiled once, at import, into a pair of functions. A type without a JSON form fails
 then, not when the first message is held. A field with its default value is left out, and a missing field gets its
-default, so newer code reads old documents. Unknown fields are ignored.
+default, so newer code reads old documents. Unknown fields are ignored. The types of plain values are checked only in
+documents from elsewhere (``checked``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
-from smtpguard.locale.phrase import Said, dump, load
+from smtpguard.locale.phrase import Phrase, Said, dump, load
 from smtpguard.mail.address import Address
 
 T = TypeVar("T")
@@ -43,15 +44,29 @@ def _back(value: Any) -> Any:
     return [_back(each) for each in value] if isinstance(value, list) else value
 
 
+def _is(kind: type) -> _Way:
+    """Lets values of this type through. Raises TypeError for others."""
+    kinds = (int, float) if kind is float else kind
+
+    def checked(value: Any) -> Any:
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"no {kind.__name__}")
+        return value
+
+    return checked
+
+
 def _address(text: str) -> Address:
     local, _, domain = text.rpartition("@")  # a domain has no "@", a local part may
     return Address(local, domain)
 
 
-def _ways(kind: Any) -> tuple[_Way, _Way]:
+def _ways(kind: Any, checked: bool) -> tuple[_Way, _Way]:
     """How a value of this type is encoded as JSON, and decoded."""
-    if kind == Said:
+    if kind == Said or kind is Phrase:
         return dump, load
+    if checked and kind in (str, int, float, bool):
+        return _same, _is(kind)
     if kind in (str, int, float, bool, Any, type(None)):
         return _same, _same
     if kind is datetime:
@@ -64,38 +79,44 @@ def _ways(kind: Any) -> tuple[_Way, _Way]:
         return lambda a: f"{a.local}@{a.domain}", _address
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return lambda member: member.value, kind
+    if hasattr(kind, "from_json"):  # it has a form of its own
+        return kind.as_json, kind.from_json
     if dataclasses.is_dataclass(kind):
-        return _fields(typing.cast(type, kind))
+        return _fields(typing.cast(type, kind), checked)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union) and len(args) == 2 and type(None) in args:
-        to, back = _ways(next(a for a in args if a is not type(None)))
+        to, back = _ways(next(a for a in args if a is not type(None)), checked)
         return (
             lambda v: None if v is None else to(v),
             lambda v: None if v is None else back(v),
         )
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        to, back = _ways(args[0])
+        to, back = _ways(args[0], checked)
         return lambda vs: [to(v) for v in vs], lambda vs: tuple(back(v) for v in vs)
     if origin is tuple:
-        pairs = [_ways(a) for a in args]
+        pairs = [_ways(a, checked) for a in args]
         return (
             lambda vs: [to(v) for (to, _), v in zip(pairs, vs, strict=True)],
             lambda vs: tuple(back(v) for (_, back), v in zip(pairs, vs, strict=True)),
         )
-    if origin is frozenset and args[0] is str:
-        return sorted, frozenset
+    if origin is frozenset:
+        to, back = _ways(args[0], checked)
+        return lambda vs: sorted(map(to, vs)), lambda vs: frozenset(map(back, vs))
     if origin is not None and issubclass(origin, Mapping) and args == (str, Any):
         return _data, _back
+    if origin is not None and issubclass(origin, Mapping) and args[0] is str:
+        to, back = _ways(args[1], checked)
+        return lambda vs: {k: to(v) for k, v in vs.items()}, lambda vs: {k: back(v) for k, v in vs.items()}
     raise TypeError(f"no JSON form for {kind}")
 
 
-_compiled: dict[type, tuple[_Way, _Way]] = {}
+_compiled: dict[tuple[type, bool], tuple[_Way, _Way]] = {}
 
 
-def _fields(kind: type) -> tuple[_Way, _Way]:
+def _fields(kind: type, checked: bool = False) -> tuple[_Way, _Way]:
     """The encoder and decoder of a dataclass. They are looked up at the call, so that a type can contain itself (Quorum
     does)."""
-    if kind not in _compiled:
+    if (kind, checked) not in _compiled:
         table: list[tuple[str, Any, _Way, _Way]] = []
 
         def to(value: Any) -> dict[str, Any]:
@@ -109,21 +130,21 @@ def _fields(kind: type) -> tuple[_Way, _Way]:
         def back(document: Mapping[str, Any]) -> Any:
             return kind(**{name: way(document[name]) for name, _, _, way in table if name in document})
 
-        _compiled[kind] = to, back
+        _compiled[kind, checked] = to, back
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             default = field.default
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
-            table.append((field.name, default, *_ways(hints[field.name])))
-    return _compiled[kind]
+            table.append((field.name, default, *_ways(hints[field.name], checked)))
+    return _compiled[kind, checked]
 
 
 class Codec(Generic[T]):
     """Documents of one type. ``dumps`` writes ASCII without spaces, so that no database rejects a character."""
 
-    def __init__(self, kind: type[T]) -> None:
-        self._to, self._back = _fields(kind)
+    def __init__(self, kind: type[T], *, checked: bool = False) -> None:
+        self._to, self._back = _fields(kind, checked)
 
     def to(self, value: T) -> dict[str, Any]:
         document: dict[str, Any] = self._to(value)
