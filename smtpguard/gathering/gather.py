@@ -384,7 +384,9 @@ def _learned(
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
     streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
-    evidence = _NO_EVIDENCE if post is None else _expanded(post)
+    evidence = _NO_EVIDENCE
+    if post is not None:
+        evidence = {"recipients.customers": (f"copies of the post {post.id}, which was decided on before expansion",)}
     if read is not None:
         # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.
         by_origin = proven and not sender.authenticated
@@ -467,10 +469,6 @@ def _letter_from(
     elif not proven:
         found.append(f"client {session.client_ip}")
     return tuple(dict.fromkeys(found))
-
-
-def _expanded(post: TraceInfo) -> Mapping[str, tuple[str, ...]]:
-    return {"recipients.customers": (f"copies of the post {post.id}, which was decided on before expansion",)}
 
 
 def trace_text(text: object) -> tuple[int, ...]:

@@ -345,7 +345,11 @@ class Shelf:
                 index = Index(path, *self._key_ids)
                 self._stamps[info.name] = stamp
         except (OSError, BadIndex) as error:
-            problem = "it was never synced" if isinstance(error, FileNotFoundError) else _phrase(error)
+            problem = (
+                "it was never synced"
+                if isinstance(error, FileNotFoundError)
+                else getattr(error, "strerror", "") or str(error)
+            )
             if index is None:
                 return IndexStatus(state=State.MISSING, why=f"the list {info.name} has no usable index: {problem}")
             # the mapping stays valid until this process ends, but is not refreshed
@@ -360,7 +364,3 @@ class Shelf:
             why = f"the index of {info.name} is stale: its source was last read {checked_at:%Y-%m-%d %H:%M} UTC"
             return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)
         return IndexStatus(state=State.READY, index=index, checked_at=checked_at)
-
-
-def _phrase(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -98,15 +98,11 @@ def rule_implies(new: Rule, old: Rule) -> bool:
         return False
     if new.then < old.then or (new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL):
         return False
-    if old.then is Action.CONFIRM is new.then and not _asks_no_longer(new, old):
-        return False
+    if old.then is Action.CONFIRM is new.then:
+        shorter = new.within_seconds == old.within_seconds or 0 < new.within_seconds < old.within_seconds
+        if not shorter or new.expires < old.expires:  # others may decide then only if they could before
+            return False
     return not added(old.when, new.when) and not excepted(old.unless, new.unless)
-
-
-def _asks_no_longer(new: Rule, old: Rule) -> bool:
-    """Whether the writer is asked for no longer time, and others may decide then only if they could before."""
-    shorter = new.within_seconds == old.within_seconds or 0 < new.within_seconds < old.within_seconds
-    return shorter and new.expires >= old.expires
 
 
 _PATIENCE = 50_000

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
+from smtpguard.config.quantity import Rate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import ListMembers, Members
 from smtpguard.policy.approvals import Breakers
@@ -34,6 +35,7 @@ from smtpguard.policy.shifts import (
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Side
+from smtpguard.reading.topics import Entry, entries_of, words_of
 
 _MANY = 500
 """With more rules than this, a removed rule is compared only with rules of its own conditions."""
@@ -265,7 +267,8 @@ class _Compared:
                 yield f"list {name}: {each} changed", at
         if old.stages is not None and old.stages != new.stages:
             yield f"list {name}: stages {'changed' if new.stages else 'removed'}", (*place, "stages")
-        if new.release_delay != old.release_delay and not _longer(new.release_delay, old.release_delay):
+        was, now = old.release_delay, new.release_delay
+        if was != now and (was is None or now is None or now < was):  # the default is in the settings, unknown here
             yield (
                 f"list {name}: release_delay {'changed' if new.release_delay is not None else 'removed'}",
                 (*place, "release_delay"),
@@ -435,8 +438,7 @@ class _Compared:
             if after is None or before is None:
                 yield f"vocabulary {name}: {'removed' if after is None else 'added'}", name
                 continue
-            lost = _lost_terms(before, after)
-            if lost:
+            if lost := _lost_terms(before, after):
                 yield f"vocabulary {name}: fewer words are found: {_some(lost)}", name
             elif not self.topics:
                 yield f"vocabulary {name}: changed", name
@@ -500,11 +502,6 @@ def _relied_on(old: Members, new: Members) -> Iterator[str]:
         yield "it is read less often"
 
 
-def _longer(new: int | None, old: int | None) -> bool:
-    """Whether an approval can be undone for longer. The default is in the settings, which are unknown here."""
-    return new is not None and old is not None and new > old
-
-
 def _narrower(new: OriginModel, old: OriginModel) -> bool:
     """Whether a proof of the new origin proves the old one."""
     for before, after in ((old.dkim, new.dkim), (old.clients, new.clients), (old.logins, new.logins)):
@@ -513,49 +510,24 @@ def _narrower(new: OriginModel, old: OriginModel) -> bool:
     return True
 
 
-def _lower(new: Any, old: Any) -> bool:
+def _lower(new: Rate | None, old: Rate | None) -> bool:
     """A lower rate, or a rate where there was none."""
     if new is None or old is None:
         return old is None
-    was, now = (_rate(each) for each in (old, new))
-    return bool(now[1] == was[1] and now[0] <= was[0])
-
-
-def _rate(value: Any) -> tuple[int, int]:
-    return int(value.count), int(value.window_seconds)
+    return new.window_seconds == old.window_seconds and new.count <= old.count
 
 
 def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Terms that are no longer found, or not in every word as before; and exceptions that exclude words from all of
     them."""
-    now: dict[str, list[_Entry]] = {}
-    for term, entry in _entries(new):
-        now.setdefault(term, []).append(entry)
-    lost = {term for term, entry in _entries(old) if not any(entry <= each for each in now.get(term, ()))}
-    return sorted(lost) + sorted(f"except {word}" for word in _exceptions(new) - _exceptions(old))
-
-
-_Entry = frozenset[tuple[str, str]]
-"""In which words a term is found: its endings, and its place in compounds."""
-
-
-def _entries(vocabulary: Mapping[str, Any]) -> Iterator[tuple[str, _Entry]]:
-    for group in vocabulary["groups"]:
-        compound = group.get("compound", "none")
-        compound = {True: "both", False: "none"}.get(compound, compound) if isinstance(compound, bool) else compound
-        finds = {("ending", fold(word)) for word in _words(group, "inflect")}
-        finds |= {("compound", end) for end in ("first", "last") if compound in (end, "both")}
-        for term in _words(group, "terms"):
-            yield " ".join(fold(term).split()), frozenset(finds)
-
-
-def _exceptions(vocabulary: Mapping[str, Any]) -> set[str]:
-    return {fold(word) for group in vocabulary["groups"] for word in _words(group, "except")}
-
-
-def _words(group: Mapping[str, Any], key: str) -> list[str]:
-    value = group.get(key, [])
-    return value.split() if isinstance(value, str) else value
+    now: dict[str, list[Entry]] = {}
+    for entry in entries_of("", new):
+        now.setdefault(entry.term, []).append(entry)
+    lost = {e.term for e in entries_of("", old) if not any(each.covers(e) for each in now.get(e.term, ()))}
+    before, after = (
+        {fold(word) for group in each["groups"] for word in words_of(group, "except")} for each in (old, new)
+    )
+    return sorted(lost) + sorted(f"except {word}" for word in after - before)
 
 
 def _shown(condition: Condition) -> str:

@@ -450,7 +450,8 @@ class _Sections:
             way = ways.pop(0)
             if way[-1] == end:
                 return way
-            for inner in _included(self.model.lists.get(way[-1])):
+            info = self.model.lists.get(way[-1])
+            for inner in [m.list for m in info.members if isinstance(m, ListMembers)] if info is not None else []:
                 if inner not in seen:
                     seen.add(inner)
                     ways.append((*way, inner))
@@ -488,10 +489,6 @@ def declared_words(
         "stream": frozenset(streams),
     }
     return {fact.name: by_noun[fact.noun] for fact in FACTS.values() if fact.noun}
-
-
-def _included(info: ListModel | None) -> list[str]:
-    return [source.list for source in info.members if isinstance(source, ListMembers)] if info is not None else []
 
 
 def _absences(

@@ -177,7 +177,7 @@ def policy_schema() -> dict[str, Any]:
         "description": "Facts and what is asked of them; all must be so.",
         "minProperties": 1,
         "additionalProperties": False,
-        "properties": {name: _condition(fact) for name, fact in FACTS.items()},
+        "properties": {name: {"description": fact.doc, **_SHAPES[fact.type](fact)} for name, fact in FACTS.items()},
     }
     return _titled("smtpguard policy", schema)
 
@@ -192,10 +192,6 @@ def list_schema() -> dict[str, Any]:
 
 def _titled(title: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"$schema": DIALECT, "title": title, **{k: v for k, v in schema.items() if k != "title"}}
-
-
-def _condition(fact: Fact) -> Mapping[str, Any]:
-    return {"description": fact.doc, **_SHAPES[fact.type](fact)}
 
 
 def _word(fact: Fact) -> dict[str, Any]:

@@ -256,7 +256,8 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
     plan = rules.plan(facts)
     counts, maybe = {}, {}
     for ask in plan.asks:
-        given = values.get(ask.fact, _of_this_message(ask.fact, values))
+        own = FACTS[ask.fact].own  # of a count that the case does not give, that of its message alone
+        given = values.get(ask.fact, values[own] if own else NONE)
         if isinstance(given, bool):  # True if all recipients are answered
             counts[ask] = int(not given)
         elif isinstance(given, Count):
@@ -271,12 +272,6 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
 
 _LIST, _PEOPLE = "a list", 1_000_000
 """The list of a case's shares, and its size."""
-
-
-def _of_this_message(fact: str, values: Mapping[str, Value]) -> Value:
-    """The value of a count that a case does not give: that of its message alone."""
-    own = FACTS[fact].own
-    return values[own] if own else NONE
 
 
 def _freezes(frozen: Literal["all"] | FrozenModel | None) -> tuple[Freeze, ...]:

@@ -73,10 +73,10 @@ def read_markup(html: str, meter: Meter) -> Markup:
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
     tree.strip_tags(["head", "style", "script", "template", "title", "noframes", "object", "svg"], recursive=True)
+    out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     body = tree.body
     if body is None:
-        return Markup(source=source, signs=signs, tables=tables, unshown=aside)
-    out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
+        return out
     for image in tree.css("img"):
         attributes = image.attributes
         out.images += 1
@@ -90,7 +90,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     if out.quoting:
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
-        out.quoted = _take(_distinct(tree.css(_AROUND)))
+        out.quoted = _take(tree.css(_AROUND))
     out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     out.text = seen(body.text(separator=""))
     if "&#" in html:
@@ -198,14 +198,10 @@ def _is_pixel(attributes: dict[str, str | None]) -> bool:
     return (width in tiny and height in tiny) or ("width:1px" in style and "height:1px" in style)
 
 
-def _distinct(nodes: list[LexborNode]) -> list[LexborNode]:
-    return list({n.mem_id: n for n in nodes}.values())
-
-
 def _take(nodes: list[LexborNode]) -> str:
     """Remove the nodes from the tree, and return their text. Children go before their parents, which free them."""
     texts: list[str] = []
-    for node in reversed(nodes):
+    for node in reversed({node.mem_id: node for node in nodes}.values()):
         texts.append(node.text(separator=""))
         node.decompose()
     return seen("\n".join(reversed(texts)))
@@ -241,7 +237,9 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
     if "<style" in source and _may_write(source, signs):
-        found += _written_by_style(source[:_MOST])
+        # strings beside each other are one text
+        values = ("".join(one or other for one, other in _STRING.findall(v)) for v in _CONTENT.findall(source[:_MOST]))
+        found += [unescaped(value) for value in values if len(value) > 1]
         for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
             found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
     return [text for text in found if text and not text.isspace()]
@@ -252,12 +250,6 @@ def _may_write(source: str, signs: frozenset[str]) -> bool:
     return not signs.isdisjoint(WRITTEN) or (
         "content" in source and any(begins.search(source) for begins in _CONTENT_BEGINS)
     )
-
-
-def _written_by_style(source: str) -> list[str]:
-    """What style sheets write; strings beside each other are one text."""
-    values = ("".join(one or other for one, other in _STRING.findall(value)) for value in _CONTENT.findall(source))
-    return [unescaped(value) for value in values if len(value) > 1]
 
 
 def backwards(text: str, *, marked: bool = False) -> str:

@@ -78,7 +78,7 @@ class Sheets:
         return hashlib.sha256(" ".join(sheet.split()).encode("utf-8", "replace")).hexdigest()
 
     def _renamed(self, found: re.Match[str]) -> str:
-        if _attribute_of(found[1]) in self.asked:
+        if ("class" if found[1] == "." else "id") in self.asked:
             return found[0]
         return self.names.get(f"{found[1]}{found[2].lower()}", found[0])
 
@@ -90,17 +90,15 @@ class Sheets:
             return f"{key}={value}"
         if key in _OURS:
             sign = "." if key == "class" else "#"
-            known = {self.names.get(f"{sign}{one}", one) for one in value.lower().split() if self._knows(sign, one)}
+            words = [one for one in value.lower().split() if f"{sign}{one}" in self.names or _QUOTES.match(one)]
+            known = {self.names.get(f"{sign}{one}", one) for one in words}
             return f"{key}={' '.join(sorted(known))}" if known else ""
         return "" if key.startswith("data-") else f"{key}={value}"
-
-    def _knows(self, sign: str, name: str) -> bool:
-        return f"{sign}{name}" in self.names or _QUOTES.match(name) is not None
 
     def is_point(self, attributes: str) -> bool:
         """Whether a picture is too small to be seen. ``attributes``: as in its tag."""
         said = _SOURCE.sub("", attributes)
-        known = {self.attribute(*_named(one)) for one in _OURS_GIVEN.findall(said)} - {""}
+        known = any(self.attribute(name.lower(), value.strip("\"'")) for name, value in _OURS_GIVEN.findall(said))
         if known or self.sizes_pictures or not self.certain or _ENLARGES.search(said):
             return False
         sizes = _SIZE.findall(said)
@@ -110,14 +108,6 @@ class Sheets:
 
 NO_SHEETS = Sheets()
 """Every attribute counts."""
-
-
-def _named(given: tuple[str, str]) -> tuple[str, str]:
-    return given[0].lower(), given[1].strip("\"'")
-
-
-def _attribute_of(sign: str) -> str:
-    return "class" if sign == "." else "id"
 
 
 def in_order(style: str) -> str:

@@ -86,7 +86,8 @@ class Thread:
 
 def thread_of(fields: Index, subject: str, message_id: str) -> Thread:
     answered = first_id(fields, "references") or first_id(fields, "in-reply-to")
-    found = _thread_index(fields)
+    indexes = fields.get("thread-index", ())
+    found = _octets(indexes[0].raw) if len(indexes) == 1 else b""
     prefixed = prefix_of(subject)
     return Thread(
         first=answered or message_id,
@@ -108,12 +109,7 @@ def first_id(fields: Index, name: str) -> str:
 
 def answers_in(raw: bytes) -> int:
     """The number of replies in a Thread-Index."""
-    return (len(_octets(raw)) - _NEW) // _ANSWER if _octets(raw) else 0
-
-
-def _thread_index(fields: Index) -> bytes:
-    found = fields.get("thread-index", ())
-    return _octets(found[0].raw) if len(found) == 1 else b""
+    return max(len(_octets(raw)) - _NEW, 0) // _ANSWER
 
 
 def _octets(raw: bytes) -> bytes:

@@ -63,13 +63,19 @@ def _starred(word: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
+class Entry:
+    """A term, and the words in which it is found."""
+
     vocabulary: str
     term: str
     endings: frozenset[str]
     first: bool  # the term may begin a compound: bacon + svarv
     last: bool  # the term may end one: jul + skinka
     exceptions: _Exceptions
+
+    def covers(self, other: Entry) -> bool:
+        """Whether it is found in every word in which the other is, but for exceptions."""
+        return other.endings <= self.endings and other.first <= self.first and other.last <= self.last
 
     def fits(self, before: str, after: str) -> bool:
         """Whether the term counts in a word with this text before and after it."""
@@ -78,21 +84,21 @@ class _Entry:
         return after in self.endings or (self.first and len(after) > 2)
 
 
-_Finding = tuple[_Entry, re.Pattern[str] | None]
+_Finding = tuple[Entry, re.Pattern[str] | None]
 
 
 class _Compiled:
     """All terms of all vocabularies in one automaton, and a cache of words with the terms in them."""
 
-    def __init__(self, entries: Mapping[str, Sequence[_Entry]]) -> None:
+    def __init__(self, entries: Mapping[str, Sequence[Entry]]) -> None:
         terms = {t: (t, len(t), any(e.last for e in those), tuple(those)) for t, those in entries.items()}
         self._automaton = automaton_of(terms, ("", 1, False, ()))
         self._known: dict[tuple[str, str], tuple[_Finding, ...]] = {}
 
-    def hits(self, plain: str) -> Iterator[tuple[_Entry, int, int]]:
+    def hits(self, plain: str) -> Iterator[tuple[Entry, int, int]]:
         """Every entry that ``plain`` contains, each at the first word that no exception excludes."""
         patience = PATIENCE
-        done: set[_Entry] = set()
+        done: set[Entry] = set()
         known = self._known
         for end, (term, length, last, entries) in self._automaton.iter(plain):
             start = end - length + 1
@@ -115,7 +121,7 @@ class _Compiled:
                 done.add(entry)
                 yield entry, before, after
 
-    def _learn(self, word: str, term: str, before: str, after: str, entries: Sequence[_Entry]) -> tuple[_Finding, ...]:
+    def _learn(self, word: str, term: str, before: str, after: str, entries: Sequence[Entry]) -> tuple[_Finding, ...]:
         """The entries of a term that a word contains (or some words, for a term of several), and the exceptions that
         may exclude them."""
         if len(self._known) >= _REMEMBERED:
@@ -179,14 +185,15 @@ class Vocabularies:
 
 def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocabularies:
     """From vocabulary name to parsed YAML. Raises BadVocabulary at the first error."""
-    entries: dict[str, list[_Entry]] = {}
+    entries: dict[str, list[Entry]] = {}
     for name, document in documents.items():
-        for entry in _entries(name, document):
+        for entry in entries_of(name, document):
             entries.setdefault(entry.term, []).append(entry)
     return Vocabularies(documents=documents, _compiled=_Compiled(entries) if entries else None)
 
 
-def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
+def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
+    """Of one vocabulary. Raises BadVocabulary."""
     if not isinstance(document, Mapping):
         raise BadVocabulary(name, (), "not a mapping", "a mapping with groups")
     for key in document:
@@ -209,7 +216,7 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
             raise BadVocabulary(name, (*path, "compound"), f"unknown value {compound!r}", "none, first, last or both")
         endings = frozenset(fold(w) for w in _words(name, group, path, "inflect")) | {""}
         for term in _words(name, group, path, "terms"):
-            yield _Entry(
+            yield Entry(
                 name,
                 " ".join(fold(term).split()),
                 endings,
