@@ -93,8 +93,15 @@ class BoundedReader:
         return reading
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading:
+        """One reading of a content at a time for all callers. It continues if one caller stops waiting."""
         policy, around = self._around()
-        return await self._elsewhere(message, policy, around, Depth.TEXT if Source.TEXT in need else Depth.HEADERS)
+        depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
+        key = (message.sha256, policy, depth)
+        task = self._underway.get(key)
+        if task is None:
+            task = self._underway[key] = asyncio.create_task(self._in_a_child(message, policy, around, depth))
+            task.add_done_callback(lambda _: self._underway.pop(key, None))
+        return await asyncio.shield(task)
 
     def shown_at_once(self, message: Message) -> Shown | None:
         found = self._shown.get(message.sha256)
@@ -108,23 +115,18 @@ class BoundedReader:
 
     async def shown_apart(self, message: Message) -> Shown:
         """A message that cannot be taken apart within the bounds is compared as octets."""
-        return self._remember_shown(await self._taken_apart(message))
+        alone = found = Shown(content=message.sha256, opaque=True)
+        if message.size_bytes <= self._pool.most_bytes:
+            policy, around = self._around()
+            with contextlib.suppress(_Lost):
+                found = await self._asked(message, policy, around, Depth.SHOWN, Shown.unpack)
+        return self._remember_shown(found if found.content == message.sha256 else alone)
 
     def _remember_shown(self, shown: Shown) -> Shown:
         self._shown[shown.content] = shown
         if len(self._shown) > REMEMBERED_SHOWN:
             self._shown.popitem(last=False)
         return shown
-
-    async def _taken_apart(self, message: Message) -> Shown:
-        if message.size_bytes > self._pool.most_bytes:
-            return Shown(content=message.sha256, opaque=True)
-        policy, around = self._around()
-        try:
-            found = await self._asked(message, policy, around, Depth.SHOWN, Shown.unpack)
-        except _Lost:
-            found = Shown(content=message.sha256, opaque=True)
-        return found if found.content == message.sha256 else Shown(content=message.sha256, opaque=True)
 
     async def close(self) -> None:
         for task in self._underway.values():
@@ -133,15 +135,6 @@ class BoundedReader:
         for child in self._idle:
             await child.end()
         self._idle.clear()
-
-    async def _elsewhere(self, message: Message, policy: str, around: Surroundings, depth: Depth) -> Reading:
-        """One reading of a content at a time for all callers. It continues if one caller stops waiting."""
-        key = (message.sha256, policy, depth)
-        task = self._underway.get(key)
-        if task is None:
-            task = self._underway[key] = asyncio.create_task(self._in_a_child(message, policy, around, depth))
-            task.add_done_callback(lambda _: self._underway.pop(key, None))
-        return await asyncio.shield(task)
 
     async def _in_a_child(self, message: Message, policy: str, around: Surroundings, depth: Depth) -> Reading:
         key = (message.sha256, policy, depth)

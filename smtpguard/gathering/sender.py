@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import attrgetter
 
@@ -22,7 +22,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.constant import constant, maker
+from smtpguard.mail.constant import changed, constant, maker
 from smtpguard.mail.mailboxes import of_field
 from smtpguard.mail.message import Header
 from smtpguard.mail.transaction import Transaction
@@ -82,20 +82,12 @@ class Sender:
         path = reverse_path.canonical(delimiters)
         lists = registry.lists_behind(reverse_path, path)
         told = sender.told
-        if told is not None and registry.expansions is not None and _reaches_customers(told, registry, delimiters):
-            told = None
+        if told is not None and registry.expansions is not None:  # it may be an alias with customers behind it
+            mailbox = Address.parse(told)
+            told = None if registry.lists_behind(mailbox, mailbox.canonical(delimiters)) else told
         if path in sender.everything and not lists and told is sender.told:
             return sender
-        return _new_sender(
-            claimed=sender.claimed,
-            why_unclear=sender.why_unclear,
-            everything=sender.everything | {path},
-            internal=sender.internal,
-            authenticated=sender.authenticated,
-            told=told,
-            login=sender.login,
-            reports_to=lists,
-        )
+        return changed(sender, everything=sender.everything | {path}, told=told, reports_to=lists)
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
         """If a second reading of the header finds another From, nobody is the claimed writer: an ambiguous From is not
@@ -103,9 +95,8 @@ class Sender:
         if self.claimed is None or (from_address == self.claimed and not ambiguous):
             return self
         shown = self.everything | ({from_address} if from_address else set())
-        return replace(
-            self, claimed=None, why_unclear="From can be read in two ways", everything=shown, authenticated=False
-        )
+        why = "From can be read in two ways"
+        return changed(self, claimed=None, why_unclear=why, everything=shown, authenticated=False)
 
     def facts(
         self, transaction: Transaction, classified: Classified, registry: Registry, origin: DkimResult | Unknown | None
@@ -231,12 +222,6 @@ def _told(names: Names, delimiters: str, user: Address | None, written: Iterable
         if names.list_at(address, address.canonical(delimiters)) is None:
             return str(address)
     return None
-
-
-def _reaches_customers(told: str, registry: Registry, delimiters: str) -> bool:
-    """Whether the mailbox is an alias with customers behind it, who must not get a notice."""
-    address = Address.parse(told)
-    return bool(registry.lists_behind(address, address.canonical(delimiters)))
 
 
 def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: DkimResult | Unknown | None) -> Value | None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from smtpguard.mail.address import Address, BadAddress, cuts_plain, delimiters_at, every_delimiter
+from smtpguard.mail.address import Address, BadAddress, cuts_plain, delimiters_at, every_delimiter, is_among
 from smtpguard.mail.envelope import Network, Session, within
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Origin:
 
     def proven(self, session: Session, signed_by: frozenset[str]) -> bool:
         """Whether a message of this session with valid signatures of ``signed_by`` has this origin."""
-        if not self.declared or (self.dkim and not any(map(self._signs, signed_by))):
+        if not self.declared or (self.dkim and not any(is_among(domain, self.dkim) for domain in signed_by)):
             return False
         return self._brought_by(session)
 
@@ -59,9 +59,6 @@ class Origin:
         if self.logins and (session.auth_user or "").lower() not in self.logins:
             return False
         return not self.clients or within(session.client_ip, self.clients)
-
-    def _signs(self, domain: str) -> bool:
-        return domain in self.dkim or any(d.startswith("*.") and domain.endswith(d[1:]) for d in self.dkim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import field
 from functools import lru_cache
 
@@ -188,6 +189,11 @@ def _delimiters_at(delimiters: str, ascii_domain: str) -> str:
         return signs[ascii_domain]
     above = [d for d in signs if d.startswith("*.") and ascii_domain.endswith(d[1:])]
     return signs[max(above, key=len)] if above else everywhere
+
+
+def is_among(domain: str, names: Iterable[str]) -> bool:
+    """Whether it is one of these domains; ``*.`` and a domain means every name below it."""
+    return any(domain.endswith(name[1:]) if name.startswith("*.") else domain == name for name in names)
 
 
 def every_delimiter(delimiters: str) -> frozenset[str]:

@@ -5,7 +5,7 @@ zones.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, time, timedelta, tzinfo
 from fractions import Fraction
 from ipaddress import ip_network
@@ -65,18 +65,14 @@ Logins = Annotated[list[Annotated[str, AfterValidator(_login), Field(title="logi
 Names = Annotated[list[str], LISTED]
 
 
-def _days(text: Any) -> Any:
-    try:
-        return parse_days(text)
-    except (ValueError, AttributeError):
-        raise Invalid("invalid days of the week", 'days like "mon-fri" or "mon, wed, sat"') from None
+def _by(parse: Callable[[str], Any], wrong: str, expected: str) -> BeforeValidator:
+    def parsed(text: Any) -> Any:
+        try:
+            return parse(text)
+        except (ValueError, AttributeError):
+            raise Invalid(wrong, expected) from None
 
-
-def _clock(text: Any) -> Any:
-    try:
-        return parse_time(text)
-    except (ValueError, AttributeError):
-        raise Invalid("invalid time of day", 'a time like "08:00"') from None
+    return BeforeValidator(parsed)
 
 
 def _zone(name: Any) -> Any:
@@ -90,8 +86,10 @@ def _zone(name: Any) -> Any:
 
 
 _TEXT = WithJsonSchema({"type": "string"})
-Days = Annotated[frozenset[int], BeforeValidator(_days), _TEXT]
-ClockTime = Annotated[time, BeforeValidator(_clock), _TEXT]
+Days = Annotated[
+    frozenset[int], _by(parse_days, "invalid days of the week", 'days like "mon-fri" or "mon, wed, sat"'), _TEXT
+]
+ClockTime = Annotated[time, _by(parse_time, "invalid time of day", 'a time like "08:00"'), _TEXT]
 Zone = Annotated[tzinfo, PlainValidator(_zone), _TEXT]
 
 

@@ -16,7 +16,7 @@ from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_y
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
 from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.approvals import SHARE, Breakers, ByAddress, ReplyVotes, Stages
@@ -63,8 +63,7 @@ class Organization:
 
     def has(self, address: str) -> bool:
         """Whether it is in one of the domains."""
-        domain = Address.parse(address).ascii_domain
-        return domain in self.domains or any(d.startswith("*.") and domain.endswith(d[1:]) for d in self.domains)
+        return is_among(Address.parse(address).ascii_domain, self.domains)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +220,10 @@ class _Sections:
         self.delimiters = delimiters
         self.groups = {name: frozenset(map(self._canonical, each.addresses)) for name, each in model.groups.items()}
         self.elsewhere = frozenset(name for name, each in model.groups.items() if each.kept_elsewhere)
-        one = {self._canonical(a): min(known) for known in self._known_as() for a in known}
-        self._persons = {name: frozenset(one.get(a, a) for a in people) for name, people in self.groups.items()}
+        self.aliases = aliases = self._aliases()
+        self._persons = {
+            name: frozenset(min(aliases.get(a, {a})) for a in people) for name, people in self.groups.items()
+        }
         """The groups with one address for each person."""
 
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
@@ -243,8 +244,8 @@ class _Sections:
         self._ours()
         sha256 = digest(documents)
         organization = model.organization
-        aliases, hours = self._aliases(), organization.hours.hours()
-        groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=aliases, zone=hours.zone)
+        hours = organization.hours.hours()
+        groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=self.aliases, zone=hours.zone)
         away = _absences(model.people, groups, self.delimiters, self.findings)
         usual = model.breakers.breakers(Breakers())
         return Policy(
@@ -267,7 +268,7 @@ class _Sections:
             groups=groups.with_absences(away),
             directories={n: g.directory for n, g in model.groups.items() if g.directory is not None},
             claims={n: frozenset(g.claim) for n, g in model.groups.items() if g.claim},
-            aliases=aliases,
+            aliases=self.aliases,
             approvals=approvals,
             lists=model.lists,
             streams=model.streams,
@@ -309,11 +310,6 @@ class _Sections:
                 text = f"{domain} is no domain of the organization, so that none of its people writes from it"
                 self.findings.problem(("reply_votes", "senders_verified", n), text, "one of organization.domains")
         return ReplyVotes(people=model.people, special=model.sensitivity != "none", senders_verified=verified)
-
-    def _known_as(self) -> Iterator[frozenset[str]]:
-        """The addresses of each person with several."""
-        for address, others in self.model.organization.aliases.items():
-            yield frozenset(map(self._canonical, (address, *others)))
 
     def _aliases(self) -> dict[str, frozenset[str]]:
         """Each address belongs to one person."""
@@ -500,13 +496,8 @@ def _absences(
     for key, model in people.items():
         place: Place = ("people", key)
         person = _named(key, known, delimiters, place, findings, key=True, anybody=bool(groups.elsewhere))
-        if person and first.setdefault(min(groups.aliases.get(person, {person})), key) != key:
-            findings.problem(
-                place,
-                f"{key} is also {first[min(groups.aliases.get(person, {person}))]}",
-                "each person once",
-                key=True,
-            )
+        if person and first.setdefault(groups.person(person), key) != key:
+            findings.problem(place, f"{key} is also {first[groups.person(person)]}", "each person once", key=True)
         deputy = ""
         if model.deputy is not None:
             deputy = _named(model.deputy, known, delimiters, (*place, "deputy"), findings, anybody=True)

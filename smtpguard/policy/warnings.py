@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from smtpguard.config.problem import Problem, Severity, did_you_mean
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Document, Place
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, is_among
 from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.condition import Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
@@ -73,7 +73,7 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
             text = f"{domain} belongs to a mail provider: everyone with an address there would be a colleague"
             findings.warn(("organization", "domains", n), text)
     named = [_domain_of(address) for address in _own_people(model)]
-    if named and not any(_is_ours(domain, ours) for domain in named):
+    if named and not any(is_among(domain, ours) for domain in named):
         findings.warn(
             ("organization", "domains"),
             "no address in this policy is in the organization's domains: it would take colleagues for outsiders",
@@ -81,7 +81,7 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
         return
     for name, group in model.groups.items():
         members = group.addresses
-        outside = {n: domain for n, address in enumerate(members) if not _is_ours(domain := _domain_of(address), ours)}
+        outside = {n: domain for n, address in enumerate(members) if not is_among(domain := _domain_of(address), ours)}
         near = {n: hint for n, domain in outside.items() if (hint := did_you_mean(domain, ours))}
         for n, hint in near.items():
             findings.warn(("groups", name, n), f"{members[n]} is in none of the organization's domains", hint)
@@ -136,7 +136,7 @@ def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: F
         for n, address in enumerate(members):
             key = Address.parse(address).canonical()
             local, _, domain = key.rpartition("@")
-            if not _is_ours(domain, ours):
+            if not is_among(domain, ours):
                 continue
             first = called.setdefault(local, key)
             if first != key and key not in aliases.get(first, ()):
@@ -177,10 +177,6 @@ def _own_people(model: PolicyModel) -> Iterator[str]:
 
 def _domain_of(address: str) -> str:
     return Address.parse(address).canonical().rpartition("@")[2]
-
-
-def _is_ours(domain: str, ours: list[str]) -> bool:
-    return any(domain == one or (one.startswith("*.") and domain.endswith(one[1:])) for one in ours)
 
 
 def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, StreamModel], findings: Findings) -> None:

@@ -12,6 +12,7 @@ import re
 from binascii import a2b_qp
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
@@ -129,21 +130,11 @@ _URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
 _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
 
-@dataclass(slots=True)
-class Attachment:
+class Attachment(NamedTuple):
     """``nested``: it is an attached message, or a part of one."""
 
     name: str
-    kind: str
-    nested: bool = False
-
-
-@dataclass(slots=True)
-class Nested:
-    """Fields of an attached message's header that name its writer."""
-
-    sender: str
-    subject: str
+    nested: bool
 
 
 @dataclass(slots=True)
@@ -169,7 +160,7 @@ class Text:
     attachments: list[Attachment] = field(default_factory=list)
     othernames: list[str] = field(default_factory=list)  # of parts with several: programs differ in which they show
     numbers: dict[str, int] = field(default_factory=dict)  # by the names of facts
-    nested: list[Nested] = field(default_factory=list)
+    nested: list[tuple[str, str]] = field(default_factory=list)  # From and subject of attached messages
     calendar: str = ""  # the METHOD of an invitation, or "yes"; not for a published event
     kinds: list[str] = field(default_factory=list)
     boundaries: list[str] = field(default_factory=list)
@@ -217,15 +208,13 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     if part.is_message:
         sender = words(part.fields["from"][0].raw) if "from" in part.fields else ""
         subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
-        out.nested.append(Nested(sender, subject))
+        out.nested.append((sender, subject))
         attached.append(subject)
-        out.attachments.append(Attachment(part.filename or subject, "message/rfc822", nested=True))
+        out.attachments.append(Attachment(part.filename or subject, nested=True))
         return
     out.othernames += part.othernames
     if part.filename:
-        out.attachments.append(Attachment(part.filename, part.kind, nested=part.nested > 0))
-    elif part.attachment or not part.kind.startswith(("text/", "image/", "message/")):
-        out.attachments.append(Attachment("", part.kind, nested=part.nested > 0))
+        out.attachments.append(Attachment(part.filename, nested=part.nested > 0))
     form = form_of(part.kind, part.filename)
     if not form:
         if not _trifling(part):
@@ -251,7 +240,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     else:
         text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
         for name, octets in files_within(text):
-            out.attachments.append(Attachment(name, "application/octet-stream", nested=part.nested > 0))
+            out.attachments.append(Attachment(name, nested=part.nested > 0))
             out.numbers["attachments"] += not part.nested
             if form_of("application/octet-stream", name):
                 attached.append(characters(octets, "").text)

@@ -315,13 +315,12 @@ def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:
 def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     if text.calendar:
         yield KINDS["calendar"].mark("it carries an invitation ({method})", method=text.calendar)
-    for nested in text.nested:
-        who = next(iter(addresses(nested.sender, around)), "")
+    for sender, subject in text.nested[:1]:
+        who = next(iter(addresses(sender, around)), "")
         if who and around.is_colleague(who):
             yield KINDS["colleague-quoted"].mark("a message from {address} is attached", address=who)
         else:
-            yield KINDS["attached-mail"].mark('a message is attached: "{subject}"', subject=nested.subject[:50])
-        break
+            yield KINDS["attached-mail"].mark('a message is attached: "{subject}"', subject=subject[:50])
     documents = [a.name for a in text.attachments if _DOCUMENT.search(a.name)]
     if documents:
         yield KINDS["documents"].mark('a document is attached: "{file}"', file=documents[0][:60])
