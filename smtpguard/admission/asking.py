@@ -54,8 +54,8 @@ def ask_of(gathered: Gathered) -> Ask | None:
     writer = writer_of(gathered)
     if isinstance(writer, Phrase):
         return None
-    bound = gathered.in_force.rules.confirming
-    return Ask(fact=FACT, key=writer.address, window_seconds=bound.window_seconds)
+    seconds = gathered.in_force.rules.confirming.a_person.window_seconds
+    return Ask(fact=FACT, key=writer.address, window_seconds=seconds)
 
 
 def asks_of(gathered: Gathered) -> tuple[Ask, ...]:
@@ -97,8 +97,8 @@ def or_held(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> V
     writer = writer_of(gathered)
     if isinstance(writer, Phrase):
         return confirming.held(verdict, writer)
-    ask = ask_of(gathered) if live is not None else None
-    often = ask is not None and live is not None and live.counts.get(ask, 0) > gathered.in_force.rules.confirming.count
+    ask, most = ask_of(gathered) if live is not None else None, gathered.in_force.rules.confirming.a_person.count
+    often = ask is not None and live is not None and live.counts.get(ask, 0) > most
     return confirming.held(verdict, TOO_OFTEN) if often else verdict
 
 

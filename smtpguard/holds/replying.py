@@ -28,7 +28,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.authres import Signature
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Header
-from smtpguard.policy.approvals import ReplyVotes
+from smtpguard.policy.models import ReplyVotesModel
 from smtpguard.reading.quoting import split
 
 MAX_AGE = timedelta(hours=1)
@@ -209,7 +209,7 @@ def decide(
     used: bool,
     barred: No | None,
     special: bool,
-    allowed: ReplyVotes | None,
+    allowed: ReplyVotesModel | None,
     now: datetime,
 ) -> tuple[Choice, Proof] | No:
     """The decision and its proof, or why the answer does not count. ``person``: the person that the token was made for, or
@@ -238,7 +238,7 @@ def decide(
     return (Choice.APPROVE, proof) if proof is not Proof.TOKEN else No.UNPROVEN
 
 
-def proof_of(answer: Answer, addresses: frozenset[str], allowed: ReplyVotes | None, now: datetime) -> Proof:
+def proof_of(answer: Answer, addresses: frozenset[str], allowed: ReplyVotesModel | None, now: datetime) -> Proof:
     """The proof that one of ``addresses`` wrote the answer."""
     if answer.login in addresses:
         return Proof.LOGIN
@@ -248,7 +248,7 @@ def proof_of(answer: Answer, addresses: frozenset[str], allowed: ReplyVotes | No
     return Proof.SIGNATURE if by_signature else Proof.TOKEN
 
 
-def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotes | None) -> bool:
+def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotesModel | None) -> bool:
     """Whether the policy allows an approval of this hold by mail. ``special`` as in ``decide``."""
     if allowed is None or hold.reach_at_least or hold.reach > allowed.people:
         return False

@@ -37,17 +37,6 @@ class ByAddress(enum.Enum):
     REFUSE = "refuse"  # it cannot be approved: it must be sent as single copies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyVotes:
-    """Which messages may be approved by an answer to a notice. ``people``: the most that one may reach. ``special``: whether
-    it may go to lists of a special category. ``senders_verified``: domains whose mail server lets nobody send as somebody
-    else, so that their DKIM signature proves who wrote the answer."""
-
-    people: int
-    special: bool = False
-    senders_verified: frozenset[str] = frozenset()
-
-
 SORTS: Mapping[str, str] = {"complaints": "complaint", "bounces": "bounce", "replies": "reply", "unsubscribes": "unsubscribe"}  # fmt: skip
 """Keys of the policy, and the sort of return that each counts."""
 

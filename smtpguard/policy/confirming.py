@@ -7,8 +7,14 @@ is proven, membership of the lists says nothing about people, and it is not so f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
+
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
+from smtpguard.config.validation import Section
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.facts import Facts, Source, Value
 from smtpguard.policy.verdict import Action, Mode, Reason, Verdict
@@ -32,14 +38,19 @@ OTHERS = Phrase("Others decide already on what it waits with.")
 TOO_OFTEN = Phrase("Its writer has been asked so often lately that others decide.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirming:
-    """``within_seconds``: how long only its writer is asked. A person is asked at most ``count`` times in
-    ``window_seconds``."""
+def _asked_for(length: int) -> int:
+    if length > LONGEST_SECONDS:
+        raise Invalid(f"within: {in_short(length)}", "at most 31d")
+    return length
 
-    within_seconds: int = 4 * 3600
-    count: int = 3
-    window_seconds: int = 7 * 86400
+
+class ConfirmModel(Section):
+    """For rules that ask the writer. ``a_person``: the most questions to one person; above it the message is held."""
+
+    within: Annotated[Seconds, AfterValidator(_asked_for)] = Field(
+        default=4 * 3600, json_schema_extra={"default": "4h"}
+    )
+    a_person: RateField = Field(default=Rate(3, 7 * 86400), json_schema_extra={"default": "3 in 7d"})
 
 
 def why_not(values: Mapping[str, Value]) -> Phrase | None:

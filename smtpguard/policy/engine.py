@@ -15,7 +15,7 @@ from itertools import chain
 from smtpguard.mail.constant import constant, maker
 from smtpguard.policy import confirming, counted
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer, Condition, EveryWord, Range, SomeWord, Word
-from smtpguard.policy.confirming import Confirming
+from smtpguard.policy.confirming import ConfirmModel
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, NONE, OF_LETTERS, ONLY_HEADERS, SIZE, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
@@ -97,7 +97,7 @@ class RuleSet:
     quorums: Mapping[str, Quorum] = field(default_factory=dict)
     approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
-    confirming: Confirming = field(default_factory=Confirming)
+    confirming: ConfirmModel = field(default_factory=ConfirmModel)
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
@@ -358,7 +358,7 @@ class RuleSet:
         ask, and whether any of them says so."""
         asking = {hit.rule for hit in verdict.hits if hit.mode is Mode.ENFORCE and hit.action is Action.CONFIRM}
         rules = [rule for rule in self.rules if rule.rule_id in asking]
-        usual = self.confirming.within_seconds
+        usual = self.confirming.within
         return min((rule.within_seconds or usual for rule in rules), default=usual), any(r.expires for r in rules)
 
     def groups_asked(self) -> frozenset[str]:

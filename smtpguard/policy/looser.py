@@ -137,9 +137,11 @@ class _Compared:
         rules = self.new.rules.rules
         if any(rule.then is Action.CONFIRM for rule in self.old.rules.rules):
             before, after = self.old.rules.confirming, self.new.rules.confirming
-            if after.within_seconds > before.within_seconds:
+            if after.within > before.within:
                 yield "confirm.within: writers are asked for longer", ("confirm", "within")
-            if after.count > before.count or after.window_seconds < before.window_seconds:
+            if (was := before.a_person).count < (
+                now := after.a_person
+            ).count or now.window_seconds < was.window_seconds:
                 yield "confirm.a_person: one person may be asked more often", ("confirm", "a_person")
         by_id = {rule.rule_id: rule for rule in rules}
         of_sense: dict[object, list[Rule]] = {}
@@ -209,7 +211,7 @@ class _Compared:
             yield text, ("reply_votes", "people")
         if new.special and not old.special:
             yield "reply_votes.sensitivity: special-category, where it was none", ("reply_votes", "sensitivity")
-        for domain in sorted(new.senders_verified - old.senders_verified):
+        for domain in sorted(set(new.senders_verified) - set(old.senders_verified)):
             yield f"reply_votes.senders_verified: {domain} added", ("reply_votes", "senders_verified")
 
     # people and lists

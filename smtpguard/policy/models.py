@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
-from smtpguard.config.quantity import LONGEST_SECONDS, Delay, Rate, RateField, Seconds, in_short
+from smtpguard.config.quantity import Delay, RateField, Seconds
 from smtpguard.config.validation import Section
 from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers
 from smtpguard.locale.catalogue import languages
 from smtpguard.policy.approvals import REST, SHARE, SORTS, Breaker, Breakers, Stages
-from smtpguard.policy.confirming import Confirming
+from smtpguard.policy.confirming import ConfirmModel
 from smtpguard.policy.fields import (
     Aways,
     ClockTime,
@@ -468,31 +468,17 @@ class MailingsModel(Section):
     ] = SHARE
 
 
-def _asked_for(length: int) -> int:
-    if length > LONGEST_SECONDS:
-        raise Invalid(f"within: {in_short(length)}", "at most 31d")
-    return length
-
-
-class ConfirmModel(Section):
-    """For rules that ask the writer. ``a_person``: the most questions to one person; above it the message is held."""
-
-    within: Annotated[Seconds, AfterValidator(_asked_for)] = Field(
-        default=4 * 3600, json_schema_extra={"default": "4h"}
-    )
-    a_person: RateField = Field(default=Rate(3, 7 * 86400), json_schema_extra={"default": "3 in 7d"})
-
-    def confirming(self) -> Confirming:
-        rate = self.a_person
-        return Confirming(within_seconds=int(self.within), count=rate.count, window_seconds=rate.window_seconds)
-
-
 class ReplyVotesModel(Section):
     """Which messages may be approved by an answer to a notice."""
 
     people: int = Field(ge=1)
     sensitivity: Literal["none", "special-category"] = "none"
-    senders_verified: list[str] = Field(default=[])
+    senders_verified: list[Annotated[str, AfterValidator(str.lower)]] = Field(default=[])
+
+    @property
+    def special(self) -> bool:
+        """Whether it may go to lists of a special category."""
+        return self.sensitivity != "none"
 
 
 class PolicyModel(Section):

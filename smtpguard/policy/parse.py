@@ -19,7 +19,7 @@ from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, 
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
 from smtpguard.policy.absences import Absence, Groups
-from smtpguard.policy.approvals import SHARE, Breakers, ByAddress, ReplyVotes, Stages
+from smtpguard.policy.approvals import SHARE, Breakers, ByAddress, Stages
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.grammar import ConditionNames
@@ -31,6 +31,7 @@ from smtpguard.policy.models import (
     OutOfHoursModel,
     PersonModel,
     PolicyModel,
+    ReplyVotesModel,
     StreamModel,
     lacking,
 )
@@ -98,7 +99,7 @@ class Policy:
     slots: float = SHARE
     approved_always: frozenset[str] = frozenset()
     breakers: Breakers = field(default_factory=Breakers)
-    reply_votes: ReplyVotes | None = None
+    reply_votes: ReplyVotesModel | None = None
     list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
     """List -> all breakers for a mailing to it, for lists that have some of their own."""
     warnings: tuple[Problem, ...] = ()
@@ -242,6 +243,7 @@ class _Sections:
         }
         self._lists()
         self._ours()
+        self._reply_votes()
         sha256 = digest(documents)
         organization = model.organization
         hours = organization.hours.hours()
@@ -253,7 +255,7 @@ class _Sections:
             documents=documents,
             rules=RuleSet(
                 rules=tuple(rules(model, self._known(), self.findings)), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer,
-                confirming=model.confirm.confirming(),
+                confirming=model.confirm,
             ),
             organization=Organization(
                 name=organization.name or organization.domains[0],
@@ -282,7 +284,7 @@ class _Sections:
             slots=model.mailings.slots,
             breakers=usual,
             list_breakers={name: info.breakers.breakers(usual) for name, info in model.lists.items() if info.breakers is not None},
-            reply_votes=self._reply_votes(),
+            reply_votes=model.reply_votes,
             approved_always=frozenset(n for n, info in model.lists.items() if info.approvals is not None and info.approvals.always),
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
@@ -300,16 +302,11 @@ class _Sections:
             )
         return declared(lists, self.model.streams, self.delimiters)
 
-    def _reply_votes(self) -> ReplyVotes | None:
-        model = self.model.reply_votes
-        if model is None:
-            return None
-        verified = frozenset(domain.lower() for domain in model.senders_verified)
-        for n, domain in enumerate(model.senders_verified):
-            if domain.lower() not in self.model.organization.domains:
+    def _reply_votes(self) -> None:
+        for n, domain in enumerate(self.model.reply_votes.senders_verified if self.model.reply_votes else ()):
+            if domain not in self.model.organization.domains:
                 text = f"{domain} is no domain of the organization, so that none of its people writes from it"
                 self.findings.problem(("reply_votes", "senders_verified", n), text, "one of organization.domains")
-        return ReplyVotes(people=model.people, special=model.sensitivity != "none", senders_verified=verified)
 
     def _aliases(self) -> dict[str, frozenset[str]]:
         """Each address belongs to one person."""

@@ -36,14 +36,14 @@ from smtpguard.mail.message import parse_header
 from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import MOST_LINK, Renderer
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy.approvals import ReplyVotes
+from smtpguard.policy.models import ReplyVotesModel
 from tests.every import every
 from tests.guard.house import RAMADAN, House, house
 from tests.holds.test_model import COMMS, NOON, hold
 
 EVA, OMAR = "eva@example.com", "omar@example.com"
 SIGNED = Signature(domain="example.com", fields=frozenset({"from", "to", "subject"}), at=NOON - timedelta(minutes=1))
-ALLOWED = ReplyVotes(people=1, senders_verified=frozenset({"example.com"}))
+ALLOWED = ReplyVotesModel(people=1, senders_verified=["example.com"])
 BY_LOGIN, BY_SIGNATURE = (Choice.APPROVE, Proof.LOGIN), (Choice.APPROVE, Proof.SIGNATURE)
 REJECTED = (Choice.REJECT, Proof.TOKEN)
 TOKENS = Tokens(b"k" * 32)
@@ -64,10 +64,10 @@ TOKENS = Tokens(b"k" * 32)
         ({"login": EVA}, {"barred": No.FACTOR}, No.FACTOR),
         ({"login": EVA}, {"special": True}, No.OFF),
         ({"login": EVA}, {"allowed": None}, No.OFF),
-        ({"login": EVA}, {"allowed": ReplyVotes(people=0)}, No.OFF),
+        ({"login": EVA}, {"allowed": ReplyVotesModel.model_construct(people=0)}, No.OFF),
         ({"login": EVA}, {"person": ""}, No.TOKEN),
         ({"signed": (replace(SIGNED, domain="mail.example.com"),)}, {}, No.UNPROVEN),
-        ({"signed": (SIGNED,)}, {"allowed": ReplyVotes(people=1)}, No.UNPROVEN),  # its server vouches for nobody
+        ({"signed": (SIGNED,)}, {"allowed": ReplyVotesModel(people=1)}, No.UNPROVEN),  # its server vouches for nobody
         ({"signed": (replace(SIGNED, at=NOON - timedelta(hours=1)),)}, {}, No.UNPROVEN),
         ({"signed": (replace(SIGNED, at=None),)}, {}, No.UNPROVEN),
         ({"signed": (replace(SIGNED, at=NOON + timedelta(hours=1)),)}, {}, No.UNPROVEN),
