@@ -72,9 +72,11 @@ class Expander:
                 raise SourceError(
                     f"{many(len(graph), 'address expands', 'addresses expand')}, where {len(old):,} did before (to accept it: --accept-shrink)"
                 )
+            # local parts that are a list at every domain; a name with few people may be another mailbox elsewhere
+            namesakes = {local: n for local, n in graph.locals.items() if n in found and found[n].is_list}
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write(expansions_path(self._folder), found, domains=graph.domains, catches=graph.catching,
-                  key_id=self._registry.digester.key_id, at=now, namesakes=_namesakes(graph, found))  # fmt: skip
+                  key_id=self._registry.digester.key_id, at=now, namesakes=namesakes)  # fmt: skip
         except SourceError as error:
             problem = f"{error}; " + (
                 "the last good data stays in use" if old.read_at else "no address is known to expand"
@@ -254,12 +256,6 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
                 members=tuple(number.to_bytes(8, "big") for number in known),
             )
     return found
-
-
-def _namesakes(graph: Graph, found: Mapping[int, Expansion]) -> dict[int, int]:
-    """Local parts that are a list at every domain of the relay. A name with few people may be another mailbox
-    elsewhere."""
-    return {local: number for local, number in graph.locals.items() if number in found and found[number].is_list}
 
 
 class _Map:

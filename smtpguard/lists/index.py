@@ -150,14 +150,6 @@ class Index:
     def version(self) -> str:
         return self.header.version.hex()
 
-    @property
-    def built_at(self) -> datetime:
-        return self.header.built_at
-
-    @property
-    def fingerprint(self) -> bytes:
-        return self.header.fingerprint
-
     def __len__(self) -> int:
         return self.people
 

@@ -113,7 +113,7 @@ class _How:
             stale=checked is None or too_old(checked, self.now, self.info),
             version=index.version if index else "",
         )
-        return report.after(reports.latest(self.folder, self.info.name), changed=changed)
+        return report.after(self._before, changed=changed)
 
     @cached_property
     def _before(self) -> Report | None:
@@ -154,7 +154,7 @@ class _How:
         """Whether the source says that nothing has changed since it was last read: then it counts as checked now."""
         if part.index is None or self.force or part.index.header.key_id != self.digester.key_id:
             return False  # an index of the older form is built again
-        if part.index.fingerprint != source.fingerprint():
+        if part.index.header.fingerprint != source.fingerprint():
             return False
         self._touch(part.path, self.now.timestamp())
         part.report = replace(part.report, people=part.index.people, checked_at=self.now)
@@ -223,7 +223,7 @@ class _How:
             forms = {index.header.key_id for index in indexes}
             # with a part of the older form, which look-ups try too, it has that form; it is built again once all are read
             key_id = next(iter(forms - {self.digester.key_id}), self.digester.key_id)
-            if old is None or old.fingerprint != fingerprint or old.header.key_id != key_id:
+            if old is None or old.header.fingerprint != fingerprint or old.header.key_id != key_id:
                 draft = merge(self._path, indexes, key_id=key_id, built_at=self.now, fingerprint=fingerprint)
                 old = self._into_use(draft, old)
         elif old is None or not self._path.samefile(there[0][1]):

@@ -133,7 +133,7 @@ def test_sorted_runs_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_header_is_read_back(tmp_path: Path) -> None:
     opened = make(tmp_path / "a.index", [b"12345678"])
-    assert (opened.people, opened.built_at, opened.fingerprint) == (1, AT, b"f" * 32)
+    assert (opened.people, opened.header.built_at, opened.header.fingerprint) == (1, AT, b"f" * 32)
     assert (tmp_path / "a.index").stat().st_mode & 0o777 == 0o600
 
 
@@ -219,7 +219,7 @@ def test_the_subprocess_builds_the_same_index(tmp_path: Path, long: None, monkey
     here = built(tmp_path / "b.index", iter(KEYS))
     assert beside.read_bytes() == here.read_bytes()
     index = Index(beside, DIGESTER.key_id)
-    assert (index.people, index.built_at, index.fingerprint) == (1001, AT, b"f" * 32)
+    assert (index.people, index.header.built_at, index.header.fingerprint) == (1001, AT, b"f" * 32)
     assert all(DIGESTER.of_canonical(key) in index for key in KEYS)
 
 
