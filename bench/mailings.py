@@ -139,7 +139,7 @@ def _identity(message: Message, cost: Cost) -> Identity:
     begun = time.process_time()
     text = _text(message)
     between = time.process_time()
-    identity = copied(text, "", message.header.get("Message-ID") or "").identity
+    identity, _ = copied(text, "", message.header.get("Message-ID") or "")
     cost.fingerprints += time.process_time() - between
     cost.reading += between - begun
     cost.messages += 1

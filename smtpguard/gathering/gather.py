@@ -440,7 +440,7 @@ def _identity(
     if not isinstance(text, Reading):
         return Identity(exact=f"content {transaction.message.sha256}")
     shown = text.identity
-    if text.little and _answers_all(text, counted):
+    if text.alone and _answers_all(text, counted):
         shown = Identity(exact=text.alone)
     if proven and text.campaign:
         first, *more = (f"campaign {sender.claimed} {name}" for name in text.campaign)

@@ -30,15 +30,8 @@ from smtpguard.policy.models import (
 )
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Quorum
+from smtpguard.reading.surroundings import PROVIDERS
 
-_PROVIDERS = frozenset({
-    "aol.com", "bredband.net", "comhem.se", "fastmail.com", "free.fr", "gmail.com", "gmx.at", "gmx.ch", "gmx.de",
-    "gmx.net", "googlemail.com", "hotmail.com", "hotmail.se", "icloud.com", "laposte.net", "live.com", "live.se",
-    "mac.com", "mail.ru", "me.com", "msn.com", "online.no", "orange.fr", "outlook.com", "posteo.de", "proton.me",
-    "protonmail.com", "qq.com", "spray.se", "t-online.de", "telia.com", "tele2.se", "web.de", "yahoo.com",
-    "yahoo.co.uk", "yahoo.de", "yahoo.se", "yandex.ru", "zoho.com", "163.com",
-})  # fmt: skip
-"""Domains in which anybody can have an address."""
 _DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z|\[.*\]\Z")
 _FEW = 2  # an exact number up to this may be intended
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
@@ -69,7 +62,7 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
     """A typing error in a domain turns colleagues into strangers: writers of held mail then get no notices."""
     ours = model.organization.domains
     for n, domain in enumerate(ours):
-        if domain.removeprefix("*.") in _PROVIDERS:
+        if domain.removeprefix("*.") in PROVIDERS:
             text = f"{domain} belongs to a mail provider: everyone with an address there would be a colleague"
             findings.warn(("organization", "domains", n), text)
     named = [_domain_of(address) for address in _own_people(model)]

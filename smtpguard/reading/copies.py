@@ -16,7 +16,6 @@ import hashlib
 import re
 import zlib
 
-from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Content
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
@@ -126,18 +125,9 @@ _LINK = re.compile(r"\b(?:https?://|www\.)\S++|(?<!\S)\S[^\s@]*+@\S++")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
-@constant
-class Copied:
-    """``identity``: what it is a copy of. ``little``: its own text is too short to decide alone; then ``alone`` is the
-    name of this one message, used if it answers its recipients."""
-
-    identity: Identity
-    little: bool = False
-    alone: str = ""
-
-
-def copied(text: Text, sender: str, alone: str) -> Copied:
-    """For a readable message. ``alone``: its own name, from its Message-ID or ``body_key``."""
+def copied(text: Text, sender: str, alone: str) -> tuple[Identity, str]:
+    """What a readable message is a copy of; and, if its own text is too short to decide alone, the name of this one
+    message, used if it answers its recipients: ``alone``, from its Message-ID or ``body_key``."""
     said = skeleton(text.new[: 2 * MOST])
     words = own(said)
     if len(words) < ENOUGH and len(whole := uncut(said)) > len(words):
@@ -145,13 +135,9 @@ def copied(text: Text, sender: str, alone: str) -> Copied:
     if len(words) < ENOUGH and text.alts:
         words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures only has its words in alt texts
     if len(words) >= ENOUGH and (made := sketch(words)):
-        return Copied(identity=Identity(sketch=made))
+        return Identity(sketch=made), ""
     own_words = _of_words(words, sender, text.subject) or Identity(exact=alone)
-    return Copied(
-        identity=_of_what_is_shown(text, words, own_words, alone) or own_words,
-        little=True,
-        alone=alone,
-    )
+    return _of_what_is_shown(text, words, own_words, alone) or own_words, alone
 
 
 def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -> Identity | None:

@@ -15,7 +15,7 @@ from smtpguard.mail.listheader import ListHeader
 from smtpguard.reading.addresses import People
 from smtpguard.reading.decode import words
 from smtpguard.reading.marks import KINDS, Mark
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.surroundings import PROVIDERS, Surroundings
 from smtpguard.reading.thread import FORWARD, REPLY, answers_in, prefix_of
 from smtpguard.reading.walk import Index
 
@@ -291,13 +291,7 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
         )
     house = people.sender.rpartition("@")[2]
     a_list = any(a in around.list_addresses for a in others)
-    if (
-        others
-        and house
-        and house not in _PROVIDERS
-        and not a_list
-        and {a.rpartition("@")[2] for a in others} == {house}
-    ):
+    if others and house and house not in PROVIDERS and not a_list and {a.rpartition("@")[2] for a in others} == {house}:
         yield KINDS["one-house"].mark("it is from {house} to {house} and to nobody else", house=house)
     if not people.shown and people.sender:
         yield KINDS["nobody-shown"].mark("To names nobody")
@@ -331,14 +325,3 @@ def _authentication_marks(results: Sequence[AuthResult]) -> Iterator[Mark]:
         yield KINDS["authenticated"].mark(
             "{server} says that From failed its checks (DMARC)", server=results[0].authserv_id
         )
-
-
-_PROVIDERS = frozenset(
-    """
-    gmail.com googlemail.com outlook.com hotmail.com live.com msn.com yahoo.com yahoo.co.uk ymail.com aol.com icloud.com me.com
-    mac.com gmx.de gmx.net web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr telia.com spray.se
-    comcast.net verizon.net att.net sbcglobal.net qq.com 163.com 126.com mail.ru yandex.ru proton.me protonmail.com fastmail.com
-    hotmail.se hotmail.fr live.se hotmail.co.uk libero.it hotmail.es zoho.com
-    """.split()  # noqa: SIM905
-)
-"""Mailbox providers: addresses of such a domain are no colleagues."""

@@ -143,10 +143,8 @@ class Reading:
     """The first 2,000 characters of the visible text, for approvers."""
     identity: Identity = field(default=Identity(), repr=False)
     """Its identity as a copy, if its text was read."""
-    little: bool = False
-    """Whether its own text is too short to decide alone."""
     alone: str = ""
-    """The name of this one message, used if it answers its recipients and has little text."""
+    """The name of this one message, used if it answers its recipients; "" if its own text is enough to decide alone."""
     campaign: tuple[str, ...] = ()
     """Names of the campaign that it declares; only for a verified origin."""
 

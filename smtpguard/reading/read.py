@@ -17,7 +17,7 @@ from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
 from smtpguard.reading.addresses import People, named_in, names_in, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
-from smtpguard.reading.copies import Copied, body_key, copied
+from smtpguard.reading.copies import body_key, copied
 from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
@@ -37,7 +37,7 @@ _USUAL = Bounds()
 _EXCERPT = 2_000
 _NOBODY: frozenset[str] = frozenset()
 _NO_TEXT = Text()
-_NO_COPY = Copied(identity=Identity())
+_NO_COPY = Identity()
 _NOT_JUDGED: tuple[Looks, float, tuple[Mark, ...]] = Looks.UNCLEAR, 0.0, ()
 # Fields that may occur once (RFC 5322 section 3.6), and decide what people see or programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
@@ -161,8 +161,10 @@ def read(
         marks.append(KINDS[name].mark("it cannot be read as a whole: {why}", why=why))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
     message_id = first_id(fields, "message-id")
-    thread = thread_of(fields, subject, message_id)
-    copy = _copied(message, message_id, text, people, readable) if depth is Depth.TEXT else _NO_COPY
+    first, number, answers = thread_of(fields, subject, message_id)
+    identity, alone = _NO_COPY, ""
+    if depth is Depth.TEXT:
+        identity, alone = _copied(message, message_id, text, people, readable)
     return _new_reading(
         looks=looks,
         score=score,
@@ -175,11 +177,11 @@ def read(
         from_ambiguous=people.ambiguous,
         shown=frozenset(people.shown),
         message_id=message_id,
-        thread=thread.first,
-        conversation=thread.number,
-        answers=thread.answers,
+        thread=first,
+        conversation=number,
+        answers=answers,
         quotes=quoted_people(fields, text.split, surroundings) if text.split.kind else _NOBODY,
-        refers_to=refers_to(fields) if thread.answers else (),
+        refers_to=refers_to(fields) if answers else (),
         labels=labels_of(fields),
         vouched=signed_by(results) if results else _NOBODY,
         automatic=lists.automatic or _is_report(fields),
@@ -190,9 +192,8 @@ def read(
         numbers=text.numbers,
         excerpt=text.shown[:_EXCERPT],
         campaign=campaign_of(fields, lists, subject),
-        identity=copy.identity,
-        little=copy.little,
-        alone=copy.alone,
+        identity=identity,
+        alone=alone,
     )
 
 
@@ -228,11 +229,11 @@ def _usual(fields: Index, around: Surroundings) -> Reading:
     )
 
 
-def _copied(message: Message, message_id: str, text: Text, people: People, readable: Readable) -> Copied:
+def _copied(message: Message, message_id: str, text: Text, people: People, readable: Readable) -> tuple[Identity, str]:
     if readable is Readable.YES and message_id:
         return copied(text, people.sender, f"message {message_id}")
     body = body_key(message.raw, message.body_start, text.boundaries)
-    return Copied(identity=Identity(exact=body)) if readable is not Readable.YES else copied(text, people.sender, body)
+    return (Identity(exact=body), "") if readable is not Readable.YES else copied(text, people.sender, body)
 
 
 def _is_report(fields: Index) -> bool:

@@ -10,6 +10,17 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.reading.marks import Side
 from smtpguard.reading.topics import Vocabularies
 
+PROVIDERS = frozenset(
+    """
+    126.com 163.com aol.com att.net bredband.net comcast.net comhem.se fastmail.com free.fr freenet.de gmail.com
+    gmx.at gmx.ch gmx.de gmx.net googlemail.com hotmail.co.uk hotmail.com hotmail.es hotmail.fr hotmail.se icloud.com
+    laposte.net libero.it live.com live.se mac.com mail.ru me.com msn.com online.no orange.fr outlook.com posteo.de
+    proton.me protonmail.com qq.com sbcglobal.net sfr.fr spray.se t-online.de tele2.se telia.com verizon.net
+    wanadoo.fr web.de yahoo.co.uk yahoo.com yahoo.de yahoo.se yandex.ru ymail.com zoho.com
+    """.split()  # noqa: SIM905
+)
+"""Mailbox providers: anybody can have an address in such a domain, so that it is no sign of a colleague."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom:

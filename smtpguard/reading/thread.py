@@ -13,7 +13,6 @@ import re
 import unicodedata
 from email.utils import getaddresses
 
-from smtpguard.mail.constant import constant
 from smtpguard.reading.addresses import addresses
 from smtpguard.reading.decode import words
 from smtpguard.reading.fold import fold
@@ -74,26 +73,15 @@ OF_THREADS = frozenset({"references", "in-reply-to", "thread-index"})
 _NUMBER = slice(6, 22)  # a time precedes it
 
 
-@constant
-class Thread:
-    """``first``: the Message-ID that it begins with, as far as known. ``number``: of its Thread-Index, in hex, or "".
-    ``answers``: whether this message is a reply."""
-
-    first: str
-    number: str
-    answers: bool
-
-
-def thread_of(fields: Index, subject: str, message_id: str) -> Thread:
+def thread_of(fields: Index, subject: str, message_id: str) -> tuple[str, str, bool]:
+    """The Message-ID that its conversation begins with, as far as known; the number in its Thread-Index, in hex, or "";
+    and whether this message is a reply."""
     answered = first_id(fields, "references") or first_id(fields, "in-reply-to")
     indexes = fields.get("thread-index", ())
     found = _octets(indexes[0].raw) if len(indexes) == 1 else b""
     prefixed = prefix_of(subject)
-    return Thread(
-        first=answered or message_id,
-        number=found[_NUMBER].hex(),
-        answers=bool(answered or len(found) > _NEW or (prefixed and prefixed[0] == REPLY)),
-    )
+    replies = bool(answered or len(found) > _NEW or (prefixed and prefixed[0] == REPLY))
+    return answered or message_id, found[_NUMBER].hex(), replies
 
 
 def first_id(fields: Index, name: str) -> str:

@@ -30,10 +30,11 @@ _UNNAMED = re.compile(
 _DRAFT = re.compile(
     r"\A\W{0,3}(?:(?:re|fw|fwd|sv|vb|vs|aw|wg)\s*:\s*)?\W{0,3}(?:draft|utkast|udkast|luonnos|entwurf|brouillon|borrador|bozza|concept|rascunho|szkic|مسودة)\b(?! beer| bier| horse)"
 )
-_STAMPED = re.compile(
-    r"(?:^|[\n\[(*_\-–—:|] ?)(?:DRAFT|UTKAST|UDKAST|LUONNOS|ENTWURF|BROUILLON|BORRADOR|BOZZA|RASCUNHO|EJ KLAR|INTE KLAR|NOT FINAL|NICHT FERTIG|WORK IN PROGRESS|ARBETSVERSION|ARBEITSVERSION)(?:[\])*_\-–—:|!.\n]| ?v?\d|\Z)"
-)
-_REMINDER = re.compile(r"\b(?:TODO|TO-DO|FIXME|TBD|TBA|TBC)\b(?=[\s:;,.!?)\]]|\Z)")
+_STAMPS = ("DRAFT", "UTKAST", "UDKAST", "LUONNOS", "ENTWURF", "BROUILLON", "BORRADOR", "BOZZA", "RASCUNHO", "EJ KLAR", "INTE KLAR", "NOT FINAL",
+           "NICHT FERTIG", "WORK IN PROGRESS", "ARBETSVERSION", "ARBEITSVERSION")  # fmt: skip
+_STAMPED = re.compile(rf"(?:^|[\n\[(*_\-–—:|] ?)(?:{'|'.join(_STAMPS)})(?:[\])*_\-–—:|!.\n]| ?v?\d|\Z)")
+_REMINDERS = ("TODO", "TO-DO", "FIXME", "TBD", "TBA", "TBC")
+_REMINDER = re.compile(rf"\b(?:{'|'.join(_REMINDERS)})\b(?=[\s:;,.!?)\]]|\Z)")
 _TO_PUT_IN = re.compile(
     r"[\[(<](?:(?:infoga|insert|lägg in|fyll i|sätt in|bitte einfügen|hier einfügen|insérer|insertar|lisää|sett inn|indsæt)[^\[\]()<>\n]{1,60}"
     r"|(?:bild|länk|text|datum|pris|image|link|date|price|logo) (?:here|hit|här))[\])>]",
@@ -92,9 +93,6 @@ _HERE = re.compile(
 )
 
 # Searching for plain words first is many times faster than for the patterns.
-_STAMPS = ("DRAFT", "UTKAST", "UDKAST", "LUONNOS", "ENTWURF", "BROUILLON", "BORRADOR", "BOZZA", "RASCUNHO", "EJ KLAR", "INTE KLAR", "NOT FINAL",
-           "NICHT FERTIG", "WORK IN PROGRESS", "ARBETSVERSION", "ARBEITSVERSION")  # fmt: skip
-_REMINDERS = ("TODO", "TO-DO", "FIXME", "TBD", "TBA", "TBC")
 _NOTES = ("note to self", "obs internt", "kommentar", "comment", "anm")
 _ASKED = ("check", "look at", "have a look", "verify", "confirm", "fix", "update", "rewrite", "is this", "kolla", "kontrollera", "titta", "stämmer", "ändra",
           "rätta", "skriv om", "sjekk", "tjek", "tarkista", "prüf", "stimmt", "vérif", "revisa", "comprueba")  # fmt: skip

@@ -80,9 +80,8 @@ class FakeReader:
             numbers=dict.fromkeys((name.partition(".")[2] for name in NUMBERS), 0),
             excerpt=self.excerpt,
             identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
-            little="X-Little" in header,
             quotes=frozenset((header.get("X-Quotes") or "").split()),
-            alone="message alone",
+            alone="message alone" if "X-Little" in header else "",
         )
 
     def shown_at_once(self, message: Message) -> Shown | None:
