@@ -256,7 +256,7 @@ class PolicyDiff:
         moved, differs = self.moved(message), self.parts(message) & FACTS[fact].parts
         match fact:
             case "sender.internal":
-                return None if message.author is None else self.other.registry.is_internal(message.author)
+                return None if message.author is None else self.other.registry.names.is_internal(message.author)
             case "stream":
                 return frozenset() if self._uses_none(message) else None
             case "sender.is_writer":
@@ -313,7 +313,7 @@ class PolicyDiff:
             different = {a.canonical(registry.digester.delimiters): a for a in known}.values()
             lists = [a for a in different if registry.list_at(a) is not None]
             addresses, people = len(lists), len(different) - len(lists)
-            internal = sum(registry.is_internal(a) for a in different if a not in lists)
+            internal = sum(registry.names.is_internal(a) for a in different if a not in lists)
         match fact:
             case "recipients.list_addresses":
                 return most if addresses is None else Count.exactly(addresses)

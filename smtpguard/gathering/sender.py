@@ -355,6 +355,6 @@ class Provenance:
     def _shared(self, domain: str) -> bool:
         """Whether colleagues' own mail has the same signature, so that it cannot tell a campaign from a letter."""
         try:
-            return self.registry.is_internal(Address.parse(f"postmaster@{domain}"))
+            return self.registry.names.is_internal(Address.parse(f"postmaster@{domain}"))
         except BadAddress:
             return False

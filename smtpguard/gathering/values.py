@@ -5,10 +5,10 @@ What a list cannot say becomes an interval, or Unknown with its reason. A fact t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.recipients import EXACT, Classification, Classified, Kind
+from smtpguard.lists.recipients import EXACT, ONE, Classification, Classified, Kind, largest, share
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
@@ -143,33 +143,19 @@ def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, V
     touched = [lists[name] for name in certain]
     maybe = [lists[name] for name in counted.touched.keys() - certain]
 
-    def words(certain: set[str], possible: set[str]) -> Value:
-        return frozenset(certain) if certain or not possible else Unknown(why=_doubt(counted))
+    def words(of: Callable[[ListInfo], Iterable[str]]) -> Value:
+        sure = frozenset(word for info in touched for word in of(info))
+        return sure if sure or not any(map(of, maybe)) else Unknown(why=_doubt(counted))
 
     return {
-        "recipients.share": _share(counted),
-        "recipients.lists": words({i.name for i in touched}, {i.name for i in maybe}),
-        "recipients.audience": words({i.audience for i in touched}, {i.audience for i in maybe}),
-        "list.language": words(
-            {language for i in touched for language in i.language}, {language for i in maybe for language in i.language}
+        "recipients.share": largest(
+            ONE if t.by_address else share(t.members, t.size) for t in counted.touched.values()
         ),
-        "recipients.sensitivity": words(
-            {i.sensitivity for i in touched if i.sensitivity}, {i.sensitivity for i in maybe if i.sensitivity}
-        ),
+        "recipients.lists": words(lambda info: (info.name,)),
+        "recipients.audience": words(lambda info: (info.audience,)),
+        "list.language": words(lambda info: info.language),
+        "recipients.sensitivity": words(lambda info: (info.sensitivity,) if info.sensitivity else ()),
     }
-
-
-def _share(counted: Classified) -> Count:
-    """The largest share of any one list: 1 if its address is among the recipients."""
-    low = high = 0.0
-    for touched in counted.touched.values():
-        if touched.by_address:
-            return Count.exactly(1)
-        if touched.size.high:
-            low = max(low, touched.members.low / touched.size.high)
-        if touched.members.high:
-            high = max(high, min(1.0, touched.members.high / touched.size.low) if touched.size.low else 1.0)
-    return Count(low, max(low, high))
 
 
 def _distinct(counted: Classified) -> list[Classification]:

@@ -135,7 +135,9 @@ class Expander:
         with closing(core.web):
             for posting, list_id in core.lists():
                 address = _parsed(posting, tally, 0)
-                if address is None or graph.leaves_out(address) or self._registry.has_members(address):
+                if address is None or graph.leaves_out(address):
+                    continue
+                if (info := self._registry.list_at(address)) is not None and info.members:
                     continue
                 graph.expands(address)
                 for email in core.roster(list_id, "member"):
@@ -217,7 +219,7 @@ class Graph:
         if domain != address.ascii_domain:
             address = Address(address.local, domain)
         number = int.from_bytes(self._registry.digester.of(address), "big")
-        if self._registry.is_internal(address) or self._registry.is_one_of_ours(number):
+        if self._registry.names.is_internal(address) or self._registry.is_one_of_ours(number):
             self.ours.add(number)
         return number
 

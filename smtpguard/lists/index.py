@@ -306,18 +306,12 @@ class Shelf:
         self.statuses: dict[str, IndexStatus] = {}
 
     def look(self, infos: Iterable[ListInfo], now: datetime) -> bool:
-        """One stat a list; a replaced index is opened. True if any status has changed."""
-        statuses = {info.name: self._one(info, now) for info in infos}
-        changed = statuses != self.statuses
-        self.statuses = statuses
-        return changed
-
-    def glance(self, infos: Iterable[ListInfo], now: datetime) -> bool:
-        """The same for some lists only, whose status is known from before."""
-        found = {info.name: self._one(info, now) for info in infos}
-        if all(status is self.statuses[name] or status == self.statuses[name] for name, status in found.items()):
+        """One stat a list; a replaced index is opened. True if any status has changed. Of lists that are not among
+        these the status stays."""
+        before, found = self.statuses, {info.name: self._one(info, now) for info in infos}
+        if all((was := before.get(name)) is status or was == status for name, status in found.items()):
             return False
-        self.statuses = {**self.statuses, **found}
+        self.statuses = {**before, **found}
         return True
 
     def _one(self, info: ListInfo, now: datetime) -> IndexStatus:

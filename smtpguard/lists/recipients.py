@@ -6,7 +6,7 @@ Counts are intervals, since without a usable index a recipient is zero or one cu
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +38,19 @@ class Count(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
+
+
+def share(some: Count, size: Count) -> Count:
+    """Which share of a list of this size they are; up to all of a list of unknown size."""
+    low = min(1.0, some.low / size.high) if size.high else 0.0
+    most = min(1.0, some.high / size.low) if size.low else 1.0
+    return Count(low, max(low, most if some.high else 0.0))
+
+
+def largest(counts: Iterable[Count]) -> Count:
+    """Of at least one."""
+    low, high = zip(*counts, strict=True)
+    return Count(max(low), max(high))
 
 
 class _Exact(dict[int, Count]):

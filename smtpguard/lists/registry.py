@@ -187,22 +187,17 @@ class Registry:
 
     def reopen(self) -> bool:
         """Take replaced indexes into use and find stale ones. True if anything has changed."""
-        now = self._looked = self._now()
-        self._next_look = now + self._look
-        return self._taken(self._shelf.look(self._order, now))
+        return self._look_at(self._order)
 
     def _glance(self) -> None:
         """The same for some lists at a time, if there are many."""
-        if len(self._order) <= AT_ONCE:
-            self.reopen()
-            return
+        self._look_at(self._order[self._at : self._at + AT_ONCE])
+        self._at = self._at + AT_ONCE if self._at + AT_ONCE < len(self._order) else 0
+
+    def _look_at(self, some: Iterable[ListInfo]) -> bool:
         now = self._looked = self._now()
         self._next_look = now + self._look
-        some = self._order[self._at : self._at + AT_ONCE]
-        self._at = self._at + AT_ONCE if self._at + AT_ONCE < len(self._order) else 0
-        self._taken(self._shelf.glance(some, now))
-
-    def _taken(self, changed: bool) -> bool:
+        changed = self._shelf.look(some, now)
         if changed or not self._nested:
             indexes = {n: s.index for n, s in self.statuses.items() if s.index is not None}
             self.members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
@@ -322,11 +317,6 @@ class Registry:
         """The digests of every list's addresses, as integers."""
         return {int.from_bytes(digest, "big"): name for digest, name in self._digests}
 
-    def has_members(self, address: Address) -> bool:
-        """Whether it is the address of a list with declared members."""
-        info = self.list_at(address)
-        return info is not None and bool(info.members)
-
     def list_at(self, address: Address) -> ListInfo | None:
         name = self.names.list_at(address, address.canonical(self.digester.delimiters))
         return self.lists[name] if name else None
@@ -345,9 +335,6 @@ class Registry:
         """The list of a List-Id (RFC 2919): the part in angle brackets."""
         name = self._list_ids.get(list_id.strip().lower())
         return self.lists[name] if name else None
-
-    def is_internal(self, address: Address) -> bool:
-        return self.names.is_internal(address)
 
     def is_one_of_ours(self, number: int) -> bool:
         """Whether a person outside, by digest, counts as a colleague among recipients. They are not internal as

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from smtpguard.lists.recipients import EXACT
+from smtpguard.lists.recipients import EXACT, largest, share
 from smtpguard.mail.constant import constant
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, OF_LETTERS, OF_LISTS, OF_SENDERS, Count, Facts, Unknown, Usual, Value
@@ -159,9 +159,7 @@ def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 
 def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
-    if len(counts) == 1:
-        return _only(counts, facts)
-    return Count(max(c.low for c in counts.values()), max(c.high for c in counts.values()))
+    return _only(counts, facts) if len(counts) == 1 else largest(counts.values())
 
 
 def _none(counts: Mapping[str, Count], facts: Facts) -> Value:
@@ -180,13 +178,7 @@ def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
     """The largest share of any one list; up to all of a list of unknown size."""
-    low = high = 0.0
-    for name, count in counts.items():
-        size = facts.sizes.get(name, NONE)
-        low = max(low, min(1.0, count.low / size.high) if size.high else 0.0)
-        if count.high:
-            high = max(high, min(1.0, count.high / size.low) if size.low else 1.0)
-    return Count(low, max(low, high))
+    return largest(share(count, facts.sizes.get(name, NONE)) for name, count in counts.items())
 
 
 COUNTED: Mapping[str, Counted] = {

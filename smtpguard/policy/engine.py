@@ -19,11 +19,10 @@ from smtpguard.policy.confirming import ConfirmModel
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import FACTS, NONE, OF_LETTERS, ONLY_HEADERS, SIZE, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import Freeze, frozen
-from smtpguard.policy.rule import Rule, Strength, is_stopped
+from smtpguard.policy.rule import NOT_ASKED, Rule, Strength, is_stopped
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Scope, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not determined")
-_NOT_ASKED = Unknown(why="it was not asked for")
 _LOOSEST: Strength = (Action.RELAY, False)
 _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 
@@ -111,7 +110,7 @@ class RuleSet:
             given,
         )  # the slots whose values are gathered, and that the admission gives
         self._slots = {slot: slots[slot] for slot in (*gathered, *given)}
-        self._not_asked: dict[str, Value] = dict.fromkeys(self._slots, _NOT_ASKED)
+        self._not_asked: dict[str, Value] = dict.fromkeys(self._slots, NOT_ASKED)
         # if they were not gathered: unknown for a fact of the envelope, else not asked for
         self._ungathered = tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered)
         self._counted = tuple(live[slot] for slot in sorted(live))
@@ -339,7 +338,7 @@ class RuleSet:
         )
 
     def _why(self, slot: str, values: Mapping[str, Value], facts: Facts) -> str:
-        value = values.get(slot, _NOT_ASKED)
+        value = values.get(slot, NOT_ASKED)
         if isinstance(value, Unknown):
             return value.why
         evidence = facts.evidence.get(self._slots[slot], ())

@@ -200,10 +200,10 @@ def _every(tests: _Tests, values: Mapping[str, Value]) -> Answer:
 
 
 def _value(condition: Condition, values: Mapping[str, Value]) -> Value:
-    return values.get(condition.slot, _NOT_ASKED)
+    return values.get(condition.slot, NOT_ASKED)
 
 
-_NOT_ASKED = Unknown(why="it was not asked for")
+NOT_ASKED = Unknown(why="it was not asked for")
 
 
 @lru_cache(maxsize=4096)
