@@ -463,7 +463,7 @@ _APART = ("title", "owner", "category", "approvals", "stages", "preview", "relea
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
      "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "list_breakers", "reply_votes", "delimiters",
-     "directories", "claims", "declared"}
+     "directories", "claims", "declared", "words"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""
 _SETS = {

@@ -6,7 +6,7 @@ to one list, a quorum can be met.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -102,12 +102,9 @@ class Policy:
     reply_votes: ReplyVotesModel | None = None
     list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
     """List -> all breakers for a mailing to it, for lists that have some of their own."""
+    words: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    """Fact -> the words that this policy declares for it."""
     warnings: tuple[Problem, ...] = ()
-
-    @property
-    def words(self) -> dict[str, frozenset[str]]:
-        """Fact -> the words that this policy declares for it."""
-        return declared_words(self.lists, self.vocabularies, self.streams, (own.name for own in self.own_marks))
 
 
 def parse(
@@ -249,12 +246,12 @@ class _Sections:
         hours = organization.hours.hours()
         groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=self.aliases, zone=hours.zone)
         away = _absences(model.people, groups, self.delimiters, self.findings)
-        usual = model.breakers.breakers(Breakers())
+        usual, known = model.breakers.breakers(Breakers()), self._known()
         return Policy(
             sha256=sha256,
             documents=documents,
             rules=RuleSet(
-                rules=tuple(rules(model, self._known(), self.findings)), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer,
+                rules=tuple(rules(model, known, self.findings)), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer,
                 confirming=model.confirm,
             ),
             organization=Organization(
@@ -275,6 +272,7 @@ class _Sections:
             lists=model.lists,
             streams=model.streams,
             declared=self._declared(),
+            words=known.words,
             expansions=tuple(model.expansions),
             vocabularies=vocabularies,
             marks=model.marks,
@@ -459,29 +457,24 @@ class _Sections:
 
     def _known(self) -> ConditionNames:
         lists = self.model.lists
-        words = declared_words(lists, self.vocabularies, self.model.streams, self.model.own_marks)
-        special = frozenset(name for name, info in lists.items() if info.sensitivity == "special-category")
+        by_noun = {
+            "vocabulary": self.vocabularies,
+            "list": frozenset(lists),
+            "audience": frozenset(info.audience for info in lists.values()),
+            "sensitivity": frozenset(FACTS["recipients.sensitivity"].called),
+            "mark": frozenset(KINDS).union(self.model.own_marks),
+            "stream": frozenset(self.model.streams),
+        }
         return ConditionNames(
-            words=words, groups=self.groups, elsewhere=self.elsewhere, delimiters=self.delimiters, special=special
+            words={fact.name: by_noun[fact.noun] for fact in FACTS.values() if fact.noun},
+            groups=self.groups,
+            elsewhere=self.elsewhere,
+            delimiters=self.delimiters,
+            special=frozenset(name for name, info in lists.items() if info.sensitivity == "special-category"),
         )
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)
-
-
-def declared_words(
-    lists: Mapping[str, ListModel], vocabularies: Iterable[str], streams: Iterable[str], own_marks: Iterable[str]
-) -> dict[str, frozenset[str]]:
-    """Fact -> the words that a condition may use, if the policy declares them."""
-    by_noun = {
-        "vocabulary": frozenset(vocabularies),
-        "list": frozenset(lists),
-        "audience": frozenset(info.audience for info in lists.values()),
-        "sensitivity": frozenset(FACTS["recipients.sensitivity"].called),
-        "mark": frozenset(KINDS).union(own_marks),
-        "stream": frozenset(streams),
-    }
-    return {fact.name: by_noun[fact.noun] for fact in FACTS.values() if fact.noun}
 
 
 def _absences(

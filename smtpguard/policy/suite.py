@@ -39,8 +39,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean
-from smtpguard.config.validation import Section, validate
+from smtpguard.config.problem import Broken, Invalid, Undeclared, did_you_mean
+from smtpguard.config.validation import Findings, Section, validate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import LISTED
 from smtpguard.mail.envelope import client_address
@@ -173,35 +173,30 @@ def cases(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | No
     model = validate(document, SuiteModel)
     if isinstance(model, list):
         raise Broken(model)
-    problems: list[Problem] = []
-    declared = words or {}
-    shared = _values(document, ("facts",), model.facts, problems, declared)
+    findings, declared = Findings(document=document, sound=True), words or {}
+    shared = _values(findings, ("facts",), model.facts, declared)
     known = {rule.rule_id for rule in rules.rules} | {"freeze"}
     groups = {group for quorum in (rules.approvals, *rules.quorums.values()) if quorum for group in quorum.groups}
     found = []
     for n, case in enumerate(model.cases):
         place: Place = ("cases", n)
-        values = {**ORDINARY, **shared, **_values(document, (*place, "facts"), case.facts, problems, declared)}
-        expected = _values(document, (*place, "found"), case.found, problems, declared)
+        values = {**ORDINARY, **shared, **_values(findings, (*place, "facts"), case.facts, declared)}
+        expected = _values(findings, (*place, "found"), case.found, declared)
         for key, noun, names, there in (
             ("hits", "rule", case.hits, known), ("misses", "rule", case.misses, known), ("quorum", "group", case.quorum or [], groups),
         ):  # fmt: skip
             for m, name in enumerate(names):
                 if name not in there and (noun != "group" or words is not None):
-                    text, hint = f'unknown {noun} "{name}"', did_you_mean(name, there)
-                    problems.append(document.problem((*place, key, m), text, hint=hint))
+                    findings.problem((*place, key, m), f'unknown {noun} "{name}"', hint=did_you_mean(name, there))
         if isinstance(case.frozen, FrozenModel) and case.frozen.list is not None and "recipients.lists" in declared:
-            _declared(document, (*place, "frozen", "list"), "recipients.lists", [case.frozen.list], problems, declared)
+            _declared(findings, (*place, "frozen", "list"), "recipients.lists", [case.frozen.list], declared)
         for name in case.counted:
             if name not in FACTS or FACTS[name].type not in (Type.COUNT, Type.SHARE):
-                problems.append(
-                    document.problem(
-                        (*place, "counted", name), f"{name} is not a count", "a fact that is counted", key=True
-                    )
-                )
+                what = "a fact that is counted"
+                findings.problem((*place, "counted", name), f"{name} is not a count", what, key=True)
         found.append(Case(model=case, line=document.mark((*place, "name")).line, values=values, found=expected))
-    if problems:
-        raise Broken(problems)
+    if findings.problems:
+        raise Broken(findings.problems)
     return found
 
 
@@ -312,7 +307,7 @@ def _named(groups: list[str]) -> str:
 
 
 def _values(
-    document: Document, place: Place, raw: Mapping[str, Any], problems: list[Problem], declared: Mapping[str, Set[str]]
+    findings: Findings, place: Place, raw: Mapping[str, Any], declared: Mapping[str, Set[str]]
 ) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, value in raw.items():
@@ -320,31 +315,25 @@ def _values(
         try:
             fact = fact_named(name)
         except Invalid as e:
-            problems.append(document.problem(here, e.text, e.expected, e.hint, key=True))
+            findings.invalid(e, here, key=True)
             continue
         try:
             values[name] = _value(fact, value)
             if isinstance(values[name], frozenset):
-                _declared(document, here, name, [value] if isinstance(value, str) else value, problems, declared)
+                _declared(findings, here, name, [value] if isinstance(value, str) else value, declared)
         except Invalid as e:
-            problems.append(document.problem(here, e.text, e.expected, e.hint))
+            findings.invalid(e, here)
     return values
 
 
 def _declared(
-    document: Document,
-    place: Place,
-    fact: str,
-    words: Sequence[str],
-    problems: list[Problem],
-    declared: Mapping[str, Set[str]],
+    findings: Findings, place: Place, fact: str, words: Sequence[str], declared: Mapping[str, Set[str]]
 ) -> None:
     """Report each of ``words`` that the policy does not declare for this fact."""
     for n, word in enumerate(words):
         if fact in declared and word not in declared[fact]:
-            at = (*place, n) if (*place, n) in document.values else place
-            error = Undeclared(FACTS[fact].noun, str(word), declared[fact])
-            problems.append(document.problem(at, error.text, error.expected, error.hint))
+            at = (*place, n) if (*place, n) in findings.document.values else place
+            findings.invalid(Undeclared(FACTS[fact].noun, str(word), declared[fact]), at)
 
 
 def _value(fact: Fact, raw: Any) -> Value:

@@ -58,7 +58,9 @@ def test_named_people_count_as_colleagues_on_any_list(tmp_path: Path) -> None:
 
 def test_named_people_are_no_internal_senders(tmp_path: Path) -> None:
     found = registry(tmp_path)
-    assert not any(found.names.is_internal(Address.parse(one)) for one in ("kim@board.example", "ann@consulting.example"))
+    assert not any(
+        found.names.is_internal(Address.parse(one)) for one in ("kim@board.example", "ann@consulting.example")
+    )
 
 
 def test_named_people_behind_an_alias_count_as_colleagues(tmp_path: Path) -> None:
