@@ -12,6 +12,8 @@ import re
 from binascii import a2b_qp
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 from smtpguard.locale.phrase import Phrase, Said
@@ -327,19 +329,12 @@ def _urls(text: str) -> list[str]:
 
 
 def _joined(markups: list[Markup]) -> Markup:
-    whole = Markup()
-    for m in markups:
-        whole.text += f"{m.text}\n"
-        whole.quoted += m.quoted
-        whole.hidden += m.hidden
-        whole.unshown += m.unshown
-        whole.rejoined += f"{m.rejoined}\n" if m.rejoined else ""
-        whole.alts += m.alts
-        whole.links += m.links
-        whole.quoting = whole.quoting or m.quoting
-        whole.images += m.images
-        whole.pixels += m.pixels
-        whole.tables += m.tables
-        whole.source += m.source
-        whole.signs |= m.signs
+    whole = Markup(
+        quoting=next((m.quoting for m in markups if m.quoting), ""),
+        signs=frozenset().union(*(m.signs for m in markups)),
+        text="".join(f"{m.text}\n" for m in markups),
+        rejoined="".join(f"{m.rejoined}\n" for m in markups if m.rejoined),
+    )
+    for name in ("quoted", "hidden", "unshown", "alts", "links", "images", "pixels", "tables", "source"):
+        setattr(whole, name, reduce(add, (getattr(m, name) for m in markups)))
     return whole

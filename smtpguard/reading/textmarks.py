@@ -102,17 +102,14 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     yield from _quoted_marks(text, around)
     own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
     plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""
-    phrases = dict(_phrases(own))
-    if plain:
-        for name, evidence in _phrases(plain):
-            phrases.setdefault(name, evidence)
-    if text.hidden:  # hidden text is no evidence for a mailing; its own signs count
-        for name, evidence in _phrases(text.hidden[:MOST]):
-            if name in _OF_ITSELF:
+    phrases: dict[str, Phrase] = {}
+    # hidden text is no evidence for a mailing; its own signs count
+    for said, only in (
+        (own, None), (plain, None), (text.hidden[:MOST], _OF_ITSELF), (f"{text.subject}\n{own[:400]}", _OF_A_BEGINNING)
+    ):  # fmt: skip
+        for name, evidence in _phrases(said) if said else ():
+            if only is None or name in only:
                 phrases.setdefault(name, evidence)
-    for name, evidence in _phrases(f"{text.subject}\n{own[:400]}"):
-        if name in ("newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"):
-            phrases.setdefault(name, evidence)
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
@@ -159,6 +156,7 @@ def _around(words: list[str], folded: str, start: int, end: int) -> str:
 
 
 _OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk", "secretive"})
+_OF_A_BEGINNING = frozenset({"newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
 _FOOTER = 1_500
 _IN_ERROR = re.compile(
