@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, time, timedelta, tzinfo
 from fractions import Fraction
-from ipaddress import ip_network
 from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import from_text, window
 from smtpguard.lists.members import LISTED
@@ -39,7 +39,7 @@ def _domain(text: str) -> str:
 
 def _network(text: str) -> str:
     try:
-        return str(ip_network(text.strip(), strict=False))
+        return str(network_of(text))
     except ValueError:
         raise Invalid(f'invalid network "{text}"', 'an address or a network, like "10.1.2.0/24"') from None
 

@@ -7,7 +7,7 @@ parse. Addresses stay as they are written.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import UTC, time
 from itertools import combinations
 from typing import Annotated, Any, Literal, get_args
@@ -511,14 +511,13 @@ _MOST_GROUPS = 10
 """The most groups of one quorum that the check combines."""
 
 
-def lacking(model: OutOfHoursModel, groups: Mapping[str, Set[str]], without: Set[str] = frozenset()) -> str:
-    """The seats for which there are too few people (Hall's condition); "" if all can be filled. ``without``: people who
-    may not decide. All of its groups must be in ``groups``."""
-    for size in range(1, min(len(model.from_), _MOST_GROUPS) + 1):
-        for some in combinations(model.from_, size):
+def lacking(asked: Sequence[str], each: int, groups: Mapping[str, Set[str]], without: Set[str] = frozenset()) -> str:
+    """The seats for which there are too few people (Hall's condition); "" if all can be filled. ``each``: of each group
+    ``asked`` so many must approve; all of them must be in ``groups``. ``without``: people who may not decide."""
+    for size in range(1, min(len(asked), _MOST_GROUPS) + 1):
+        for some in combinations(asked, size):
             people = frozenset().union(*(groups[group] for group in some)) - without
-            if len(people) < model.each * size:
-                seats = model.each * size
+            if len(people) < (seats := each * size):
                 wanted = "somebody" if seats == 1 else f"{seats} people"
                 has = f"{'has' if size == 1 else 'have'} {len(people) or 'none'}"
                 return f"needs {wanted} of {' and '.join(some)}, which {has}"

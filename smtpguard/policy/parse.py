@@ -364,7 +364,7 @@ class _Sections:
         elsewhere = unknown or not self.elsewhere.isdisjoint(model.from_)  # the members are not in the policy
         if elsewhere or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
-        if lacks := lacking(model, self._persons):
+        if lacks := lacking(model.from_, model.each, self._persons):
             self.findings.problem(place, f"a quorum that cannot be met: it {lacks}")
 
     def _ours(self) -> None:

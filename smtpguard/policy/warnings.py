@@ -23,7 +23,6 @@ from smtpguard.policy.models import (
     ApprovalsModel,
     ListModel,
     OriginModel,
-    OutOfHoursModel,
     PolicyModel,
     StreamModel,
     lacking,
@@ -153,7 +152,7 @@ def _writers(
             continue
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
-            if lacks := lacking(asked, groups, aliases.get(key, frozenset({key}))):
+            if lacks := lacking(asked.from_, asked.each, groups, aliases.get(key, frozenset({key}))):
                 text = f"no quorum can decide on mail of {writer} to {name}: it {lacks} without them"
                 findings.warn((*place, "from"), text)
 
@@ -259,17 +258,17 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
         for place, quorum in asked.items():
             if not groups.elsewhere.isdisjoint(quorum.groups):
                 continue  # the members of these groups are not in the policy
-            model = OutOfHoursModel.model_validate({"from": list(quorum.groups), "each": quorum.each})
-            if (absence.person, place) in told or not any(absence.person in groups.of(g) for g in model.from_):
+            if (absence.person, place) in told or not any(absence.person in groups.of(g) for g in quorum.groups):
                 continue
-            if not (lacks := lacking(model, {group: groups.there(group, at) for group in model.from_})):
+            there = {group: groups.there(group, at) for group in quorum.groups}
+            if not (lacks := lacking(quorum.groups, quorum.each, there)):
                 continue
-            if lacking(model, groups):
+            if lacking(quorum.groups, quorum.each, groups):
                 continue  # it is so with everybody present, and reported elsewhere
             told.add((absence.person, place))
             why = (
                 "no one decides for them"
-                if not groups.deputy(absence.person, at, model.from_)
+                if not groups.deputy(absence.person, at, quorum.groups)
                 else f"{absence.deputy} decides for them"
             )
             text = (

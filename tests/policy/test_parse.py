@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_lists_and_streams_are_declared() -> None:
     assert str(lists["news"].addresses[0]) == "news@lists.example.com"
     assert streams["receipts"].max is not None
     assert (streams["receipts"].max.count, streams["receipts"].max.window_seconds) == (20_000, 3600)
+
+
+def test_networks_of_an_origin_are_as_clients_are_known() -> None:
+    """An IPv4 client has its own address, also where the policy writes it as IPv6 maps it."""
+    _, streams = small(
+        SMALL.replace(b"{dkim: shop.example.com}", b'{clients: ["::ffff:10.1.2.0/120", 10.0.0.5]}')
+    ).declared
+    clients = streams["receipts"].origin.clients
+    assert clients == (ip_network("10.1.2.0/24"), ip_network("10.0.0.5/32"))
 
 
 def test_enforce_false_makes_every_rule_observe() -> None:
