@@ -136,11 +136,7 @@ class RuleSet:
     def plan(self, known: Facts) -> Plan:
         """The answers with what is known, and what they still depend on."""
         values = known.values
-        subject = counted.Subject.of(known)
-        try:
-            asked = self._questions(subject)
-        except TypeError:  # an unhashable value, which cannot be cached
-            asked = self._asked_of(subject)
+        asked = self._questions(counted.Subject.of(known))
         given = asked.given
         if asked.open:
             given = tuple(values.get(slot) if slot in asked.open else asked.told.get(slot) for slot in self._given)
@@ -155,10 +151,7 @@ class RuleSet:
             value = slots[place]
             if type(value) is Count and value.high < least:
                 same = (*same[:place], NONE, *same[place + 1 :])
-        try:
-            reckoned = self._reckoned(same)
-        except TypeError:
-            reckoned = self._reckon(slots)
+        reckoned = self._reckoned(same)
         questions, asks = asked.questions, asked.asks
         if asked.lazy:
             wanted = {slot for rule, a in reckoned.answers if a is PENDING for slot in self._lazy & rule.slots}
@@ -457,10 +450,7 @@ class Plan:
         answers = self.answers(live) if answers is None else answers
         given, lists = (*answers.items(), (counted.APPROVED, live.approved)), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
-            try:
-                return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
-            except TypeError:
-                pass  # an unhashable value
+            return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
         rests = frozenset(rule for rule, asks in self.pauses.items() if is_stopped(asks, live))
         freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
         # a miss tells the very value of a word or size that decides nothing

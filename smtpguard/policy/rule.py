@@ -225,7 +225,4 @@ def _shown_reason(condition: Condition, value: Value, evidence: tuple[str, ...])
 
 def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts) -> Reason:
     value, evidence = _value(condition, values), tuple(facts.evidence.get(condition.fact.name) or ())
-    try:
-        return _shown_reason(condition, value, evidence) if evidence else _plain_reason(condition, value)
-    except TypeError:  # an unhashable value
-        return condition.reason(value, evidence)
+    return _shown_reason(condition, value, evidence) if evidence else _plain_reason(condition, value)
