@@ -2,7 +2,7 @@
 for each kind of source.
 
 The key that names the source (csv, sql, ldap...) selects the model. Passwords and tokens are in files, never in the
-policy: a url that contains one is refused.
+policy: a url that contains one is refused. What each key means is in policy.schema.
 """
 
 from __future__ import annotations
@@ -170,8 +170,6 @@ class Members(Section):
 
 
 class Remote(Members):
-    """``timeout``: for each answer; ``time_limit``: for all of them together."""
-
     timeout: Seconds = 30
     time_limit: Seconds = 3600
 
@@ -198,8 +196,6 @@ class TextMembers(Members):
 
 
 class SqlMembers(Remote):
-    """``version``: a cheap query whose answer changes whenever the members do."""
-
     source: ClassVar[str] = "sql"
     sql: Annotated[str, AfterValidator(_database)]
     query: str = Field(min_length=1)
@@ -209,8 +205,6 @@ class SqlMembers(Remote):
 
 
 class LdapMembers(Remote):
-    """Members of ``group``, or the entries that ``filter`` finds below ``base``."""
-
     source: ClassVar[str] = "ldap"
     ldap: Annotated[str, AfterValidator(_directory)]
     group: Words | None = None
@@ -256,8 +250,6 @@ class OfMailman(Section):
 
 
 class MailmanMembers(OfMailman, Remote):
-    """``roles``: which roles count as members; only members get its posts."""
-
     list_id: str = Field(min_length=1)
     roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(listed)] = Field(
         default=["member"], min_length=1, title="role"
@@ -265,8 +257,6 @@ class MailmanMembers(OfMailman, Remote):
 
 
 class HttpMembers(Remote, Table):
-    """``json``: the path to the addresses; without it the answer is CSV, or one address a line."""
-
     source: ClassVar[str] = "http"
     http: Annotated[str, AfterValidator(web)]
     format: Literal["csv", "json", "text"] | None = None
@@ -287,7 +277,7 @@ class HttpMembers(Remote, Table):
 
 
 class AliasesMembers(Members):
-    """aliases(5). ``name``: the aliases whose members they are; ``domain``: the domain of bare names."""
+    """aliases(5)."""
 
     source: ClassVar[str] = "aliases"
     aliases: MapPath
@@ -360,10 +350,6 @@ SeveralMembers = Annotated[
 
 
 class Expands(Section):
-    """``addresses_elsewhere``: addresses at another domain with the local part of one that expands, that are something
-    else. ``exclude``: addresses that are left out: they expand to nobody, and are behind nothing, whatever a map or
-    server says."""
-
     exclude: Mailboxes = Field(default=[])
     addresses_elsewhere: Mailboxes = Field(default=[])
     refresh: Seconds = 15 * 60
@@ -372,7 +358,7 @@ class Expands(Section):
 
 
 class ExpandsAliases(Expands):
-    """aliases(5). ``domains``: the domains of its names; the first is that of names without one."""
+    """aliases(5)."""
 
     source: ClassVar[str] = "aliases"
     aliases: MapPath
@@ -380,7 +366,7 @@ class ExpandsAliases(Expands):
 
 
 class ExpandsVirtual(Expands):
-    """virtual(5). ``domains``: of names without one, if there are any."""
+    """virtual(5)."""
 
     source: ClassVar[str] = "virtual"
     virtual: MapPath

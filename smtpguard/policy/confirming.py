@@ -45,8 +45,6 @@ def _asked_for(length: int) -> int:
 
 
 class ConfirmModel(Section):
-    """For rules that ask the writer. ``a_person``: the most questions to one person; above it the message is held."""
-
     within: Annotated[Seconds, AfterValidator(_asked_for)] = Field(
         default=4 * 3600, json_schema_extra={"default": "4h"}
     )

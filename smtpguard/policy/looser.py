@@ -139,9 +139,8 @@ class _Compared:
             before, after = self.old.rules.confirming, self.new.rules.confirming
             if after.within > before.within:
                 yield "confirm.within: writers are asked for longer", ("confirm", "within")
-            if (was := before.a_person).count < (
-                now := after.a_person
-            ).count or now.window_seconds < was.window_seconds:
+            one, other = before.a_person, after.a_person
+            if other.count > one.count or other.window_seconds < one.window_seconds:
                 yield "confirm.a_person: one person may be asked more often", ("confirm", "a_person")
         by_id = {rule.rule_id: rule for rule in rules}
         of_sense: dict[object, list[Rule]] = {}

@@ -1,7 +1,7 @@
 """The policy file's sections as pydantic models: its grammar, its defaults, and its JSON Schema.
 
 A model checks what it can check alone; checks that need the rest of the file (a group, a list, a fact's words) are in
-parse. Addresses stay as they are written.
+parse. Addresses stay as they are written. What each key means is in schema.
 """
 
 from __future__ import annotations
@@ -109,9 +109,6 @@ Spoken = Annotated[
 
 
 class OrganizationModel(Section):
-    """``people``: people with an address outside who are ours: colleagues among recipients, and nothing else.
-    ``shared``: mailboxes in which several people answer."""
-
     name: str = ""
     domains: Domains = Field(min_length=1)
     customers_here: bool = True
@@ -136,8 +133,6 @@ class ApprovalsModel(OutOfHoursModel):
 
 
 class ListApprovalsModel(Section):
-    """A list's own approvals. ``always``: an approval for another list does not cover its members."""
-
     from_: Names | None = Field(alias="from", default=None, min_length=1)
     each: int = Field(default=1, ge=1, le=100)
     out_of_hours: OutOfHoursModel | None = None
@@ -161,8 +156,7 @@ MOST_CLAIMS = 20
 
 
 class GroupModel(Section):
-    """``addresses`` alone may stand for all of it. ``directory``: whose entries are people of it too; ``claim``: groups at the provider of
-    single sign-on, by whose names those who sign in are of it."""
+    """``addresses`` alone may stand for all of it."""
 
     addresses: Mailboxes = Field(default=[])
     directory: LdapMembers | None = None
@@ -175,8 +169,6 @@ class GroupModel(Section):
 
 
 class PersonModel(Section):
-    """When a person who decides is ``away``, and their deputy."""
-
     away: Aways = Field(default=[])
     deputy: str | None = None
 
@@ -247,8 +239,6 @@ Step = Annotated[
 
 
 class StagesModel(Section):
-    """``pause``: between two stages, a time or ``person``. ``refused``, ``reported``: the share that stops it."""
-
     steps: Annotated[list[Step], BeforeValidator(_steps)]
     pause: Annotated[Seconds | None, BeforeValidator(_pause, json_schema_input_type=str)] = 1800
     refused: float = Field(default=0.05, gt=0, le=1)
@@ -290,18 +280,12 @@ class ListBreakersModel(Section):
 
 
 class BreakersModel(ListBreakersModel):
-    """Limits for what comes back after a mailing; one that is reached stops the rest. They count people, by returns that carry
-    proof. ``stops``: the mailing, or all mail to its lists."""
+    """Limits for what comes back after a mailing. They count people, by returns that carry proof."""
 
     stops: Literal["mailing", "lists"] = "mailing"
 
 
 class ListModel(Section):
-    """``addresses_elsewhere``: addresses at another domain with the list's local part, that are something else.
-    ``category``: the special category. ``preview``: of messages held for this list. ``stages_by_address``: for a
-    message to its address, which cannot be sent in ``stages``. ``language``: of its members. ``release_delay``: instead
-    of the setting."""
-
     title: str = ""
     owner: Mailbox | None = None
     addresses: Mailboxes = Field(default=[])
@@ -341,8 +325,7 @@ class ListModel(Section):
 
 
 class StreamModel(Section):
-    """Standing approval for one-by-one mail from systems; never for a list address. ``owner`` gets a notice above the
-    limits."""
+    """Standing approval for one-by-one mail from systems; never for a list address."""
 
     from_: Mailboxes = Field(alias="from", min_length=1)
     origin: OriginModel
@@ -401,10 +384,6 @@ Texts = Annotated[
 
 
 class RuleModel(Section):
-    """``description``: what the rule is for, as a sentence that the sender reads. ``stop``: how long a conversation is
-    stopped once the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held. ``within``
-    and ``after``: for a rule that asks the writer, for how long, and whether others decide then."""
-
     id: Name
     description: Texts = Field(default={})
     when: Conditions
@@ -458,8 +437,6 @@ def _share(value: Any) -> Any:
 
 
 class MailingsModel(Section):
-    """``slots``: the share of words in which a copy may differ from what was approved without copies to learn from."""
-
     slots: Annotated[
         float,
         BeforeValidator(_share),
@@ -469,8 +446,6 @@ class MailingsModel(Section):
 
 
 class ReplyVotesModel(Section):
-    """Which messages may be approved by an answer to a notice."""
-
     people: int = Field(ge=1)
     sensitivity: Literal["none", "special-category"] = "none"
     senders_verified: list[Annotated[str, AfterValidator(str.lower)]] = Field(default=[])
@@ -482,8 +457,7 @@ class ReplyVotesModel(Section):
 
 
 class PolicyModel(Section):
-    """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group ->
-    how much of held messages its members see; a list's own ``preview`` may show less."""
+    """The whole policy file."""
 
     version: Literal[1] = 1
     enforce: bool = True
