@@ -169,16 +169,11 @@ def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Me
     for n, (id, node) in enumerate(nodes.items()):
         if not n % 256:
             meter.look_at_the_clock()
-        around = _around(node, looks, states)
-        look = looks[id]
-        if look.hides and node.tag in ("body", "html"):
-            look = replace(look, hides=False)
-        if node.tag == "a" and look.colour is None:
-            look = replace(look, colour=_BLUE)
-        if look.aside and look.back is None and _by_a_picture(node):
-            look = replace(look, back=_CLEAR)
-        state = states[id] = around.within(look)
-        if node.tag in ("body", "html"):  # their background is behind everything
+        around = _around(node, states)
+        look = _in_place(node, looks[id])
+        whole = node.tag in ("body", "html")
+        state = states[id] = around.within(replace(look, hides=False) if whole and look.hides else look)
+        if whole:  # their background is behind everything
             state.covers = False
         if not state.seen and around.seen:
             doomed += _unseen(node, state, looks)
@@ -188,7 +183,7 @@ def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Me
     return found
 
 
-def _around(node: LexborNode, looks: Mapping[int, _Style], states: Mapping[int, _State]) -> _State:
+def _around(node: LexborNode, states: Mapping[int, _State]) -> _State:
     parent = node.parent
     while parent is not None:
         state = states.get(parent.mem_id)
@@ -210,12 +205,7 @@ def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Style]) -> lis
             if child.tag == "-text":
                 found.append(child)
                 continue
-            look = looks.get(child.mem_id, _PLAIN)
-            if child.tag == "a" and look.colour is None and "href" in child.attributes:
-                look = replace(look, colour=_BLUE)
-            if look.aside and look.back is None and _by_a_picture(child):
-                look = replace(look, back=_CLEAR)
-            inner = how.within(look)
+            inner = how.within(_in_place(child, looks.get(child.mem_id, _PLAIN)))
             if inner.seen:
                 continue
             if inner.hidden or (child.tag == "a" and _childless(child)):
@@ -227,10 +217,14 @@ def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Style]) -> lis
     return found
 
 
-def _by_a_picture(node: LexborNode) -> bool:
-    """Whether an element moved elsewhere may be on a picture beside it."""
-    parent = node.parent
-    return parent is not None and parent.css_first("img,video,picture,input[type=image]") is not None
+def _in_place(node: LexborNode, look: _Style) -> _Style:
+    """A link without a colour is blue; an element moved elsewhere may be on a picture beside it."""
+    if node.tag == "a" and look.colour is None and "href" in node.attributes:
+        look = replace(look, colour=_BLUE)
+    beside = node.parent if look.aside and look.back is None else None
+    if beside is not None and beside.css_first("img,video,picture,input[type=image]") is not None:
+        look = replace(look, back=_CLEAR)
+    return look
 
 
 def _childless(node: LexborNode) -> bool:
