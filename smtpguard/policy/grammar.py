@@ -57,7 +57,7 @@ class ConditionNames:
     """The names that conditions may use. ``words``: a fact's closed set, if this policy declares one. ``special``:
     lists of a special category."""
 
-    words: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    words: Mapping[str, Collection[str]] = field(default_factory=dict)
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     elsewhere: frozenset[str] = frozenset()
     delimiters: str = ""

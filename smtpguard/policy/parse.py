@@ -6,7 +6,7 @@ to one list, a quorum can be met.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -102,7 +102,7 @@ class Policy:
     reply_votes: ReplyVotesModel | None = None
     list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
     """List -> all breakers for a mailing to it, for lists that have some of their own."""
-    words: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    words: Mapping[str, Collection[str]] = field(default_factory=dict, repr=False)
     """Fact -> the words that this policy declares for it."""
     warnings: tuple[Problem, ...] = ()
 

@@ -31,7 +31,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -162,12 +162,12 @@ class Case:
         return self.judged(_verdict(rules, self.values, self.model.frozen))
 
 
-def run(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[CaseResult]:
+def run(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[CaseResult]:
     """Every case of facts of one file. Raises Broken as ``cases``."""
     return [case.run(rules) for case in cases(document, rules, words) if case.model.message is None]
 
 
-def cases(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[Case]:
+def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[Case]:
     """Every case of one file. ``words``: fact -> the words that the policy declares for it. Raises Broken for a file
     that is no suite, or uses names that the policy does not have."""
     model = validate(document, SuiteModel)
@@ -307,7 +307,7 @@ def _named(groups: list[str]) -> str:
 
 
 def _values(
-    findings: Findings, place: Place, raw: Mapping[str, Any], declared: Mapping[str, Set[str]]
+    findings: Findings, place: Place, raw: Mapping[str, Any], declared: Mapping[str, Collection[str]]
 ) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, value in raw.items():
@@ -327,7 +327,7 @@ def _values(
 
 
 def _declared(
-    findings: Findings, place: Place, fact: str, words: Sequence[str], declared: Mapping[str, Set[str]]
+    findings: Findings, place: Place, fact: str, words: Sequence[str], declared: Mapping[str, Collection[str]]
 ) -> None:
     """Report each of ``words`` that the policy does not declare for this fact."""
     for n, word in enumerate(words):
