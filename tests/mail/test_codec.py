@@ -131,3 +131,11 @@ def test_numbers_without_a_json_form_are_refused() -> None:
     intent = Intent(intent_id="I", kind=IntentKind.NOTICE, reverse_path=None, recipients=(), data=odd)
     with pytest.raises(ValueError):
         INTENT.dumps(intent)
+
+
+def test_types_are_checked_in_documents_from_elsewhere() -> None:
+    checked, document = Codec(Quorum, checked=True), {"groups": ["a"], "each": 2, "list": "news"}
+    assert checked.back(document) == Quorum(groups=("a",), each=2, list="news")
+    for wrong in ({"groups": [1]}, {"each": "2"}, {"each": True}, {"list": 5}, {"out_of_hours": {"groups": [None]}}):
+        with pytest.raises(TypeError):
+            checked.back(document | wrong)
