@@ -87,7 +87,8 @@ class Gathered:
         """Whether only the origin can say that its writer may have these reports sent to a list."""
         if not self.reports_to:
             return False
-        return self.sender.may_report(self.transaction, self.in_force.registry, self.origin) is None
+        lists, registry = self.sender.reports_to, self.in_force.registry
+        return self.sender.is_writer_of(lists, self.transaction, registry, self.origin) is None
 
     @property
     def behind(self) -> frozenset[str]:
@@ -383,7 +384,9 @@ def _learned(
     values = of_envelope(transaction, counted, everyone.total, registry.lists)
     values.update(sender.facts(transaction, counted, registry, origin))
     proven = values.get("sender.proven") is True
-    streams = sender.proven_streams(transaction, counted, registry, origin) if values.get("stream") else ()
+    streams: tuple[Stream, ...] = ()
+    if (names := values.get("stream")) and isinstance(names, frozenset):
+        streams = tuple([s for s in registry.streams_from(sender.claimed or "") if s.name in names])
     evidence = _NO_EVIDENCE
     if post is not None:
         evidence = {"recipients.customers": (f"copies of the post {post.id}, which was decided on before expansion",)}
@@ -427,9 +430,10 @@ def _reports_to(
 ) -> frozenset[str]:
     """None for a list server's copy of an admitted post, whose reverse-path is the server's, and for mail of the lists'
     proven writer, who means it."""
-    if post is not None or sender.may_report(transaction, in_force.registry, origin) is True:
+    lists = sender.reports_to
+    if post is not None or sender.is_writer_of(lists, transaction, in_force.registry, origin) is True:
         return _NO_LISTS
-    return frozenset(sender.reports_to)
+    return frozenset(lists)
 
 
 def _identity(

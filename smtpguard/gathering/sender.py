@@ -122,29 +122,14 @@ class Sender:
         }
         values["stream"] = _names(by_stream)
         values["sender.proven"] = True if self.authenticated else _any((*by_stream.values(), *by_list.values()))
-        values["sender.is_writer"] = self._is_writer(classified.addressed, transaction, registry, origin)
+        values["sender.is_writer"] = self.is_writer_of(classified.addressed, transaction, registry, origin)
         return {name: value for name, value in values.items() if value is not None}
 
-    def proven_streams(
-        self, transaction: Transaction, classified: Classified, registry: Registry, origin: DkimResult | Unknown | None
-    ) -> tuple[Stream, ...]:
-        """The streams whose standing approval this message uses. It counts against their limits."""
-        if self.claimed is None or classified.list_addresses.high:
-            return ()
-        streams = registry.streams_from(self.claimed)
-        return tuple([s for s in streams if _proves(s, transaction, origin) is True]) if streams else ()
-
-    def may_report(
-        self, transaction: Transaction, registry: Registry, origin: DkimResult | Unknown | None
-    ) -> Value | None:
-        """Whether reports may go to the lists of the reverse-path: a writer of all of them means it. None until
-        signatures have been asked for."""
-        return self._is_writer(self.reports_to, transaction, registry, origin)
-
-    def _is_writer(
+    def is_writer_of(
         self, lists: Iterable[str], transaction: Transaction, registry: Registry, origin: DkimResult | Unknown | None
     ) -> Value | None:
-        """Whether the sender is a writer of every list. If a list declares an origin, only the origin proves it."""
+        """Whether the sender is a writer of every list. If a list declares an origin, only the origin proves it: None until
+        signatures have been asked for."""
         answers: list[Value | None] = []
         for name in lists:
             info = registry.lists[name]
