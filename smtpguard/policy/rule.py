@@ -212,15 +212,8 @@ def _plain_miss(rule_id: str, condition: Condition, value: Value) -> Miss:
     return Miss(rule=rule_id, reason=_plain_reason(condition, value))
 
 
-@lru_cache(maxsize=4096)
-def _plain_reason(condition: Condition, value: Value) -> Reason:
-    """Cached for the copies of a mailing, which differ in few facts."""
-    return condition.reason(value)
-
-
-@lru_cache(maxsize=512)
-def _shown_reason(condition: Condition, value: Value, evidence: tuple[str, ...]) -> Reason:
-    return condition.reason(value, evidence)
+# for the copies of a mailing, which differ in few facts
+_plain_reason, _shown_reason = lru_cache(maxsize=4096)(Condition.reason), lru_cache(maxsize=512)(Condition.reason)
 
 
 def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts) -> Reason:

@@ -275,11 +275,6 @@ def valued(raw: bytes) -> Valued:
     return _usual(raw) if len(raw) <= _SHORT else _valued(raw[:8192])
 
 
-@lru_cache(maxsize=256)
-def _usual(raw: bytes) -> Valued:
-    return _valued(raw)
-
-
 def _valued(raw: bytes) -> Valued:
     raw = written = _FOLD.sub(b"", raw) if b"\n" in raw else raw
     if b"(" in raw:
@@ -323,6 +318,9 @@ def _valued(raw: bytes) -> Valued:
                 named.append(said)
                 plain[name] = plain[name] if name in pieces else said
     return Valued(whole.decode("latin-1").lower(), plain, frozenset(doubled), tuple(dict.fromkeys(named)))
+
+
+_usual = lru_cache(maxsize=256)(_valued)
 
 
 def _unquoted(value: bytes) -> bytes:

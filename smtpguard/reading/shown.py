@@ -211,15 +211,13 @@ def _text_blocks(text: str) -> Iterator[str]:
             yield block
 
 
-@lru_cache(maxsize=128)
-def _paragraph(text: str) -> str:
-    """Cached, as ``_line`` is."""
-    return _text_block(text)
-
-
 def _text_block(text: str) -> str:
     lines = [_line(line) if len(line) <= _SHORT else "\n".join(_words(line)) for line in text.split("\n")]
     return "\n\n".join(filter(None, lines))
+
+
+_paragraph = lru_cache(maxsize=128)(_text_block)
+"""Cached, as ``_line`` is."""
 
 
 @lru_cache(maxsize=1024)
