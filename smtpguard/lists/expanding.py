@@ -131,7 +131,7 @@ class Expander:
         """Every list of a server. Lists that the policy declares with address and members are not asked."""
         from smtpguard.lists.sources.mailman import Core
 
-        core = Core.of(expands, self._base, self._stop)
+        core = Core(expands, self._base, self._stop)
         with closing(core.web):
             for posting, list_id in core.lists():
                 address = _parsed(posting, tally, 0)

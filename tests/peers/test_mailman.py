@@ -80,7 +80,7 @@ def test_members_without_delivery_are_included(core: Mailman, read: Read) -> Non
 
 
 def test_every_list_of_the_server_is_found(core: Mailman) -> None:
-    lists = dict(mailman.Core.of(OfMailman(mailman=core.root, password_file="password"), core.folder, never).lists())
+    lists = dict(mailman.Core(OfMailman(mailman=core.root, password_file="password"), core.folder, never).lists())
     assert lists[f"customers@{DOMAIN}"] == f"customers.{DOMAIN}"
     assert f"empty@{DOMAIN}" in lists
 

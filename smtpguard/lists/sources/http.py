@@ -17,7 +17,6 @@ import codecs
 import hashlib
 import json
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from smtpguard.config.statefiles import replace_file
-from smtpguard.lists.members import HttpMembers
+from smtpguard.lists.members import HttpMembers, OfMailman
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table, TextTable, pieces_of, stream, unpacked
@@ -50,14 +49,15 @@ class Web:
     """``secret``: the Authorization header for the first server. ``label``: its name in error messages."""
 
     def __init__(
-        self, *, label: str, patience: SourceTimeouts, verify: ssl.SSLContext, secret: str | None, named: str
+        self, declared: HttpMembers | OfMailman, base: Path, stop: Stop, *, label: str, secret: str | None, named: str
     ) -> None:
         """``named``: the key of the policy that names the secret's file, for error messages."""
-        self._label, self._patience, self._secret, self._named = label, patience, secret, named
+        self._label, self._secret, self._named = label, secret, named
+        self._patience = SourceTimeouts(declared, stop)
         self._socket: Any = None
         self._client = httpx2.Client(
-            verify=verify,
-            timeout=patience.wait_seconds,
+            verify=trust(declared.ca_file, base),
+            timeout=declared.timeout,
             headers={"User-Agent": _AGENT, "Accept-Encoding": "gzip, identity"},
         )
 
@@ -157,9 +157,8 @@ class HttpSource(Source):
             self._table = JsonTable(members.json_path)
         elif self._kind == "csv":
             self._table = CsvTable.of(members)
-        token = members.token_file
-        self._web = Web(label=self.label, patience=SourceTimeouts.of(members, stop), verify=trust(members.ca_file, base),
-                        secret=f"Bearer {secret(token, base)}" if token else None, named="token_file")  # fmt: skip
+        token = f"Bearer {secret(members.token_file, base)}" if members.token_file else None
+        self._web = Web(members, base, stop, label=self.label, secret=token, named="token_file")
         self._identity = hashlib.blake2b(repr((self._url, self._table)).encode(), digest_size=32)
         self._memo = None if state is None else state / f".{self._identity.hexdigest()[:32]}.http"
         self._response: httpx2.Response | None = None

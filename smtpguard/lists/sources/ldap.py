@@ -37,7 +37,7 @@ class LdapSource(Source):
         self._host, self._port = url.hostname or "", url.port or (636 if self._tls else 389)
         self._verify = trust(members.ca_file, base)
         self._password = secret(members.password_file, base) if members.password_file else None
-        self.members, self.patience = members, SourceTimeouts.of(members, stop)
+        self.members, self.patience = members, SourceTimeouts(members, stop)
         self._groups = members.group or []
 
     @property

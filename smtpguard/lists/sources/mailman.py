@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from smtpguard.lists.members import MailmanMembers, OfMailman
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.http import Web
-from smtpguard.lists.sources.server import SourceTimeouts, secret, trust
+from smtpguard.lists.sources.server import secret
 
 PAGE = 1000
 MAX_ANSWER = 32 << 20
@@ -25,22 +24,14 @@ MAX_AGAIN = 3
 _EXPECTED = "expected the root of its REST API, as https://lists.example.com/3.1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """A Mailman core's REST API. ``root``: as ``https://lists.example.com/3.1``."""
+    """A Mailman core's REST API."""
 
-    root: str
-    web: Web = field(repr=False)
-    label: str
-
-    @classmethod
-    def of(cls, declared: OfMailman, base: Path, stop: Stop) -> Core:
-        root = declared.mailman.rstrip("/")
-        label = f"Mailman at {urlsplit(root).hostname}"
-        login = f"{declared.user}:{secret(declared.password_file, base)}"
-        web = Web(label=label, patience=SourceTimeouts.of(declared, stop), verify=trust(declared.ca_file, base),
-                  secret=f"Basic {base64.b64encode(login.encode()).decode()}", named="password_file")  # fmt: skip
-        return cls(root=root, web=web, label=label)
+    def __init__(self, declared: OfMailman, base: Path, stop: Stop) -> None:
+        self._root = declared.mailman.rstrip("/")  # as https://lists.example.com/3.1
+        self.label = f"Mailman at {urlsplit(self._root).hostname}"
+        login = base64.b64encode(f"{declared.user}:{secret(declared.password_file, base)}".encode()).decode()
+        self.web = Web(declared, base, stop, label=self.label, secret=f"Basic {login}", named="password_file")
 
     def lists(self) -> Iterator[tuple[str, str]]:
         """Each list's posting address and its List-Id. Raises SourceError."""
@@ -73,7 +64,7 @@ class Core:
             yield from entries
 
     def _asked(self, path: str) -> Mapping[str, Any]:
-        response = self.web.get(f"{self.root}/{path}", {"Accept": "application/json"})
+        response = self.web.get(f"{self._root}/{path}", {"Accept": "application/json"})
         try:
             octets = self.web.body(response, MAX_ANSWER).read()
         finally:
@@ -97,7 +88,7 @@ class MailmanSource(Source):
     """It is always read: Mailman has no cheap way to say whether its members have changed."""
 
     def __init__(self, members: MailmanMembers, base: Path, stop: Stop) -> None:
-        self._members, self._core = members, Core.of(members, base, stop)
+        self._members, self._core = members, Core(members, base, stop)
 
     @property
     def label(self) -> str:

@@ -64,24 +64,15 @@ LOOK_SECONDS = 0.2
 class SourceTimeouts:
     """The time starts when it is created."""
 
-    def __init__(
-        self, *, wait_seconds: float, limit_seconds: float, stop: Stop, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.wait_seconds = wait_seconds
-        self._limit = limit_seconds
-        self._stop = stop
-        self._now = monotonic
-        self._end = monotonic() + limit_seconds
-
-    @classmethod
-    def of(cls, declared: Remote | OfMailman, stop: Stop) -> SourceTimeouts:
-        return cls(wait_seconds=declared.timeout, limit_seconds=declared.time_limit, stop=stop)
+    def __init__(self, declared: Remote | OfMailman, stop: Stop) -> None:
+        self.wait_seconds, self._limit, self._stop = declared.timeout, declared.time_limit, stop
+        self._end = time.monotonic() + self._limit
 
     def spent(self) -> str:
         """Why the time is over, "" before that."""
         if self._stop():
             return "stopped before its end"
-        return f"no end within {self._limit:g} s (time_limit)" if self._now() > self._end else ""
+        return f"no end within {self._limit:g} s (time_limit)" if time.monotonic() > self._end else ""
 
     def look(self, label: str) -> None:
         """Called between two answers. Raises SourceError when the time is over."""

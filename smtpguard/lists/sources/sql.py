@@ -39,7 +39,7 @@ class SqlSource(Source):
             url = url.set(database=str(file_of(url.database, base)))
         if members.password_file:
             url = url.set(password=secret(members.password_file, base))
-        self._members, self._url, self._patience = members, url, SourceTimeouts.of(members, stop)
+        self._members, self._url, self._patience = members, url, SourceTimeouts(members, stop)
         self._told = b""
 
     @property
