@@ -44,7 +44,7 @@ _CLOSINGS = frozenset(
 _AFTER = frozenset(
     ("unsubscribe-words", "preferences", "web-version", "why-you-get-this", "imprint", "confidentiality", "mobile-footer", "do-not-reply")
 )  # fmt: skip
-# The standard footer of a house, if there is nothing else.
+# The standard footer of a house, if there is nothing else: words on unsubscribing do not cut the text then.
 _OF_THE_HOUSE = frozenset({"imprint", "confidentiality", "mobile-footer"})
 _FLOWING = 120  # with this number of characters before a footer's sentence, the line is a paragraph, not a footer
 _SENTENCE = re.compile(r"[.!?:…](?=\s)")
@@ -59,14 +59,9 @@ _RULED = 600  # characters below a line of dashes that may be a signature, or it
 _RULE = re.compile(r"\n[ \t]*(?:--|__|—|[-_=*~─]{5,})[ \t]*\n")
 
 
-def own(text: str) -> str:
-    """``text`` up to the beginning of a footer, a disclaimer or a signature."""
-    return _without_rules(_unsigned(_without_foot(text, _AFTER)))
-
-
-def uncut(text: str) -> str:
-    """``text`` without signature and the house's standard footer; words on unsubscribing do not cut it."""
-    return _without_rules(_unsigned(_without_foot(text, _OF_THE_HOUSE)))
+def own(text: str, foot: frozenset[str] = _AFTER) -> str:
+    """``text`` up to the beginning of a footer or disclaimer with one of these marks, or of a signature."""
+    return _without_rules(_unsigned(_without_foot(text, foot)))
 
 
 def unaddressed(text: str) -> str:
@@ -130,7 +125,7 @@ def copied(text: Text, sender: str, alone: str) -> tuple[Identity, str]:
     message, used if it answers its recipients: ``alone``, from its Message-ID or ``body_key``."""
     said = skeleton(text.new[: 2 * MOST])
     words = own(said)
-    if len(words) < ENOUGH and len(whole := uncut(said)) > len(words):
+    if len(words) < ENOUGH and len(whole := own(said, _OF_THE_HOUSE)) > len(words):
         words = whole
     if len(words) < ENOUGH and text.alts:
         words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures only has its words in alt texts
