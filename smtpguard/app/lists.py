@@ -70,7 +70,9 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
 
 def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, stop: Stop = never) -> Refresher:
     """Paths of sources are relative to the policy file."""
-    return Refresher(policy.declared[0], folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop)
+    return Refresher(
+        policy.declared[0], folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop
+    )
 
 
 def built_expander(settings: Settings, policy: Policy, registry: Registry, *, stop: Stop = never) -> Expander:

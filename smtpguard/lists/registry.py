@@ -219,17 +219,20 @@ class Registry:
         seen: dict[str, Classification] = {}
         recipients = []
         delimiters, list_at = self.digester.delimiters, self.names.list_at
-        moves = self.expansions is not None and self.expansions.moves
+        expansions = self.expansions if self.expansions is not None and self.expansions.moves else None
         for address in addresses:
-            canonical = address.canonical(delimiters)
-            if moves:
-                recipients.append(self._moved(address, canonical, seen))
-                continue
-            name = list_at(address, canonical)
-            key = f"list:{name}:{canonical}" if name else person(canonical)
+            there, where = address, address.canonical(delimiters)
+            if expansions is not None:  # its domain may be an alias of another: it is the mailbox there
+                local, domain = split(where)
+                there = Address(local, expansions.moved(domain))
+                where = there.canonical(delimiters)
+            name = list_at(there, where)
+            key = f"list:{name}:{where}" if name else person(where)
             found = seen.get(key)
             if found is None:
-                found = self._of_list(address, canonical, name) if name else self._of_person(address, canonical, key)
+                found = self._of_list(there, where, name) if name else self._of_person(there, where, key)
+                if expansions is not None:
+                    found = found._replace(address=address, canonical=address.canonical(delimiters))
                 seen[key] = found
             recipients.append(found)
         return _of_no_list(recipients, seen.values()) or self._summed(recipients, seen.values())
@@ -354,19 +357,6 @@ class Registry:
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, LIST, tuple(sorted(self._nested[name])))
-
-    def _moved(self, address: Address, canonical: str, seen: dict[str, Classification]) -> Classification:
-        """In a domain that may be an alias of another: classified as the mailbox there, under its own name."""
-        assert self.expansions is not None
-        local, domain = split(canonical)
-        there = Address(local, self.expansions.moved(domain))
-        where = there.canonical(self.digester.delimiters)
-        name = self.names.list_at(there, where)
-        key = f"list:{name}:{where}" if name else person(where)
-        if key not in seen:
-            found = self._of_list(there, where, name) if name else self._of_person(there, where, key)
-            seen[key] = found._replace(address=address, canonical=canonical)
-        return seen[key]
 
     def _of_person(self, address: Address, canonical: str, who: str) -> Classification:
         """``who``: the one spelling of the person."""
