@@ -12,6 +12,7 @@ import atexit
 import gc
 import importlib
 import os
+import select
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import FAILURES, Context, sentence_of
+from smtpguard.cli.context import FAILURES, CannotRun, Context, sentence_of
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
@@ -89,6 +90,18 @@ class _Commands(click.Group):
             gc.disable()
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """A reader that closes our output is no error; Click would end with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as e:
+            looks = select.poll()
+            looks.register(sys.stdout.fileno(), 0)
+            if not any(event & select.POLLERR for _, event in looks.poll(0)):  # it was another pipe
+                raise CannotRun(str(sentence_of(e))) from None
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
@@ -123,9 +136,6 @@ class _Commands(click.Group):
         except click.ClickException as e:
             e.show()
             status = e.exit_code
-        except BrokenPipeError:  # the reader of our output has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 0
         except Exception as e:
             known, status = sentence_of(e), 2
             if known is not None:
@@ -147,6 +157,8 @@ class _Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context, config: Path | None, as_json: bool) -> None:
     """Hold internal-looking mail to customer lists until people have decided."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     if config is None:
         found = next((path for path in SEARCHED if path.exists()), None)
         ctx.obj = Context(config=found or SEARCHED[0], json=as_json, named=found is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -53,6 +54,37 @@ def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[
     file = str(tmp_path / "none.yaml")
     done = program.run([word.replace("FILE", file) for word in words], timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
+
+
+def test_a_reader_that_closes_the_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        with pytest.raises(SystemExit) as ended:
+            main(["schema", "settings"])
+    assert ended.value.code == 0
+
+
+def test_another_broken_pipe_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("smtpguard.cli.check.policy_schema", broken)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as ended:
+            main(["schema"])
+    assert (ended.value.code, capsys.readouterr().err) == (2, "smtpguard: Broken pipe\n")
+
+
+def test_no_color_leaves_colours_out(tmp_path: Path) -> None:
+    (tmp_path / "smtpguard.yaml").write_text("policy: policy.yaml\n")
+    words = ["-c", str(tmp_path / "smtpguard.yaml"), "status"]
+    shown = [CliRunner().invoke(main, words, color=True, env={"NO_COLOR": value}).output for value in ("", "1")]
+    assert ["\x1b[31m" in output for output in shown] == [True, False]
 
 
 def numbers(command: click.Command) -> Iterator[click.Parameter]:
