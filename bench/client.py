@@ -146,10 +146,6 @@ def run(sessions: list[Session], letters: Iterable[list[bytes]], *, alone: bool,
     return took
 
 
-def _input_ended() -> bool:
-    return bool(select.select([sys.stdin], [], [], 0)[0])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.client", description=__doc__)
     parser.add_argument("port", type=int)
@@ -162,7 +158,11 @@ def main() -> None:
     parser.add_argument("--new", action="store_true", help="a new connection for each letter")
     parser.add_argument("--tls", action="store_true", help="STARTTLS first")
     args = parser.parse_args()
-    numbers = range(args.messages) if args.messages else takewhile(lambda _: not _input_ended(), count())
+    numbers = (
+        range(args.messages)
+        if args.messages
+        else takewhile(lambda _: not select.select([sys.stdin], [], [], 0)[0], count())
+    )
     made = (commands(args.first + n, args.size, args.recipients) for n in numbers)
     letters = list(made) if args.messages else made
     context = ssl.create_default_context() if args.tls else None

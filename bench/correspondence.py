@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 
 from bench import company as words
 from bench.company import Company, Person
@@ -362,7 +363,8 @@ class Writing:
 
     def _dangerous(self) -> list[Callable[[int], list[Post]]]:
         return [
-            self.reply_all, self.namesake, self.blind, self.nineteen, self.fours, self.one_by_one("long text, one by one", self._long),
+            self.reply_all, self.namesake, self.blind, partial(self._in_lots, "nineteen at a time", 19),
+            partial(self._in_lots, "four at a time in Bcc", 4), self.one_by_one("long text, one by one", self._long),
             self.one_by_one("short text, one by one", self._short), self.one_by_one("answer with its thread, one by one", self._answering),
             self.one_by_one("forwarded with nothing added, one by one", self._forwarding), self.one_by_one("see attached, one by one", self._attaching),
             self.one_by_one("ends in an unsubscribe line, one by one", self._leaving), self.one_by_one("zero-width letters, one by one", self._long, self._zero_width),
@@ -412,13 +414,7 @@ class Writing:
         everybody, body = self.crowd_of(n), self.story(writer)
         return [self.post(kind, writer, everybody, "Fredag", body, at, incident=f"{kind} {n}", blind=True)]
 
-    def nineteen(self, n: int) -> list[Post]:
-        return self._in_lots("nineteen at a time", n, 19)
-
-    def fours(self, n: int) -> list[Post]:
-        return self._in_lots("four at a time in Bcc", n, 4)
-
-    def _in_lots(self, kind: str, n: int, size: int) -> list[Post]:
+    def _in_lots(self, kind: str, size: int, n: int) -> list[Post]:
         writer, at, posts = self.writer(), self.when(), []
         body, everybody = self.story(writer), self.crowd_of(n)
         for start in range(0, len(everybody), size):

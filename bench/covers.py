@@ -168,24 +168,14 @@ def _attached(raw: bytes, draw: random.Random) -> bytes:
     )  # fmt: skip
 
 
-def _linked(raw: bytes, draw: random.Random) -> bytes:
-    changed = raw.replace(b"click.example.com", b"click.elsewhere.example").replace(
-        b"news.example.com", b"news.elsewhere.example"
-    )
-    return changed if changed != raw else _below(raw, draw)
+def _rewritten(pattern: bytes, new: bytes, count: int = 1) -> Callable[[bytes, random.Random], bytes]:
+    """Rewrite that; where there is none of it, text at the end."""
 
+    def alter(raw: bytes, draw: random.Random) -> bytes:
+        changed = re.sub(pattern, new, raw, count=count)
+        return changed if changed != raw else _below(raw, draw)
 
-def _subject(raw: bytes, draw: random.Random) -> bytes:
-    return re.sub(rb"Subject: [^\r]*", b"Subject: Re: what stays between us", raw, count=1)
-
-
-def _from(raw: bytes, draw: random.Random) -> bytes:
-    return re.sub(rb"From: [^\r]*", b"From: <mallory@example.com>", raw, count=1)
-
-
-def _hidden(raw: bytes, draw: random.Random) -> bytes:
-    changed = raw.replace(b"<p>", b'<p style="font-size:0">', 1)
-    return changed if changed != raw else _below(raw, draw)
+    return alter
 
 
 ALTERATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
@@ -195,10 +185,10 @@ ALTERATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "small white text above": _above(f'<p style="font-size:2px;color:#fff">{_INTERNAL}</p>'),
     "a picture on top": _above('<img src="https://img.example.com/story.png" width="1200">'),
     "text at the end": _below,
-    "other links": _linked,
-    "another subject": _subject,
-    "another From": _from,
-    "text hidden": _hidden,
+    "other links": _rewritten(rb"(click|news)\.example\.com", rb"\1.elsewhere.example", count=0),
+    "another subject": _rewritten(rb"Subject: [^\r]*", b"Subject: Re: what stays between us"),
+    "another From": _rewritten(rb"From: [^\r]*", b"From: <mallory@example.com>"),
+    "text hidden": _rewritten(b"<p>", b'<p style="font-size:0">'),
 }
 
 

@@ -57,13 +57,6 @@ def made(first: int, many: int, now: datetime) -> Iterator[Event]:
         yield Event(kind=Kind.OUTCOME, id=id, at=at, data={"outcome": "relayed", "replies": ["250 2.0.0 Ok: queued"]})
 
 
-async def _fill(store: Store, entries: int) -> None:
-    now = datetime.now(UTC) - timedelta(days=1)
-    for first in range(0, entries, _SLICE):
-        await store.journal.record(list(made(first, min(_SLICE, entries - first), now)))
-    await store.journal.checkpoint()
-
-
 async def _write(store: Store, numbers: Iterator[int]) -> None:
     """Record verdicts until cancelled."""
     while True:
@@ -124,7 +117,10 @@ async def _measured(root: Path, entries: int) -> None:
         "audit export": (*command, "audit", "export"),
     }
     async with opened(read_settings(root / "smtpguard.yaml"), migrate=True, hot=True) as (store, _):
-        await _fill(store, entries)
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        for begin in range(0, entries, _SLICE):
+            await store.journal.record(list(made(begin, min(_SLICE, entries - begin), yesterday)))
+        await store.journal.checkpoint()
         alone = {
             name: statistics.median([await asyncio.to_thread(_alone, read) for _ in range(_RUNS)])
             for name, read in reads.items()

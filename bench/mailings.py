@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,8 +159,8 @@ def real(folder: Path) -> None:
     first: dict[int, tuple[Path, str, str]] = {}
     seen = sketched = again = alike = 0
     strange: list[tuple[Path, Path]] = []
-    for path, message in _mail(folder):
-        reading = read(message)
+    for path in sorted(folder.rglob("*.eml")):
+        reading = read(Message.of(content_of(path)))
         n, new = shelf.file(reading.identity)
         seen += 1
         sketched += bool(reading.identity.sketch)
@@ -192,11 +192,6 @@ def _alike(one: Path, other: Path) -> float:
         _LETTERS.findall(_text(Message.of(content_of(path))).shown.lower()) for path in (one, other)
     ]
     return difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).ratio()
-
-
-def _mail(folder: Path) -> Iterator[tuple[Path, Message]]:
-    for path in sorted(folder.rglob("*.eml")):
-        yield path, Message.of(content_of(path))
 
 
 if __name__ == "__main__":

@@ -41,12 +41,6 @@ Milter.runmilter("nothing", sys.argv[1], 300)
 """
 
 
-def pymilter_missing() -> str | None:
-    """Why the idle milter cannot run here, or None."""
-    done = subprocess.run([PYTHON, "-c", "import Milter"], capture_output=True, check=False)
-    return None if done.returncode == 0 else "no python3-milter here (apt-get install python3-milter)"
-
-
 def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
     sink = a_sink(root, stack)
 
@@ -56,7 +50,8 @@ def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
         return Hop(name, postfix.port, lambda: postfix.queued() == 0)
 
     yield mta(NONE, "")
-    if why := pymilter_missing():
+    if subprocess.run([PYTHON, "-c", "import Milter"], capture_output=True, check=False).returncode:
+        why = "no python3-milter here (apt-get install python3-milter)"
         print(f"bench: {why}: the milter that does nothing is left out", file=sys.stderr)
     else:
         script, port = root / "nothing.py", free_port()

@@ -145,7 +145,8 @@ def report(cases: list[Case], *, names: bool) -> None:
     print("\nMost frequent marks")
     for label, those in sorted(by_label.items()):
         marks = Counter(name for c in those for name in {m.name for m in c.reading.marks})
-        print(f"  {label}: " + ", ".join(f"{name} {100 * n // len(those)} %" for name, n in _ranked(marks)[:14]))
+        ranked = sorted(marks.items(), key=lambda each: (-each[1], each[0]))
+        print(f"  {label}: " + ", ".join(f"{name} {100 * n // len(those)} %" for name, n in ranked[:14]))
     if names:
         print("\nSlowest")
         for case in sorted(cases, key=lambda c: -c.milliseconds)[:8]:
@@ -187,10 +188,6 @@ def goals(cases: list[Case]) -> None:
         print(
             f"  processor time of messages of 5 to 15 KB: median {statistics.median(ordinary):.2f} ms, mean {statistics.mean(ordinary):.2f} ms"
         )
-
-
-def _ranked(counted: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counted.items(), key=lambda kv: (-kv[1], kv[0]))
 
 
 def main() -> None:
