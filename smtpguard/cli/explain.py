@@ -152,7 +152,9 @@ def lines(
     """Text for people: the verdict first, then the reasons."""
     verdict = told.verdict
     yield f"{name}: {verdict.action.word.upper()}"
-    yield f"  {_way(path, recipients)}"
+    to = ", ".join(map(str, recipients[:3])) or "nobody"
+    more = f" and {len(recipients) - 3} more" if len(recipients) > 3 else ""
+    yield f"  From {'<>' if path is None else path} to {_inert(to)}{more}"
     yield f"  {_reach(told)}"
     for hit in verdict.hits:
         how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
@@ -209,12 +211,6 @@ def _reading_lines(told: Explained) -> Iterator[str]:
         yield "    In brackets: the same sign as a heavier mark above, not counted again."
     for topic in reading.topics:
         yield f'  Topic {topic.vocabulary}: "{_inert(topic.word)}" in the {topic.where}: {_inert(topic.context)}'
-
-
-def _way(path: Address | None, recipients: Sequence[Address]) -> str:
-    shown = ", ".join(map(str, recipients[:3])) or "nobody"
-    more = f" and {len(recipients) - 3} more" if len(recipients) > 3 else ""
-    return f"From {'<>' if path is None else path} to {_inert(shown)}{more}"
 
 
 def _reach(told: Explained) -> str:

@@ -31,9 +31,9 @@ from smtpguard.cli.holdrow import (
     goes_out,
     in_force,
     in_numbers,
-    in_words,
     leaves,
     more,
+    needs,
     of_mailing,
     plain,
     quorum_row,
@@ -41,7 +41,6 @@ from smtpguard.cli.holdrow import (
     row,
     taken_back,
     tell,
-    voters,
 )
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import BEGINNING, Coverage
@@ -421,8 +420,7 @@ def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vo
             row(hold, done.frozen) | {"missing": [quorum_row(q) for q in done.missing]} | of_mailing(done.outgoing)
         )
     elif done.missing:
-        left = "; ".join(map(in_words, done.missing))
-        click.echo(f"{hold.hold_id}: the vote is {vote}. It needs {left}, and has {voters(hold)}.")
+        click.echo(f"{hold.hold_id}: {needs(done, vote)}")
     else:
         click.echo(f"{hold.hold_id}: {leaves(hold) or hold.state.value}{_how(done)}")
         for sentence in coverage.said(covers) if covers is not None else ():

@@ -19,6 +19,7 @@ from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:
     from smtpguard.holds.effects import AtOnce
+    from smtpguard.holds.service import Decided
 
 all_at_once = click.option("--all-at-once", type=AtLeast(1), default=None, metavar="N",
                            help="Confirm that mail to the address of a list with stages goes to all N people at once.")  # fmt: skip
@@ -155,8 +156,10 @@ def quorum_row(quorum: Quorum) -> dict[str, Any]:
     return {"from": list(quorum.groups), "each": quorum.each, "out_of_hours": late}
 
 
-def voters(hold: Hold) -> str:
-    return ", ".join(v.approver for v in standing_votes(hold) if v.choice is Choice.APPROVE) or "none"
+def needs(done: Decided, vote: str = "counted") -> str:
+    """What is missing after a vote."""
+    voters = ", ".join(v.approver for v in standing_votes(done.hold) if v.choice is Choice.APPROVE) or "none"
+    return f"the vote is {vote}. It needs {'; '.join(map(in_words, done.missing))}, and has {voters}."
 
 
 def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
@@ -201,11 +204,6 @@ def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
     return [*doubt, *([("Asked", asked)] if hold.asked_at is not None else [])]
 
 
-def _state(hold: Hold) -> str:
-    unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
-    return hold.state.value + (" (stopped before all had received it)" if hold.stopped else "") + unheard
-
-
 def tell(
     hold: Hold,
     left: Sequence[Quorum],
@@ -220,11 +218,13 @@ def tell(
     """``purposes``: rule -> its purpose in the command's language, as far as the policy in force has it. ``freezes``:
     those that stop it. ``whole``: why it cannot be sent in its list's stages. ``own``: the state of its release.
     ``covers``: what its approval would cover. ``letters``: of its sender, which are decided on with it."""
+    stopped = " (stopped before all had received it)" if hold.stopped else ""
+    unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
         ("Id", hold.hold_id),
-        ("State", _state(hold)),
+        ("State", hold.state.value + stopped + unheard),
         *([("Goes out", leaves(hold))] if hold.release_at is not None else []),
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
         *_doubtful(hold, own),
@@ -276,17 +276,14 @@ def tell(
         click.echo(f"Waits for {in_words(quorum)}")
     for event, who in history:
         told = (str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
-        words = filter(None, (*dict.fromkeys((event["what"], *told)), _goes(event["data"].get("release_at")), who))
+        at = event["data"].get("release_at")  # until then the approval can be undone
+        goes = f"(goes out {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC)" if at else ""
+        words = filter(None, (*dict.fromkeys((event["what"], *told)), goes, who))
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join(words))}")
 
 
 _TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code")
 """Keys of a journal entry's data that describe it."""
-
-
-def _goes(release_at: str | None) -> str:
-    """When an approval takes effect, if it can be undone until then."""
-    return f"(goes out {datetime.fromisoformat(release_at):%Y-%m-%d %H:%M:%S} UTC)" if release_at else ""
 
 
 def in_words(quorum: Quorum) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -169,17 +169,13 @@ def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         if not row["both"]:
             apart += 1
             continue
-        shares = [
-            f"{_share(row['both'] / people)} of {name}"
-            for name, people in zip(row["lists"], row["people"], strict=True)
-        ]
+        shares = []
+        for name, people in zip(row["lists"], row["people"], strict=True):
+            share = row["both"] / people
+            shares.append(f"{'less than 1%' if share < 0.01 else f'{share:.0%}'} of {name}")
         yield f"{' and '.join(row['lists'])}: {many(row['both'], 'person', 'people')} on both ({', '.join(shares)})"
     if apart:
         yield f"{many(apart, 'pair of lists has', 'pairs of lists have')} no one in common"
-
-
-def _share(share: float) -> str:
-    return "less than 1%" if share < 0.01 else f"{share:.0%}"
 
 
 def _registry(context: Context) -> Registry:
@@ -358,11 +354,9 @@ def _people(number: int | None) -> str:
 
 
 def _ago(at: datetime | None, now: datetime) -> str:
-    return "never" if at is None else f"{_age(now - at)} ago"
-
-
-def _age(length: timedelta) -> str:
-    minutes = max(0, int(length.total_seconds() // 60))
+    if at is None:
+        return "never"
+    minutes = max(0, int((now - at).total_seconds() // 60))
     if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"

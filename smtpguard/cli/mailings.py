@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address
-from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
+from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, needs, of_mailing, taken_back
 from smtpguard.cli.mailingtext import LEGEND, Follower, bar, state, table, told
 from smtpguard.holds.model import Choice, Conflict
 from smtpguard.holds.sending import Outgoing
@@ -109,7 +109,8 @@ async def people(
             async for address, status in matched.people():
                 if status in statuses:
                     found += 1
-                    _tell(context, address, status)
+                    word = next(word for word, of in STATUSES.items() if status in of)
+                    context.answer({"address": address, "what": word}, address)
                 elif status in MAY_HAVE:
                     may += 1
         except NoAddresses as error:
@@ -296,8 +297,7 @@ async def _voted(
     if context.json:
         context.say({**row(after), "frozen": [freeze_row(f) for f in done.frozen]})
     elif done.missing:
-        left = "; ".join(map(in_words, done.missing))
-        click.echo(f"{after.mailing_id}: the vote is counted. It needs {left}, and has {voters(done.hold)}.")
+        click.echo(f"{after.mailing_id}: {needs(done)}")
     else:
         later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
         click.echo(f"{after.mailing_id}: {after.state.value}{later}")
@@ -306,8 +306,7 @@ async def _voted(
 def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
     """Print the table over the earlier one, on a terminal. Returns its number of lines."""
     if context.json:
-        for mailing in found:
-            context.say(row(mailing))
+        context.answers(map(row, found), ())
         return 0
     lines = list(table(found)) if found else ["No mailings of late."]
     over = f"\x1b[{before}F\x1b[J" if before and sys.stdout.isatty() else ""  # moves up so many lines and clears them
@@ -342,8 +341,3 @@ async def _followed(looks: AsyncIterator[Mailing]) -> None:
         elif now != line:
             click.echo(now)
         line = now
-
-
-def _tell(context: Context, address: str, status: CopyStatus) -> None:
-    word = next(word for word, statuses in STATUSES.items() if status in statuses)
-    context.answer({"address": address, "what": word}, address)

@@ -52,8 +52,9 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
             people.admitted, people.doubted, people.held, people.deferred, people.refused, people.stopped,
             per_minute(one),
         )  # fmt: skip
+        went = ("-" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in (one.went_first_at, one.went_last_at))
         rows.append(
-            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *map(_minute, (one.went_first_at, one.went_last_at)), f"{people.at_least:,}",
+            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *went, f"{people.at_least:,}",
              f"{people.at_most:,}" if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
@@ -81,7 +82,8 @@ def told(
         f"{many(mailing.customers, 'customer')} in {many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
     )
     on_its_way = f", {people.admitted:,} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
-    yield from _named("Sent to", f"{_sent(people)}{on_its_way}")
+    have = _people(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
+    yield from _named("Sent to", f"{have}{on_its_way}")
     yield from _named("In doubt", f"for {_people(people.doubted)}: the relay may have it" if people.doubted else "")
     stored = f", {many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
     yield from _named("Held for", f"{_people(people.held)}{stored}" if people.held else "")
@@ -112,17 +114,8 @@ def told(
     yield f"{bar(mailing)}"
 
 
-def _minute(at: datetime | None) -> str:
-    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}"
-
-
 def _first_and_last(first: datetime, last: datetime) -> str:
     return f"first {first:%Y-%m-%d %H:%M:%S} UTC, last {last:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _sent(people: Tally) -> str:
-    """How many people have it; a range if that is uncertain."""
-    return _people(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
 
 
 def _between(people: Tally) -> str:

@@ -18,7 +18,6 @@ from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
     from smtpguard.app.policychange import Proposal
-    from smtpguard.guard.policies import Put
 
 IN_FORCE, FILE = "in-force", "file"
 yes = click.option("--yes", is_flag=True, help="Put it in force without asking, even if it holds less.")
@@ -50,7 +49,8 @@ async def history(context: Context, limit: int) -> None:
             "warnings": put.data.get("warnings"),
         }
         by = put.by or "a person whose name is erased"
-        text = [f"{put.at:%Y-%m-%d %H:%M} UTC  {put.sha256[:12]}  {put.data.get('rules')} rules, by {by}{_how(put)}"]
+        how = (f" ({put.how})" if put.how else "") + ("" if put.data.get("enforce", True) else "; observing only")
+        text = [f"{put.at:%Y-%m-%d %H:%M} UTC  {put.sha256[:12]}  {put.data.get('rules')} rules, by {by}{how}"]
         text += [f"    {change}" for change in put.looser]
         if more := int(put.data.get("looser") or 0) - len(put.looser):
             text.append(f"    {more}{' more' if put.looser else ''} that may be looser")
@@ -221,11 +221,6 @@ def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:
     return list(wanted)
 
 
-def _how(put: Put) -> str:
-    observes = "" if put.data.get("enforce", True) else "; observing only"
-    return (f" ({put.how})" if put.how else "") + observes
-
-
 @click.command(cls=Command, json="One JSON object.")
 @yes
 @fail_on_warning
@@ -256,7 +251,9 @@ async def putting(
 
     def agree(proposal: Proposal) -> bool:
         if not context.json:
-            _shown(proposal)
+            click.echo(f"Against the policy in force, {proposal.before[:12]}, this may let more pass:", err=True)
+            for each in proposal.looser:
+                click.echo(f"  {each}", err=True)
         return yes or (asks and click.confirm("Put it in force?", default=False))
 
     try:
@@ -284,12 +281,6 @@ async def putting(
     before = f", before it {done.before[:12]}" if done.before else ""
     click.echo(f"policy {done.sha256[:12]} is in force{before}")
     return done
-
-
-def _shown(proposal: Proposal) -> None:
-    click.echo(f"Against the policy in force, {proposal.before[:12]}, this may let more pass:", err=True)
-    for each in proposal.looser:
-        click.echo(f"  {each}", err=True)
 
 
 def _warned(proposal: Proposal) -> None:

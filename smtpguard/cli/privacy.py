@@ -91,28 +91,22 @@ async def erase(context: Context, address: str, yes: bool) -> None:
         with progress("Erasing") as bar:
             done = await privacy.erase(store, person, by=context.user, progress=bar)
         lists = _lists(context, parsed, digester)
-    if context.json:
-        context.say(
-            {
-                "what": "erased",
-                "values": done.values,
-                "entries": done.entries,
-                "holds": done.holds,
-                "mailings": sum(done.mailings.values()),
-                "lists": list(lists),
-            }
-        )
-        for one in done.kept:
-            context.say(_row(one))
-        return
-    click.echo(
+    row = {
+        "what": "erased",
+        "values": done.values,
+        "entries": done.entries,
+        "holds": done.holds,
+        "mailings": sum(done.mailings.values()),
+        "lists": list(lists),
+    }
+    text = [
         f"Erased: values in the journal: {done.values:,}, in entries: {done.entries:,}; holds: {done.holds:,}; "
-        f"digests in mailings: {sum(done.mailings.values()):,}; and what was counted."
-    )
-    for one in done.kept:
-        click.echo(f"Kept: {one.what} {_line(one)}")
+        f"digests in mailings: {row['mailings']:,}; and what was counted.",
+        *(f"Kept: {one.what} {_line(one)}" for one in done.kept),
+    ]
     if lists:
-        click.echo(f"On the lists {', '.join(lists)}: erase it where they come from.")
+        text.append(f"On the lists {', '.join(lists)}: erase it where they come from.")
+    context.answers([row, *map(_row, done.kept)], text)
 
 
 def _lists(context: Context, address: Address, digester: Digester) -> tuple[str, ...]:

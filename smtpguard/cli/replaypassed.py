@@ -68,8 +68,8 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
         with progress("Replaying") as moved:
             async for one, parted in _parted(walk, asked, tally, moved):
                 examples.add(parted.answer, _example(one, parted, names=asked.names))
-        several = (*tally.otherwise.values(), *tally.maybe.values(), tally.other_rules)
-        if asked.names and (examples.any or any(group.messages > 1 for group in several)):
+        groups = [group for answer in _SHOWN_FIRST for group in tally.groups[answer].values()]
+        if asked.names and (examples.any or any(group.messages > 1 for group in groups)):
             await context.journal_export(store, what="replay")  # names from the journal are shown
         for line in tally.lines(asked.since, asked.until, walk, names=asked.names):
             click.echo(line)
@@ -87,7 +87,7 @@ async def _parted(
         tally.add(one, parted)
         if parted.answer is not Answer.SAME:
             yield one, parted
-    if not tally.messages:
+    if not tally.count(*Answer):
         raise CannotRun("the journal has no verdict from that time")
 
 
@@ -283,34 +283,29 @@ class Group:
 
 @dataclass(slots=True)
 class Tally:
-    """``looser``: number of messages certainly decided less strictly. ``watching``: observing rules of the file -> for
-    how many messages it is unknown whether they would hit."""
+    """``groups``: of each answer, by "from -> to". ``looser``: number of messages certainly decided less strictly.
+    ``watching``: observing rules of the file -> for how many messages it is unknown whether they would hit."""
 
-    messages: int = 0
-    same: int = 0
-    other_rules: Group = field(default_factory=Group)
-    otherwise: dict[str, Group] = field(default_factory=dict)
-    maybe: dict[str, Group] = field(default_factory=dict)
+    groups: dict[Answer, dict[str, Group]] = field(default_factory=lambda: {answer: {} for answer in Answer})
     watching: Counter[str] = field(default_factory=Counter)
     looser: int = 0
+
+    def count(self, *answers: Answer) -> int:
+        return sum(group.messages for answer in answers for group in self.groups[answer].values())
 
     @property
     def moved(self) -> int:
         """The number of messages that are certainly decided differently."""
-        return sum(group.messages for group in self.otherwise.values())
+        return self.count(Answer.OTHERWISE)
 
     def add(self, one: Compared, parted: Difference) -> None:
-        self.messages += 1
-        match parted.answer:
-            case Answer.SAME:
-                self.same += 1
-            case Answer.OTHER_RULES:
-                self.other_rules.add(one, parted)
-            case Answer.OTHERWISE:
-                self.looser += max(one.will.actions) < min(one.was.actions)
-                self.otherwise.setdefault(parted.way, Group()).add(one, parted)
-            case Answer.MAYBE:
-                self.maybe.setdefault(parted.way, Group()).add(one, parted)
+        certain = parted.answer in (Answer.OTHERWISE, Answer.MAYBE)
+        group = self.groups[parted.answer].setdefault(parted.way if certain else "as now, by other rules", Group())
+        if parted.answer is Answer.SAME:
+            group.messages += 1
+        else:
+            group.add(one, parted)
+        self.looser += parted.answer is Answer.OTHERWISE and max(one.will.actions) < min(one.was.actions)
         if one.will.perhaps:
             known = {perhaps.rule.sense for perhaps in one.was.perhaps}
             rules = (perhaps.rule for perhaps in one.will.perhaps if perhaps.rule.observes)
@@ -318,21 +313,16 @@ class Tally:
 
     def lines(self, since: datetime, until: datetime | None, walk: Replaying, *, names: bool = True) -> Iterator[str]:
         """The sums, largest first. ``names``: whether senders are shown."""
-        perhaps = sum(group.messages for group in self.maybe.values())
-        time = (
-            f"from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
-            if until
-            else f"since {since:%Y-%m-%d %H:%M} UTC"
-        )
+        begun = f"{since:%Y-%m-%d %H:%M}"
+        time = f"from {begun} to {until:%Y-%m-%d %H:%M} UTC" if until else f"since {begun} UTC"
         yield (
-            f"{many(self.messages, 'message')} {time}: {self.same:,} as now, {self.other_rules.messages:,} by other rules, "
-            f"{self.moved:,} otherwise, {perhaps:,} may be otherwise"
+            f"{many(self.count(*Answer), 'message')} {time}: {self.count(Answer.SAME):,} as now, "
+            f"{self.count(Answer.OTHER_RULES):,} by other rules, {self.moved:,} otherwise, "
+            f"{self.count(Answer.MAYBE):,} may be otherwise"
         )
-        for groups in (self.otherwise, self.maybe):
-            for way, group in sorted(groups.items(), key=lambda item: -item[1].messages):
+        for answer in _SHOWN_FIRST:
+            for way, group in sorted(self.groups[answer].items(), key=lambda item: -item[1].messages):
                 yield from _group_lines(way, group, names=names)
-        if self.other_rules.messages:
-            yield from _group_lines("as now, by other rules", self.other_rules, names=names)
         for rule, n in sorted(self.watching.items()):
             yield f"{rule} only observes: whether it would have seen something in {many(n, 'message')} hangs on what was not kept"
         if walk.again:

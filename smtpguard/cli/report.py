@@ -27,7 +27,7 @@ from smtpguard.cli.context import (
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import StoreError
 from smtpguard.incidents import observed
-from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Day, Decided, Share, approver_shares
+from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, Share, approver_shares
 from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
 
@@ -104,7 +104,7 @@ def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: dateti
         cells = (f"{one.total:,}", f"{one.approved:,}", f"{one.rejected:,}", f"{one.share_approved:.0%}", took)
         rows.append((one.approver or ERASED, cells))
     if rows:
-        yield from _figures("Approver", ("", ("votes", "approved", "rejected", "share", "median")), *rows)
+        yield from _figures("Approver", ("votes", "approved", "rejected", "share", "median"), rows)
 
 
 async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
@@ -159,8 +159,9 @@ def _decided(decided: Decided) -> dict[str, Any]:
 def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
     """For a terminal."""
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
+    asked = f"asked the writers of {found.asked:,}, " if found.asked else ""
     yield (
-        f"Passed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {_asked(found)}held {found.held:,}, "
+        f"Passed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {asked}held {found.held:,}, "
         f"deferred {found.deferred:,}, refused {found.rejected:,}."
     )
     if found.held or found.asked:
@@ -180,7 +181,8 @@ def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
             yield from _table(what, shares)
     if len(found.days) > 1:
         yield ""
-        yield from _by_day(found.days)
+        rows = [(str(d.day), [f"{n:,}" for n in (d.relayed, d.held, d.deferred, d.rejected)]) for d in found.days]
+        yield from _figures("Day", ("passed", "held", "deferred", "refused"), rows)
     strict = [share for share in found.rules if share.decided.too_strict]
     if strict:
         yield ""
@@ -194,21 +196,14 @@ def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
 def _decisions(found: Activity) -> Iterator[str]:
     decided = found.decided
     beside = f", {many(found.copies, 'copy', 'copies')} beside them" if found.copies else ""
+    confirmed = f"{decided.confirmed:,} confirmed by their writers, " if found.asked else ""
     yield (
-        f"Of {found.asked + found.held - found.copies:,} to be decided on{beside}: {decided.approved:,} approved, {_confirmed(found)}{decided.rejected:,} rejected, "
+        f"Of {found.asked + found.held - found.copies:,} to be decided on{beside}: {decided.approved:,} approved, {confirmed}{decided.rejected:,} rejected, "
         f"{decided.withdrawn:,} withdrawn, {decided.expired:,} expired, {found.waiting:,} waiting."
     )
     if decided.median_seconds is not None and decided.p90_seconds is not None:
         half, most = roughly(decided.median_seconds), roughly(decided.p90_seconds)
         yield f"Half were decided within {half}, nine of ten within {most}."
-
-
-def _asked(found: Activity) -> str:
-    return f"asked the writers of {found.asked:,}, " if found.asked else ""
-
-
-def _confirmed(found: Activity) -> str:
-    return f"{found.decided.confirmed:,} confirmed by their writers, " if found.asked else ""
 
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
@@ -226,19 +221,14 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
         cells += ["" if part is None else f"{part:.0%}", "" if seconds is None else roughly(seconds)]
         rows.append((share.name, cells))
     shown = [n for n in range(len(columns)) if any(cells[n] not in ("0", "") for _, cells in rows)]
-    yield from _figures(what, *((name, [cells[n] for n in shown]) for name, cells in (("", columns), *rows)))
+    figures = [(name, [cells[n] for n in shown]) for name, cells in rows]
+    yield from _figures(what, [columns[n] for n in shown], figures)
 
 
-def _by_day(days: Sequence[Day]) -> Iterator[str]:
-    rows = ((str(day.day), [f"{n:,}" for n in (day.relayed, day.held, day.deferred, day.rejected)]) for day in days)
-    yield from _figures("Day", ("", ["passed", "held", "deferred", "refused"]), *rows)
-
-
-def _figures(what: str, *rows: tuple[str, Sequence[str]]) -> Iterator[str]:
-    """A table of numbers by name, of which ``what`` says what it is; the first row has the heads of the columns."""
-    (_, heads), *others = rows
-    width = max(len(what), *(len(name) for name, _ in others))
-    for name, cells in ((what, heads), *others):
+def _figures(what: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """A table of numbers by name, of which ``what`` says what it is."""
+    width = max(len(what), *(len(name) for name, _ in rows))
+    for name, cells in ((what, columns), *rows):
         yield plain(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
 
 

@@ -61,15 +61,8 @@ async def command(context: Context, since: str, holds: float, write: Path | None
     new, elsewhere = _edited(old, found)
     if context.json:
         for each in found.suggestions:
-            context.say(
-                {
-                    "path": list(each.path),
-                    "key": each.key,
-                    "value": each.value,
-                    "reason": each.reason,
-                    "looser": each.looser,
-                }
-            )
+            place = {"path": list(each.path), "key": each.key, "value": each.value}
+            context.say({**place, "reason": each.reason, "looser": each.looser})
         for note in found.notes:
             context.say({"note": note})
     else:

@@ -5,7 +5,7 @@ A token is shown once, when it is made; only its hash is kept.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,10 @@ async def list_(context: Context) -> None:
     async with _tokens(context) as tokens:
         found = await tokens.all()
         rows = [_row(token, account.address, tokens.state(token, account)) for token, account in found]
-    table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES"), *map(_line, rows)]
+    table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES")]
+    for row in rows:
+        until = f"{row['expires_at']:%Y-%m-%d}"
+        table.append((row["id"], row["name"], row["as"], until, row["state"], ", ".join(row["scopes"])))
     context.answers(rows, in_columns(table) if rows else ["There are no tokens: smtpguard tokens add"])
 
 
@@ -94,8 +97,3 @@ def _row(token: Token, address: str, state: str = "good") -> dict[str, Any]:
         "expires_at": token.expires_at,
         "state": state,
     }
-
-
-def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
-    until = f"{row['expires_at']:%Y-%m-%d}"
-    return row["id"], row["name"], row["as"], until, row["state"], ", ".join(row["scopes"])

@@ -114,16 +114,15 @@ async def totp(context: Context, address: str, off: bool) -> None:
         sealed = factors.made()
         codes = await accounts.set_factor(account, sealed, by=context.user)
         uri = factors.uri(sealed, address=account.address, issuer="smtpguard")
-        if context.json:
-            context.say({"address": account.address, "uri": uri, "recovery_codes": codes})
-            return
         from smtpguard.console.people.credentials import qr_text
 
-        click.echo(qr_text(uri))
-        click.echo(f"Secret: {factors.plain(sealed)}")
-        click.echo("Recovery codes; each works once:")
-        for code in codes:
-            click.echo(f"  {code}")
+        row = {"address": account.address, "uri": uri, "recovery_codes": codes}
+        shown = [
+            f"Secret: {factors.plain(sealed)}",
+            "Recovery codes; each works once:",
+            *(f"  {code}" for code in codes),
+        ]
+        context.answer(row, [qr_text(uri), *shown])
 
 
 @command.command()
