@@ -230,6 +230,4 @@ def _base64(text: str) -> bytes:
 
 
 def _must_encrypt(target: RelayTarget) -> bool:
-    if target.tls in (Tls.REQUIRE, Tls.IMPLICIT):
-        return True
-    return target.password is not None and not target.auth_without_tls
+    return target.tls in (Tls.REQUIRE, Tls.IMPLICIT) or target.password is not None

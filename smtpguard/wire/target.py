@@ -110,7 +110,7 @@ class Timeouts:
 class RelayTarget:
     """The relay's address and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
 
-    With a password, TLS is required and verified even if ``tls`` is opportunistic, unless ``auth_without_tls``.
+    With a password, TLS is required and verified even if ``tls`` is opportunistic.
     ``clients_without_tls``: clients' credentials may go there in clear; see ``for_clients``. ``wait_seconds``: the
     longest wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed attempt is
     remembered at least. ``client_share``: the share of connections that an untrusted client may have. ``reachability``:
@@ -128,7 +128,6 @@ class RelayTarget:
     client_key: Path | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)
-    auth_without_tls: bool = False
     clients_without_tls: bool = False
     connections: int = 20
     messages_per_connection: int = 100

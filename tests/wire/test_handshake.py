@@ -301,22 +301,18 @@ async def test_a_password_is_never_sent_or_logged_in_clear(
                         pass
                 assert "s3cret" not in repr(error.value) + str(error.value)
             nothing_was_sent(relay)
-    async with (
-        ScriptedRelay(auth={"guard": "s3cret"}) as relay,
-        connected(relay, auth_without_tls=True, **target) as connection,
-    ):
-        assert connection.authenticated
     assert "s3cret" not in repr(RelayTarget(user="guard", password="s3cret")) + caplog.text
 
 
-async def test_a_refused_or_missing_login_sends_nothing() -> None:
-    async with ScriptedRelay(auth={"guard": "right"}) as relay:
+async def test_a_refused_or_missing_login_sends_nothing(ca: trustme.CA, tmp_path: Path) -> None:
+    target = {"tls": Tls.REQUIRE, "ca_file": tmp_path / "ca.pem", "user": "guard", "password": "wrong"}
+    async with ScriptedRelay(starttls=server_tls(ca), auth={"guard": "right"}) as relay:
         with pytest.raises(RelayUnavailable, match="535") as error:
-            async with connected(relay, user="guard", password="wrong", auth_without_tls=True):
+            async with connected(relay, **target):
                 pass
         assert "wrong" not in str(error.value)
         assert "MAIL" not in relay.verbs()
-    async with ScriptedRelay() as relay:
+    async with ScriptedRelay(starttls=server_tls(ca)) as relay:
         with pytest.raises(RelayUnavailable, match="neither"):
-            async with connected(relay, user="guard", password="wrong", auth_without_tls=True):
+            async with connected(relay, **target):
                 pass

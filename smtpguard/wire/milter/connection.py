@@ -12,7 +12,6 @@ import logging
 import math
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from smtpguard.mail.envelope import Envelope, Session, client_address
@@ -50,21 +49,18 @@ _WAITING = frozenset({State.NEW, State.AGREED, State.IDLE, State.MAIL})
 """States in which ending the connection loses no message, and no work of the client."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MilterTimeouts:
-    """Seconds. ``idle``: the MTA is silent as long as its client is, so this is only for an MTA that has vanished;
-    ``packet``: from the first octet of a packet to its last; ``closing``: for answers that are not read."""
-
-    idle: float = 7200
-    packet: float = 120
-    closing: float = 10
+IDLE_SECONDS = 7200.0
+"""An MTA is silent as long as its client is, so this is only for one that has vanished."""
+PACKET_SECONDS = 120.0
+"""From the first octet of a packet to its last."""
+CLOSING_SECONDS = 10.0
+"""For answers that are not read."""
 
 
 class LinkOwner(Protocol):
     """The owner of the connections, which decides on messages."""
 
     settings: MilterSettings
-    patience: MilterTimeouts
     loop: asyncio.AbstractEventLoop
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
@@ -284,8 +280,7 @@ class MilterConnection(asyncio.Protocol):
     # timeouts and closing
 
     def _wait(self) -> None:
-        patience = self._owner.patience
-        self._deadline = self._owner.monotonic() + (patience.packet if self._decoder.waiting else patience.idle)
+        self._deadline = self._owner.monotonic() + (PACKET_SECONDS if self._decoder.waiting else IDLE_SECONDS)
 
     def look(self, now: float) -> None:
         if now < self._deadline or self._transport is None:
@@ -295,7 +290,7 @@ class MilterConnection(asyncio.Protocol):
         else:
             log.info("a milter connection was silent for too long: closed")
             self._transport.close()
-            self._deadline = now + self._owner.patience.closing
+            self._deadline = now + CLOSING_SECONDS
 
     def stop(self) -> None:
         """Shutting down: close at once if nothing is lost by it, else after the message."""

@@ -18,7 +18,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.carried import Admit, carry
 from smtpguard.wire.connections import Connections
-from smtpguard.wire.milter.connection import MilterConnection, MilterTimeouts
+from smtpguard.wire.milter.connection import MilterConnection
 from smtpguard.wire.milter.message import Acceptance, MilterSettings, Refusals
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
 from smtpguard.wire.turnedaway import TurnedAway, turned_away, why_content
@@ -37,7 +37,6 @@ class MilterReception(Connections[MilterConnection]):
         admit: Admit,
         *,
         new_id: Callable[[], str],
-        patience: MilterTimeouts | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         turned_away: Callable[[TurnedAway], None] = lambda mail: None,
     ) -> None:
@@ -45,7 +44,6 @@ class MilterReception(Connections[MilterConnection]):
         super().__init__(monotonic, LOOK_SECONDS)
         self._turned_away = turned_away
         self.settings, self.admit, self.new_id = settings, admit, new_id
-        self.patience = patience or MilterTimeouts()
 
     async def serve_connection(
         self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
