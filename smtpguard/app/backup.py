@@ -19,7 +19,7 @@ import shutil
 import sqlite3
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -107,16 +107,6 @@ class Manifest:
 # Making a backup.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupMade:
-    """``size_bytes``: of the file. ``removed``: older backups in the same folder beyond those to keep."""
-
-    file: Path
-    size_bytes: int
-    manifest: Manifest
-    removed: tuple[Path, ...] = ()
-
-
 def back_up(
     settings: Settings,
     config: Path,
@@ -127,10 +117,10 @@ def back_up(
     verify: bool = True,
     keep: int = 0,
     progress: Progress | None = None,
-) -> BackupMade:
+) -> tuple[Path, Manifest, Sequence[Path]]:
     """Write the file ``target``. If it is a folder, write a new file there, and keep the newest ``keep`` (0: all).
     ``config``: the settings file. ``serve`` may run meanwhile. ``progress`` gets the state of verification: entries
-    done, entries in all.
+    done, entries in all. Returns the new file with its manifest, and the older files that were removed.
 
     Raises BadBackup, CannotStart, StoreError and OSError; an existing file then stays.
     """
@@ -160,7 +150,7 @@ def back_up(
         part.replace(file)
     sync_folder(file.parent)
     removed = _prune(target, keep, but=file) if folder and keep else ()
-    return BackupMade(file=file, size_bytes=file.stat().st_size, manifest=manifest, removed=removed)
+    return file, manifest, removed
 
 
 async def _copied(

@@ -40,23 +40,23 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
 
     try:
         with progress("Verifying") as told:
-            made = back_up(
+            made, manifest, removed = back_up(
                 context.settings(), context.config, target, by=context.user, secret=not without_secret, keep=keep,
                 verify=not no_verify, progress=told,
             )  # fmt: skip
     except BadBackup as e:
         raise NotFine(str(e)) from None
     row = {
-        "file": str(made.file),
-        "size_bytes": made.size_bytes,
-        "made_at": made.manifest.made_at,
-        "engine": made.manifest.engine,
-        "entries": made.manifest.entries,
-        "removed": [str(path) for path in made.removed],
+        "file": str(made),
+        "size_bytes": (size_bytes := made.stat().st_size),
+        "made_at": manifest.made_at,
+        "engine": manifest.engine,
+        "entries": manifest.entries,
+        "removed": [str(path) for path in removed],
     }
-    verified = "not verified" if made.manifest.entries is None else f"verified, {made.manifest.entries:,} entries"
-    summary = f"{made.file}: {made.size_bytes / 1e6:,.1f} MB, {verified}"
-    context.answer(row, [summary, *(f"{path} is removed" for path in made.removed)])
+    verified = "not verified" if manifest.entries is None else f"verified, {manifest.entries:,} entries"
+    summary = f"{made}: {size_bytes / 1e6:,.1f} MB, {verified}"
+    context.answer(row, [summary, *(f"{path} is removed" for path in removed)])
 
 
 @click.command(cls=Command, json="One JSON object.")
