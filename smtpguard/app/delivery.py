@@ -157,8 +157,8 @@ class Deliverer(Part):
         yield FOLLOW_SECONDS, "freezes", self._freezes.lift_ended
         yield FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True)
         yield SWEEP_SECONDS, "the daily report", self._reports.write
-        if self._feeds.any:
-            yield self._feeds.seconds, "mentions", self._feeds.read
+        if self._settings.mentions.feeds:
+            yield self._settings.mentions.every, "mentions", self._feeds.read
         if self._checkpoints is not None:
             yield SWEEP_SECONDS, "the daily checkpoint", self._checkpoints.write
         yield RETAIN_SECONDS, "retention", self._retain

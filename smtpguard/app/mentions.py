@@ -38,14 +38,6 @@ class Feeds:
     def __init__(self, settings: Settings, take: Take, clock: Clock, *, get: Get = fetch) -> None:
         self._settings, self._take, self._clock, self._get = settings, take, clock, get
 
-    @property
-    def any(self) -> bool:
-        return bool(self._settings.mentions.feeds)
-
-    @property
-    def seconds(self) -> float:
-        return self._settings.mentions.every
-
     async def read(self) -> None:
         """All of them once. One that cannot be read says so in the log, and the others are read. Raises StoreError."""
         try:
