@@ -186,6 +186,3 @@ class Notifier:
     def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
         """Extend the start timeout: the start takes at least ``seconds`` from now on."""
         self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", f"STATUS={status}")
-
-    def status(self, text: str) -> None:
-        self.send(f"STATUS={text}")
