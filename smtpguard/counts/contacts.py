@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtpguard.admission.model import Item
-from smtpguard.counts.legacy import Earlier, paired
 from smtpguard.counts.people import NEVER, People, Sent, entry, floor, hours, number, numbers
 
 if TYPE_CHECKING:
@@ -45,21 +44,18 @@ NOBODY = Reached()
 class Contacts:
     """The contacts for one run of items, or for Known. ``people``: the documents that they are in."""
 
-    def __init__(self, batch: Batch, people: People, earlier: Earlier) -> None:
-        self._batch, self._people, self._earlier = batch, people, earlier
+    def __init__(self, batch: Batch, people: People) -> None:
+        self._people = people
         self._sent = Sent(batch)
         self._key = hashlib.blake2b(batch.secret, person=b"guard contacts").digest()
-        self._since = batch.now_us - KNOWN
-        self._floor = floor(self._since)
-        self._scopes: dict[str, bytes] = {}
+        self._floor = floor(batch.now_us - KNOWN)
+        self._scopes: dict[str, int] = {}
 
     def load(self, items: Sequence[Item]) -> None:
         """Load what letters need. Their people must be loaded."""
         messages = {self._message(name) for item in items for name in _referred(item)}
         messages.update(self._message(item.message_id) for item in items if item.letter_from and item.message_id)
         self._sent.load(messages)
-        if self._earlier.contacts:
-            self._take_over(items)
 
     def of(self, item: Item) -> Reached:
         if not item.letter_from:
@@ -67,7 +63,7 @@ class Contacts:
         docs, since = self._people.docs, self._floor
         new = list(dict.fromkeys(numbers(item.people)))
         if not docs.keys().isdisjoint(new):
-            scopes = [number(self._scope(f"from {sender}")) for sender in item.letter_from]
+            scopes = [self._scope(f"from {sender}") for sender in item.letter_from]
             by_doc = self._people.by_document(new)
             known = {doc for doc in by_doc if _is_known(doc.entries, scopes, since)}
             new = [p for p in new if docs.get(p) not in known] if known else new
@@ -81,7 +77,7 @@ class Contacts:
     def entries(self, senders: Iterable[str], at_us: int) -> dict[int, int]:
         """The entries of a person who got mail from these senders at that time."""
         made = entry(at_us, hours(KNOWN))
-        return {number(self._scope(f"from {sender}")): made for sender in senders}
+        return {self._scope(f"from {sender}"): made for sender in senders}
 
     def record(self, message_id: str, people: Iterable[int], at_us: int) -> None:
         """Record that these people were sent this Message-ID. There is none of a letter whose recipient was erased."""
@@ -96,36 +92,22 @@ class Contacts:
         self._sent.write()
 
     def _message(self, message_id: str) -> int:
-        return number(self._scope(f"message {message_id.strip('<>')}"))
+        return self._scope(f"message {message_id.strip('<>')}")
 
-    def _scope(self, name: str) -> bytes:
+    def _scope(self, name: str) -> int:
         scope = self._scopes.get(name)
         if scope is None:
             made = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16)
-            scope = self._scopes[name] = made.digest()
+            scope = self._scopes[name] = number(made.digest())
         return scope
-
-    def _take_over(self, items: Sequence[Item]) -> None:
-        members = []
-        sent: dict[bytes, tuple[int, int]] = {}
-        for item in items:
-            for sender in item.letter_from:
-                scope = self._scope(f"from {sender}")
-                members += [(number(scope), scope, number(person), person) for person in item.people]
-            for name in _referred(item):
-                scope = self._scope(f"message {name.strip('<>')}")
-                sent |= {paired(scope, person): (number(scope), number(person)) for person in item.people}
-        self._earlier.take_contacts(members, self._people, KNOWN)
-        for message, person in self._earlier.were_sent(sent, self._since):
-            self._sent.note(message, person, entry(self._batch.now_us, hours(KNOWN)))
 
 
 class ContactWriter:
     """Record contacts outside an admission: a released hold, or the journal of earlier mail."""
 
     def __init__(self, batch: Batch) -> None:
-        self._batch, self._people, self._earlier = batch, People(batch), Earlier(batch)
-        self._contacts = Contacts(batch, self._people, self._earlier)
+        self._batch, self._people = batch, People(batch)
+        self._contacts = Contacts(batch, self._people)
         self._letters: list[tuple[tuple[str, ...], Sequence[bytes], str, int]] = []
 
     def add(self, senders: Iterable[str], people: Iterable[bytes], message_id: str, at_us: int) -> None:

@@ -19,16 +19,14 @@ from functools import lru_cache
 from operator import attrgetter
 
 from smtpguard.admission.model import Item
-from smtpguard.counts import legacy
 from smtpguard.counts.contacts import KNOWN, Contacts, ContactWriter, Reached
-from smtpguard.counts.legacy import Earlier, paired
 from smtpguard.counts.people import (
     LIFE,
     NEVER,
     USUAL_FROM,
     USUAL_UNTIL,
-    Contents,
     Document,
+    Documents,
     Moments,
     People,
     at,
@@ -115,27 +113,25 @@ class Tally:
         self._batch = batch
         self._key = _count_key(batch.secret)
         self._scopes: dict[tuple[str, str], int] = {}
-        self._long: dict[int, bytes] = {}
         self._contents: dict[str, int] = {}
         self._usuals: dict[tuple[int, int], int] = {}
         self._mailings = mailings_of(batch)
-        self._people, self._again, self._moments = People(batch), Contents(batch), Moments(batch)
+        self._people, self._moments = People(batch), Moments(batch)
+        # by content, the scopes it was counted under, and until when the same content is a retry
+        self._again = Documents(batch, "again", "content")
         self._turn_to(None)
         asking = [item for item in items if item.asks]
         self._asked = bool(asking)
         if not asking:
             return
-        self._earlier = Earlier(batch)
-        self._sums = Sums(batch, self._earlier, self._moments)
-        self._contacts = Contacts(batch, self._people, self._earlier)
+        self._sums = Sums(batch, self._moments)
+        self._contacts = Contacts(batch, self._people)
         self._read(asking)
 
     def _read(self, items: Sequence[Item]) -> None:
         people: set[int] = set()
         contents: set[int] = set()
         scopes: set[int] = set()
-        old: list[tuple[int, bytes, int, bytes]] = []
-        marks: dict[bytes, tuple[int, int]] = {}
         for item in items:
             self._turn_to(item)
             if item.letter_from:
@@ -144,25 +140,15 @@ class Tally:
                 scope = self._scope(ask, item)
                 scopes.add(scope)
                 for each in (ask, *others):
-                    self._sums.want(scope, self._long[scope], each.window_seconds)
+                    self._sums.want(scope, each.window_seconds)
                 members = self._all(ask, item)
                 if members:
                     people.update(members)
                     contents.add(self._content(item))
-                    if self._earlier.counts:
-                        old += [(scope, self._long[scope], n, raw) for n, raw, _ in self._raw(ask, item)]
-                    if self._earlier.marks:
-                        content = self._content(item)
-                        named = f"again {item.content_sha256 or item.key}".encode()
-                        marks[paired(self._long[scope], named)] = (content, scope)
         self._people.load(people)
         self._again.load(contents)
         self._moments.look(scopes)
         self._contacts.load(items)
-        if old:
-            self._earlier.take_counts(old, self._people, self._moments)
-        for content, scope, until in self._earlier.marked(marks):
-            self._again.note(content, scope, until)
         self._sums.read()
 
     # -- scopes and their members
@@ -171,9 +157,7 @@ class Tally:
         key = _with_mailing(ask.key, self._mailings.name_of(item)) if ask.same else ask.key
         known = self._scopes.get((ask.fact, key))
         if known is None:
-            long = _scope_of(self._key, ask.fact, key)
-            known = self._scopes[ask.fact, key] = number(long)
-            self._long[known] = long
+            known = self._scopes[ask.fact, key] = _scope_of(self._key, ask.fact, key)
         return known
 
     def _content(self, item: Item) -> int:
@@ -199,7 +183,7 @@ class Tally:
             if kind == _LETTER or (kind == _CUSTOMERS and not item.lists):
                 made[kind] = made.setdefault(_LETTER, dict.fromkeys(numbers(item.people), 1))
             else:
-                made[kind] = {n: weight for n, _, weight in self._raw(ask, item)}
+                made[kind] = self._weighed(ask, item)
         return made[kind]
 
     def _members(self, ask: Ask, item: Item) -> Members:
@@ -231,27 +215,23 @@ class Tally:
             self._unknown = self._contacts.of(item)
         return self._unknown
 
-    def _raw(self, ask: Ask, item: Item) -> list[tuple[int, bytes, int]]:
-        """Each member once: its number, its bytes in an earlier version's digest, and its weight. A list address weighs
-        as much as the list has people."""
+    def _weighed(self, ask: Ask, item: Item) -> Members:
+        """A list address weighs as much as the list has people."""
         if ask.fact in _OF_QUESTIONS:
-            raw = b"m" + item.key.encode()
-            return [(numbered(self._key, raw), raw, 1)]
+            return {numbered(self._key, b"m" + item.key.encode()): 1}
         if ask.fact in OF_MESSAGES:
-            split = (
-                item.content_sha256 if ask.fact != "stream.messages" else None
-            )  # one reply, in however many envelopes
-            raw = b"m" + (item.message_id or split or item.key).encode("utf-8", "surrogatepass")
-            return [(numbered(self._key, raw), raw, 1)]
+            # one reply, in however many envelopes
+            split = item.content_sha256 if ask.fact != "stream.messages" else None
+            name = (item.message_id or split or item.key).encode("utf-8", "surrogatepass")
+            return {numbered(self._key, b"m" + name): 1}
         if ask.fact == OF_EVERYBODY:
-            return [(number(p.digest), b"p" + p.digest, p.weight) for p in item.everybody]
+            return {number(p.digest): p.weight for p in item.everybody}
         if ask.fact in OF_LISTS:
-            return [(number(p.digest), b"p" + p.digest, p.weight) for p in item.everybody if ask.key in p.lists]
+            return {number(p.digest): p.weight for p in item.everybody if ask.key in p.lists}
         if ask.fact in OF_LETTERS:
-            return [(number(person), b"p" + person, 1) for person in _letter(ask, item)]
-        people = [(number(person), b"p" + person, 1) for person in dict.fromkeys(item.people)]
-        lists = {f"l{name}\0{version}".encode(): weight for name, version, weight in item.lists}
-        return people + [(numbered(self._key, raw), raw, weight) for raw, weight in lists.items()]
+            return dict.fromkeys(map(number, _letter(ask, item)), 1)
+        lists = {numbered(self._key, f"l{name}\0{version}".encode()): people for name, version, people in item.lists}
+        return dict.fromkeys(numbers(item.people), 1) | lists
 
     # -- what an item sees
 
@@ -278,7 +258,7 @@ class Tally:
 
     def _sum(self, scope: int, ask: Ask, item: Item) -> Sum:
         has_come = self._mailings.has_come(item)
-        return self._sums.of(scope, self._long[scope], ask.window_seconds, has_come=has_come)
+        return self._sums.of(scope, ask.window_seconds, has_come=has_come)
 
     def _new(self, members: Members, scope: int, since_us: int) -> int:
         """The weight of the item's members that the window does not have."""
@@ -305,10 +285,7 @@ class Tally:
     def _most(self, scope: int, window_us: int) -> int:
         since, until = self._batch.now_us - USUAL_FROM, self._batch.now_us - USUAL_UNTIL
         sql = "SELECT at, n FROM moment WHERE scope = ? AND at > ? AND at <= ?"
-        times = [(when, n) for when, n in self._batch.select(sql, (scope, since, until))]
-        if self._earlier.counts:
-            times += self._earlier.times(self._long[scope], since, until)
-        return most_in_a_window(times, window_us)
+        return most_in_a_window(self._batch.select(sql, (scope, since, until)), window_us)
 
     # -- what is written
 
@@ -465,8 +442,7 @@ def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew
             for sender in hold.letter_from
             for name in hold.lists
         ]
-    reset(batch, map(number, scopes))
-    Earlier(batch).reset(scopes)
+    reset(batch, scopes)
 
 
 def record_confirmed(batch: Batch, hold: Hold, seconds: int) -> None:
@@ -475,7 +451,7 @@ def record_confirmed(batch: Batch, hold: Hold, seconds: int) -> None:
         return
     key, found = _count_key(batch.secret), Moments(batch)
     for hit in hold.verdict.hits:
-        scope = number(_scope_of(key, MEANT, f"{hold.confirm.writer} {hit.rule}"))
+        scope = _scope_of(key, MEANT, f"{hold.confirm.writer} {hit.rule}")
         found.add(scope, batch.now_us, batch.now_us + seconds * 1_000_000, 1, 1)
     found.write()
 
@@ -500,7 +476,7 @@ class Scopes:
         if scope is None:
             if len(self._known) >= _MOST_SENDERS:
                 self._known.clear()
-            scope = self._known[fact, name] = scope_key(number(_scope_of(self._key, fact, name)))
+            scope = self._known[fact, name] = scope_key(_scope_of(self._key, fact, name))
         return scope
 
 
@@ -508,15 +484,15 @@ def _count_key(secret: bytes) -> bytes:
     return hashlib.blake2b(secret, person=b"smtpguard count").digest()
 
 
-def _scope_of(key: bytes, fact: str, name: str) -> bytes:
+def _scope_of(key: bytes, fact: str, name: str) -> int:
     text = f"{fact}\0{name}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, key=key, digest_size=16).digest()
+    return number(hashlib.blake2b(text, key=key, digest_size=16).digest())
 
 
 PARTS = 240
 """Minutes until each number has had its turn."""
 MINUTE = 55 * 1_000_000  # microseconds; several processes may run this
-MOST = 5000  # rows at a time, of an earlier version or of people
+MOST = 5000  # people at a time
 _LEAST, _NUMBERS = -(1 << 63), 1 << 64
 
 
@@ -531,7 +507,6 @@ def prune(batch: Batch) -> None:
     batch.rows("swept").append((1, batch.now_us, part))
     first, after = (_LEAST + _NUMBERS * n // PARTS for n in (part, part + 1))
     sweep(batch, first, after - 1)
-    legacy.prune(batch, batch.now_us - LIFE, batch.now_us - KNOWN, MOST)
     batch.execute("DELETE FROM tally WHERE made < ?", [(batch.now_us - LIFE,)])
     batch.execute("DELETE FROM reset WHERE at < ?", [(batch.now_us - 2 * KNOWN,)])
 

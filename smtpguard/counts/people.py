@@ -122,10 +122,6 @@ class Documents:
     def put(self, number: int, entry_of: int, value: int) -> None:
         self.to_change(number)[entry_of] = value
 
-    def note(self, number: int, entry_of: int, value: int) -> None:
-        """Change it only for as long as this batch reads it."""
-        self.docs[number] = {**self.of(number), entry_of: value}
-
     def write(self) -> None:
         """Add the changed documents to the batch's rows."""
         rows = self._batch.rows(self._table)
@@ -147,13 +143,6 @@ class Sent(Documents):
 
     def _due(self, doc: Mapping[int, int]) -> int:
         return max(map(ends, doc.values()))
-
-
-class Contents(Documents):
-    """By content, the scopes it was counted under, and until when the same content is a retry."""
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__(batch, "again", "content")
 
 
 class Document:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from smtpguard.counts.legacy import Earlier
 from smtpguard.counts.people import LIFE, Moments
 from smtpguard.database.batch import Batch
 
@@ -28,17 +27,14 @@ class Sum:
 
 
 class Sums:
-    """The sums of one run. ``long``: scopes by number, as bytes of an earlier version."""
+    """The sums of one run."""
 
-    def __init__(self, batch: Batch, earlier: Earlier, moments: Moments) -> None:
-        self._batch, self._earlier, self._moments = batch, earlier, moments
+    def __init__(self, batch: Batch, moments: Moments) -> None:
+        self._batch, self._moments = batch, moments
         self._sums: dict[int, dict[int, Sum]] = {}  # by scope and window
-        self._long: dict[int, bytes] = {}
 
-    def want(self, scope: int, long: bytes, seconds: int) -> None:
-        if scope not in self._sums:
-            self._sums[scope], self._long[scope] = {}, long
-        self._sums[scope].setdefault(seconds, Sum(self._floor(seconds)))
+    def want(self, scope: int, seconds: int) -> None:
+        self._sums.setdefault(scope, {}).setdefault(seconds, Sum(self._floor(seconds)))
 
     def read(self) -> None:
         known = self._kept()
@@ -50,11 +46,10 @@ class Sums:
         for windows, scopes in wanted.items():
             self._sum_up(windows, scopes)
 
-    def of(self, scope: int, long: bytes, seconds: int, *, has_come: bool) -> Sum:
+    def of(self, scope: int, seconds: int, *, has_come: bool) -> Sum:
         """The sum that was read ahead; for a mailing that did not exist then, the sum of the batch's earlier items."""
         sums = self._sums.setdefault(scope, {})
         if seconds not in sums:
-            self._long[scope] = long
             made = sums[seconds] = Sum(self._floor(seconds))
             if has_come:
                 self._sum_up((seconds,), [scope])
@@ -88,8 +83,6 @@ class Sums:
                 sql_gone = "SELECT SUM(weight) FROM moment WHERE scope = ? AND at > ? AND at <= ?"
                 [(gone,)] = self._batch.select(sql_gone, (scope, floor, asked.floor))
                 kept.total -= int(gone or 0)
-                if self._earlier.counts:
-                    kept.total -= self._earlier.gone(self._long[scope], floor, asked.floor)
                 kept.floor = asked.floor
                 found.add((scope, seconds))
             self._sums[scope][seconds] = kept
@@ -105,11 +98,6 @@ class Sums:
         for scope, *totals in self._batch.among(sql, scopes, (*floors[:-1], min(floors))):
             for seconds, total in zip(windows, totals, strict=True):
                 self._sums[scope][seconds].total += int(total)
-        if self._earlier.counts:
-            long = {self._long[scope]: scope for scope in scopes}
-            for seconds, floor in zip(windows, floors, strict=True):
-                for scope, total in self._earlier.sums(long, floor):
-                    self._sums[scope][seconds].total += total
         for scope in scopes:
             for seconds in windows:
                 one = self._sums[scope][seconds]

@@ -583,6 +583,32 @@ def to_0034() -> None:
         op.execute("ALTER TABLE person SET (fillfactor = 50)")
 
 
+def to_0035() -> None:
+    """Drop the counts of schemas before 0024. How many were counted under each scope, and when, is kept; who they were is
+    not, so a person who is counted again in the same window counts twice. The journal is read again for the people that
+    senders have written to.
+    """
+    connection = op.get_bind()
+    found = connection.execute(
+        sa.text("SELECT scope, at, MAX(until), COUNT(*), SUM(weight) FROM seen GROUP BY scope, at")
+    )
+    put = sa.text(
+        "INSERT INTO moment (scope, at, until, n, weight) VALUES (:scope, :at, :until, :n, :weight)"
+        " ON CONFLICT (scope, at) DO UPDATE SET n = moment.n + excluded.n, weight = moment.weight + excluded.weight,"
+        " until = CASE WHEN excluded.until > moment.until THEN excluded.until ELSE moment.until END"
+    )
+    for rows in found.partitions(_ENTRIES):
+        moments = [
+            {"scope": int.from_bytes(scope[:8], "big", signed=True), "at": at, "until": until, "n": n, "weight": weight}
+            for scope, at, until, n, weight in rows
+        ]
+        connection.execute(put, moments)
+    if connection.execute(sa.text("SELECT 1 FROM contact LIMIT 1")).first() is not None:
+        op.execute("DELETE FROM contact_since")
+    for table in ("seen", "counted", "contact"):
+        op.drop_table(table)
+
+
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }

@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0034"
+SCHEMA = "0035"
 """The newest of migrations.STEPS, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -106,16 +106,6 @@ sent = _table("sent", big("message", key=True), number("due"), octets("doc"))
 
 # how far forgotten numbers were swept: one row
 swept = _table("swept", integer("one", key=True), number("at"), integer("part"))
-
-# of an earlier version, until they are empty. By scope: each person and the last time, and each content that was
-# counted; by sender: the people written to; by Message-ID: its recipients; the last two with the last time
-seen = _table("seen", octets("pair", key=True), octets("scope"), number("at until"), integer("weight"), rowid=False)
-_index(seen, "seen_scope", "scope at weight")
-_index(seen, "seen_until", "until")
-counted = _table("counted", octets("mark", key=True), number("until"), rowid=False)
-_index(counted, "counted_until", "until")
-contact = _table("contact", octets("pair", key=True), number("at"), rowid=False)
-_index(contact, "contact_at", "at")
 
 # since when contacts are known; no row until the earlier journal was read for them
 contact_since = _table("contact_since", integer("one", key=True), number("at"))

@@ -27,7 +27,6 @@ from typing import Any
 
 from smtpguard.config.statefiles import hand_over, sync_folder
 from smtpguard.counts.counting import SCOPES, Scopes
-from smtpguard.counts.people import number
 from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
@@ -532,17 +531,15 @@ class Front:
         self._shared.close()
 
 
-_EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM {0} UNION ALL
- SELECT (SELECT min(scope) FROM {0} WHERE scope > each.scope) FROM each WHERE each.scope IS NOT NULL)
+_EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM moment UNION ALL
+ SELECT (SELECT min(scope) FROM moment WHERE scope > each.scope) FROM each WHERE each.scope IS NOT NULL)
  SELECT scope FROM each WHERE scope IS NOT NULL"""
 
 
 def _known(batch: Batch) -> Iterator[bytes]:
-    """The keys of all holds, and every scope under which anybody is counted, also by an earlier version."""
+    """The keys of all holds, and every scope under which anybody is counted."""
     batch.flush()
     for (key,) in batch.select("SELECT DISTINCT key FROM hold"):
         yield bytes.fromhex(key)
-    for (scope,) in batch.select(_EACH_SCOPE.format("moment")):
+    for (scope,) in batch.select(_EACH_SCOPE):
         yield scope_key(scope)
-    for (scope,) in batch.select(_EACH_SCOPE.format("seen")):
-        yield scope_key(number(bytes(scope)))

@@ -365,7 +365,7 @@ async def _played(
         assert home.front._number, "the front was never used"
         await reader.close()
         with closing(sqlite3.connect(folder / "guard.db")) as database:
-            counts = [sorted(database.execute(f"SELECT * FROM {table}")) for table in ("moment", "seen")]
+            counts = [sorted(database.execute(f"SELECT * FROM {table}")) for table in ("moment", "person")]
     return became, written, counts
 
 

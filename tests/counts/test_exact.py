@@ -1,5 +1,4 @@
-"""Counts equal those of a dict: in batches, in two processes, on both engines, and in a store migrated from an earlier
-version.
+"""Counts equal those of a dict: in batches, in two processes, and on both engines.
 
 Random letters and mailings of several senders to customers, lists and all; held, relayed, retried or released; in
 sliding windows, with usual counts, while old rows are swept.
@@ -8,7 +7,6 @@ sliding windows, with usual counts, while old rows are swept.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,6 @@ from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import counting, sums
-from smtpguard.database.batch import Batch
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
@@ -184,7 +181,6 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([60, 1200, 3599, 3600, 5 * HOUR, DAY, 6 * DAY, 20 * DAY, 89 * DAY])),
     st.tuples(st.just("let out"), st.tuples(st.sampled_from("xy"), st.text("abcdef", max_size=3), st.booleans())),
     st.tuples(st.just("sweep"), st.none()),
-    st.tuples(st.just("earlier"), st.none()),
 )
 
 
@@ -217,8 +213,6 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
                 model.now += given_
             elif what == "sweep":
                 await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
-            elif what == "earlier":
-                await store._writer.submit(partial(_put_back, model=model, clock=clock))
             elif what == "let out":
                 sender, people, by_sender = given_
                 hold = a_hold(
@@ -253,33 +247,3 @@ async def _mailed(store: Store, model: Model, mail: list[Letter], n: int) -> Non
         assert found[one.id] == model.counts(one)
         if letter.mode != "held":
             model.record(one)
-
-
-def _put_back(batch: Batch, *, model: Model, clock: Clock) -> None:
-    """Replace the counts by those of the model, in the tables of the earlier version."""
-    batch.flush()
-    for table in ("person", "moment", "tally", "reset", "again", "sent", "seen", "counted", "contact"):
-        batch.execute(f"DELETE FROM {table}", [()])
-
-    def at(seconds: int) -> int:
-        return batch.now_us + (seconds - model.now) * 1_000_000
-
-    def pair(scope: bytes, member: bytes) -> bytes:
-        return hashlib.blake2b(member, key=scope, digest_size=16).digest()
-
-    def scope_of(fact: str, key: str) -> bytes:
-        made = hashlib.blake2b(SECRET, person=b"smtpguard count").digest()
-        return hashlib.blake2b(f"{fact}\0{key}".encode(), key=made, digest_size=16).digest()
-
-    for (fact, key), there in model.seen.items():
-        scope = scope_of(fact, key)
-        rows = [(pair(scope, m), scope, at(when), at(until), weight) for m, (when, weight, until) in there.items()]
-        for row in rows:
-            batch.execute("INSERT INTO seen (pair, scope, at, until, weight) VALUES (?, ?, ?, ?, ?)", [row])
-    for (fact, key, content), until in model.marks.items():
-        mark = pair(scope_of(fact, key), b"again " + content.encode())
-        batch.execute("INSERT INTO counted (mark, until) VALUES (?, ?)", [(mark, at(until))])
-    made = hashlib.blake2b(SECRET, person=b"guard contacts").digest()
-    for (name, person), when in model.known.items():
-        scope = hashlib.blake2b(name.encode(), key=made, digest_size=16).digest()
-        batch.execute("INSERT INTO contact (pair, at) VALUES (?, ?)", [(pair(scope, person), at(when))])
