@@ -285,6 +285,10 @@ class AtOnce:
         """For programs."""
         return {"lists": list(self.lists), "people": self.people, "at_least": self.more, "may": not self.refused}
 
+    def is_confirmed(self, people: int | None) -> bool:
+        """Whether it may be approved by somebody who says that it reaches so many at once."""
+        return not self.refused and people == self.people
+
     @property
     def sentence(self) -> str:
         """Why it cannot be approved without further confirmation."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import StoreError
 from smtpguard.database.failpoint import passes
-from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
@@ -58,7 +57,7 @@ from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
-from smtpguard.mailings.copies import SAY_WHY, Revocation
+from smtpguard.mailings.copies import SAY_WHY, Revocation, waits
 from smtpguard.mailings.model import Grant
 from smtpguard.notices.intents import Notices, NoticesNow
 from smtpguard.outbox import asking
@@ -91,24 +90,19 @@ class Decided:
     outgoing: Outgoing = NOTHING
 
 
+@dataclass(slots=True)
 class Approvals:
     """The service behind ``held approve|reject|withdraw``, the console, and the sweep of the delivery process."""
 
-    def __init__(
-        self,
-        store: Store,
-        policies: PolicyInForce,
-        clock: Clock,
-        *,
-        notices: Notices | None = None,
-        term: Deadlines | None = None,
-    ) -> None:
-        self._store = store
-        self._policies = policies
-        self._clock = clock
-        self._notices = notices or Notices()
-        self._term = term or Deadlines()
-        self._steady = (clock.now(), clock.monotonic())
+    store: Store
+    policies: PolicyInForce
+    clock: Clock
+    notices: Notices = field(default_factory=Notices)
+    term: Deadlines = field(default_factory=Deadlines)
+    _steady: tuple[datetime, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steady = (self.clock.now(), self.clock.monotonic())
 
     async def vote(
         self,
@@ -134,9 +128,9 @@ class Approvals:
         NotEntitled, Unconfirmed, Conflict, StoreError.
         """
         hold_id = await self._lead(hold_id)
-        in_force = self._policies.current()
+        notices = self._now()
+        in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
-        now = self._clock.now()
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
 
         def approve(hold: Hold) -> Change:
@@ -152,28 +146,25 @@ class Approvals:
             bound = people or effects.bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
-            return amend(hold, self._voted(hold, vote, by, in_force, now, all_at_once, learned))
+            return amend(hold, self._voted(hold, vote, by, notices, all_at_once, learned))
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
             if decides:
                 check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
-                if _waits(hold, outgoing):
-                    vote = Vote.on(hold, who, Choice.REJECT, now, comment)
-                    return amend(hold, self._voted(hold, vote, by, in_force, now))
-            back = self._back(Move.REJECT, who, by, comment, in_force, now)
             made = back.step(hold, sending, outgoing, leads)
-            if decides and not comment.strip():
+            if decides and not comment.strip() and not waits(hold, outgoing):
                 raise Refused(SAY_WHY)
             return amend(hold, made) if decides else made
 
         if choice is Choice.REJECT:
-            return await self._taken_back(hold_id, reject, in_force)
+            back = Revocation(move=Move.REJECT, who=who, by=by, comment=comment, term=self.term, notices=notices)
+            return await self._taken_back(hold_id, reject, notices)
         hold = await self._change(hold_id, approve)
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
-        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now), self._term)
+        await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def reject_waiting(
@@ -182,7 +173,7 @@ class Approvals:
         """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits.
         Raises StoreError."""
         done: dict[str, Refused | None] = {}
-        async for hold in self._store.holds.every((State.WAITING,)):
+        async for hold in self.store.holds.every((State.WAITING,)):
             if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
                 try:
                     await self.vote(hold.hold_id, Choice.REJECT, approver=approver, by=by, comment=comment)
@@ -199,8 +190,9 @@ class Approvals:
         "account", a "token", a "command". A copy is confirmed with its primary hold. Raises KeyError, NotEntitled,
         Unconfirmed, Conflict, StoreError."""
         hold_id = await self._lead(hold_id)
-        in_force = self._policies.current()
-        who, now = canonical(writer, in_force), self._clock.now()
+        notices = self._now()
+        in_force, now = notices.in_force, notices.now
+        who = canonical(writer, in_force)
         learned = await self.learned(hold_id, seen)
 
         def step(hold: Hold) -> Change:
@@ -215,7 +207,7 @@ class Approvals:
             if people != hold.reach:
                 raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number given is {people:,}")
             confirmed = replace(hold, confirm=replace(asked, at=now, people=people))
-            grant = effects.grant_by_writer(confirmed, in_force, now, self._term, learned)
+            grant = effects.grant_by_writer(confirmed, in_force, now, self.term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
                     "envelope": hold.envelope.sha256, "policy": in_force.policy_sha256}  # fmt: skip
             state = after(hold.state, Move.CONFIRM)
@@ -225,12 +217,12 @@ class Approvals:
                 events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),
                 grant=grant,
                 cover=learned.document(grant),
-                intents=(release(hold), *self._notices.at(in_force, now).decided(hold, "confirmed", who, "")),
+                intents=(release(hold), *notices.decided(hold, "confirmed", who, "")),
                 confirmed=True,
             )
 
         hold = await self._change(hold_id, step)
-        await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, now), self._term)
+        await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
@@ -238,8 +230,9 @@ class Approvals:
         its approvers or its writer can undo it: with their own vote, or else with the last one. Raises KeyError,
         NotEntitled, Conflict, StoreError."""
         hold_id = await self._lead(hold_id)
-        in_force = self._policies.current()
-        who, now = canonical(approver, in_force), self._clock.now()
+        notices = self._now()
+        in_force, now = notices.in_force, notices.now
+        who = canonical(approver, in_force)
 
         def step(hold: Hold) -> Change:
             if hold.state is not State.WAITING:
@@ -248,7 +241,7 @@ class Approvals:
             if hold.release_at is not None:
                 if not mine & hold.senders:
                     check_decides(hold, who, in_force, now)
-                return self._undone(hold, mine, TAKEN_BACK, (who, by), comment, in_force, now)
+                return self._undone(hold, mine, TAKEN_BACK, (who, by), comment, notices)
             if not any(vote.approver in mine for vote in hold.votes):
                 raise Conflict(f"{who} has not voted on it")
             return Change(
@@ -260,133 +253,107 @@ class Approvals:
         return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
 
     def _undone(
-        self,
-        hold: Hold,
-        mine: frozenset[str],
-        choice: str,
-        actors: tuple[str, ...],
-        comment: str,
-        in_force: InForce,
-        now: datetime,
+        self, hold: Hold, mine: frozenset[str], choice: str, actors: tuple[str, ...], comment: str, notices: NoticesNow
     ) -> Change:
         """It waits for people again. The votes of ``mine`` are removed, and the last ones as long as they are a quorum."""
+        in_force = notices.in_force
         left = replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine))
         while complete(left, in_force.groups, in_force.open_at):
             last = max(standing_votes(left), key=lambda vote: (vote.at, left.votes.index(vote)))
             left = replace(left, votes=tuple(vote for vote in left.votes if vote.approver != last.approver))
         back = replace(left, release_at=None, grant=None, held_up=False, undone=hold.undone + 1)
         return Change(
-            hold=replace(back, attend_at=self._term.attend_at(back, in_force)),
-            events=(vote_on(hold, choice, now, actors=actors, comment=comment),),
-            intents=self._notices.at(in_force, now).taken_back(
-                hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment
-            ),
+            hold=replace(back, attend_at=self.term.attend_at(back, in_force)),
+            events=(vote_on(hold, choice, notices.now, actors=actors, comment=comment),),
+            intents=notices.taken_back(hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment),
         )
 
     def _now(self) -> NoticesNow:
-        return self._notices.at(self._policies.current(), self._clock.now())
+        return self.notices.at(self.policies.current(), self.clock.now())
 
     def delay(self, hold: Hold, people: int) -> timedelta:
         """How long an approval can be undone before it takes effect, if it may reach ``people``."""
-        return effects.delay(hold, people, self._policies.current(), self._term)
+        return effects.delay(hold, people, self.policies.current(), self.term)
 
     async def enact(self) -> int:
         """Approvals whose delay is over take effect, each in a commit of its own; those without a quorum lapse. Returns
         how many did. One delivery process calls it every second or so; of several at once one does it."""
-        in_force, now = self._policies.current(), self._clock.now()
-        enacted = 0
-        for hold in await self._store.holds.leaving():
+        notices, enacted = self._now(), 0
+        in_force, now = notices.in_force, notices.now
+        for hold in await self.store.holds.leaving():
             if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.open_at):
                 continue
             try:
-                made = await self._change(hold.hold_id, partial(self._enacted, in_force=in_force, now=now))
+                made = await self._change(hold.hold_id, partial(self._enacted, notices=notices))
             except Refused:  # undone or decided meanwhile
                 continue
             except (StoreError, KeyError) as error:
                 log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
                 continue
             enacted += 1
-            await copies.begin(self._store, made.hold_id, self._notices.at(in_force, now), self._term)
+            await copies.begin(self.store, made.hold_id, notices, self.term)
         return enacted
 
-    def _enacted(self, hold: Hold, *, in_force: InForce, now: datetime) -> Change:
+    def _enacted(self, hold: Hold, *, notices: NoticesNow) -> Change:
         """The change that the last vote would have made without a delay; or the approval lapses."""
+        in_force, now = notices.in_force, notices.now
         passes("enact", hold.hold_id)
         if hold.state is not State.WAITING or hold.release_at is None:
             raise Conflict("undone or decided meanwhile")
         last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
         if last is None or not complete(hold, in_force.groups, in_force.open_at):
-            return self._undone(hold, frozenset(), LAPSED, (), "", in_force, now)
+            return self._undone(hold, frozenset(), LAPSED, (), "", notices)
         if now < hold.release_at:
             raise Conflict("it is not due yet")
         whole = effects.at_once(hold, in_force)
-        if whole is not None and (
-            whole.refused or last.at_once != whole.people
-        ):  # not the number that the approver confirmed
-            return self._undone(hold, frozenset(), LAPSED, (), "", in_force, now)
-        grant = (
-            replace(hold.grant, since=now, until=now + timedelta(seconds=self._term.approval_seconds))
-            if hold.grant is not None
-            else None
-        )
-        return self._approved(replace(hold, release_at=None, grant=None), grant, last, in_force, now)
+        if whole is not None and not whole.is_confirmed(last.at_once):
+            return self._undone(hold, frozenset(), LAPSED, (), "", notices)
+        grant = hold.grant
+        if grant is not None:
+            grant = replace(grant, since=now, until=now + timedelta(seconds=self.term.approval_seconds))
+        return self._approved(replace(hold, release_at=None, grant=None), grant, last, notices)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
         """Its writer withdraws it, with all copies of it, as far as they are not sent. Raises KeyError, NotEntitled,
         Conflict, StoreError."""
         hold_id = await self._lead(hold_id)
-        in_force = self._policies.current()
-        who = canonical(sender, in_force)
-        now = self._clock.now()
+        notices = self._now()
+        who = canonical(sender, notices.in_force)
+        back = Revocation(move=Move.WITHDRAW, who=who, by=by, comment=comment, term=self.term, notices=notices)
 
         def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             if who not in hold.senders and leads:
                 raise NotEntitled(f"{who} did not write it")
-            if not _waits(hold, outgoing):
-                back = self._back(Move.WITHDRAW, who, by, comment, in_force, now)
-                return back.step(hold, sending, outgoing, leads)
-            notices = self._notices.at(in_force, now)
-            tell = notices.decided if hold.release_at is None else notices.taken_back
-            return Change(
-                hold=replace(hold, state=State.WITHDRAWN, release_at=None, grant=None),
-                events=(event_on(hold, Kind.WITHDRAWN, now, actors=(who, by), comment=comment),),
-                intents=tell(hold, "withdrawn", who, comment),
-            )
+            return back.step(hold, sending, outgoing, leads)
 
-        return await self._taken_back(hold_id, step, in_force)
-
-    def _back(self, move: Move, who: str, by: str, comment: str, in_force: InForce, now: datetime) -> Revocation:
-        return Revocation(
-            move=move, who=who, by=by, comment=comment, term=self._term, notices=self._notices.at(in_force, now)
-        )  # fmt: skip
+        return await self._taken_back(hold_id, step, notices)
 
     async def _taken_back(
-        self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], in_force: InForce
+        self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], notices: NoticesNow
     ) -> Decided:
-        taken = await self._store.holds.take_back(hold_id, step)
+        taken = await self.store.holds.take_back(hold_id, step)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await copies.begin(self._store, hold.hold_id, self._notices.at(in_force, self._clock.now()), self._term)
+            await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
         if hold.state not in SENDING and hold.release_at is None:
             return ()
-        return held_up_by(hold, (await self._store.gate.read()).freezes, self._clock.now())
+        return held_up_by(hold, (await self.store.gate.read()).freezes, self.clock.now())
 
     async def _lead(self, hold_id: str) -> str:
-        hold = await self._store.holds.find(hold_id)
+        hold = await self.store.holds.find(hold_id)
         return hold.primary if hold is not None and hold.primary else hold_id
 
     async def sweep(self) -> int:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
         left for the next sweep. One delivery process calls it every minute or so."""
-        in_force = self._policies.current()
-        now = self._passed()
+        notices = replace(self._now(), now=self._passed())
         changed = await self.ask()
-        for hold in await self._store.holds.due(now):
+        for hold in await self.store.holds.due(notices.now):
             try:
-                await self._store.holds.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
+                await self.store.holds.change(hold.hold_id, partial(self._in_time, notices=notices))
             except Refused:  # decided meanwhile
                 continue
             except (StoreError, KeyError) as error:
@@ -398,76 +365,60 @@ class Approvals:
     async def ask(self) -> int:
         """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every
         few seconds."""
-        return await asking.sweep(self._store, self._now())
+        return await asking.sweep(self.store, self._now())
 
     async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
         """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.
         Raises KeyError, NotEntitled, Conflict, StoreError."""
-        in_force = self._policies.current()
-        who, now = canonical(approver, in_force), self._clock.now()
+        notices = self._now()
+        in_force, now = notices.in_force, notices.now
+        who = canonical(approver, in_force)
 
         def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
             check_decides(hold, who, in_force, now)
             if hold.asked_at is None or not recipients:
                 raise Conflict(asking.NOBODY_ASKED)
-            return asking.said(
-                hold, recipients, sent=sent, actors=(who, by), comment=comment, in_force=in_force, now=now
-            )
+            return asking.said(hold, recipients, sent=sent, actors=(who, by), comment=comment, notices=notices)
 
-        over = partial(ended, in_force=in_force, now=now)
-        made = await self._store.outbox.say(hold_id, step, over, sent=sent)
+        made = await self.store.outbox.say(hold_id, step, partial(ended, in_force=in_force, now=now), sent=sent)
         assert made.hold is not None
         return made.hold
 
     async def follow(self) -> int:
         """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
-        return await copies.sweep(self._store, self._now(), self._term)
+        return await copies.sweep(self.store, self._now(), self.term)
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
         StoreError."""
-        slots, now = self._policies.current().slots, self._clock.now()
-        return await copies.learned(self._store, hold_id, seen.under if seen is not None else None, slots, now)
+        slots, now = self.policies.current().slots, self.clock.now()
+        return await copies.learned(self.store, hold_id, seen.under if seen is not None else None, slots, now)
 
     def _voted(
-        self,
-        hold: Hold,
-        vote: Vote,
-        by: str,
-        in_force: InForce,
-        now: datetime,
-        all_at_once: int | None = None,
-        learned: Learned = NOTHING_LEARNED,
+        self, hold: Hold, vote: Vote, by: str, notices: NoticesNow, all_at_once: int | None, learned: Learned
     ) -> Change:
+        """With one more vote to approve it."""
+        in_force, now = notices.in_force, notices.now
         voted = replace(hold, votes=(*hold.votes, vote))
-        sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
-        whole = effects.at_once(hold, in_force) if sends else None
-        if whole is not None and (whole.refused or all_at_once != whole.people):
-            raise Unconfirmed(whole.sentence)
         event = vote_on(hold, vote.choice.value, now, actors=(vote.approver, by), comment=vote.comment)
-        if vote.choice is Choice.REJECT:
-            notices = self._notices.at(in_force, now)
-            tell = notices.decided if hold.release_at is None else notices.taken_back
-            return Change(
-                hold=replace(voted, state=State.REJECTED, release_at=None, grant=None),
-                events=(event, event_on(hold, Kind.REJECTED, now)),
-                intents=tell(hold, "rejected", vote.approver, vote.comment),
-                rejection=effects.rejection(hold, vote.comment, now, self._term),
-            )
-        if not sends:
+        if not complete(voted, in_force.groups, in_force.open_at):
             return Change(hold=voted, events=(event,))
-        grant = effects.grant(voted, in_force, now, self._term, learned)
+        whole = effects.at_once(hold, in_force)
+        if whole is not None and not whole.is_confirmed(all_at_once):
+            raise Unconfirmed(whole.sentence)
+        grant = effects.grant(voted, in_force, now, self.term, learned)
         cover = learned.document(grant)
-        told = self._notices.at(in_force, now).decided(hold, "approved", vote.approver, vote.comment)
-        if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self._term):
+        told = notices.decided(hold, "approved", vote.approver, vote.comment)
+        if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self.term):
             leaving = replace(voted, release_at=now + delay, grant=grant)
             event = replace(event, data={**event.data, "release_at": utc_text(now + delay)})
             return Change(hold=leaving, events=(event,), cover=cover, intents=told)
-        made = self._approved(voted, grant, vote, in_force, now)
+        made = self._approved(voted, grant, vote, notices)
         return replace(made, events=(event, *made.events), cover=cover, intents=(*made.intents, *told))
 
-    def _approved(self, hold: Hold, grant: Grant | None, last: Vote, in_force: InForce, now: datetime) -> Change:
+    def _approved(self, hold: Hold, grant: Grant | None, last: Vote, notices: NoticesNow) -> Change:
         """Its approval takes effect. ``last``: the vote that completed it."""
+        in_force, now = notices.in_force, notices.now
         people = grant.people if grant is not None else None
         whole = effects.at_once(hold, in_force)
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
@@ -482,10 +433,11 @@ class Approvals:
             intents=(release(hold),) if hold.kind != effects.TEST else (),
         )
 
-    def _in_time(self, hold: Hold, in_force: InForce, now: datetime) -> Change:
+    def _in_time(self, hold: Hold, *, notices: NoticesNow) -> Change:
         """The action that is due now. Missed actions are not made up for, except the latest reminder."""
+        in_force, now = notices.in_force, notices.now
         if hold.asked_at is not None:
-            return asking.reminded(hold, self._notices.at(in_force, now))
+            return asking.reminded(hold, notices)
         if hold.state is not State.WAITING:
             raise Conflict("decided meanwhile")
         if hold.release_at is not None:
@@ -501,58 +453,59 @@ class Approvals:
             return Change(
                 hold=replace(hold, state=State.EXPIRED),
                 events=(event_on(hold, Kind.EXPIRED, now),),
-                intents=self._notices.at(in_force, now).expired(hold),
+                intents=notices.expired(hold),
             )
         if hold.confirm is not None and hold.asks_writer:
-            return self._asked_in_time(hold, hold.confirm, in_force, now)
+            return self._asked_in_time(hold, hold.confirm, notices)
         events: list[Event] = []
         intents: list[Intent] = []
         due = [
             n
             for n, percent in enumerate(REMINDERS)
-            if n >= hold.reminded and now >= self._term.reminder_at(hold, percent, in_force)
+            if n >= hold.reminded and now >= self.term.reminder_at(hold, percent, in_force)
         ]
         if due:
             percent = REMINDERS[due[-1]]
             events.append(event_on(hold, Kind.REMINDED, now, percent=percent))
-            intents += self._notices.at(in_force, now).reminder(hold, percent)
-        escalate = not hold.escalated and not hold.votes and now >= self._term.escalates_at(hold)
+            intents += notices.reminder(hold, percent)
+        escalate = not hold.escalated and not hold.votes and now >= self.term.escalates_at(hold)
         if escalate:
             events.append(event_on(hold, Kind.ESCALATED, now))
-            intents += self._notices.at(in_force, now).escalation(hold)
+            intents += notices.escalation(hold)
         after_it = replace(hold, reminded=due[-1] + 1 if due else hold.reminded, escalated=hold.escalated or escalate)
         return Change(
-            hold=replace(after_it, attend_at=self._term.attend_at(after_it, in_force)),
+            hold=replace(after_it, attend_at=self.term.attend_at(after_it, in_force)),
             events=tuple(events),
             intents=tuple(intents),
         )
 
-    def _asked_in_time(self, hold: Hold, asked: Confirmation, in_force: InForce, now: datetime) -> Change:
+    def _asked_in_time(self, hold: Hold, asked: Confirmation, notices: NoticesNow) -> Change:
         """Its writer has not answered: others decide, or it expires, as the rule says."""
+        in_force, now = notices.in_force, notices.now
         if now < asked.until:
-            return Change(hold=replace(hold, attend_at=self._term.attend_at(hold, in_force)))
+            return Change(hold=replace(hold, attend_at=self.term.attend_at(hold, in_force)))
         if asked.expires:
             return Change(
                 hold=replace(hold, state=State.EXPIRED, confirm=replace(asked, lapsed_at=now)),
                 events=(event_on(hold, Kind.EXPIRED, now, unconfirmed=True),),
-                intents=self._notices.at(in_force, now).expired(hold),
+                intents=notices.expired(hold),
             )
-        others = self._term.asks_others(hold, in_force, now)
+        others = self.term.asks_others(hold, in_force, now)
         return Change(
             hold=others,
             events=(event_on(hold, Kind.UNCONFIRMED, now, why="its time is over"),),
-            intents=self._notices.at(in_force, now).unconfirmed(others),
+            intents=notices.unconfirmed(others),
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
-        made = await self._store.holds.change(hold_id, step)
+        made = await self.store.holds.change(hold_id, step)
         assert made.hold is not None
         return made.hold
 
     def _passed(self) -> datetime:
         """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
         clock expires no hold."""
-        wall, tick = self._clock.now(), self._clock.monotonic()
+        wall, tick = self.clock.now(), self.clock.monotonic()
         then, at = self._steady
         expected = then + timedelta(seconds=tick - at)
         if wall > expected + CLOCK_JUMP:
@@ -560,8 +513,3 @@ class Approvals:
             return expected
         self._steady = (wall, tick)
         return wall
-
-
-def _waits(hold: Hold, outgoing: Outgoing) -> bool:
-    """Whether people must still decide on it: False if it only waits for its stage."""
-    return hold.state is State.WAITING and outgoing == NOTHING

@@ -18,9 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.counts.keys import persons
 from smtpguard.database.errors import StoreError
-from smtpguard.guard.inforce import InForce
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import NOTHING_LEARNED, Learned
@@ -38,10 +36,11 @@ from smtpguard.holds.model import (
     standing_votes,
     vote_on,
 )
-from smtpguard.holds.sending import UNSENT, Outgoing, Sending, taken_back
+from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings.model import Mailing, Person
+from smtpguard.mailings.model import Mailing
 from smtpguard.notices.intents import NoticesNow
+from smtpguard.outbox.attempt import persons_behind
 from smtpguard.outbox.model import Intent
 from smtpguard.reading.shown import Shown
 
@@ -63,7 +62,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
         lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
     ) -> Change | None:
         if copy.state is not State.WAITING:
-            return after_its_lead(lead, copy, sending, in_force, now)
+            return after_its_lead(lead, copy, sending, notices)
         ended = not lead.queue and mailing is not None and mailing.grant is None
         if lead.state not in LET_GO or (covered and not ended):
             return effects.followed(lead, copy, mailing, new, now)
@@ -113,7 +112,7 @@ _OF_A_LEAD: Mapping[State, Move] = {State.REJECTED: Move.REJECT, State.WITHDRAWN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """``who``: the address; ``by``: the caller's login."""
+    """The end of an approval; or the decision against what waits. ``who``: the address; ``by``: the caller's login."""
 
     move: Move
     who: str
@@ -133,44 +132,46 @@ class Revocation:
             back = self.term.anew(back, self.notices.in_force, self.notices.now)
         back = replace(back, primary="")
         if not leads:
-            return _change(
-                hold, back, sending, self.move, self.notices.in_force, self.notices.now, {"with": hold.primary}
-            )
+            return _change(hold, back, sending, self.move, self.notices, {"with": hold.primary})
+        now, rejected = self.notices.now, self.move is Move.REJECT
         actors: tuple[str, ...] = (self.who, self.by)
+        comment = self.comment
         events: tuple[Event, ...] = ()
-        if self.move is Move.REJECT:
-            vote = Vote.on(hold, self.who, Choice.REJECT, self.notices.now, self.comment)
+        if rejected:
+            vote = Vote.on(hold, self.who, Choice.REJECT, now, comment)
             back = replace(back, votes=(*hold.votes, vote))
-            events = (vote_on(hold, vote.choice.value, self.notices.now, actors=actors, comment=self.comment),)
-            actors = ()
-        made = _change(
-            hold, back, sending, self.move, self.notices.in_force, self.notices.now, {}, actors, self.comment
-        )
-        rejected = self.move is Move.REJECT
+            events = (vote_on(hold, vote.choice.value, now, actors=actors, comment=comment),)
+            actors, comment = (), "" if waits(hold, outgoing) else comment
+        made = _change(hold, back, sending, self.move, self.notices, {}, actors, comment)
+        if waits(hold, outgoing) and hold.release_at is None:
+            told = self.notices.decided(hold, _OUTCOMES[self.move], self.who, self.comment)
+        else:
+            outcome = "stopped" if stopped else _OUTCOMES[self.move]
+            told = self.notices.taken_back(
+                back, outcome, self.who, self.comment, sending=sending or UNSENT, outgoing=outgoing
+            )
         return replace(
             made,
             events=(*events, *made.events),
-            intents=self.notices.taken_back(
-                back,
-                "stopped" if stopped else _OUTCOMES[self.move],
-                self.who,
-                self.comment,
-                sending=sending or UNSENT,
-                outgoing=outgoing,
-            ),
-            rejection=effects.rejection(hold, self.comment, self.notices.now, self.term) if rejected else None,
+            intents=told,
+            rejection=effects.rejection(hold, self.comment, now, self.term) if rejected else None,
             ungranted=(hold.primary or hold.hold_id) if self.move is Move.WITHDRAW else "",
         )
 
 
-def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, in_force: InForce, now: datetime) -> Change | None:
+def waits(hold: Hold, outgoing: Outgoing) -> bool:
+    """Whether people must still decide on it: False if it only waits for its stage."""
+    return hold.state is State.WAITING and outgoing == NOTHING
+
+
+def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, notices: NoticesNow) -> Change | None:
     """A copy that was approved with its primary hold is revoked with it, also if it may have been sent: it is not sent
     again. None if it was sent."""
     move = Move(lead.stopped_by) if lead.stopped_by else _OF_A_LEAD.get(lead.state, Move.REOPEN)
-    back = _back(copy, sending, move, now)
+    back = _back(copy, sending, move, notices.now)
     if back is None:
         return None
-    return _change(copy, back, sending, move, in_force, now, {"with": lead.hold_id})
+    return _change(copy, back, sending, move, notices, {"with": lead.hold_id})
 
 
 def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hold | None:
@@ -205,29 +206,24 @@ def _change(
     back: Hold,
     sending: Sending | None,
     move: Move,
-    in_force: InForce,
-    now: datetime,
+    notices: NoticesNow,
     data: Mapping[str, Any],
     actors: tuple[str, ...] = (),
     comment: str = "",
 ) -> Change:
     if back.state in LET_GO:
         assert sending is not None
-        cancelled = _behind(hold, sending, in_force)
+        cancelled = persons_behind(hold, sending.left, notices.in_force)
         people = sum(one.weight for one in cancelled)
         data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
         left = tuple(str(r.address) for r in sending.left)
-        event = event_on(hold, Kind.STOPPED, now, actors=actors, comment=comment, addresses=left, **data)
+        event = event_on(hold, Kind.STOPPED, notices.now, actors=actors, comment=comment, addresses=left, **data)
         return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
     if hold.state is not State.WAITING:
         data = {**data, "was": hold.state.value}
-    return Change(hold=back, events=(event_on(hold, _KINDS[move], now, actors=actors, comment=comment, **data),))
-
-
-def _behind(hold: Hold, sending: Sending, in_force: InForce) -> tuple[Person, ...]:
-    """The people who do not get it, by the lists as they were when it came."""
-    counted = in_force.registry.classify(r.address for r in sending.left)
-    return persons(counted, in_force.registry, dict(hold.versions))
+    return Change(
+        hold=back, events=(event_on(hold, _KINDS[move], notices.now, actors=actors, comment=comment, **data),)
+    )
 
 
 async def learned(store: Store, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:

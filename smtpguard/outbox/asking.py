@@ -68,13 +68,20 @@ def reminded(hold: Hold, notices: NoticesNow) -> Change:
 
 
 def said(
-    hold: Hold, recipients: Sequence[Recipient], *, sent: bool, actors: tuple[str, ...], comment: str,
-    in_force: InForce, now: datetime,
-) -> Change:  # fmt: skip
+    hold: Hold,
+    recipients: Sequence[Recipient],
+    *,
+    sent: bool,
+    actors: tuple[str, ...],
+    comment: str,
+    notices: NoticesNow,
+) -> Change:
     """A person's answer; ``sent``: it was, else it is to be sent again."""
-    people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
+    people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
-    event = event_on(hold, Kind.SETTLED, now, actors=actors, comment=comment, addresses=_named(recipients), **data)
+    event = event_on(
+        hold, Kind.SETTLED, notices.now, actors=actors, comment=comment, addresses=_named(recipients), **data
+    )
     state = hold.state if sent else after(hold.state, Move.ATTEMPT)
     assert state is not None
     return Change(hold=replace(hold, state=state, asked_at=None), events=(event,))
