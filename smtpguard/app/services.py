@@ -236,7 +236,7 @@ async def services(
         with contextlib.suppress(PolicyUnreadable):
             await (policies.begin() if serving else policies.follow())
         freezes = freezes_of(settings, store, clock, new_id, loud=serving)
-        mailings = Mailings(store, policies, clock, digester, term=term(settings))
+        mailings = Mailings(store, policies, clock, term=term(settings))
         key = installation_secret(settings)
 
         def returns() -> Returns:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -46,40 +46,33 @@ SHOWN = 20
 LOOK_BACK = timedelta(minutes=15)  # longer than the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
+@dataclass(slots=True)
 class GateWatch:
     """Read the gate four times a second. ``moved`` is called with each gate that differs from the one before. ``front``
     knows the gate's generation at every moment."""
 
-    def __init__(
-        self,
-        gates: Gates,
-        clock: Clock,
-        *,
-        moved: Callable[[Gate], None] | None = None,
-        front: Front | None = None,
-    ) -> None:
-        self._gates = gates
-        self._clock = clock
-        self._moved = moved
-        self._front = front
-        self._read_at = float("-inf")
-        self.gate: Gate | None = None
+    gates: Gates
+    clock: Clock
+    moved: Callable[[Gate], None] | None = None
+    front: Front | None = None
+    gate: Gate | None = field(default=None, init=False)
+    _read_at: float = field(default=float("-inf"), init=False)
 
     @property
     def age_seconds(self) -> float:
         """Seconds since the gate was last read; infinite before the first time."""
-        return self._clock.monotonic() - self._read_at
+        return self.clock.monotonic() - self._read_at
 
     async def read(self) -> Gate:
         """The newest known gate. Raises StoreError; the last gate stays, and grows stale."""
-        asked_at = self._clock.monotonic()  # taken before the read: the answer is at least this new
-        gate = await self._gates.read()
+        asked_at = self.clock.monotonic()  # taken before the read: the answer is at least this new
+        gate = await self.gates.read()
         if self.gate is not None and asked_at < self._read_at:  # a later read has returned first
             return self.gate
         before, self.gate = self.gate, gate
         self._read_at = asked_at
-        if self._moved is not None and before is not None and before != gate:
-            self._moved(gate)
+        if self.moved is not None and before is not None and before != gate:
+            self.moved(gate)
         return gate
 
     async def run(self) -> None:
@@ -110,7 +103,7 @@ class GateWatch:
         gate = self.gate
         if gate is None or (policy_sha256 is not None and gate.policy_sha256 != policy_sha256):
             return False
-        return not gate.freezes or not stopped_by(gate.freezes, what, self._clock.now())
+        return not gate.freezes or not stopped_by(gate.freezes, what, self.clock.now())
 
     def fence(
         self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
@@ -124,7 +117,7 @@ class GateWatch:
         """
 
         def holds() -> bool:
-            if self._clock.monotonic() - self._read_at >= FRESH_SECONDS or (gone is not None and gone()):
+            if self.clock.monotonic() - self._read_at >= FRESH_SECONDS or (gone is not None and gone()):
                 return False
             return self.allows(what, policy_sha256)
 
@@ -139,7 +132,7 @@ class GateWatch:
 
     def _is_newest(self) -> bool:
         """Whether no newer gate is known than the one that was last read."""
-        newest = self._front.generation if self._front is not None else None
+        newest = self.front.generation if self.front is not None else None
         return newest is None or (self.gate is not None and self.gate.generation == newest)
 
     async def _look(self) -> None:
@@ -187,42 +180,30 @@ class Released:
     first: tuple[Hold, ...]
 
 
+@dataclass(slots=True)
 class Freezes:
     """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once, without a shell. Their
     environment has the event: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: log hooks that fail; a
     command reports them itself."""
 
-    def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        *,
-        new_id: Callable[[], str],
-        freeze_hook: Sequence[Sequence[str]] = (),
-        thaw_hook: Sequence[Sequence[str]] = (),
-        hook_seconds: float = 30.0,
-        recall_seconds: float = RECALL_SECONDS,
-        thaw_two: bool = False,
-        loud: bool = True,
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._new_id = new_id
-        self._freeze_hook = tuple(map(tuple, freeze_hook))
-        self._thaw_hook = tuple(map(tuple, thaw_hook))
-        self._hook_seconds = hook_seconds
-        self._recall_seconds = recall_seconds
-        self.thaw_two = thaw_two
-        self._loud = loud
+    store: Store
+    clock: Clock
+    new_id: Callable[[], str]
+    freeze_hook: Sequence[Sequence[str]] = ()
+    thaw_hook: Sequence[Sequence[str]] = ()
+    hook_seconds: float = 30.0
+    recall_seconds: float = RECALL_SECONDS
+    thaw_two: bool = False
+    loud: bool = True
 
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
     ) -> Frozen:
         """``value``: see Freeze. Raises StoreError: then nothing is frozen (CommitUnknown: it is not
         known), and the caller must say so loudly."""
-        now = self._clock.now()
+        now = self.clock.now()
         freeze = Freeze(
-            freeze_id=self._new_id(),
+            freeze_id=self.new_id(),
             selector=selector,
             value=value,
             reason=reason,
@@ -230,43 +211,41 @@ class Freezes:
             at=now,
             until=now + for_ if for_ else None,
         )
-        await self._store.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self._clock))
-        hooks, found = await asyncio.gather(
-            self._hooks(self._freeze_hook, "freeze", freeze, by), self._recalled(freeze)
-        )
+        await self.store.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self.clock))
+        hooks, found = await asyncio.gather(self._hooks(self.freeze_hook, "freeze", freeze, by), self._recalled(freeze))
         recalled, past_recall = found or ((), ())
         return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks, counted=found is not None)
 
     async def told(self, stop: Freeze) -> tuple[Hook, ...]:
         """The commands of a freeze that stands already, since it was made in another's commit."""
-        return await self._hooks(self._freeze_hook, "freeze", stop, stop.by)
+        return await self._hooks(self.freeze_hook, "freeze", stop, stop.by)
 
     async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
         """``person``: the person behind ``by``, if that names a program of theirs. Raises KeyError if there is no such
         freeze, and SecondPersonNeeded if two people must agree and this is the first."""
-        gate = await self._store.gate.read()
+        gate = await self.store.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
             raise KeyError(freeze_id)
         who = person or by
         if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
             if not asked:
-                await self._store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self._clock)])
+                await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock)])
             raise SecondPersonNeeded
-        await self._store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self._clock))
-        return await self._hooks(self._thaw_hook, "thaw", freeze, by)
+        await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock))
+        return await self._hooks(self.thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
         """The person who has already asked to thaw it, from the journal; "" for none."""
-        entries = await self._store.journal.history(freeze_id)
+        entries = await self.store.journal.history(freeze_id)
         asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
         return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift freezes whose time is over. They stop nothing any more, but their end must be journalled, and hooks must
         release other queues. If several processes try, one does it. Raises StoreError."""
-        now, ran = self._clock.now(), list[Hook]()
-        for freeze in (await self._store.gate.read()).freezes:
+        now, ran = self.clock.now(), list[Hook]()
+        for freeze in (await self.store.gate.read()).freezes:
             if freeze.until is not None and now >= freeze.until:
                 with contextlib.suppress(KeyError):  # another process was first
                     ran += await self.thaw(freeze.freeze_id, by=ITSELF)
@@ -274,8 +253,8 @@ class Freezes:
 
     async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The active freezes: all, or those with exactly this selector and value."""
-        gate = await self._store.gate.read()
-        now = self._clock.now()
+        gate = await self.store.gate.read()
+        now = self.clock.now()
         return tuple(
             f
             for f in gate.freezes
@@ -285,16 +264,16 @@ class Freezes:
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
         """By hold id, the freezes that stop each of these holds, if it is not over. Holds that no freeze stops are left
         out."""
-        freezes, now = (await self._store.gate.read()).freezes, self._clock.now()
+        freezes, now = (await self.store.gate.read()).freezes, self.clock.now()
         found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
         """The approved messages that go out as soon as these freezes are lifted. Raises StoreError."""
-        ids, now = {f.freeze_id for f in lifted}, self._clock.now()
-        freezes = (await self._store.gate.read()).freezes
+        ids, now = {f.freeze_id for f in lifted}, self.clock.now()
+        freezes = (await self.store.gate.read()).freezes
         goes, kept, waiting = list[Hold](), 0, 0
-        async for hold in self._store.holds.every(tuple(LIVE)):
+        async for hold in self.store.holds.every(tuple(LIVE)):
             stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
             if not stopped & ids:
                 continue
@@ -306,7 +285,7 @@ class Freezes:
                 goes.append(hold)
         leads = {hold.hold_id for hold in goes}
         begun = [hold for hold in goes if hold.state is State.RELEASING][:PAGE]
-        sending = [(await self._store.holds.outgoing(hold.hold_id)).own for hold in begun]
+        sending = [(await self.store.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),
             people=sum(hold.reach for hold in goes if not hold.primary or hold.primary not in leads),
@@ -323,8 +302,8 @@ class Freezes:
         bound = frozenset().union(
             *(grant.lists for grant in mailing.grants if grant.only)
         )  # a correction goes all the same
-        freezes = (await self._store.gate.read()).freezes
-        return stopped_by(freezes, what._replace(lists=what.lists - bound), self._clock.now())
+        freezes = (await self.store.gate.read()).freezes
+        return stopped_by(freezes, what._replace(lists=what.lists - bound), self.clock.now())
 
     async def _recalled(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """None if the store is lost: it is frozen all the same."""
@@ -339,29 +318,27 @@ class Freezes:
         recalled. A release counts if an attempt has begun, however long ago: the relay may have it."""
         since = freeze.at - LOOK_BACK
         under_way, releases = (
-            await self._store.journal.in_flight(freeze, since),
-            await self._store.outbox.attempted(freeze),
+            await self.store.journal.in_flight(freeze, since),
+            await self.store.outbox.attempted(freeze),
         )
         if not under_way and not releases:
             return (), ()
-        end = self._clock.monotonic() + self._recall_seconds
-        while self._clock.monotonic() < end and (  # noqa: ASYNC110
-            await self._store.journal.in_flight(freeze, since) or await self._store.outbox.attempted(freeze)
+        end = self.clock.monotonic() + self.recall_seconds
+        while self.clock.monotonic() < end and (  # noqa: ASYNC110
+            await self.store.journal.in_flight(freeze, since) or await self.store.outbox.attempted(freeze)
         ):
             await asyncio.sleep(0.1)  # other processes write the outcomes: there is no event to wait for
-        outcomes = await self._store.journal.outcomes(under_way)
+        outcomes = await self.store.journal.outcomes(under_way)
         recalled = {id for id in under_way if outcomes.get(id) in STAYED}
-        taken = {releases[intent] for intent in await self._store.outbox.taken(list(releases))}
+        taken = {releases[intent] for intent in await self.store.outbox.taken(list(releases))}
         everybody = tuple(dict.fromkeys((*under_way, *releases.values())))
         recalled |= set(releases.values()) - taken
         return tuple(id for id in everybody if id in recalled), tuple(id for id in everybody if id not in recalled)
 
-    async def _hooks(
-        self, commands: Sequence[tuple[str, ...]], action: str, freeze: Freeze, by: str
-    ) -> tuple[Hook, ...]:
-        ran = await asyncio.gather(*(run(argv, action, freeze, by, seconds=self._hook_seconds) for argv in commands))
+    async def _hooks(self, commands: Sequence[Sequence[str]], action: str, freeze: Freeze, by: str) -> tuple[Hook, ...]:
+        ran = await asyncio.gather(*(run(argv, action, freeze, by, seconds=self.hook_seconds) for argv in commands))
         for hook in ran:
-            if self._loud and hook.problem is not None:
+            if self.loud and hook.problem is not None:
                 log.error("%s, run at a %s: %s", " ".join(hook.argv), action, hook.problem)
         return tuple(ran)
 

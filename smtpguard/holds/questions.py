@@ -8,7 +8,7 @@ release.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smtpguard.guard.ports import Clock, PolicyInForce
@@ -30,25 +30,18 @@ class Question:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
 class Questions:
     """``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and StoreError, as votes do."""
 
-    def __init__(
-        self,
-        store: Store,
-        policies: PolicyInForce,
-        clock: Clock,
-        *,
-        new_id: Callable[[], str],
-    ) -> None:
-        self._store = store
-        self._policies = policies
-        self._clock = clock
-        self._new_id = new_id
-        self._notices = Notices()
+    store: Store
+    policies: PolicyInForce
+    clock: Clock
+    new_id: Callable[[], str]
+    notices: Notices = field(default_factory=Notices)
 
     async def ask(self, hold_id: str, question: str, *, approver: str, by: str) -> None:
-        in_force, now = self._policies.current(), self._clock.now()
+        in_force, now = self.policies.current(), self.clock.now()
 
         def step(hold: Hold) -> Change:
             if hold.sender is None:
@@ -57,7 +50,7 @@ class Questions:
                 raise NotEntitled(f"{approver} is not an approver of it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)
 
-        await self._store.holds.change(hold_id, step)
+        await self.store.holds.change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
         """Its writer answers the last question, or tells the approvers something without one."""
@@ -78,20 +71,20 @@ class Questions:
                 raise NotEntitled(f"{sender} did not write it")
             if hold.state is State.WAITING:
                 raise Conflict("it waits for a decision")
-            event = event_on(hold, Kind.JUDGED, self._clock.now(), actors=(sender, by), said=said)
+            event = event_on(hold, Kind.JUDGED, self.clock.now(), actors=(sender, by), said=said)
             return Change(hold=hold, events=(event,))
 
-        await self._store.holds.change(hold_id, step)
+        await self.store.holds.change(hold_id, step)
 
     async def judged(self, hold_id: str) -> str:
         """The writer's last judgement, "" for none. Raises StoreError."""
-        entries = await self._store.journal.history(hold_id)
+        entries = await self.store.journal.history(hold_id)
         return next((str(e.data.get("said")) for e, _ in reversed(entries) if e.kind == Kind.JUDGED.value), "")
 
     async def open_question(self, hold_id: str) -> Question | None:
         """The last question without an answer, if the journal still has its words. Raises StoreError."""
         asked: Question | None = None
-        for entry, clear in await self._store.journal.history(hold_id):
+        for entry, clear in await self.store.journal.history(hold_id):
             if entry.kind == Kind.ANSWERED.value:
                 asked = None
             elif entry.kind == Kind.ASKED.value:
@@ -107,15 +100,15 @@ class Questions:
                 raise NotEntitled(f"{sender} did not write it")
             return self._said(hold, kind, notice, words, sender, by, **more)
 
-        await self._store.holds.change(hold_id, step)
+        await self.store.holds.change(hold_id, step)
 
     def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
         if hold.state is not State.WAITING:
             raise Conflict(f"it is already {hold.state.value}")
-        now, words = self._clock.now(), words.strip()[:MOST]
+        now, words = self.clock.now(), words.strip()[:MOST]
         said = {"by": who, "comment": words, **more}
         return Change(
             hold=hold,
             events=(event_on(hold, kind, now, actors=(who, by), comment=words),),
-            intents=self._notices.at(self._policies.current(), now).said(hold, notice, said, self._new_id()),
+            intents=self.notices.at(self.policies.current(), now).said(hold, notice, said, self.new_id()),
         )

@@ -294,7 +294,7 @@ class Approvals:
             await copies.begin(self.store, made.hold_id, notices, self.term)
         return enacted
 
-    def _enacted(self, hold: Hold, *, notices: NoticesNow) -> Change:
+    def _enacted(self, hold: Hold, notices: NoticesNow) -> Change:
         """The change that the last vote would have made without a delay; or the approval lapses."""
         in_force, now = notices.in_force, notices.now
         passes("enact", hold.hold_id)
@@ -433,7 +433,7 @@ class Approvals:
             intents=(release(hold),) if hold.kind != effects.TEST else (),
         )
 
-    def _in_time(self, hold: Hold, *, notices: NoticesNow) -> Change:
+    def _in_time(self, hold: Hold, notices: NoticesNow) -> Change:
         """The action that is due now. Missed actions are not made up for, except the latest reminder."""
         in_force, now = notices.in_force, notices.now
         if hold.asked_at is not None:

@@ -20,12 +20,11 @@ from smtpguard.config.problem import unknown
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.chain import instant
 from smtpguard.journal.event import Kind
-from smtpguard.lists.digest import Digester
 from smtpguard.lists.members import CsvMembers, Members
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mailings.model import SUREST, CopyStatus
 from smtpguard.mailings.service import Mailings, NoAddresses
 
@@ -63,7 +62,11 @@ class Matched:
             while some := await self._apart(lambda: list(islice(everybody, _SLICE))):
                 single = await self._mailings.people(self._mailing_id, some)
                 for address in some:
-                    whole = status if any(map(among, _every(digester, address))) else CopyStatus.NONE
+                    whole = (
+                        status
+                        if any(map(among, digester.every(Address.parse_any(address.strip()))))
+                        else CopyStatus.NONE
+                    )
                     yield address, max(single.get(address, CopyStatus.NONE), whole, key=SUREST.index)
         finally:
             self._thread.shutdown(wait=False)
@@ -101,7 +104,9 @@ class Matched:
 
     def _digests(self, statuses: str | None, form: int) -> Iterator[bytes]:
         """``form``: 0 for today's digests, -1 for the older ones of indexes that an earlier version made."""
-        every = (_every(self._registry.digester, address) for address in self._addresses(statuses))
+        every = (
+            self._registry.digester.every(Address.parse_any(address.strip())) for address in self._addresses(statuses)
+        )
         return (digests[form] for digests in every if digests)
 
     async def _became(self, name: str, version: str) -> CopyStatus:
@@ -159,11 +164,3 @@ def _of_list(registry: Registry, name: str) -> Sequence[Members]:
     if not lists[name].members:
         raise NoAddresses(f"the list {name} has no members to match")
     return lists[name].members
-
-
-def _every(digester: Digester, text: str) -> tuple[bytes, ...]:
-    """The digests of an address, today's first; none if it is invalid."""
-    try:
-        return digester.every(Address.parse(text.strip()))
-    except BadAddress:
-        return ()

@@ -21,8 +21,7 @@ from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.digest import Digester
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mailings import copies
 from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
@@ -56,7 +55,6 @@ class Mailings:
     store: Store
     policies: PolicyInForce
     clock: Clock
-    digester: Digester
     term: Deadlines = field(default_factory=Deadlines)
     notices: Notices = field(default_factory=Notices)
 
@@ -163,8 +161,13 @@ class Mailings:
         """Those of these addresses that are recipients of it, as they were given, and the status of their copy: for an
         apology to exactly them. Text that is no address is skipped."""
         whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
+        digester = self.policies.current().registry.digester
         for some in _slices(addresses):
-            digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
+            digests = {
+                digest: address
+                for address in reversed(some)
+                for digest in digester.every(Address.parse_any(address.strip()))
+            }
             statuses = await self.store.mailings.reached_by(whole, list(digests))
             for digest, status in statuses.items():
                 address = digests[digest]
@@ -225,12 +228,6 @@ class Mailings:
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
         made = await self.store.mailings.change(await self.named(mailing_id), step)
         return await self.store.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
-
-    def _digests(self, address: str) -> tuple[bytes, ...]:
-        try:
-            return self.digester.every(Address.parse(address.strip()))
-        except BadAddress:
-            return ()
 
 
 def row(mailing: Mailing) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, Protocol
@@ -145,38 +145,24 @@ class _Unsendable(Exception):
         self.why = why
 
 
+@dataclass(slots=True)
 class Delivery:
     """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay for a listener ("" for the guard's own
     mail) and a recipient; None: ``relay`` for all. It may raise StoreError."""
 
-    def __init__(
-        self,
-        store: Store,
-        relay: Relay,
-        renderer: Renderer,
-        watch: GateWatch,
-        policies: PolicyInForce,
-        clock: Clock,
-        *,
-        owner: str,
-        trace_key: bytes,
-        hostname: str,
-        route: Callable[[str, Address], Relay] | None = None,
-        jitter: Callable[[], float] = random.random,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._store = store
-        self._route = route or (lambda listener, address: relay)
-        self._renderer = renderer
-        self._watch = watch
-        self._policies = policies
-        self._clock = clock
-        self._owner = owner
-        self._trace_key = trace_key
-        self._hostname = hostname
-        self._jitter = jitter
-        self._pause = pause
-        self._stopping = False
+    store: Store
+    relay: Relay
+    renderer: Renderer
+    watch: GateWatch
+    policies: PolicyInForce
+    clock: Clock
+    owner: str
+    trace_key: bytes
+    hostname: str
+    route: Callable[[str, Address], Relay] | None = None
+    jitter: Callable[[], float] = random.random
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _stopping: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Until ``stop``; then attempts in progress are finished. If it is cancelled, they are in doubt."""
@@ -190,7 +176,7 @@ class Delivery:
                 if len(running) >= PACE.at_once:
                     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 else:
-                    await self._pause(PACE.idle_seconds)
+                    await self.pause(PACE.idle_seconds)
             if running:
                 await asyncio.wait(running)
         finally:
@@ -217,7 +203,7 @@ class Delivery:
 
     async def _lease(self, n: int) -> Sequence[Lease]:
         try:
-            return await self._store.outbox.lease(self._owner, n, PACE.lease_seconds)
+            return await self.store.outbox.lease(self.owner, n, PACE.lease_seconds)
         except StoreError as error:
             log.warning("the outbox cannot be read: %s", type(error).__name__)
             return ()
@@ -228,7 +214,7 @@ class Delivery:
         all_due = dues(lease, self._expands)
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
-        hold = await self._store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
+        hold = await self.store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
@@ -255,7 +241,7 @@ class Delivery:
         """Whether the final dot may be sent: marked, in time, and not stopped by a freeze. The first that asks marks all, also
         those of the other routes."""
         if mark.at is None and await stands():
-            begun, now = [d.begun(PACE.doubt) for d in due], self._clock.monotonic()
+            begun, now = [d.begun(PACE.doubt) for d in due], self.clock.monotonic()
             try:
                 mark.refused = not await self._settle(lease, hold, begun, mark=True)
             except StoreError as error:  # it may be marked nevertheless, which the retry takes back
@@ -265,14 +251,14 @@ class Delivery:
                 mark.refused = True
             mark.at = None if mark.refused else now
         in_time = (PACE.doubt - PACE.reply).total_seconds()
-        return mark.at is not None and await stands() and self._clock.monotonic() - mark.at < in_time
+        return mark.at is not None and await stands() and self.clock.monotonic() - mark.at < in_time
 
     def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
         """One transaction for each relay. Raises StoreError."""
         listener = hold.session.listener if hold is not None and lease.intent.kind in OF_CONTENT else ""
         routes: dict[int, tuple[Relay, list[Due]]] = {}
         for one in due:
-            relay = self._route(listener, one.recipient.address)
+            relay = self.relay if self.route is None else self.route(listener, one.recipient.address)
             routes.setdefault(id(relay), (relay, []))[1].append(one)
         return list(routes.values())
 
@@ -280,7 +266,7 @@ class Delivery:
         """The content, and whether it may be sent. Raises _Unsendable, StoreError, and what rendering raises."""
         intent = lease.intent
         if intent.kind not in OF_CONTENT:
-            made = await self._renderer.render(intent)
+            made = await self.renderer.render(intent)
             if not made:
                 raise _Unsendable("nothing to say")
             forms = [(replace(envelope, recipients=tuple(due)), Message.of(raw)) for envelope, raw in made]
@@ -288,10 +274,10 @@ class Delivery:
         if hold is None or intent.content_sha256 is None:
             raise _Unsendable("the hold is gone")
         try:
-            content = await self._store.contents.load(intent.content_sha256)
+            content = await self.store.contents.load(intent.content_sha256)
         except ContentMissing:
             raise _Unsendable("the content is not kept any more", "missing") from None
-        stands = self._watch.fence(selectable(hold))
+        stands = self.watch.fence(selectable(hold))
         envelope = replace(hold.envelope, recipients=tuple(due))
         return _Parcel(
             forms=[(envelope, content)],
@@ -301,15 +287,15 @@ class Delivery:
 
     def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:
         """The trace fields of every relayed message, and the release id, which is the same at every attempt."""
-        registry = self._policies.current().registry
+        registry = self.policies.current().registry
         lists = {info.name for a in envelope.addresses if (info := registry.list_at(a)) is not None}
         transaction = Transaction(id=hold.hold_id, session=hold.session, envelope=envelope, message=content)
         trace = prepend(
             transaction,
             hold.verdict.policy_sha256,
-            self._trace_key,
-            self._hostname,
-            self._clock.now(),
+            self.trace_key,
+            self.hostname,
+            self.clock.now(),
             lists,
             _text_of(hold, content) if lists else (),
         )
@@ -320,8 +306,8 @@ class Delivery:
     ) -> list[Result]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
-        wait = PACE.again(lease.attempts, self._jitter())
-        patient = self._clock.now() - lease.created_at < PACE.give_up
+        wait = PACE.again(lease.attempts, self.jitter())
+        patient = self.clock.now() - lease.created_at < PACE.give_up
         try:
             for envelope, content in parcel.forms:
                 envelope = replace(envelope, recipients=recipients)
@@ -353,7 +339,7 @@ class Delivery:
         code = f"not rendered: {type(error).__name__}"
         if lease.attempts + 1 >= PACE.renderings:
             return [d.failed("unsendable", code) for d in due]
-        wait = PACE.again(lease.attempts, self._jitter())
+        wait = PACE.again(lease.attempts, self.jitter())
         return [d.retry(code, wait) for d in due]
 
     # writing it down
@@ -366,10 +352,10 @@ class Delivery:
         ``mark``: before the attempt. ``persist``: the relay has answered, so its answer is written as soon as the store
         can, while the mark keeps other workers away.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         told = () if mark else reports(lease, hold, results, now)
         told = tuple(dsn for dsn in told if not any(map(self._expands, dsn.recipients)))
-        in_force = self._policies.current()
+        in_force = self.policies.current()
 
         @cache
         def behind(*recipients: Recipient) -> Sequence[Person]:
@@ -379,13 +365,13 @@ class Delivery:
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
         outcomes = [r.outcome(now, behind(r.recipient) if of_people else None) for r in results]
         over = partial(ended, in_force=in_force, now=now)
-        end = self._clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
+        end = self.clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
             try:
-                return await self._store.outbox.settle(lease, outcomes, journal, told, over)
+                return await self.store.outbox.settle(lease, outcomes, journal, told, over)
             except StoreError as error:
-                if self._clock.monotonic() >= end:
+                if self.clock.monotonic() >= end:
                     raise
                 log.warning("outbox %s: waiting for the store: %s", lease.lease_id, type(error).__name__)
             except ValueError:
@@ -393,11 +379,11 @@ class Delivery:
                     raise
                 return True  # the first commit was written although the store failed to answer
             unsure = True
-            await self._pause(1.0)
+            await self.pause(1.0)
 
     def _expands(self, recipient: Recipient) -> bool:
         """Whether more than one person is behind it."""
-        registry = self._policies.current().registry
+        registry = self.policies.current().registry
         if registry.list_at(recipient.address) is not None:
             return True
         return any(one.behind is not None for one in registry.classify([recipient.address]).recipients)

@@ -74,36 +74,26 @@ class Receipt:
     hooks: tuple[Hook, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
 class Returns:
     """The service behind ``smtpguard returns`` and the API. ``key``: the installation's secret; ``freezes``: has the commands that run
     where something is stopped."""
 
-    def __init__(
-        self,
-        record: Store,
-        policies: PolicyInForce,
-        clock: Clock,
-        digester: Digester,
-        freezes: Freezes,
-        *,
-        key: bytes,
-        new_id: Callable[[], str],
-    ) -> None:
-        self._freezes = freezes
-        self._new_id = new_id
-        self._record = record
-        self._policies = policies
-        self._clock = clock
-        self._digester = digester
-        self._key = key
+    store: Store
+    policies: PolicyInForce
+    clock: Clock
+    digester: Digester
+    freezes: Freezes
+    key: bytes
+    new_id: Callable[[], str]
 
     async def take(self, message: Message, *, to: Sequence[str] = ()) -> Receipt:
         """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises StoreError: then nobody has it, and whoever
         brings it keeps it."""
-        found = await asyncio.to_thread(parsed, message, to, self._key)
+        found = await asyncio.to_thread(parsed, message, to, self.key)
         match, sent = await self._matched(found, message)
-        now = self._clock.now()
-        mailing = await self._record.mailings.find(match.mailing) if match.mailing else None
+        now = self.clock.now()
+        mailing = await self.store.mailings.find(match.mailing) if match.mailing else None
         returns = []
         for n, about in enumerate(found.about):
             one = Return(mail=message.sha256, n=n, at=now, sort=about.sort, match=match, said=_said(found, about))
@@ -113,9 +103,9 @@ class Returns:
             returns.append(
                 Return(mail=message.sha256, n=len(returns), at=now, sort=Sort.UNSORTED, match=match, said=rest)
             )
-        await self._record.returns.contents.keep(message)
-        taken = await self._record.returns.take(returns, self._watched(mailing))
-        hooks = [hook for stop in taken.freezes for hook in await self._freezes.told(stop)]
+        await self.store.returns.contents.keep(message)
+        taken = await self.store.returns.take(returns, self._watched(mailing))
+        hooks = [hook for stop in taken.freezes for hook in await self.freezes.told(stop)]
         return Receipt(
             mail=message.sha256, returns=taken.returns, again=not taken.returns, freezes=taken.freezes, hooks=tuple(hooks)
         )  # fmt: skip
@@ -123,38 +113,38 @@ class Returns:
     def _watched(self, mailing: Mailing | None) -> Watched | None:
         """By what the rest of it is stopped; nothing where no policy can be read: what comes next is counted with this."""
         try:
-            in_force = self._policies.current()
+            in_force = self.policies.current()
         except StoreError:
             return None
         if mailing is None or not (breakers := in_force.breakers_of(mailing.lists)).each:
             return None
         people = mailing.people.at_least
-        return Watched(breakers=breakers, people=people, enforce=in_force.enforce, new_id=self._new_id)
+        return Watched(breakers=breakers, people=people, enforce=in_force.enforce, new_id=self.new_id)
 
     async def newest(self, *, mailing: str | None = None, limit: int = 100) -> Sequence[Return]:
         """The latest first; of all that came back, or of one mailing."""
-        return await self._record.returns.newest(mailing=mailing, limit=limit)
+        return await self.store.returns.newest(mailing=mailing, limit=limit)
 
     async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Growth:
         """How what comes back of it grows and falls. ``freezes``: the journal's entries on what was frozen and thawed."""
-        rows, now = self._record.returns, self._clock.now()
+        rows, now = self.store.returns, self.clock.now()
         ends = await rows.ends(mailing.mailing_id)
         began = mailing.went_first_at or mailing.first_at
         each = width(min(began, ends[0]) if ends else began, ends[1] if ends else began)
         last = span(each)
         recent = [await rows.between(mailing.mailing_id, now - last * n, now - last * (n - 1)) for n in (1, 2)]
-        history = await self._record.journal.history(mailing.mailing_id)
+        history = await self.store.journal.history(mailing.mailing_id)
         done = deeds(mailing, ends[0] if ends else None, (entry for entry, _ in (*history, *freezes)))
         spells = await rows.spells(mailing.mailing_id, each)
         return course(mailing, spells, each, (recent[0], recent[1]), now, done)
 
     async def mention(self, some: Sequence[Mention]) -> int:
         """Store what is said outside, as far as it is new. How many. Raises StoreError."""
-        return await self._record.returns.mention(some) if some else 0
+        return await self.store.returns.mention(some) if some else 0
 
     async def outside(self, since: datetime, limit: int = 200) -> tuple[Outside, ...]:
         """What is said outside since then, the newest first."""
-        return outside(await self._record.returns.newest(sort=Sort.MENTION, since=since, limit=limit))
+        return outside(await self.store.returns.newest(sort=Sort.MENTION, since=since, limit=limit))
 
     # which message it is about
 
@@ -177,7 +167,7 @@ class Returns:
     async def _called(self, by: By, word: str, author: str) -> Sent | None:
         """The newest message that is called so: the one that went to who answers before others, and one of a mailing. A reverse-path
         says which only where one message had it."""
-        find = self._record.journal.find
+        find = self.store.journal.find
         ids = await find([word, author], 1) if by is By.MESSAGE_ID and author else ()
         ids = ids or await find([word], _MOST_FOUND)
         if by is By.VERP and len(ids) != 1:
@@ -188,22 +178,22 @@ class Returns:
         return next((sent for sent in some if sent.mailing), next(iter(some), None))
 
     async def _sent(self, id: str) -> Sent | None:
-        history = await self._record.journal.history(id)
+        history = await self.store.journal.history(id)
         verdict = next((pair for pair in history if pair[0].kind == Kind.VERDICT.value), None)
         return None if verdict is None else _sent(*verdict)
 
     async def _of_like_text(self, message: Message) -> str:
         """The mailing whose text it quotes or returns, "" for none."""
         sketch = await asyncio.to_thread(quoted_text, message)
-        return await self._record.mailings.like(sketch, self._clock.now() - LATELY) if sketch else ""
+        return await self.store.mailings.like(sketch, self.clock.now() - LATELY) if sketch else ""
 
     async def _like(self, subject: str) -> str:
         """The latest mailing with nearly the same subject; "" where there is none, or it has too few words to say anything."""
         words = _words(subject)
         if len(words) < _LEAST_WORDS:
             return ""
-        since = self._clock.now() - LATELY
-        for mailing in await self._record.mailings.newest(limit=_MOST_LIKE):
+        since = self.clock.now() - LATELY
+        for mailing in await self.store.mailings.newest(limit=_MOST_LIKE):
             others = _words(mailing.subject)
             if mailing.last_at >= since and others and len(words & others) >= _LIKE * len(words | others):
                 return mailing.mailing_id
@@ -220,7 +210,7 @@ class Returns:
         address = Address.parse_any(text)
         if address is None:
             return one
-        person = self._digester.of(address)
+        person = self.digester.of(address)
         carries = {By.TRACE, By.MESSAGE_ID} if about.sort in _WRITTEN else {By.TRACE}
         if sent is None or not sent.mailing or one.match.by not in carries:
             return replace(one, person=person)
@@ -232,14 +222,14 @@ class Returns:
         if not sent.lists:
             return False
         try:
-            [one] = self._policies.current().registry.classify([address]).recipients
+            [one] = self.policies.current().registry.classify([address]).recipients
         except StoreError:  # no policy that can be read: nobody knows, and it is not counted
             return False
         return not sent.lists.isdisjoint(one.lists)
 
     def _person(self, text: str) -> bytes | None:
         address = Address.parse_any(text)
-        return None if address is None else self._digester.of(address)
+        return None if address is None else self.digester.of(address)
 
 
 _WRITTEN = frozenset({Sort.REPLY, Sort.UNSUBSCRIBE})

@@ -114,7 +114,7 @@ async def test_copies_from_the_threshold_on_are_held_and_decided_as_one(guard: W
     assert [m async for m in _twice(guard)] == []
     mailing = await the_mailing(guard)
     assert (mailing.out, mailing.people.held, mailing.people.deferred) == (28, 0, 0)
-    service = Mailings(store(guard), guard.office._policies, guard.clock, guard.office._digester)
+    service = Mailings(store(guard), guard.office._policies, guard.clock)
     got = await service.people(mailing.mailing_id, [*READERS, *MEMBERS])
     assert got.keys() == set(READERS[:28])
 

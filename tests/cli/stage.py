@@ -46,7 +46,7 @@ class Stage:
         async with house(self.folder, documents=self.documents) as home:
             home.clock.pass_(minutes=5)
             home.term = replace(home.term, release_delay_seconds=self.release_delay)
-            mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+            mailings = Mailings(home.store, home, home.clock)
             yield SimpleNamespace(
                 store=home.store,
                 policies=home,

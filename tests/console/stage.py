@@ -65,7 +65,7 @@ class Stage:
         """Set the release delay, in which an approval can be undone."""
         assert self.console is not None
         self.home.term = replace(self.home.term, release_delay_seconds=seconds)
-        self.console.approvals._term = self.home.term
+        self.console.approvals.term = self.home.term
 
     def show_approvers(self) -> None:
         """As with ``audit: {approvers: true}``."""
@@ -167,7 +167,7 @@ async def stage(
             wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
             passwords=passwords,
         )  # fmt: skip
-        mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+        mailings = Mailings(home.store, home, home.clock)
         built = ConsoleServices(
             store=home.store,
             policies=home,

@@ -281,7 +281,7 @@ async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: py
 
 async def test_a_failed_hook_is_reported_in_the_readers_language(here: Stage) -> None:
     freezes = here.app.state.console.freezes
-    freezes._freeze_hook = freezes._thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
+    freezes.freeze_hook = freezes.thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
     eva, swedish = await freeze_page(here), {"Accept-Language": "sv"}
     frozen = await eva.post("/freeze", swedish, selector="all", reason="fel utskick")
     assert "misslyckades: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)

@@ -39,11 +39,11 @@ class Campaign:
     def __init__(self, home: House, *, copies: int = 3) -> None:
         self.home, self.office = home, Office(home)
         self.term = Deadlines(copies=copies, release_delay_seconds=0)
-        self.service = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+        self.service = Mailings(home.store, home, home.clock)
         self._intake = home.intake()
         self._intake._term = self.term
         self.approvals = home.approvals()
-        self.approvals._term = self.term
+        self.approvals.term = self.term
         self._number = itertools.count()
         self.ways: list[FakePassage] = []
 

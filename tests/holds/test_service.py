@@ -267,11 +267,11 @@ async def test_a_clock_put_forward_expires_nothing(home: House) -> None:
 async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
     hold = await home.held()
     unanswered = replace(hold, hold_id="U1", acknowledged=False)
-    step = home.approvals()._in_time(unanswered, home.in_force, hold.held_at + timedelta(minutes=15))
+    step = home.approvals()._in_time(unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=15)))
     assert step.hold is not None
     assert step.hold.state is State.VOID
     assert step.intents == ()
-    early = home.approvals()._in_time(unanswered, home.in_force, hold.held_at + timedelta(minutes=14))
+    early = home.approvals()._in_time(unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=14)))
     assert early.hold is not None
     assert early.hold.state is State.WAITING
 
@@ -290,7 +290,7 @@ async def test_an_expired_hold_cannot_be_approved_before_the_sweep(home: House) 
 async def test_a_hold_decided_meanwhile_does_not_expire(home: House) -> None:
     hold = await home.held()
     with pytest.raises(Conflict, match="decided meanwhile"):
-        home.approvals()._in_time(replace(hold, state=State.APPROVED), home.in_force, hold.expires_at)
+        home.approvals()._in_time(replace(hold, state=State.APPROVED), home.notices.at(home.in_force, hold.expires_at))
 
 
 async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:

@@ -127,7 +127,7 @@ async def test_a_slow_process_does_not_send_under_a_new_approval(office: Office)
     held = await office.home.hold(hold_id)
     [slow] = await office.store.outbox.lease("slow", 10, 60)
     await office.go(seconds=61)
-    mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+    mailings = Mailings(home.store, home, home.clock)
     await mailings.reopen(held.mailing_id, approver=EVA, by="test")
     for who in (EVA, DPO):
         await home.approvals().vote(hold_id, Choice.APPROVE, approver=who, by="test")

@@ -66,8 +66,8 @@ class Play:
                 await home.follow()
                 await home.watch.read()
             case "restart":
-                term, campaign.approvals = campaign.approvals._term, home.approvals()
-                campaign.approvals._term = term
+                term, campaign.approvals = campaign.approvals.term, home.approvals()
+                campaign.approvals.term = term
                 campaign.office.worker = campaign.office.hire("another")
 
 

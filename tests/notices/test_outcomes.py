@@ -159,7 +159,7 @@ async def test_a_revoked_approval_is_not_announced(home: House, how: str) -> Non
     elif how == "withdraw":
         await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
     else:
-        mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+        mailings = Mailings(home.store, home, home.clock)
         await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
     assert await notice_text(home, hold) is None
     word = {"reject": "rejected", "withdraw": "withdrawn", "reopen": "reopened"}[how]
@@ -174,7 +174,7 @@ async def test_a_revoked_approval_is_not_announced(home: House, how: str) -> Non
 
 async def test_those_who_decide_again_are_told_how(home: House) -> None:
     hold = await approved(home)
-    mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+    mailings = Mailings(home.store, home, home.clock)
     await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
     assert f"smtpguard held approve {hold.hold_id} --as omar@example.com" in str(
         await notice_text(home, hold, "reopened", "omar@example.com")

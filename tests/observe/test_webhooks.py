@@ -149,7 +149,7 @@ async def test_a_revoked_approval_is_sent(here: Here) -> None:
     first = await here.held()
     await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
     approvals, home = here.home.approvals(), here.home
-    mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+    mailings = Mailings(home.store, home, home.clock)
     hold = await home.hold(first)
     await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
     await mailings.reopen(hold.mailing_id, approver="eva@example.com", by="test", comment="Once more")

@@ -46,7 +46,7 @@ async def test_complaints_stop_the_rest(tmp_path: Path) -> None:
         receipt = await out.back(arf(copies[0]))
         assert not receipt.freezes, "a second complaint of one person does not count"
         out.hooks.append(["sh", "-c", f'echo "$SMTPGUARD_SELECTOR $SMTPGUARD_BY" > {tmp_path}/hook'])
-        out.freezes._freeze_hook = tuple(map(tuple, out.hooks))
+        out.freezes.freeze_hook = tuple(map(tuple, out.hooks))
         receipt = await out.back(arf(copies[2]))
         [stop] = receipt.freezes
         mailing = (await out.mailing()).mailing_id
