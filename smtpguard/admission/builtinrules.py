@@ -16,7 +16,7 @@ from dataclasses import replace
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
-from smtpguard.locale.phrase import Phrase
+from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.rule import AIMS, AUTOMATIC, IN_DOUBT, RETURNS, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
@@ -50,7 +50,7 @@ def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequen
     if not (streams or reports_to or gathered.counted.list_addresses.low):
         return verdict
     mode = Mode.ENFORCE if gathered.in_force.enforce else Mode.OBSERVE
-    hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathered, live, streams)]
+    hits = [replace(one, mode=mode) for one in _hits(verdict, gathered, live, streams)]
     if not hits:
         return verdict
     enforced = [h.action for h in hits if h.mode is Mode.ENFORCE]
@@ -99,30 +99,35 @@ def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[St
             yield _OF_LISTS[rule]
 
 
-def _hit(rule: str, reason: Reason, description: Phrase | None = None) -> Hit:
-    return Hit(rule=rule, action=WANTED[rule], description=description or Phrase(AIMS[rule]), reasons=(reason,))
+def hit(
+    rule: str,
+    action: Action,
+    fact: str,
+    public: Said,
+    *,
+    observed: str = "true",
+    limit: str = "false",
+    detail: Said = "",
+    description: Said | None = None,
+) -> Hit:
+    """The hit of a rule that is in no policy. ``description``: None for the rule's own."""
+    reason = Reason(fact=fact, observed=observed, limit=limit, public=public, detail=detail)
+    said = Phrase(AIMS[rule]) if description is None else description
+    return Hit(rule=rule, action=action, description=said, reasons=(reason,))
 
 
 _OF_LISTS = {
-    AUTOMATIC: _hit(
+    AUTOMATIC: hit(
         AUTOMATIC,
-        Reason(
-            fact="message.automatic",
-            observed="true",
-            limit="false",
-            public=Phrase("Automatic replies and bounces cannot be sent to a mailing list."),
-        ),
+        WANTED[AUTOMATIC],
+        "message.automatic",
+        Phrase("Automatic replies and bounces cannot be sent to a mailing list."),
     ),
-    IN_DOUBT: _hit(
+    IN_DOUBT: hit(
         IN_DOUBT,
-        Reason(
-            fact="delivery.in_doubt",
-            observed="true",
-            limit="false",
-            public=Phrase(
-                "An earlier attempt to send this message may have reached the list: a person must check that first."
-            ),
-        ),
+        WANTED[IN_DOUBT],
+        "delivery.in_doubt",
+        Phrase("An earlier attempt to send this message may have reached the list: a person must check that first."),
     ),
 }
 
@@ -131,25 +136,23 @@ def _returns(gathered: Gathered) -> Hit:
     """The address is named without its sub-address, which may name a person (VERP)."""
     path = gathered.transaction.envelope.reverse_path
     address = path.canonical(gathered.in_force.registry.digester.delimiters) if path is not None else ""
-    reason = Reason(
-        fact="message.reports_to",
-        observed=", ".join(sorted(gathered.reports_to)),
-        limit="none",
-        public=Phrase(
-            "Its return path is {address}: if it cannot be delivered, everybody on that list gets a report, and with it this message.",
-            address=address,
-        ),
+    public = Phrase(
+        "Its return path is {address}: if it cannot be delivered, everybody on that list gets a report, and with it this message.",
+        address=address,
     )
-    return _hit(RETURNS, reason)
+    observed = ", ".join(sorted(gathered.reports_to))
+    return hit(RETURNS, WANTED[RETURNS], "message.reports_to", public, observed=observed, limit="none")
 
 
 def _above(over: Exceeded) -> Hit:
     limit, name = over.watched.limit, over.watched.stream.name
-    reason = Reason(
-        fact=FACT,
+    return hit(
+        STREAM,
+        WANTED[STREAM],
+        FACT,
+        Phrase("This mail exceeds the agreed limit, try again later."),
         observed=str(over.count),
         limit=f"{limit.count} in {limit.window_seconds} s",
-        public=Phrase("This mail exceeds the agreed limit, try again later."),
         detail=f"stream {name}",
+        description=Phrase("The stream {stream} is above its limit", stream=name),
     )
-    return _hit(STREAM, reason, Phrase("The stream {stream} is above its limit", stream=name))

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.admission.preapproval import alone, asking
+from smtpguard.admission.preapproval import alone, asking, gathered_for
 from smtpguard.admission.record import Record
 from smtpguard.database.errors import PolicyMoved
-from smtpguard.gathering.gather import Gather, Gathered
+from smtpguard.gathering.gather import Gather
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
@@ -24,14 +24,12 @@ from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, set_of
 from smtpguard.mailings.service import decides
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.counted import Ask
-from smtpguard.policy.facts import Source
 from smtpguard.policy.verdict import Held, Verdict
 
 if TYPE_CHECKING:  # slow to import
@@ -140,7 +138,9 @@ class Corrections:
         self, mailing: Mailing, message: Message, correction: Correction, in_force: InForce, by: str, comment: str
     ) -> Admission:
         names = [name for name in mailing.lists if name in in_force.registry.lists]
-        gathered = await self._gathered(message, names, in_force)
+        envelope = Envelope(reverse_path=None, recipients=())
+        transaction = Transaction(id=self.new_id(), session=Session(), envelope=envelope, message=message)
+        gathered = await gathered_for(self.gather, transaction, names, in_force)
         facts = gathered.facts
         if facts.identity is None or not facts.identity.sketch:
             raise Refused(N_("its text is too short to be known again"))
@@ -163,7 +163,10 @@ class Corrections:
         def step(live: Seen) -> Admission:
             if live.mailing is not None and live.mailing.mailing_id == mailing.mailing_id:
                 raise Conflict(N_("it reads like the mailing that it corrects: say it in words of its own"))
-            counts, maybe = _at_least(correction.reach, plan.asks, gathered)
+            counts, maybe = alone(plan.asks, gathered)
+            counts = {
+                ask: max(n, correction.reach) for ask, n in counts.items()
+            }  # those who approve see every such rule
             seen = replace(
                 live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None, grants=(), astray=0
             )
@@ -187,27 +190,6 @@ class Corrections:
             test=True,
         )
         return await self.store.admit(item, step)
-
-    async def _gathered(self, message: Message, names: list[str], in_force: InForce) -> Gathered:
-        """As if it went to the lists."""
-        recipients = tuple(
-            Recipient(address=in_force.registry.address_of(in_force.registry.lists[name])) for name in names
-        )
-        transaction = Transaction(
-            id=self.new_id(),
-            session=Session(),
-            envelope=Envelope(reverse_path=None, recipients=recipients),
-            message=message,
-        )
-        everyone = in_force.registry.of_lists(names)
-        opened = await self.gather.open(transaction, in_force, everyone=everyone)
-        return await self.gather.ask(opened, frozenset({Source.TEXT, Source.ORIGIN}))
-
-
-def _at_least(people: int, asks: tuple[Ask, ...], gathered: Gathered) -> tuple[dict[Ask, int], dict[Ask, int]]:
-    """What it comes to when all of them have it: every rule that asks for a number is before the eyes of those who approve."""
-    counts, maybe = alone(asks, gathered)
-    return {ask: max(count, people) for ask, count in counts.items()}, maybe
 
 
 def _asking(thought: Verdict, correction: Correction, names: list[str], in_force: InForce) -> Verdict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from smtpguard.admission.model import Admission
@@ -42,15 +43,15 @@ class Fences(Protocol):
     ) -> Fence: ...
 
 
+@dataclass(frozen=True, slots=True)
 class Dispose:
     """``trace_key`` and ``hostname`` are for the trace headers."""
 
-    def __init__(self, outcomes: Outcomes, fences: Fences, clock: Clock, *, trace_key: bytes, hostname: str) -> None:
-        self._outcomes = outcomes
-        self._fences = fences
-        self._clock = clock
-        self._trace_key = trace_key
-        self._hostname = hostname
+    outcomes: Outcomes
+    fences: Fences
+    clock: Clock
+    trace_key: bytes
+    hostname: str
 
     def carry_out(
         self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
@@ -120,8 +121,8 @@ class Dispose:
         return prepend(
             gathered.transaction,
             admission.verdict.policy_sha256,
-            self._trace_key,
-            self._hostname,
+            self.trace_key,
+            self.hostname,
             admission.events[0].at,
             lists,
             trace_text(gathered.text) if lists else (),
@@ -130,7 +131,7 @@ class Dispose:
     def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
         facts = gathered.facts
         what = Selectable(facts.lists - admission.unfrozen, facts.senders, admission.mailing, facts.thread)
-        return self._fences.fence(what, policy_sha256=gathered.in_force.policy_sha256, gone=gone)
+        return self.fences.fence(what, policy_sha256=gathered.in_force.policy_sha256, gone=gone)
 
     def _in_doubt(self, gathered: Gathered, id: str, *said: Reply) -> Disposition:
         """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""
@@ -143,13 +144,13 @@ class Dispose:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay was lost before it. ``part``: the
         colleagues' part of a held message, which the MTA keeps. A failed note does not change the answer: a verdict to
         relay without an outcome is in doubt anyway."""
-        now = self._clock.now()
+        now = self.clock.now()
         data: dict[str, Any] = {"outcome": outcome, "replies": [str(r)[:500] for r in replies]}
         if part:
             data["part"] = True
         if gathered.began is not None:
             data["seconds"] = seconds_since(gathered.began, now)
         try:
-            self._outcomes.note(new_event(kind=kind, id=id, at=now, data=data))
+            self.outcomes.note(new_event(kind=kind, id=id, at=now, data=data))
         except Exception:
             log.exception("transaction %s: its outcome could not be recorded", id)

@@ -12,7 +12,7 @@ import logging
 from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -66,12 +66,16 @@ _UNRECORDED = {
     PolicyUnreadable: ("policy", reply.NOT_RECORDED),
 }
 ROUNDS = 5  # a new policy, swept content or a recall each take another round
+KEEP_SECONDS, ROUNDS_SECONDS = 60.0, 120.0
+"""For storing the content; and after which no further round begins. The reader and verifier have their own timeouts
+(gather), and so has the store. So the client is answered within the 5 minutes that it waits at least (RFC 5321 section
+4.5.3.2.5), and no message needs a timer."""
 UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
 """Disk full; too many waiting; a policy in force that this version cannot read; the store unavailable or too slow; a
 new policy or a recall in every round; an internal error."""
 
 ADMISSION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Upper bounds of the histogram of the time to a verdict. The last is when no further round begins (``Limits``)."""
+"""Upper bounds of the histogram of the time to a verdict. The last is when no further round begins."""
 
 ANSWERS = ("taken", "deferred", "refused")
 """2xx, ours or the relay's for at least one recipient; 4xx; 5xx."""
@@ -86,72 +90,44 @@ def _answer(done: Disposition) -> str:
     return "refused" if isinstance(done, Rejected) else "deferred"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Timeouts. The reader and verifier have their own (gather), and so has the store. ``keep_seconds``: for storing
-    the content. ``rounds_seconds``: after this no further round begins. So the client is answered within the 5 minutes
-    that it waits at least (RFC 5321 section 4.5.3.2.5), and no message needs a timer."""
-
-    keep_seconds: float = 60.0
-    rounds_seconds: float = 120.0
-
-
 class OwnMail(Protocol):
     """What takes mail to addresses of the guard's own: preapprovals, votes by mail, or what comes back."""
 
     def reply_to(self, address: Address) -> Reply | None:
         """The reply to a recipient; None if it is not one of them."""
 
-    def asked(self, transaction: Transaction) -> bool:
-        """Whether one of them is among the recipients."""
-
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Raises subclasses of StoreError; the client then keeps the message."""
 
 
+@dataclass(slots=True)
 class Intake:
     """What the wire calls with every whole message (``Admit``)."""
 
-    def __init__(
-        self,
-        store: Store,
-        policies: PolicyInForce,
-        gather: Gather,
-        dispose: Dispose,
-        watch: GateWatch,
-        clock: Clock,
-        *,
-        term: Deadlines,
-        notices: Notices | None = None,
-        limits: Limits | None = None,
-        own: Sequence[OwnMail] = (),
-        front: Front | None = None,
-        bypass: BypassPath | None = None,
-    ) -> None:
-        self._store = store
-        self._policies = policies
-        self._gather = gather
-        self._dispose = dispose
-        self._watch = watch
-        self._clock = clock
-        self._term = term
-        self._notices = notices or Notices()
-        self._limits = limits or Limits()
-        self._running = 0
-        self._idle: asyncio.Future[None] | None = None
-        self._held = _Lately()
-        self._approved = _Approved()
-        self._own, self._front = own, front
-        self.bypass = bypass
-        self.undecided: Counter[str] = Counter()
-        """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
-        self.answered: Counter[str] = Counter()
-        """Messages by the answer to the client (``ANSWERS``)."""
-        self.admissions = [0] * (len(ADMISSION_SECONDS) + 1)
-        """Verdicts by the time from the whole message to the commit, one number for each bound in
-        ``ADMISSION_SECONDS``, and a last one for longer times."""
-        self.admission_microseconds = 0
-        """The sum of those times."""
+    store: Store
+    policies: PolicyInForce
+    gather: Gather
+    dispose: Dispose
+    watch: GateWatch
+    clock: Clock
+    term: Deadlines
+    notices: Notices = field(default_factory=Notices)
+    own: Sequence[OwnMail] = ()
+    front: Front | None = None
+    bypass: BypassPath | None = None
+    undecided: Counter[str] = field(default_factory=Counter, init=False)
+    """Messages that were answered 451 or 452 without a verdict, by reason (``UNDECIDED``)."""
+    answered: Counter[str] = field(default_factory=Counter, init=False)
+    """Messages by the answer to the client (``ANSWERS``)."""
+    admissions: list[int] = field(default_factory=lambda: [0] * (len(ADMISSION_SECONDS) + 1), init=False)
+    """Verdicts by the time from the whole message to the commit, one number for each bound in ``ADMISSION_SECONDS``,
+    and a last one for longer times."""
+    admission_microseconds: int = field(default=0, init=False)
+    """The sum of those times."""
+    _running: int = field(default=0, init=False)
+    _idle: asyncio.Future[None] | None = field(default=None, init=False)
+    _held: _Lately = field(default_factory=lambda: _Lately(), init=False)
+    _approved: _Approved = field(default_factory=lambda: _Approved(), init=False)
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Do not cancel this, even if the client disconnects (``Transaction.gone``): the batch completes, and the final
@@ -174,7 +150,7 @@ class Intake:
 
     def here(self, address: Address) -> Reply | None:
         """The reply to a recipient that is an address of the guard's own."""
-        for own in self._own:
+        for own in self.own:
             if (found := own.reply_to(address)) is not None:
                 return found
         return None
@@ -198,41 +174,41 @@ class Intake:
         return Deferred(reply=answer, undecided=True)
 
     async def _straight(self, transaction: Transaction, onward: _Once) -> Disposition:
-        for own in self._own:
-            if own.asked(transaction):
-                async with asyncio.timeout(self._limits.rounds_seconds):
+        for own in self.own:
+            if any(own.reply_to(address) is not None for address in transaction.envelope.addresses):
+                async with asyncio.timeout(ROUNDS_SECONDS):
                     return await own(transaction, onward)
         keep = compare = recalled = False
         approved: dict[str, Approved] = {}
-        came, began = self._clock.now(), self._clock.monotonic()
+        came, began = self.clock.now(), self.clock.monotonic()
         whole = began
         for attempt in range(ROUNDS):
-            if attempt and self._clock.monotonic() - began > self._limits.rounds_seconds:
+            if attempt and self.clock.monotonic() - began > ROUNDS_SECONDS:
                 break
-            in_force = self._policies.current()
+            in_force = self.policies.current()
             gathered, plan = await self._planned(transaction, in_force, came)
             if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
-                self._timed(self._clock.monotonic() - whole)
-                done = await self._dispose.carry_out(gathered, fronted, onward, transaction.gone)
+                self._timed(self.clock.monotonic() - whole)
+                done = await self.dispose.carry_out(gathered, fronted, onward, transaction.gone)
                 if done is not None:
                     return done
-                recalled, began = True, self._clock.monotonic()
+                recalled, began = True, self.clock.monotonic()
                 continue
             if not attempt and (done := await self._bypassed(gathered, plan, onward)) is not None:
                 return done
             likely = plan.expects_hold or self._held.knows(gathered.facts.identity)
             likely = likely or bool(gathered.reports_to) or self._held.knows(_sender_of(gathered))
-            if keep or likely or self._watch.stops(gathered.facts):
-                async with asyncio.timeout(self._limits.keep_seconds):
-                    await self._store.contents.keep(transaction.message)
+            if keep or likely or self.watch.stops(gathered.facts):
+                async with asyncio.timeout(KEEP_SECONDS):
+                    await self.store.contents.keep(transaction.message)
                 compare = True
             if compare or self._approved.knows(gathered.facts.identity):
                 templates = self._approved.templates(gathered.facts.identity)
-                gathered = await self._gather.compare(gathered, templates, approved)
+                gathered = await self.gather.compare(gathered, templates, approved)
             try:
                 admission = await self._admitted(gathered, plan)
             except PolicyMoved:
-                await self._policies.follow()
+                await self.policies.follow()
                 continue
             except ContentMissing:
                 keep = True
@@ -248,13 +224,13 @@ class Intake:
                 await onward.abandon()
                 return Deferred(reply=reply.NOT_RECORDED)
             if not recalled:  # after a recall the time includes the relay's
-                self._timed(self._clock.monotonic() - whole)
-            done = await self._dispose.carry_out(gathered, admission, onward, transaction.gone)
+                self._timed(self.clock.monotonic() - whole)
+            done = await self.dispose.carry_out(gathered, admission, onward, transaction.gone)
             if done is not None:
                 return done
             if recalled:
                 return Deferred(reply=reply.RECALLED)
-            recalled, began = True, self._clock.monotonic()
+            recalled, began = True, self.clock.monotonic()
         log.warning("transaction %s: not recorded: several rounds gave no verdict", transaction.id)
         self.undecided["rounds"] += 1
         await onward.abandon()
@@ -269,8 +245,8 @@ class Intake:
         wording of reasons, so an unavailable store delays no message."""
         names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
         try:
-            documents = await self._store.holds.templates(set(filter(None, names.values())))
-            shown = await self._store.holds.shown([hold_id for hold_id, name in names.items() if not name])
+            documents = await self.store.holds.templates(set(filter(None, names.values())))
+            shown = await self.store.holds.shown([hold_id for hold_id, name in names.items() if not name])
         except StoreError as error:
             log.warning("the content of an approved hold could not be read: %s", type(error).__name__)
             documents, shown = {}, {}
@@ -285,8 +261,8 @@ class Intake:
     async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathered, Plan]:
         """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
         held is read as well, since people will want the reasons; that is rare enough to be expensive."""
-        rules, ask = in_force.rules, self._gather.ask
-        gathered = await self._gather.open(transaction, in_force, began=came)
+        rules, ask = in_force.rules, self.gather.ask
+        gathered = await self.gather.open(transaction, in_force, began=came)
         plan = rules.plan(gathered.facts)
         for _ in range(_SOURCES):
             if not plan.pending:
@@ -298,7 +274,7 @@ class Intake:
             gathered = await ask(gathered, ONLY_ORIGIN)
             plan = rules.plan(gathered.facts)
         waits = plan.certain[0].waits or (by_path and gathered.reports_to)
-        if waits or (gathered.facts.identity is None and self._watch.freezes_mailings):
+        if waits or (gathered.facts.identity is None and self.watch.freezes_mailings):
             gathered = await ask(gathered, ONLY_TEXT)
             plan = rules.plan(gathered.facts)
         return gathered, plan
@@ -307,19 +283,19 @@ class Intake:
         """The verdict, synced in the journal's front; None if nothing was written and the admission is to decide.
         Raises StoreError and TimeoutError if it is unknown whether it was written. The relay is asked meanwhile
         whether it takes the content."""
-        front, transaction = self._front, gathered.transaction
+        front, transaction = self.front, gathered.transaction
         if front is None or transaction.gone():
             return None
         try:
-            gate, generation = self._watch.gate, front.generation
-            if not is_plain(gathered, plan) or self._watch.age_seconds >= FRESH_SECONDS:
+            gate, generation = self.watch.gate, front.generation
+            if not is_plain(gathered, plan) or self.watch.age_seconds >= FRESH_SECONDS:
                 return None
             if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
                 return None
             asks, key = plan.asks, key_of(transaction)
             if not all(map(front.counts_nobody, asks)) or front.holds(key):
                 return None
-            live = _new_live(now=self._clock.now(), counts=dict.fromkeys(asks, 0))
+            live = _new_live(now=self.clock.now(), counts=dict.fromkeys(asks, 0))
             admission = alone(gathered, plan, live, generation)
             if admission is None:
                 return None
@@ -351,8 +327,8 @@ class Intake:
         record = _new_record(
             gathered=gathered,
             asks=asks,
-            term=self._term,
-            notices=self._notices,
+            term=self.term,
+            notices=self.notices,
             streams=streams,
             questions=plan.questions,
             asked=asked[:1],
@@ -361,7 +337,7 @@ class Intake:
         def step(live: Seen) -> Admission:
             answers = plan.answers(live)
             verdict = with_fixed(plan.close(live, answers), gathered, live, streams)
-            stands = mailing_verdict(verdict, gathered, live, self._term)
+            stands = mailing_verdict(verdict, gathered, live, self.term)
             return record.admission(stands, live, answers, plan.stops(verdict, live))
 
         return step
@@ -370,7 +346,7 @@ class Intake:
         streams = [one.ask for one in watched(gathered)]
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         item = _item(gathered, (*plan.asks, *streams, *plan.rests, *asked))
-        admission = await self._store.admit(item, self._step(gathered, plan))
+        admission = await self.store.admit(item, self._step(gathered, plan))
         held = admission.verdict.action.waits
         self._held.note(gathered.facts.identity, held)
         if not held or is_by_sender(admission.verdict):
@@ -393,10 +369,10 @@ class Intake:
             "actor": (session.auth_user,) if session.auth_user else (),
         }
         event = Event(
-            kind=Kind.REFUSED, id=id, at=self._clock.now(), data=data, private={r: v for r, v in private.items() if v}
+            kind=Kind.REFUSED, id=id, at=self.clock.now(), data=data, private={r: v for r, v in private.items() if v}
         )
         try:
-            self._store.journal.note(event)
+            self.store.journal.note(event)
         except Exception:
             log.exception("transaction %s: refused recipients could not be recorded", id)
 
@@ -404,7 +380,7 @@ class Intake:
         """Journal a transaction that failed with an internal error, if possible; the answer is the same without."""
         data = {"action": "defer", "rules": [], "failure": type(error).__name__}
         try:
-            self._store.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
+            self.store.journal.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self.clock.now(), data=data))
         except Exception:
             log.exception("transaction %s: the error could not be recorded either", transaction.id)
 

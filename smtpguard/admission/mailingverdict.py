@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from smtpguard.admission import asking
+from smtpguard.admission.builtinrules import hit
 from smtpguard.admission.model import ComparisonMissing, Seen
 from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
-from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.constant import changed, constant
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.mailings.differences import MOST_SAID, Difference, gravest
@@ -26,8 +27,8 @@ from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy import confirming
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rule import AIMS, ASTRAY, COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
-from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
+from smtpguard.policy.rule import ASTRAY, COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
+from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
 MOST_TOLD = 50
 """How many writers of one mailing's copies are told the decision."""
@@ -88,10 +89,8 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     if mailing is None or not gathered.in_force.enforce:
         return MailingVerdict(verdict=asking.or_held(verdict, gathered, live))
     if live.astray and verdict.action < Action.DEFER:
-        verdict = _with(verdict, _astray(live.astray))
-        quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
-        verdict = replace(verdict, quorum=verdict.quorum or quorum)
-    entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
+        verdict = _with(verdict, _astray(live.astray), gathered)
+    entry = _waiting(live.entry)
     counted = gathered.counted
     waits = entry is not None and waits_for_size(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
     waits = waits and not (entry is not None and is_anothers_letter(gathered, entry.senders))
@@ -123,21 +122,20 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
             return _in_turn(_excused(verdict), mailing, live)
         case MailingEffect.WAITS:
             with_it = Action.CONFIRM if asking.is_asked_of(entry, gathered) else Action.HOLD
-            verdict = _with(verdict, _waits(mailing, with_it))
-            quorum = gathered.in_force.rules.quorum(gathered.facts.lists)
-            verdict = replace(verdict, quorum=verdict.quorum or quorum)
+            verdict = _with(verdict, _waits(mailing, with_it), gathered)
     if not verdict.action.waits:
         return MailingVerdict(verdict=verdict, entry=entry)
     leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
         leads, entry = entry.by_address and not gathered.by_address, None
-    queue = live.queue if entry is None and gathered.facts.letter_from and is_by_sender(verdict) else None
-    verdict = _of_its_writer(verdict, entry or _waiting(queue), gathered, live)
+    letters = entry is None and bool(gathered.facts.letter_from) and is_by_sender(verdict)
+    queue = _waiting(live.queue) if letters else None
+    verdict = _of_its_writer(verdict, entry or queue, gathered, live)
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is None:
         verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathered, live, mailing)])
-    if entry is None and gathered.facts.letter_from and is_by_sender(verdict):
-        return _queued(verdict, live.queue, term)
+    if letters:
+        return _queued(verdict, queue, term)
     if entry is not None and mailing.copies >= term.copies:
         return MailingVerdict(verdict=_with(verdict, _stored_enough(mailing.entry, mailing.copies)), entry=entry)
     return MailingVerdict(verdict=verdict, entry=entry, leads=leads)
@@ -175,7 +173,7 @@ def _holding(verdict: Verdict) -> list[Hit]:
 
 def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> MailingVerdict:
     """Letters of one sender to too many people wait as one, whatever their text: they need one decision."""
-    if queue is None or queue.state is not State.WAITING:
+    if queue is None:
         reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
         return MailingVerdict(verdict=_with_reasons(verdict, [reason]))
     if queue.copies >= term.copies:
@@ -318,15 +316,19 @@ def _in_turn(verdict: Verdict, mailing: Mailing, live: Seen) -> MailingVerdict:
     return MailingVerdict(verdict=_with(verdict, _not_yet(progress)), progress=progress)
 
 
-def _with(verdict: Verdict, hit: Hit) -> Verdict:
-    return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit))
+def _with(verdict: Verdict, hit: Hit, gathered: Gathered | None = None) -> Verdict:
+    """``gathered``: people are to decide on it, and its lists say who, unless rules have."""
+    quorum = verdict.quorum
+    if gathered is not None:
+        quorum = quorum or gathered.in_force.rules.quorum(gathered.facts.lists)
+    return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit), quorum=quorum)
 
 
 def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:
     """Add the reasons that the mailing has several messages, and how many people it was let through to, so that
     approvers know that they decide on more than one message. ``in_doubt``: the outcome of this very message's earlier
     attempt is unknown."""
-    out, reasons = mailing.out, []
+    out, reasons = mailing.out, list[Reason]()
     sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
         public = Phrase(
@@ -334,20 +336,14 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
         )
         reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
     if out:
-        reasons.append(
-            Reason(
-                fact="mailing.sent",
-                observed=str(out),
-                limit="",
-                public=Phrase.counted("One person may have got it already.", "{n} people may have got it already.", out)
-                if in_doubt
-                else Phrase.counted(
-                    "It had been let through to one person before it was stopped.",
-                    "It had been let through to {n} people before it was stopped.",
-                    out,
-                ),
-            )
+        public = Phrase.counted(
+            "It had been let through to one person before it was stopped.",
+            "It had been let through to {n} people before it was stopped.",
+            out,
         )
+        if in_doubt:
+            public = Phrase.counted("One person may have got it already.", "{n} people may have got it already.", out)
+        reasons.append(Reason(fact="mailing.sent", observed=str(out), limit="", public=public))
     return _with_reasons(verdict, reasons)
 
 
@@ -403,11 +399,6 @@ def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Seen, mail
     return tuple(found)
 
 
-def _hit(rule: str, action: Action, reason: Reason, description: Said | None = None) -> Hit:
-    said = Phrase(AIMS[rule]) if description is None else description
-    return Hit(rule=rule, action=action, description=said, scope=Scope.ALL, reasons=(reason,))
-
-
 def _rejected(sentence: str) -> Hit:
     own = sentence.strip()
     said = (
@@ -415,43 +406,26 @@ def _rejected(sentence: str) -> Hit:
         if own
         else Phrase("The approvers of the list have rejected this mailing.")
     )
-    reason = Reason(fact="mailing.rejected", observed="true", limit="false", public=said)
-    return _hit(REJECTED, Action.REJECT, reason, "")
+    return hit(REJECTED, Action.REJECT, "mailing.rejected", said, description="")
 
 
 def _astray(people: int) -> Hit:
-    reason = Reason(
-        fact="mailing.correction",
-        observed=str(people),
-        limit="0",
-        public=Phrase.counted(
-            "It is approved as a correction for certain people alone, and one recipient is none of them or may have it already.",
-            "It is approved as a correction for certain people alone, and {n} recipients are none of them or may have it already.",
-            people,
-        ),
+    public = Phrase.counted(
+        "It is approved as a correction for certain people alone, and one recipient is none of them or may have it already.",
+        "It is approved as a correction for certain people alone, and {n} recipients are none of them or may have it already.",
+        people,
     )
-    return _hit(ASTRAY, Action.HOLD, reason)
+    return hit(ASTRAY, Action.HOLD, "mailing.correction", public, observed=str(people), limit="0")
 
 
 def _waits(mailing: Mailing, action: Action) -> Hit:
-    reason = Reason(
-        fact="mailing.waits",
-        observed="true",
-        limit="false",
-        public=Phrase("Other copies of it are held; one decision is for all of them."),
-        detail=f"held as {mailing.entry}",
-    )
-    return _hit(WAITS, action, reason)
+    public = Phrase("Other copies of it are held; one decision is for all of them.")
+    return hit(WAITS, action, "mailing.waits", public, detail=f"held as {mailing.entry}")
 
 
 def _stored_enough(hold_id: str, copies: int) -> Hit:
-    reason = Reason(
-        fact="mailing.copies",
-        observed=str(copies),
-        limit="",
-        public=Phrase("This mailing is held for review as {hold_id}, try again later.", hold_id=hold_id),
-    )
-    return _hit(COPIES, Action.DEFER, reason)
+    public = Phrase("This mailing is held for review as {hold_id}, try again later.", hold_id=hold_id)
+    return hit(COPIES, Action.DEFER, "mailing.copies", public, observed=str(copies), limit="")
 
 
 def _not_yet(progress: Progress) -> Hit:
@@ -461,11 +435,6 @@ def _not_yet(progress: Progress) -> Hit:
         public = Phrase(
             "This mailing is sent in stages and goes on at {time} UTC, try again later.", time=f"{on:%H:%M}"
         )
-    reason = Reason(
-        fact="mailing.stage",
-        observed=f"{progress.at.value} after stage {progress.stage + 1} of {len(progress.stages.steps)}",
-        limit=str(progress.limit),
-        public=public,
-        detail=progress.why,
-    )
-    return _hit(STAGES, Action.DEFER, reason)
+    observed = f"{progress.at.value} after stage {progress.stage + 1} of {len(progress.stages.steps)}"
+    limit = str(progress.limit)
+    return hit(STAGES, Action.DEFER, "mailing.stage", public, observed=observed, limit=limit, detail=progress.why)

@@ -101,10 +101,6 @@ class VotesByMail:
             return None
         return reply.RECIPIENT_OK if token_parts(token)[0] else reply.no_such_notice()
 
-    def asked(self, transaction: Transaction) -> bool:
-        """Whether the guard is among the recipients."""
-        return any(self._token(each) is not None for each in transaction.envelope.addresses)
-
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Raises subclasses of StoreError."""
         await onward.abandon()
@@ -294,9 +290,6 @@ class ReturnedMail:
     def reply_to(self, address: Address) -> Reply | None:
         """The reply to a recipient; None if it is not one of them."""
         return reply.RECIPIENT_OK if self._ours(address) else None
-
-    def asked(self, transaction: Transaction) -> bool:
-        return any(map(self._ours, transaction.envelope.addresses))
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Raises subclasses of StoreError; the client then keeps the message."""

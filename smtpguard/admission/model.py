@@ -53,8 +53,8 @@ class Item:
     ``key``: SHA-256 over content and envelope, which identifies a retry. ``people``: 8-byte keyed digests of the single
     customers among its recipients. ``everybody``: each recipient once, list addresses too, for counts of more than
     customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: the policy that it was
-    planned under; PolicyMoved is raised if another one is in force. ``touches``, ``senders``, ``mailing`` and
-    ``thread``: what a freeze compares with, as in Facts. ``identity``: what it is a copy of; None if nothing needed it.
+    planned under; PolicyMoved is raised if another one is in force. ``touches``, ``senders`` and ``thread``: what a
+    freeze compares with, as in Facts. ``identity``: what it is a copy of; None if nothing needed it.
     ``always``: lists whose people no approval for another list covers. ``coming``: the message for comparison with
     approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
     disconnected; then it is not admitted. ``doubled``: two of its recipients are one person. ``letter_from``: the keys that first contacts of a letter to customers are
@@ -73,7 +73,6 @@ class Item:
     lists: tuple[tuple[str, str, int], ...] = ()
     touches: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
-    mailing: str = ""
     thread: str = ""
     identity: Identity | None = None
     always: frozenset[str] = frozenset()

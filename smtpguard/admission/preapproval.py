@@ -19,7 +19,6 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import ONE, Count
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
@@ -63,10 +62,6 @@ class Preapproval:
             return reply.no_such_list("there is no such list")
         return reply.RECIPIENT_OK
 
-    def asked(self, transaction: Transaction) -> bool:
-        """Whether the guard is among the recipients."""
-        return any(name_at(a, self.address) is not None for a in transaction.envelope.addresses)
-
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Raises subclasses of StoreError."""
         await onward.abandon()
@@ -79,7 +74,7 @@ class Preapproval:
         if len(known) < len(names):
             at = f"{self.address.local}+LIST@{self.address.domain}"
             return _no(f"The address must name a list: {at}.")
-        gathered = await self._gathered(transaction, known, in_force)
+        gathered = await gathered_for(self.gather, transaction, [info.name for info in known], in_force)
         facts = gathered.facts
         allowed = gathered.sender.internal or all(gathered.sender.claimed in info.writers for info in known)
         if not allowed:
@@ -114,14 +109,14 @@ class Preapproval:
         assert admission.disposition is not None
         return admission.disposition
 
-    async def _gathered(self, transaction: Transaction, lists: Iterable[ListInfo], in_force: InForce) -> Gathered:
-        """Gather the message as if it went to the lists."""
-        named = {info.name: info for info in lists}
-        recipients = tuple(Recipient(address=in_force.registry.address_of(info)) for info in named.values())
-        envelope = replace(transaction.envelope, recipients=recipients)
-        everyone = in_force.registry.of_lists(named)
-        opened = await self.gather.open(replace(transaction, envelope=envelope), in_force, everyone=everyone)
-        return await self.gather.ask(opened, frozenset({Source.TEXT, Source.ORIGIN}))
+
+async def gathered_for(gather: Gather, transaction: Transaction, lists: Iterable[str], in_force: InForce) -> Gathered:
+    """Gather the message as if it went to the lists."""
+    registry, names = in_force.registry, list(dict.fromkeys(lists))
+    recipients = tuple(Recipient(address=registry.address_of(registry.lists[name])) for name in names)
+    to_lists = replace(transaction, envelope=replace(transaction.envelope, recipients=recipients))
+    opened = await gather.open(to_lists, in_force, everyone=registry.of_lists(names))
+    return await gather.ask(opened, frozenset({Source.TEXT, Source.ORIGIN}))
 
 
 def name_at(address: Address, ours: Address) -> str | None:

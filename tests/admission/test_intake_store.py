@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.intake import ADMISSION_SECONDS, UNDECIDED, Limits
+from smtpguard.admission.intake import ADMISSION_SECONDS, UNDECIDED
 from smtpguard.database.errors import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
 from smtpguard.policy.verdict import Deferred, Held, Relayed
@@ -94,12 +94,13 @@ async def test_a_store_that_keeps_failing_defers(home: House, error: type[Except
     assert isinstance(await home.send(RAMADAN), Deferred)
 
 
-async def test_hanging_storage_of_content_times_out(home: House) -> None:
+async def test_hanging_storage_of_content_times_out(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def keep(_: Any) -> None:
         await asyncio.Event().wait()
 
     home.given_store = PatchedStore(home.store, {"contents.keep": keep})
-    done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), FakePassage())
+    monkeypatch.setattr("smtpguard.admission.intake.KEEP_SECONDS", 0.01)
+    done = await home.intake()(home.transaction(RAMADAN), FakePassage())
     assert done == Deferred(reply=NOT_RECORDED, undecided=True)
 
 

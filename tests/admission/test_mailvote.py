@@ -97,7 +97,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
             required=frozenset({Role.ADMIN}),
         )  # fmt: skip
         intake = home.intake()
-        intake._own = [votes]
+        intake.own = [votes]
         made = Desk(home, signing, votes, intake)
         done = await intake(home.transaction(NEWS), FakePassage())
         assert isinstance(done, Held)
@@ -156,7 +156,7 @@ async def test_a_signature_must_cover_the_notices_address(desk: Desk) -> None:
 async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None:
     desk.home.term = replace(desk.home.term, release_delay_seconds=60)
     later = replace(desk.votes, approvals=desk.home.approvals())
-    desk.intake._own = [later]
+    desk.intake.own = [later]
     assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
     stale = await desk.hold()
     await desk.home.approvals().unvote(desk.hold_id, approver=EVA, by=EVA)
@@ -167,7 +167,7 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
         return replace(stale, answered=())  # as it was before another process counted the first
 
     patched: Any = PatchedStore(desk.home.store, {"holds.find": found})
-    desk.intake._own = [replace(later, store=patched)]
+    desk.intake.own = [replace(later, store=patched)]
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == [(EVA, ""), (EVA, "This notice was answered already.")], (

@@ -41,7 +41,7 @@ class Campaign:
         self.term = Deadlines(copies=copies, release_delay_seconds=0)
         self.service = Mailings(home.store, home, home.clock)
         self._intake = home.intake()
-        self._intake._term = self.term
+        self._intake.term = self.term
         self.approvals = home.approvals()
         self.approvals.term = self.term
         self._number = itertools.count()

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.intake import Intake, Limits
+from smtpguard.admission.intake import Intake
 from smtpguard.app.policies import with_people
 from smtpguard.config.statefiles import swap
 from smtpguard.database import schema
@@ -211,7 +211,7 @@ class House:
         await self.store.policies.put(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=self.clock.now()))
         return sha256
 
-    def intake(self, *, limits: Limits | None = None) -> Intake:
+    def intake(self) -> Intake:
         dispose = Dispose(self.given_store.journal, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
         return Intake(
             self.given_store,
@@ -222,7 +222,6 @@ class House:
             self.clock,
             term=self.term,
             notices=self.notices,
-            limits=limits,
             front=self.front,
             bypass=self.bypass,
         )

@@ -207,7 +207,7 @@ async def test_if_an_approver_left_the_group_the_approval_lapses(home: House) ->
 
 async def mailing(campaign: Campaign) -> str:
     """The primary hold of a mailing to 25 people one by one, held from the fifth on."""
-    campaign.approvals.term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
+    campaign.approvals.term = campaign._intake.term = replace(campaign.term, copies=50, release_delay_seconds=60)
     done = await campaign.to_members(0, 29)
     return next(one.hold_id for one in done if isinstance(one, Held))
 
@@ -231,7 +231,7 @@ async def test_copies_beyond_the_approved_number_wait_for_a_decision(campaign: C
 async def test_copies_do_not_extend_the_approval_of_a_single_message(campaign: Campaign) -> None:
     """Copies that come meanwhile do not extend the approval of a single message."""
     home = campaign.home
-    campaign.approvals.term = campaign._intake._term = replace(campaign.term, copies=50, release_delay_seconds=60)
+    campaign.approvals.term = campaign._intake.term = replace(campaign.term, copies=50, release_delay_seconds=60)
     [first] = [await campaign.send(*MEMBERS[:25])]
     assert isinstance(first, Held)
     await campaign.decide(first.hold_id)

@@ -47,7 +47,7 @@ class Play:
 
     async def begin(self) -> None:
         term = replace(self.campaign.term, copies=50, release_delay_seconds=SECONDS)
-        self.home.term = self.approvals.term = self.campaign._intake._term = term
+        self.home.term = self.approvals.term = self.campaign._intake.term = term
         self.campaign.service.term = term
         first = await self.campaign.send(*MEMBERS[:25])
         assert isinstance(first, Held)

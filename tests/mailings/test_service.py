@@ -141,7 +141,7 @@ async def test_after_a_doubt_ends_later_copies_pass(campaign: Campaign) -> None:
 
 
 async def test_a_confirmed_doubt_keeps_the_mailing_held(campaign: Campaign) -> None:
-    campaign._intake._term = Deadlines(copies=20)
+    campaign._intake.term = Deadlines(copies=20)
     await held_in_doubt(campaign)
     lists_of(campaign.home, "news", "ramadan")
     assert kinds(await campaign.to_members(0, 6)) == "hhhhhh"

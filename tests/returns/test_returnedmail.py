@@ -40,7 +40,7 @@ class Taking:
         addresses = [Address.parse(each) for each in ("Bounces@Guard.example.com", "abuse@guard.example.com")]
         self.mail = ReturnedMail(addresses=addresses, take=lambda message, to: out.service.take(message, to=to))
         self.intake: Intake = out.home.intake()
-        self.intake._own = [self.mail]
+        self.intake.own = [self.mail]
 
     async def __call__(self, message: Message, *to: str) -> object:
         way = FakePassage()
