@@ -60,84 +60,46 @@ class Due:
     asks: bool = False
     """It is a list address: in doubt it is not retried automatically, and people are asked."""
 
-    def begun(self, wait: timedelta) -> Result:
-        """The mark before the dot: in doubt from now on, until it is settled."""
-        return self._in_doubt("again" if self.doubts else "attempt", wait)
+    def in_doubt(self, at: datetime, code: str = "") -> AttemptResult:
+        """The mark before the dot, or the dot was sent, or may have been, without an answer (``code``). It is in doubt
+        until it is settled."""
+        return self._made(Delivered.IN_DOUBT, code or ("again" if self.doubts else "attempt"), at, more=1)
 
-    def doubtful(self, code: str, wait: timedelta) -> Result:
-        """The dot was sent, or may have been, without an answer. If people are to be asked, they are asked at once."""
-        return self._in_doubt(code, timedelta() if self.asks else wait)
-
-    def _in_doubt(self, code: str, wait: timedelta) -> Result:
-        return Result(
-            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,
-            asks=self.asks,
-        )  # fmt: skip
-
-    def retry(self, code: str, wait: timedelta, reply: str = "") -> Result:
+    def retry(self, code: str, at: datetime, reply: str = "") -> AttemptResult:
         """Certainly not accepted."""
-        return Result(
-            recipient=self.recipient, delivered=Delivered.RETRY, code=code, reply=reply, wait=wait, doubts=self.doubts
-        )
+        return replace(self._made(Delivered.RETRY, code, at), reply=reply)
 
-    def failed(self, why: str, code: str, reply: Reply | None = None) -> Result:
+    def failed(self, why: str, code: str, reply: Reply | None = None) -> AttemptResult:
         """Not accepted, and not retried. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever this
         attempt's result, if an earlier one may have been accepted."""
-        return Result(
-            recipient=self.recipient,
-            delivered=Delivered.FAILED,
-            code=code,
-            why="in-doubt" if self.doubts else why,
-            reply=str(reply) if reply is not None else "",
-            doubts=self.doubts,
-        )
+        said = str(reply) if reply is not None else ""
+        return replace(self._made(Delivered.FAILED, code), why="in-doubt" if self.doubts else why, reply=said)
 
-    def replied(self, reply: Reply, wait: timedelta, *, patient: bool, reports: bool = True) -> Result:
-        """By the relay's reply, if it was asked. ``patient``: a 4xx may be retried after ``wait``. ``reports``: see
+    def replied(self, reply: Reply, at: datetime, *, patient: bool, reports: bool = True) -> AttemptResult:
+        """By the relay's reply, if it was asked. ``patient``: a 4xx may be retried ``at`` that time. ``reports``: see
         Answers."""
         if isinstance(reply, Unsendable):
             return replace(self.failed("unsendable", reply.text), status=reply.enhanced or "")
         code = f"{reply.code} {reply.enhanced or ''}".strip()
         if reply.positive:
-            return Result(
-                recipient=self.recipient, delivered=Delivered.SENT, code=code, reply=str(reply), reports=reports
-            )
+            sent = self._made(Delivered.SENT, code)
+            return replace(sent, reply=str(reply), reports=reports, doubts=0)
         if reply.permanent:
             return self.failed("refused", code, reply)
-        return self.retry(code, wait, str(reply)) if patient else self.failed("expired", code, reply)
+        return self.retry(code, at, str(reply)) if patient else self.failed("expired", code, reply)
 
-    def spent(self) -> Result:
+    def spent(self) -> AttemptResult:
         """A third attempt could be a second duplicate."""
         return self.failed("in-doubt", "given-up")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """The result for one recipient. ``code`` names nobody; ``wait``: until the retry, None if it is settled.
-    ``status``: an enhanced code that is not from a reply (RFC 3463). ``reports``: False if the relay has it and sends
-    no DSN of success."""
-
-    recipient: Recipient
-    delivered: Delivered
-    code: str
-    why: str = ""
-    reply: str = ""
-    status: str = ""
-    reports: bool = True
-    wait: timedelta | None = None
-    doubts: int = 0
-    asks: bool = False
-
-    def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> AttemptResult:
-        """``people``: those behind the recipient; None if they are not counted."""
+    def _made(self, delivered: Delivered, code: str, at: datetime | None = None, *, more: int = 0) -> AttemptResult:
         return AttemptResult(
             recipient=self.recipient,
-            delivered=self.delivered,
-            reply=self.reply,
-            next_at=now + self.wait if self.wait is not None else None,
-            doubts=self.doubts,
-            people=None if people is None else tuple(one.digest for one in people),
-            asks=self.asks,
+            delivered=delivered,
+            code=code,
+            next_at=at,
+            doubts=self.doubts + more,
+            asks=self.asks and delivered is Delivered.IN_DOUBT,
         )
 
 
@@ -169,7 +131,7 @@ def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForc
 
 
 def events(
-    lease: Lease, results: Sequence[Result], now: datetime, behind: Behind, *, mark: bool, told: bool
+    lease: Lease, results: Sequence[AttemptResult], now: datetime, behind: Behind, *, mark: bool, told: bool
 ) -> Iterable[Event]:
     """One entry for all recipients with the same result; their addresses are in the private part. ``told``: in a DSN."""
     intent = lease.intent
@@ -206,5 +168,5 @@ def events(
         yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)
 
 
-def _kind_of(result: Result) -> tuple[str, str, str, bool]:
+def _kind_of(result: AttemptResult) -> tuple[str, str, str, bool]:
     return result.delivered.value, result.code, result.why, result.doubts > 0

@@ -40,20 +40,20 @@ from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.mailings.model import Person
 from smtpguard.notices.dsn import Action
-from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, Result, dues, events, persons_behind
+from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
-from smtpguard.outbox.model import OF_CONTENT, Delivered, Intent, IntentKind, Lease
+from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Delivered, Intent, IntentKind, Lease
 from smtpguard.reading.read import read
 from smtpguard.store.store import Store
 
 
-def reports(lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime) -> tuple[Intent, ...]:
+def reports(lease: Lease, hold: Hold | None, results: Sequence[AttemptResult], now: datetime) -> tuple[Intent, ...]:
     """The DSNs that are due after an attempt."""
     if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
         return ()
     failed = [r for r in results if r.delivered is Delivered.FAILED and Action.FAILED.wanted_by(r.recipient)]
     late = now - lease.created_at >= PACE.tell_delay
-    delayed = [r for r in results if late and r.wait is not None and Action.DELAYED.wanted_by(r.recipient)]
+    delayed = [r for r in results if late and r.next_at is not None and Action.DELAYED.wanted_by(r.recipient)]
     relayed = [r for r in results if r.delivered is Delivered.SENT and not r.reports]
     relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
     found = []
@@ -68,7 +68,7 @@ def reports(lease: Lease, hold: Hold | None, results: Sequence[Result], now: dat
 
 
 def _intent(
-    lease: Lease, hold: Hold, results: Sequence[Result], action: Action, suffix: str, now: datetime, **more: Any
+    lease: Lease, hold: Hold, results: Sequence[AttemptResult], action: Action, suffix: str, now: datetime, **more: Any
 ) -> Intent:
     sender = lease.intent.reverse_path
     assert sender is not None
@@ -197,9 +197,9 @@ class Delivery:
         try:
             await self._carry_out(lease)
         except StoreError as error:
-            log.warning("outbox %s: the store does not answer: %s", lease.lease_id, type(error).__name__)
+            log.warning("outbox %s: the store does not answer: %s", lease.intent.intent_id, type(error).__name__)
         except Exception:
-            log.exception("outbox %s: failed", lease.lease_id)
+            log.exception("outbox %s: failed", lease.intent.intent_id)
 
     async def _lease(self, n: int) -> Sequence[Lease]:
         try:
@@ -223,7 +223,7 @@ class Delivery:
         except StoreError:
             raise
         except Exception as error:
-            log.exception("outbox %s: could not be rendered", lease.lease_id)
+            log.exception("outbox %s: could not be rendered", lease.intent.intent_id)
             await self._settle(lease, hold, [*self._unrendered(lease, due, error), *spent])
             return
         if parcel is None:
@@ -241,11 +241,12 @@ class Delivery:
         """Whether the final dot may be sent: marked, in time, and not stopped by a freeze. The first that asks marks all, also
         those of the other routes."""
         if mark.at is None and await stands():
-            begun, now = [d.begun(PACE.doubt) for d in due], self.clock.monotonic()
+            until, now = self.clock.now() + PACE.doubt, self.clock.monotonic()
+            begun = [d.in_doubt(until) for d in due]
             try:
                 mark.refused = not await self._settle(lease, hold, begun, mark=True)
             except StoreError as error:  # it may be marked nevertheless, which the retry takes back
-                log.warning("outbox %s: not marked, so not sent: %s", lease.lease_id, type(error).__name__)
+                log.warning("outbox %s: not marked, so not sent: %s", lease.intent.intent_id, type(error).__name__)
                 return False
             except ValueError:  # revoked meanwhile
                 mark.refused = True
@@ -303,10 +304,10 @@ class Delivery:
 
     async def _send(
         self, lease: Lease, parcel: _Parcel, fence: Fence, mark: _Mark, relay: Relay, due: Sequence[Due]
-    ) -> list[Result]:
+    ) -> list[AttemptResult]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
-        wait = PACE.again(lease.attempts, self.jitter())
+        again = self._again(lease)
         patient = self.clock.now() - lease.created_at < PACE.give_up
         try:
             for envelope, content in parcel.forms:
@@ -315,37 +316,46 @@ class Delivery:
                 if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
                     break
             return [
-                d.replied(reply, wait, patient=patient, reports=said.reports)
+                d.replied(reply, again, patient=patient, reports=said.reports)
                 for d, reply in zip(due, said.replies, strict=True)
             ]
         except Recalled:
             return self._recalled(due)
         except Lost as lost:
             if not lost.after_dot:
-                return [d.retry("lost", wait, str(lost.reply)) for d in due]
+                return [d.retry("lost", again, str(lost.reply)) for d in due]
             code = "lost"
         except Exception as error:
-            log.exception("outbox %s: the connection to the relay failed", lease.lease_id)
+            log.exception("outbox %s: the connection to the relay failed", lease.intent.intent_id)
             code = type(error).__name__
             if mark.at is None:  # else it is unknown how much was sent
-                return [d.retry(code, wait) for d in due]
-        return [d.doubtful(code, PACE.doubt) for d in due]
+                return [d.retry(code, again) for d in due]
+        now = self.clock.now()  # people are asked at once
+        return [d.in_doubt(now if d.asks else now + PACE.doubt, code) for d in due]
 
-    def _recalled(self, due: Sequence[Due]) -> list[Result]:
+    def _recalled(self, due: Sequence[Due]) -> list[AttemptResult]:
         """Nothing was sent: a freeze stopped it, or the gate could not be read for a while."""
-        return [d.retry("recalled", PACE.recalled) for d in due]
+        return [d.retry("recalled", self.clock.now() + PACE.recalled) for d in due]
 
-    def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[Result]:
+    def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[AttemptResult]:
         code = f"not rendered: {type(error).__name__}"
         if lease.attempts + 1 >= PACE.renderings:
             return [d.failed("unsendable", code) for d in due]
-        wait = PACE.again(lease.attempts, self.jitter())
-        return [d.retry(code, wait) for d in due]
+        return [d.retry(code, self._again(lease)) for d in due]
+
+    def _again(self, lease: Lease) -> datetime:
+        return self.clock.now() + PACE.again(lease.attempts, self.jitter())
 
     # writing it down
 
     async def _settle(
-        self, lease: Lease, hold: Hold | None, results: Sequence[Result], *, mark: bool = False, persist: bool = False
+        self,
+        lease: Lease,
+        hold: Hold | None,
+        results: Sequence[AttemptResult],
+        *,
+        mark: bool = False,
+        persist: bool = False,
     ) -> bool:
         """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
 
@@ -363,17 +373,18 @@ class Delivery:
 
         journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
-        outcomes = [r.outcome(now, behind(r.recipient) if of_people else None) for r in results]
+        if of_people:
+            results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
         over = partial(ended, in_force=in_force, now=now)
         end = self.clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
             try:
-                return await self.store.outbox.settle(lease, outcomes, journal, told, over)
+                return await self.store.outbox.settle(lease, results, journal, told, over)
             except StoreError as error:
                 if self.clock.monotonic() >= end:
                     raise
-                log.warning("outbox %s: waiting for the store: %s", lease.lease_id, type(error).__name__)
+                log.warning("outbox %s: waiting for the store: %s", lease.intent.intent_id, type(error).__name__)
             except ValueError:
                 if not unsure:
                     raise

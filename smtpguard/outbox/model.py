@@ -60,22 +60,18 @@ NONE_YET = Settled()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """An outbox entry that this owner may carry out until ``until``. ``token`` fences off an owner that was too slow.
+    """An outbox entry that this owner may carry out for a time. ``token`` fences off an owner that was too slow.
 
     ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox.
     """
 
-    lease_id: str
     token: int
-    until: datetime
     intent: Intent
     recipients: tuple[Recipient, ...]
     attempts: int
     created_at: datetime
     doubts: tuple[int, ...] = ()
     """For each of ``recipients`` the number of attempts with an unknown result; empty if all are 0."""
-    settled: Settled = NONE_YET
-    """Recipients with a final result by now."""
 
 
 class Delivered(enum.Enum):
@@ -89,7 +85,9 @@ class Delivered(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """The outcome for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
+    """The result for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
+    ``code`` names nobody; ``why``: as in Due.failed. ``status``: an enhanced code that is not from a reply (RFC 3463).
+    ``reports``: False if the relay has it and sends no DSN of success.
 
     ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that FAILED
     after any may have it. ``people``: keyed digests of those behind the recipient; None if not given. ``asks``:
@@ -103,6 +101,10 @@ class AttemptResult:
     doubts: int = 0
     people: tuple[bytes, ...] | None = None
     asks: bool = False
+    code: str = ""
+    why: str = ""
+    status: str = ""
+    reports: bool = True
 
 
 INTENT = Codec(Intent)

@@ -168,14 +168,13 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries 
     chosen = _choose(batch, n, known or StoppedEntries())
     if not chosen:
         return []
-    until = batch.now + timedelta(seconds=seconds)
     taken = (
         update(outbox)
         .where(outbox.c.intent_id.in_(chosen))
         .values(
             token=outbox.c.token + 1,
             attempts=outbox.c.attempts + 1,
-            leased_until=microseconds(until),
+            leased_until=batch.now_us + seconds * 1_000_000,
             owner=owner,
         )
         .returning(outbox.c.intent_id, outbox.c.doc, outbox.c.token, outbox.c.attempts, outbox.c.created_at)
@@ -186,7 +185,6 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries 
     for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
         if row.next_at <= batch.now_us:
             waiting.setdefault(row.intent_id, []).append((row.recipient, row.doubts))
-    settled = _settled(batch.connection, chosen)
     leases = []
     for intent_id in chosen:
         row = rows[intent_id]
@@ -194,29 +192,15 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries 
         passes("lease", intent_id)
         leases.append(
             Lease(
-                lease_id=intent_id,
                 token=row.token,
-                until=until,
                 intent=INTENT.loads(row.doc),
                 recipients=tuple(RECIPIENT.loads(text) for text, _ in due),
                 attempts=row.attempts - 1,
                 created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
                 doubts=tuple(n for _, n in due) if any(n for _, n in due) else (),
-                settled=settled.get(intent_id, NONE_YET),
             )
         )
     return leases
-
-
-def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settled]:
-    """The totals of all recipients with a final result."""
-    query = select(delivery.c.intent_id, delivery.c.state, func.count()).where(
-        delivery.c.intent_id.in_(intents), delivery.c.further == _NOTHING
-    )
-    found: dict[str, Settled] = {}
-    for intent_id, state, n in connection.execute(query.group_by(delivery.c.intent_id, delivery.c.state)):
-        found[intent_id] = found.get(intent_id, NONE_YET) + settled_of(DeliveryStatus(state), n)
-    return found
 
 
 @dataclass(slots=True)
@@ -451,11 +435,11 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> li
     """The change of each recipient. None: another lease was given meanwhile, or it is settled: write nothing. Raises
     ValueError for a recipient that was not leased, and for an impossible transition."""
     batch.flush()
-    leased = batch.select(_LEASED, (lease.lease_id,))
+    leased = batch.select(_LEASED, (lease.intent.intent_id,))
     if not leased or leased[0][0] != lease.token or leased[0][1]:
         return None
     known: dict[str, list[Any]] = {}
-    for recipient, *rest in batch.select(_LEFT, (lease.lease_id,)):
+    for recipient, *rest in batch.select(_LEFT, (lease.intent.intent_id,)):
         known.setdefault(recipient, []).append(rest)
     made: list[RecipientChange] = []
     for outcome in outcomes:

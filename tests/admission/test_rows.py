@@ -127,7 +127,7 @@ async def test_a_retry_in_the_same_batch_gets_the_same_hold(store: Store) -> Non
         ]
     await asyncio.gather(*tasks)
     assert [h.hold_id for h in await store.holds.newest()] == ["H1"]
-    assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["NH1"]
+    assert [lease.intent.intent_id for lease in await store.outbox.lease("me", 10, 60)] == ["NH1"]
 
 
 @on_sqlite
@@ -210,7 +210,7 @@ async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(sto
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     assert await store.outbox.lease("me", 10, 60) == ()
     await store.admit(item("R1", of="H1"), holds(a_hold("R1")))  # the retry adopts the hold, which is now acknowledged
-    assert {lease.lease_id for lease in await store.outbox.lease("me", 10, 60)} == {"H1-release", "N1"}
+    assert {lease.intent.intent_id for lease in await store.outbox.lease("me", 10, 60)} == {"H1-release", "N1"}
 
 
 async def test_an_item_sees_an_earlier_freeze_of_its_batch(store: Store) -> None:

@@ -201,14 +201,17 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
     hold = await office.home.hold(hold_id)
     await office.go(hours=5)
     [lease] = [x for x in await office.store.outbox.lease("me", 10, 60) if x.intent.hold_id == hold_id]
-    late = [Due(recipient=Recipient(address=r.address)).retry("451", PACE.first) for r in lease.recipients]
+    late = [
+        Due(recipient=Recipient(address=r.address)).retry("451", office.clock.now() + PACE.first)
+        for r in lease.recipients
+    ]
     [delayed] = [i for i in reports(lease, hold, late, office.clock.now()) if i.data["action"] == "delayed"]
     renderer = Renderer(
         store=office.store, in_force=office.home.current, templates=lambda: NoticeTemplates(NoticeHead()),
         clock=office.clock, reporting_mta="guard.example.com",
     )  # fmt: skip
     assert await renderer.render(delayed)
-    await office.store.outbox.settle(lease, [r.outcome(office.clock.now()) for r in late], [])
+    await office.store.outbox.settle(lease, late, [])
     await office.home.approvals().vote(hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not any more")
     assert not await renderer.render(delayed)
 

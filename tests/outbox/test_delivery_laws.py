@@ -47,7 +47,7 @@ class FakeStore:
 
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         now, found = self.clock.now(), []
-        for id, entry in self.entries.items():
+        for entry in self.entries.values():
             due = {r: p for r, p in entry.pending.items() if p[0] <= now}
             if due and entry.leased_until <= now:
                 entry.token += 1
@@ -55,15 +55,12 @@ class FakeStore:
                 entry.leased_until = now + timedelta(seconds=seconds)
                 found.append(
                     Lease(
-                        lease_id=id,
                         token=entry.token,
-                        until=entry.leased_until,
                         intent=entry.intent,
                         recipients=tuple(due),
                         attempts=entry.attempts - 1,
                         created_at=entry.created_at,
                         doubts=tuple(p[1] for p in due.values()),
-                        settled=entry.settled,
                     )
                 )
         return found
@@ -76,7 +73,7 @@ class FakeStore:
         intents: Sequence[Intent] = (),
         over: Over | None = None,
     ) -> bool:
-        entry = self.entries[lease.lease_id]
+        entry = self.entries[lease.intent.intent_id]
         if entry.token != lease.token or not entry.pending:
             return False
         for o in outcomes:
@@ -100,7 +97,7 @@ class FakeStore:
             assert over is not None
             self.states.append(state)
             self.over = entry.settled
-            self.events += over(replace(self._hold, state=state, settled=entry.settled), lease.lease_id)[0]
+            self.events += over(replace(self._hold, state=state, settled=entry.settled), lease.intent.intent_id)[0]
         elif any(o.delivered is Delivered.IN_DOUBT for o in outcomes):
             self.states.append(State.RELEASING)
         return True

@@ -31,7 +31,7 @@ from tests.store.making import (
 
 
 def ids(leases: object) -> list[str]:
-    return [lease.lease_id for lease in leases]  # type: ignore[attr-defined]
+    return [lease.intent.intent_id for lease in leases]  # type: ignore[attr-defined]
 
 
 def sent(address: str) -> AttemptResult:
@@ -45,9 +45,7 @@ async def test_a_release_is_leased_only_after_approval(store: Store) -> None:
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED)))
     [lease] = await store.outbox.lease("me", 10, 60)
     assert lease == Lease(
-        lease_id="H1-release",
         token=1,
-        until=T0 + timedelta(seconds=60),
         intent=release("H1"),
         recipients=(recipient("c@list.example"),),
         attempts=0,

@@ -70,7 +70,7 @@ async def test_killed_around_a_commit_nothing_acknowledged_is_lost(
         assert {h.hold_id for h in await store.holds.newest() if h.acknowledged} == set(there)
         clock.pass_(days=10_000)  # the child uses the real clock
         leases = await store.outbox.lease("me", 100, 60)
-        assert sorted(lease.lease_id for lease in leases) == sorted(f"N{id}" for id in there)
+        assert sorted(lease.intent.intent_id for lease in leases) == sorted(f"N{id}" for id in there)
 
 
 async def test_two_processes_share_one_chain(url: str, tmp_path: Path, clock: Clock) -> None:

@@ -151,7 +151,7 @@ async def test_a_hold_with_an_unknown_commit_is_adopted_by_its_retry(
     again = await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
     assert again.hold is None
     assert [h.hold_id for h in await store.holds.newest()] == ["H1"]
-    assert [lease.lease_id for lease in await store.outbox.lease("me", 10, 60)] == ["H1-release"]
+    assert [lease.intent.intent_id for lease in await store.outbox.lease("me", 10, 60)] == ["H1-release"]
 
 
 async def test_an_unknown_acknowledgement_is_withdrawn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
