@@ -41,7 +41,8 @@ POLL_SECONDS = 0.25
 FRESH_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 RECALL_SECONDS = 1.5  # by then all fences stop, and the outcomes of recalled messages are journalled
-PAGE = 1000
+MOST = 1000
+"""The most releases in progress that are looked at before a thaw."""
 SHOWN = 20
 LOOK_BACK = timedelta(minutes=15)  # longer than the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
@@ -284,7 +285,7 @@ class Freezes:
             else:
                 goes.append(hold)
         leads = {hold.hold_id for hold in goes}
-        begun = [hold for hold in goes if hold.state is State.RELEASING][:PAGE]
+        begun = [hold for hold in goes if hold.state is State.RELEASING][:MOST]
         sending = [(await self.store.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),

@@ -315,8 +315,7 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
     """The change of a copy that follows its primary hold. The primary already had all lists and rules of the copy when
     people decided. An approved copy is sent only when the stages have room."""
     if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
-        kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
-        event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
+        event = Event(kind=Kind(lead.state.value), id=copy.hold_id, at=now, data={"with": lead.hold_id})
         return Change(hold=replace(copy, state=lead.state), events=(event,))
     if lead.state not in LET_GO:
         return None
@@ -337,15 +336,6 @@ def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
     kind = Kind.CONFIRMED if confirmed else Kind.APPROVED
     event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
     return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),), confirmed=confirmed)
-
-
-def approved_state(hold: Hold) -> State:
-    """A test has nothing to release: its approval ends it."""
-    state = after(State.WAITING, Move.APPROVE)
-    if hold.kind == TEST and state is not None:
-        state = after(state, Move.GRANT)
-    assert state is not None
-    return state
 
 
 def release(hold: Hold) -> Intent:

@@ -424,13 +424,14 @@ class Approvals:
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
         if last.at < now:
             data["decided_at"] = utc_text(last.at)
+        test = hold.kind == effects.TEST  # it has nothing to release: its approval ends it
         return Change(
-            hold=replace(hold, state=effects.approved_state(hold)),
+            hold=replace(hold, state=State.GRANTED if test else State.APPROVED),
             events=(event_on(hold, Kind.APPROVED, now, policy=in_force.policy_sha256, people=people, **data),),
             grant=grant,
             stages=effects.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,
-            intents=(release(hold),) if hold.kind != effects.TEST else (),
+            intents=() if test else (release(hold),),
         )
 
     def _in_time(self, hold: Hold, notices: NoticesNow) -> Change:

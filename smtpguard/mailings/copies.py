@@ -101,12 +101,12 @@ async def sweep(store: Store, notices: NoticesNow, term: Deadlines) -> int:
 
 
 SAY_WHY = "give a reason: its writer and the approvers are told"
-_KINDS: Mapping[Move, Kind] = {
+KINDS: Mapping[Move, Kind] = {
     Move.REJECT: Kind.REJECTED,
     Move.WITHDRAW: Kind.WITHDRAWN,
     Move.REOPEN: Kind.REOPENED,
 }
-_OUTCOMES: Mapping[Move, str] = {Move.REJECT: "rejected", Move.WITHDRAW: "withdrawn", Move.REOPEN: "reopened"}
+"""The entry for each move; its word is the outcome in notices, too."""
 _OF_A_LEAD: Mapping[State, Move] = {State.REJECTED: Move.REJECT, State.WITHDRAWN: Move.WITHDRAW}
 
 
@@ -144,9 +144,9 @@ class Revocation:
             actors, comment = (), "" if waits(hold, outgoing) else comment
         made = _change(hold, back, sending, self.move, self.notices, {}, actors, comment)
         if waits(hold, outgoing) and hold.release_at is None:
-            told = self.notices.decided(hold, _OUTCOMES[self.move], self.who, self.comment)
+            told = self.notices.decided(hold, KINDS[self.move].value, self.who, self.comment)
         else:
-            outcome = "stopped" if stopped else _OUTCOMES[self.move]
+            outcome = "stopped" if stopped else KINDS[self.move].value
             told = self.notices.taken_back(
                 back, outcome, self.who, self.comment, sending=sending or UNSENT, outgoing=outgoing
             )
@@ -221,9 +221,7 @@ def _change(
         return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
     if hold.state is not State.WAITING:
         data = {**data, "was": hold.state.value}
-    return Change(
-        hold=back, events=(event_on(hold, _KINDS[move], notices.now, actors=actors, comment=comment, **data),)
-    )
+    return Change(hold=back, events=(event_on(hold, KINDS[move], notices.now, actors=actors, comment=comment, **data),))
 
 
 async def learned(store: Store, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:

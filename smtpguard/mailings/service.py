@@ -122,9 +122,15 @@ class Mailings:
             _check_decides(who, mailing, in_force, now)
             if move is Move.REJECT and outgoing.stoppable and not comment.strip():
                 raise Refused(SAY_WHY)
-            what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
             event = _event(
-                mailing, now, what, (who, by), comment, back=outgoing.back, gone=outgoing.gone, doubt=outgoing.doubt
+                mailing,
+                now,
+                copies.KINDS[move].value,
+                (who, by),
+                comment,
+                back=outgoing.back,
+                gone=outgoing.gone,
+                doubt=outgoing.doubt,
             )
             rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
             return mailing.refused(rejection), Change(events=(event,))
