@@ -17,7 +17,6 @@ from smtpguard.policy import confirming
 from smtpguard.policy.confirming import FACT, MEANT, MEANT_SECONDS, NOT_ALONE, SYSTEM, TOO_OFTEN, UNPROVEN
 from smtpguard.policy.counted import Ask, Live
 from smtpguard.policy.facts import OF_SENDERS
-from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Verdict
 
 
@@ -49,22 +48,24 @@ def writer_of(gathered: Gathered) -> Writer | Phrase:
     return Writer(address=sender.claimed, proof=proof)
 
 
-def ask_of(gathered: Gathered) -> Ask | None:
-    """The count of questions to the writer, this one included; None if nobody can be asked."""
-    writer = writer_of(gathered)
-    if isinstance(writer, Phrase):
-        return None
-    seconds = gathered.in_force.rules.confirming.a_person.window_seconds
-    return Ask(fact=FACT, key=writer.address, window_seconds=seconds)
-
-
 def asks_of(gathered: Gathered) -> tuple[Ask, ...]:
     """The counts of the writer that the admission reads: how often they were asked, and to which rules' questions they
-    have said yes."""
-    asked = ask_of(gathered)
-    if asked is None:
+    have said yes. Empty if nobody can be asked."""
+    writer = writer_of(gathered)
+    if isinstance(writer, Phrase):
         return ()
-    return (asked, *(_meant(rule.rule_id, asked.key) for rule in gathered.in_force.rules.rules if _of_senders(rule)))
+    rules = gathered.in_force.rules
+    asking = (rule for rule in rules.rules if rule.then is Action.CONFIRM and not rule.observes)
+    return (
+        _asked(writer, gathered),
+        *(_meant(r.rule_id, writer.address) for r in asking if any(c.fact.name in OF_SENDERS for c in r.conditions)),
+    )
+
+
+def _asked(writer: Writer, gathered: Gathered) -> Ask:
+    """The count of questions to the writer, this one included."""
+    seconds = gathered.in_force.rules.confirming.a_person.window_seconds
+    return Ask(fact=FACT, key=writer.address, window_seconds=seconds)
 
 
 def is_meant(verdict: Verdict, gathered: Gathered, live: Live) -> bool:
@@ -85,10 +86,6 @@ def _meant(rule: str, writer: str) -> Ask:
     return Ask(fact=MEANT, key=f"{writer} {rule}", window_seconds=MEANT_SECONDS)
 
 
-def _of_senders(rule: Rule) -> bool:
-    return rule.then is Action.CONFIRM and not rule.observes and any(c.fact.name in OF_SENDERS for c in rule.conditions)
-
-
 def or_held(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> Verdict:
     """The verdict, with a hold instead of a confirmation if nobody can be asked, or the writer was asked too often.
     ``live`` None: do not check how often."""
@@ -97,8 +94,8 @@ def or_held(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> V
     writer = writer_of(gathered)
     if isinstance(writer, Phrase):
         return confirming.held(verdict, writer)
-    ask, most = ask_of(gathered) if live is not None else None, gathered.in_force.rules.confirming.a_person.count
-    often = ask is not None and live is not None and live.counts.get(ask, 0) > most
+    most = gathered.in_force.rules.confirming.a_person.count
+    often = live is not None and live.counts.get(_asked(writer, gathered), 0) > most
     return confirming.held(verdict, TOO_OFTEN) if often else verdict
 
 

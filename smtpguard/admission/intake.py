@@ -11,7 +11,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -319,8 +319,7 @@ class Intake:
             return None
         return await self.bypass.dispose.carry_out(gathered, admission, onward, gone) or Deferred(reply=reply.RECALLED)
 
-    def _step(self, gathered: Gathered, plan: Plan) -> Callable[[Seen], Admission]:
-        """The step of the admission: decide with what is seen of other messages."""
+    async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
         streams = watched(gathered)
         asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
         asks = (*plan.asks, *[one.ask for one in streams]) if streams else plan.asks
@@ -335,18 +334,13 @@ class Intake:
         )
 
         def step(live: Seen) -> Admission:
+            """Decide with what is seen of other messages."""
             answers = plan.answers(live)
             verdict = with_fixed(plan.close(live, answers), gathered, live, streams)
             stands = mailing_verdict(verdict, gathered, live, self.term)
             return record.admission(stands, live, answers, plan.stops(verdict, live))
 
-        return step
-
-    async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
-        streams = [one.ask for one in watched(gathered)]
-        asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
-        item = _item(gathered, (*plan.asks, *streams, *plan.rests, *asked))
-        admission = await self.store.admit(item, self._step(gathered, plan))
+        admission = await self.store.admit(_item(gathered, (*asks, *plan.rests, *asked)), step)
         held = admission.verdict.action.waits
         self._held.note(gathered.facts.identity, held)
         if not held or is_by_sender(admission.verdict):
@@ -484,7 +478,7 @@ def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
         people=gathered.counted.people,
         everybody=(
             persons(gathered.counted, gathered.in_force.registry)
-            if facts.identity is not None or _of_each_recipient(asks)
+            if facts.identity is not None or not OF_EACH_RECIPIENT.isdisjoint([ask.fact for ask in asks])
             else ()
         ),
         lists=tuple(_whole(gathered.counted, gathered.in_force.registry.lists)),
@@ -501,10 +495,6 @@ def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
         refers_to=reading.refers_to if isinstance(reading, Reading) else (),
         gone=transaction.gone,
     )
-
-
-def _of_each_recipient(asks: Iterable[Ask]) -> bool:
-    return not OF_EACH_RECIPIENT.isdisjoint([ask.fact for ask in asks])
 
 
 def _whole(counted: Classified, lists: Mapping[str, ListInfo]) -> Iterator[tuple[str, str, int]]:

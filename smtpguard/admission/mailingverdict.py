@@ -133,7 +133,11 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     verdict = _of_its_writer(verdict, entry or queue, gathered, live)
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is None:
-        verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathered, live, mailing)])
+        differs = (
+            Reason(fact=DIFFERS, observed=one.kind, limit="", public=one.public, detail=one.detail)
+            for one in _uncovered(verdict, gathered, live, mailing)
+        )
+        verdict = _with_reasons(verdict, tuple(differs))
     if letters:
         return _queued(verdict, queue, term)
     if entry is not None and mailing.copies >= term.copies:
@@ -355,10 +359,6 @@ def _with_reasons(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
     hits = list(verdict.hits)
     hits[first] = replace(hits[first], reasons=(*hits[first].reasons, *reasons))
     return replace(verdict, hits=tuple(hits))
-
-
-def _differs(difference: Difference) -> Reason:
-    return Reason(fact=DIFFERS, observed=difference.kind, limit="", public=difference.public, detail=difference.detail)
 
 
 def _uncovered(verdict: Verdict, gathered: Gathered, live: Seen, mailing: Mailing) -> Sequence[Difference]:

@@ -117,11 +117,7 @@ class VotesByMail:
         if vote.hold.asks_writer:
             return await self._confirmed(vote, in_force)
         try:
-            decided = self._decide(vote, vote.hold, in_force, await self._barred(vote.person, in_force))
-        except _NotCounted as refused:
-            return await self._refused(vote, refused.no, in_force)
-        choice, proof = decided
-        try:
+            choice, proof = self._decide(vote, vote.hold, in_force, await self._barred(vote.person, in_force))
             await self._count(vote, choice, proof, in_force)
         except _NotCounted as refused:
             return await self._refused(vote, refused.no, in_force)

@@ -92,11 +92,12 @@ class Record:
         intents: tuple[Intent, ...] = ()
         part = hold is not None and hold.part
         more = self._grown(stands.entry, verdict, live, part=part) if stands.entry is not None else None
-        if hold is not None and stands.entry is not None:
-            told = self.notices.at(self.gathered.in_force, hold.held_at).joined(stands.entry, more, hold, self.gathered)
-            intents = (*self._part(hold), *told)
-        elif hold is not None:
-            told = self.notices.at(self.gathered.in_force, hold.held_at).held(hold, self.gathered)
+        if hold is not None:
+            notices = self.notices.at(self.gathered.in_force, live.now)
+            if stands.entry is not None:
+                told = notices.joined(stands.entry, more, hold, self.gathered)
+            else:
+                told = notices.held(hold, self.gathered)
             intents = (*self._part(hold), *told)
         elif verdict.action is Action.REJECT:
             intents = self.notices.at(self.gathered.in_force, live.now).rejected(verdict, self.gathered)
@@ -187,17 +188,12 @@ class Record:
     def _retry(self, stands: MailingVerdict, live: Seen, duplicate: Hold, answers: Answers) -> Admission:
         verdict, entry = stands.verdict, stands.entry
         taken = self._taken(duplicate)
+        events = [self._event(verdict, live, answers, duplicate.hold_id, retry=True)]
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
             # The hold exists, and now a freeze or another policy stops the rest as well.
-            event = self._event(verdict, live, answers, duplicate.hold_id, retry=True)
-            return Admission(
-                verdict=verdict,
-                events=(event,),
-                disposition=Deferred(reply=reply.RECALLED),
-                generation=live.generation,
-            )
+            recalled = Deferred(reply=reply.RECALLED)
+            return Admission(verdict=verdict, events=tuple(events), disposition=recalled, generation=live.generation)
         again = self._again(duplicate, live) if duplicate.state is State.VOID else None
-        events = [self._event(verdict, live, answers, duplicate.hold_id, retry=True)]
         told: tuple[Intent, ...] = ()
         if again is not None:
             transaction = self.gathered.transaction

@@ -298,10 +298,6 @@ def _addresses(texts: Iterable[str]) -> list[Address]:
     return found
 
 
-def _looks(message: Recorded) -> Value | None:
-    return message.data.get("looks")
-
-
 def _readable(message: Recorded) -> Value | None:
     """ "yes" if the text had looks, else unknown: unreadable text has none."""
     return "yes" if message.data.get("looks") is not None else None
@@ -331,7 +327,7 @@ _IN_ENTRY: Mapping[str, Callable[[Recorded], Value | None]] = {
     "client": lambda message: message.data.get("client") or NOT_FOUND,
     "listener": lambda message: message.data.get("listener"),
     "login": _login,
-    "message.looks": _looks,
+    "message.looks": lambda message: message.data.get("looks"),
     "message.readable": _readable,
     "message.size_mb": lambda message: Count.exactly(message.data["size_bytes"] / _MIB),
     "recipients.domains": _domains,

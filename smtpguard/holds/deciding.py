@@ -92,7 +92,10 @@ def existing_mailing(batch: Batch, mailing_id: str) -> Row:
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
-    if made.hold is not None and held.state is State.WAITING and not held.primary and _lets_go(held, made.hold):
+    approved = made.hold is not None and (
+        made.hold.state is State.APPROVED or (made.hold.release_at is not None and held.release_at is None)
+    )
+    if made.hold is not None and held.state is State.WAITING and not held.primary and approved:
         stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
         made = replace(made, hold=replace(made.hold, held_up=stopped))
     sealed = batch.sealed(made.events)
@@ -120,11 +123,6 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         if row is not None:
             _decided(batch, row, held, made.hold, made, over=over)
     return made
-
-
-def _lets_go(before: Hold, hold: Hold) -> bool:
-    """Whether the approval is complete now, or takes effect."""
-    return hold.state is State.APPROVED or (hold.release_at is not None and before.release_at is None)
 
 
 def _is_taken_back(before: Hold, hold: Hold) -> bool:

@@ -109,9 +109,8 @@ def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -
 
 def grow(connection: Connection, hold: Hold) -> None:
     """Update the document, and the columns by which it is found, after copies were added."""
-    values = {
-        "doc": HOLD.dumps(hold), "sought": words_of(hold), "marks": marks_of(hold), "attend_at": microseconds(attend_at(hold))
-    }  # fmt: skip
+    row = row_of(hold, "")
+    values = {name: row[name] for name in ("doc", "sought", "marks", "attend_at")}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 

@@ -132,7 +132,11 @@ class Mailings:
                 gone=outgoing.gone,
                 doubt=outgoing.doubt,
             )
-            rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
+            rejection = None
+            if move is Move.REJECT:
+                hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
+                until = now + timedelta(seconds=self.term.rejection_seconds)
+                rejection = Rejection(hold_id=hold_id, sentence=comment, until=until)
             return mailing.refused(rejection), Change(events=(event,))
 
         mailing, taken = await self.store.mailings.take_back(await self.named(mailing_id), decide, back.step)
@@ -141,11 +145,6 @@ class Mailings:
                 await copies.begin(self.store, change.hold.hold_id, notices, self.term)
         shown = await self.store.mailings.find(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
-
-    def _rejection(self, mailing: Mailing, sentence: str, now: datetime) -> Rejection:
-        until = now + timedelta(seconds=self.term.rejection_seconds)
-        hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
-        return Rejection(hold_id=hold_id, sentence=sentence, until=until)
 
     async def feedback(
         self, mailing_id: str, *, bounces: int = 0, complaints: int = 0, by: str, comment: str = ""

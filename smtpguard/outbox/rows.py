@@ -287,7 +287,7 @@ def take_out(batch: Batch, hold_id: str, kind: IntentKind = IntentKind.RELEASE) 
 def end(batch: Batch, hold_id: str) -> bool:
     """End the rest of a release. The answer to an attempt in progress is written if it comes; a worker that has leased
     the entry and not begun an attempt finds it gone. Returns whether no answer is outstanding."""
-    release = _release_of(hold_id)
+    release = _entries_of(hold_id)
     left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.further != _NOTHING)
     pending = left.where(delivery.c.state == DeliveryStatus.PENDING.value)
     batch.connection.execute(pending.values(state=DeliveryStatus.CANCELLED.value, further=_NOTHING))
@@ -303,7 +303,7 @@ def end(batch: Batch, hold_id: str) -> bool:
 def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
     """By entry: recipients of a revoked release with an attempt in progress then, whose answer will not come any more."""
     query = select(delivery).where(
-        delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
+        delivery.c.intent_id.in_(_entries_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
     )
     found: dict[str, list[RecipientChange]] = {}
     for row in connection.execute(query.order_by(delivery.c.n)).all():
@@ -408,11 +408,7 @@ def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
     ]
 
 
-def _release_of(hold_id: str) -> Select[tuple[str]]:
-    return _entries_of(hold_id, IntentKind.RELEASE)
-
-
-def _entries_of(hold_id: str, kind: IntentKind) -> Select[tuple[str]]:
+def _entries_of(hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> Select[tuple[str]]:
     return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == kind.value)
 
 

@@ -126,7 +126,7 @@ async def test_an_unreadable_gate_recalls(home: House, monkeypatch: pytest.Monke
 
     def lost() -> None:
         home.clock.pass_(seconds=1)
-        monkeypatch.setattr(home.watch, "_gates", Away())
+        monkeypatch.setattr(home.watch, "gates", Away())
 
     way = FakePassage(before_dot=lost)
     transaction = home.transaction("ulf@example.com")

@@ -170,7 +170,7 @@ async def test_an_unreadable_gate_stops_releases_but_not_notices(office: Office,
     hold_id = await office.approved()
     await home.held(RAMADAN, Message_ID="<2@example.com>")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(home.watch, "_gates", Away())
+        patched.setattr(home.watch, "gates", Away())
         office.clock.pass_(seconds=2)
         await office.worker.step()
     assert office.relay.has(RAMADAN) == 0
