@@ -53,36 +53,32 @@ class Dispose:
     trace_key: bytes
     hostname: str
 
-    def carry_out(
-        self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
-    ) -> Awaitable[Disposition | None]:
+    def carry_out(self, gathered: Gathered, admission: Admission, onward: Onward) -> Awaitable[Disposition | None]:
         """Returns what was done. None: a freeze or a new policy recalled the message before its final dot, and it may
         be admitted again, without the connection to the relay."""
         done = admission.disposition
         if done is None:
-            return self._relay(gathered, admission, onward, gone)
-        return self._stopped(gathered, admission, done, onward, gone)
+            return self._relay(gathered, admission, onward)
+        return self._stopped(gathered, admission, done, onward)
 
     async def _stopped(
-        self, gathered: Gathered, admission: Admission, done: Disposition, onward: Onward, gone: Callable[[], bool]
+        self, gathered: Gathered, admission: Admission, done: Disposition, onward: Onward
     ) -> Disposition:
         if isinstance(done, Held) and done.taken:
-            done = await self._pass_rest(gathered, admission, done, gone)
+            done = await self._pass_rest(gathered, admission, done)
         await onward.abandon()
         return done
 
-    async def _pass_rest(
-        self, gathered: Gathered, admission: Admission, held: Held, gone: Callable[[], bool]
-    ) -> Disposition:
+    async def _pass_rest(self, gathered: Gathered, admission: Admission, held: Held) -> Disposition:
         """The customers' part is held, and the wire passes on the rest. If the rest is stopped now, the client retries
         and gets the same hold."""
         transaction = gathered.transaction
         assert transaction.pass_rest is not None
-        trace, fence = self._trace(gathered, admission), self._fence(gathered, admission, gone)
+        trace, fence = self._trace(gathered, admission), self._fence(gathered, admission)
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
         except Recalled:
-            self._note(gathered, held.hold_id, "gone" if gone() else "recalled", part=True)
+            self._note(gathered, held.hold_id, "gone" if transaction.gone() else "recalled", part=True)
             return Deferred(reply=reply.RECALLED)
         except Lost as lost:
             self._note(gathered, held.hold_id, "lost", lost.reply, part=True)
@@ -90,15 +86,13 @@ class Dispose:
         self._note(gathered, held.hold_id, "relayed", said, part=True)
         return held
 
-    async def _relay(
-        self, gathered: Gathered, admission: Admission, onward: Onward, gone: Callable[[], bool]
-    ) -> Disposition | None:
+    async def _relay(self, gathered: Gathered, admission: Admission, onward: Onward) -> Disposition | None:
         id = gathered.transaction.id
-        trace, fence = self._trace(gathered, admission), self._fence(gathered, admission, gone)
+        trace, fence = self._trace(gathered, admission), self._fence(gathered, admission)
         try:
             replies = await onward.send(trace, fence)
         except Recalled:
-            left = gone()
+            left = gathered.transaction.gone()
             self._note(gathered, id, "gone" if left else "recalled")
             return Deferred(reply=reply.RECALLED) if left else None
         except Lost as lost:
@@ -128,10 +122,11 @@ class Dispose:
             trace_text(gathered.text) if lists else (),
         )
 
-    def _fence(self, gathered: Gathered, admission: Admission, gone: Callable[[], bool]) -> Fence:
+    def _fence(self, gathered: Gathered, admission: Admission) -> Fence:
         facts = gathered.facts
         what = Selectable(facts.lists - admission.unfrozen, facts.senders, admission.mailing, facts.thread)
-        return self.fences.fence(what, policy_sha256=gathered.in_force.policy_sha256, gone=gone)
+        policy_sha256, gone = gathered.in_force.policy_sha256, gathered.transaction.gone
+        return self.fences.fence(what, policy_sha256=policy_sha256, gone=gone)
 
     def _in_doubt(self, gathered: Gathered, id: str, *said: Reply) -> Disposition:
         """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""

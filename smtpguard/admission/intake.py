@@ -189,7 +189,7 @@ class Intake:
             gathered, plan = await self._planned(transaction, in_force, came)
             if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
                 self._timed(self.clock.monotonic() - whole)
-                done = await self.dispose.carry_out(gathered, fronted, onward, transaction.gone)
+                done = await self.dispose.carry_out(gathered, fronted, onward)
                 if done is not None:
                     return done
                 recalled, began = True, self.clock.monotonic()
@@ -225,7 +225,7 @@ class Intake:
                 return Deferred(reply=reply.NOT_RECORDED)
             if not recalled:  # after a recall the time includes the relay's
                 self._timed(self.clock.monotonic() - whole)
-            done = await self.dispose.carry_out(gathered, admission, onward, transaction.gone)
+            done = await self.dispose.carry_out(gathered, admission, onward)
             if done is not None:
                 return done
             if recalled:
@@ -311,13 +311,12 @@ class Intake:
         """The disposition under the emergency bypass; None if there is none, or the admission is to decide. What the
         bypass recalls is not admitted again: its verdict is recorded."""
         bypass = self.bypass.in_force() if self.bypass is not None else None
-        gone = gathered.transaction.gone
-        if self.bypass is None or bypass is None or gone():
+        if self.bypass is None or bypass is None or gathered.transaction.gone():
             return None
         admission = await self.bypass.admit(bypass, gathered, plan)
         if admission is None:
             return None
-        return await self.bypass.dispose.carry_out(gathered, admission, onward, gone) or Deferred(reply=reply.RECALLED)
+        return await self.bypass.dispose.carry_out(gathered, admission, onward) or Deferred(reply=reply.RECALLED)
 
     async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
         streams = watched(gathered)

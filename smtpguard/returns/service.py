@@ -32,7 +32,7 @@ from smtpguard.reading.fold import fold
 from smtpguard.reading.headermarks import VERP
 from smtpguard.reading.thread import bare
 from smtpguard.returns.growth import Growth, course, deeds, span, width
-from smtpguard.returns.mentions import Mention, Outside, outside
+from smtpguard.returns.mentions import Outside, outside
 from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort
 from smtpguard.returns.parsing import parsed, quoted_text
 
@@ -121,10 +121,6 @@ class Returns:
         people = mailing.people.at_least
         return Watched(breakers=breakers, people=people, enforce=in_force.enforce, new_id=self.new_id)
 
-    async def newest(self, *, mailing: str | None = None, limit: int = 100) -> Sequence[Return]:
-        """The latest first; of all that came back, or of one mailing."""
-        return await self.store.returns.newest(mailing=mailing, limit=limit)
-
     async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Growth:
         """How what comes back of it grows and falls. ``freezes``: the journal's entries on what was frozen and thawed."""
         rows, now = self.store.returns, self.clock.now()
@@ -137,10 +133,6 @@ class Returns:
         done = deeds(mailing, ends[0] if ends else None, (entry for entry, _ in (*history, *freezes)))
         spells = await rows.spells(mailing.mailing_id, each)
         return course(mailing, spells, each, (recent[0], recent[1]), now, done)
-
-    async def mention(self, some: Sequence[Mention]) -> int:
-        """Store what is said outside, as far as it is new. How many. Raises StoreError."""
-        return await self.store.returns.mention(some) if some else 0
 
     async def outside(self, since: datetime, limit: int = 200) -> tuple[Outside, ...]:
         """What is said outside since then, the newest first."""

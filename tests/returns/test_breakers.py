@@ -143,7 +143,7 @@ async def test_forged_returns_trip_nothing(tmp_path: Path, sort: str) -> None:
                     mail = letter(person, "Re: SV: lunch", answered, more=f"X-N: {n}\r\n")
             assert not (await out.back(mail)).freezes
         assert not await trips(out)
-        assert len(await out.service.newest(limit=1000)) == 60
+        assert len(await out.home.store.returns.newest(limit=1000)) == 60
 
 
 async def test_bounces_trip_exactly_at_the_limit(tmp_path: Path) -> None:

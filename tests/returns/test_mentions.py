@@ -169,7 +169,7 @@ async def test_the_same_link_from_several_sources_is_one_mention(out: Out) -> No
         ("A bacon mail goes to customers", (("Other", "https://other.example/x"), ("The Paper", "https://paper.example/a?utm_source=rss"))),
     ]  # fmt: skip
     assert [(name, len(some)) for name, some in by_source(found)] == [("Other", 1), ("The Paper", 2)]
-    assert {one.sort for one in await out.service.newest()} == {Sort.MENTION}
+    assert {one.sort for one in await out.home.store.returns.newest()} == {Sort.MENTION}
 
 
 def test_malformed_feeds_are_read() -> None:
@@ -191,7 +191,7 @@ async def test_media_monitoring_requests_must_be_signed(out: Out, tmp_path: Path
     async def take(some: Sequence[Mention]) -> int:
         if failing[0]:
             raise Unavailable("gone")
-        return await out.service.mention(some)
+        return await out.home.store.returns.mention(some)
 
     app = Starlette(routes=routes(settings, take, out.home.clock))
     items = {"items": [{"title": "A bacon mail goes to customers", "url": "https://p.example/1", "source": "Radio", "at": "2026-03-02T08:00:00Z"}]}  # fmt: skip

@@ -65,7 +65,7 @@ async def test_a_bounce_is_stored_and_counts(taking: Taking) -> None:
         assert isinstance(done, Counted), done
         assert str(done.reply) == "250 2.0.0 Stored as a return"
     assert isinstance(await taking(reports[0], "bounces@guard.example.com"), Counted)
-    assert len(await taking.out.service.newest()) == 2, "the same mail is taken once"
+    assert len(await taking.out.home.store.returns.newest()) == 2, "the same mail is taken once"
     [stop] = (await taking.out.home.store.gate.read()).freezes
     assert stop.selector.value == "mailing", "two bounces trip the breaker"
 
@@ -94,7 +94,7 @@ async def test_through_the_milter_it_is_stored_and_the_mta_drops_it(
     assert answers[0] == Discard()
     assert isinstance(answers[1], SmtpReply)
     assert answers[1].reply.code == 451
-    [stored] = await taking.out.service.newest()
+    [stored] = await taking.out.home.store.returns.newest()
     assert (stored.sort, stored.match.by) == (Sort.BOUNCE, By.TRACE)
 
 
@@ -118,7 +118,7 @@ async def test_its_client_keeps_what_cannot_be_stored(taking: Taking, monkeypatc
     done = await taking(dsn(copy, MEMBERS[0]), "bounces@guard.example.com")
     assert isinstance(done, Deferred)
     assert str(done.reply).startswith("451")
-    assert await taking.out.service.newest() == []
+    assert await taking.out.home.store.returns.newest() == []
 
 
 ORIGINAL = b"From: anna@example.com\r\nTo: kim@example.net\r\nSubject: =?utf-8?q?V=C3=A5rens_mail?=\r\nMessage-ID: <a@example.com>\r\n\r\nHello\r\n"

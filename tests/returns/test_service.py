@@ -38,7 +38,7 @@ async def test_each_person_counts_once_and_the_same_mail_is_stored_once(out: Out
     assert (first.again, again.again, again.returns) == (False, True, ())
     counted = [(await out.back(dsn(copy, MEMBERS[0]))).returns[0].counts for _ in range(3)]
     assert counted == [False] * 3
-    assert len(await out.service.newest()) == 4
+    assert len(await out.home.store.returns.newest()) == 4
 
 
 async def test_forged_returns_are_matched_but_not_counted(out: Out) -> None:
@@ -139,7 +139,7 @@ async def test_a_return_is_acknowledged_only_once_stored(out: Out) -> None:
         service = out.service_on(PatchedStore(out.home.store, {broken: instead}))
         with pytest.raises(Unavailable):
             await service.take(letter("x@elsewhere.example", "Re: hello"))
-    assert not await out.service.newest()
+    assert not await out.home.store.returns.newest()
 
 
 async def test_many_returns_leave_room_for_held_content(out: Out) -> None:
@@ -163,15 +163,15 @@ async def test_parts_of_a_return_are_erased_in_turn(out: Out) -> None:
     await store.retain(keep)
     with pytest.raises(ContentMissing):
         await store.contents.load(report.sha256)
-    [one] = await out.service.newest()
+    [one] = await out.home.store.returns.newest()
     assert (one.kept, one.said.address) == (False, MEMBERS[0])
     clock.pass_(days=60)
     await store.retain(keep)
-    [one] = await out.service.newest()
+    [one] = await out.home.store.returns.newest()
     assert (one.said.address, row(one)["sort"], one.counts) == ("", "bounce", True)
     clock.at += timedelta(days=400)
     await store.retain(keep)
-    assert not await out.service.newest()
+    assert not await out.home.store.returns.newest()
 
 
 async def test_a_return_is_journalled_with_its_match(out: Out) -> None:

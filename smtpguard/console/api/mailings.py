@@ -127,7 +127,7 @@ async def take(call: Call) -> models.ReturnsTaken:
 
 async def returned(call: Call) -> models.Returns:
     mailing = await looked_up(call)
-    found = await call.console.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
+    found = await call.console.store.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
     course = await call.console.returns.course(mailing, await call.console.store.journal.freezes(limit=_FREEZES))
     return models.Returns.model_validate(
         {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}

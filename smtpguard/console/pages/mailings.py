@@ -241,7 +241,7 @@ async def returns(request: Request) -> Response:
         known=KNOWN,
         daily=course.width >= timedelta(days=1),
         outside=by_source(await here.returns.outside(mailing.first_at)),
-        latest=await here.returns.newest(mailing=mailing.mailing_id, limit=LATEST),
+        latest=await here.store.returns.newest(mailing=mailing.mailing_id, limit=LATEST),
     )
 
 
