@@ -70,9 +70,11 @@ def turn(batch: Batch, keys: AccountKeys, step: TurnStep) -> AccountChange:
         before = next((a for a in found if a.account_id == made.account.account_id), None)
         _seated(batch, before, None if made.deletes else made.account)
     if made.ends:
-        _end(batch.connection, made.ends)
-    if made.begins is not None:
-        _begin(batch.connection, made.begins)
+        batch.connection.execute(delete(signed_in).where(signed_in.c.token == made.ends))
+    if (begins := made.begins) is not None:
+        times = {"started_at": microseconds(begins.started_at), "seen_at": microseconds(begins.seen_at)}
+        who = {"token": begins.token, "account": begins.account_id, "how": begins.how}
+        batch.connection.execute(insert(signed_in).values(**who, **times))
     return made
 
 
@@ -185,22 +187,6 @@ def session_of(connection: Connection, token: str) -> tuple[Session, Account] | 
         how=row.how,
     )
     return found, ACCOUNT.loads(row.doc)
-
-
-def _begin(connection: Connection, started: Session) -> None:
-    connection.execute(
-        insert(signed_in).values(
-            token=started.token,
-            account=started.account_id,
-            started_at=microseconds(started.started_at),
-            seen_at=microseconds(started.seen_at),
-            how=started.how,
-        )
-    )
-
-
-def _end(connection: Connection, token: str) -> None:
-    connection.execute(delete(signed_in).where(signed_in.c.token == token))
 
 
 def _end_all(connection: Connection, account_id: str) -> None:

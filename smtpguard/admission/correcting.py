@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smtpguard.admission.mailingverdict import MailingVerdict
 from smtpguard.admission.model import Admission, Item, Seen
@@ -22,13 +22,12 @@ from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
-from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, set_of
-from smtpguard.mailings.service import decides
+from smtpguard.mailings.service import decides, event_of
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.verdict import Held, Verdict
 
@@ -149,16 +148,9 @@ class Corrections:
         record = Record(
             gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True, correction=correction
         )
-        now = self.clock.now()
-        data: dict[str, Any] = {
-            "what": "correction",
-            "hold": gathered.transaction.id,
-            "set": correction.people,
-            "people": correction.sent,
-            "may": correction.may,
-        }
-        private = {"actor": (correction.by, by)} | ({"comment": (comment,)} if comment else {})
-        said = Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data=data, private=private)
+        figures = {"set": correction.people, "people": correction.sent, "may": correction.may}
+        actors, hold_id = (correction.by, by), gathered.transaction.id
+        said = event_of(mailing, self.clock.now(), "correction", actors, comment, hold=hold_id, **figures)
 
         def step(live: Seen) -> Admission:
             if live.mailing is not None and live.mailing.mailing_id == mailing.mailing_id:

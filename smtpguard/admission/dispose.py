@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from smtpguard.admission.model import Admission
@@ -50,7 +50,7 @@ class Dispose:
     outcomes: Outcomes
     fences: Fences
     clock: Clock
-    trace_key: bytes
+    trace_key: bytes = field(repr=False)
     hostname: str
 
     def carry_out(self, gathered: Gathered, admission: Admission, onward: Onward) -> Awaitable[Disposition | None]:

@@ -20,7 +20,7 @@ from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce, Reader, Verifier
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import Change, Choice, Hold, Refused
+from smtpguard.holds.model import Change, Choice, Hold, Refused, event_on
 from smtpguard.holds.replying import (
     Answer,
     No,
@@ -38,7 +38,7 @@ from smtpguard.holds.replying import (
     why_barred,
 )
 from smtpguard.holds.service import Approvals
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, after_local
@@ -244,13 +244,9 @@ class VotesByMail:
         choice = vote.answer.word.value if vote.answer.word is not None else ""
         if hold.asks_writer:
             choice = "confirm" if vote.answer.people is not None else ""
-        event = Event(
-            kind=Kind.VOTE_REFUSED,
-            id=hold.hold_id,
-            at=now,
-            data={"why": word, "choice": choice, "proof": proof.value, "answers": vote.tag},
-            private={"actor": (vote.answer.claimed or "", vote.answer.login)},
-        )
+        data: dict[str, Any] = {"why": word, "choice": choice, "proof": proof.value, "answers": vote.tag}
+        actors = (vote.answer.claimed or "", vote.answer.login)
+        event = event_on(hold, Kind.VOTE_REFUSED, now, actors=actors, **data)
         proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not No.OTHER
         if not proven and isinstance(why, str):
             said = NOT_NOW  # do not tell an unproven sender who decided

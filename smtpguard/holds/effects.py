@@ -123,9 +123,7 @@ TEST = "test"
 """The kind of a hold that was sent to be approved beforehand."""
 
 
-def grant(
-    hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
-) -> Grant | None:
+def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:
     """The approval that its votes give to its mailing. None if it is part of no mailing, or of a sender's letters that
     wait as one hold: later letters are held anew. ``learned``: the slots of its copies."""
     if not hold.mailing_id or hold.identity is None or hold.queue:
@@ -147,9 +145,7 @@ def grant(
     )
 
 
-def grant_by_writer(
-    hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned | None = None
-) -> Grant | None:
+def grant_by_writer(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:
     """The approval that its writer's confirmation gives to its mailing: the same as by votes, for this writer, for no
     longer. None in the same cases."""
     allowed = grant(hold, in_force, now, term, learned)
@@ -204,16 +200,16 @@ def covers_copies(hold: Hold) -> bool:
     return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)
 
 
-def cover(hold: Hold, learned: Learned | None = None) -> ApprovedContent:
+def cover(hold: Hold, learned: Learned) -> ApprovedContent:
     """The content that its approval covers."""
-    template = learned.template if learned is not None and covers_copies(hold) else None
+    template = learned.template if covers_copies(hold) else None
     return ApprovedContent(
         content=hold.content_sha256,
         exact=hold.exact,
         author=hold.author,
         proofs=hold.proofs,
         learned=template.name if template is not None else "",
-        also=learned.also if learned is not None and template is not None else (),
+        also=learned.also if template is not None else (),
     )
 
 

@@ -64,10 +64,8 @@ def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: 
 
 def attend_at(hold: Hold) -> datetime:
     """When the sweep must look at it next. If the guard has not set it: after a quarter of its time, or an hour."""
-    if hold.attend_at is not None and hold.asked_at is not None:
-        return hold.attend_at
     if hold.attend_at is not None:
-        return min(hold.attend_at, hold.expires_at)
+        return hold.attend_at if hold.asked_at is not None else min(hold.attend_at, hold.expires_at)
     return hold.held_at + min((hold.expires_at - hold.held_at) / 4, _FIRST_LOOK)
 
 

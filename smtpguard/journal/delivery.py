@@ -108,7 +108,7 @@ class Reported:
         return TRANSITIONS[DeliveryStatus.ATTEMPTED, self.event]
 
 
-_EVENTS = {
+EVENTS = {
     "attempt": DeliveryEvent.BEGIN,
     "sent": DeliveryEvent.TAKE,
     "failed": DeliveryEvent.REFUSE,
@@ -126,7 +126,7 @@ def reported(kind: str, data: Mapping[str, Any]) -> Reported | None:
         said = DeliveryEvent.CONFIRM if data.get("choice") == "sent" else DeliveryEvent.REPEAT
         said = DeliveryEvent.CANCEL if kind == _STOPPED else said
         return Reported(event=said, people=int(data.get("people", 0)), counted=True, part=False, over=kind == _STOPPED)
-    event = _EVENTS.get(str(data.get("outcome"))) if kind in _ATTEMPTS else None
+    event = EVENTS.get(str(data.get("outcome"))) if kind in _ATTEMPTS else None
     if event is None:
         return None
     lost = event is DeliveryEvent.REFUSE and data.get("why") == "in-doubt"

@@ -418,13 +418,10 @@ class Mailing:
     def refused(self, rejection: Rejection | None = None, *, hold: bool = False) -> Mailing:
         """All approvals end; if a single content was rejected, other approvals stay in force. ``hold``: a held message was rejected, not the
         mailing; approvals for a set of people stay in force."""
-        bound = tuple(grant for grant in self.grants if grant.only) if hold else ()
-        if bound and not (rejection is not None and rejection.only):
-            return self._under(bound, rejection, None)
         if rejection is not None and rejection.only:
             left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
             return self._under(left, rejection, self.progress if left else None)
-        return self._under((), rejection, None)
+        return self._under(tuple(grant for grant in self.grants if hold and grant.only), rejection, None)
 
     def ungranted(self, hold_id: str) -> Mailing:
         """The approval of that hold ends. A release in stages ends with the last approval."""

@@ -11,7 +11,6 @@ deleted, so that the same text begins another. The newest row stays, without its
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +42,7 @@ from smtpguard.mailings.model import (
     Mailing,
     State,
     Tally,
+    set_of,
 )
 from smtpguard.reading.fingerprint import Sketch
 
@@ -328,7 +328,7 @@ def pieces(people: Collection[bytes]) -> tuple[str, Iterator[bytes]]:
     """The name of a set and its pieces, each of at most ``PIECE`` digests, in order."""
     whole = b"".join(sorted(set(people)))
     step = PIECE * OCTETS
-    return hashlib.sha256(whole).hexdigest(), (whole[at : at + step] for at in range(0, len(whole), step))
+    return set_of(people), (whole[at : at + step] for at in range(0, len(whole), step))
 
 
 def put_set(batch: Batch, name: str, piece: bytes) -> None:

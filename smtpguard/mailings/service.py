@@ -122,7 +122,7 @@ class Mailings:
             _check_decides(who, mailing, in_force, now)
             if move is Move.REJECT and outgoing.stoppable and not comment.strip():
                 raise Refused(SAY_WHY)
-            event = _event(
+            event = event_of(
                 mailing,
                 now,
                 copies.KINDS[move].value,
@@ -156,7 +156,7 @@ class Mailings:
         now = self.clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
-            event = _event(mailing, now, "feedback", (by,), comment, bounces=bounces, complaints=complaints)
+            event = event_of(mailing, now, "feedback", (by,), comment, bounces=bounces, complaints=complaints)
             more = replace(mailing, bounces=mailing.bounces + bounces, complaints=mailing.complaints + complaints)
             return more, Change(events=(event,))
 
@@ -197,7 +197,7 @@ class Mailings:
             else:
                 made = replace(there, agreed_by=who, until=now + DISCLOSED)
             what = "people agreed" if made.agreed_by else "people asked"
-            return replace(mailing, disclosure=made), Change(events=(_event(mailing, now, what, (who, by), comment),))
+            return replace(mailing, disclosure=made), Change(events=(event_of(mailing, now, what, (who, by), comment),))
 
         return await self._changed(mailing_id, step)
 
@@ -225,7 +225,7 @@ class Mailings:
             if move is Step.GO:
                 refused, reported = mailing.people.refused, mailing.reported
                 moved = replace(moved, reached=mailing.out, refused=refused, reported=reported)
-            event = _event(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
+            event = event_of(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
             return replace(mailing, progress=moved), Change(events=(event,))
 
         return await self._changed(mailing_id, step)
@@ -312,7 +312,9 @@ def decides(
     return any(in_force.groups.decides(who, group, now, wrote) for group in groups)
 
 
-def _event(mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object) -> Event:
+def event_of(
+    mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object
+) -> Event:
     private = {"actor": tuple(filter(None, actors))} | ({"comment": (comment,)} if comment else {})
     return Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data={"what": what, **data}, private=private)
 

@@ -157,7 +157,7 @@ class Delivery:
     policies: PolicyInForce
     clock: Clock
     owner: str
-    trace_key: bytes
+    trace_key: bytes = field(repr=False)
     hostname: str
     route: Callable[[str, Address], Relay] | None = None
     jitter: Callable[[], float] = random.random

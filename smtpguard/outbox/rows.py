@@ -39,7 +39,7 @@ from smtpguard.database.schema import delivery, hold, outbox
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, Further, after
+from smtpguard.journal.delivery import EVENTS, DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.journal.event import Event
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import (
@@ -63,11 +63,6 @@ _TRY, _ASK, _ANSWER, _NOTHING = (
 )
 NEVER_US = 253_402_300_799 * 1_000_000
 """When an entry without recipients to be tried is due: in the year 9999."""
-_EVENTS = {
-    Delivered.SENT: DeliveryEvent.TAKE,
-    Delivered.RETRY: DeliveryEvent.PUT_OFF,
-    Delivered.FAILED: DeliveryEvent.REFUSE,
-}
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
 """While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
 follow later (deciding.follow)."""
@@ -444,8 +439,10 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> li
             raise ValueError("an outcome for a recipient that was not leased")
         n, state, left, behind = there.pop(0)
         status = DeliveryStatus(state)
-        begins = DeliveryEvent.BEGIN if status is DeliveryStatus.PENDING else DeliveryEvent.LOSE
-        status = after(status, _EVENTS.get(outcome.delivered, begins), earlier=outcome.doubts)
+        event = EVENTS[outcome.delivered.value]
+        if event is DeliveryEvent.LOSE and status is DeliveryStatus.PENDING:
+            event = DeliveryEvent.BEGIN
+        status = after(status, event, earlier=outcome.doubts)
         further = _further(outcome)
         if left == _ANSWER:  # it was revoked meanwhile
             further = Further.NOTHING

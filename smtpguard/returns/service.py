@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -84,7 +84,7 @@ class Returns:
     clock: Clock
     digester: Digester
     freezes: Freezes
-    key: bytes
+    key: bytes = field(repr=False)
     new_id: Callable[[], str]
 
     async def take(self, message: Message, *, to: Sequence[str] = ()) -> Receipt:

@@ -160,7 +160,7 @@ async def test_the_same_link_from_several_sources_is_one_mention(out: Out) -> No
         return bodies[url].encode(), ""
 
     settings: Any = SimpleNamespace(mentions=Mentions(feeds=feeds))
-    reading = Feeds(settings, out.service.mention, out.home.clock, get=get)
+    reading = Feeds(settings, out.home.store.returns.mention, out.home.clock, get=get)
     await reading.read()
     await reading.read()
     found = await out.service.outside(NOW - timedelta(days=1))
