@@ -45,7 +45,7 @@ from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.counts.contacts import ContactWriter
+from smtpguard.counts.contacts import PastMessage, record
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.holds.service import Approvals
@@ -320,10 +320,8 @@ async def played(
 
 def _know(written: Mapping[str, Sequence[bytes]], batch: Batch) -> None:
     """Record that each sender wrote to these people a month ago."""
-    known = ContactWriter(batch)
-    for who, people in written.items():
-        known.add([who], people, "", batch.now_us - 30 * 86_400 * 1_000_000)
-    known.write()
+    at_us = batch.now_us - 30 * 86_400 * 1_000_000
+    record(batch, [PastMessage(senders=[who], people=people, at_us=at_us) for who, people in written.items()])
 
 
 def rules_of(policy: Path) -> str:

@@ -34,7 +34,8 @@ from smtpguard.config.documents import digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over
-from smtpguard.counts.backfill import PastMessage, recall
+from smtpguard.counts.backfill import recall
+from smtpguard.counts.contacts import PastMessage
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.migrate import is_current
 from smtpguard.journal.chain import Clear, Entry
@@ -185,7 +186,8 @@ def _letter(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | N
             people.append(digester.of(Address.parse(text)))
         except BadAddress:
             continue
-    return PastMessage(sender=written[0], people=people, message_id="".join(clear.get("message_id", ())[:1]))
+    message_id = "".join(clear.get("message_id", ())[:1])
+    return PastMessage(senders=written[:1], people=people, at_us=verdict.at, message_id=message_id)
 
 
 def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:

@@ -8,13 +8,12 @@ keyed digests, so it is done again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection, select
 
-from smtpguard.counts.contacts import KNOWN, ContactWriter
+from smtpguard.counts.contacts import KNOWN, PastMessage, record
 from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import contact_since
@@ -24,15 +23,6 @@ from smtpguard.journal.event import Kind
 
 MOST = 300_000
 """The most verdicts that are read, so that a start takes a minute or two at most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastMessage:
-    """Who wrote to whom, from a verdict. ``people``: digests of its recipients."""
-
-    sender: str
-    people: Sequence[bytes]
-    message_id: str = ""
 
 
 Read = Callable[[Entry, Clear], PastMessage | None]
@@ -55,7 +45,7 @@ async def recall(access: Access, read: Read, most: int = MOST) -> int:
     before = await access.ask(lambda c: read_head(c).seq) + 1
     while before > 1 and taken < most:
         pairs, before = await access.ask(partial(_back, before), snapshot=True)
-        letters: list[tuple[PastMessage, int]] = []
+        letters: list[PastMessage] = []
         told = erased = 0
         for made, clear in pairs:
             if made.kind in (Kind.APPROVED.value, Kind.CONFIRMED.value):
@@ -66,7 +56,7 @@ async def recall(access: Access, read: Read, most: int = MOST) -> int:
                 continue
             told, since = told + 1, made.at
             if (made.data.get("action") == "relay" or made.id in approved) and (letter := read(made, clear)):
-                letters.append((letter, made.at))
+                letters.append(letter)
         taken += told + erased
         found += len(letters)
         oldest = min((made.at for made, _ in pairs), default=None)
@@ -84,13 +74,10 @@ def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear 
     return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED, Kind.CONFIRMED)
 
 
-def _write(letters: Sequence[tuple[PastMessage, int]], oldest: int | None, batch: Batch) -> bool:
+def _write(letters: Sequence[PastMessage], oldest: int | None, batch: Batch) -> bool:
     """Returns whether everything earlier is too old."""
-    known, floor = ContactWriter(batch), batch.now_us - KNOWN
-    for letter, at in letters:
-        if at > floor:
-            known.add([letter.sender], letter.people, letter.message_id, at)
-    known.write()
+    floor = batch.now_us - KNOWN
+    record(batch, [letter for letter in letters if letter.at_us > floor])
     return oldest is not None and oldest <= floor
 
 

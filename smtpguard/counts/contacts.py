@@ -53,9 +53,11 @@ class Contacts:
 
     def load(self, items: Sequence[Item]) -> None:
         """Load what letters need. Their people must be loaded."""
-        messages = {self._message(name) for item in items for name in _referred(item)}
-        messages.update(self._message(item.message_id) for item in items if item.letter_from and item.message_id)
-        self._sent.load(messages)
+        own = {item.message_id for item in items if item.letter_from and item.message_id}
+        self.look_up(own.union(*map(_referred, items)))
+
+    def look_up(self, message_ids: Iterable[str]) -> None:
+        self._sent.load(map(self._message, message_ids))
 
     def of(self, item: Item) -> Reached:
         if not item.letter_from:
@@ -102,35 +104,32 @@ class Contacts:
         return scope
 
 
-class ContactWriter:
-    """Record contacts outside an admission: a released hold, or the journal of earlier mail."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastMessage:
+    """Who wrote to whom, and when. ``senders``: the names of its sender; ``people``: digests of its recipients."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch, self._people = batch, People(batch)
-        self._contacts = Contacts(batch, self._people)
-        self._letters: list[tuple[tuple[str, ...], Sequence[bytes], str, int]] = []
+    senders: Iterable[str]
+    people: Sequence[bytes]
+    at_us: int
+    message_id: str = ""
 
-    def add(self, senders: Iterable[str], people: Iterable[bytes], message_id: str, at_us: int) -> None:
-        self._letters.append((tuple(senders), list(people), message_id, at_us))
 
-    def write(self) -> None:
-        items = [
-            Item(id="", key="", policy_sha256="", people=tuple(people), letter_from=senders, message_id=message_id)
-            for senders, people, message_id, _ in self._letters
-        ]
-        self._batch.flush()
-        self._people.load(number(person) for item in items for person in item.people)
-        self._contacts.load(items)
-        for senders, people, message_id, at_us in self._letters:
-            numbers = list(map(number, people))
-            made = self._contacts.entries(senders, at_us)
-            for person in numbers:
-                had = self._people.of(person)
-                self._people.put([person], {scope: max(one, had.get(scope, NEVER)) for scope, one in made.items()})
-            self._contacts.record(message_id, numbers, at_us)
-        self._people.write()
-        self._contacts.write()
-        self._batch.flush()
+def record(batch: Batch, messages: Sequence[PastMessage]) -> None:
+    """Record contacts outside an admission: of a released hold, or of the journal's earlier mail."""
+    batch.flush()
+    people = People(batch)
+    people.load(number(person) for one in messages for person in one.people)
+    contacts = Contacts(batch, people)
+    contacts.look_up(one.message_id for one in messages if one.message_id)
+    for one in messages:
+        made, reached = contacts.entries(one.senders, one.at_us), numbers(one.people)
+        for person in reached:
+            had = people.of(person)
+            people.put([person], {scope: max(new, had.get(scope, NEVER)) for scope, new in made.items()})
+        contacts.record(one.message_id, reached, one.at_us)
+    people.write()
+    contacts.write()
+    batch.flush()
 
 
 def _is_known(doc: Mapping[int, int], scopes: Iterable[int], since: int) -> bool:

@@ -19,7 +19,8 @@ from functools import lru_cache
 from operator import attrgetter
 
 from smtpguard.admission.model import Item
-from smtpguard.counts.contacts import KNOWN, Contacts, ContactWriter, Reached
+from smtpguard.counts import contacts
+from smtpguard.counts.contacts import KNOWN, Contacts, PastMessage, Reached
 from smtpguard.counts.people import (
     LIFE,
     NEVER,
@@ -426,9 +427,7 @@ def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew
     """A held letter goes out: these people know its sender from now on. With ``anew`` the sender's counts of this
     mailing are reset, and for the primary hold all counts of the sender, since the approvers have seen what was
     counted. A letter that its writer confirmed was seen by no approver: its counts stay, the letter included."""
-    known = ContactWriter(batch)
-    known.add(hold.letter_from, people, "", batch.now_us)
-    known.write()
+    contacts.record(batch, [PastMessage(senders=hold.letter_from, people=list(people), at_us=batch.now_us)])
     if not anew:
         return
     key = _count_key(batch.secret)

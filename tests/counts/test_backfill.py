@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from smtpguard.counts.backfill import PastMessage, known_since, recall
+from smtpguard.counts.backfill import known_since, recall
+from smtpguard.counts.contacts import PastMessage
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
@@ -21,10 +22,8 @@ BO = DAY._replace(key="bo@example.com")
 
 
 def read(entry: Entry, clear: Clear) -> PastMessage | None:
-    [sender] = clear["from"]
-    return PastMessage(
-        sender=sender, people=[p.encode() for p in entry.data.get("to", ())], message_id=entry.data.get("mid", "")
-    )
+    people, message_id = [p.encode() for p in entry.data.get("to", ())], entry.data.get("mid", "")
+    return PastMessage(senders=clear["from"], people=people, at_us=entry.at, message_id=message_id)
 
 
 async def wrote(store: Store, clock: Clock, id: str, *people: str, action: str = "relay", **more: str) -> None:
