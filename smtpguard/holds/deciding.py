@@ -457,19 +457,22 @@ def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
         held = written(batch, held, intent_id, some, over)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
     if doubts and held.asked_at is None:
-        apply(batch, held, step(held, [one.recipient for one in doubts]))
+        apply(batch, held, step(held, _recipients(doubts)))
+
+
+def _recipients(doubts: Mapping[str, Sequence[RecipientChange]]) -> list[Recipient]:
+    return [one.outcome.recipient for some in doubts.values() for one in some]
 
 
 def say(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
     """Apply a person's answer about all recipients that are asked about. Raises KeyError if there is no such hold."""
     held = existing(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
-    made = apply(batch, held, step(held, [one.recipient for one in doubts]))
+    made = apply(batch, held, step(held, _recipients(doubts)))
     if made.hold is None:
         return made
     if sent:
-        for intent_id in {one.intent_id for one in doubts}:
-            some = outboxes.confirmed([one for one in doubts if one.intent_id == intent_id])
+        for intent_id, some in doubts.items():
             written(batch, made.hold, intent_id, some, over)
     else:
         outboxes.repeat(batch, doubts)

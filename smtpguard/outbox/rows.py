@@ -41,7 +41,6 @@ from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.delivery import EVENTS, DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.journal.event import Event
-from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import (
     INTENT,
     NONE_YET,
@@ -73,8 +72,8 @@ _LEASED = "SELECT token, done FROM outbox WHERE intent_id = ?"
 _LEFT = f"SELECT recipient, n, state, further, people FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' ORDER BY n"
 _COME_TO = f"SELECT state, COUNT(*) FROM delivery WHERE intent_id = ? AND further = '{_NOTHING}' GROUP BY state"
 _NEXT = f"SELECT further, MIN(next_at) FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' GROUP BY further"
-_ASKED = f"""SELECT intent_id, n, recipient, doubts, people FROM delivery WHERE intent_id IN (
- SELECT intent_id FROM outbox WHERE hold_id = ? AND kind = '{_RELEASE}') AND further = '{_ASK}' AND next_at <= ? ORDER BY n"""
+_WAITED = f"""SELECT intent_id, n, recipient, state, doubts, people FROM delivery WHERE intent_id IN (
+ SELECT intent_id FROM outbox WHERE hold_id = ? AND kind = '{_RELEASE}') AND further = ? AND next_at <= ? ORDER BY n"""
 _SET_DELIVERY = """UPDATE delivery SET state = ?, next_at = ?, reply = ?, doubts = ?, further = ?, people = COALESCE(?, people)
  WHERE intent_id = ? AND n = ?"""
 _SET_BEGUN = "UPDATE outbox SET leased_until = 0 WHERE intent_id = ?"
@@ -297,23 +296,26 @@ def end(batch: Batch, hold_id: str) -> bool:
 
 def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
     """By entry: recipients of a revoked release with an attempt in progress then, whose answer will not come any more."""
-    query = select(delivery).where(
-        delivery.c.intent_id.in_(_entries_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
-    )
+    return _waiting(connection, hold_id, now_us, Further.ANSWER, Delivered.IN_DOUBT, DeliveryEvent.LOSE)
+
+
+def asked(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
+    """By entry: recipients about whom people are asked, each with its change if it was sent."""
+    return _waiting(connection, hold_id, now_us, Further.ASK, Delivered.SENT, DeliveryEvent.CONFIRM)
+
+
+def _waiting(
+    connection: Connection, hold_id: str, now_us: int, further: Further, delivered: Delivered, event: DeliveryEvent
+) -> dict[str, list[RecipientChange]]:
+    """Recipients of a release whose answer was waited for until now; and their change by this result."""
     found: dict[str, list[RecipientChange]] = {}
-    for row in connection.execute(query.order_by(delivery.c.n)).all():
-        outcome = AttemptResult(
-            recipient=RECIPIENT.loads(row.recipient), delivered=Delivered.IN_DOUBT, doubts=row.doubts
+    for intent_id, n, text, state, doubts, people in rows_in(connection, _WAITED, (hold_id, further.value, now_us)):
+        outcome = AttemptResult(recipient=RECIPIENT.loads(text), delivered=delivered, doubts=doubts)
+        status = after(DeliveryStatus(state), event)
+        change = RecipientChange(
+            n=n, outcome=outcome, status=status, further=Further.NOTHING, people=frozenset(_digests(people))
         )
-        found.setdefault(row.intent_id, []).append(
-            RecipientChange(
-                n=row.n,
-                outcome=outcome,
-                status=after(DeliveryStatus(row.state), DeliveryEvent.LOSE),
-                further=Further.NOTHING,
-                people=frozenset(_digests(row.people)),
-            )
-        )
+        found.setdefault(intent_id, []).append(change)
     return found
 
 
@@ -355,52 +357,13 @@ def to_ask(connection: Connection, now_us: int) -> list[str]:
     return sorted({str(id) for id in connection.execute(query).scalars()})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRecipient:
-    """A recipient about whom people are asked. ``intent_id``, ``n``: its row."""
-
-    intent_id: str
-    n: int
-    recipient: Recipient
-    doubts: int
-    people: frozenset[bytes]
-
-
-def asked(connection: Connection, hold_id: str, now_us: int) -> list[AskedRecipient]:
-    return [
-        AskedRecipient(
-            intent_id=intent_id,
-            n=n,
-            recipient=RECIPIENT.loads(recipient),
-            doubts=doubts,
-            people=frozenset(_digests(people)),
-        )
-        for intent_id, n, recipient, doubts, people in rows_in(connection, _ASKED, (hold_id, now_us))
-    ]
-
-
-def repeat(batch: Batch, some: Sequence[AskedRecipient]) -> None:
+def repeat(batch: Batch, doubts: Mapping[str, Sequence[RecipientChange]]) -> None:
     """A person says to send it again: one more attempt, with the doubt of the first."""
-    for one in some:
-        again = update(delivery).where(delivery.c.intent_id == one.intent_id, delivery.c.n == one.n)
-        status = after(DeliveryStatus.ATTEMPTED, DeliveryEvent.REPEAT)
+    status = after(DeliveryStatus.ATTEMPTED, DeliveryEvent.REPEAT)
+    for intent_id, some in doubts.items():
+        again = update(delivery).where(delivery.c.intent_id == intent_id, delivery.c.n.in_([one.n for one in some]))
         batch.connection.execute(again.values(state=status.value, further=_TRY, next_at=batch.now_us, doubts=1))
-    for intent_id in {one.intent_id for one in some}:
         _rest(batch, intent_id)
-
-
-def confirmed(some: Sequence[AskedRecipient]) -> list[RecipientChange]:
-    """A person says that it was sent."""
-    return [
-        RecipientChange(
-            n=one.n,
-            outcome=AttemptResult(recipient=one.recipient, delivered=Delivered.SENT, doubts=one.doubts),
-            status=after(DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM),
-            further=Further.NOTHING,
-            people=one.people,
-        )
-        for one in some
-    ]
 
 
 def _entries_of(hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> Select[tuple[str]]:
