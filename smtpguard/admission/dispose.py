@@ -43,7 +43,7 @@ class Fences(Protocol):
     ) -> Fence: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Dispose:
     """``trace_key`` and ``hostname`` are for the trace headers."""
 

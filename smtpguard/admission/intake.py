@@ -100,7 +100,7 @@ class OwnMail(Protocol):
         """Raises subclasses of StoreError; the client then keeps the message."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Intake:
     """What the wire calls with every whole message (``Admit``)."""
 

@@ -47,7 +47,7 @@ SHOWN = 20
 LOOK_BACK = timedelta(minutes=15)  # longer than the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class GateWatch:
     """Read the gate four times a second. ``moved`` is called with each gate that differs from the one before. ``front``
     knows the gate's generation at every moment."""
@@ -181,7 +181,7 @@ class Released:
     first: tuple[Hold, ...]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Freezes:
     """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once, without a shell. Their
     environment has the event: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: log hooks that fail; a

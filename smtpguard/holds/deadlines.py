@@ -39,7 +39,8 @@ class Deadlines:
 
     def expires_at(self, deliver_by: datetime | None, in_force: InForce, since: datetime) -> datetime:
         """``deliver_by``: the date that the message itself names, if any."""
-        end = self._end(in_force, since)
+        length = timedelta(seconds=self.seconds)
+        end = in_force.hours.working_deadline(since, length) if self.working else since + length
         return min(end, deliver_by) if deliver_by is not None else end
 
     def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
@@ -53,22 +54,17 @@ class Deadlines:
         confirm = replace(hold.confirm, lapsed_at=now) if hold.confirm is not None else None
         return self.anew(replace(hold, confirm=confirm), in_force, now)
 
-    def _end(self, in_force: InForce, since: datetime) -> datetime:
-        length = timedelta(seconds=self.seconds)
-        return in_force.hours.working_deadline(since, length) if self.working else since + length
-
     def attend_at(self, hold: Hold, in_force: InForce) -> datetime:
         """When the sweep must look at it next."""
         times = [hold.expires_at]
+        if not hold.acknowledged:
+            times.append(hold.waits_since + UNACKNOWLEDGED)
         if hold.confirm is not None and hold.asks_writer:
-            times.append(hold.confirm.until)
-            return min([*times, hold.waits_since + UNACKNOWLEDGED] if not hold.acknowledged else times)
+            return min(*times, hold.confirm.until)
         if hold.reminded < len(REMINDERS):
             times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
         if not hold.escalated and not hold.votes:
             times.append(self.escalates_at(hold))
-        if not hold.acknowledged:
-            times.append(hold.waits_since + UNACKNOWLEDGED)
         return min(times)
 
     def escalates_at(self, hold: Hold) -> datetime:

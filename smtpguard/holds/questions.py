@@ -30,7 +30,7 @@ class Question:
     words: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Questions:
     """``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and StoreError, as votes do."""
 

@@ -90,7 +90,7 @@ class Decided:
     outgoing: Outgoing = NOTHING
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Approvals:
     """The service behind ``held approve|reject|withdraw``, the console, and the sweep of the delivery process."""
 

@@ -145,7 +145,7 @@ class _Unsendable(Exception):
         self.why = why
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Delivery:
     """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay for a listener ("" for the guard's own
     mail) and a recipient; None: ``relay`` for all. It may raise StoreError."""

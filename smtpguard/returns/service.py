@@ -74,7 +74,7 @@ class Receipt:
     hooks: tuple[Hook, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Returns:
     """The service behind ``smtpguard returns`` and the API. ``key``: the installation's secret; ``freezes``: has the commands that run
     where something is stopped."""
