@@ -222,7 +222,7 @@ class Recorded:
             and not any("behind" in one if isinstance(one, dict) else one.endswith("?") for one in people)
         )
 
-    def why_not(self, slot: str, fact: str) -> str:
+    def why_not(self, fact: str) -> str:
         """The reason why the value is not known."""
         source = TABLE[fact].source
         if self.clear is None:

@@ -246,7 +246,7 @@ class _Answers:
         value = self.diff.derived(fact, message) if why else message.value(slot)
         if fact not in COUNTED:
             if value is None and not why:
-                return None, message.why_not(slot, fact)
+                return None, message.why_not(fact)
             return value, why if value is None or isinstance(value, Within) else ""
         if not why:
             if slot in self._uncounted:
@@ -265,7 +265,7 @@ class _Answers:
         message = self.message
         if value is not None:
             return value, ""
-        why = message.why_not(slot, fact)
+        why = message.why_not(fact)
         if not FACTS[fact].number:
             return None, why
         low, high = self.of_itself(fact)

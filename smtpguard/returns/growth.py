@@ -105,9 +105,10 @@ def width(first: datetime, last: datetime) -> timedelta:
 
 
 def course(
-    mailing: Mailing, spells: Iterable[Spell], each: timedelta, recent: tuple[int, int], at: datetime, done: Sequence[Done]
-) -> Growth:  # fmt: skip
-    """``spells``: by stretches of ``each``; ``recent``: how much came back in the last ``span(each)`` before ``at``, and in that before."""
+    mailing: Mailing, spells: Iterable[Spell], each: timedelta, now: int, before: int, done: Sequence[Done]
+) -> Growth:
+    """``spells``: by stretches of ``each``; ``now``, ``before``: how much came back in the last ``span(each)``, and in
+    the one before."""
     totals: dict[Sort, Counter[str]] = {}
     by: dict[datetime, Counter[Sort]] = {}
     for spell in spells:
@@ -120,7 +121,6 @@ def course(
     first, last = min((*by, began)), max((*by, began))
     begin = _EPOCH + each * ((first - _EPOCH) // each)
     n = min((last - begin) // each + 1, 2 * MOST)
-    now, before = recent
     return Growth(
         width=each,
         stretches=tuple(Stretch(at=begin + each * i, by=dict(by.get(begin + each * i, {}))) for i in range(n)),

@@ -128,11 +128,12 @@ class Returns:
         began = mailing.went_first_at or mailing.first_at
         each = width(min(began, ends[0]) if ends else began, ends[1] if ends else began)
         last = span(each)
-        recent = [await rows.between(mailing.mailing_id, now - last * n, now - last * (n - 1)) for n in (1, 2)]
+        recent = await rows.between(mailing.mailing_id, now - last, now)
+        before = await rows.between(mailing.mailing_id, now - last * 2, now - last)
         history = await self.store.journal.history(mailing.mailing_id)
         done = deeds(mailing, ends[0] if ends else None, (entry for entry, _ in (*history, *freezes)))
         spells = await rows.spells(mailing.mailing_id, each)
-        return course(mailing, spells, each, (recent[0], recent[1]), now, done)
+        return course(mailing, spells, each, recent, before, done)
 
     async def outside(self, since: datetime, limit: int = 200) -> tuple[Outside, ...]:
         """What is said outside since then, the newest first."""
