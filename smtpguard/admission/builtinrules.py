@@ -17,6 +17,7 @@ from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
 from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.listheader import list_header
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.rule import AIMS, AUTOMATIC, IN_DOUBT, RETURNS, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
@@ -71,14 +72,8 @@ def is_automatic(transaction: Transaction) -> bool:
     """A null sender or an automatic reply. Mail of a campaign tool is neither."""
     if transaction.envelope.reverse_path is None:
         return True
-    header = transaction.message.header
-    submitted = (header.get("Auto-Submitted") or "").strip().lower()
-    return (
-        submitted.startswith("auto-replied")
-        or "X-Autoreply" in header
-        or "X-Autorespond" in header
-        or (header.get("Precedence") or "").strip().lower() == "auto_reply"
-    )
+    says = list_header(transaction.message.header.named)
+    return says.auto_reply or says.auto_submitted.startswith("auto-replied")
 
 
 def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Iterator[Hit]:
