@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.codec import Codec
@@ -477,8 +477,7 @@ class HoldQuery:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Rank:
+class Rank(NamedTuple):
     """The rank of a hold in a list: holds for a list of ``first`` before others, then many people, then little time
     left. ``expires_at``: in microseconds."""
 

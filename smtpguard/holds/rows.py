@@ -319,12 +319,8 @@ def ranked(
     query = select(*order).where(table.c.lead.is_(None), *_narrowed(wanted))
     query = query.where(table.c.state.in_([state.value for state in wanted.states])).order_by(*order).limit(limit + 1)
     if after is not None:
-        place = after.later, after.fewer, after.expires_at, after.hold_id
-        query = query.where(tuple_(*order) > tuple_(*place))
-    places = [
-        Rank(later=int(later), fewer=int(fewer), expires_at=int(expires_at), hold_id=hold_id)
-        for later, fewer, expires_at, hold_id in connection.execute(query)
-    ]
+        query = query.where(tuple_(*order) > tuple_(*after))
+    places = [Rank(*row) for row in connection.execute(query)]
     last = places[limit - 1] if len(places) > limit else None
     return several(connection, [place.hold_id for place in places[:limit]]), _number(connection, wanted), last
 
