@@ -23,7 +23,7 @@ from smtpguard.holds.model import LIVE, Hold, State, held_up_by
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
@@ -374,28 +374,17 @@ _READS = 64  # covers what a full pipe can still hold when the command has ended
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """The result of a command that holds other mail queues. ``failed``: "" for exit status 0, else a key of FAILURES,
-    whose text takes ``value``. ``said``: the last line of its standard error, bounded and printable."""
+    """The result of a command that holds other mail queues. ``failed``: None for exit status 0. ``said``: the last line
+    of its standard error, bounded and printable."""
 
     argv: tuple[str, ...]
-    failed: str = ""
-    value: str = ""
+    failed: Phrase | None = None
     said: str = ""
 
     @property
     def problem(self) -> str | None:
         """None for exit status 0."""
-        if not self.failed:
-            return None
-        words = FAILURES[self.failed].format(value=self.value)
-        return f"{words}: {self.said}" if self.said else words
-
-
-FAILURES: Mapping[str, str] = {
-    "start": N_("it could not be started: {value}"),
-    "time": N_("it took longer than {value} s and was killed"),
-    "status": N_("it ended with status {value}"),
-}
+        return f"{self.failed}: {self.said}" if self.failed is not None and self.said else self.failed
 
 
 async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seconds: float) -> Hook:
@@ -413,7 +402,8 @@ async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seco
                 start_new_session=True,
             )
         except (OSError, ValueError) as e:
-            return Hook(argv=argv, failed="start", value=str(getattr(e, "strerror", None) or e))
+            why = str(getattr(e, "strerror", None) or e)
+            return Hook(argv=argv, failed=Phrase("it could not be started: {value}", value=why))
         finally:
             error.begin()
         try:
@@ -423,10 +413,11 @@ async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seco
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-            return Hook(argv=argv, failed="time", value=f"{seconds:g}", said=error.text())
-        return (
-            Hook(argv=argv) if status == 0 else Hook(argv=argv, failed="status", value=str(status), said=error.text())
-        )
+            late = Phrase("it took longer than {value} s and was killed", value=f"{seconds:g}")
+            return Hook(argv=argv, failed=late, said=error.text())
+        if status == 0:
+            return Hook(argv=argv)
+        return Hook(argv=argv, failed=Phrase("it ended with status {value}", value=str(status)), said=error.text())
     finally:
         error.close()
 

@@ -15,7 +15,7 @@ from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import UNKNOWN, form, number, page, see_other, services_of, speech, text_of
 from smtpguard.console.services import ACTING, ConsoleServices
 from smtpguard.database.errors import CommitUnknown, StoreError
-from smtpguard.freezes.service import FAILURES, Frozen, Hook, SecondPersonNeeded
+from smtpguard.freezes.service import Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import Freeze, Selector
@@ -148,9 +148,9 @@ async def _shown(
 def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
     """The hooks that failed, with their own messages."""
     return [
-        f"{hook.argv[0]}: {said(FAILURES[hook.failed], value=hook.value)}" + (f": {hook.said}" if hook.said else "")
+        f"{hook.argv[0]}: {said.say(hook.failed)}" + (f": {hook.said}" if hook.said else "")
         for hook in hooks
-        if hook.failed
+        if hook.failed is not None
     ]
 
 
