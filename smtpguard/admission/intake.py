@@ -127,7 +127,8 @@ class Intake:
     _running: int = field(default=0, init=False)
     _idle: asyncio.Future[None] | None = field(default=None, init=False)
     _held: _Lately = field(default_factory=lambda: _Lately(), init=False)
-    _approved: _Approved = field(default_factory=lambda: _Approved(), init=False)
+    _approved: _Lately = field(default_factory=lambda: _Lately(), init=False)
+    _templates: OrderedDict[str, Template] = field(default_factory=OrderedDict, init=False)
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Do not cancel this, even if the client disconnects (``Transaction.gone``): the batch completes, and the final
@@ -203,7 +204,8 @@ class Intake:
                     await self.store.contents.keep(transaction.message)
                 compare = True
             if compare or self._approved.knows(gathered.facts.identity):
-                templates = self._approved.templates(gathered.facts.identity)
+                names = self._approved.names(gathered.facts.identity)
+                templates = {name: self._templates[name] for name in names if name in self._templates}
                 gathered = await self.gather.compare(gathered, templates, approved)
             try:
                 admission = await self._admitted(gathered, plan)
@@ -218,7 +220,7 @@ class Intake:
                 if missing.approved:
                     approved = await self._seen(missing.approved)
                 elif missing.templates is not None:
-                    self._approved.note(gathered.facts.identity, missing.templates)
+                    self._note_approved(gathered.facts.identity, missing.templates)
                 continue
             except Gone:
                 await onward.abandon()
@@ -341,10 +343,21 @@ class Intake:
 
         admission = await self.store.admit(_item(gathered, (*asks, *plan.rests, *asked)), step)
         held = admission.verdict.action.waits
-        self._held.note(gathered.facts.identity, held)
+        note = self._held.note if held else self._held.forget
+        note(gathered.facts.identity)
         if not held or is_by_sender(admission.verdict):
-            self._held.note(_sender_of(gathered), held)
+            note(_sender_of(gathered))
         return admission
+
+    def _note_approved(self, identity: Identity | None, documents: Mapping[str, str]) -> None:
+        """So that the next message is compared before the admission asks for it."""
+        for name, document in documents.items():
+            if name not in self._templates:
+                self._templates[name] = Template.loads(document)
+            self._templates.move_to_end(name)
+        while len(self._templates) > _MOST_TEMPLATES:
+            self._templates.popitem(last=False)
+        self._approved.note(identity, tuple(documents))
 
     def note_refused(
         self, id: str, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]
@@ -403,53 +416,30 @@ class _Once:
 _MOST_KNOWN, _MOST_TEMPLATES = 10_000, 64
 
 
-class _Approved:
-    """Mailings with an approval, and the templates of what was approved, so that the next message is compared before
-    the admission asks for it. A hint: a miss costs another round."""
+class _Lately:
+    """Mailings that this process has lately met held, or approved, each with the names of templates. A hint: a miss costs
+    another round."""
 
     def __init__(self) -> None:
         self._names: OrderedDict[int | str, tuple[str, ...]] = OrderedDict()
-        self._templates: OrderedDict[str, Template] = OrderedDict()
 
     def knows(self, identity: Identity | None) -> bool:
         return not self._names.keys().isdisjoint(_keys(identity))
 
-    def templates(self, identity: Identity | None) -> dict[str, Template]:
-        names = {name for key in _keys(identity) for name in self._names.get(key, ())}
-        return {name: self._templates[name] for name in names if name in self._templates}
+    def names(self, identity: Identity | None) -> set[str]:
+        return {name for key in _keys(identity) for name in self._names.get(key, ())}
 
-    def note(self, identity: Identity | None, documents: Mapping[str, str]) -> None:
-        for name, document in documents.items():
-            if name not in self._templates:
-                self._templates[name] = Template.loads(document)
-            self._templates.move_to_end(name)
+    def note(self, identity: Identity | None, names: tuple[str, ...] = ()) -> None:
         for key in _keys(identity):
-            self._names[key] = tuple(documents)
+            self._names[key] = names
             self._names.move_to_end(key)
-        while len(self._templates) > _MOST_TEMPLATES:
-            self._templates.popitem(last=False)
         while len(self._names) > _MOST_KNOWN:
             self._names.popitem(last=False)
 
-
-class _Lately:
-    """Mailings whose last message was held by this process, so that the next one's content is kept before the admission
-    asks for it. A hint: a miss costs another round."""
-
-    def __init__(self) -> None:
-        self._keys: OrderedDict[int | str, None] = OrderedDict()
-
-    def knows(self, identity: Identity | None) -> bool:
-        return not self._keys.keys().isdisjoint(_keys(identity))
-
-    def note(self, identity: Identity | None, yes: bool) -> None:
-        if yes:
-            self._keys.update(dict.fromkeys(_keys(identity)))
-            while len(self._keys) > _MOST_KNOWN:
-                self._keys.popitem(last=False)
-        elif self.knows(identity):
+    def forget(self, identity: Identity | None) -> None:
+        if self.knows(identity):
             for key in _keys(identity):
-                self._keys.pop(key, None)
+                self._names.pop(key, None)
 
 
 def _keys(identity: Identity | None) -> tuple[int | str, ...]:
