@@ -20,7 +20,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State
-from smtpguard.holds.sending import Outgoing, ReleaseProgress, RevocationResult, Sending
+from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
@@ -93,12 +93,16 @@ def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
     return Outgoing() if lead is None else _Group.look(connection, lead, now_us).outgoing
 
 
-def take_back(batch: Batch, hold_id: str, step: Step) -> RevocationResult:
-    """Apply ``step`` to a hold, approved or not, with the copies under it. Raises KeyError if there is no such hold."""
-    return _taken(batch, _Group.look(batch.connection, deciding.existing(batch, hold_id), batch.now_us), step)
+def take_back(batch: Batch, hold_id: str, step: Step) -> tuple[list[Change], Outgoing]:
+    """Apply ``step`` to a hold, approved or not, with the copies under it. Returns the changes of the hold, or of the copy
+    that was promoted in its place, or of both; and how much was sent before. Raises KeyError if there is no such hold."""
+    group = _Group.look(batch.connection, deciding.existing(batch, hold_id), batch.now_us)
+    return _taken(batch, group, step), group.outgoing
 
 
-def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, RevocationResult]:
+def take_back_mailing(
+    batch: Batch, mailing_id: str, decide: Decide, step: Step
+) -> tuple[Mailing, list[Change], Outgoing]:
     """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Raises
     KeyError if there is no such mailing."""
     row = deciding.existing_mailing(batch, mailing_id)
@@ -117,8 +121,8 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     for group in groups:
         if group.outgoing.stoppable or group.leaving:
             with suppress(Refused):  # nothing of it can be revoked; the others are
-                changes += _taken(batch, group, step).changes
-    return mailings_of(batch).view(row), RevocationResult(changes=tuple(changes), outgoing=whole)
+                changes += _taken(batch, group, step)
+    return mailings_of(batch).view(row), changes, whole
 
 
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
@@ -138,7 +142,7 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
     return sorted(set(connection.execute(sent.union(turn, leaving)).scalars()))
 
 
-def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
+def _taken(batch: Batch, group: _Group, step: Step) -> list[Change]:
     """Raises Refused, and has then written nothing."""
     made: list[tuple[Hold, Change]] = []
     lead, own, out = group.lead, group.own, _out(group.own)
@@ -161,7 +165,7 @@ def _taken(batch: Batch, group: _Group, step: Step) -> RevocationResult:
     for change in changes if lead.state in LET_GO else ():
         if change.hold is not None and change.hold.state not in LET_GO:
             _counted(batch, change.hold)
-    return RevocationResult(changes=tuple(changes), outgoing=group.outgoing)
+    return changes
 
 
 def _handed_on(batch: Batch, lead: Hold, successor: Hold) -> None:

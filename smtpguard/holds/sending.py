@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.holds.model import SENDING, Change, Move, State, after, settles_as
+from smtpguard.holds.model import SENDING, Move, State, after, settles_as
 from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import NONE_YET, Settled
@@ -121,12 +121,3 @@ class Outgoing:
 
 
 NOTHING = Outgoing()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevocationResult:
-    """The result of a revocation. ``changes``: of the hold that was named, or of the copy that was promoted in its
-    place, or of both. ``outgoing``: the state before."""
-
-    changes: tuple[Change, ...]
-    outgoing: Outgoing = NOTHING

@@ -331,11 +331,11 @@ class Approvals:
     async def _taken_back(
         self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], notices: NoticesNow
     ) -> Decided:
-        taken = await self.store.holds.take_back(hold_id, step)
-        holds = [change.hold for change in taken.changes if change.hold is not None]
+        changes, outgoing = await self.store.holds.take_back(hold_id, step)
+        holds = [change.hold for change in changes if change.hold is not None]
         for hold in holds:
             await copies.begin(self.store, hold.hold_id, notices, self.term)
-        return Decided(hold=holds[0], outgoing=taken.outgoing)
+        return Decided(hold=holds[0], outgoing=outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
         if hold.state not in SENDING and hold.release_at is None:

@@ -139,12 +139,14 @@ class Mailings:
                 rejection = Rejection(hold_id=hold_id, sentence=comment, until=until)
             return mailing.refused(rejection), Change(events=(event,))
 
-        mailing, taken = await self.store.mailings.take_back(await self.named(mailing_id), decide, back.step)
-        for change in taken.changes:
+        mailing, changes, outgoing = await self.store.mailings.take_back(
+            await self.named(mailing_id), decide, back.step
+        )
+        for change in changes:
             if change.hold is not None:
                 await copies.begin(self.store, change.hold.hold_id, notices, self.term)
         shown = await self.store.mailings.find(mailing.mailing_id) or mailing
-        return Back(mailing=shown, outgoing=taken.outgoing)
+        return Back(mailing=shown, outgoing=outgoing)
 
     async def feedback(
         self, mailing_id: str, *, bounces: int = 0, complaints: int = 0, by: str, comment: str = ""

@@ -14,7 +14,6 @@ from datetime import datetime
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.trace import TraceInfo
-from smtpguard.policy.freezing import Freeze
 
 
 class Sort(enum.Enum):
@@ -136,15 +135,6 @@ class Return:
     counts: bool = False
     kept: bool = True
     said: Said = field(default_factory=Said)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredReturns:
-    """``returns``: what was written, with which of it counts; none where the mail had been taken before. ``freezes``: those that a
-    breaker made in the same commit."""
-
-    returns: tuple[Return, ...] = ()
-    freezes: tuple[Freeze, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

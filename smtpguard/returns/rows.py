@@ -29,18 +29,19 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.policy.approvals import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
 from smtpguard.returns.mentions import Mention
-from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell, StoredReturns
+from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell
 
 SLICE = 500
 NOBODY = SAID.dumps(Said())
 
 
-def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> StoredReturns:
-    """All that one mail says, with an entry each, and what that trips. The same mail again is the same: nothing is written."""
+def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> tuple[list[Return], list[Freeze]]:
+    """Write all that one mail says, with an entry each. Returns that, with which of it counts, and the freezes that a
+    breaker made by it. The same mail again is the same: nothing is written."""
     batch.flush()
     mail = returns[0].mail
     if batch.connection.execute(select(returned.c.n).where(returned.c.mail == mail).limit(1)).first() is not None:
-        return StoredReturns()
+        return [], []
     made = []
     for one in returns:
         one = replace(one, counts=one.sure and _is_first(batch.connection, one))
@@ -52,7 +53,7 @@ def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None
     if watched is not None:
         for mailing in dict.fromkeys(one.match.mailing for one in made if one.counts):
             freezes += _tripped(batch, mailing, watched)
-    return StoredReturns(returns=tuple(made), freezes=tuple(freezes))
+    return made, freezes
 
 
 def mention(batch: Batch, some: Sequence[Mention]) -> int:

@@ -104,10 +104,10 @@ class Returns:
                 Return(mail=message.sha256, n=len(returns), at=now, sort=Sort.UNSORTED, match=match, said=rest)
             )
         await self.store.returns.contents.keep(message)
-        taken = await self.store.returns.take(returns, self._watched(mailing))
-        hooks = [hook for stop in taken.freezes for hook in await self.freezes.told(stop)]
+        taken, freezes = await self.store.returns.take(returns, self._watched(mailing))
+        hooks = [hook for stop in freezes for hook in await self.freezes.told(stop)]
         return Receipt(
-            mail=message.sha256, returns=taken.returns, again=not taken.returns, freezes=taken.freezes, hooks=tuple(hooks)
+            mail=message.sha256, returns=tuple(taken), again=not taken, freezes=tuple(freezes), hooks=tuple(hooks)
         )  # fmt: skip
 
     def _watched(self, mailing: Mailing | None) -> Watched | None:

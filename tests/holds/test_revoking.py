@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from smtpguard.database.schema import delivery, outbox
 from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
-from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, RevocationResult, Sending, taken_back
+from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending, taken_back
 from smtpguard.journal.event import Kind
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
@@ -24,7 +24,9 @@ TO = ("a@x.example", "b@x.example", "c@x.example")
 OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
 
 
-async def revoke(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> RevocationResult:
+async def revoke(
+    store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None
+) -> tuple[list[Change], Outgoing]:
     """Revoke as the service does. ``seen``: collects the step's arguments."""
 
     def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
@@ -166,9 +168,9 @@ async def test_revoking_the_primary_hold_stops_all_copies(store: Store) -> None:
     """No copy is sent after the first commit, even if the process dies before the others follow."""
     await mailing(store, State.APPROVED, State.WAITING, State.APPROVED)
     seen: list[Any] = []
-    taken = await revoke(store, "H0", seen=seen)
+    _, outgoing = await revoke(store, "H0", seen=seen)
     assert [s[0] for s in seen] == ["H0"]
-    assert taken.outgoing == Outgoing(own=seen[0][1], back=4)
+    assert outgoing == Outgoing(own=seen[0][1], back=4)
     assert await store.outbox.lease("me", 10, 60) == (), "before the copies follow"
     assert await store.holds.decided_leads() == ["H0"]
     assert await follow_primary(store, "H0") == 3
@@ -187,7 +189,7 @@ async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store:
         own=(await store.holds.outgoing("H0")).own, back=4, going=1, gone=1
     )
     seen: list[Any] = []
-    taken = await revoke(store, "H0", seen=seen)
+    changes, _ = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H1", True)]
     successor = await hold_of(store, "H1")
     assert (successor.state, successor.primary, successor.lists, successor.copies) == (
@@ -196,7 +198,7 @@ async def test_if_the_primary_was_sent_the_oldest_unsent_copy_replaces_it(store:
         ("ramadan-greetings",),
         3,
     )
-    assert taken.changes[0].hold is not None
+    assert changes[0].hold is not None
     assert await state(store, "H0") is State.RELEASED
     await follow_primary(store, "H1")
     assert [await state(store, f"H{n}") for n in (2, 3, 4)] == [State.REJECTED] * 3
@@ -234,9 +236,9 @@ async def test_a_partly_sent_primary_fails_and_a_copy_replaces_it(store: Store) 
         await store.outbox.settle(leases[id], outcomes(leases[id], "retry"), [])
     await store.outbox.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [])
     seen: list[Any] = []
-    taken = await revoke(store, "H0", seen=seen)
+    changes, _ = await revoke(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]
-    assert [c.hold.state for c in taken.changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
+    assert [c.hold.state for c in changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
     successor = await hold_of(store, "H1")
     assert (successor.lists, successor.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
     await follow_primary(store, "H1")
