@@ -18,6 +18,7 @@ from email.utils import format_datetime
 from smtpguard.mail.address import Address, BadAddress
 
 _MESSAGE_ID = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,250}@[\x21-\x3b\x3d\x3f-\x7e]{1,250}>")
+_SOME = 25
 _DROPPED = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")  # invisible characters
 
 
@@ -123,12 +124,11 @@ def one_line(text: str, limit: int = 300) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1].rstrip() + "…"
 
 
-def some_lines(text: str, *, lines: int = 25, width: int = 200) -> str:
+def some_lines(text: str) -> str:
     """Several lines, each made safe; excess lines are replaced by an ellipsis."""
-    found = [one_line(line, width) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")[: lines + 1]]
-    if len(found) > lines:
-        found = [*found[:lines], "…"]
-    return "\n".join(found).strip("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    more = ["…"] if len(lines) > _SOME else []
+    return "\n".join([*(one_line(line, 200) for line in lines[:_SOME]), *more]).strip("\n")
 
 
 def shown_address(text: str) -> str:

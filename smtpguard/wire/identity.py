@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session, client_address, within
@@ -146,18 +145,17 @@ class Identity:
         another's. Raises Refused."""
         if not self.trusted:
             raise Refused(reply.NOT_AUTHORIZED)
-        told = parse_xclient(argument)
+        address, login, session = parse_xclient(argument)
         self.logged_out()
-        if told.address is not None:  # another client: earlier attributes do not apply to it
+        if address is not None:  # another client: earlier attributes do not apply to it
             self._told, self._told_user = {}, None
-        self._told |= told.session
-        if told.login is not None:
-            self._told_user = told.login or None
-        if told.address is None and told.login is None:
+            self.client_ip = str(client_address(address) or "")
+        self._told |= session
+        if login is not None:
+            self._told_user = login or None
+        if address is None and login is None:
             return False
-        if told.address is not None:
-            self.client_ip = str(client_address(told.address) or "")
-        self.trusted = bool(told.address) and within(self.client_ip, self._listener.trust)
+        self.trusted = bool(address) and within(self.client_ip, self._listener.trust)
         return True
 
 
@@ -175,27 +173,16 @@ _VALUE = CLIENT_VALUE | {
 _SESSION = ("NAME", "HELO", "PROTO")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XclientAttributes:
-    """``address`` and ``login``: None if absent, "" if unavailable. ``session``: further attributes, as XFORWARD has
-    them."""
-
-    address: str | None
-    login: str | None
-    session: dict[str, str]
-
-
-def parse_xclient(argument: bytes) -> XclientAttributes:
-    """Raises grammar.Refused."""
+def parse_xclient(argument: bytes) -> tuple[str | None, str | None, dict[str, str]]:
+    """Address and login: None if absent, "" if unavailable; and further attributes, as XFORWARD has them. Raises
+    grammar.Refused."""
     given = parse_attributes(argument, _VALUE)
     address, login = given.get("ADDR"), given.get("LOGIN")
     if login is not None and not login.isprintable():
         raise Refused(reply.BAD_PARAMETER)
-    return XclientAttributes(
-        address=address.upper().removeprefix("IPV6:").lower() if address is not None else None,
-        login=login,
-        session={name: given[name] for name in _SESSION if name in given},
-    )
+    if address is not None:
+        address = address.upper().removeprefix("IPV6:").lower()
+    return address, login, {name: given[name] for name in _SESSION if name in given}
 
 
 MAX_VALUE_OCTETS = 255

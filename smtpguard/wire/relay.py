@@ -107,9 +107,9 @@ class RelayConnection(asyncio.Protocol):
 
     # commands
 
-    async def command(self, line: bytes, *, timeout: float | None = None) -> Reply:
+    async def command(self, line: bytes) -> Reply:
         """Send one command, without its CRLF, and wait for its reply. Raises Lost."""
-        return self._one(await self._send((line,), timeout or self.timeouts.command))
+        return self._one(await self._send((line,), self.timeouts.command))
 
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
         """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
@@ -131,9 +131,7 @@ class RelayConnection(asyncio.Protocol):
         self._put(b"DATA\r\n", 1, self.timeouts.data, partial(_settle, self._go_ahead))
         self._state = _CONTENT  # from now on sent octets may be content, even if the caller is cancelled
 
-    async def data(
-        self, parts: Iterable[bytes | memoryview], fence: Fence, final_timeout: float | None = None
-    ) -> Reply:
+    async def data(self, parts: Iterable[bytes | memoryview], fence: Fence) -> Reply:
         """DATA, the content and the final dot: the relay's reply, or its refusal of DATA.
 
         ``parts`` are dot-stuffed and end in CRLF, and none is much larger than a block. ``fence`` is asked right before the dot is written, and again while
@@ -146,14 +144,14 @@ class RelayConnection(asyncio.Protocol):
         reply = self._one(await self._go_ahead)
         self._go_ahead = None
         if reply.code == 354:
-            return await self._sent(parts, fence, final_timeout, end=b".\r\n")
+            return await self._sent(parts, fence, end=b".\r\n")
         if reply.positive:
             self.abort("answered DATA with neither 354 nor a refusal")
             raise self._lost()
         self._content_over(_BEGUN)
         return reply
 
-    async def chunk(self, prepend: bytes, content: Content, fence: Fence, final_timeout: float | None = None) -> Reply:
+    async def chunk(self, prepend: bytes, content: Content, fence: Fence) -> Reply:
         """As ``data``, by BDAT (RFC 3030 section 2), for ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
         chunk, and the last octets are sent when the dot would be.
 
@@ -166,7 +164,7 @@ class RelayConnection(asyncio.Protocol):
                 return reply
             prepend = b""
         head = b"BDAT %d LAST\r\n%b" % (len(prepend) + len(content), prepend)
-        return await self._sent(chain((head,), pieces(content)), fence, final_timeout)
+        return await self._sent(chain((head,), pieces(content)), fence)
 
     async def _first_chunk(self, prepend: bytes) -> Reply:
         asked: Waiter = self._loop.create_future()
@@ -183,14 +181,7 @@ class RelayConnection(asyncio.Protocol):
         self._took_chunk = reply.positive
         return reply
 
-    async def _sent(
-        self,
-        parts: Iterable[bytes | memoryview],
-        fence: Fence,
-        final_timeout: float | None,
-        *,
-        end: bytes = b"",
-    ) -> Reply:
+    async def _sent(self, parts: Iterable[bytes | memoryview], fence: Fence, *, end: bytes = b"") -> Reply:
         """The reply to ``parts`` and ``end``, or a refusal that came before."""
         if self._state > _CONTENT:
             raise self._lost()
@@ -219,7 +210,7 @@ class RelayConnection(asyncio.Protocol):
                 return self._early(final.result())
             block.append(end)
             self._write(block)
-            self._arm(final_timeout or self.timeouts.final)
+            self._arm(self.timeouts.final)
             while (unsent := self._unsent()) and not final.done():
                 if not await fence():
                     raise Recalled

@@ -251,9 +251,8 @@ class ProtocolError(Exception):
 class Decoder(Generic[P]):
     """Feed it the input; ``next`` gives complete packets, one by one."""
 
-    def __init__(self, parsers: Mapping[int, Callable[[bytes], P]], most_octets: int = MOST_OCTETS) -> None:
+    def __init__(self, parsers: Mapping[int, Callable[[bytes], P]]) -> None:
         self._parsers: Mapping[int, Callable[[bytes], P]] = parsers
-        self._most = most_octets
         self._buffer = bytearray()
         self._broken = False
 
@@ -273,7 +272,7 @@ class Decoder(Generic[P]):
             return None
         (length,) = _LENGTH.unpack_from(buffer)
         try:
-            if not 0 < length <= self._most:
+            if not 0 < length <= MOST_OCTETS:
                 raise ProtocolError(f"a packet of {length} octets")
             end = 4 + length
             parse = self._parsers.get(buffer[4]) if len(buffer) > 4 else _nothing
