@@ -29,6 +29,7 @@ from smtpguard.app.policies import Following
 from smtpguard.app.regularly import every
 from smtpguard.app.services import accounts, corrections_of, second_factor_for, services
 from smtpguard.app.webserver import Health, Server, configured
+from smtpguard.config.documents import PolicyFile
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -43,7 +44,7 @@ from smtpguard.console.people.credentials import Factors, Passwords
 from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, Sessions, Site
 from smtpguard.console.people.pages import Pages
 from smtpguard.console.people.signing import RateLimit, Signing
-from smtpguard.console.services import ConsoleServices, OtherFile
+from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
@@ -145,11 +146,9 @@ class Console(Part):
         return Health(pages, partial(_ready, self._watch, policies))
 
 
-async def _other_file(file: policyfile.Following) -> OtherFile | None:
+async def _other_file(file: policyfile.Following) -> PolicyFile | None:
     found = await file.look()
-    if found is None or not found.file.differs:
-        return None
-    return OtherFile(path=str(found.file.path), differing=found.file.differing, problem=found.file.problem)
+    return found.file if found is not None and found.file.differs else None
 
 
 def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:

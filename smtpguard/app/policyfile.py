@@ -6,7 +6,6 @@ The policy in force is in the store. The file is what the next ``smtpguard reloa
 from __future__ import annotations
 
 import asyncio
-import enum
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,8 +19,8 @@ from smtpguard.app.files import parse_policy, store_url
 from smtpguard.config.documents import (
     LISTS,
     PARTS,
-    POLICY,
     VOCABULARIES,
+    PolicyFile,
     digest,
     policy_documents,
     policy_files,
@@ -33,50 +32,6 @@ from smtpguard.config.settings import Settings
 if TYPE_CHECKING:
     from smtpguard.guard.policies import CurrentPolicy
     from smtpguard.store.store import Store
-
-
-class FileState(enum.Enum):
-    SAME = "same"
-    DIFFERS = "differs"
-    UNUSABLE = "unusable"  # it has mistakes, or cannot be read
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyFile:
-    """``sha256``: of the file and its vocabularies, "" if they cannot be read. ``differing``: documents that differ
-    from those in force. ``product``: shipped vocabularies that differ from those in force, after an upgrade say, and
-    that no file replaces: they are reported, and do not make the file different. ``changed_at``: the latest change of
-    the files, by ctime. ``problem``: the first mistake in it."""
-
-    state: FileState
-    path: Path
-    sha256: str = ""
-    differing: tuple[str, ...] = ()
-    product: tuple[str, ...] = ()
-    changed_at: datetime | None = None
-    problem: str = ""
-
-    @property
-    def differs(self) -> bool:
-        return self.state is not FileState.SAME
-
-    def since(self, in_force_at: datetime | None) -> datetime | None:
-        """Since when it differs from the policy in force: the later of both changes. None if unknown."""
-        known = [at for at in (self.changed_at, in_force_at) if at is not None]
-        return max(known, default=None) if self.differs else None
-
-    def __str__(self) -> str:
-        if self.state is FileState.SAME and self.product:
-            return (
-                f"{self.path} is the same, and smtpguard {__version__} brings other vocabularies "
-                f"({', '.join(Path(document).stem for document in self.product)}), which smtpguard reload would put in force"
-            )
-        if self.state is FileState.SAME:
-            return f"{self.path} is the same"
-        if self.state is FileState.UNUSABLE:
-            return f"{self.path} is not the same, and cannot be put in force: {self.problem}"
-        where = "" if POLICY in self.differing else f" in {', '.join(self.differing)}"
-        return f"{self.path} is another one{where}, which smtpguard reload would put in force"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,23 +135,22 @@ def unreadable(sha256: str, error: Exception) -> str:
 def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
     """Reads the files; ``in_force``: the documents of the policy in force. Never raises."""
     path = settings.policy
-    found = PolicyFile(state=FileState.SAME, path=path, changed_at=_changed_at(path))
+    found = PolicyFile(path=path, changed_at=_changed_at(path))
     try:
         documents = policy_documents(path)
     except Broken as e:
-        return replace(found, state=FileState.UNUSABLE, problem=str(e.problems[0]))
+        return replace(found, problem=str(e.problems[0]))
     names = sorted({*documents, *in_force})
     others = [name for name in names if documents.get(name) != in_force.get(name)]
     product = tuple(name for name in others if _is_the_products(path, name))
     differing = tuple(name for name in others if name not in product)
     found = replace(found, sha256=digest(documents), differing=differing, product=product)
-    if not differing:
-        return found
     try:
-        parse_policy(settings, documents, where=str(path))
+        if differing:
+            parse_policy(settings, documents, where=str(path))
     except Broken as e:
-        return replace(found, state=FileState.UNUSABLE, problem=str(e.problems[0]))
-    return replace(found, state=FileState.DIFFERS)
+        return replace(found, problem=str(e.problems[0]))
+    return found
 
 
 def _is_the_products(path: Path, name: str) -> bool:

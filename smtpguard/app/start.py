@@ -28,9 +28,9 @@ from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import first_time
-from smtpguard.app.policyfile import PolicyFile, compare, unreadable
+from smtpguard.app.policyfile import compare, unreadable
 from smtpguard.app.services import opened
-from smtpguard.config.documents import digest, policy_documents
+from smtpguard.config.documents import PolicyFile, digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over
@@ -130,7 +130,7 @@ async def prepare(
             "parts": list(parts),
             "host": socket.gethostname(),
             "policy_in_force": sha256,
-            "policy_file": file.state.value,
+            "policy_file": file.state,
             "policy_file_sha256": file.sha256 or None,
         }
         await store.journal.record([_event(Kind.START, by, data)])

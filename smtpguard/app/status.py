@@ -199,7 +199,7 @@ async def _policy(looking: Observer) -> dict[str, Any] | None:
         "how": (put.how or None) if put is not None else None,
         "enforced": enforced,
         "unreadable": look.unreadable or None,
-        "file": look.file.state.value,
+        "file": look.file.state,
         "file_says": str(look.file),
     }
 

@@ -11,11 +11,14 @@ a mistake. A file in ``lists.d/`` is one list, which has the name of the file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any
 
+from smtpguard import __version__
 from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of
 from smtpguard.config.yaml import MAX_BYTES, Document, Mark, Place, load_yaml
 
@@ -209,3 +212,45 @@ class _Whole:
 
 def _marked(mark: Mark, file: str) -> Mark:
     return Mark(mark.line, mark.column, file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFile:
+    """The policy in this host's files, beside the one in force. ``sha256``: of the file and its vocabularies, "" if they
+    cannot be read. ``differing``: documents that differ from those in force. ``product``: shipped vocabularies that differ from those in force, after an upgrade say, and
+    that no file replaces: they are reported, and do not make the file different. ``changed_at``: the latest change of
+    the files, by ctime. ``problem``: the first mistake in it."""
+
+    path: Path
+    sha256: str = ""
+    differing: tuple[str, ...] = ()
+    product: tuple[str, ...] = ()
+    changed_at: datetime | None = None
+    problem: str = ""
+
+    @property
+    def state(self) -> str:
+        """``unusable``: it has mistakes, or cannot be read."""
+        return "unusable" if self.problem else "differs" if self.differing else "same"
+
+    @property
+    def differs(self) -> bool:
+        return self.state != "same"
+
+    def since(self, in_force_at: datetime | None) -> datetime | None:
+        """Since when it differs from the policy in force: the later of both changes. None if unknown."""
+        known = [at for at in (self.changed_at, in_force_at) if at is not None]
+        return max(known, default=None) if self.differs else None
+
+    def __str__(self) -> str:
+        if not self.differs and self.product:
+            return (
+                f"{self.path} is the same, and smtpguard {__version__} brings other vocabularies "
+                f"({', '.join(Path(document).stem for document in self.product)}), which smtpguard reload would put in force"
+            )
+        if not self.differs:
+            return f"{self.path} is the same"
+        if self.problem:
+            return f"{self.path} is not the same, and cannot be put in force: {self.problem}"
+        where = "" if POLICY in self.differing else f" in {', '.join(self.differing)}"
+        return f"{self.path} is another one{where}, which smtpguard reload would put in force"

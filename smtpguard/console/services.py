@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.correcting import Corrections
 from smtpguard.admission.model import Explained
+from smtpguard.config.documents import PolicyFile
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes
@@ -74,16 +75,6 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OtherFile:
-    """A policy file that differs from the policy in force. ``differing``: its documents that differ; ``problem``: why
-    it cannot be put in force."""
-
-    path: str
-    differing: Sequence[str] = ()
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
     """``url``: the console's address for people, without a final slash; links use it, never Host."""
 
@@ -105,8 +96,8 @@ class ConsoleServices:
     url: str
     policy: Callable[[], Policy]
     """The policy in force, as it is written. Raises StoreError."""
-    policy_file: Callable[[], Awaitable[OtherFile | None]]
-    """How the policy file of this host differs from the policy in force; None if it does not. Raises StoreError."""
+    policy_file: Callable[[], Awaitable[PolicyFile | None]]
+    """The policy file of this host if it differs from the policy in force. Raises StoreError."""
     alarms: Callable[[], Awaitable[Sequence[RaisedAlarm]]]
     """The alarms that a person was told of and that are not over."""
     take_alarm: Callable[[str, str], Awaitable[bool]]

@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.files import CannotStart
-from smtpguard.app.policyfile import FileState, look
+from smtpguard.app.policyfile import look
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
@@ -120,14 +120,14 @@ def test_a_changed_file_does_not_stop_a_start(guard: Machine, text: str) -> None
     assert guard.ask(lambda store: store.gate.read()) == before
     assert (done.sha256, done.put, done.unreadable) == (before.policy_sha256, None, "")
     assert done.file.differs
-    assert starts(guard)[-1]["policy_file"] == done.file.state.value != "same"
+    assert starts(guard)[-1]["policy_file"] == done.file.state != "same"
     guard.verified()
 
 
 def test_a_missing_file_does_not_stop_a_start(guard: Machine) -> None:
     (guard.root / "policy.yaml").unlink()
     done = prepared(guard)
-    assert done.file.state is FileState.UNUSABLE
+    assert done.file.state == "unusable"
     assert "cannot be read" in done.file.problem
     assert starts(guard)[-1]["policy_file_sha256"] is None
 
@@ -136,7 +136,7 @@ def test_the_state_of_the_file_is_known_with_its_time(guard: Machine) -> None:
     settings = read_settings(guard.config)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
-    assert (seen.file.state, seen.since, seen.started_beside, seen.unreadable) == (FileState.SAME, None, False, "")
+    assert (seen.file.state, seen.since, seen.started_beside, seen.unreadable) == ("same", None, False, "")
     write(guard, OBSERVING)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
@@ -144,7 +144,7 @@ def test_the_state_of_the_file_is_known_with_its_time(guard: Machine) -> None:
     assert seen.since is not None
     assert seen.since >= seen.current.put.at
     assert seen.current.put.by == "test"
-    assert (seen.file.state, seen.started_beside) == (FileState.DIFFERS, False), "edited, and nothing started since"
+    assert (seen.file.state, seen.started_beside) == ("differs", False), "edited, and nothing started since"
     prepared(guard)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
