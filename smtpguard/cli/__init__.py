@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import FAILURES, CannotRun, Context, sentence_of
+from smtpguard.cli.context import FAILURES, CannotRun, Context, sentence_of, terminal
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
@@ -120,7 +120,9 @@ class _Commands(click.Group):
             status = super().main(*args, **kwargs)
         except click.exceptions.Exit as e:
             status = e.exit_code
-        except click.Abort:
+        except click.Abort as e:
+            if isinstance(e.__context__, EOFError) and not terminal():  # a question, and nobody to answer it
+                click.echo("\nsmtpguard: nobody has answered: without a terminal, --yes is needed", err=True)
             status = 130
         except click.exceptions.NoArgsIsHelpError as e:  # a group without a command: show its help
             click.echo(e.format_message(), err=True)

@@ -80,6 +80,13 @@ def test_another_broken_pipe_is_an_error(
     assert (ended.value.code, capsys.readouterr().err) == (2, "smtpguard: Broken pipe\n")
 
 
+def test_a_question_without_an_answer_says_what_is_needed() -> None:
+    """The answer no is one, and needs no words."""
+    done = [CliRunner().invoke(main, ["privacy", "erase", "a@example.com"], input=answer) for answer in ("", "n\n")]
+    assert [one.exit_code for one in done] == [130, 130]
+    assert ["smtpguard: nobody has answered" in one.stderr for one in done] == [True, False]
+
+
 def test_no_color_leaves_colours_out(tmp_path: Path) -> None:
     (tmp_path / "smtpguard.yaml").write_text("policy: policy.yaml\n")
     words = ["-c", str(tmp_path / "smtpguard.yaml"), "status"]
