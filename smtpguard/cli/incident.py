@@ -16,6 +16,7 @@ from smtpguard.console.breachform import as_row, filled, lines
 from smtpguard.console.drafts import AUDIENCES
 from smtpguard.console.drafts import draft as drafted
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
+from smtpguard.console.incidentfile import MissingExtra, can_make_pdf, written
 from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents import breach
@@ -88,8 +89,6 @@ async def report(
     if form == "pdf" and output is None and sys.stdout.isatty():
         raise click.UsageError("a PDF cannot be written to a terminal: --output FILE")
     if form == "pdf":
-        from smtpguard.console.incidentfile import MissingExtra, can_make_pdf
-
         try:
             can_make_pdf()
         except MissingExtra as error:
@@ -98,14 +97,15 @@ async def report(
     said = Speech("en" if for_programs else language)
     made = await making(context, asked, now, said, names=not no_names, prove=not no_proof)
     page = report_in_words(made, said, context.user)
-    if form == "text":
-        _give("".join(f"{line}\n" for line in _page(page, said)).encode(), output)
-    elif for_programs and output is None:
+    if for_programs and output is None:
         context.say(report_row(made, page))
     else:
-        from smtpguard.console.incidentfile import written
-
-        _give(written(form, made, page, said), output)
+        text = "".join(f"{line}\n" for line in _page(page, said)) if form == "text" else ""
+        content = text.encode() or written(form, made, page, said)
+        if output is None:
+            click.echo(content, nl=False)
+        else:
+            write_new(output, content)
     if made.found.proof is not None and not made.found.proof.ok:
         raise click.exceptions.Exit(1)
 
@@ -170,14 +170,6 @@ def _tell(context: Context, some: Sequence[Preserved]) -> None:
         context.answer(row, f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
     if not some and not context.json:
         click.echo("Nothing is kept beyond its retention.")
-
-
-def _give(content: bytes, output: Path | None) -> None:
-    """Write to standard output, or into a new file. Raises CannotRun."""
-    if output is None:
-        click.echo(content, nl=False)
-        return
-    write_new(output, content)
 
 
 def _page(page: ReportText, said: Speech) -> Iterator[str]:

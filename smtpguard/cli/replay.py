@@ -54,51 +54,43 @@ class _Case:
     counted: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
-    """The verdicts of the policy in force, and of the file."""
-
-    was: Verdict
-    will: Verdict
-
-    @property
-    def moved(self) -> bool:
-        return self.was.action is not self.will.action
-
-    @property
-    def same(self) -> bool:
-        return not self.moved and _rules(self.was) == _rules(self.will)
-
-
 def _rules(verdict: Verdict) -> list[str]:
     """Those that take effect, and those that only observe."""
     return sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
 
 
+def _same(was: Verdict, will: Verdict) -> bool:
+    return was.action is will.action and _rules(was) == _rules(will)
+
+
 @dataclass(slots=True)
 class _Tally:
+    """``moved``: senders of what another action is taken on, by both actions."""
+
     same: int = 0
     by_other_rules: int = 0
-    moved: Counter[tuple[str, str]] = field(default_factory=Counter)
-    senders: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    moved: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     missing: int = 0
     unread: int = 0
     in_force: bool = False
 
     @property
+    def differently(self) -> int:
+        return sum(senders.total() for senders in self.moved.values())
+
+    @property
     def all(self) -> int:
-        return self.same + self.by_other_rules + self.moved.total()
+        return self.same + self.by_other_rules + self.differently
 
     @property
     def looser(self) -> int:
-        return sum(n for (was, will), n in self.moved.items() if STRICTNESS.index(will) < STRICTNESS.index(was))
+        loosened = (way for way in self.moved if STRICTNESS.index(way[1]) < STRICTNESS.index(way[0]))
+        return sum(self.moved[way].total() for way in loosened)
 
-    def add(self, change: _Change, sender: str) -> None:
-        if change.moved:
-            way = change.was.action.word, change.will.action.word
-            self.moved[way] += 1
-            self.senders[(*way, sender)] += 1
-        elif change.same:
+    def add(self, was: Verdict, will: Verdict, sender: str) -> None:
+        if was.action is not will.action:
+            self.moved.setdefault((was.action.word, will.action.word), Counter())[sender] += 1
+        elif _same(was, will):
             self.same += 1
         else:
             self.by_other_rules += 1
@@ -228,13 +220,12 @@ async def _of_contents(
         async for one in cases:
             asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
             try:
-                was, will = await before.explain(*asked), await then.explain(*asked)
+                was, will = (await before.explain(*asked)).verdict, (await then.explain(*asked)).verdict
             except Exception as error:  # an error of one message must not stop the others
                 unread(one.name, why(error))
                 continue
-            change = _Change(was=was.verdict, will=will.verdict)
-            tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
-            context.answer(_row(one, change), _lines(one, change))
+            tally.add(was, will, str(one.reverse_path) if one.reverse_path is not None else "<>")
+            context.answer(_row(one, was, will), _lines(one, was, will))
     if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
     if not tally.all + tally.unread:
@@ -243,7 +234,7 @@ async def _of_contents(
     elif not context.json:
         for line in _in_all(tally):
             click.echo(line)
-    return tally.moved.total(), tally.looser, tally.unread
+    return tally.differently, tally.looser, tally.unread
 
 
 async def _of_files(
@@ -295,33 +286,32 @@ async def _case(store: Store, hold: Hold) -> _Case:
     )
 
 
-def _row(one: _Case, change: _Change) -> dict[str, Any]:
+def _row(one: _Case, was: Verdict, will: Verdict) -> dict[str, Any]:
     in_force, file = (
         {"action": verdict.action.word, "rules": _rules(verdict), "policy_sha256": verdict.policy_sha256}
-        for verdict in (change.was, change.will)
+        for verdict in (was, will)
     )
-    return {"message": one.name, "subject": one.subject, "same": change.same, "in_force": in_force, "file": file}
+    return {"message": one.name, "subject": one.subject, "same": _same(was, will), "in_force": in_force, "file": file}
 
 
-def _lines(one: _Case, change: _Change) -> Iterator[str]:
-    if change.same:
+def _lines(one: _Case, was: Verdict, will: Verdict) -> Iterator[str]:
+    if _same(was, will):
         return
-    was, will = change.was.action.word, change.will.action.word
-    yield plain(f'{one.name}: {f"{was} -> {will}" if change.moved else was}  "{one.subject}"')
-    before, after = _rules(change.was), _rules(change.will)
+    way = " -> ".join(dict.fromkeys((was.action.word, will.action.word)))
+    yield plain(f'{one.name}: {way}  "{one.subject}"')
+    before, after = _rules(was), _rules(will)
     for sign, some, others in (("-", before, after), ("+", after, before)):
         yield from (f"  {sign} {rule}" for rule in some if rule not in others)
 
 
 def _in_all(tally: _Tally) -> Iterator[str]:
-    moved = ", ".join(f"{was} -> {will}: {n:,}" for (was, will), n in sorted(tally.moved.items()))
+    moved = ", ".join(f"{was} -> {will}: {who.total():,}" for (was, will), who in sorted(tally.moved.items()))
     yield (
         f"{many(tally.all, 'message')}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
-        f"other rules, {tally.moved.total():,} differently" + (f" ({moved})" if moved else "")
+        f"other rules, {tally.differently:,} differently" + (f" ({moved})" if moved else "")
     )
-    for (was, will), n in sorted(tally.moved.items()):
-        senders = Counter({who: m for (w, x, who), m in tally.senders.items() if (w, x) == (was, will)})
-        if n > 1:
+    for (was, will), senders in sorted(tally.moved.items()):
+        if senders.total() > 1:
             named = ", ".join(f"{who} {m:,}" for who, m in senders.most_common(MOST_SENDERS))
             more = f", and {len(senders) - MOST_SENDERS:,} more" if len(senders) > MOST_SENDERS else ""
             yield plain(f"  {was} -> {will}, by sender: {named}{more}")
