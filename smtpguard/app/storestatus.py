@@ -14,10 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
@@ -31,12 +29,12 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of
 from smtpguard.counts.backfill import known_since
+from smtpguard.database.access import Open
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
-from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.lists.declared import Origin
@@ -250,19 +248,18 @@ class _Seen:
 async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
     """Raises StoreError."""
     seen, before = _Seen(), await store.journal.last() + 1
-    since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
-    while before > least:
-        pairs, before = await store.ask(partial(_verdicts, before, least), snapshot=True)
-        for made, clear in pairs:
-            if made.at >= since and clear is not None:
-                _look(seen, made, clear)
-        if pairs and pairs[-1][0].at < since:
-            break
+    since = microseconds(store.now() - timedelta(days=DAYS))
+
+    def look(open: Open) -> None:
+        for page in journal.back(open, before, max(1, before - MOST), journal.VERDICT):
+            for made, clear in page:
+                if made.at >= since and clear is not None:
+                    _look(seen, made, clear)
+            if page and page[-1][0].at < since:
+                break
+
+    await store.walk(look)
     return [*_tools(policy, seen), *_unproven(settings, policy, seen)]
-
-
-def _verdicts(before: int, least: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    return journal.back(connection, before, least, Kind.VERDICT)
 
 
 def _look(seen: _Seen, made: Entry, clear: Clear) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from smtpguard.counts.contacts import KNOWN, PastMessage, record
-from smtpguard.database.access import Access
+from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import contact_since
 from smtpguard.journal import rows as journal
@@ -44,7 +44,8 @@ async def recall(access: Access, read: Read, most: int = MOST) -> int:
     approved: set[str] = set()
     before = await access.ask(lambda c: read_head(c).seq) + 1
     while before > 1 and taken < most:
-        pairs, before = await access.ask(partial(_back, before), snapshot=True)
+        pairs = await access.walk(partial(_newest, before))
+        before -= journal.STRETCH
         letters: list[PastMessage] = []
         told = erased = 0
         for made, clear in pairs:
@@ -70,8 +71,8 @@ def _since(connection: Connection) -> int | None:
     return connection.execute(select(contact_since.c.at)).scalar()
 
 
-def _back(before: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    return journal.back(connection, before, 1, Kind.VERDICT, Kind.APPROVED, Kind.CONFIRMED)
+def _newest(before: int, open: Open) -> list[tuple[Entry, Clear | None]]:
+    return next(journal.back(open, before, 1, journal.of_kind(Kind.VERDICT, Kind.APPROVED, Kind.CONFIRMED)))
 
 
 def _write(letters: Sequence[PastMessage], oldest: int | None, batch: Batch) -> bool:

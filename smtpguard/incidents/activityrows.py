@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from functools import cache
+from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from smtpguard.database.access import Open, Progress, among
-from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import ended, entry, hold, summed, summing
 from smtpguard.incidents.activity import (
@@ -33,7 +34,7 @@ from smtpguard.incidents.activity import (
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
 from smtpguard.journal.event import Kind
-from smtpguard.journal.scan import STRETCH, pages
+from smtpguard.journal.scan import pages
 
 _NEVER = 1 << 62
 _KINDS = sorted(kind.value for kind in WANTED)
@@ -221,26 +222,20 @@ _LOOKED_THROUGH = 20
 
 def judged(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[list[tuple[Entry, Clear | None]], int]:
     """The newest verdicts of a sum, and the entry before which to continue, 0 at the end."""
+    since = microseconds(about.since) if about.since is not None else 0
+    until = microseconds(about.until) if about.until is not None else _NEVER
     with open() as connection:
-        first = 1 if about.since is None else journal.first_at(connection, microseconds(about.since))
-        end = read_head(connection).seq + 1
-        if about.until is not None:
-            end = min(end, journal.first_at(connection, microseconds(about.until)))
-    end = min(end, before) if before else end
+        first, last = journal.span(connection, since, until)
+    end = min(last + 1, before) if before else last + 1
+    then = entry.c.at >= since, entry.c.at < until
     found: list[tuple[Entry, Clear | None]] = []
-    for _ in range(_LOOKED_THROUGH):
-        if end <= first:
-            return found, 0
-        start = max(first, end - STRETCH)
-        query = journal.ROWS.where(entry.c.seq.between(start, end - 1), *_selected(about)).order_by(entry.c.seq.desc())
-        with open() as connection:
-            rows = connection.execute(query).all()
-        for one, clear in map(journal.pair, rows):
+    for page in islice(journal.back(open, end, first, *then, *_selected(about)), _LOOKED_THROUGH):
+        for one, clear in page:
             if _counted(one, about):
                 if len(found) == limit:
                     return found, found[-1][0].seq
                 found.append((one, clear))
-        end = start
+        end -= journal.STRETCH
     return found, end if end > first else 0
 
 

@@ -173,9 +173,8 @@ class _Search:
         before, since a list that was read before the first message may be in use only after it."""
         begin -= DAY
         with self._open() as connection:
-            first = journal.first_at(connection, begin - _SET_BACK)
-            last = journal.first_at(connection, end + 1 + _SET_BACK)
-        then = and_(entry.c.seq >= first, entry.c.seq < last, entry.c.at.between(begin, end))
+            first, last = journal.span(connection, begin, end + 1, _SET_BACK)
+        then = and_(entry.c.seq.between(first, last), entry.c.at.between(begin, end))
         return self._pairs(journal.of_kind(*map(Kind, AROUND)), or_(entry.c.kind == Kind.POLICY.value, then))
 
     def _mailings_of(self, ids: Collection[str]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, text, update
 
 from smtpguard.config.statefiles import hand_over
-from smtpguard.database.access import among
+from smtpguard.database.access import Open, among
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
@@ -28,8 +28,8 @@ from smtpguard.locale.phrase import Phrase
 FILE = "checkpoints"
 WITNESS = "(witness)"
 """The name of the witness's cursor; no webhook has this name."""
-STRETCH = 1000
-"""Entries that ``back`` reads in one transaction."""
+STRETCH = 2000
+"""Entries that are read in one transaction."""
 _HASHES = 500  # in one statement
 _SIGNED = 5000  # that are signed anew at a time
 _SIGN_ANEW = update(checkpoint).where(checkpoint.c.seq == bindparam("at_seq"))
@@ -92,13 +92,18 @@ def between(connection: Connection, first: int, last: int) -> list[Any]:
     return rows_of(connection, _BETWEEN, (first, last))
 
 
-def back(connection: Connection, before: int, least: int, *kinds: Kind) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    """The entries of these kinds in the stretch before entry ``before``, not below ``least``, the newest first; and
-    where the stretch begins. For reading much of the journal, a short transaction at a time."""
-    first = max(least, before - STRETCH)
-    wanted = entry.c.seq.between(first, before - 1), of_kind(*kinds)
-    rows = connection.execute(ROWS.where(*wanted).order_by(entry.c.seq.desc()))
-    return list(map(pair, rows)), first
+def back(
+    open: Open, before: int, least: int, *wanted: ColumnElement[bool]
+) -> Iterator[list[tuple[Entry, Clear | None]]]:
+    """The wanted entries before entry ``before``, not below ``least``, the newest first: those of each stretch, also if
+    there are none."""
+    while before > least:
+        first = max(least, before - STRETCH)
+        query = ROWS.where(entry.c.seq.between(first, before - 1), *wanted).order_by(entry.c.seq.desc())
+        with open() as connection:
+            rows = connection.execute(query).all()
+        yield list(map(pair, rows))
+        before = first
 
 
 def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
@@ -169,10 +174,10 @@ def first_at(connection: Connection, at: int) -> int:
     return int(low)
 
 
-def span(connection: Connection, since: int, until: int) -> tuple[int, int]:
-    """The first and the last of the entries among which all of that time are, even if they are late (``LATE``), or the
-    clock was set back by no more than that."""
-    return first_at(connection, since - LATE), first_at(connection, until + LATE) - 1
+def span(connection: Connection, since: int, until: int, late: int = LATE) -> tuple[int, int]:
+    """The first and the last of the entries among which all of that time are, even if they are so ``late``, or the clock
+    was set back by no more than that."""
+    return first_at(connection, since - late), first_at(connection, until + late) - 1
 
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:

@@ -31,7 +31,6 @@ STRETCH = 2_000
 """Entries whose words are stored together: at most so many are read and written at once, in the order of the index."""
 SLICE = 500
 """Messages that are looked up at once."""
-_PAGE = 2_000
 _FORGOTTEN = 10
 _PROBED = 5
 _KNOWN = 5_000
@@ -44,6 +43,7 @@ _ENHANCED = re.compile(r"[245]\.[0-9.]+\Z")
 _ADDRESSES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident", "envid")
 _PLACES = ("client", "peer")
 _KINDS = _VERDICT, _OUTCOME, _RELEASE = Kind.VERDICT.value, Kind.OUTCOME.value, Kind.RELEASE.value
+_INDEXED = entry.c.kind.in_(_KINDS)
 _MASK = (1 << 63) - 1
 _CLIENT = re.compile(r'\{"data":\{"action":"relay","approved":\[\],"client":"([^"\\]+)"')
 _CALLED = re.compile(r"(?:\b(?:queued )?as|\bid[=:])\s*<?([A-Za-z0-9][A-Za-z0-9._-]{4,}[A-Za-z0-9])", re.IGNORECASE)
@@ -208,7 +208,7 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[st
         through = _through(connection, digests)
         lowest = connection.execute(select(func.min(term.c.stretch))).scalar()
     ids: dict[str, None] = {}
-    for pairs in _back(open, through, head.seq):
+    for pairs in journal.back(open, head.seq + 1, through + 1, _INDEXED):
         for one, clear in pairs:
             if wanted <= words_of(one, clear):
                 ids[one.id] = None
@@ -229,7 +229,7 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
         head, first = read_head(connection), journal.first_at(connection, since)
         digests = _digests(secret, head.journal)
         through = _through(connection, digests)
-    for pairs in _back(open, max(through, first - 1), head.seq):
+    for pairs in journal.back(open, head.seq + 1, max(through + 1, first), _INDEXED):
         for one, clear in pairs:
             for word in wanted.keys() & words_of(one, clear):
                 found[wanted[word]] += 1
@@ -243,17 +243,6 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
             for number, n in connection.execute(query.group_by(term.c.word)):
                 found[wanted[numbers[number]]] += n
     return found
-
-
-def _back(open: Open, after: int, until: int) -> Iterator[list[tuple[Entry, Clear | None]]]:
-    """Entries that are not indexed, the newest first."""
-    while until > after:
-        start = max(after, until - _PAGE)
-        query = journal.ROWS.where(entry.c.seq > start, entry.c.seq <= until, entry.c.kind.in_(_KINDS))
-        with open() as connection:
-            rows = connection.execute(query.order_by(entry.c.seq.desc())).all()
-        yield list(map(journal.pair, rows))
-        until = start
 
 
 def _indexed(open: Open, words: Sequence[int], first: int, last: int) -> Iterator[str]:

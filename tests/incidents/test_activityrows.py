@@ -172,3 +172,18 @@ async def test_messages_behind_a_figure_are_listed(store: Store) -> None:
             if not before:
                 break
         assert seen == ids, about
+
+
+async def test_a_late_message_is_counted_and_listed_by_its_time(store: Store) -> None:
+    """The front of a process that died is moved by another one, minutes later."""
+    story = [
+        (minute, Kind.VERDICT, f"H{n}", {"action": "hold", "hold": f"H{n}"}) for n, minute in enumerate((60, 64, 61))
+    ]
+    await record_story(store, [*story, (70, Kind.START, "here", {})])
+    about = ActivityFilter(did="held", since=T0 + 50 * MINUTE, until=T0 + 63 * MINUTE)
+    for _ in ("not summed", "summed"):
+        assert about.since is not None
+        assert (await store.journal.activity(about.since, about.until, UTC)).held == 2
+        found, _ = await store.journal.judged(about, 0, 10)
+        assert [entry.id for entry, _ in found] == ["H2", "H0"]
+        await summed(store)
