@@ -132,10 +132,14 @@ def _preserved(open: Open) -> Callable[[str], str]:
 def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[PersonalData]:
     """Everything, a slice in a transaction."""
     keeps = _preserved(open)
-    holds = list(_holds(open, whom, keeps))
-    yield from (one.thing for one in _entries(open, whom, keeps, holds, progress))
-    yield from holds
-    for kept in (_mailings, _sendings, _returned):
+    beside = list(_beside(open, whom, keeps))
+    yield from (one.thing for one in _entries(open, whom, keeps, beside, progress))
+    yield from beside
+
+
+def _beside(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
+    """What there is beside the journal."""
+    for kept in (_holds, _mailings, _sendings, _returned):
         yield from kept(open, whom, keeps)
     for some in (_sets, _counts, _freezes, _staff):
         yield from some(open, whom)
@@ -173,11 +177,11 @@ def _entries(
     open: Open,
     whom: Person,
     keeps: Callable[[str], str],
-    holds: Iterable[PersonalData],
+    beside: Iterable[PersonalData],
     progress: Progress | None = None,
 ) -> Iterator[_Named]:
-    """``holds``: all of theirs. The entries on those that stay do too."""
-    pending = {one.id for one in holds if one.stays}
+    """``beside``: with all of their holds. The entries on those that stay do too."""
+    pending = {one.id for one in beside if one.what == "hold" and one.stays}
     for rows in _counting(open, paged(open, select(clear.c.seq, clear.c.doc), SLICE, clear.c.seq), progress):
         found = {seq: (doc, parts) for seq, doc in rows if whom.may_be_in(doc) and (parts := _parts(doc, whom))}
         query = select(entry.c.seq, entry.c.kind, entry.c.id, entry.c.at, entry.c.body).order_by(entry.c.seq)
@@ -352,16 +356,7 @@ def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
 
 async def erase(access: Access, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
     """Erase what nothing needs. That it was done is journalled first, without the address. Raises StoreError."""
-    found: list[PersonalData] = await access.walk(
-        lambda open: [one for one in collect(open, whom, progress) if one.what != "entry"]
-    )
-    planned, seqs, sealed, words = await access.walk(lambda open: _planned(open, whom, found))
-    done = Erasure(kept=[one for one in found if one.stays])
-    going = [one for one in found if not one.stays]
-    done.kept += planned.kept
-    done.values, done.entries = planned.values, planned.entries
-    done.holds = sum(one.what == "hold" for one in going)
-    done.mailings = dict(Counter(one.id for one in going if one.what == "mailing"))
+    done, going, seqs, sealed, words = await access.walk(lambda open: _planned(open, whom, progress))
     await access.write(lambda batch: _said(batch, whom, sealed, done, by))
     for start in range(0, len(seqs), SLICE):
         await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SLICE]))
@@ -374,13 +369,25 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     return done
 
 
-def _planned(open: Open, whom: Person, found: Sequence[PersonalData]) -> tuple[Erasure, list[int], set[str], set[str]]:
-    """How many values are erased, of which entries, their digests, and the words by which they are found."""
-    done, seqs, sealed, words = Erasure(), list[int](), set[str](), set[str]()
-    for one in _entries(open, whom, _preserved(open), [each for each in found if each.what == "hold"]):
+def _planned(
+    open: Open, whom: Person, progress: Progress | None
+) -> tuple[Erasure, list[PersonalData], list[int], set[str], set[str]]:
+    """What is to be erased: the things beside the journal; and the entries whose values are, the digests of these values,
+    and the words by which they are found."""
+    keeps = _preserved(open)
+    beside = list(_beside(open, whom, keeps))
+    going = [one for one in beside if not one.stays]
+    done = Erasure(
+        holds=sum(one.what == "hold" for one in going),
+        mailings=dict(Counter(one.id for one in going if one.what == "mailing")),
+        kept=[one for one in beside if one.stays],
+    )
+    seqs, sealed, words = list[int](), set[str](), set[str]()
+    for one in _entries(open, whom, keeps, beside, progress):
         if one.thing.stays:
             done.kept.append(one.thing)
             continue
+        done.entries += 1
         seqs.append(one.seq)
         digests = parsed(one.body).get("private", {})
         for role, values in one.values.items():
@@ -389,8 +396,7 @@ def _planned(open: Open, whom: Person, found: Sequence[PersonalData]) -> tuple[E
                     sealed.add(digests[role][n])
                     words.add(plain(value))
                     done.values += 1
-        done.entries += 1
-    return done, seqs, sealed, words
+    return done, going, seqs, sealed, words
 
 
 def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:

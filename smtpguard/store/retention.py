@@ -8,7 +8,7 @@ proved.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -105,7 +105,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     """One slice."""
     batch.flush()
     preservation.end(batch)
-    taken = Erased(orphans=contents.sweep(batch))
+    orphans = contents.sweep(batch)
     old = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
     contents.forget(batch, old, microseconds(batch.now - keep.content))
@@ -119,16 +119,14 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     mailings, others = rows.forget(batch, batch.now - keep.addresses)
     back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)
     _forget_doubts(batch, batch.now - DOUBTS)
-    taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries, mailings=mailings)
-    if taken.contents or gone or private or entries:
-        data: dict[str, int] = {"contents": len(old), "holds": gone, "private": private, "entries": entries}
-        if through:
-            data["private_through"] = through
+    taken = {"contents": len(old), "holds": gone, "private": private, "entries": entries}
+    if any(taken.values()):
+        data = taken | ({"private_through": through} if through else {})
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
     more = others or back or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
     if base is not None:
         journal.mark(batch, base=base)
-    return replace(taken, more=more)
+    return Erased(**taken, orphans=orphans, mailings=mailings, more=more)
 
 
 def _forget_doubts(batch: Batch, before: datetime) -> None:
