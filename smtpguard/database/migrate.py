@@ -91,23 +91,16 @@ def bring(database: Database) -> None:
     try:
         with database.write() as connection:
             found = revision(connection)
-            _bring(connection, found)
+            if found != SCHEMA:
+                upgrade(connection)
+            if connection.execute(head.select()).first() is None:
+                first = {"seq": 0, "hash": bytes(32), "generation": 0, "policy": "", "kept_bytes": 0}
+                connection.execute(head.insert().values(one=1, journal=secrets.token_hex(8), **first))
     except (Unavailable, BadItem) as error:
         refused = _refused(error)
         if found == SCHEMA or not refused:
             raise
         raise NotMigrated(found, refused) from error
-
-
-def _bring(connection: Connection, found: str | None) -> None:
-    if found != SCHEMA:
-        upgrade(connection)
-    if connection.execute(head.select()).first() is None:
-        connection.execute(
-            head.insert().values(
-                one=1, journal=secrets.token_hex(8), seq=0, hash=bytes(32), generation=0, policy="", kept_bytes=0
-            )
-        )
 
 
 def _refused(error: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import Any
@@ -323,9 +323,5 @@ def _sorted(shares: Iterable[Share]) -> list[Share]:
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    return tuple(_each(value)) if isinstance(value, list) else ()
-
-
-def _each(value: Sequence[Any]) -> Iterator[str]:
     """A name has no line end, since line ends separate names in the store."""
-    return (str(word).replace("\n", " ") for word in value)
+    return tuple(str(word).replace("\n", " ") for word in value) if isinstance(value, list) else ()

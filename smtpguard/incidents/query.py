@@ -48,7 +48,8 @@ class IncidentQuery:
         at = happened(entry.at, data)
         if (self.since is not None and at < self.since) or (self.until is not None and at >= self.until):
             return False
-        if self.ids and self.ids.isdisjoint(names_of(entry, data)):
+        named = (data.get(key) for key in (*NAMED, "content"))
+        if self.ids and self.ids.isdisjoint([entry.id, *(name for name in named if isinstance(name, str))]):
             return False
         if self.lists and self.lists.isdisjoint(data.get("lists", ())):
             return False
@@ -63,12 +64,6 @@ class IncidentQuery:
         data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
         private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
         return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
-
-
-def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
-    """All ids of a message."""
-    named = (data.get(key) for key in (*NAMED, "content"))
-    return {entry.id, *(name for name in named if isinstance(name, str))}
 
 
 class Digests:

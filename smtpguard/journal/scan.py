@@ -455,7 +455,7 @@ async def verdicts(
 MOST = 500_000
 """The most entries that are scanned, the newest."""
 _PAGE = 5_000
-_SAID = re.compile(r'"(client|listener|peer)":"((?:[^"\\\\]|\\\\.)*)"')
+_SAID = re.compile(r'"(client|listener|peer)":"([^"\\]*)"')
 
 
 class Caller(NamedTuple):

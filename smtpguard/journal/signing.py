@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, text, true
@@ -27,16 +28,12 @@ _CHANGES = (
 _LATEST = f"SELECT kind, body FROM entry WHERE kind IN ('key', 'secret') AND {RARE} ORDER BY seq DESC LIMIT 1"
 _ALL = true()
 _PUT_BACK = "put back to "
-_made: dict[tuple[bytes, str, int], Signer] = {}
 
 
+@lru_cache(maxsize=1)
 def signer(secret: bytes, journal: str, generation: int) -> Signer:
     """Cached: deriving one takes as long as signing."""
-    known = _made.get((secret, journal, generation))
-    if known is None:
-        _made.clear()
-        known = _made[secret, journal, generation] = Signer(secret, journal, generation)
-    return known
+    return Signer(secret, journal, generation)
 
 
 def generation(connection: Connection) -> int:
@@ -44,7 +41,7 @@ def generation(connection: Connection) -> int:
     trimmed, the newest checkpoint has it."""
     found = connection.exec_driver_sql(_LATEST).one_or_none()
     if found is not None:
-        return _of(parsed(found[1])["data"])
+        return int(parsed(found[1])["data"].get("generation", 0))
     made = newest_checkpoint(connection)
     return made.generation if made is not None else 0
 
@@ -53,10 +50,6 @@ def newest_checkpoint(connection: Connection, among: ColumnElement[bool] = _ALL)
     """The newest of all, or of some. None if there is none, or it is damaged, as the verification reports."""
     query = select(checkpoint.c.line).where(among).order_by(checkpoint.c.seq.desc()).limit(1)
     return readable(connection.execute(query).scalar())
-
-
-def _of(data: Mapping[str, Any]) -> int:
-    return int(data.get("generation", 0))
 
 
 def noted(batch: Batch, made: Checkpoint) -> str:
