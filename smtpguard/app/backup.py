@@ -442,10 +442,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
     aside = None
     with ExitStack() as locked:
         if database.exists():
-            chamber = FairLock(database)
-            locked.callback(chamber.close)
-            chamber.enter()
-            locked.callback(chamber.leave)
+            locked.enter_context(locked.enter_context(closing(FairLock(database))))
         _check_unused_file(database)
         if there:
             names = (database.parent / f"before-restore-{n}" for n in itertools.count(1))

@@ -16,7 +16,7 @@ import re
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Database:
         self.copy: ReadOnlyCopy | None = None
         """A SQLite database that can only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self._chamber: FairLock | None = None
+        self._lock: FairLock | None = None
         self.fronts: Fronts | None = None
         """Those of a SQLite database that can be written."""
         self._hot = hot
@@ -111,14 +111,14 @@ class Database:
             else:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _make(self.path)
-                self._chamber = FairLock(self.path)
+                self._lock = FairLock(self.path)
                 self.fronts = Fronts(self.path)
             self._paths = str(self.path), f"{self.path}-wal"
             self._uri = f"file:{quote(str(self.path))}?mode=rw"
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._write_back: WriteBack | None = None
-        if self._chamber is not None:
+        if self._lock is not None:
             self._write_back = WriteBack(self.path, self._readers.raw_connection, _LONG_PAGES)
         self._connection: Connection | None = None
         self._file: _Inode | None = None  # before the writing connection opened it
@@ -220,9 +220,7 @@ class Database:
         """
         if self.copy is not None:
             raise Unavailable(f"{self.path} can only be read by this user")
-        if self._chamber is not None:
-            self._chamber.enter()
-        try:
+        with self._lock or nullcontext():
             try:
                 connection = self._begun(synced=synced)
             except self.errors as error:
@@ -248,9 +246,6 @@ class Database:
                 self._doubted |= self.sqlite and getattr(error, "sqlite_errorname", "") != "SQLITE_FULL"
                 told = self.translated(error)
                 raise told if isinstance(told, (Full, BadItem)) else CommitUnknown(str(told)) from error
-        finally:
-            if self._chamber is not None:
-                self._chamber.leave()
         if self._write_back is not None:
             self._write_back.committed()
 
@@ -289,19 +284,17 @@ class Database:
         """Call in the writer's thread before the first write: extend the write-ahead log to its full length. A commit
         into a growing file also waits for the file system's journal, and so for all other writes to that disk. If space
         is scarce the log grows as it is written."""
-        if self._chamber is None or not self._hot or self._free() < _ROOMY:
+        if self._lock is None or not self._hot or self._free() < _ROOMY:
             return
         try:
-            self._chamber.enter()
-            log = Path(f"{self.path}-wal")
-            if not log.exists() or log.stat().st_size < _LOG_PAGES * 2048:
-                self._connected()
-                for statement in _LAY_OUT:
-                    self._driver.execute(statement)
+            with self._lock:
+                log = Path(f"{self.path}-wal")
+                if not log.exists() or log.stat().st_size < _LOG_PAGES * 2048:
+                    self._connected()
+                    for statement in _LAY_OUT:
+                        self._driver.execute(statement)
         except self.errors:
             self._drop()
-        finally:
-            self._chamber.leave()
 
     @contextmanager
     def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
@@ -410,9 +403,9 @@ class Database:
             self._write_back.close()
         for engine in (self._writer, self._readers):
             engine.pool.dispose()  # not engine.dispose(), which makes a new pool: a thread may still read
-        if self._chamber is not None:
-            self._chamber.close()
-            self._chamber = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
         if self.fronts is not None:
             self.fronts.close()
 

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,14 +38,14 @@ class FairLock:
     def __init__(self, path: Path) -> None:
         self._outer, self._inner = (_opened(path, Path(f"{path}.{name}")) for name in ("next", "lock"))
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         fcntl.flock(self._outer, fcntl.LOCK_EX)
         try:
             fcntl.flock(self._inner, fcntl.LOCK_EX)
         finally:
             fcntl.flock(self._outer, fcntl.LOCK_UN)
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         fcntl.flock(self._inner, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -161,23 +162,13 @@ class WriteBack:
                         break
                     left = _left(connection)
                 if left:
-                    self._alone(connection)
+                    with closing(FairLock(self._path)) as lock, lock:
+                        _left(connection)
             finally:
                 connection.close()
         except (sqlite3.Error, SQLAlchemyError, OSError) as error:
             log.warning("the write-ahead log could not be written back in the background: %s", error)
         self._next = time.monotonic() + _REST_SECONDS
-
-    def _alone(self, connection: Any) -> None:
-        chamber = FairLock(self._path)
-        try:
-            chamber.enter()
-            try:
-                _left(connection)
-            finally:
-                chamber.leave()
-        finally:
-            chamber.close()
 
     def close(self) -> None:
         if self._thread is not None:
