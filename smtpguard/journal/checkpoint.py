@@ -39,13 +39,7 @@ class Checkpoint:
 
     def line(self) -> str:
         """As a line of the file, without the line end. Rare fields are left out if they are not set."""
-        rare: dict[str, object] = {"put_back": self.put_back} if self.put_back is not None else {}
-        if self.renewed:
-            rare["renewed"] = True
-        if self.generation:
-            rare["key"] = self.generation
-        if self.note:
-            rare["note"] = self.note
+        rare = {"renewed": self.renewed, "key": self.generation, "note": self.note}
         return json.dumps(
             {
                 "journal": self.journal,
@@ -53,7 +47,8 @@ class Checkpoint:
                 "at": self.at,
                 "hash": self.hash.hex(),
                 "base": self.base,
-                **rare,
+                **({"put_back": self.put_back} if self.put_back is not None else {}),
+                **{name: value for name, value in rare.items() if value},
                 "mac": self.mac.hex(),
             }
         )
