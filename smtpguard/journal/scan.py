@@ -17,6 +17,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
@@ -89,13 +90,8 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
         end = journal.first_at(connection, until)
     if begin is None:
         return []
-    wanted = journal.acts("reject")
-    found: list[Pair] = []
-    for page in pages(open, end - 1, wanted, after=begin - 1):
-        found += page
-        if len(found) >= limit:
-            break
-    return found[:limit]
+    found = pages(open, end - 1, journal.acts("reject"), after=begin - 1)
+    return list(islice(chain.from_iterable(found), limit))
 
 
 def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[Pair]]:

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -40,13 +41,8 @@ _SHA256 = 64
 
 def check(open: Open, progress: Progress | None = None) -> list[Finding]:
     """All disagreements, at most MOST. Only for a chain that holds: else there is nothing to compare with."""
-    found: list[Finding] = []
-    for some in (_readers(open), _policies(open), _freezes(open), _holds(open), _mailings(open, progress)):
-        for one in some:
-            found.append(one)
-            if len(found) >= MOST:
-                return found
-    return found
+    found = chain(_readers(open), _policies(open), _freezes(open), _holds(open), _mailings(open, progress))
+    return list(islice(found, MOST))
 
 
 def written_by(open: Open, host: str) -> bool:
