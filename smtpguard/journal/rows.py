@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert,
 from smtpguard.config.statefiles import hand_over
 from smtpguard.database.access import Open, among
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of
+from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, parsed
@@ -30,7 +30,6 @@ WITNESS = "(witness)"
 """The name of the witness's cursor; no webhook has this name."""
 STRETCH = 2000
 """Entries that are read in one transaction."""
-_HASHES = 500  # in one statement
 _SIGNED = 5000  # that are signed anew at a time
 _SIGN_ANEW = update(checkpoint).where(checkpoint.c.seq == bindparam("at_seq"))
 _LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
@@ -181,13 +180,9 @@ def span(connection: Connection, since: int, until: int, late: int = LATE) -> tu
 
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
-    """Of these entries, in their order, as far as they exist."""
-    found: dict[int, bytes] = {}
-    for start in range(0, len(seqs), _HASHES):
-        some = ", ".join(str(int(seq)) for seq in seqs[start : start + _HASHES])
-        rows = rows_of(connection, f"SELECT seq, hash FROM entry WHERE seq IN ({some}) ORDER BY seq")
-        found.update((seq, bytes(hash)) for seq, hash in rows)
-    return found
+    """Of these entries, in the journal's order, as far as they exist."""
+    rows = rows_among(connection, "SELECT seq, hash FROM entry WHERE seq {}", seqs)
+    return {seq: bytes(hash) for seq, hash in sorted(rows)}
 
 
 def signed(connection: Connection) -> tuple[int, datetime | None]:

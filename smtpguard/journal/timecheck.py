@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from smtpguard.journal.checkpoint import Checkpoint
@@ -67,9 +68,7 @@ class TimeCheck:
             last[mark.seq] = max(mark.at, last.get(mark.seq, 0))
         self._seqs = sorted(last)
         self._ats = [last[seq] for seq in self._seqs]
-        self._highest: list[int] = []  # the latest time that was signed up to each
-        for at in self._ats:
-            self._highest.append(max(at, self._highest[-1]) if self._highest else at)
+        self._highest = [*accumulate(self._ats, max)]  # the latest time that was signed up to each
         self._now = now
         self._next = 0  # the next checkpoint
         self._latest = latest
