@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from smtpguard.admission.model import Admission, Item, Seen
@@ -15,33 +16,26 @@ from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
 WAIT_SECONDS = 20.0
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Work:
     """One unit of work in a batch: an item with its ``admission``, or any other ``step``.
 
     ``started``: it is in a batch, so it may be written whatever its caller is told. ``synced``: as for Access.write.
     """
 
-    __slots__ = ("admission", "error", "future", "item", "loop", "result", "since", "started", "step", "synced")
+    step: Step | None = None
+    item: Item | None = None
+    admission: Callable[[Seen], Admission] | None = None
+    since: float = field(kw_only=True)
+    synced: bool = field(default=True, kw_only=True)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
+    future: asyncio.Future[Any] = field(init=False)
+    started: bool = field(default=False, init=False)
+    result: Any = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
 
-    def __init__(
-        self,
-        step: Step | None = None,
-        item: Item | None = None,
-        admission: Callable[[Seen], Admission] | None = None,
-        *,
-        since: float,
-        synced: bool = True,
-    ) -> None:
-        self.step = step
-        self.item = item
-        self.admission = admission
-        self.since = since
-        self.synced = synced
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self.loop.create_future()
-        self.started = False
-        self.result: Any = None
-        self.error: BaseException | None = None
+    def __post_init__(self) -> None:
+        self.future = self.loop.create_future()
 
     @property
     def unwanted(self) -> bool:
