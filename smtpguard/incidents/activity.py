@@ -295,16 +295,11 @@ def _ended(holds: Sequence[Ended], latest: float) -> dict[str, Any]:
     said = Counter(hold.said for hold in holds)
     decided = Decided(
         **Counter(hold.how for hold in over),
-        seconds=tuple(seconds_between(hold.held_at, hold.at) for hold in over),
+        seconds=tuple(max(0, hold.at - hold.held_at) / 1e6 for hold in over),  # a clock may be set back
         right=said["right"],
         mistaken=said["mistake"],
     )
     return {"waiting": len(holds) - len(over), "decided": decided}
-
-
-def seconds_between(held_at: int, at: int) -> float:
-    """From microseconds; a clock may be set back."""
-    return max(0, at - held_at) / 1e6
 
 
 def _sorted(shares: Iterable[Share]) -> list[Share]:

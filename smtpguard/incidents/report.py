@@ -186,7 +186,7 @@ class Case:
         ] = {}  # breakers that tripped for another mailing, by their freezes
         self._streams: set[str] = set()
         self.writers: set[str] = set()  # as keyed digests
-        self._again = self._erased = self._undelivered = 0
+        self._erased = self._undelivered = 0
         self._from = self._to = 0
         self._went: tuple[int, int] | None = None
         self._end = 0  # the last entry
@@ -230,7 +230,6 @@ class Case:
         if known and "action" not in data:
             return
         if known and data.get("retry"):  # of a client that did not get our 250
-            self._again += 1
             self._entries.setdefault((AGAIN, ""), Entries()).add(entry.seq)
             return
         copy = data.get("expanded_from") in self._messages  # its people are counted with the original's
@@ -444,7 +443,7 @@ class Case:
             went_first=instant(self._went[0]) if self._went is not None else None,
             went_last=instant(self._went[1]) if self._went is not None else None,
             messages=len(self._messages),
-            again=self._again,
+            again=self._entries.get((AGAIN, ""), Entries()).many,
             ends={end: Sum(messages=messages[end], people=people.count([end])) for end in Outcome if end in messages},
             reached=Sum(messages=went, people=reached),
             open=Sum(messages=still, people=people.count(OPEN)),

@@ -96,9 +96,8 @@ class Bypasses:
 
     def newest(self) -> Bypass | None:
         """The one that was begun last, over or not; None also if its file cannot be read."""
-        for path in sorted(self.folder.glob("*.json"), reverse=True):
-            return _read(path)
-        return None
+        paths = sorted(self.folder.glob("*.json"))
+        return _read(paths[-1]) if paths else None
 
     def in_force(self, now: datetime) -> Bypass | None:
         found = self.newest()

@@ -182,7 +182,8 @@ class Agreement:
             else:
                 lost.setdefault(excuse, []).append(each.mark)
         parted.sort(key=lambda each: each.mark.seq)
-        return tuple(parted), tuple(self._lost(mark, gone) for mark, gone in sorted(lost.items(), key=_seq))
+        marks = sorted(lost, key=lambda mark: mark.seq)
+        return tuple(parted), tuple(self._lost(mark, lost[mark]) for mark in marks)
 
     def _beyond(self) -> Iterator[Disagreement]:
         for marks in self.waiting.values():
@@ -196,7 +197,3 @@ class Agreement:
             signed_at=max(one.at for one in gone),
             since=self._signed_at.get(mark.put_back or 0),
         )
-
-
-def _seq(pair: tuple[Checkpoint, object]) -> int:
-    return pair[0].seq

@@ -56,11 +56,7 @@ class Retention:
 
     def longest(self, other: Retention) -> Retention:
         """The longer of each period."""
-        return Retention(
-            content=max(self.content, other.content),
-            addresses=max(self.addresses, other.addresses),
-            journal=max(self.journal, other.journal),
-        )
+        return Retention(**{name: max(getattr(self, name), getattr(other, name)) for name in self.__slots__})
 
     def row(self) -> dict[str, int]:
         """In seconds, as in a journal entry."""

@@ -226,16 +226,12 @@ def _compared(
     if not parted:
         return None
     ours = [each.mark for each in parted if each.signed_here]
-    signed = max(ours, key=_when, default=parted[-1].mark)
+    signed = max(ours, key=lambda mark: (mark.at, mark.seq), default=parted[-1].mark)
     return Rollback(agreed=parted[0].agreed, signed=signed, genuine=bool(ours), last_at=chain.last_at)
 
 
 def _lines(connection: Connection, which: str = "") -> Iterator[str]:
     return (line for (line,) in rows_of(connection, f"SELECT line FROM checkpoint {which}"))
-
-
-def _when(mark: Checkpoint) -> tuple[int, int]:
-    return mark.at, mark.seq
 
 
 class _Chain:
