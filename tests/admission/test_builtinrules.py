@@ -14,7 +14,7 @@ from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.streams import watched
 from smtpguard.holds.effects import bound
-from smtpguard.holds.model import Choice, State
+from smtpguard.holds.model import State
 from smtpguard.mail.address import Address
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.freezing import Selector
@@ -57,8 +57,7 @@ async def test_a_message_with_a_lists_address_as_reverse_path_is_held_for_its_ap
     assert (data["rules"], data["lists"], data["reports_to"]) == ([RULE], ["ramadan"], ["ramadan"])
     notices = {i.data["notice"]: i for i in await home.outbox()}
     assert notices.keys() == {"approve", "held"}
-    for who in ("eva@example.com", "dpo@example.com"):
-        await home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
+    await home.approve(transaction.id)
     approved = await home.hold(transaction.id)
     assert approved.state is State.APPROVED
 
@@ -134,7 +133,7 @@ async def test_a_freeze_of_the_list_stops_it(home: House) -> None:
 async def test_an_approval_covers_its_copies_for_the_same_list_alone(home: House) -> None:
     copy = {"X_Mailing": "garden", "body": "The garden opens at noon."}
     first, _ = await done(home, OUTSIDE, reverse_path=NEWS, **copy)
-    await home.approvals().vote(first, Choice.APPROVE, approver="omar@example.com", by="test", people=9)
+    await home.approve(first, "omar@example.com", people=9)
     hold = await home.hold(first)
     assert hold.state is State.APPROVED
     assert isinstance((await done(home, "z@example.org", reverse_path=NEWS, **copy))[1], Relayed)

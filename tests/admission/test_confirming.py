@@ -245,7 +245,7 @@ async def test_a_copy_that_its_writer_cannot_confirm_makes_all_a_hold(home: Hous
     assert {("approve", OMAR), ("approve", EVA), ("held", ANNA)} <= set(await notified(home))
     with pytest.raises(Conflict):
         await confirm(home, lead)
-    await home.approvals().vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await home.approve(lead.hold_id, EVA)
     assert not await waiting(home)
 
 
@@ -270,7 +270,7 @@ async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> 
 async def test_within_four_hours_approvers_may_only_reject(home: House) -> None:
     hold = await asked(home)
     with pytest.raises(Conflict, match="only its writer can decide until"):
-        await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+        await home.approve(hold.hold_id, EVA)
     done = await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="No")
     assert done.hold.state is State.REJECTED
     with pytest.raises(Conflict):
@@ -295,7 +295,7 @@ async def test_after_four_hours_approvers_decide(home: House) -> None:
     assert [kind for kind, _ in await home.events(hold.hold_id)] == ["verdict", "unconfirmed"]
     assert {("held", ANNA), ("reminder", EVA), ("reminder", OMAR)} <= set(await notified(home))
     await home.approvals().sweep()
-    done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    done = await home.approve(hold.hold_id, EVA)
     assert done.hold.state is State.APPROVED
 
 

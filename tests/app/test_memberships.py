@@ -134,7 +134,7 @@ async def test_an_unreachable_directory_counts_for_a_day_and_keeps_the_quorum(tm
         assert await people(home) == {EVA}
         done = await home.send(NEWS)
         assert isinstance(done, Held)
-        voted = await home.approvals().vote(done.hold_id, Choice.APPROVE, approver=EVA, by="test")
+        voted = await home.approve(done.hold_id, EVA)
         assert voted.hold.state is State.WAITING, "two are asked for, as before"
         directory.wrong = ""
         home.clock.pass_(minutes=1)

@@ -20,6 +20,7 @@ from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
 from smtpguard.policy.freezing import PUT_BACK
+from tests.every import every
 
 POLICY = """\
 version: 1
@@ -173,7 +174,7 @@ def foreign_error(here: Installation, database: str) -> str:
     )
 
 
-@pytest.mark.parametrize("command", [("serve",), ("held", "list"), ("users", "list"), ("audit", "verify"), ("reload",)])
+@every("command", [("serve",), ("held", "list"), ("users", "list"), ("audit", "verify"), ("reload",)])
 def test_another_store_url_is_refused(here: Installation, command: tuple[str, ...]) -> None:
     before = (here.state / "checkpoints").read_bytes()
     here.use("gaurd.db")

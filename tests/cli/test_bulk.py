@@ -10,6 +10,7 @@ import pytest
 from smtpguard.cli import bulk, held
 from smtpguard.holds.model import Hold
 from tests.cli.stage import DPO, EVA, Stage, rows
+from tests.every import every
 from tests.guard.house import RAMADAN
 
 NEWS = "news@lists.example.com"
@@ -47,7 +48,7 @@ def test_held_list_takes_the_same_filters(stage: Stage) -> None:
     assert listed("--mailing", mailing[:8].lower()) == {"A2"}
 
 
-@pytest.mark.parametrize(
+@every(
     ("words", "says"),
     [
         (("--list", "ramadam"), 'unknown list "ramadam" (did you mean ramadan?)'),
@@ -68,7 +69,7 @@ def test_a_filter_with_the_right_count_decides(stage: Stage) -> None:
     assert states(stage) == {"A1": "rejected", "A2": "rejected", "B1": "waiting"}
 
 
-@pytest.mark.parametrize("count", [(), ("--count", "1"), ("--count", "3")])
+@every("count", [(), ("--count", "1"), ("--count", "3")])
 def test_a_wrong_or_missing_count_decides_nothing(stage: Stage, count: tuple[str, ...]) -> None:
     for which in (("--list", "ramadan"), ("A1", "A2")):
         result = stage.run(held.command, "reject", *which, "--as", EVA, *count)
@@ -139,7 +140,7 @@ def test_a_hold_that_changed_since_is_not_decided(stage: Stage, monkeypatch: pyt
     assert set(states(stage).values()) == {"waiting"}
 
 
-@pytest.mark.parametrize("which", [(), ("A1", "--list", "ramadan")])
+@every("which", [(), ("A1", "--list", "ramadan")])
 def test_either_ids_or_a_filter_must_be_given(stage: Stage, which: tuple[str, ...]) -> None:
     result = stage.run(held.command, "reject", *which, "--as", EVA)
     assert result.exit_code == 2

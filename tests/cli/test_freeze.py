@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import pty
 import shutil
@@ -24,6 +25,7 @@ from smtpguard.database.errors import CommitUnknown, Full
 from smtpguard.holds.model import State
 from tests import program
 from tests.cli.stage import Stage
+from tests.every import every
 from tests.faults.machine import ANNA, Machine, synced
 from tests.faults.mta import Mta
 from tests.guard.house import MEMBERS, RAMADAN
@@ -73,7 +75,7 @@ def test_a_freeze_holds_new_mail(stage: Stage) -> None:
     assert stage.state() == [State.WAITING.value]
 
 
-@pytest.mark.parametrize(
+@every(
     ("args", "says"),
     [
         (("--reason", "x"), "one of --all"),
@@ -159,9 +161,10 @@ def test_a_conversation_is_frozen_by_message_id_or_hold(campaign: Stage) -> None
     assert value("--thread", alone.hold_id) == "<alone@example.com>", "it begins the conversation"
 
 
-@pytest.mark.parametrize("command", [(freeze, "--reason", "oh"), (thaw,)])
-@pytest.mark.parametrize("selector", ["--mailing", "--thread"])
-@pytest.mark.parametrize("value", ["", " ", "01NOTHERE", "<>"])
+@every(
+    ("command", "selector", "value"),
+    itertools.product([(freeze, "--reason", "oh"), (thaw,)], ["--mailing", "--thread"], ["", " ", "01NOTHERE", "<>"]),
+)
 def test_an_unknown_value_is_not_frozen(campaign: Stage, command: tuple[Any, ...], selector: str, value: str) -> None:
     done = campaign.run(command[0], selector, value, *command[1:])
     assert (done.exit_code, value in done.output) == (2, True)

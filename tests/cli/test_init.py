@@ -17,6 +17,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
+from tests.every import every
 from tests.peers.postfix import free_port
 from tests.scripted_relay import ScriptedRelay
 
@@ -103,7 +104,7 @@ def test_an_unreachable_relay_is_reported_and_configured(tmp_path: Path) -> None
     assert json.loads(result.stdout)["relay_answers"] is False
 
 
-@pytest.mark.parametrize(
+@every(
     ("more", "says"),
     [
         (["--domain", "no domain"], '"no domain" is not a domain: expected one like example.com'),

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
+from tests.every import every
 from tests.reading.letters import OUTLOOK, STORY, letter
 
 CASES = """\
@@ -81,7 +82,7 @@ def test_a_policy_alone_needs_no_settings(etc: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize(
+@every(
     ("old", "new", "failure"),
     [
         ("expect: relay", "expect: hold", "expected hold, but the verdict is relay (no rule hit)"),
@@ -99,7 +100,7 @@ def test_a_failing_case_is_reported(run: Run, old: str, new: str, failure: str) 
     assert failure in result.stdout
 
 
-@pytest.mark.parametrize(
+@every(
     ("case", "problem"),
     [
         ("facts: {recipients.lists: [newsleter]}", 'unknown list "newsleter" (did you mean newsletter?)'),

@@ -23,6 +23,7 @@ from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import SCHEMA
 from smtpguard.processes.supervisor import TRY_AGAIN
 from tests import program
+from tests.every import every
 from tests.program import Program
 
 
@@ -405,7 +406,7 @@ def room(number: int) -> OSError:
     return OSError(number, os.strerror(number), "/var/lib/smtpguard")
 
 
-@pytest.mark.parametrize(
+@every(
     ("error", "expected"),
     [
         (Unavailable("the database: OperationalError"), TRY_AGAIN),
@@ -418,7 +419,6 @@ def room(number: int) -> OSError:
         (CannotStart("not the store"), 2),
         (Unusable("guard.db is damaged"), 2),
     ],
-    ids=repr,
 )
 def test_the_exit_status_says_whether_to_retry(
     error: Exception, expected: int, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

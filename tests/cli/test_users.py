@@ -20,6 +20,7 @@ from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.parse import parse
 from tests.cli.stage import rows
+from tests.every import every
 
 PASSWORD = "a password that is long"
 GROUPS = """
@@ -114,7 +115,7 @@ def test_without_accounts_the_list_says_so(config: Path) -> None:
     assert (missing.exit_code, missing.stderr) == (1, "smtpguard: There is no account of eva@example.com.\n")
 
 
-@pytest.mark.parametrize(
+@every(
     ("words", "input", "status", "said"),
     [
         (["users", "add", "nobody"], PASSWORD, 2, "smtpguard: nobody: not a mailbox"),
@@ -224,7 +225,7 @@ def test_a_token_from_creation_to_revocation(config: Path) -> None:
     assert [data["change"] for kind, data, _ in entries(config) if kind == "token"] == ["added", "revoked"]
 
 
-@pytest.mark.parametrize(
+@every(
     ("words", "status", "said"),
     [
         (["--as", "eva@example.com", "--scope", "freezes:lift"], 1, "has no role for: freezes:lift"),

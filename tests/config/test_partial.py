@@ -8,6 +8,7 @@ import pytest
 
 from smtpguard.config.partial import STORE, read_needed
 from smtpguard.config.problem import Broken
+from tests.every import every
 
 FINE = """\
 # the guard
@@ -35,7 +36,7 @@ def test_valid_settings_have_no_ignored_parts(tmp_path: Path) -> None:
     assert read_partly(tmp_path, FINE) == ("relay.example.com", [])
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "host", "said"),
     [
         (FINE.replace("port: 2525", "prot: 2525"), "127.0.0.1", [(8, 'unknown key "prot"')]),
@@ -58,7 +59,7 @@ def test_an_error_elsewhere_is_reported_and_ignored(
     assert found == host
 
 
-@pytest.mark.parametrize(
+@every(
     "text",
     [
         FINE.replace("url:", "ulr:"),

@@ -103,15 +103,6 @@ async def test_a_writer_with_an_account_confirms_by_it(here: Stage) -> None:
     assert data["way"] == "account"
 
 
-async def test_no_one_else_can_confirm(here: Stage) -> None:
-    hold = await asked(here)
-    eva = await here.signed_in(EVA, Role.APPROVER)
-    path = f"/held/{hold.hold_id}"
-    await eva.get(path)
-    assert (await enters(eva, path, "10")).status_code == 404
-    assert (await here.home.hold(hold.hold_id)).asks_writer
-
-
 async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
     hold = await asked(here)
     eva = await here.signed_in(EVA, Role.APPROVER)

@@ -12,12 +12,11 @@ from smtpguard.accounts.model import Role
 from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.freezes.service import UNCOUNTED
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
 from tests.clocks import MONDAY
 from tests.console.api.program import program
-from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, held, text
+from tests.console.holding import DPO, DUTY, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, RAMADAN
 
@@ -112,22 +111,19 @@ async def test_a_freeze_may_have_an_end(here: Stage) -> None:
     assert "Nothing. Mail is going." in text(await eva.get("/still"))
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
+async def test_an_invalid_freeze_freezes_nothing(here: Stage) -> None:
+    eva = await freeze_page(here)
+    invalid: list[tuple[dict[str, str], str]] = [
         ({}, "Choose what to stop."),
         ({"selector": "weather"}, "Choose what to stop."),
         ({"selector": "list", "list": "nowhere"}, "Choose what to stop."),
         ({"selector": "mailing", "mailing": ""}, "Choose what to stop."),
         ({"selector": "sender", "sender": "nobody"}, "Not an address: nobody"),
         ({"selector": "all", "reason": " "}, "Give a reason"),
-    ],
-)
-async def test_an_invalid_freeze_freezes_nothing(here: Stage, fields: dict[str, str], said: str) -> None:
-    eva = await freeze_page(here)
-    answer = await eva.post("/freeze", **({"reason": "x"} | fields))
-    assert answer.status_code == 422
-    assert said in text(answer)
+    ]
+    for fields, said in invalid:
+        answer = await eva.post("/freeze", **({"reason": "x"} | fields))
+        assert (answer.status_code, said in text(answer)) == (422, True), fields
     assert await active_freezes(here) == []
 
 
@@ -165,8 +161,7 @@ async def test_a_thaw_shows_what_it_releases_and_asks(here: Stage) -> None:
     assert "Nothing that is approved waits for this alone." in empty
     assert "2 messages that it stops wait for a decision still" in empty
     seen = Seen.of(goes)
-    for who in (EVA, DPO):
-        await here.home.approvals().vote(goes.hold_id, Choice.APPROVE, approver=who, by="x", seen=seen)
+    await here.home.approve(goes.hold_id, seen=seen)
     late = await eva.post(f"/thaw/{freeze.freeze_id}", messages="0")
     assert late.status_code == 409
     assert "More messages would be sent now than when you looked." in text(late)
@@ -183,16 +178,6 @@ async def test_a_thaw_shows_what_it_releases_and_asks(here: Stage) -> None:
     assert (await eva.post(f"/thaw/{freeze.freeze_id}", messages="1")).status_code == 303
     assert await active_freezes(here) == []
     assert waits.hold_id != goes.hold_id
-
-
-async def test_viewers_and_writers_cannot_freeze(here: Stage) -> None:
-    viewer = await freeze_page(here, "vera@example.com", Role.VIEWER)
-    anna = await here.signed_in(ANNA)
-    await anna.get("/mine")
-    for browser in (viewer, anna):
-        assert (await browser.post("/freeze", selector="all", reason="x", csrf=browser.csrf)).status_code in (403, 404)
-        assert (await browser.post("/thaw/F1", csrf=browser.csrf)).status_code in (403, 404)
-    assert await active_freezes(here) == []
 
 
 async def test_a_freeze_lifted_meanwhile_is_a_conflict(here: Stage) -> None:

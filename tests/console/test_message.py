@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.holds.model import Choice
 from smtpguard.notices.noticedata import UNSAID
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views
 from tests.console.stage import Stage
@@ -214,7 +213,7 @@ async def test_a_failing_reader_leaves_the_reasons(here: Stage) -> None:
 
 async def test_a_partly_failed_release_names_the_recipients(here: Stage) -> None:
     hold = await held(here, NEWS, "bo@example.net")
-    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
+    await here.home.approve(hold.hold_id, EVA)
     office = Office(here.home)
     office.relay.says = {NEWS: NO}
     await office.step()
@@ -230,7 +229,7 @@ async def test_a_partly_failed_release_names_the_recipients(here: Stage) -> None
 
 async def test_an_undelivered_message_is_not_shown_as_sent(here: Stage) -> None:
     hold = await held(here, NEWS)
-    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
+    await here.home.approve(hold.hold_id, EVA)
     office = Office(here.home)
     office.relay.says = {NEWS: NO}
     await office.step()

@@ -173,7 +173,7 @@ async def test_the_writer_rates_a_hold_with_one_click(here: Stage) -> None:
     anna = here.browser()
     assert "Was it right to stop it?" not in text(await anna.get(f"/mine/{link}")), "it waits"
     assert (await anna.post(f"/mine/{link}/judge", said="right")).status_code == 409
-    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="root")
+    await here.home.approve(hold.hold_id, EVA)
     await anna.get(f"/mine/{link}")
     assert (await anna.post(f"/mine/{link}/judge", said="nonsense")).status_code == 422
     await anna.get(f"/mine/{link}")

@@ -102,8 +102,7 @@ async def test_a_mailing_is_one_row_with_numbers_and_a_chart(here: Stage) -> Non
 async def test_an_uncertain_number_is_shown_as_an_interval(here: Stage) -> None:
     mailing_id = await mailing(here)
     entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
-    for who in (EVA, DPO):
-        await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
+    await here.home.approve(entry)
     eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
     assert "sent to 0 people" in text(await eva.get(f"/mailings/{mailing_id}"))
     first = next(one for one in await here.home.store.outbox.lease("one", 100, 60) if one.intent.content_sha256)
@@ -135,8 +134,7 @@ async def test_a_mailing_to_other_peoples_lists_is_404(here: Stage) -> None:
 async def test_a_decision_on_a_mailing_can_be_taken_back(here: Stage) -> None:
     mailing_id = await mailing(here)
     entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
-    for who in (EVA, DPO):
-        await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
+    await here.home.approve(entry)
     eva, viewer = await here.signed_in(EVA, Role.APPROVER), await here.signed_in("vera@example.com", Role.VIEWER)
     assert "Take back the decision" not in text(await viewer.get(f"/mailings/{mailing_id}"))
     assert "approved by dpo@example.com, eva@example.com" in text(await eva.get(f"/mailings/{mailing_id}"))
@@ -155,8 +153,7 @@ async def test_a_decision_on_a_mailing_can_be_taken_back(here: Stage) -> None:
     assert "It waits for a decision." in page
     assert (await here.home.store.mailings.find(mailing_id)).grant is None  # type: ignore[union-attr]
     assert (await eva.post(f"/mailings/{mailing_id}", move="reopen")).status_code == 409
-    for who in (EVA, DPO):
-        await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
+    await here.home.approve(entry)
     assert (await eva.post(f"/mailings/{mailing_id}", move="reject", comment=" ")).status_code == 422
     done = await eva.post(f"/mailings/{mailing_id}", move="reject", comment="The wrong text")
     assert "It is rejected. Further copies are refused." in text(await eva.get(done.headers["location"]))
@@ -168,8 +165,7 @@ async def test_rejecting_a_mailing_rejects_its_waiting_texts(here: Stage) -> Non
     bodies = {"1": "To all of you", "2": "To all of you, again"}
     approved, waits = [await held(here, Message_ID=f"<{n}@example.com>", body=b, **marks) for n, b in bodies.items()]
     assert approved.mailing_id == waits.mailing_id
-    for who in (EVA, DPO):
-        await here.home.approvals().vote(approved.hold_id, Choice.APPROVE, approver=who, by="a test")
+    await here.home.approve(approved.hold_id)
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "What waits is rejected too" in text(await eva.get(f"/mailings/{waits.mailing_id}"))
     await eva.post(f"/mailings/{waits.mailing_id}", move="reject", comment="The wrong text")

@@ -16,7 +16,7 @@ import pytest
 
 from smtpguard.holds.model import State
 from smtpguard.journal.event import Kind
-from tests.faults.machine import ANNA, RAMADAN, Machine, fired, machine
+from tests.faults.machine import ANNA, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import story
@@ -71,32 +71,6 @@ def held(guard: Machine, id: str) -> str:
 
 def released(guard: Machine, hold_id: str) -> None:
     until(lambda: guard.state(hold_id) is State.RELEASED, f"the release; {guard.said()}")
-
-
-def test_stopped_between_lease_and_attempt(proxy: Any) -> None:
-    guard, recorder, _ = proxy
-    with node(proxy) as first:
-        hold_id, later = held(guard, "lease@example.com"), held(guard, "later@example.com")
-        guard.idle()
-        point = first.arm("after-commit", "lease", f"{hold_id}-release", "SIGSTOP")
-        guard.approve(hold_id)
-        until(lambda: fired(point), "the lease")
-        stopped = stop(first)
-        try:
-            assert recorder.releases("lease@example.com") == []
-            guard.hours_pass()
-            with node(proxy):
-                released(guard, hold_id)
-                wake(stopped)
-                stopped = []
-                guard.approve(later)
-                released(guard, later)
-                guard.idle()
-        finally:
-            wake(stopped)
-        until(lambda: b"ready" in first.log.read_bytes() and first.parts())
-    assert recorder.releases("lease@example.com") == [f"{hold_id}-release".encode()], "once"
-    assert [k for k, _ in guard.history(hold_id)].count(Kind.RELEASED) == 1
 
 
 def test_stopped_after_the_final_dot(proxy: Any) -> None:

@@ -21,6 +21,7 @@ from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.policy.implication import _possible
 from smtpguard.reading.fingerprint import FEWEST, Sketch, sketch
 from tests.clocks import MONDAY
+from tests.every import every
 from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, RAMADAN, House, mail
 
 ENVELOPE = [f.name for f in FACTS.values() if f.source is Source.ENVELOPE]
@@ -42,7 +43,7 @@ async def test_every_fact_has_its_source(home: House) -> None:
     assert "message.looks" not in opened
 
 
-@pytest.mark.parametrize(
+@every(
     ("to", "domains"),
     [
         ("x@GMail.com.", ["gmail.com"]),
@@ -108,7 +109,7 @@ async def test_undisclosed_members_are_in_neither_to_nor_cc(home: House) -> None
     assert (await home.facts("x@example.org", To="y@example.org"))["recipients.undisclosed"] == Count(0, 0)
 
 
-@pytest.mark.parametrize(
+@every(
     ("to", "more", "expected"),
     [
         (MEMBERS[:1], {}, True),
@@ -239,7 +240,7 @@ async def test_without_an_index_expanded_copies_are_not_counted(home: House) -> 
     assert await customers(home, copy) == Count(0, 0)
 
 
-@pytest.mark.parametrize(
+@every(
     "more",
     [
         {"session": {}},  # not from the expander

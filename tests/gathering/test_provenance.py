@@ -6,13 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.sender import Provenance
 from smtpguard.mail.authres import DkimResult
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading
+from tests.every import every
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House
 
 SIGNED = {"DKIM_Signature": "v=1; a=rsa-sha256; d=campaigns.example.com; s=s; h=from; bh=x; b=y"}
@@ -48,7 +47,7 @@ async def test_an_unverified_claim_has_no_effect(home: House) -> None:
     assert home.verifier.asked == 1
 
 
-@pytest.mark.parametrize(
+@every(
     ("to", "more"),
     [
         (RAMADAN, {}),  # no signature
@@ -141,7 +140,7 @@ async def test_list_headers_count_from_any_declared_origin(home: House) -> None:
     assert looks(await gather(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"
 
 
-@pytest.mark.parametrize(
+@every(
     ("session", "weigh"),
     [
         ({"auth_user": "News-Robot"}, True),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from smtpguard.policy.facts import Unknown
 from tests.every import every
 from tests.guard.house import MEMBERS, RAMADAN, House
@@ -52,7 +50,7 @@ async def test_proof_by_signature_client_and_login(
     assert values["sender.is_writer"] is writer
 
 
-@pytest.mark.parametrize(
+@every(
     "more",
     [
         {"sender": "anna@example.com, campaigns@example.com"},
@@ -113,7 +111,7 @@ async def test_signatures_are_not_verified_if_they_cannot_matter(home: House) ->
     assert "sender.is_writer" not in await home.facts(RAMADAN, ask=frozenset(), **CAMPAIGN)
 
 
-@pytest.mark.parametrize(
+@every(
     ("to", "ip", "signed", "expected"),
     [
         (MEMBERS[0], "10.1.2.3", "shop.example.com", {"receipts"}),
@@ -128,7 +126,7 @@ async def test_streams_by_origin(home: House, to: str, ip: str, signed: str, exp
     assert values["stream"] == frozenset(expected)
 
 
-@pytest.mark.parametrize(
+@every(
     ("more", "told"),
     [
         ({}, "anna@example.com"),
@@ -162,7 +160,7 @@ async def test_all_addresses_of_the_writer(home: House) -> None:
     assert (await home.gathered(transaction)).facts.senders == expected
 
 
-@pytest.mark.parametrize(
+@every(
     "sender",
     [
         "(" * 5000 + ")" * 5000 + " anna@example.com, bo@example.com",

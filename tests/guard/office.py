@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from smtpguard.database.errors import Unavailable
-from smtpguard.holds.model import Choice, State
+from smtpguard.holds.model import State
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
@@ -110,6 +110,12 @@ class Office:
             **settings | more,
         )
 
+    def flaky(self) -> Flaky:
+        """Another worker's store, whose writing of answers can fail."""
+        self.home.given_store = store = Flaky(self.store)
+        self.worker = self.hire()
+        return store
+
     async def pause(self, seconds: float) -> None:
         await self.go(seconds=seconds)
 
@@ -132,8 +138,7 @@ class Office:
         transaction = replace(transaction, envelope=replace(transaction.envelope, **changed))
         way = FakePassage()
         await self.home.intake()(transaction, way)
-        for who in ("eva@example.com", "dpo@example.com"):
-            await self.home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
+        await self.home.approve(transaction.id)
         await self.tell()
         return transaction.id
 

@@ -43,7 +43,7 @@ async def test_an_alias_added_after_the_hold_counts(tmp_path: Path) -> None:
         hold_id = await held(home, "eva.berg@example.se")
         home.in_force = home.build(WITH_ALIASES)
         with pytest.raises(NotEntitled, match="no one decides on their own"):
-            await home.approvals().vote(hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
+            await home.approve(hold_id, "eva@example.com")
 
 
 async def test_one_person_has_one_vote_in_a_quorum(tmp_path: Path) -> None:

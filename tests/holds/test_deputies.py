@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.holds.model import Choice, Hold, NotEntitled, State
+from smtpguard.holds.model import Hold, NotEntitled, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices, approvers
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
@@ -58,8 +58,8 @@ async def test_the_deputy_of_an_absent_approver_is_asked(tmp_path: Path) -> None
         assert "in place of eva@example.com, who is away until 6 Mar. Together you have one vote." in said
         assert "eva@example.com is away until 6 Mar, and sten@example.com decides for them" in said
         with pytest.raises(NotEntitled):
-            await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver="dpo@example.com", by="test")
-        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=STEN, by="test")
+            await home.approve(hold.hold_id, "dpo@example.com")
+        done = await home.approve(hold.hold_id, STEN)
         assert done.hold.state is State.APPROVED
         home.clock.at = datetime(2026, 3, 7, 0, 0, tzinfo=UTC)
         assert approvers(hold, home.in_force, home.clock.now()) == [EVA, OMAR]
@@ -72,7 +72,7 @@ async def test_a_deputy_cannot_decide_on_own_mail_or_the_absents(tmp_path: Path)
             hold = await held(home, writer)
             assert approvers(hold, home.in_force, home.clock.now()) == asked
             with pytest.raises(NotEntitled):
-                await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=STEN, by="test")
+                await home.approve(hold.hold_id, STEN)
 
 
 async def test_the_contact_is_notified_at_once_if_too_few_can_decide(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ async def test_the_contact_is_notified_at_once_if_too_few_can_decide(tmp_path: P
         home.notices = Notices(contact="it@example.com")
         hold = await held(home)
         assert (await notices_by_person(home, "escalation"))["it@example.com"]["away"] is True
-        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="test")
+        done = await home.approve(hold.hold_id, OMAR)
         assert done.hold.state is State.WAITING
-        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+        done = await home.approve(hold.hold_id, EVA)
         assert done.hold.state is State.WAITING, "one vote"
 
 

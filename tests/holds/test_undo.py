@@ -16,7 +16,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
+from smtpguard.holds.model import Conflict, Hold, NotEntitled, State
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
@@ -32,9 +32,7 @@ async def held(home: House, *to: str, **more: Any) -> Hold:
 
 
 async def approve(home: House, hold: Hold, *people: str, **more: Any) -> Hold:
-    for who in people or (EVA, DPO):
-        done = await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=who, by="root", **more)
-    return done.hold
+    return (await home.approve(hold.hold_id, *people, **more)).hold
 
 
 async def releases(home: House) -> list[str]:
@@ -143,7 +141,7 @@ async def test_the_out_of_hours_approver_can_undo_after_opening(home: House) -> 
 async def test_an_approved_hold_cannot_be_approved_again(home: House) -> None:
     hold = await approve(home, await held(home))
     with pytest.raises(Conflict, match=r"already approved, and will be sent, approved by"):
-        await home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="root")
+        await home.approve(hold.hold_id, OMAR)
 
 
 async def test_during_the_delay_it_neither_expires_nor_reminds(home: House) -> None:
@@ -253,19 +251,6 @@ async def test_a_copy_held_by_another_rule_makes_the_approval_lapse(tmp_path: Pa
         hold = await home.hold(lead)
         assert (hold.state, hold.release_at) == (State.WAITING, None)
         assert "lapsed" in (await notified(home))[EVA]
-
-
-async def test_revoking_the_mailings_decision_stops_it(campaign: Campaign) -> None:
-    home = campaign.home
-    lead = await mailing(campaign)
-    await campaign.decide(lead)
-    [one] = await campaign.service.list(least=1)
-    back = await campaign.service.reject(one.mailing_id, approver=OMAR, by="test", comment="No")
-    assert back.outgoing.back == 1
-    home.clock.pass_(minutes=5)
-    assert await campaign.approvals.enact() == 0
-    assert set(await states(home)) == {"rejected"}
-    assert not await releases(home)
 
 
 async def test_another_number_at_once_needs_another_approval(tmp_path: Path) -> None:

@@ -24,7 +24,19 @@ STEPS = st.sampled_from(
         *(f"approve {who}" for who in (EVA, DPO, OMAR)),
         *(f"undo {who}" for who in (EVA, OMAR, ANNA)),
         *("second", "20 seconds", "minute", "minute", "back", "work", "work", "enact", "enact", "follow", "sweep"),
-        *("freeze", "thaw", "restart", "copy", "copy", "left", "joined", "reject", "withdraw", "reopen all"),
+        *(
+            "freeze",
+            "thaw",
+            "restart",
+            "copy",
+            "copy",
+            "left",
+            "joined",
+            "reject",
+            "withdraw",
+            "reject all",
+            "reopen all",
+        ),
     ]
 )
 
@@ -92,13 +104,14 @@ class Play:
                 await self.approvals.vote(self.lead, Choice.APPROVE, approver=rest, by="test")
             case "undo":
                 await self.approvals.unvote(self.lead, approver=rest, by="test")
+            case "reject" | "reopen" if rest == "all":
+                [one] = await self.campaign.service.list(least=1)
+                act = self.campaign.service.reject if word == "reject" else self.campaign.service.reopen
+                await act(one.mailing_id, approver=EVA, by="test", comment="no")
             case "reject":
                 await self.approvals.vote(self.lead, Choice.REJECT, approver=OMAR, by="test", comment="no")
             case "withdraw":
                 await self.approvals.withdraw(self.lead, sender=ANNA, by="test")
-            case "reopen":
-                [one] = await self.campaign.service.list(least=1)
-                await self.campaign.service.reopen(one.mailing_id, approver=EVA, by="test", comment="no")
             case "second" | "20" | "minute":
                 await office.go(seconds={"second": 1, "20": 20, "minute": 60}[word])
             case "back":  # the clock is set back
@@ -192,5 +205,6 @@ def test_without_interference_the_steps_release_or_undo_all(tmp_path: Path) -> N
     assert asyncio.run(play(made(tmp_path / "f"), "freeze", "minute", *ends, "thaw")) == (0, ["approved"] * 2)
     assert asyncio.run(play(made(tmp_path / "h"), "freeze", "minute", *ends, "thaw", "work")) == (2, ["released"] * 2)
     assert asyncio.run(play(made(tmp_path / "i"), "reject", "minute", *ends)) == (0, ["rejected"] * 2)
+    assert asyncio.run(play(made(tmp_path / "k"), "reject all", "minute", *ends)) == (0, ["rejected"] * 2)
     assert asyncio.run(play(made(tmp_path / "j"), "withdraw", "minute", *ends)) == (0, ["withdrawn"] * 2)
     assert asyncio.run(play(made(tmp_path / "g"), "copy", "minute", *ends)) == (3, ["released"] * 3)

@@ -129,8 +129,7 @@ async def test_a_slow_process_does_not_send_under_a_new_approval(office: Office)
     await office.go(seconds=61)
     mailings = Mailings(home.store, home, home.clock)
     await mailings.reopen(held.mailing_id, approver=EVA, by="test")
-    for who in (EVA, DPO):
-        await home.approvals().vote(hold_id, Choice.APPROVE, approver=who, by="test")
+    await home.approve(hold_id)
     [lease] = [x for x in await office.store.outbox.lease("another", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     await office.worker.carry_out(slow)
     assert office.relay.has(RAMADAN) == 0, "the lease is looked at once more before the final dot"
@@ -171,13 +170,6 @@ async def test_a_reason_is_required_and_sent_to_all_notified(office: Office) -> 
     assert told == [(who, "Not to this list", EVA) for who in (ANNA, DPO, OMAR)]
 
 
-async def test_the_writer_is_told_to_withdraw_an_approved_message(office: Office) -> None:
-    hold_id = await office.approved()
-    with pytest.raises(NotEntitled, match="no one decides on their own message: its writer withdraws it"):
-        await rejects(office.home, hold_id, ANNA)
-    assert await office.state(hold_id) is State.APPROVED
-
-
 async def test_an_out_of_hours_approver_may_revoke_later(home: House) -> None:
     home.clock.pass_(hours=14)
     office = Office(home)
@@ -195,6 +187,8 @@ async def test_the_writer_withdraws_an_approved_message(office: Office) -> None:
     await office.home.freeze()
     with pytest.raises(NotEntitled):
         await office.home.approvals().withdraw(hold_id, sender=EVA, by="test")
+    with pytest.raises(NotEntitled, match="no one decides on their own message: its writer withdraws it"):
+        await rejects(office.home, hold_id, ANNA)
     done = await office.home.approvals().withdraw(hold_id, sender="anna+x@example.com", by="test", comment="My mistake")
     assert done.hold.state is State.WITHDRAWN
     await office.home.thaw()
@@ -427,9 +421,9 @@ async def test_an_approver_is_told_which_freeze_delays_the_release(
     hold_id = (await home.held(RAMADAN, References="<0@example.com>")).hold_id
     held = await home.hold(hold_id)
     await home.freeze(selector, held.mailing_id if value == "?" else value)
-    first = await home.approvals().vote(hold_id, Choice.APPROVE, approver=EVA, by="test")
+    first = await home.approve(hold_id, EVA)
     assert first.frozen == ()
-    last = await home.approvals().vote(hold_id, Choice.APPROVE, approver=DPO, by="test")
+    last = await home.approve(hold_id, DPO)
     assert [(f.selector, f.by) for f in last.frozen] == [(selector, "root")]
     assert last.hold.held_up
     await office.until_quiet(steps=2)
@@ -442,17 +436,9 @@ async def test_the_writer_is_notified_again_when_it_is_sent(office: Office) -> N
     await rejects(office.home, hold_id)
     again = office.home.transaction(RAMADAN, body="Another lunch", Message_ID="<2@x>")
     await office.home.intake()(again, FakePassage())
-    for who in (EVA, DPO):
-        await office.home.approvals().vote(again.id, Choice.APPROVE, approver=who, by="test")
+    await office.home.approve(again.id)
     await office.until_quiet(steps=2)
     await office.home.thaw()
     await office.until_quiet(steps=3)
     gone = [i for i in office.renderer.asked if i.data.get("outcome") == "released"]
     assert {(i.hold_id, str(i.recipients[0].address)) for i in gone} == {(again.id, ANNA)}
-
-
-async def test_without_a_freeze_no_second_notice_is_sent(office: Office) -> None:
-    hold_id = await office.approved()
-    await office.until_quiet(steps=2)
-    assert await office.state(hold_id) is State.RELEASED
-    assert [i for i in office.renderer.asked if i.data.get("outcome") == "released"] == []

@@ -96,7 +96,7 @@ async def test_a_chat_message_is_signed(here: Here) -> None:
 async def test_all_events_are_sent_in_order(here: Here) -> None:
     home = here.home
     first, second = await here.held(), await here.held(body="Liquor", Message_ID="<2@example.com>")
-    await home.approvals().vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
+    await home.approve(first, "eva@example.com")
     await home.approvals().vote(second, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
     freezes = Freezes(home.store, home.clock, new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.LIST, "news", reason="Wait", by="omar")

@@ -16,7 +16,7 @@ from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls
 from tests.guard.house import MEMBERS, RAMADAN
-from tests.guard.office import BO, DI, Flaky, Office
+from tests.guard.office import BO, DI, Office
 from tests.script import DOT, DROP
 from tests.scripted_relay import ScriptedRelay
 
@@ -81,36 +81,23 @@ async def test_a_paused_owner_may_not_send_its_final_dot(office: Office) -> None
     assert (await office.journal(hold_id))[-1] == "release retry recalled"
 
 
-async def test_the_relays_answer_is_stored_once_the_store_returns(office: Office) -> None:
+@pytest.mark.parametrize(("fails", "written"), [(5, False), (1, True)])
+async def test_the_relays_answer_is_stored_once_the_store_returns(office: Office, fails: int, written: bool) -> None:
+    """``written``: the commit's own answer was lost."""
     hold_id = await office.approved()
-    store = Flaky(office.store)
-    office.home.given_store = store
-    office.worker = office.hire()
-    office.relay.before_dot = lambda: store.fail(5)
+    store = office.flaky()
+    office.relay.before_dot = lambda: store.fail(fails, written=written)
     await office.step()
-    assert store.failed == 5
+    assert store.failed == fails
     assert await office.state(hold_id) is State.RELEASED
+    assert (await office.journal(hold_id)).count("released") == 1
     assert await office.step(hours=1) == 0
     assert office.relay.has(RAMADAN) == 1
 
 
-async def test_a_commit_with_unknown_outcome_is_not_repeated(office: Office) -> None:
-    hold_id = await office.approved()
-    store = Flaky(office.store)
-    office.home.given_store = store
-    office.worker = office.hire()
-    office.relay.before_dot = lambda: store.fail(1, written=True)
-    await office.step()
-    assert (await office.journal(hold_id)).count("released") == 1
-    assert await office.state(hold_id) is State.RELEASED
-
-
 async def test_without_a_recorded_attempt_nothing_is_sent(office: Office) -> None:
     await office.approved()
-    store = Flaky(office.store)
-    office.home.given_store = store
-    office.worker = office.hire()
-    store.fail(1)
+    office.flaky().fail(1)
     await office.step()
     assert office.relay.taken == []
     await office.step(seconds=61)

@@ -134,15 +134,6 @@ async def test_frozen_releases_are_skipped(store: Store, clock: Clock) -> None:
     assert len(await store.outbox.lease("me", 2, 60)) == 2
 
 
-async def test_a_freeze_of_all_stops_releases_but_not_notices(store: Store) -> None:
-    await approved(store, "H1")
-    await store.journal.record([], [notice("N1")])
-    await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-    assert ids(await store.outbox.lease("me", 10, 60)) == ["N1"]
-    await store.gate.thaw("F1", event(Kind.THAW, "F1"))
-    assert ids(await store.outbox.lease("me", 10, 60)) == ["H1-release"]
-
-
 async def test_many_frozen_entries_do_not_hide_another(store: Store, clock: Clock) -> None:
     def stopped(n: int) -> Intent:
         return release("H1", id=f"I{n:03d}")

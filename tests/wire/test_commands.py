@@ -6,17 +6,16 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from smtpguard.mail.reply import deferred
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held
 from smtpguard.wire.listener import Limits
+from tests.every import every
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import proxied, until
 
 
-@pytest.mark.parametrize(
+@every(
     ("line", "code"),
     [
         (b"MAIL FROM:<=?utf-8?q?a?=@example.com>", "501"),
@@ -35,7 +34,7 @@ async def test_invalid_commands_never_reach_the_relay(line: bytes, code: str, tm
         assert world.relay.commands == [b"EHLO localhost"]
 
 
-@pytest.mark.parametrize(
+@every(
     ("line", "code"),
     [
         (b"RCPT TO:<>", "501 5.1.3"),

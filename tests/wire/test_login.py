@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
+from tests.every import every
 from tests.script import DROP, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import until
@@ -121,7 +122,7 @@ async def test_each_mechanisms_exchange(turns: list[tuple[str, str]], tmp_path: 
         assert world.seen[0].session.auth_user == ANNA
 
 
-@pytest.mark.parametrize(
+@every(
     ("turns", "answer"),
     [
         (["AUTH"], "501 5.5.4"),

@@ -12,6 +12,7 @@ import pytest
 
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Held
+from tests.every import every
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import proxied, until
 from tests.wire.test_data import FALSE_ENDS, SECOND
@@ -19,7 +20,7 @@ from tests.wire.test_data import FALSE_ENDS, SECOND
 # octets
 
 
-@pytest.mark.parametrize(
+@every(
     "line",
     [b"NOOP\n", b"RSET\n", b"MAIL FROM:<a@example.com>\n", b"NOOP\0\r\n", b"NOOP \r \r\n", b"NOOP\r\r\n", b"\r\n", b"\n",
      b"\xff\xfe\r\n", b"RCPT TO:<c@example.net>\rX\r\n", b"QUIT\n", b"DATA\n"],

@@ -13,6 +13,7 @@ from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import AGAIN_SECONDS, Reachability, RelayTarget, Tls
 from tests.clocks import Seconds
+from tests.every import every
 from tests.scripted_relay import ScriptedRelay
 
 
@@ -75,9 +76,7 @@ def test_offered_extensions_are_known_to_the_next_process(tmp_path: Path) -> Non
     assert [file.name for file in tmp_path.iterdir()] == ["relay.json"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"relay": "there"}', b'{"relay": "there", "offered": 3}', b"\xff"]
-)
+@every("content", [b"", b"{", b"[]", b'{"relay": "there"}', b'{"relay": "there", "offered": 3}', b"\xff"])
 def test_an_invalid_file_is_ignored(content: bytes, tmp_path: Path) -> None:
     kept = tmp_path / "relay.json"
     kept.write_bytes(content)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smtpguard.wire.grammar import Refused
 from smtpguard.wire.identity import parse_xclient
 from smtpguard.wire.listener import Limits, ServerAuth
+from tests.every import every
 from tests.wire.proxied import Client, Proxied, proxied
 from tests.wire.submitting import ANNA, plain, submission
 
@@ -43,7 +44,7 @@ async def test_the_session_has_the_clients_data(tmp_path: Path) -> None:
             assert not known.esmtp
 
 
-@pytest.mark.parametrize(
+@every(
     ("line", "address"),
     [
         ("XCLIENT ADDR=IPV6:2001:DB8::7", "2001:db8::7"),
@@ -64,7 +65,7 @@ async def test_addresses_are_parsed(line: str, address: str, tmp_path: Path) -> 
         assert known.helo == "proxy.example"
 
 
-@pytest.mark.parametrize(
+@every(
     "rest",
     ["", " ", "ADDR", "ADDR=", "ADDR=192.0.2", "ADDR=x", "ADDR=999.1.1.1", "ADDR=IPV6:g::", "DESTADDR=1.2.3.999", "PORT=70000", "NAME=a+0D+0Ab", "LOGIN=a+20b", "LOGIN=a+00", "LOGIN=a+C2+85", "HELLO=x",
      "ADDR=192.0.2.7 ADDR=192.0.2.8", "PORT=x", "PROTO=LMTP", "SOURCE=LOCAL", f"LOGIN={'x' * 256}", "LOGIN=+FF"],

@@ -7,7 +7,6 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from smtpguard.accounts.model import Role, Scope
 from smtpguard.cli import main
 from smtpguard.console.api import incident
 from smtpguard.console.api.entry import Long
-from smtpguard.console.api.tokens import NoToken, Tokens
 from smtpguard.console.reporting import Made
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice
@@ -153,22 +151,6 @@ async def test_names_need_their_own_scope(here: Stage) -> None:
         assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="incident:names"'
     assert await last(here) == before
     assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
-
-
-async def test_a_token_for_reports_needs_the_role(here: Stage) -> None:
-    await here.person(EVA, Role.VIEWER, Role.APPROVER)
-    tokens = Tokens(here.home.store.people, here.home.clock, new_id=lambda: next(here.ids))
-    scopes = [Scope.INCIDENT_READ, Scope.INCIDENT_NAMES]
-    with pytest.raises(NoToken, match="has no role for: incident:read, incident:names"):
-        await tokens.add(EVA, name="x", scopes=scopes, good_for=timedelta(days=1), by="root")
-
-
-async def test_a_revoked_role_ends_the_scope(here: Stage) -> None:
-    asks = await operator(here)
-    await here.accounts.set_roles(await here.accounts.at(OLA), [Role.APPROVER], by="root")
-    answer = await asks("POST", PATH, {"lists": ["news"]})
-    assert answer.status_code == 403
-    assert "incident:read" in answer.headers["www-authenticate"]
 
 
 # -- other requests meanwhile

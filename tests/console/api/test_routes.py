@@ -8,13 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
-from smtpguard.console.api import entry
 from smtpguard.console.api.routes import OPERATIONS
 from smtpguard.outbox.model import Delivered
 from tests.console.api.program import LETTER, Program, held, program, tokens
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import URL, Stage
-from tests.every import every
 from tests.guard.house import RAMADAN
 from tests.mailings.test_copystatus import last
 
@@ -27,17 +25,6 @@ def body_of(name: str) -> Any:
         "continueMailing": {}, "reopenMailing": {}, "askAboutHeld": {"question": "Why?"}, "answerAboutHeld": {"words": "Because."}, "pleadForHeld": {"words": "Because."}, "explain": {"message": LETTER, "recipients": [RAMADAN]},
         "reportIncident": {"subject": "lunch", "names": True},
     }.get(name)  # fmt: skip
-
-
-@every("operation", [o for o in OPERATIONS if o.scope])
-async def test_every_operation_requires_its_scope(here: Stage, operation: entry.Operation) -> None:
-    scopes = [s for s in Scope if s is not operation.scope]
-    asks = await program(here, f"{operation.name.lower()}@example.com", *Role, scopes=scopes)
-    path = re.sub(r"{\w+}", "NOSUCH", operation.path)
-    answer = await asks(operation.method, path, body_of(operation.name))
-    assert answer.status_code == 403
-    assert operation.scope is not None
-    assert operation.scope.value in answer.headers["www-authenticate"]
 
 
 def test_every_scope_has_a_role_and_an_operation() -> None:

@@ -29,29 +29,16 @@ async def test_a_token_is_stored_as_a_hash(here: Stage) -> None:
     assert secret not in f"{docs}{entries}"
 
 
-@pytest.mark.parametrize(
-    "given", ["", "Bearer", "Bearer ", "Bearer rubbish", "Basic dXNlcjp3b3Jk", "other", "id", "longer"]
-)
-async def test_an_invalid_token_is_refused_without_details(here: Stage, given: str) -> None:
+async def test_an_invalid_token_is_refused_without_details(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
     right = asks.token
-    wrong = {
-        "other": f"Bearer {right[:-1]}x",
-        "id": "Bearer " + right.replace("A0", "A1", 1),
-        "longer": f"Bearer {right}x",
-    }
-    answer = await asks.http.get("/me", headers={"Authorization": wrong.get(given, given)})
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert EVA not in answer.text
-
-
-async def test_a_token_expires(here: Stage) -> None:
-    asks = await program(here, EVA, Role.VIEWER)
-    assert (await asks("GET", "/me")).status_code == 200
-    here.home.clock.pass_(days=30)
-    assert (await asks("GET", "/me")).status_code == 401
+    altered = (f"{right[:-1]}x", right.replace("A0", "A1", 1), f"{right}x", "", "rubbish")
+    for given in ("", "Bearer", "Basic dXNlcjp3b3Jk", *(f"Bearer {token}" for token in altered)):
+        answer = await asks.http.get("/me", headers={"Authorization": given})
+        assert answer.status_code == 401, given
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert EVA not in answer.text
 
 
 async def test_a_revoked_token_is_refused_at_once(here: Stage) -> None:
@@ -119,14 +106,6 @@ def test_a_missing_second_factor_is_detected(more: dict[str, Any], lacks: bool) 
     account = Account(account_id="A", address=EVA, created_at=NOW, **{"roles": (Role.APPROVER,), **more})
     assert account.lacks_factor(frozenset({Role.APPROVER, Role.ADMIN})) is lacks
     assert not account.lacks_factor(frozenset())
-
-
-async def test_a_revoked_role_is_lost_by_its_tokens(here: Stage) -> None:
-    asks = await program(here, EVA, Role.OPERATOR)
-    assert "freezes:lift" in (await asks("GET", "/me")).json()["scopes"]
-    await here.accounts.set_roles(await here.accounts.at(EVA), [Role.VIEWER], by="root")
-    assert "freezes:lift" not in (await asks("GET", "/me")).json()["scopes"]
-    assert (await asks("DELETE", "/freezes/F1")).status_code == 403
 
 
 async def test_a_browser_session_is_refused(here: Stage) -> None:

@@ -58,6 +58,8 @@ async def test_a_person_without_a_role_sees_their_own_mail(here: Stage) -> None:
     anna = await here.signed_in(ANNA)
     page = await anna.get("/mine")
     assert hold.subject in text(page)
+    other = await here.signed_in("berit@example.com")
+    assert "None of your messages is held." in text(await other.get("/mine"))
     for link in ('href="/mine"', 'href="/me"', 'action="/logout"'):
         assert link in page.text
     assert 'href="/mine"' in (await anna.get("/me")).text

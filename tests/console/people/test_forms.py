@@ -10,6 +10,7 @@ import pytest
 from smtpguard.accounts.model import Role
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import PASSWORD, Browser, Stage
+from tests.every import every
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ async def eva(here: Stage) -> Browser:
     return browser
 
 
-@pytest.mark.parametrize(
+@every(
     "wrong",
     [
         {"csrf": ""},
@@ -32,7 +33,6 @@ async def eva(here: Stage) -> Browser:
         {"headers": {"Sec-Fetch-Site": "same-site"}},
         {"headers": {"Sec-Fetch-Site": "none"}},
     ],
-    ids=str,
 )
 async def test_a_form_of_another_origin_is_refused(here: Stage, eva: Browser, wrong: dict[str, object]) -> None:
     answer = await eva.post("/me/language", language="sv", **wrong)  # type: ignore[arg-type]

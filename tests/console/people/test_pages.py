@@ -146,16 +146,6 @@ async def test_an_account_without_a_password_cannot_change_it(here: Stage) -> No
 # -- the admins' page
 
 
-async def test_only_admins_see_the_page_of_people(here: Stage) -> None:
-    browser = await here.signed_in(EVA, Role.VIEWER, Role.APPROVER, Role.OPERATOR)
-    there, nowhere = await browser.get("/people"), await browser.get("/nowhere")
-    assert there.status_code == 404
-    assert there.text == nowhere.text.replace("/nowhere", "/people")
-    await browser.get("/me")
-    assert (await browser.post("/people", address=OMAR, roles=["admin"])).status_code == 404
-    assert len(await here.accounts.everybody()) == 1
-
-
 async def test_mismatched_accounts_and_groups_are_listed(here: Stage) -> None:
     await here.person("sven@example.com", Role.APPROVER)  # in no group
     await here.person(OMAR, Role.VIEWER)  # in an approving group, without the role

@@ -235,7 +235,7 @@ def _mail(request: BaseHTTPRequestHandler) -> None:
     request.close_connection = True
 
 
-@pytest.mark.parametrize(
+@every(
     ("answer", "options", "why"),
     [
         (lambda r: say(r, b"", 401), {"token_file": "token"}, r"answers 401 .*the credentials are not accepted \(see token_file\)"),

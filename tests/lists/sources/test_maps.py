@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sources.maps import aliases, map_path, virtual
 from smtpguard.lists.sources.opening import opened
+from tests.every import every
 from tests.lists.declaring import source as declared
 from tests.lists.sources.conftest import Members
 
@@ -99,7 +100,7 @@ def test_an_invalid_line_is_reported(tmp_path: Path, members: Members) -> None:
     assert [str(row) for row in tally.shown] == ["line 2: no colon after the alias"]
 
 
-@pytest.mark.parametrize(
+@every(
     ("name", "content", "why"),
     [
         ("aliases", "/^customers@/ lena@kund.se\n", ":1: a map of patterns"),

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sources.opening import opened
+from tests.every import every
 from tests.lists.declaring import source as declared
 from tests.lists.sources.conftest import Members, dripping
 from tests.store.servers import a_server
@@ -84,7 +85,7 @@ def test_the_version_query_decides_whether_to_read(crm: Path, tmp_path: Path) ->
     assert source.fingerprint() == before, "a table that keeps changing can be read"
 
 
-@pytest.mark.parametrize(
+@every(
     ("declaration", "why"),
     [
         (lite("SELECT mejl FROM customers"), "the database crm.db: no such column: mejl"),
