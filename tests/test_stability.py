@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from smtpguard.config.documents import shipped
+from tests.every import every
 from tests.stable import PROMISED, ROOT, kept
 
 
-@pytest.mark.parametrize("name", PROMISED)
+@every("name", PROMISED)
 def test_nothing_promised_is_missing(name: str) -> None:
     promised = kept(name)
     assert promised, "make generated writes the list"

@@ -197,8 +197,7 @@ TWICE = {
 }
 
 
-@pytest.mark.parametrize("name", TWICE)
-@pytest.mark.parametrize("first", [0, 1])
+@every(("name", "first"), itertools.product(TWICE, [0, 1]))
 async def test_repeated_header_fields_are_held(guard: WholeGuard, name: str, first: int) -> None:
     """Mail with a repeated field is held, since readers differ in which one they show: the sender counts as no writer,
     or the message as unreadable."""

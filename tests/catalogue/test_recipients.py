@@ -160,7 +160,7 @@ async def test_nested_and_circular_lists_count_each_person_once(
             assert hold.reach >= len(MEMBERS) + len(READERS)
 
 
-@pytest.mark.parametrize(
+@every(
     "odd",
     [
         "\"' OR '1'='1\"@partner.example",

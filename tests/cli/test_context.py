@@ -21,6 +21,7 @@ from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import Context
 from smtpguard.config.documents import shipped
 from tests import program
+from tests.every import every
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -106,7 +107,7 @@ def numbers(command: click.Command) -> Iterator[click.Parameter]:
                     yield from numbers(below)
 
 
-@pytest.mark.parametrize("given", ["9" * 13, "9" * 20, "9" * 5000])
+@every("given", ["9" * 13, "9" * 20, "9" * 5000])
 def test_numbers_that_no_database_takes_are_refused(given: str) -> None:
     found = list(numbers(main))
     assert len(found) > 10
@@ -124,7 +125,7 @@ def test_the_help_of_a_group_has_the_whole_first_sentence_of_each_command() -> N
     assert "the 72 hours of GDPR Art. 33(1) run from then." in " ".join(incident.split())
 
 
-@pytest.mark.parametrize("name", ["held", "lists", "mailings", "returns", "tokens", "users"])
+@every("name", ["held", "lists", "mailings", "returns", "tokens", "users"])
 def test_the_help_names_each_command_of_a_group(name: str) -> None:
     module, said = COMMANDS[name]
     group = import_module(f"smtpguard.cli.{module}").command

@@ -145,7 +145,7 @@ def mailing(**more: Any) -> Mailing:
     return replace(Mailing(mailing_id="ABC", first_at=MONDAY, last_at=MONDAY + timedelta(minutes=2)), **more)
 
 
-@pytest.mark.parametrize(
+@every(
     ("people", "drawn"),
     [
         (Tally(), "          "),

@@ -184,10 +184,7 @@ WRONG = {
 }
 
 
-@every(
-    "args",
-    WRONG,
-)
+@every("args", WRONG)
 def test_wrong_use_is_an_error(installed: Path, args: tuple[str, ...]) -> None:
     result = run(installed, *args)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -14,13 +14,14 @@ from smtpguard.config.documents import shipped
 from smtpguard.config.schema import sections, settings_schema
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.schema import list_schema, policy_schema
+from tests.every import every
 from tests.generated import generated
 
 SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}
 MEMBERS = "lists: {news: {addresses: [a@example.com], members: {csv: a.csv, refresh: %s}}}"
 
 
-@pytest.mark.parametrize("which", SCHEMAS)
+@every("which", SCHEMAS)
 def test_every_key_is_described_and_every_default_is_valid(which: str) -> None:
     schema = SCHEMAS[which]()
     keys = 0
@@ -33,9 +34,7 @@ def test_every_key_is_described_and_every_default_is_valid(which: str) -> None:
     assert keys >= 16
 
 
-@pytest.mark.parametrize(
-    ("refresh", "taken"), [("900", False), ("15m", True), ("0.5", False), ('"900"', False), ("2h 30m", True)]
-)
+@every(("refresh", "taken"), [("900", False), ("15m", True), ("0.5", False), ('"900"', False), ("2h 30m", True)])
 def test_a_duration_has_a_unit(refresh: str, taken: bool) -> None:
     value: Mapping[str, Any] = load_yaml(MEMBERS % refresh).value
     whole = {"organization": {"domains": ["example.com"]}, "approvals": {"from": "a"}, **value}
@@ -48,7 +47,7 @@ def test_a_file_in_lists_d_is_a_list() -> None:
     assert not validator.is_valid({"adresses": ["a@example.com"]})
 
 
-@pytest.mark.parametrize("which", SCHEMAS)
+@every("which", SCHEMAS)
 def test_the_shipped_schemas_are_current(which: str) -> None:
     file = shipped() / "schema" / f"{which}.json"
     assert file.read_text() == CliRunner().invoke(main, ["schema", which]).stdout, "make generated"

@@ -202,7 +202,7 @@ def test_the_sample_policy_can_be_edited(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", [["lists", "absent"], ["rules", 7, "when"], ["organization", "name"]])
+@every("path", [["lists", "absent"], ["rules", 7, "when"], ["organization", "name"]])
 def test_a_missing_place_is_an_error(path: Sequence[str | int]) -> None:
     with pytest.raises(NotEditable):
         with_key(TEXT, path, "key", 1, "why")

@@ -42,7 +42,7 @@ def test_paths_are_relative_to_the_file() -> None:
     assert settings.secret_file == BASE / "var/secret"
 
 
-@pytest.mark.parametrize(
+@every(
     ("url", "absolute"),
     [
         ("sqlite:///var/a.db", "sqlite:////etc/smtpguard/var/a.db"), ("sqlite:////srv/a.db", "sqlite:////srv/a.db"),
@@ -137,7 +137,7 @@ def test_an_invalid_secret_is_refused(tmp_path: Path, content: bytes, why: str) 
         read_secret(tmp_path / "none")
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "length"),
     [("15m", 900), ("2h 30m", 9000), ("30d", 2_592_000), ("1 week", 604_800), ("1.5h", 5400), ("90 Seconds", 90)],
 )
@@ -168,7 +168,7 @@ def test_the_schema_closes_every_section() -> None:
     assert all(d.get("additionalProperties") is False for d in schema["$defs"].values() if d.get("type") == "object")
 
 
-@pytest.mark.parametrize(
+@every(
     ("written", "means"),
     [
         ('"+"', "+"),
@@ -212,19 +212,19 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from sections_in(each)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/a.db"])
+@every("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/a.db"])
 def test_a_store_url_without_a_file_is_refused(url: str) -> None:
     with pytest.raises(Broken, match=r"three slashes and a relative path"):
         read(f"store: {{url: '{url}'}}")
 
 
-@pytest.mark.parametrize("places", ["one,two", "one:5432,two.example.com", "[2001:db8::1]:5432,[2001:db8::2]"])
+@every("places", ["one,two", "one:5432,two.example.com", "[2001:db8::1]:5432,[2001:db8::2]"])
 def test_a_store_url_may_name_several_servers(places: str) -> None:
     url = f"postgresql://guard@{places}/guard?target_session_attrs=read-write"
     assert read(f"store: {{url: '{url}'}}").store.url == url
 
 
-@pytest.mark.parametrize("places", ["one,", "one,two:port", "one two,three", "one,two:543210"])
+@every("places", ["one,", "one,two:port", "one two,three", "one,two:543210"])
 def test_an_invalid_server_among_several_is_refused(places: str) -> None:
     with pytest.raises(Broken, match="is no server"):
         read(f"store: {{url: 'postgresql://guard@{places}/guard'}}")

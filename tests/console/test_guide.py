@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from smtpguard.accounts.model import Role
@@ -20,6 +19,7 @@ from smtpguard.locale.catalogue import languages
 from smtpguard.policy.parse import parse
 from tests.console.holding import ANNA, text
 from tests.console.stage import Stage, stage
+from tests.every import every
 from tests.guard.house import DOCUMENTS, POLICY
 
 SAMPLE = Path(__file__).parents[2] / "config" / "smtpguard.yaml"
@@ -78,7 +78,7 @@ def test_absent_features_are_not_mentioned() -> None:
     assert "hundreds of customers in an hour" not in said, "a rule that only observes stops nothing"
 
 
-@pytest.mark.parametrize("language", sorted(languages()))
+@every("language", sorted(languages()))
 def test_it_is_one_self_contained_page_in_every_language(language: str) -> None:
     settings = read_settings(SAMPLE)
     policy = parse_policy(settings, policy_documents(settings.policy))

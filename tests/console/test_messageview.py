@@ -13,6 +13,7 @@ from smtpguard.console.messageview import attached, opened
 from smtpguard.console.pages.preview import cleaned, framed
 from smtpguard.mail.message import Message
 from tests.console.holding import HOSTILE
+from tests.every import every
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"x" * 40).decode()
 
@@ -180,9 +181,7 @@ def test_without_html_there_is_no_frame(body: str) -> None:
     assert framed(message(body)) is None
 
 
-@pytest.mark.parametrize(
-    ("html", "shown"), [('<img src="cid:a@b">', 1), ("<p>cid:a@b</p>", 0), ("<img src=CID:A%40B>", 1)]
-)
+@every(("html", "shown"), [('<img src="cid:a@b">', 1), ("<p>cid:a@b</p>", 0), ("<img src=CID:A%40B>", 1)])
 def test_a_picture_inside_the_text_is_no_attachment(html: str, shown: int) -> None:
     image = "Content-Type: image/png; name=x.png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\niVBORw0KGgo="
     letter = opened(related(image, html))

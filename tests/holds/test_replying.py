@@ -136,7 +136,7 @@ def test_only_the_first_word_of_the_answer_counts(text: str, word: Choice | None
     assert read_vote(text) == (word, comment)
 
 
-@pytest.mark.parametrize(
+@every(
     ("fields", "signature", "counts"),
     [
         (b"", SIGNED, True),
@@ -159,7 +159,7 @@ def test_a_signature_must_cover_all_used_fields(fields: bytes, signature: Signat
     assert full_signatures(header, (signature,), Address.parse("votes+u@guard.example.com")) == ()
 
 
-@pytest.mark.parametrize(
+@every(
     ("account", "why"),
     [
         (None, None),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
 from smtpguard.holds.model import SENDING, Move, State
 from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending, after_late_outcome, taken_back
 from smtpguard.mail.address import Address
@@ -83,7 +81,7 @@ def test_what_can_be_stopped_of_a_mailing(outgoing: Outgoing, stoppable: bool) -
     assert outgoing.stoppable is stoppable
 
 
-@pytest.mark.parametrize(
+@every(
     ("state", "move", "settled", "becomes"),
     [
         (State.IN_DOUBT, "reject", Settled(sent=1), State.RELEASED),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, timedelta
 from typing import Any
 
-import pytest
-
 from smtpguard.incidents.activity import Activity, Decided, Sums
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Kind
 from tests.clocks import MONDAY
+from tests.every import every
 
 HOUR = timedelta(hours=1)
 
@@ -107,9 +106,7 @@ def test_a_decision_on_an_earlier_hold_is_not_counted() -> None:
     assert journal.activity.decided == Decided()
 
 
-@pytest.mark.parametrize(
-    ("approved", "rejected", "strict"), [(3, 2, True), (2, 3, False), (4, 0, False), (5, 5, False), (6, 5, True)]
-)
+@every(("approved", "rejected", "strict"), [(3, 2, True), (2, 3, False), (4, 0, False), (5, 5, False), (6, 5, True)])
 def test_a_rule_is_too_strict_if_most_of_its_holds_are_approved(approved: int, rejected: int, strict: bool) -> None:
     journal = Journal()
     for n in range(approved + rejected):
@@ -119,7 +116,7 @@ def test_a_rule_is_too_strict_if_most_of_its_holds_are_approved(approved: int, r
     assert share.decided.too_strict is strict
 
 
-@pytest.mark.parametrize("data", [{}, {"action": 7}, {"action": "hold", "rules": "x", "lists": None}, {"counts": []}])
+@every("data", [{}, {"action": 7}, {"action": "hold", "rules": "x", "lists": None}, {"counts": []}])
 def test_entries_of_another_version_are_counted_as_far_as_understood(data: dict[str, Any]) -> None:
     journal = Journal()
     journal.add(Kind.VERDICT, "1", **data)

@@ -91,7 +91,7 @@ def test_an_erased_statement_is_no_missing_statement() -> None:
     assert (words.written[Field.CONTACT].text, Field.MEASURES in words.written, words.due) == (None, False, None)
 
 
-@pytest.mark.parametrize("text", ["", " \n", "x" * (breach.MOST + 1)])
+@every("text", ["", " \n", "x" * (breach.MOST + 1)])
 def test_empty_and_too_long_statements_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"written|longer"):
         breach.wrote("I", Field.CONTACT, text, by="eva", at=T0)

@@ -13,7 +13,7 @@ from tests.every import every
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "at"),
     [
         ("2026-11-26", datetime(2026, 11, 26, tzinfo=UTC)),

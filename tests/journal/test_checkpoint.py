@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from smtpguard.journal.chain import GENESIS
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Lost, genuine, parse, sign
 from smtpguard.journal.proof import Proof
+from tests.every import every
 from tests.journal.chaining import SECRET, FixedRetention, Pairs, chain, verify
 
 
@@ -126,7 +127,7 @@ def test_digests_of_another_secret_are_not_compared() -> None:
     assert found.problem == "private values are missing"
 
 
-@pytest.mark.parametrize(
+@every(
     "says",
     [
         {},
@@ -145,7 +146,7 @@ def test_every_field_of_a_checkpoint_is_signed(says: dict[str, int]) -> None:
         assert not genuine(SECRET, replace(made, **other))
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", "1", '{"journal": "j", "seq": 1, "at"', '{"journal": "j"}'])
+@every("line", ["", "{", "[]", "1", '{"journal": "j", "seq": 1, "at"', '{"journal": "j"}'])
 def test_a_truncated_line_is_no_checkpoint(line: str) -> None:
     with pytest.raises(ValueError, match="not a checkpoint"):
         parse(line)

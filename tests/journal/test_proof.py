@@ -53,7 +53,7 @@ def test_an_edited_entry_with_new_hash_is_reported_at_the_next() -> None:
     assert found.problem.startswith("replaced")
 
 
-@pytest.mark.parametrize("seq", [1, 2, 10, 19])
+@every("seq", [1, 2, 10, 19])
 def test_a_missing_entry_is_reported(seq: int) -> None:
     pairs = chain(20)
     del pairs[seq - 1]
@@ -142,7 +142,7 @@ def test_clear_values_may_be_missing_only_within_retention() -> None:
     assert bad(pairs, retention=FixedRetention(erased_through=8)) == Bad(seq=9, problem="private values are missing")
 
 
-@pytest.mark.parametrize("clear", [{"from": [5]}, {"from": 5}, {"": ["rubbish"]}, ["from"], "from", {"from": None}])
+@every("clear", [{"from": [5]}, {"from": 5}, {"": ["rubbish"]}, ["from"], "from", {"from": None}])
 def test_invalid_clear_values_are_reported(clear: Any) -> None:
     for seq in (3, 4):
         pairs = chain(6)
@@ -150,7 +150,7 @@ def test_invalid_clear_values_are_reported(clear: Any) -> None:
         assert bad(pairs) == Bad(seq=seq, problem="edited: private values do not fit their digests")
 
 
-@pytest.mark.parametrize("body", ["", "rubbish", "[]", '{"private":7}', "null"])
+@every("body", ["", "rubbish", "[]", '{"private":7}', "null"])
 def test_an_invalid_last_entry_is_reported(body: str) -> None:
     pairs = chain(5)
     pairs[4] = (rehash(pairs[4][0], body=body), pairs[4][1])
@@ -218,7 +218,7 @@ def test_a_trim_of_all_remaining_entries_is_no_tampering() -> None:
     assert walked(between) == Proof(entries=4)
 
 
-@pytest.mark.parametrize("through", [4, 5, 12, 30])
+@every("through", [4, 5, 12, 30])
 def test_names_erased_ahead_of_the_walk_are_not_missing(through: int) -> None:
     assert walked(lambda journal, page: journal.erase(through) if page == 1 else None) == Proof(entries=30)
 
@@ -232,7 +232,7 @@ def test_a_gap_without_a_base_is_reported() -> None:
     assert walked(between).first_bad == Bad(seq=14, problem="missing: entry 14 is gone")
 
 
-@pytest.mark.parametrize("left", [1, 4, 12])
+@every("left", [1, 4, 12])
 def test_a_base_excuses_no_gap_after_existing_entries(left: int) -> None:
     """A base explains no gap while an entry before its end exists: trimming starts at the beginning."""
 
@@ -256,7 +256,7 @@ def test_names_missing_without_a_recorded_erasure_are_reported() -> None:
     assert walked(between).first_bad == Bad(seq=15, problem="private values are missing")
 
 
-@pytest.mark.parametrize(("seq", "found"), [(3, None), (4, None), (5, 5), (30, 30)])
+@every(("seq", "found"), [(3, None), (4, None), (5, 5), (30, 30)])
 def test_edits_ahead_of_the_walk_are_found_and_behind_it_by_the_next(seq: int, found: int | None) -> None:
     journals = []
 
@@ -396,7 +396,7 @@ def _chained(*events: Event) -> Pairs:
     return made
 
 
-@pytest.mark.parametrize("kind", [Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET])
+@every("kind", [Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET])
 def test_a_verdict_after_the_end_of_its_generation_is_reported(kind: Kind) -> None:
     late = _chained(_gate(Kind.POLICY, 1), _decided(1), _gate(kind, 2), _decided(2), _decided(1))
 

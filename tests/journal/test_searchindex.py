@@ -136,7 +136,7 @@ def test_any_reply_of_a_relay_is_indexed(replies: list[str]) -> None:
     assert all(isinstance(word, str) for word in searchindex.queue_ids(replies))
 
 
-@pytest.mark.parametrize(
+@every(
     ("reply", "ids"),
     [
         ("250 2.0.0 Ok: queued as 4bXyz1", ["4bXyz1"]), ("250 OK id=1tFGhJ-000abc-2X", ["1tFGhJ-000abc-2X"]),

@@ -20,6 +20,7 @@ from smtpguard.mail.address import Address
 from smtpguard.policy.looser import looser
 from smtpguard.policy.parse import PEOPLE as NAMED
 from smtpguard.policy.parse import parse
+from tests.every import every
 from tests.lists.declaring import source
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -109,7 +110,7 @@ def test_the_policy_names_people() -> None:
     assert PEOPLE not in sourced.lists, "no customers, and no list that a rule may name"
 
 
-@pytest.mark.parametrize(
+@every(
     ("people", "said"),
     [
         (", people: {}", "people, but no addresses and no members"),

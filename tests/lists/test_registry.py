@@ -302,7 +302,7 @@ def test_declared_streams_and_expanders_are_recognized(ready: House) -> None:
     assert not registry.is_expander("unix")
 
 
-@pytest.mark.parametrize(
+@every(
     ("client", "signed", "proven"),
     [
         ("10.1.2.3", {"shop.example.com"}, True),
@@ -321,7 +321,7 @@ def test_an_origin_matches_by_each_kind_of_proof(client: str, signed: set[str], 
     assert not Origin().proven(session, frozenset(signed))
 
 
-@pytest.mark.parametrize(
+@every(
     ("client", "login", "proven"),
     [("10.1.2.3", "News", True), ("10.1.2.3", None, False), ("10.1.2.3", "anna", False), ("10.9.9.9", "news", False)],
 )

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from babel.messages.catalog import Message
 
 from smtpguard.locale.catalogue import Catalogue, catalogue, file_of, languages, read
@@ -19,6 +18,7 @@ from smtpguard.mail.address import Address
 from smtpguard.notices.notice import SAMPLE, Notice, NoticeHead, NoticeTemplates
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.models import OrganizationModel
+from tests.every import every
 from tests.locale.madeup import MadeUp
 from tests.messages import PACKAGE, Used, parsed, updated, used
 
@@ -37,7 +37,7 @@ def test_swedish_and_english_exist() -> None:
     assert languages() == ("en", "sv")
 
 
-@pytest.mark.parametrize("language", TRANSLATED)
+@every("language", TRANSLATED)
 def test_every_message_is_translated_and_none_is_unused(language: str) -> None:
     """``make generated`` updates a catalogue, and leaves new messages empty for translation."""
     assert file_of(language).read_text() == updated(file_of(language)), "make generated"
@@ -50,7 +50,7 @@ def test_every_message_is_translated_and_none_is_unused(language: str) -> None:
     assert list(found.obsolete) == []
 
 
-@pytest.mark.parametrize("language", TRANSLATED)
+@every("language", TRANSLATED)
 def test_translations_have_the_placeholders_of_their_messages(language: str) -> None:
     for message in messages(language):
         wanted = frozenset().union(*map(places, forms(message.id)))
@@ -61,7 +61,7 @@ def test_translations_have_the_placeholders_of_their_messages(language: str) -> 
             assert said.strip() == said, message.id
 
 
-@pytest.mark.parametrize("language", languages())
+@every("language", languages())
 def test_a_catalogue_has_a_form_for_every_number(language: str) -> None:
     known = catalogue(language)
     count = parsed(file_of(language)).num_plurals

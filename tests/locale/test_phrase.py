@@ -50,9 +50,7 @@ def test_a_span_is_exact(seconds: int, english: str) -> None:
     assert Phrase("{time}", time=Span(seconds)) == english
 
 
-@pytest.mark.parametrize(
-    "value", [None, 7, [], {}, {"msgid": 1}, {"msgid": "x", "values": []}, {"msgid": "x", "values": {"a": None}}]
-)
+@every("value", [None, 7, [], {}, {"msgid": 1}, {"msgid": "x", "values": []}, {"msgid": "x", "values": {"a": None}}])
 def test_a_value_that_is_no_phrase_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="no text"):
         load(value)
@@ -97,7 +95,7 @@ def test_every_sentence_of_every_fact_is_translated(name: str) -> None:
             assert said.endswith("in 10 minutes.") is bool(seconds and not isinstance(value, Unknown))
 
 
-@pytest.mark.parametrize(
+@every(
     ("fact", "value", "seconds", "english", "swedish"),
     [
         ("recipients.customers", Count.exactly(1_234_567), 0, "It reaches 1,234,567 customers.", "Det når 1\u00a0234\u00a0567 kunder."),

@@ -139,7 +139,7 @@ def test_invalid_paths_are_refused(bad: bytes, smtputf8: bool) -> None:
         parse_path(bad, smtputf8=smtputf8)
 
 
-@pytest.mark.parametrize("octets", [64, 65, 100, 255])
+@every("octets", [64, 65, 100, 255])
 def test_a_local_part_may_have_255_octets(octets: int) -> None:
     """Local parts may have 255 octets: VERP makes return addresses longer than the 64 octets of RFC 5321."""
     local = "bounces+" + "k" * (octets - 8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from smtpguard.mail.listheader import ListHeader, list_header, uris
 from smtpguard.mail.message import parse_header
 from tests.every import every
@@ -31,7 +29,7 @@ def test_all_fields_are_read() -> None:
     assert found.feedback_id == "1:2:3:mc"
 
 
-@pytest.mark.parametrize(
+@every(
     ("value", "found"),
     [
         ("NO (posting not allowed)", False),

@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +51,7 @@ def test_the_trace_has_received_and_its_own_field() -> None:
     assert lines[6:] == [""]
 
 
-@pytest.mark.parametrize(
+@every(
     ("session", "smtputf8", "protocol"),
     [
         ({"esmtp": False}, False, "SMTP"),

@@ -12,6 +12,7 @@ from smtpguard.mailings.model import Grant, Mailing, Person, Rejection
 from smtpguard.mailings.staging import At, Move
 from smtpguard.policy.approvals import REST, Stages
 from smtpguard.reading.fingerprint import Identity
+from tests.every import every
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -70,7 +71,7 @@ def test_each_approval_ends_at_its_time() -> None:
     assert both.as_of(NOW + timedelta(days=2)).granted(allowed("c"), None, 0, NOW + timedelta(days=2)).grants[1:] != ()
 
 
-@pytest.mark.parametrize("moves", [(), (Move.FULL,), (Move.STOP,)])
+@every("moves", [(), (Move.FULL,), (Move.STOP,)])
 def test_an_unfinished_staged_release_continues(moves: tuple[Move, ...]) -> None:
     first = NEW.granted(allowed("a"), STAGES, 0, NOW)
     for move in moves:

@@ -124,7 +124,7 @@ ENGLISH = (
 CHINESE = "尊敬的{name}：\r\n\r\n本周所有的顾客都可以在每一家门店领取新的水壶，还有一条羊毛毯子。{first}的工坊在港口附近开放。\r\n"
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "name", "other", "first", "instead"),
     [
         (GERMAN, "Anna", "Bo Ek", "Heute", "Fleisch"),
@@ -291,7 +291,7 @@ def test_single_differences_in_a_long_text_are_found() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["of two", "of one", "of none"])
+@every("kind", ["of two", "of one", "of none"])
 def test_time_grows_about_linearly(kind: str) -> None:
     """The time grows with the length: ten times the length takes less than 60 times the processor time, with room for a
     slow machine."""

@@ -253,7 +253,7 @@ def test_additional_people_raise_the_limit() -> None:
     assert more.with_reached(1056, NOW).at is At.RUNNING
 
 
-@pytest.mark.parametrize(
+@every(
     ("refused", "reported", "stops"),
     [(LEAST - 1, 0, False), (LEAST, 0, False), (6, 0, True), (0, LEAST, True), (0, LEAST - 1, False)],
 )

@@ -109,7 +109,7 @@ def test_a_failure_is_reported() -> None:
     assert "0HXK3J9QZ2M4T7AB" in text
 
 
-@pytest.mark.parametrize(
+@every(
     ("action", "ret", "kind"),
     [
         (Action.FAILED, "FULL", "message/rfc822"),
@@ -217,7 +217,7 @@ def test_a_report_on_the_colleagues_part_does_not_say_held(language: str, said: 
     assert not {"released", "släpptes"} & set(text.replace(".", " ").split())
 
 
-@pytest.mark.parametrize(
+@every(
     ("notify", "failed", "delayed", "relayed"),
     [
         (None, True, True, False),

@@ -224,7 +224,7 @@ def test_an_outcome_states_only_facts(data: dict[str, Any], english: str, swedis
         assert "None" not in plain + html
 
 
-@pytest.mark.parametrize(
+@every(
     ("kind", "data", "english", "swedish"),
     [
         ("held", {}, "has gone to your colleagues", "har gått till dina kollegor"),
@@ -410,7 +410,7 @@ def test_an_unknown_kind_raises() -> None:
         render("gossip")
 
 
-@pytest.mark.parametrize(
+@every(
     ("wanted", "organization", "chosen"),
     [("en", ("sv", "en"), "en"), ("de", ("sv", "en"), "sv"), ("", ("sv",), "sv"), ("en", ("sv",), "sv"), ("fi", ("fi",), "en"),
      ("sv-FI", ("en", "sv"), "sv")],

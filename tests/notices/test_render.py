@@ -24,6 +24,7 @@ from smtpguard.notices.render import Renderer, Sign
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.store.store import Store
 from tests.clocks import Clock
+from tests.every import every
 
 RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\r\n")
 
@@ -91,7 +92,7 @@ async def test_a_notice_is_in_its_readers_language() -> None:
     assert b"Content-Language: sv" in made[1]  # the organization's language
 
 
-@pytest.mark.parametrize(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
+@every(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
 async def test_a_chosen_language_precedes_the_organizations(chosen: str, language: bytes) -> None:
     """The language chosen in the account comes before the organization's."""
     asked: list[str] = []

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log
+from tests.every import every
 
 VERDICT = Event(
     kind=Kind.VERDICT,
@@ -174,7 +175,7 @@ def test_any_error_is_a_log_entry(tmp_path: Path) -> None:
     assert (rows[-1]["event"], rows[-1]["level"]) == ("an error ends the process", "critical")
 
 
-@pytest.mark.parametrize("stream", ["", "1:2", "nonsense", ":"])
+@every("stream", ["", "1:2", "nonsense", ":"])
 def test_other_streams_are_not_the_systemd_journal(stream: str) -> None:
     assert not log.is_for_journal({"JOURNAL_STREAM": stream})
     assert not log.is_for_journal({})
@@ -228,7 +229,7 @@ def shown(kind: Kind, data: dict[str, object], **private: tuple[str, ...]) -> st
     return out.getvalue().split(maxsplit=1)[1].rstrip("\n")
 
 
-@pytest.mark.parametrize(
+@every(
     ("data", "said"),
     [
         ({"action": "relay", "outcome": "relayed", "replies": ["250 Ok"]}, 'relayed   01  a@example.com to b@example.org "Hi"'),

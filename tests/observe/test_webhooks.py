@@ -175,7 +175,7 @@ async def test_time_and_body_are_signed(here: Here) -> None:
     assert asked.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("what", ["body", "secret", "time", "old", "no time", "nothing"])
+@every("what", ["body", "secret", "time", "old", "no time", "nothing"])
 def test_a_receiver_recognizes_forgeries(what: str) -> None:
     body, now = b'{"id":"1"}', 1_767_225_600
     header = signed(SECRET, now, body)
@@ -550,7 +550,7 @@ def test_an_event_is_shown_in_each_chats_format(type_: str, data: Mapping[str, A
     assert [(action["type"], action["url"]) for action in actions] == ([("Action.OpenUrl", url)] if url else [])
 
 
-@pytest.mark.parametrize("form", Format)
+@every("form", Format)
 def test_json_is_sent_unchanged(form: Format) -> None:
     payload = {"id": "7-a3", "type": "message.held", "at": "x", "data": HELD}
     body = shaped(payload, form)
@@ -558,7 +558,7 @@ def test_json_is_sent_unchanged(form: Format) -> None:
     assert (body == payload) is (form is Format.JSON)
 
 
-@pytest.mark.parametrize(
+@every(
     "words", ["<!channel>", "<https://evil.example|Approve>", "*bold* _it_ ~no~ `code`", "a & b", "two\nlines\r\nof it"]
 )
 def test_text_of_a_message_makes_no_link_mention_or_markup(words: str) -> None:

@@ -20,6 +20,7 @@ import yaml
 from click.testing import CliRunner
 
 from smtpguard.cli import main
+from tests.every import every
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGING = ROOT / "packaging"
@@ -44,7 +45,10 @@ def instructions() -> list[list[tuple[str, str]]]:
     return stages
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+@every(
+    "script",
+    SCRIPTS,
+)
 def test_scripts_are_plain_shell(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n")
     assert script.stat().st_mode & 0o111

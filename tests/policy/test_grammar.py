@@ -40,9 +40,7 @@ def test_counts_against_a_limit(raw: object, low: int, high: int, answer: Answer
     assert ask("recipients.customers", raw, Count(low, high)) is answer
 
 
-@pytest.mark.parametrize(
-    ("raw", "share", "answer"), [(">= 0.25", 0.25, YES), (">= 25 %", 0.24, NO), ("> 0", 0, NO), ("any", 0.001, YES)]
-)
+@every(("raw", "share", "answer"), [(">= 0.25", 0.25, YES), (">= 25 %", 0.24, NO), ("> 0", 0, NO), ("any", 0.001, YES)])
 def test_shares_against_a_limit(raw: str, share: float, answer: Answer) -> None:
     assert ask("mailing.share", raw, Count(share, share)) is answer
 
@@ -89,7 +87,7 @@ def test_sets_match_any_in_when_and_all_in_unless(
     assert ask("recipients.lists", raw, frozenset(value), every=True) is all_of_it
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "value", "answer"),
     [
         ("EVA+work@Example.COM", "eva@example.com", YES), (["a@example.com", "eva@example.com"], "eva@example.com", YES),
@@ -190,7 +188,7 @@ def test_a_client_is_matched_by_network(raw: object, client: str, answer: Answer
     assert ask("client", raw, Unknown(why="the MTA names no address of its client")) is DOUBT
 
 
-@pytest.mark.parametrize("raw", ["10.0.0.0/33", "mail.example.com", "", {"matches": "10[.]"}, 7, [], "any"])
+@every("raw", ["10.0.0.0/33", "mail.example.com", "", {"matches": "10[.]"}, 7, [], "any"])
 def test_an_invalid_network_is_refused(raw: object) -> None:
     with pytest.raises(Invalid) as told:
         ask("client", raw, "192.0.2.7")

@@ -24,7 +24,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=STOCKHOLM)
 
 
-@pytest.mark.parametrize(
+@every(
     ("moment", "open_then"),
     [
         ("2026-01-14T07:59:59", False),  # a Wednesday
@@ -39,7 +39,7 @@ def test_open_at_each_moment(moment: str, open_then: bool) -> None:
     assert OFFICE.open_at(at(moment).astimezone(UTC)) is open_then
 
 
-@pytest.mark.parametrize(
+@every(
     ("start", "hours", "deadline"),
     [
         ("2026-01-14T09:00", 4, "2026-01-14T13:00"),
@@ -61,7 +61,7 @@ HOLIDAYS = replace(
 )
 
 
-@pytest.mark.parametrize(
+@every(
     ("start", "hours", "deadline"),
     [
         ("2026-01-14T09:00", 4, "2026-01-14T13:00"),
@@ -131,7 +131,7 @@ def test_a_longer_wait_never_ends_earlier(kept: Hours, start: datetime, one: tim
     assert kept.working_deadline(start, first) <= kept.working_deadline(start, second)
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "days"),
     [
         ("mon-fri", {0, 1, 2, 3, 4}),
@@ -145,7 +145,7 @@ def test_days_are_parsed(text: str, days: set[int]) -> None:
     assert parse_days(text) == days
 
 
-@pytest.mark.parametrize("text", ["", "m", "mo-fr", "monx", "mon-tue-wed", "mon;tue", "weekdays"])
+@every("text", ["", "m", "mo-fr", "monx", "mon-tue-wed", "mon;tue", "weekdays"])
 def test_invalid_days_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_days(text)

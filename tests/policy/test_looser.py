@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,7 +252,7 @@ def test_what_a_rule_asks_decides_which_changes_are_looser(rule: str, change: tu
     assert [each.startswith(told) for each in found] == [True] * bool(told), found
 
 
-@pytest.mark.parametrize(
+@every(
     ("old", "new", "text"),
     [
         ("brännvin, ", "", "vocabulary alcohol: fewer words are found: brännvin"),
@@ -366,7 +365,7 @@ def test_an_implied_condition_never_says_more(data: st.DataObject) -> None:
         assert ORDER[one.test(known)] <= ORDER[other.test(known)]
 
 
-@pytest.mark.parametrize(
+@every(
     ("before", "after", "told"),
     [
         ("", "people: 5", ["reply_votes: messages to up to 5 people may be approved by mail"]),

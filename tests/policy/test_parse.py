@@ -220,7 +220,7 @@ def test_a_limit_is_exact(text: str, counted: int, people: int, trips: bool) -> 
     assert limit(text).trips(counted, people) is trips
 
 
-@pytest.mark.parametrize(
+@every(
     ("before", "after", "told"),
     [
         ("complaints: '>= 0.1% after 500'", "complaints: '>= 0.05% after 400'", []),
@@ -239,7 +239,7 @@ def test_a_breaker_that_trips_later_is_looser(before: str, after: str, told: lis
     assert [each.text for each in looser(old, new)] == told
 
 
-@pytest.mark.parametrize(
+@every(
     ("before", "after", "told"),
     [
         ("{bounces: '>= 5%'}", "{bounces: '>= 3%'}", []),

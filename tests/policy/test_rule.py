@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,7 +67,7 @@ OTHERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ALIKE)
+@every("name", ALIKE)
 def test_equal_rules_have_equal_sense(name: str) -> None:
     assert ALIKE[name].sense == TO_A_LIST.sense
 

@@ -8,6 +8,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.parse import parse
 from smtpguard.policy.suite import CaseResult, run
+from tests.every import every
 
 RULES = parse({
     "policy.yaml": b"""
@@ -39,7 +40,7 @@ def test_a_passing_case() -> None:
     assert (outcome.name, outcome.line) == ("to a list", 2)
 
 
-@pytest.mark.parametrize(
+@every(
     ("case", "failure"),
     [
         ("{name: a, facts: {recipients.list_addresses: 1}, expect: relay}", "expected relay, but the verdict is hold (list hit)"),

@@ -21,7 +21,7 @@ def reading(body: str, head: str = "", to: str = f"Kim Karlsson <{CUSTOMER}>") -
     return read(Message.of(text.replace("\n", "\r\n").replace("\r\r", "\r").encode()))
 
 
-@pytest.mark.parametrize(
+@every(
     "body",
     [
         "Ja.\r\n\r\nFrån: Kim Karlsson <kim@customer.example>\r\nSkickat: i går\r\nÄmne: Hej\r\n\r\nKommer ni?\r\n",

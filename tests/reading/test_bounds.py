@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import pytest
-
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable
 from smtpguard.reading.shown import shown_by
@@ -96,9 +94,7 @@ def test_the_header_can_be_read_alone() -> None:
     assert reading.excerpt == ""
 
 
-@pytest.mark.parametrize(
-    "headers", [{**OUTLOOK, "Subject": "SV: Dieten"}, {"List-Id": "<x.example.com>", "Precedence": "bulk"}, {}]
-)
+@every("headers", [{**OUTLOOK, "Subject": "SV: Dieten"}, {"List-Id": "<x.example.com>", "Precedence": "bulk"}, {}])
 def test_an_unjudged_header_has_the_same_fields(headers: dict[str, str]) -> None:
     message = letter("Bacon", headers)
     judged, quick = (look(message, depth=Depth.HEADERS, marked=marked) for marked in (True, False))

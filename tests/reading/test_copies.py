@@ -206,7 +206,7 @@ def test_an_early_unsubscribe_word_does_not_cut_the_text() -> None:
 QUOTED = "\n\nFrån: Bo Alm <bo@example.com>\nSkickat: den 3 mars 2026 09:12\nTill: Eva Berg <eva@example.com>\nÄmne: Dieten\n\n"
 
 
-@pytest.mark.parametrize("own_text", ["", "Kolla här!", "FYI"])
+@every("own_text", ["", "Kolla här!", "FYI"])
 def test_a_forwarded_text_is_compared(own_text: str) -> None:
     story = prose(50, 12)
     found = [identity(mail(f"{own_text}{QUOTED}{story}\n", message_id=f"<{n}@example.com>")) for n in (1, 2)]
@@ -390,7 +390,7 @@ def test_the_minimum_length_is_counted_in_own_characters() -> None:
     assert not identity(mail(text[: LEAST - 20])).sketch
 
 
-@pytest.mark.parametrize(
+@every(
     ("headers", "subject", "campaign"),
     [
         ({"X-Campaign-ID": "spring-26"}, "Spring", ("x-campaign-id spring-26", "subject spring")),

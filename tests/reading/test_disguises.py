@@ -16,7 +16,7 @@ from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
 
 
-@pytest.mark.parametrize(
+@every(
     "twice",
     ["From: x@example.org", "Subject: again", "Sender: x@example.org\r\nSender: y@example.org", "Message-ID: <2@x>"],
 )
@@ -131,7 +131,7 @@ def test_a_part_right_behind_a_last_boundary_is_read() -> None:
     assert topics(reading) == {"pork"}
 
 
-@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-7", "mac-roman", "cp850"])
+@every("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-7", "mac-roman", "cp850"])
 def test_charsets_are_decoded(charset: str) -> None:
     body = base64.encodebytes("Vi äter fläsket".encode(charset)).decode()
     message = letter(body, {"Content-Type": f"text/plain; charset={charset}", "Content-Transfer-Encoding": "base64"})
@@ -151,7 +151,7 @@ def test_octets_that_are_not_utf_8_leave_the_rest_of_the_text_readable(charset: 
     assert topics(look(letter("Hej", {"Subject": f"=?{charset}?B?{word}?="}))) == {"pork"}
 
 
-@pytest.mark.parametrize("charset", ["iso-8859-1", "windows-1252", "iso-8859-9"])
+@every("charset", ["iso-8859-1", "windows-1252", "iso-8859-9"])
 def test_utf_8_under_a_latin_label_is_read(charset: str) -> None:
     message = letter("Vi äter fläsk", {"Content-Type": f"text/plain; charset={charset}"})
     assert topics(look(message)) == {"pork"}
@@ -192,7 +192,7 @@ def test_soft_line_breaks_within_words_are_undone(body: str, said: str) -> None:
     assert topics(look(message)) == ({"pork"} if "fläsk" in said else set())
 
 
-@pytest.mark.parametrize("charset", ["x-klingon", "punycode", "zlib", "idna", "base64", "unicode_escape", "\x00"])
+@every("charset", ["x-klingon", "punycode", "zlib", "idna", "base64", "unicode_escape", "\x00"])
 def test_an_unknown_charset_is_named_and_the_text_read(charset: str) -> None:
     reading = look(letter("Vi äter fläsket", {"Content-Type": f'text/plain; charset="{charset}"'}))
     assert topics(reading) == {"pork"}

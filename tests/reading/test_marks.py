@@ -253,7 +253,7 @@ def topic(word: str, where: str = "text") -> Phrase:
     return Topic(vocabulary="pork", term=word, where=where, word=word).phrase
 
 
-@pytest.mark.parametrize(
+@every(
     ("evidence", "shown"),
     [
         (topic("bacon"), '"…" (pork, in the text)'),
@@ -270,7 +270,7 @@ def test_veiled_evidence_has_no_word_of_the_message(evidence: Phrase, shown: str
     assert veiled(evidence) == shown
 
 
-@pytest.mark.parametrize(
+@every(
     ("evidence", "shown"),
     [
         (topic("bacon", where="subject"), '"bacon" (pork, in the subject)'),
@@ -300,7 +300,7 @@ def test_a_changed_weight_changes_the_result() -> None:
     assert "one-click" not in names(reading)
 
 
-@pytest.mark.parametrize(
+@every(
     ("custom", "evidence"),
     [
         (Custom(name="c", side=Side.INTERNAL, weight=4, header="X-Department"), "the field X-Department is there"),

@@ -167,7 +167,7 @@ def test_a_sensitivity_label_and_a_meeting() -> None:
     assert reading.looks is Looks.INTERNAL
 
 
-@pytest.mark.parametrize("name", ["budget.xlsx", "protokoll.docx", "fw.msg", "fw.eml"])
+@every("name", ["budget.xlsx", "protokoll.docx", "fw.msg", "fw.eml"])
 def test_documents_and_attached_messages_have_marks(name: str) -> None:
     reading = look(
         parts(

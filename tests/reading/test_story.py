@@ -5,10 +5,9 @@ For disguised content, see test_disguises.
 
 from __future__ import annotations
 
-import pytest
-
 from smtpguard.reading.looks import Looks, from_declared_origin
 from smtpguard.reading.surroundings import Surroundings
+from tests.every import every
 from tests.reading.letters import (
     CAMPAIGN,
     GROWN_THREAD,
@@ -95,7 +94,7 @@ def test_all_marks_of_a_mailing_do_not_outweigh_a_conversation() -> None:
     assert look(letter(body, fields)).looks is not Looks.MAILING
 
 
-@pytest.mark.parametrize("field", ["X-Smtpguard", "DKIM-Signature", "Auto-Submitted", "List-Unsubscribe"])
+@every("field", ["X-Smtpguard", "DKIM-Signature", "Auto-Submitted", "List-Unsubscribe"])
 def test_no_single_field_makes_a_mailing(field: str) -> None:
     value = {"Auto-Submitted": "auto-generated", "List-Unsubscribe": "<https://x.example/u>"}.get(field, "id=1; mac=2")
     assert look(letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten", field: value})).looks is not Looks.MAILING

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from smtpguard.mail.message import Message
 from smtpguard.reading.shown import Shown, shown_by
 from smtpguard.reading.styled import in_order
@@ -37,7 +35,7 @@ SAME = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", SAME)
+@every("what", SAME)
 def test_invisible_differences_do_not_count(what: str) -> None:
     one, other = SAME[what]
     assert shown(one).digest == shown(other).digest
@@ -77,7 +75,7 @@ def test_visible_differences_count(what: str) -> None:
     assert shown(one).digest != shown(other).digest
 
 
-@pytest.mark.parametrize("what", ["size", "class", "star"])
+@every("what", ["size", "class", "star"])
 def test_a_pixel_that_may_be_enlarged_counts(what: str) -> None:
     """All of a pixel's URL counts if a style sheet or style attribute may make it large."""
     sheet, more = {
@@ -89,7 +87,7 @@ def test_a_pixel_that_may_be_enlarged_counts(what: str) -> None:
     assert shown(one, sheet).digest != shown(one.replace("1.gif", "story.png"), sheet).digest
 
 
-@pytest.mark.parametrize(
+@every(
     "sheet",
     [
         "<style>@import url(https://s.example.com/x.css)</style>",

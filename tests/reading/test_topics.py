@@ -32,7 +32,7 @@ def test_only_declared_endings_match() -> None:
     assert found(v, "ölen" + "s") == []
 
 
-@pytest.mark.parametrize(
+@every(
     ("compound", "hits"),
     [
         ("none", []),

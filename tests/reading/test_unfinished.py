@@ -5,8 +5,6 @@ from __future__ import annotations
 import unicodedata
 from base64 import b64encode
 
-import pytest
-
 from smtpguard.gathering.values import evidence_of
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished
@@ -50,7 +48,7 @@ def test_finished_messages_are_not(subject: str, text: str) -> None:
     assert dict(unfinished(subject, text)) == {}
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "files", "named"),
     [
         ("Priserna står i prislista-2026.pdf.", ["kundlista.xlsx"], "prislista-2026.pdf"),

@@ -44,7 +44,7 @@ def html(body: str) -> Reading:
 # nothing to read
 
 
-@pytest.mark.parametrize(
+@every(
     "kind",
     ["image/png", "application/pdf; name=a.pdf", "application/octet-stream", "application/zip", "video/mp4", "foo/bar",
      "application/vnd.openxmlformats-officedocument.wordprocessingml.document; name=a.docx"],
@@ -81,7 +81,7 @@ def test_an_empty_message_is_readable() -> None:
     assert look(parts(message)).readable is Readable.YES  # as was this
 
 
-@pytest.mark.parametrize(
+@every(
     "head",
     ["Content-Type: application/vnd.ms-outlook", "Content-Type: application/octet-stream; name=Lunch.msg",
      "Content-Type: application/octet-stream\nContent-Disposition: attachment; filename=LUNCH.MSG"],
@@ -99,7 +99,7 @@ def test_tnef_is_recognized_under_any_name() -> None:
 # words that say it is for colleagues only
 
 
-@pytest.mark.parametrize(
+@every(
     ("headers", "body"),
     [
         ({"Sensitivity": "Company-Confidential"}, CAMPAIGN),
@@ -154,7 +154,7 @@ def test_base64_is_recognized_in_any_spelling(spelled: str) -> None:
     assert topics(alone(packed(PORK), "text/plain", Content_Transfer_Encoding=spelled)) == {"pork", "alcohol"}
 
 
-@pytest.mark.parametrize("spelled", ["quoted-printable (x)", '"Quoted-Printable"', "quoted-printable;x=y"])
+@every("spelled", ["quoted-printable (x)", '"Quoted-Printable"', "quoted-printable;x=y"])
 def test_quoted_printable_is_recognized_in_any_spelling(spelled: str) -> None:
     assert topics(alone("b=61con", "text/plain", Content_Transfer_Encoding=spelled)) == {"pork"}
     assert mechanism(spelled.encode()) == "quoted-printable"
@@ -165,12 +165,12 @@ def test_a_soft_line_break_may_have_white_space_behind_it(end: str) -> None:
     assert topics(alone(f"Tonight ba{end}con", "text/plain", Content_Transfer_Encoding="quoted-printable")) == {"pork"}
 
 
-@pytest.mark.parametrize("spelled", ["7bit", "8-bit", "x-nobody", "", "x-uuencode"])
+@every("spelled", ["7bit", "8-bit", "x-nobody", "", "x-uuencode"])
 def test_another_encoding_keeps_its_name(spelled: str) -> None:
     assert mechanism(spelled.encode()) == spelled
 
 
-@pytest.mark.parametrize(
+@every(
     "kind",
     ['"text/html"', "text / html", "text/html (a \"b\")", "(x) text/html (y (z))", "TEXT/HTML;;charset=utf-8", "text/html (charset=x)",
      "text/html charset=utf-8", "text/html, charset=utf-8", "text/watch-html"],
@@ -179,7 +179,7 @@ def test_a_content_type_is_recognized_in_any_spelling(kind: str) -> None:
     assert topics(alone("<p>Hello</p><p>b&#97;con</p>", kind)) == {"pork"}
 
 
-@pytest.mark.parametrize("kind", ["text", "html", "plain text", "", ";charset=utf-8", "nothing known"])
+@every("kind", ["text", "html", "plain text", "", ";charset=utf-8", "nothing known"])
 def test_an_invalid_content_type_is_plain_text(kind: str) -> None:
     """An invalid Content-Type means text/plain (RFC 2045, section 5.2)."""
     assert topics(alone(PORK, kind)) == {"pork", "alcohol"}
@@ -210,7 +210,7 @@ def test_a_charset_is_detected_despite_its_label(charset: str, octets: bytes) ->
     assert topics(reading) == {"pork", "alcohol"}
 
 
-@pytest.mark.parametrize(
+@every(
     "subject",
     ["ba\u00adcon", "ba\u200bcon", "=?utf-8?q?ba=00con?=", "=?utf-8?q?b=61con??=", "=?utf-8?b?YmHCrWNvbg==?="],
 )
@@ -398,7 +398,7 @@ def test_a_prefix_with_invisible_characters_is_recognized() -> None:
 # ordinary mail
 
 
-@pytest.mark.parametrize(
+@every(
     "journey",
     ["From: Stockholm\nTo: Oslo\nDate: 2 March\nPrice: 200", "Från: Stockholm C\nTill: Malmö C\nDatum: 2 mars\n", "De: Paris\nÀ: Lyon\nDate: 2 mars"],
 )  # fmt: skip

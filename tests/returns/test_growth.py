@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from smtpguard.returns.growth import MOST, Deed, Trend, row, span, trend, width
 from smtpguard.returns.model import Sort
+from tests.every import every
 from tests.guard.house import MEMBERS
 from tests.returns.mails import arf, dsn, letter
 from tests.returns.test_breakers import outgoing
@@ -16,16 +15,14 @@ from tests.returns.test_breakers import outgoing
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    "length", [timedelta(0), timedelta(minutes=47), timedelta(hours=9), timedelta(days=3), timedelta(days=400)]
-)
+@every("length", [timedelta(0), timedelta(minutes=47), timedelta(hours=9), timedelta(days=3), timedelta(days=400)])
 def test_the_number_of_stretches_is_bounded(length: timedelta) -> None:
     each = width(AT, AT + length)
     assert length / each < MOST
     assert span(each) > each or each >= timedelta(days=7)
 
 
-@pytest.mark.parametrize(
+@every(
     ("now", "before", "word"),
     [(0, 50, Trend.NOTHING), (5, 4, Trend.FEW), (30, 10, Trend.GROWS), (10, 30, Trend.FALLS), (21, 20, Trend.LASTS), (4, 6, Trend.LASTS)],
 )  # fmt: skip

@@ -94,7 +94,7 @@ async def test_a_feed_is_fetched_from_the_resolved_address() -> None:
             await fetch(f"https://else.example:{port}/", resolve=once, allowed=lambda a: True, verify=trust)
 
 
-@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], []])
+@every("addresses", [["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], []])
 async def test_a_name_with_an_internal_address_is_refused(addresses: list[str]) -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return addresses
@@ -105,7 +105,7 @@ async def test_a_name_with_an_internal_address_is_refused(addresses: list[str]) 
         assert asked == []
 
 
-@pytest.mark.parametrize(
+@every(
     ("answer", "why"),
     [
         (page(b"", "HTTP/1.1 302 Found\r\nLocation: https://127.0.0.1/"), "answers 302"),

@@ -124,7 +124,7 @@ async def test_its_client_keeps_what_cannot_be_stored(taking: Taking, monkeypatc
 ORIGINAL = b"From: anna@example.com\r\nTo: kim@example.net\r\nSubject: =?utf-8?q?V=C3=A5rens_mail?=\r\nMessage-ID: <a@example.com>\r\n\r\nHello\r\n"
 
 
-@pytest.mark.parametrize(
+@every(
     ("action", "sort"),
     [("failed", Sort.BOUNCE), ("Delayed", Sort.DELAY), ("relayed", Sort.DELIVERED), ("expanded (to 40)", Sort.DELIVERED), ("eaten", Sort.UNSORTED)],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
 from smtpguard.store.store import open_store
 from tests.clocks import Clock
+from tests.every import every
 from tests.store.making import SECRET
 from tests.store.servers import empty_url, new_database
 from tests.store.test_upgrade import restore
@@ -89,7 +90,7 @@ def set_version(url: str, version: str) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])
+@every("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])
 def test_an_unknown_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="store"):
         Database(url)

@@ -18,6 +18,7 @@ from smtpguard.outbox.model import Delivered
 from smtpguard.returns.model import Match, Return, Sort
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
+from tests.every import every
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
 from tests.mailings.test_copystatus import last
 
@@ -137,7 +138,7 @@ async def test_a_forged_erasure_is_found(tmp_path: Path, quick: bool) -> None:
         assert "private values do not fit" in str(proof.first_bad.problem)
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "named"),
     [
         ("Anna <ANNA+list@example.com>", True), ("about anna@example.com.", True), ("joanna@example.com", False),

@@ -16,6 +16,7 @@ from smtpguard.mail.message import Content
 from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.relay import RelayConnection
 from smtpguard.wire.target import Reachability
+from tests.every import every
 from tests.script import BLOCK, CHUNK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.relayed import begin, connected, fence_fails, fence_holds
@@ -71,7 +72,7 @@ async def test_any_lines_are_sent_unchanged(pieces: list[bytes]) -> None:
         assert [message.content for message in relay.messages] == [TRACE + content] * 2
 
 
-@pytest.mark.parametrize("code", [500, 501, 502, 503, 504])
+@every("code", [500, 501, 502, 503, 504])
 async def test_without_bdat_no_content_is_sent(code: int) -> None:
     known = Reachability("the relay")
     async with ScriptedRelay(keywords=(*KEYWORDS, "CHUNKING")) as relay:

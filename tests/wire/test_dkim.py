@@ -110,7 +110,7 @@ Joe.
 RFC8463_KEY = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 
 
-@pytest.mark.parametrize(
+@every(
     ("record", "old", "why"),
     [
         (RFC8463_KEY, b"", ""),
@@ -153,7 +153,7 @@ async def test_a_signature_without_subject_does_not_count() -> None:
         )
 
 
-@pytest.mark.parametrize(
+@every(
     "changed",
     [
         b"From: evil@example.com\r\n%s",

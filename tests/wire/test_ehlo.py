@@ -8,11 +8,12 @@ import pytest
 
 from smtpguard.wire.grammar import largest, offer
 from smtpguard.wire.listener import Limits
+from tests.every import every
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import proxied
 
 
-@pytest.mark.parametrize(
+@every(
     ("said", "limit"), [({}, 1000), ({"SIZE": ""}, 1000), ({"SIZE": "0"}, 1000), ({"SIZE": "10"}, 10), ({"SIZE": "2000"}, 1000),
                         ({"SIZE": "many"}, 1000), ({"SIZE": "-5"}, 1000)]
 )  # fmt: skip

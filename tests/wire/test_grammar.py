@@ -58,7 +58,7 @@ def test_mail_with_all_parameters() -> None:
     assert mail_line(small, {}) == b"MAIL FROM:<anna@example.com>"
 
 
-@pytest.mark.parametrize(
+@every(
     ("raw", "reverse_path"),
     [
         (b"FROM:<>", None),
@@ -74,7 +74,7 @@ def test_reverse_paths_are_parsed(raw: bytes, reverse_path: Address | None) -> N
     assert parse_mail(raw).reverse_path == reverse_path
 
 
-@pytest.mark.parametrize("auth", [b"<>", b"anna+40example.com", b"anna@example.com"])
+@every("auth", [b"<>", b"anna+40example.com", b"anna@example.com"])
 def test_the_auth_parameter_is_decoded(auth: bytes) -> None:
     assert parse_mail(b"FROM:<anna@example.com> AUTH=" + auth).auth == auth.decode()
 
@@ -152,7 +152,7 @@ def test_orcpt_in_utf8() -> None:
     assert refusal(parse_rcpt, b"TO:<b@example.net> ORCPT=utf-8;\xff", smtputf8=True) == reply.BAD_PARAMETER
 
 
-@pytest.mark.parametrize("name", [b"Postmaster", b"POSTMASTER", b"postmaster"])
+@every("name", [b"Postmaster", b"POSTMASTER", b"postmaster"])
 def test_postmaster_without_a_domain(name: bytes) -> None:
     recipient, path = parse_rcpt(b"TO:<" + name + b">", here="guard.example")
     assert recipient.address == Address(name.decode(), "guard.example")
@@ -185,9 +185,7 @@ def test_invalid_rcpt_commands_are_refused(raw: bytes, answer: Reply) -> None:
     assert refusal(parse_rcpt, raw) == answer
 
 
-@pytest.mark.parametrize(
-    "raw", [b"client.example", b"localhost", b"under_score", b"[192.0.2.1]", b"[IPv6:2001:db8::1]"]
-)
+@every("raw", [b"client.example", b"localhost", b"under_score", b"[192.0.2.1]", b"[IPv6:2001:db8::1]"])
 def test_helo_is_parsed(raw: bytes) -> None:
     assert parse_helo(raw + b" ") == raw.decode()
 

@@ -15,12 +15,13 @@ from smtpguard.wire import handshake
 from smtpguard.wire.handshake import Route, open_connection
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import Reachability, RelayTarget, Tls
+from tests.every import every
 from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import BODY, begin, connected, fence_holds
 
 
-@pytest.mark.parametrize("greeting", ["554 5.3.2 Not here", "421 4.3.2 Later", "hello", DROP, "250 Ok"])
+@every("greeting", ["554 5.3.2 Not here", "421 4.3.2 Later", "hello", DROP, "250 Ok"])
 async def test_an_invalid_greeting_is_an_error(greeting: object) -> None:
     async with ScriptedRelay() as relay:
         relay.on(CONNECT, greeting if isinstance(greeting, str) and greeting[0] in "245" else b"hello\r\n")

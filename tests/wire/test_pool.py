@@ -11,6 +11,7 @@ import pytest
 from smtpguard.wire.pool import Alone, RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
+from tests.every import every
 from tests.script import BLOCK, CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import MAIL, RCPT, fence_holds
@@ -62,7 +63,10 @@ async def test_an_open_transaction_is_reset_before_the_next() -> None:
         assert relay.messages[0].rcpts == [RCPT]
 
 
-@pytest.mark.parametrize("answer", ["421 4.3.2 Going", "500 5.5.2 What", DROP], ids=str)
+@every(
+    "answer",
+    ["421 4.3.2 Going", "500 5.5.2 What", DROP],
+)
 async def test_a_connection_that_cannot_be_reset_is_discarded(answer: object) -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
         relay.on("RSET", answer)  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ async def test_each_recipient_has_its_reply() -> None:
         ]
 
 
-@pytest.mark.parametrize("line", [b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>", b"RCPT\n", b"MAIL\x00", b"NOOP\r"])
+@every("line", [b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>", b"RCPT\n", b"MAIL\x00", b"NOOP\r"])
 async def test_a_command_with_a_line_end_is_refused(line: bytes) -> None:
     async with ScriptedRelay() as relay, connected(relay) as connection:
         with pytest.raises(ValueError):

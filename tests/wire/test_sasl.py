@@ -13,7 +13,7 @@ from smtpguard.wire.grammar import Refused
 from tests.every import every
 
 
-@pytest.mark.parametrize(
+@every(
     ("mechanism", "response", "name"),
     [
         ("PLAIN", b"\0anna\0x", "anna"),

@@ -15,6 +15,7 @@ from smtpguard.console.people.credentials import Factors
 from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage, stage
+from tests.every import every
 from tests.guard.house import KEY
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -91,7 +92,7 @@ async def test_a_token_is_refused_until_a_required_second_factor_is_set(tmp_path
         assert (await again("GET", "/me")).status_code == 200
 
 
-@pytest.mark.parametrize(
+@every(
     ("more", "lacks"),
     [
         ({"password": "hash"}, True),

@@ -37,7 +37,7 @@ async def test_nul_is_in_no_address(here: Stage, path: str) -> None:
     assert (await here.browser().get(path)).status_code == 400
 
 
-@pytest.mark.parametrize(
+@every(
     ("url", "host"),
     [
         ("https://Guard.example.com:443", "guard.example.com"), ("http://guard.example.com:80", "guard.example.com"),
@@ -187,7 +187,7 @@ def test_redirects_to_other_sites_are_refused(elsewhere: object) -> None:
     assert safe_path(elsewhere) == "/"
 
 
-@pytest.mark.parametrize("path", ["/", "/held/T1?done=1", "/me#x", "/held?q=a//b"])
+@every("path", ["/", "/held/T1?done=1", "/me#x", "/held?q=a//b"])
 def test_redirects_to_own_paths_are_kept(path: str) -> None:
     assert safe_path(path) == path
 

@@ -310,7 +310,7 @@ def read(text: str | bytes, path: str) -> tuple[list[str], Tally]:
     return [cell for _, cell in JsonTable(path).cells(raw, "crm", tally)], tally
 
 
-@pytest.mark.parametrize(
+@every(
     ("text", "path"),
     [
         ('["a@b.se", "c@d.se"]', "[]"),

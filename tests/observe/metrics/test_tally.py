@@ -25,6 +25,7 @@ from smtpguard.observe.metrics import (
     Tally,
     ends_hold,
 )
+from tests.every import every
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WITH_T1: dict[str, Any] = {"with": "T1"}
@@ -153,7 +154,7 @@ def test_a_retry_is_another_verdict_of_the_same_message() -> None:
     }
 
 
-@pytest.mark.parametrize("outcome", ["relayed", "refused", "lost", "recalled", "gone"])
+@every("outcome", ["relayed", "refused", "lost", "recalled", "gone"])
 def test_outcomes_are_counted(outcome: str) -> None:
     told = counted(verdict(customers=40), event(Kind.OUTCOME, outcome=outcome))
     assert told["outcomes_total"] == {(outcome,): 1}

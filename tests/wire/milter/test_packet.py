@@ -88,7 +88,7 @@ def test_commands_as_libmilter_writes_them(packet: Command, octets: bytes) -> No
     assert decoded(commands(), framed, []) == ([packet], "")
 
 
-@pytest.mark.parametrize(
+@every(
     ("packet", "octets"),
     [
         (SmtpReply(Reply.of(550, "5.7.1", "100 %", "no")), b"y550-5.7.1 100 %%\r\n550 5.7.1 no\0"),
@@ -147,7 +147,7 @@ def test_a_string_with_nul_is_refused() -> None:
         encode(DeleteRecipient(b"<a\0@example.com>"))
 
 
-@pytest.mark.parametrize("text", [b"250 no\0", b"550\0", b"550 a\r\n551 b\0", b"55x a\0", b"550-a\0"])
+@every("text", [b"250 no\0", b"550\0", b"550 a\r\n551 b\0", b"55x a\0", b"550-a\0"])
 def test_an_invalid_smtp_reply_is_refused(text: bytes) -> None:
     octets = (len(text) + 1).to_bytes(4, "big") + b"y" + text
     assert decoded(answers(), octets, []) == ([], "no SMTP reply")
