@@ -12,6 +12,7 @@ from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
+from tests.admission.ways import home as home
 from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House
 
 

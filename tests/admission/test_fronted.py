@@ -226,7 +226,7 @@ async def test_the_fronts_entries_equal_the_admissions(tmp_path: Path, seed: int
         with closing(sqlite3.connect(tmp_path / name / "guard.db")) as database, database:
             database.execute("UPDATE head SET journal = '00ff00ff00ff00ff'")
     async with (
-        house(tmp_path / "first", documents=documents(_alarmed(policy))) as first,
+        house(tmp_path / "first", documents=documents(_alarmed(policy)), fronted=False) as first,
         house(tmp_path / "second", documents=documents(_alarmed(policy)), fronted=True) as second,
     ):
         second.front = RecordingFront(second.front)

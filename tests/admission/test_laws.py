@@ -14,6 +14,7 @@ from smtpguard.gathering.gather import Gather
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
+from tests.admission.ways import home as home
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House
 
 FAULTS: list[type[Exception]] = [

@@ -1,4 +1,5 @@
-"""A guard without and with a journal's front."""
+"""``home``: a guard without and with a journal's front, for the laws and for what happens around the final dot. What
+either way records is the same (test_fronted), so other tests have the usual house, with a front."""
 
 from __future__ import annotations
 
