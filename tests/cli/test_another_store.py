@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app.files import CannotStart, installation_secret
-from smtpguard.app.services import services
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
@@ -349,16 +348,3 @@ def test_files_that_root_creates_get_the_folders_owner(here: Installation) -> No
     assert here.run("freeze", "--all", "--reason", "Restored")[0] == 0
     assert {file.name: file.stat().st_uid for file in here.state.rglob("*") if file.stat().st_uid != 65534} == {}
     assert {"checkpoints", "guard.db.lock", "guard.db.next"} <= {file.name for file in here.state.iterdir()}
-
-
-def test_services_refuse_another_secret_as_commands_do(here: Installation) -> None:
-    from smtpguard.app.files import CannotStart
-
-    here.secret.write_bytes(secrets.token_bytes(32))
-
-    async def work() -> None:
-        async with services(read_settings(here.config)):
-            pass
-
-    with pytest.raises(CannotStart):
-        asyncio.run(work())

@@ -137,19 +137,12 @@ def test_a_policy_file_is_checked_without_settings(run: Callable[..., Result], e
     assert "Listens" not in result.stdout
 
 
-def test_a_missing_policy_file_is_an_error(run: Callable[..., Result], etc: Path) -> None:
-    (etc / "policy.yaml").unlink()
-    result = run("check")
-    assert result.exit_code == 1
-    assert "there is no file" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_a_missing_settings_file_is_an_error(run: Callable[..., Result], etc: Path) -> None:
-    (etc / "smtpguard.yaml").unlink()
-    result = run("check")
-    assert result.exit_code == 2
-    assert "no such file" in result.stderr
+def test_a_missing_file_is_an_error(run: Callable[..., Result], etc: Path) -> None:
+    for name, status, said in (("policy.yaml", 1, "there is no file"), ("smtpguard.yaml", 2, "no such file")):
+        (etc / name).unlink()
+        result = run("check")
+        assert (result.exit_code, said in result.stderr) == (status, True), result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_files_that_other_users_can_read_are_reported(run: Callable[..., Result], etc: Path) -> None:
@@ -299,15 +292,6 @@ def test_rates_of_senders_are_described(run: Callable[..., Result], etc: Path) -
     assert "no client logs in here, and no MTA in trust names a login" in result.stderr
 
 
-def test_the_readmes_policy_passes(run: Callable[..., Result], etc: Path) -> None:
-    """The README's ten-line policy passes ``check``."""
-    page = (Path(__file__).parents[2] / "README.md").read_text()
-    (etc / "policy.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
-    result = run("check")
-    assert result.exit_code == 0, result.stderr
-    assert "rule internal-to-list: holds where" in result.stdout
-
-
 def test_a_milter_without_a_proxy_names_only_its_releases(run: Callable[..., Result], etc: Path) -> None:
     (etc / "smtpguard.yaml").write_text("listen: {smtp: [], milter: [{port: 10027}]}\nrelay: {port: 10026}\n")
     assert "Releases what is held to 127.0.0.1 port 10026, TLS opportunistic.\nA milter on" in run("check").stdout
@@ -346,40 +330,24 @@ def test_files_and_ports_of_the_console_are_checked(run: Callable[..., Result], 
     ]
 
 
-@pytest.mark.parametrize(
-    ("address", "warns"),
-    [
-        ("0.0.0.0", True),
-        ("'::'", True),
-        ("8.8.8.8", True),
-        ("10.0.0.9", False),
-        ("'fd00::9'", False),
-        ("127.0.0.1", False),
-    ],
-)
-def test_metrics_reachable_by_anyone_are_warned_about(
-    run: Callable[..., Result], etc: Path, address: str, warns: bool
-) -> None:
-    with (etc / "smtpguard.yaml").open("a") as file:
-        file.write(f"metrics: {{port: 9225, address: {address}}}\n")
-    lines = (etc / "smtpguard.yaml").read_text().count("\n")
+def test_metrics_reachable_by_anyone_are_warned_about(run: Callable[..., Result], etc: Path) -> None:
+    file = etc / "smtpguard.yaml"
+    text = file.read_text()
+    for address in ("0.0.0.0", "'::'", "8.8.8.8"):
+        file.write_text(f"{text}metrics: {{port: 9225, address: {address}}}\n")
+        done, shown = run("check"), address.strip("'")
+        assert (done.exit_code, done.stderr) == (
+            0,
+            f"{file}:{text.count(chr(10)) + 1}:32: warning: metrics ask nobody for a password, and {shown} may be reached "
+            "by anybody: expected a private address\n",
+        )
+    for address in ("10.0.0.9", "'fd00::9'", "127.0.0.1"):
+        file.write_text(f"{text}metrics: {{port: 9225, address: {address}}}\n")
+        done = run("check")
+        assert (done.exit_code, done.stderr) == (0, ""), address
+    file.write_text(f"{text}console: {{port: 9125}}\nmetrics: {{}}\n")
     done = run("check")
-    assert done.exit_code == 0
-    shown = address.strip("'")
-    assert done.stderr == (
-        f"{etc / 'smtpguard.yaml'}:{lines}:32: warning: metrics ask nobody for a password, and {shown} may be reached by"
-        " anybody: expected a private address\n"
-        if warns
-        else ""
-    )
-
-
-def test_console_and_metrics_on_one_port_are_an_error(run: Callable[..., Result], etc: Path) -> None:
-    with (etc / "smtpguard.yaml").open("a") as file:
-        file.write("console: {port: 9125}\nmetrics: {}\n")
-    done = run("check")
-    assert done.exit_code == 1
-    assert "127.0.0.1 port 9125 is listened on twice" in done.stderr
+    assert (done.exit_code, "127.0.0.1 port 9125 is listened on twice" in done.stderr) == (1, True)
 
 
 def test_live_probes_the_relay_although_a_list_is_missing(run: Callable[..., Result], etc: Path) -> None:
@@ -444,13 +412,6 @@ def test_unusable_test_cases_are_an_error(run: Callable[..., Result], etc: Path,
     assert "(did you mean hold?)" in result.stderr
 
 
-@pytest.mark.parametrize("which", ["policy", "settings"])
-def test_schemas_are_json(run: Callable[..., Result], which: str) -> None:
-    result = run("schema", which)
-    assert result.exit_code == 0
-    assert json.loads(result.stdout)["title"] == f"smtpguard {which}"
-
-
 def test_the_notices_sender_and_custom_templates_are_checked(run: Callable[..., Result], etc: Path) -> None:
     templates = etc / "templates"
     templates.mkdir()
@@ -512,23 +473,18 @@ def test_a_policy_without_rules_is_warned_about(run: Callable[..., Result], etc:
     assert again.endswith("was in force already; smtpguard.yaml is read when serve starts\n")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "told"),
-    [
-        ("dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: policy.yaml}", "dkim_sign: "),
+def test_errors_that_would_show_only_in_use_are_reported(run: Callable[..., Result], etc: Path) -> None:
+    for old, new, told in (
+        ("dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: policy.yaml}", "policy.yaml: "),
         ("secret_file: var/secret", "secret_file: policy.yaml", "policy.yaml does not hold 32 octets"),
         ("freeze_hook: []", "freeze_hook: [[/no/such/hook, now]]", "/no/such/hook is no program that can be run"),
         ("thaw_hook: []", "thaw_hook: [no-such-hook]", "no-such-hook is no program that can be run"),
-    ],
-)
-def test_errors_that_would_show_only_in_use_are_reported(
-    run: Callable[..., Result], etc: Path, old: str, new: str, told: str
-) -> None:
-    edit(etc / "smtpguard.yaml", old, new)
-    result = run("check")
-    (line,) = result.stderr.splitlines()
-    assert result.exit_code == 1
-    assert ("policy.yaml: " if told == "dkim_sign: " else told) in line
+    ):
+        edit(etc / "smtpguard.yaml", old, new)
+        result = run("check")
+        (line,) = result.stderr.splitlines()
+        assert (result.exit_code, told in line) == (1, True), line
+        edit(etc / "smtpguard.yaml", new, old)
 
 
 def test_a_threshold_above_all_list_members_is_warned_about(run: Callable[..., Result], etc: Path) -> None:
@@ -575,11 +531,11 @@ def test_rows_without_an_address_are_counted(run: Callable[..., Result], etc: Pa
     assert "    written by campaigns@example.com, proven by DKIM of campaigns.example.com" in said
 
 
-@pytest.mark.parametrize("what", ["settings", "policy"])
-def test_the_shipped_files_conform_to_their_schema(run: Callable[..., Result], etc: Path, what: str) -> None:
-    schema = json.loads(run("schema", what).stdout)
-    file = etc / {"settings": "smtpguard.yaml", "policy": "policy.yaml"}[what]
-    jsonschema.Draft202012Validator(schema).validate(load_yaml(file).value)
+def test_the_shipped_files_conform_to_their_schema(run: Callable[..., Result], etc: Path) -> None:
+    for what, file in (("settings", "smtpguard.yaml"), ("policy", "policy.yaml")):
+        schema = json.loads(run("schema", what).stdout)
+        assert schema["title"] == f"smtpguard {what}"
+        jsonschema.Draft202012Validator(schema).validate(load_yaml(etc / file).value)
 
 
 POLICY = """\

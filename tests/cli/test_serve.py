@@ -10,6 +10,7 @@ import os
 import socket
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,10 @@ def as_text(line: str) -> str:
     return f"{problem}\n" if problem.split(": ")[0].count(":") >= 2 else f"smtpguard: {problem}\n"
 
 
+SMTP = "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
+Serve = Callable[..., tuple[int, str]]
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Valid settings and a valid policy, on a free port."""
@@ -65,8 +70,21 @@ def config(tmp_path: Path) -> Path:
         "    then: hold\n"
     )
     path = tmp_path / "smtpguard.yaml"
-    path.write_text("listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n")
+    path.write_text(SMTP)
     return path
+
+
+@pytest.fixture
+def serve(config: Path, capsys: pytest.CaptureFixture[str]) -> Serve:
+    """The exit status and standard error of ``serve`` with these settings, by default those that are there."""
+
+    def served(settings: str = "", *words: str) -> tuple[int, str]:
+        if settings:
+            config.write_text(settings)
+        status, _, err = run("-c", str(config), "serve", *words, capsys=capsys)
+        return status, err
+
+    return served
 
 
 def test_a_command_group_alone_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,55 +134,34 @@ def test_a_missing_settings_file_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert err.count("\n") == 1
 
 
-def test_invalid_settings_are_reported_with_their_place(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config.write_text("relay: {prot: 25}\n")
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+def test_invalid_settings_are_reported_with_their_place(config: Path, serve: Serve) -> None:
+    status, err = serve("relay: {prot: 25}\n")
     assert status == 2
     assert err.startswith(f'{config}:1:9: unknown key "prot" (did you mean port?)')
     assert err.count("\n") == 1
 
 
-def test_an_invalid_policy_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_policy_stops_the_start(config: Path, serve: Serve) -> None:
     policy = config.parent / "policy.yaml"
     policy.write_text(policy.read_text().replace("then: hold", "then: hodl"))
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert status == 2
-    assert 'unknown then "hodl" (did you mean hold?)' in err or "did you mean hold?" in err
+    status, err = serve()
+    assert (status, "did you mean hold?" in err) == (2, True)
     assert err.startswith(f"{policy}:13:")
 
 
-def test_a_port_in_use_asks_for_a_retry(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_not_free_asks_for_a_retry(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        config.write_text(f"listen: {{smtp: [{{address: 127.0.0.1, port: {port}}}]}}\n")
-        status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert status == TRY_AGAIN
-    assert err == f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+        used = f"{{address: 127.0.0.1, port: {port}}}"
+        for settings in (f"listen: {{smtp: [{used}]}}\n", f"{SMTP}console: {used}\n", f"{SMTP}metrics: {used}\n"):
+            said = f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+            assert serve(settings) == (TRY_AGAIN, said), settings
+    said = "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
+    assert serve("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n") == (TRY_AGAIN, said)
 
 
-def test_an_address_of_another_machine_asks_for_a_retry(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config.write_text("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n")
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert status == TRY_AGAIN
-    assert err == "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
-
-
-@pytest.mark.parametrize("part", ["console", "metrics"])
-def test_a_metrics_or_console_port_in_use_asks_for_a_retry(
-    part: str, config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        config.write_text(
-            "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n" + f"{part}: {{address: 127.0.0.1, port: {port}}}\n"
-        )
-        status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (TRY_AGAIN, f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n")
-
-
-def test_metrics_alone_need_an_address(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = run("-c", str(config), "serve", "--only", "metrics", capsys=capsys)
-    assert (status, err) == (2, f"smtpguard: {config}: metrics has no address\n")
+def test_metrics_alone_need_an_address(config: Path, serve: Serve) -> None:
+    assert serve("", "--only", "metrics") == (2, f"smtpguard: {config}: metrics has no address\n")
 
 
 @pytest.mark.parametrize("where", ["listen", "console"])
@@ -197,27 +194,23 @@ def test_an_unusable_certificate_stops_the_start(where: str, config: Path, capsy
     assert problem() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
 
 
-def test_an_unreadable_relay_secret_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_relay_secret_stops_the_start(config: Path, serve: Serve) -> None:
     """A password or key that cannot be read is reported in one line, before anything starts, however many parts use the
     relay."""
-    listening = "workers: 2\nlisten: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
+    listening = f"workers: 2\n{SMTP}"
     password, authorities = config.parent / "relay-password", config.parent / "ca.pem"
-    config.write_text(listening + "relay: {tls: require, auth: {user: guard, password_file: relay-password}}\n")
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (2, f"{password}:1:1: cannot be read: No such file or directory\n")
+    login = "relay: {tls: require, auth: {user: guard, password_file: relay-password}}\n"
+    assert serve(listening + login) == (2, f"{password}:1:1: cannot be read: No such file or directory\n")
     password.write_text("secret of the relay")
-    config.write_text(listening + "relay: {tls: require, ca_file: ca.pem}\n")
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (2, f"smtpguard: {authorities}: No such file or directory\n")
+    told = f"smtpguard: {authorities}: No such file or directory\n"
+    assert serve(listening + "relay: {tls: require, ca_file: ca.pem}\n") == (2, told)
 
 
-def test_an_invalid_database_file_stops_the_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_database_file_stops_the_start(config: Path, serve: Serve) -> None:
     database = config.parent / "var" / "smtpguard.db"
     database.parent.mkdir(exist_ok=True)
     database.write_text("no database, but a text that is long enough to be taken for the head of one" * 20)
-    config.write_text("listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n")
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (2, f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB)\n")
+    assert serve(SMTP) == (2, f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB)\n")
 
 
 @pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])
@@ -247,24 +240,18 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
     assert "Permission denied" not in checked.stderr
 
 
-def test_an_unreachable_database_server_asks_for_a_retry(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_database_server_asks_for_a_retry(serve: Serve) -> None:
     with socket.socket() as taken:  # bound and not listening: a connection is refused
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        config.write_text(
-            "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
-            f'store: {{url: "postgresql://guard@127.0.0.1:{port}/guard"}}\n'
-        )
-        status, _, err = run("-c", str(config), "serve", capsys=capsys)
+        status, err = serve(f'{SMTP}store: {{url: "postgresql://guard@127.0.0.1:{port}/guard"}}\n')
     assert status == TRY_AGAIN, "2 would say that trying again does not help"
     assert err.startswith("smtpguard: the store: the database: OperationalError: ")
     assert f"port {port} failed: Connection refused" in err
     assert err.count("\n") == 1
 
 
-def test_a_long_start_asks_systemd_for_more_time(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_long_start_asks_systemd_for_more_time(config: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manager is asked for more time during a long migration; otherwise it would kill each start."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(config.parent / "notify"))
@@ -277,19 +264,15 @@ def test_a_long_start_asks_systemd_for_more_time(
         monkeypatch.setenv("NOTIFY_SOCKET", str(config.parent / "notify"))
         monkeypatch.setattr("smtpguard.app.start.prepare", prepare)
         monkeypatch.setattr("smtpguard.cli.serve._TELLS_SECONDS", 0.05)
-        status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (TRY_AGAIN, "smtpguard: the store: EXTEND_TIMEOUT_USEC=200000\n")
+        assert serve() == (TRY_AGAIN, "smtpguard: the store: EXTEND_TIMEOUT_USEC=200000\n")
 
 
-def test_a_full_disk_asks_for_a_retry(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_asks_for_a_retry(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise Full("no space left for the database")
 
     monkeypatch.setattr("smtpguard.store.store.bring", full)
-    status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert (status, err) == (TRY_AGAIN, "smtpguard: the store: no space left for the database\n")
+    assert serve() == (TRY_AGAIN, "smtpguard: the store: no space left for the database\n")
 
 
 @pytest.mark.parametrize(
