@@ -114,12 +114,6 @@ ALTERED = {
 }
 
 
-@pytest.fixture
-async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeGuard]:
-    async with whole_guard(tmp_path, monkeypatch) as made:
-        yield made
-
-
 async def approved(guard: WholeGuard, content: bytes, *to: str, sender: str = CAMPAIGNS) -> Hold:
     """Hold a message, approve it by all groups, and release it."""
     hold = await guard.held(content, *(to or (NEWSLETTER,)), sender=sender)

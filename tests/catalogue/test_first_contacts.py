@@ -105,13 +105,6 @@ async def test_fifteen_hundred_within_an_hour_stop_at_thirty_nine(guard: WholeGu
     assert "new-customers-in-an-hour" in await rules_of(guard)
 
 
-async def test_two_an_hour_stop_at_the_weekly_limit(guard: WholeGuard) -> None:
-    """At two an hour, never many in an hour or in a day, the week's limit holds."""
-    await one_by_one(guard, CUSTOMERS[:125], every=7 * DAY / 300)
-    assert len(reached(guard)) == 119
-    assert await rules_of(guard) == {"new-customers-in-a-week"}
-
-
 async def test_eight_days_stop_at_the_weekly_limit(guard: WholeGuard) -> None:
     """With more first contacts each day than a day allows, fewer than two hundred are reached in any seven days. On the
     eighth day those of the first day count as usual."""

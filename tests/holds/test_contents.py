@@ -25,6 +25,7 @@ from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
+from tests.every import every
 from tests.store.making import SECRET, T0, a_hold, held, holds, item, on_sqlite, relays, release
 
 
@@ -32,9 +33,7 @@ def made(size: int, seed: int = 1) -> Message:
     return Message.of(random.Random(seed).randbytes(size))
 
 
-@pytest.mark.parametrize(
-    "size", [0, 1, contents.CHUNK_BYTES, contents.CHUNK_BYTES + 1, contents.SPOOL_BYTES, contents.SPOOL_BYTES + 1]
-)
+@every("size", [0, 1, contents.CHUNK_BYTES, contents.CHUNK_BYTES + 1, contents.SPOOL_BYTES, contents.SPOOL_BYTES + 1])
 async def test_content_is_read_back(store: Store, size: int) -> None:
     message = made(size)
     await store.contents.keep(message)

@@ -164,7 +164,7 @@ def test_another_name_of_a_list_among_members_nests_it(ready: House, parse: Pars
     assert set(got.addressed) == {"all", "ramadan"}
 
 
-@pytest.mark.parametrize(
+@every(
     ("address", "is_list"),
     [
         ("customers@example.com", True),

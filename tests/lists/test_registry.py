@@ -128,7 +128,7 @@ def test_similar_addresses_are_not_the_list(ready: House, parse: Parse, delimite
     assert ready.registry().list_at(parse(f"{local}@lists.example.com")[0]) is None
 
 
-@pytest.mark.parametrize(
+@every(
     ("address", "delimiters", "found"),
     [
         ("eid-greetings@lists.example.com", "-", True),  # the list's own name contains the delimiter

@@ -90,7 +90,7 @@ async def test_a_listener_with_optional_login(tmp_path: Path) -> None:
 # the exchanges
 
 
-@pytest.mark.parametrize(
+@every(
     "turns",
     [
         [(f"AUTH PLAIN {plain()}", "235 2.7.0 Welcome")],

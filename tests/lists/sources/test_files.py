@@ -17,6 +17,7 @@ from smtpguard.lists.sources import SourceError, Tally, addresses
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import FileSource, TextTable
 from smtpguard.lists.sources.opening import opened
+from tests.every import every
 from tests.lists.declaring import source as declared
 
 Read = Callable[..., tuple[list[str], Tally]]
@@ -49,7 +50,7 @@ LISTMONK = (
 )
 
 
-@pytest.mark.parametrize(
+@every(
     ("content", "options"),
     [
         (MAILCHIMP, {}),
@@ -123,7 +124,7 @@ def test_bad_rows_are_reported_by_line_without_content(read: Read) -> None:
     assert len(read("email\n" + "bad\n" * 100)[1].shown) == 20
 
 
-@pytest.mark.parametrize(
+@every(
     ("content", "options", "problem"),
     [
         ("", {}, "empty"),
