@@ -80,25 +80,41 @@ class DecisionPreview:
 def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> DecisionPreview:
     votes = standing_votes(hold)
     waiting = hold.state is State.WAITING
-    left = missing(hold, in_force.groups, in_force.open_at) if waiting else ()
-    why_not = _why_not(hold, who, votes, in_force, now)
-    mine = Vote(
+    mine, is_approver = in_force.addresses_of(who.address), Role.APPROVER in who.roles
+    own, voted = bool(mine & hold.senders), [vote.choice for vote in votes if vote.approver in mine]
+    asked = entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
+    may_end = is_approver and (bool(voted) or asked)
+    if not waiting:
+        why_not = "decided"
+    elif own:
+        why_not = "own"
+    elif not is_approver:
+        why_not = "role"
+    elif not asked:
+        why_not = "group"
+    elif hold.asks_writer:
+        why_not = "writer"
+    elif Choice.APPROVE in voted:
+        why_not = "voted"
+    else:
+        why_not = "leaving" if hold.release_at is not None else ""
+    approval = Vote(
         approver=who.address,
         choice=Choice.APPROVE,
         content_sha256=hold.content_sha256,
         envelope_sha256=hold.envelope.sha256,
         at=now,
     )
-    after = replace(hold, votes=(*hold.votes, mine))
+    after = replace(hold, votes=(*hold.votes, approval))
     needed = needs(hold, in_force) if waiting else ()
     return DecisionPreview(
         votes=votes,
         others=_others(hold, needed, votes, in_force, now) if waiting else (),
-        left=left,
+        left=missing(hold, in_force.groups, in_force.open_at) if waiting else (),
         needs=needed,
         may=not why_not,
-        may_back=_may_back(hold, who, votes, in_force, now),
-        may_undo=_may_undo(hold, who, votes, in_force, now),
+        may_back=hold.state in LET_GO and not own and may_end,
+        may_undo=waiting and hold.release_at is not None and (own or may_end),
         why_not=why_not,
         sends=complete(after, in_force.groups, in_force.open_at),
         people=_people(after, in_force),
@@ -152,41 +168,3 @@ def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) 
         for one in people
         if (absence := in_force.groups.away(one, now)) is not None
     )
-
-
-def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
-    mine = in_force.addresses_of(who.address)
-    if hold.state not in LET_GO or mine & hold.senders or Role.APPROVER not in who.roles:
-        return False
-    approved = any(v.approver in mine for v in votes)
-    return approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
-
-
-def _may_undo(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
-    """All who decide on it, whoever has approved it, and its writer."""
-    if hold.release_at is None or hold.state is not State.WAITING:
-        return False
-    mine = in_force.addresses_of(who.address)
-    if mine & hold.senders:
-        return True
-    approved = any(v.approver in mine for v in votes)
-    return Role.APPROVER in who.roles and (
-        approved or entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
-    )
-
-
-def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:
-    if hold.state is not State.WAITING:
-        return "decided"
-    mine = in_force.addresses_of(who.address)
-    if mine & hold.senders:
-        return "own"
-    if Role.APPROVER not in who.roles:
-        return "role"
-    if not entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now)):
-        return "group"
-    if hold.asks_writer:
-        return "writer"
-    if any(v.approver in mine and v.choice is Choice.APPROVE for v in votes):
-        return "voted"
-    return "leaving" if hold.release_at is not None else ""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from smtpguard.admission.recorded import Recorded
 from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
-from smtpguard.incidents.query import IncidentQuery, UnknownNames, unknown_names
+from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
+from smtpguard.journal.chain import microseconds
 from smtpguard.locale.speech import Speech
 
 if TYPE_CHECKING:  # slow to import
@@ -56,6 +57,36 @@ class Made:
     """For at least so long the content of a hold is kept."""
     missed: tuple[Missed, ...] = ()
     """The rules that did not hit the first message that passed, or else the first message."""
+
+
+def query_of(
+    now: datetime,
+    *,
+    ids: Iterable[str],
+    lists: Iterable[str],
+    senders: Iterable[str],
+    subject: str,
+    alone: bool,
+    since: str | None,
+    until: str | None,
+) -> tuple[IncidentQuery, dict[str, str]]:
+    """The query, and what is wrong with a time, by its name."""
+    times, wrong = dict[str, int](), dict[str, str]()
+    for name, text in (("since", since), ("until", until)):
+        try:
+            times |= {name: microseconds(moment(text, now))} if text is not None else {}
+        except ValueError as error:
+            wrong[name] = str(error)
+    query = IncidentQuery(
+        ids=frozenset(ids),
+        lists=frozenset(lists),
+        senders=frozenset(senders),
+        subject=subject,
+        whole=not alone,
+        since=times.get("since"),
+        until=times.get("until"),
+    )
+    return query, wrong
 
 
 async def make(

@@ -65,7 +65,9 @@ async def approve(call: Call) -> rows.HeldDetail:
     body: rows.Approve = call.body
     hold = await looked_up(call)
     ahead = outlook(hold, call.who, call.console.in_force, call.console.clock.now())
-    if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
+    if sorted(body.seen.lists) != sorted(hold.lists) and not _has_voted(
+        hold, call.who.address, Choice.APPROVE, body.seen
+    ):
         raise Refusal(409, "its lists have changed since it was shown")
     people = 0
     if ahead.may and ahead.sends:
@@ -189,10 +191,10 @@ async def _voted(
         hold.hold_id, choice, approver=call.who.address, by=call.holder.by, seen=looked_at, comment=comment,
         people=people, all_at_once=all_at_once,
     )  # fmt: skip
-    return await _done(call, act, lambda now: _said(now, call.who.address, choice, seen))
+    return await _done(call, act, lambda now: _has_voted(now, call.who.address, choice, seen))
 
 
-def _said(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
+def _has_voted(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
     """Whether exactly this vote exists already."""
     return any(
         (v.approver, v.choice, v.content_sha256, v.envelope_sha256)
@@ -314,32 +316,23 @@ async def history(call: Call) -> rows.History:
 
 
 async def ask(call: Call) -> rows.History:
-    body: rows.Question = call.body
-    hold = await looked_up(call)
-    by = call.holder.by
-    return await _conversation(
-        call, call.console.questions.ask(hold.hold_id, body.question, approver=call.who.address, by=by)
-    )
+    return await _said(call, call.console.questions.ask, call.body.question, approver=call.who.address)
 
 
 async def answer(call: Call) -> rows.History:
     """For the message's writer, as the token's account."""
-    return await _of_its_writer(call, call.console.questions.answer)
+    return await _said(call, call.console.questions.answer, call.body.words, sender=call.who.address)
 
 
 async def plead(call: Call) -> rows.History:
     """The same; it asks for the message's release."""
-    return await _of_its_writer(call, call.console.questions.plead)
+    return await _said(call, call.console.questions.plead, call.body.words, sender=call.who.address)
 
 
-async def _of_its_writer(call: Call, say: Callable[..., Awaitable[None]]) -> rows.History:
-    body: rows.Answer = call.body
+async def _said(call: Call, say: Callable[..., Awaitable[None]], words: str, **who: str) -> rows.History:
+    """The conversation, with these words."""
     hold = await looked_up(call)
-    return await _conversation(call, say(hold.hold_id, body.words, sender=call.who.address, by=call.holder.by))
-
-
-async def _conversation(call: Call, saying: Awaitable[None]) -> rows.History:
-    await saying
+    await say(hold.hold_id, words, **who, by=call.holder.by)
     found = await history(call)
     return rows.History(items=[one for one in found.items if one.kind in SPOKEN])
 

@@ -14,11 +14,9 @@ from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import Call, Long, Operation, Refusal, Wrong, error_at, not_in_scope
 from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
 from smtpguard.console.incidentfile import row
-from smtpguard.console.reporting import NothingFits, Occupied, make_once
-from smtpguard.incidents.query import IncidentQuery, moment
+from smtpguard.console.reporting import NothingFits, Occupied, make_once, query_of
 from smtpguard.incidents.report import TooMany
 from smtpguard.incidents.statement import Mark
-from smtpguard.journal.chain import microseconds
 from smtpguard.journal.outcome import Outcome
 
 
@@ -242,7 +240,18 @@ async def report(call: Call) -> Long:
     body: Incident = call.body
     if (body.names or body.senders or body.subject.strip()) and not call.holder.may(Scope.INCIDENT_NAMES):
         raise not_in_scope(Scope.INCIDENT_NAMES)
-    query = _about(call, body)
+    query, wrong = query_of(
+        call.console.clock.now(),
+        ids=body.ids,
+        lists=body.lists,
+        senders=body.senders,
+        subject=body.subject.strip(),
+        alone=body.alone,
+        since=body.since,
+        until=body.until,
+    )
+    if wrong:
+        raise Refusal(422, errors=[Wrong(at=f"body.{name}", problem=problem) for name, problem in wrong.items()])
     if query.empty:
         problem = "give at least one of ids, lists, senders, subject, since, until"
         raise error_at("body", problem)
@@ -258,30 +267,6 @@ async def report(call: Call) -> Long:
     except TooMany as error:
         raise Refusal(422, f"{str(error).capitalize()}.") from None
     return Long(await asyncio.to_thread(row, made))
-
-
-def _about(call: Call, body: Incident) -> IncidentQuery:
-    now, wrong = call.console.clock.now(), list[Wrong]()
-
-    def time(name: str, text: str | None) -> int | None:
-        try:
-            return None if text is None else microseconds(moment(text, now))
-        except ValueError as error:
-            wrong.append(Wrong(at=f"body.{name}", problem=str(error)))
-            return None
-
-    query = IncidentQuery(
-        ids=frozenset(body.ids),
-        lists=frozenset(body.lists),
-        senders=frozenset(body.senders),
-        subject=body.subject.strip(),
-        since=time("since", body.since),
-        until=time("until", body.until),
-        whole=not body.alone,
-    )
-    if wrong:
-        raise Refusal(422, errors=wrong)
-    return query
 
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]

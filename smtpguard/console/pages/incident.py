@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -20,14 +19,13 @@ from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
 from smtpguard.console.rendering import form, not_done, page, services_of, speech, text_of
-from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
+from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once, query_of
 from smtpguard.console.services import ACTING
 from smtpguard.database.errors import StoreError
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import MOST
-from smtpguard.incidents.query import IncidentQuery, moment
+from smtpguard.incidents.query import moment
 from smtpguard.incidents.report import TooMany
-from smtpguard.journal.chain import microseconds
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
@@ -56,14 +54,19 @@ async def report(request: Request) -> Response:
     anything = who.operates
     asked = {name: text_of(sent, name, _MOST) for name in (_FIELDS if anything else ("id",))}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
-    wrong = {
-        name: said("Not a time: write 2026-11-26 09:30, in UTC, or 2h for two hours ago.")
-        for name in ("since", "until")
-        if not _is_time(asked.get(name, ""), here.clock.now())
-    }
+    query, wrong = query_of(
+        here.clock.now(),
+        ids=asked["id"].split(),
+        lists=filter(None, [asked.get("list")]),
+        senders=filter(None, [asked.get("sender")]),
+        subject=asked.get("subject", ""),
+        alone="alone" in asked,
+        since=asked.get("since") or None,
+        until=asked.get("until") or None,
+    )
     if wrong:
-        return await _shown(request, asked, 422, wrong=wrong)
-    query = _about(asked, here.clock.now())
+        no_time = said("Not a time: write 2026-11-26 09:30, in UTC, or 2h for two hours ago.")
+        return await _shown(request, asked, 422, wrong=dict.fromkeys(wrong, no_time))
     if query.empty:
         return await _shown(request, asked, 422, wrong={"id": said("Say what the report is about.")})
     problem = await _taken_down(request, sent) if anything else ""
@@ -155,33 +158,6 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
         for said, page in pages
         for to in drafts.AUDIENCES
     ]
-
-
-def _is_time(text: str, now: datetime) -> bool:
-    try:
-        return not text or bool(moment(text, now))
-    except ValueError:
-        return False
-
-
-def _about(asked: Asked, now: datetime) -> IncidentQuery:
-
-    def some(name: str) -> frozenset[str]:
-        value = asked.get(name, "")
-        return frozenset(value.split()) if name == "id" else frozenset([value] if value else [])
-
-    def time(name: str) -> int | None:
-        return microseconds(moment(asked[name], now)) if asked.get(name) else None
-
-    return IncidentQuery(
-        ids=some("id"),
-        lists=some("list"),
-        senders=some("sender"),
-        subject=asked.get("subject", ""),
-        since=time("since"),
-        until=time("until"),
-        whole="alone" not in asked,
-    )
 
 
 async def _shown(

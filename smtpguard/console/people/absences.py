@@ -18,7 +18,7 @@ from smtpguard.console.rendering import page, see_other, services_of, speech, te
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.intents import deputy_waits
 from smtpguard.policy.absences import LONGEST, Absence
@@ -104,7 +104,7 @@ class Absent:
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
         if not current:
-            return await self._shown(request, 409, problem=NOT_AWAY, address=who)
+            return await self._shown(request, 409, problem=Phrase(NOT_AWAY, address=who))
         first = min(current, key=lambda a: a.since)
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
@@ -128,17 +128,17 @@ class Absent:
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
             if said is None or said.over(self.clock.now(), services_of(request).in_force.groups.zone):
-                raise NotPossible(NOT_AWAY, who)
+                raise NotPossible(Phrase(NOT_AWAY, address=who))
             if said.deputy != deputy or not deputy:
-                raise NotPossible(N_("It has changed: {address} has changed their absence meanwhile."), who)
+                raise NotPossible(Phrase("It has changed: {address} has changed their absence meanwhile.", address=who))
             if services_of(request).in_force.addresses_of(admin) & {said.person, said.deputy}:
-                raise NotPossible(N_("You cannot approve your own deputy: another admin must do it."))
+                raise NotPossible(Phrase("You cannot approve your own deputy: another admin must do it."))
             return to(said), self._event(change, said, admin)
 
         try:
             await self.people.change_absence(who, step)
         except NotPossible as why:
-            return await self._shown(request, 409, problem=why.text, address=why.address)
+            return await self._shown(request, 409, problem=why.why)
         await services_of(request).policies.follow()
         return see_other("/away")
 
@@ -189,7 +189,7 @@ class Absent:
         )
 
     async def _shown(
-        self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
+        self, request: Request, status: int = 200, *, problem: Said = "",
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         who, in_force, now = person(request), services_of(request).in_force, self.clock.now()
@@ -207,7 +207,6 @@ class Absent:
             status,
             wrong=wrong,
             problem=problem,
-            address=address,
             mine=[row for row in rows if row.absence.person in mine],
             others=[row for row in rows if row.absence.person not in mine],
             for_whom=in_force.groups.decided_for(who.address, now),

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, TurnStep
 from smtpguard.console.people.credentials import Factors, Passwords, check
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.catalogue import languages
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import Address
 from smtpguard.store.nouns import People
 
 
 class NotPossible(Exception):
-    """Nothing changed. ``text`` says why, for people, with ``address`` for "{address}"."""
+    """Nothing changed. ``why`` tells people."""
 
-    def __init__(self, text: str, address: str = "") -> None:
-        super().__init__(text.format(address=address))
-        self.text, self.address = text, address
+    def __init__(self, why: Said) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 NO_ACCOUNT = N_("There is no account of {address}.")
@@ -55,7 +55,7 @@ class Accounts:
     async def at(self, address: str) -> Account:
         found = await self.people.account(AccountKeys(address=self.canonical(address)))
         if found is None:
-            raise NotPossible(NO_ACCOUNT, address)
+            raise NotPossible(Phrase(NO_ACCOUNT, address=address))
         return found
 
     async def add(self, address: str, *, roles: Sequence[Role], password: str = "", name: str = "", by: str) -> Account:
@@ -74,11 +74,11 @@ class Accounts:
 
         def step(found: Sequence[Account]) -> AccountChange:
             if found:
-                return AccountChange(refused=N_("{address} already has an account."))
+                return AccountChange(refused=Phrase("{address} already has an account.", address=where))
             data = {"roles": [r.value for r in made.roles], "with": "password" if password else "sso"}
             return AccountChange(account=made, events=(self.event(made, "added", by, **data),))
 
-        return await self._turned(AccountKeys(address=where), step, where)
+        return await self._turned(AccountKeys(address=where), step)
 
     async def set_password(self, account: Account, password: str, *, by: str) -> Account:
         check(password, address=account.address)
@@ -114,7 +114,7 @@ class Accounts:
         """Change from a password to single sign-on: at once if ``subject`` was proven, else at the next sign-on with
         this address. Password and second factor are removed; the provider asks for them from now on."""
         if account.subject:
-            raise NotPossible(N_("{address} already uses single sign-on."), account.address)
+            raise NotPossible(Phrase("{address} already uses single sign-on.", address=account.address))
 
         def moved(a: Account) -> Account:
             return replace(a, subject=subject, password="", totp="", totp_step=0, recovery=())
@@ -131,19 +131,19 @@ class Accounts:
     async def confirm_factor(self, account: Account, sealed: str, code: str, *, by: str) -> list[str]:
         """The same by the owner, who proves with a code that the secret has arrived."""
         if self.factors.step(sealed, code, self.clock.now()) is None:
-            raise NotPossible(N_("The code is wrong."))
+            raise NotPossible(Phrase("The code is wrong."))
         return await self.set_factor(account, sealed, by=by)
 
     async def drop_factor(self, account: Account, *, by: str) -> Account:
         if not account.totp:
-            raise NotPossible(N_("{address} has no second factor."), account.address)
+            raise NotPossible(Phrase("{address} has no second factor.", address=account.address))
         change = "second-factor-off"
         return await self._change(account, change, by, lambda a: replace(a, totp="", totp_step=0, recovery=()))
 
     async def set_language(self, account: Account, language: str) -> Account:
         """The owner's own choice: not journalled, and no session ends."""
         if language not in ("", *languages()):
-            raise NotPossible(N_("This language is not available."))
+            raise NotPossible(Phrase("This language is not available."))
 
         return await self._changed(account, lambda a: AccountChange(account=replace(a, language=language)))
 
@@ -166,16 +166,14 @@ class Accounts:
 
     async def _changed(self, account: Account, to: Callable[[Account], AccountChange]) -> Account:
         def step(found: Sequence[Account]) -> AccountChange:
-            return to(found[0]) if found else AccountChange(refused=NO_ACCOUNT)
+            return to(found[0]) if found else AccountChange(refused=Phrase(NO_ACCOUNT, address=account.address))
 
-        return await self._turned(AccountKeys(account_id=account.account_id), step, account.address)
+        return await self._turned(AccountKeys(account_id=account.account_id), step)
 
-    async def _turned(
-        self, keys: AccountKeys, step: Callable[[Sequence[Account]], AccountChange], address: str
-    ) -> Account:
+    async def _turned(self, keys: AccountKeys, step: TurnStep) -> Account:
         made = await self.people.turn(keys, step)
         if made.refused or made.account is None:
-            raise NotPossible(made.refused, address)
+            raise NotPossible(made.refused)
         return made.account
 
 

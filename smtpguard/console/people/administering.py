@@ -16,7 +16,7 @@ from smtpguard.console import labels
 from smtpguard.console.access import for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import BadAddress
 
 Change = Callable[[Account, Request, str], Awaitable[str | None]]
@@ -68,8 +68,7 @@ class Administering:
         except BadAddress:
             return await self._shown(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
         except NotPossible as why:
-            told = speech(request)(why.text, address=why.address)
-            return await self._shown(request, 409, wrong={"address": told})
+            return await self._shown(request, 409, wrong={"address": speech(request).say(why.why)})
         return await self._shown(request, made=made, password=password) if password else see_other("/people")
 
     def _changing(self, change: Change) -> Callable[[Request], Awaitable[Response]]:
@@ -81,7 +80,7 @@ class Administering:
             try:
                 password = await change(account, request, request.state.person.address)
             except NotPossible as why:
-                return await self._shown(request, 409, problem=why.text, address=why.address)
+                return await self._shown(request, 409, problem=why.why)
             return await self._shown(request, made=account, password=password) if password else see_other("/people")
 
         return changing
@@ -89,12 +88,12 @@ class Administering:
     async def _roles(self, account: Account, request: Request, by: str) -> None:
         roles = _chosen(request)
         if account.address == by and Role.ADMIN not in roles:
-            raise NotPossible(N_("You cannot take the admin's role from yourself: another admin must do it."))
+            raise NotPossible(Phrase("You cannot take the admin's role from yourself: another admin must do it."))
         await self.accounts.set_roles(account, roles, by=by)
 
     async def _disable(self, account: Account, request: Request, by: str) -> None:
         if account.address == by:
-            raise NotPossible(N_("You cannot disable your own account: another admin must do it."))
+            raise NotPossible(Phrase("You cannot disable your own account: another admin must do it."))
         await self.accounts.disable(account, by=by)
 
     async def _enable(self, account: Account, request: Request, by: str) -> None:
@@ -110,24 +109,24 @@ class Administering:
 
     async def _delete(self, account: Account, request: Request, by: str) -> None:
         if account.address == by:
-            raise NotPossible(N_("You cannot delete your own account: another admin must do it."))
+            raise NotPossible(Phrase("You cannot delete your own account: another admin must do it."))
         if request.state.form.get("sure") != "yes":
-            raise NotPossible(N_("Confirm it: a deleted account cannot be restored."))
+            raise NotPossible(Phrase("Confirm it: a deleted account cannot be restored."))
         await self.accounts.delete(account, by=by)
 
     async def _sso(self, account: Account, request: Request, by: str) -> None:
         if not self.sso:
-            raise NotPossible(N_("There is no single sign-on here."))
+            raise NotPossible(Phrase("There is no single sign-on here."))
         await self.accounts.to_single_sign_on(account, by=by)
 
     async def _shown(
-        self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
+        self, request: Request, status: int = 200, *, problem: Said = "",
         made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         everybody = await self.accounts.everybody()
         return await page(
             request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=_gaps(request, everybody),
-            problem=problem, wrong=wrong, address=address, made=made, password=password, mine=request.state.person.address,
+            problem=problem, wrong=wrong, made=made, password=password, mine=request.state.person.address,
         )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from smtpguard.console.people.signing import (
 from smtpguard.console.rendering import page, see_other, services_of, speech
 from smtpguard.database.errors import StoreError
 from smtpguard.locale.catalogue import called, languages
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, Said
 from smtpguard.mail.address import BadAddress
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Pages:
         try:
             await self.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
         except NotPossible as why:
-            return await self._me(request, 409, problem=why.text)
+            return await self._me(request, 409, problem=why.why)
         return self._out(request, linked="1")
 
     async def back(self, request: Request) -> Response:
@@ -193,7 +193,7 @@ class Pages:
         try:
             await self.accounts.set_language(account, _text(request, "language"))
         except NotPossible as why:
-            return await self._me(request, 400, problem=why.text)
+            return await self._me(request, 400, problem=why.why)
         return see_other("/me")
 
     async def password(self, request: Request) -> Response:
@@ -223,7 +223,7 @@ class Pages:
         try:
             codes = await self.accounts.confirm_factor(account, sealed, _text(request, "code"), by=account.address)
         except NotPossible as why:
-            return await self._factor(request, account, sealed, 400, wrong={"code": said(why.text)})
+            return await self._factor(request, account, sealed, 400, wrong={"code": said.say(why.why)})
         self._cookies(request).drop(self.place, "smtpguard")
         return await page(request, "recovery-codes.html", codes=codes)
 
@@ -238,7 +238,7 @@ class Pages:
         try:
             await self.accounts.drop_factor(account, by=account.address)
         except NotPossible as why:
-            return await self._me(request, 400, problem=why.text)
+            return await self._me(request, 400, problem=why.why)
         return self._out(request, changed="1")
 
     # -- shared
@@ -268,7 +268,7 @@ class Pages:
         return see_other("/login", **why)
 
     async def _me(
-        self, request: Request, status: int = 200, *, problem: str = "", wrong: Mapping[str, str] | None = None
+        self, request: Request, status: int = 200, *, problem: Said = "", wrong: Mapping[str, str] | None = None
     ) -> Response:
         sso = self.provider is not None
         return await page(
