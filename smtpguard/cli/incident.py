@@ -16,7 +16,7 @@ from smtpguard.console.breachform import as_row, filled, lines
 from smtpguard.console.drafts import AUDIENCES
 from smtpguard.console.drafts import draft as drafted
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
-from smtpguard.console.incidentfile import MissingExtra, can_make_pdf, written
+from smtpguard.console.incidentfile import MissingExtra, pdf_library, written
 from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.incidents import breach
@@ -90,7 +90,7 @@ async def report(
         raise click.UsageError("a PDF cannot be written to a terminal: --output FILE")
     if form == "pdf":
         try:
-            can_make_pdf()
+            pdf_library()
         except MissingExtra as error:
             raise CannotRun(str(error)) from None
 

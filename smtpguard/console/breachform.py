@@ -154,13 +154,8 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
     aware = None
     if words.aware is not None and words.due is not None:
         since, word = words.aware
-        aware = {
-            "since": utc_text(since),
-            "by": word.by if made.names else None,
-            "said_at": utc_text(word.at),
-            "entry": word.seq,
-            "due": utc_text(words.due),
-        }
+        said = _written(word, made, "said_at")
+        aware = {"since": utc_text(since), **said, "due": utc_text(words.due)}
     return {
         "id": form.id,
         "aware": aware,
@@ -175,19 +170,17 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
                     {"text": one.text.strip(), "mark": one.mark.value, "entries": list(one.entries.named)}
                     for one in row.statements
                 ],
-                "written": None
-                if (given := row.word) is None
-                else {
-                    "text": given.text,
-                    "by": given.by if made.names else None,
-                    "at": utc_text(given.at),
-                    "entry": given.seq,
-                },
+                "written": {"text": row.word.text, **_written(row.word, made, "at")} if row.word is not None else None,
                 "to_be_written": row.empty,
             }
             for row in form.rows
         ],
     }
+
+
+def _written(word: FieldText, made: Made, at: str) -> dict[str, Any]:
+    """By whom and when; ``at``: the key of the time."""
+    return {"by": word.by if made.names else None, at: utc_text(word.at), "entry": word.seq}
 
 
 def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:

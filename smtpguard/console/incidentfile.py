@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -56,8 +56,9 @@ def written(form: str, made: Made, page: ReportText, said: Speech) -> bytes:
     """``form``: html, json or pdf. Raises MissingExtra. Ten pages of PDF take a second of processor time."""
     if form == "json":
         return json.dumps(row(made, page), ensure_ascii=False).encode() + b"\n"
-    page_html = html(page, said)
-    return pdf(page_html) if form == "pdf" else page_html.encode()
+    template = environment().get_template("incident-file.html")
+    html = template.render(_=said, ngettext=said.ngettext, **shown(page, said))
+    return _pdf(html) if form == "pdf" else html.encode()
 
 
 def shown(page: ReportText, said: Speech) -> dict[str, Any]:
@@ -70,23 +71,14 @@ def shown(page: ReportText, said: Speech) -> dict[str, Any]:
     }
 
 
-def html(page: ReportText, said: Speech) -> str:
-    template = environment().get_template("incident-file.html")
-    return template.render(_=said, ngettext=said.ngettext, **shown(page, said))
-
-
-def can_make_pdf() -> None:
+def _pdf(page: str) -> bytes:
     """Raises MissingExtra."""
-    _library()
-
-
-def pdf(page: str) -> bytes:
-    """Raises MissingExtra."""
-    made: bytes = _library().HTML(string=page, url_fetcher=_nothing).write_pdf(pdf_variant=VARIANT)
+    made: bytes = pdf_library().HTML(string=page, url_fetcher=_nothing).write_pdf(pdf_variant=VARIANT)
     return made
 
 
-def _library() -> Any:
+def pdf_library() -> Any:
+    """Raises MissingExtra."""
     try:
         return import_module("weasyprint")
     except ImportError:
@@ -116,6 +108,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
     ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof, hide = found.proof, hiding(made, _ENGLISH)
+    page = page or report_in_words(made, _ENGLISH)
     return {
         "about": [hide(text) for text in asked_in_words(made.query, _ENGLISH, names)],
         "made_at": utc_text(made.at),
@@ -161,29 +154,17 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "erased": report.erased,
         "unsettled": list(report.unsettled),
         "timeline": [_step(step, names, hide) for step in report.steps],
-        **_in_words(page if page is not None else report_in_words(made, _ENGLISH)),
+        "language": page.language,
+        "paragraph": _statements(page.paragraph),
+        "sections": [{"key": part.key, "title": part.title, "statements": _statements(part.statements)} for part in page.parts],
     }  # fmt: skip
 
 
-def _in_words(page: ReportText) -> dict[str, Any]:
-    return {
-        "language": page.language,
-        "paragraph": [_statement(one) for one in page.paragraph],
-        "sections": [
-            {"key": part.key, "title": part.title, "statements": [_statement(one) for one in part.statements]}
-            for part in page.parts
-        ],
-    }
-
-
-def _statement(one: Statement) -> dict[str, Any]:
-    rests = one.entries
-    return {
-        "text": one.text.strip(),
-        "mark": one.mark.value,
-        "entries": list(rests.named),
-        "entries_in_all": rests.many,
-    }
+def _statements(some: Iterable[Statement]) -> list[dict[str, Any]]:
+    return [
+        {"text": one.text.strip(), "mark": one.mark.value, "entries": list(one.entries.named), "entries_in_all": one.entries.many}
+        for one in some
+    ]  # fmt: skip
 
 
 def _list(one: ListModel | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:

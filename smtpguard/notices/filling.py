@@ -72,7 +72,8 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
     async for hold in _of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
             states[hold.state.value] += 1
-            undecided += hold.state is State.WAITING and data["person"].lower() not in _voters(hold)
+            voted = {vote.approver for vote in standing_votes(hold)}
+            undecided += hold.state is State.WAITING and data["person"].lower() not in voted
             earlier += hold.held_at < since
             if len(shown) < SHOWN:
                 shown.append(_line(hold, in_force))
@@ -112,11 +113,6 @@ async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIte
         for hold in await store.holds.several(ids[n : n + PAGE]):
             if hold.held_at < since and not hold.primary:
                 yield hold
-
-
-def _voters(hold: Hold) -> frozenset[str]:
-    """People who need not vote on it again."""
-    return frozenset(vote.approver for vote in standing_votes(hold))
 
 
 def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: datetime, until: datetime) -> bool:

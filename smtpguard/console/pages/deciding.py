@@ -49,23 +49,21 @@ async def vote(request: Request) -> Response:
     ahead = outlook(hold, who, here.in_force, here.clock.now())
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
+    wrong: dict[str, str] = {}
     if choice is Choice.REJECT and not comment and hold.state is not State.WAITING:  # people were told that it goes
-        wrong = {"comment": said("Give a reason for the rejection: its writer reads it.")}
-        return await shown(
-            request, hold, seen, 422, said("Nothing is decided yet: see below what is missing."), wrong=wrong
-        )
+        wrong["comment"] = said("Give a reason for the rejection: its writer reads it.")
     people = 0
     if choice is Choice.APPROVE and ahead.sends:
-        field = "number" if ahead.people >= LARGE else "people"
-        typed = confirmed(number(sent, field), hold.reach, ahead.people)
-        if typed is None and ahead.people >= LARGE:
-            wrong = {"number": _not_that(said, hold.reach, ahead.people)}
-            return await shown(
-                request, hold, seen, 422, said("Nothing is decided yet: see below what is missing."), wrong=wrong
-            )
-        if typed is None:  # more copies came than the button said
+        large = ahead.people >= LARGE
+        typed = confirmed(number(sent, "number" if large else "people"), hold.reach, ahead.people)
+        if typed is None and not large:  # more copies came than the button said
             return await _not_done(request, 409, said(CHANGED))
-        people = typed
+        if typed is None:
+            wrong["number"] = _not_that(said, hold.reach, ahead.people)
+        people = typed or 0
+    if wrong:
+        missing = said("Nothing is decided yet: see below what is missing.")
+        return await shown(request, hold, seen, 422, missing, wrong=wrong)
     if choice is Choice.APPROVE and ahead.may and not text_of(sent, "number") and text_of(sent, "sure") != "yes":
         return await _asked_back(request, hold, seen, sent)
 
@@ -164,11 +162,7 @@ async def confirm(request: Request) -> Response:
     sent = form(request)
     typed = number(sent, "number")
     if hold.asks_writer and typed != hold.reach:
-        wrong = {
-            "number": said(
-                "It was not sent: the number that was typed is not {number}.", number=said.number(hold.reach)
-            )
-        }
+        wrong = {"number": _not_that(said, hold.reach, hold.reach)}
         return await own(request, hold, 422, said("Nothing is sent: see below what is missing."), wrong=wrong)
 
     act = here.approvals.confirm(
