@@ -14,7 +14,7 @@ from smtpguard.accounts.model import Scope
 from smtpguard.console.access import Visibility, find, viewed, visibility
 from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
-from smtpguard.console.api.models import Page, reason_rows
+from smtpguard.console.api.models import Page
 from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import Filters, cut, holds_of
@@ -249,7 +249,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     blind = seen < Visibility.TEXT
     row = _row(call, hold, lists) | {
         "rules": [each["rule"] for each in reasons if each["rule"]],
-        "reasons": reason_rows(reasons),
+        "reasons": reasons,
         "votes": ahead.votes,
         "missing": ahead.left,
         "may_decide": ahead.may,

@@ -3,9 +3,8 @@ these."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -47,13 +46,6 @@ class ReasonRow(BaseModel):
     rule: str
     description: str
     sentences: list[str]
-
-
-def reason_rows(reasons: Iterable[Mapping[str, Any]]) -> list[ReasonRow]:
-    return [
-        ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-        for each in reasons
-    ]
 
 
 # -- mailings

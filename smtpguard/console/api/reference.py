@@ -15,10 +15,8 @@ from smtpguard.console.api.models import (
     ListRow,
     Lists,
     Me,
-    PolicyRule,
     PolicyShown,
     Verified,
-    reason_rows,
 )
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
@@ -55,12 +53,13 @@ async def lists(call: Call) -> Lists:
 
 async def policy(call: Call) -> PolicyShown:
     in_force = call.console.in_force
-    return PolicyShown(
-        sha256=in_force.policy_sha256,
-        enforce=in_force.enforce,
-        rules=[PolicyRule.model_validate(rule, from_attributes=True) for rule in in_force.rules.rules],
-        groups={name: len(people) for name, people in in_force.groups.items()},
-    )
+    shown = {
+        "sha256": in_force.policy_sha256,
+        "enforce": in_force.enforce,
+        "rules": in_force.rules.rules,
+        "groups": {name: len(people) for name, people in in_force.groups.items()},
+    }
+    return PolicyShown.model_validate(shown, from_attributes=True)
 
 
 async def verify(call: Call) -> Verified:
@@ -88,16 +87,17 @@ async def explain(call: Call) -> Explained:
         raise Refusal(422, errors=wrong)
     found = await call.console.explain(message, sender, [a for a in recipients if a is not None])
     in_force = call.console.in_force
-    return Explained(
-        action=found.verdict.action.word,  # type: ignore[arg-type]  # pydantic compares it
-        looks=found.reading.looks.value,
-        reasons=reason_rows(noticedata.enforced(found.verdict, in_force)),
-        marks=[mark.evidence for mark in found.reading.marks],
-        unknown=dict(found.verdict.unknown),
-        reach=int(found.recipients.reach.low),
-        lists=sorted(found.recipients.lists),
-        policy_sha256=in_force.policy_sha256,
-    )
+    told = {
+        "action": found.verdict.action.word,
+        "looks": found.reading.looks.value,
+        "reasons": noticedata.enforced(found.verdict, in_force),
+        "marks": [mark.evidence for mark in found.reading.marks],
+        "unknown": dict(found.verdict.unknown),
+        "reach": int(found.recipients.reach.low),
+        "lists": sorted(found.recipients.lists),
+        "policy_sha256": in_force.policy_sha256,
+    }
+    return Explained.model_validate(told)
 
 
 def raw_of(text: str, encoded: str) -> bytes:

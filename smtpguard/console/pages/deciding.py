@@ -18,7 +18,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.access import Routes, Visibility, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
-from smtpguard.console.pages.message import looked_up, own, shown
+from smtpguard.console.pages.message import base, looked_up, own, shown
 from smtpguard.console.rendering import CHANGED, form, not_done, number, page, see_other, services_of, speech, text_of
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
@@ -245,8 +245,7 @@ async def _done(request: Request, act: Awaitable[object], what: str) -> Response
         return await _not_done(request, 422, said(UNCONFIRMED))
     except Refused:
         return await _not_done(request, 409, said("Nothing was done: this message has no writer to ask."))
-    link = request.path_params.get("link")
-    return see_other(f"/mine/{link}" if link else f"/held/{request.path_params['hold_id']}", done=what)
+    return see_other(base(request), done=what)
 
 
 async def _not_done(request: Request, status: int, problem: str) -> Response:

@@ -193,6 +193,8 @@ async def found_of(request: Request) -> Mailing:
 
 LATEST = 20
 _FREEZES = 500
+_BOXES = ("held", "late", "passed", "refused")
+"""The colours of the bars."""
 _DONE: Mapping[Deed, str] = {
     Deed.WENT: N_("The first copy went out"),
     Deed.ENDED: N_("The last copy so far went out"),
@@ -235,6 +237,7 @@ async def returns(request: Request) -> Response:
         trend=trend(course, said),
         done=[(one.at, in_words(one, said)) for one in course.done],
         drawn=stacked([(one.at, [one.of(sort) for sort in COUNTED]) for one in course.stretches]),
+        series=[(box, said(SORTS[sort])) for box, sort in zip(_BOXES, COUNTED, strict=True)],
         sorts=SORTS,
         shown=COUNTED,
         one_words=ONE,

@@ -194,7 +194,7 @@ async def own(
         stopped_by=frozen,
         outgoing=await here.store.holds.outgoing(hold.hold_id),
         own_states=labels.own_states(hold, frozen=bool(frozen)),
-        base=base(request, hold),
+        base=base(request),
         talk=await talk(here, hold, said),
         asked=await here.questions.open_question(hold.hold_id),
         judged=await here.questions.judged(hold.hold_id) if hold.state is not State.WAITING else "",
@@ -204,10 +204,10 @@ async def own(
     )
 
 
-def base(request: Request, hold: Hold) -> str:
-    """The path of its writer's page: by the signed link that they came with, or by its id."""
+def base(request: Request) -> str:
+    """The path of its page: by the signed link that its writer came with, or by its id."""
     link = request.path_params.get("link")
-    return f"/mine/{link}" if link else f"/held/{hold.hold_id}"
+    return f"/mine/{link}" if link else f"/held/{request.path_params['hold_id']}"
 
 
 def done(request: Request) -> str:

@@ -111,29 +111,30 @@ class Pages:
         return self._out(request)
 
     async def to_provider(self, request: Request) -> Response:
-        """Begins a sign-on: nothing is stored, the browser gets the sealed state."""
-        provider = self._provider()
         then = safe_path(request.query_params.get("next"))
+        if (where := await self._begun(request, then)) is None:
+            return await self._door(request, then, 503, said="no provider")
+        return RedirectResponse(where, status_code=303)
+
+    async def _begun(self, request: Request, then: str, *, moves: str = "") -> str | None:
+        """Begins a sign-on: nothing is stored, the browser gets the sealed state. Returns the URL of the provider, None if
+        it does not answer."""
         try:
-            where, sealed = await provider.begin(then)
+            where, sealed = await self._provider().begin(then, moves=moves)
         except NotAuthenticated as why:
             log.warning("single sign-on cannot begin: %s", why)
-            return await self._door(request, then, 503, said="no provider")
+            return None
         self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
-        return RedirectResponse(where, status_code=303)
+        return where
 
     async def move(self, request: Request) -> Response:
         """Change from a password to single sign-on: the provider proves that it is the same person."""
-        account, provider = _account(request), self._provider()
+        account = _account(request)
         if account.subject or not account.password:
             return await self._me(request, 409, problem=N_("This account has no password: it uses single sign-on."))
-        try:
-            where, sealed = await provider.begin("/me", moves=account.account_id)
-        except NotAuthenticated as why:
-            log.warning("single sign-on cannot begin: %s", why)
+        if (where := await self._begun(request, "/me", moves=account.account_id)) is None:
             problem = N_("Single sign-on does not answer. Try again, or sign in with a password.")
             return await self._me(request, 503, problem=problem)
-        self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return await page(request, "to-provider.html", where=where)
 
     async def _moved(self, request: Request, proven: Proven) -> Response:
