@@ -171,7 +171,11 @@ DEEDS: Mapping[str, str] = {
     "person": N_("what was kept about one person"),
 }
 """Changes of a mailing."""
-_TELLING = ("action", "choice", "proof", "notice", "outcome", "said", "saw", "state", "was", "what")
+_TELLING: Mapping[str, Mapping[str, str]] = {
+    "action": DETAILS, "choice": CHOICES, "proof": PROOFS, "notice": NOTICES, "outcome": DETAILS,
+    "said": DETAILS, "saw": DETAILS, "state": DETAILS, "was": WAS, "what": DEEDS,
+}  # fmt: skip
+"""Keys of an entry's data that are told, in this order, and the words for their values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,17 +193,8 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     data = entry.data
     if entry.kind == Kind.TRIPPED.value:
         return EntryText(kind=entry.kind, at=instant(entry.at), text=tripped(data, said))
-    details = [
-        said(words[value])
-        for key in _TELLING
-        if (value := data.get(key))
-        in (
-            words := {"choice": CHOICES, "proof": PROOFS, "notice": NOTICES, "was": WAS, "what": DEEDS}.get(
-                key, DETAILS
-            )
-        )
-        and isinstance(value, str)
-    ]
+    told = ((words, data.get(key)) for key, words in _TELLING.items())
+    details = [said(words[value]) for words, value in told if isinstance(value, str) and value in words]
     if entry.kind == Kind.BYPASS.value:
         details.append(said(CHANGES.get(str(data.get("change")), "")))
     if "bypass" in data:

@@ -265,6 +265,17 @@ async def test_changed_holds_are_named_and_not_decided(here: Stage) -> None:
     assert (await here.home.hold(other.hold_id)).state is State.APPROVED
 
 
+async def test_a_number_that_is_too_long_to_be_meant_is_none(here: Stage) -> None:
+    (hold,) = await several(here, 1, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", [hold])
+    id, content, envelope, _, lists = bound(eva.page)[0].split(":")
+    seen = ":".join((id, content, envelope, "9" * 5_000, lists))
+    answer = await eva.post("/decided", choice="approve", number="1", seen=seen, policy=eva.hidden("policy"))
+    assert (answer.status_code, "it has changed since you looked" in text(answer)) == (200, True)
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
+
+
 async def test_a_repeated_approval_is_reported_in_the_readers_language(here: Stage) -> None:
     (hold,) = await several(here, 1)
     await here.home.approve(hold.hold_id, EVA)

@@ -208,7 +208,7 @@ async def decided(request: Request) -> Response:
     seen = {id: rest for id, *rest in (b for b in bound if len(b) == 5)}
     aheads = _ahead(request, await _chosen(here, who, list(seen)))
     holds = [hold for hold, _ in aheads]
-    people = sum(int(shown) for _, _, shown, _ in seen.values() if shown.isdecimal())
+    people = sum(number_of(shown) or 0 for _, _, shown, _ in seen.values())
     wrong = dict[str, str]()
     if choice is Choice.REJECT and not comment:
         wrong["comment"] = said("Give a reason: the writers read it.")
