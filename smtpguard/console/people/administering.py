@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,9 +20,7 @@ from smtpguard.console.rendering import page, see_other, services_of, speech, te
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import BadAddress
 
-Change = Callable[[Account, Request, str], Awaitable[str | None]]
-"""Changes an account; returns the password that was generated for it, None if there is none."""
-
+CHANGES = ("roles", "disable", "enable", "password", "factor-off", "delete", "sso")
 _LETTERS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
 
 
@@ -37,23 +36,15 @@ class Administering:
     """Whether there is single sign-on."""
 
     def routes(self) -> list[Route]:
-        changes: dict[str, Change] = {
-            "roles": self._roles,
-            "disable": self._disable,
-            "enable": self._enable,
-            "password": self._password,
-            "factor-off": self._factor_off,
-            "delete": self._delete,
-            "sso": self._sso,
-        }
         only = for_roles(Role.ADMIN)
+        changes = [
+            Route(f"/people/{{account_id}}/{change}", only(partial(self.change, change)), methods=["POST"])
+            for change in CHANGES
+        ]
         return [
             Route("/people", only(self._shown), methods=["GET"]),
             Route("/people", only(self.add), methods=["POST"]),
-            *(
-                Route(f"/people/{{account_id}}/{name}", only(self._changing(change)), methods=["POST"])
-                for name, change in changes.items()
-            ),
+            *changes,
         ]
 
     async def add(self, request: Request) -> Response:
@@ -71,53 +62,51 @@ class Administering:
             return await self._shown(request, 409, wrong={"address": speech(request).say(why.why)})
         return await self._shown(request, made=made, password=password) if password else see_other("/people")
 
-    def _changing(self, change: Change) -> Callable[[Request], Awaitable[Response]]:
-        async def changing(request: Request) -> Response:
-            everybody = await self.accounts.everybody()
-            account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
-            if account is None:
-                raise HTTPException(404)
-            try:
-                password = await change(account, request, request.state.person.address)
-            except NotPossible as why:
-                return await self._shown(request, 409, problem=why.why)
-            return await self._shown(request, made=account, password=password) if password else see_other("/people")
+    async def change(self, change: str, request: Request) -> Response:
+        everybody = await self.accounts.everybody()
+        account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
+        if account is None:
+            raise HTTPException(404)
+        try:
+            password = await self._changed(change, account, request)
+        except NotPossible as why:
+            return await self._shown(request, 409, problem=why.why)
+        return await self._shown(request, made=account, password=password) if password else see_other("/people")
 
-        return changing
-
-    async def _roles(self, account: Account, request: Request, by: str) -> None:
-        roles = _chosen(request)
-        if account.address == by and Role.ADMIN not in roles:
-            raise NotPossible(Phrase("You cannot take the admin's role from yourself: another admin must do it."))
-        await self.accounts.set_roles(account, roles, by=by)
-
-    async def _disable(self, account: Account, request: Request, by: str) -> None:
-        if account.address == by:
-            raise NotPossible(Phrase("You cannot disable your own account: another admin must do it."))
-        await self.accounts.disable(account, by=by)
-
-    async def _enable(self, account: Account, request: Request, by: str) -> None:
-        await self.accounts.enable(account, by=by)
-
-    async def _password(self, account: Account, request: Request, by: str) -> str:
-        password = new_password()
-        await self.accounts.set_password(account, password, by=by)
-        return password
-
-    async def _factor_off(self, account: Account, request: Request, by: str) -> None:
-        await self.accounts.drop_factor(account, by=by)
-
-    async def _delete(self, account: Account, request: Request, by: str) -> None:
-        if account.address == by:
-            raise NotPossible(Phrase("You cannot delete your own account: another admin must do it."))
-        if request.state.form.get("sure") != "yes":
-            raise NotPossible(Phrase("Confirm it: a deleted account cannot be restored."))
-        await self.accounts.delete(account, by=by)
-
-    async def _sso(self, account: Account, request: Request, by: str) -> None:
-        if not self.sso:
-            raise NotPossible(Phrase("There is no single sign-on here."))
-        await self.accounts.to_single_sign_on(account, by=by)
+    async def _changed(self, change: str, account: Account, request: Request) -> str:
+        """Returns the password that was generated for the account, "" if none was."""
+        by, roles = request.state.person.address, _chosen(request)
+        own = account.address == by
+        match change:
+            case "roles":
+                if own and Role.ADMIN not in roles:
+                    raise NotPossible(
+                        Phrase("You cannot take the admin's role from yourself: another admin must do it.")
+                    )
+                await self.accounts.set_roles(account, roles, by=by)
+            case "disable":
+                if own:
+                    raise NotPossible(Phrase("You cannot disable your own account: another admin must do it."))
+                await self.accounts.disable(account, by=by)
+            case "enable":
+                await self.accounts.enable(account, by=by)
+            case "password":
+                password = new_password()
+                await self.accounts.set_password(account, password, by=by)
+                return password
+            case "factor-off":
+                await self.accounts.drop_factor(account, by=by)
+            case "delete":
+                if own:
+                    raise NotPossible(Phrase("You cannot delete your own account: another admin must do it."))
+                if request.state.form.get("sure") != "yes":
+                    raise NotPossible(Phrase("Confirm it: a deleted account cannot be restored."))
+                await self.accounts.delete(account, by=by)
+            case "sso":
+                if not self.sso:
+                    raise NotPossible(Phrase("There is no single sign-on here."))
+                await self.accounts.to_single_sign_on(account, by=by)
+        return ""
 
     async def _shown(
         self, request: Request, status: int = 200, *, problem: Said = "",
