@@ -88,7 +88,7 @@ class Preapproval:
 
         why = Phrase("A mailing is looked at before it is sent")
         public = Phrase("It was sent for approval beforehand: it is not relayed.")
-        detail = f"for {', '.join(info.title or info.name for info in known)}"
+        detail = f"for {', '.join(info.called for info in known)}"
         quorum = in_force.rules.quorum({*(info.name for info in known), *gathered.reports_to})
 
         def step(live: Seen) -> Admission:

@@ -287,7 +287,7 @@ def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
     def nameable(name: str) -> bool:
         """False for a list that is no longer in the policy: its sensitivity is unknown."""
         info = policies.current().registry.lists.get(name)
-        return info is not None and info.sensitivity != "special-category"
+        return info is not None and not info.special
 
     return Hook(
         name=wanted.known_as,

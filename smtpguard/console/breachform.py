@@ -99,7 +99,7 @@ def filled(made: Made, page: ReportText, said: Speech) -> Form:
 def _special(made: Made, said: Speech) -> Iterator[Statement]:
     for name in made.report.lists:
         one = made.purposes.lists.get(name)
-        if one is not None and one.sensitivity == "special-category":
+        if one is not None and one.special:
             category = labels.CATEGORIES[one.category or ""]
             text = said("GDPR Art. 9: the list {name} ({category})", name=one.title, category=said(category))
             yield fact(text, made.report.entries[LIST, name])

@@ -107,9 +107,10 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
     )
     after = replace(hold, votes=(*hold.votes, approval))
     needed = needs(hold, in_force) if waiting else ()
+    groups = tuple(dict.fromkeys(group for need in needed for _, group in (*need.groups, *need.late)))
     return DecisionPreview(
         votes=votes,
-        others=_others(hold, needed, votes, in_force, now) if waiting else (),
+        others=_others(hold, groups, votes, in_force, now) if waiting else (),
         left=missing(hold, in_force.groups, in_force.open_at) if waiting else (),
         needs=needed,
         may=not why_not,
@@ -120,7 +121,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         people=_people(after, in_force),
         then=needs(after, in_force),
         at_once=at_once(hold, in_force) if waiting else None,
-        away=_away(hold, needed, in_force, now),
+        away=_away(hold, groups, in_force, now),
     )
 
 
@@ -131,12 +132,15 @@ def _people(hold: Hold, in_force: InForce) -> int:
 
 
 def _others(
-    hold: Hold, needed: Sequence[Need], votes: Sequence[Vote], in_force: InForce, now: datetime
+    hold: Hold, groups: Sequence[str], votes: Sequence[Vote], in_force: InForce, now: datetime
 ) -> tuple[str, ...]:
-    """People who may vote now, have not, and are in a group whose votes are still needed."""
-    asked = {group for need in needed for _, group in (*need.groups, *need.late)}
+    """People who may vote now, have not, and are in one of these groups."""
     voted = in_force.addresses_of(*(vote.approver for vote in votes))
-    return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a, now))
+    return tuple(
+        a
+        for a in approvers(hold, in_force, now)
+        if a not in voted and not in_force.groups_of(a, now).isdisjoint(groups)
+    )
 
 
 def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
@@ -159,12 +163,11 @@ def _short(quorum: Quorum, voted: Mapping[str, datetime], hold: Hold, in_force: 
     return tuple((free[group], group) for group in quorum.groups if free[group])
 
 
-def _away(hold: Hold, needed: Sequence[Need], in_force: InForce, now: datetime) -> tuple[Away, ...]:
-    """People of the groups still needed who are away."""
-    asked = tuple(dict.fromkeys(group for need in needed for _, group in (*need.groups, *need.late)))
-    people = sorted(frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in asked)))
+def _away(hold: Hold, groups: Sequence[str], in_force: InForce, now: datetime) -> tuple[Away, ...]:
+    """People of these groups who are away."""
+    people = sorted(frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in groups)))
     return tuple(
-        Away(person=one, until=absence.until, deputy=in_force.groups.deputy(one, now, asked, hold.senders))
+        Away(person=one, until=absence.until, deputy=in_force.groups.deputy(one, now, groups, hold.senders))
         for one in people
         if (absence := in_force.groups.away(one, now)) is not None
     )

@@ -151,7 +151,7 @@ def _list(
     now: datetime,
     open_now: bool | None,
 ) -> dict[str, Any]:
-    special, category = model.sensitivity == "special-category", model.category or ""
+    special, category = model.special, model.category or ""
     quorums = policy.rules.quorum([name])
     late = [quorum.out_of_hours for quorum in quorums if quorum.out_of_hours is not None]
     on_duty = [quorum.out_of_hours or quorum for quorum in quorums] if open_now is False else quorums

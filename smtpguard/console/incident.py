@@ -120,7 +120,7 @@ def hiding(made: Made, said: Speech) -> Callable[[str], str]:
     they would say what its people believe or are. Of a list that no kept policy describes, nobody knows whether it is one.
     """
     lists = made.purposes.lists
-    special = [name for name, one in lists.items() if one.sensitivity == "special-category"]
+    special = [name for name, one in lists.items() if one.special]
     words = {*special, *(lists[name].title for name in special), *((made.report.lists.keys() | made.query.lists) - lists.keys())}  # fmt: skip
     if made.names or not words:
         return str
@@ -342,7 +342,7 @@ class _Telling(Steps):
         one, said = self.made.purposes.lists.get(name), self.said
         if one is None:
             return ""
-        special = one.sensitivity == "special-category"
+        special = one.special
         parts = [one.title] if one.title != name and (self.made.names or not special) else []
         parts.append(said("audience {name}", name=said(labels.AUDIENCES.get(one.audience, one.audience))))
         if special:

@@ -76,7 +76,7 @@ class Further(Steps):
     def _title(self, name: str) -> str:
         """A list of a special category has none where names are left out: it would say what its people believe or are."""
         then = self.made.purposes.lists.get(name)
-        if then is not None and then.sensitivity == "special-category" and not self.made.names:
+        if then is not None and then.special and not self.made.names:
             return self.said("a list of a special category (GDPR Art. 9)")
         return then.title if then is not None else name
 

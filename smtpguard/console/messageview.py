@@ -193,9 +193,10 @@ def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: b
         return said.say(veiled(text, reading.subject) if blind else text)
 
     heavy = sorted(reading.marks, key=lambda mark: -mark.weight)
-    by_side = {
-        side: tuple(dict.fromkeys(phrase(m.evidence) for m in heavy if m.side is side))[:_MOST_PHRASES] for side in Side
-    }
+
+    def few(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(texts))[:_MOST_PHRASES]
+
     found = [(t, phrase(t.phrase)) for t in reading.topics]
     quoted = [
         (word, phrase(m.evidence))
@@ -205,10 +206,10 @@ def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: b
         if 2 <= len(word) <= 80
     ]
     return Evidence(
-        internal=by_side[Side.INTERNAL],
-        topics=tuple(dict.fromkeys(text for t, text in found if t.vocabulary in avoid))[:_MOST_PHRASES],
-        others=tuple(dict.fromkeys(text for t, text in found if t.vocabulary not in avoid))[:_MOST_PHRASES],
-        mailing=by_side[Side.MAILING],
+        internal=few(phrase(m.evidence) for m in heavy if m.side is Side.INTERNAL),
+        topics=few(text for t, text in found if t.vocabulary in avoid),
+        others=few(text for t, text in found if t.vocabulary not in avoid),
+        mailing=few(phrase(m.evidence) for m in heavy if m.side is Side.MAILING),
         words=tuple(dict([*quoted, *((t.word, text) for t, text in found)]).items())[-_MOST_WORDS:],
     )
 
@@ -243,30 +244,18 @@ ALPHABETS = {
 
 def authorship(hold: Hold, claimed: str, said: Speech) -> str:
     """One or two sentences. ``claimed``: the address in From, "" if there is none or it is unreadable."""
-    user, claims = hold.session.auth_user or "", claimed or ""
+    user, sender, claims = hold.session.auth_user or "", hold.sender, claimed.lower()
     if user:
-        same = claims and (user.lower() == claims.lower() or user.lower() == claims.rpartition("@")[0].lower())
-        if same or not claims:
-            return said("{who} wrote this, proven by a login.", who=claims or user)
-        return said(
-            "{user} sent this, proven by a login. It says it is from {claimed}; nothing proves that.",
-            user=user,
-            claimed=claims,
-        )
-    if (
-        hold.session.senders_verified
-        and hold.sender is not None
-        and (not claims or hold.sender.lower() == claims.lower())
-    ):
-        return said("{who} wrote this, verified by the mail server in front.", who=hold.sender)
-    shown = claims or hold.sender or ""
-    if shown:
+        if not claims or user.lower() in (claims, claims.rpartition("@")[0]):
+            return said("{who} wrote this, proven by a login.", who=claimed or user)
+        text = N_("{user} sent this, proven by a login. It says it is from {claimed}; nothing proves that.")
+        return said(text, user=user, claimed=claimed)
+    if hold.session.senders_verified and sender is not None and claims in ("", sender.lower()):
+        return said("{who} wrote this, verified by the mail server in front.", who=sender)
+    if shown := claimed or sender:
         return said("It says it is from {who}; nothing proves that.", who=shown)
-    if hold.envelope.reverse_path is not None:
-        return said(
-            "Who wrote this is unknown. Its return address is {who}; nothing proves that.",
-            who=str(hold.envelope.reverse_path),
-        )
+    if (path := hold.envelope.reverse_path) is not None:
+        return said("Who wrote this is unknown. Its return address is {who}; nothing proves that.", who=path)
     return said("Who wrote this is unknown.")
 
 

@@ -123,7 +123,7 @@ class ConsoleServices:
     @property
     def titles(self) -> dict[str, str]:
         """The lists by what people call them: name -> title."""
-        return {name: info.title or name for name, info in self.lists.items()}
+        return {name: info.called for name, info in self.lists.items()}
 
     @property
     def choices(self) -> list[tuple[str, str]]:

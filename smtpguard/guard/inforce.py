@@ -83,7 +83,11 @@ class InForce(Policy):
     def of_special_category(self, lists: Iterable[str]) -> bool:
         """Whether membership of one of these lists is sensitive (GDPR Art. 9)."""
         known = self.registry.lists
-        return any(name in known and known[name].sensitivity == "special-category" for name in lists)
+        return any(name in known and known[name].special for name in lists)
+
+    def title(self, name: str) -> str:
+        """What people call a list; its name if the policy has it no more."""
+        return self.registry.lists[name].called if name in self.registry.lists else name
 
     def purposes(self) -> Mapping[str, str]:
         """Rule -> its purpose, in English if the admin wrote it so."""

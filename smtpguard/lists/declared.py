@@ -93,6 +93,16 @@ class ListInfo:
     stale_after_seconds: int = 86_400
 
     @property
+    def called(self) -> str:
+        """For people."""
+        return self.title or self.name
+
+    @property
+    def special(self) -> bool:
+        """Whether membership is sensitive (GDPR Art. 9)."""
+        return self.sensitivity == "special-category"
+
+    @property
     def of_customers(self) -> bool:
         return self.audience not in COLLEAGUES
 

@@ -164,7 +164,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         "state": State.REJECTED.value,
         "held_at": utc_text(event.at),
         "expires_at": None,
-        "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
+        "lists": [in_force.title(name)] if name in in_force.registry.lists else [],
         "reasons": [],
         "comment": "",
     }
@@ -204,10 +204,10 @@ async def _decision(
 def frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
     """Freezes as a notice shows them: ``list`` only if it may be named to this reader, and never the reason, which is
     for users of the console."""
-    named, lists = nameable(hold, in_force), in_force.registry.lists
+    named = nameable(hold, in_force)
 
     def title(freeze: Freeze) -> str | None:
-        found = (lists[freeze.value].title if freeze.value in lists else "") or freeze.value
+        found = in_force.title(freeze.value)
         return found if freeze.selector is Selector.LIST and found in named else None
 
     return [
@@ -295,7 +295,7 @@ def _observed_line(event: Event, in_force: InForce) -> dict[str, Any]:
     )
     return {
         **_message(event),
-        "lists": list(dict.fromkeys(info.title or info.name for info in lists if info is not None)),
+        "lists": list(dict.fromkeys(info.called for info in lists if info is not None)),
         "rules": list(event.data["observed"]),
     }
 

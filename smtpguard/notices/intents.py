@@ -384,7 +384,7 @@ class NoticesNow:
         since, known = window_of(self.now, OWNER_WINDOW.total_seconds()), self.in_force.registry.lists
         about = {"notice": "owner-digest", "first": first}
         intents = (
-            digest(info.owner, about | {"list": info.title or name, "list_name": name}, since, since + OWNER_WINDOW)
+            digest(info.owner, about | {"list": info.called, "list_name": name}, since, since + OWNER_WINDOW)
             for name in lists
             if (info := known.get(name)) is not None and info.owner
         )

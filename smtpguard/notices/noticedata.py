@@ -147,7 +147,7 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
         "recipients": everyone.total,
         "reach": int(everyone.reach.low),
         "reach_at_least": everyone.reach.high > everyone.reach.low,
-        "lists": [gathered.in_force.registry.lists[n].title or n for n in everyone.addressed],
+        "lists": [gathered.in_force.title(n) for n in everyone.addressed],
         "sensitive": sensitive(gathered.in_force.registry.lists[n] for n in everyone.addressed),
         "writer": True,
         "at": utc_text(now),
@@ -159,7 +159,7 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
 def nameable(hold: Hold, in_force: InForce) -> list[str]:
     """Titles of the lists that a notice may name: those whose address is a recipient. That a single person is on a list
     is private, above all for a list of a special category (GDPR Art. 9)."""
-    return [info.title or info.name for info in addressed(hold, in_force)]
+    return [info.called for info in addressed(hold, in_force)]
 
 
 def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
@@ -217,11 +217,7 @@ def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
 
 def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
     """The lists that may be named and whose membership is sensitive (GDPR Art. 9)."""
-    return [
-        {"list": info.title or info.name, "category": info.category or ""}
-        for info in lists
-        if info.sensitivity == "special-category"
-    ]
+    return [{"list": info.called, "category": info.category or ""} for info in lists if info.special]
 
 
 def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:

@@ -311,6 +311,10 @@ class ListModel(Section):
     release_delay: Delay | None = None
     breakers: ListBreakersModel | None = None
 
+    @property
+    def special(self) -> bool:
+        return self.sensitivity == "special-category"
+
     @model_validator(mode="after")
     def _staged_at_all(self) -> ListModel:
         if self.stages_by_address is not None and self.stages is None:
@@ -319,7 +323,7 @@ class ListModel(Section):
 
     @model_validator(mode="after")
     def _special(self) -> ListModel:
-        if self.category is not None and self.sensitivity != "special-category":
+        if self.category is not None and not self.special:
             raise Invalid("a category without its sensitivity", "sensitivity: special-category beside it")
         return self
 

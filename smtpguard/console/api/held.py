@@ -204,11 +204,8 @@ def _has_voted(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
 
 
 def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str, Any]:
-    registry = call.console.in_force.registry
-    refs = [
-        {"name": name, "title": (registry.lists[name].title or name) if name in registry.lists else name}
-        for name in (hold.lists if lists is None else lists)
-    ]
+    title = call.console.in_force.title
+    refs = [{"name": name, "title": title(name)} for name in (hold.lists if lists is None else lists)]
     return {
         "id": hold.hold_id,
         "state": hold.state.value,

@@ -41,7 +41,7 @@ async def lists(call: Call) -> Lists:
     await asyncio.to_thread(registry.reopen)
     rows = [
         ListRow(
-            name=name, title=info.title or name, audience=info.audience, sensitivity=info.sensitivity,
+            name=name, title=info.called, audience=info.audience, sensitivity=info.sensitivity,
             category=info.category, people=status.people, checked_at=status.checked_at, state=status.state.value,
             problem=status.why or None,
         )

@@ -260,11 +260,11 @@ def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
         rows.append(
             Reached(
                 kind="list" if touched.by_address else "members",
-                title=info.title or info.name,
+                title=info.called,
                 count=len(on_it),
                 people=int(touched.size.low if touched.by_address else touched.members.low),
                 category=info.category or "",
-                special=info.sensitivity == "special-category",
+                special=info.special,
                 samples=samples(on_it),
             )
         )

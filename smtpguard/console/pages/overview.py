@@ -131,7 +131,7 @@ def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
     """Lists that cannot be relied on, and why."""
     registry = in_force.registry
     return [
-        (info.title or name, said.say(status.why))
+        (info.called, said.say(status.why))
         for name, info in sorted(registry.lists.items())
         if (status := registry.statuses[name]).state is not Index.READY
     ]

@@ -35,7 +35,6 @@ from smtpguard.reading.looks import topic_called
 MOST_AT_ONCE = 200
 MOST_BEGUN, MOST_OPENED = 50, 1 << 20
 """For at most so many holds, up to this size, the page shows the beginning of the text."""
-SPECIAL = "special-category"
 ROWS = PAGE
 """On a page."""
 
@@ -50,7 +49,7 @@ async def waiting(request: Request) -> Response:
         return see_other("/mine")
     asks, in_force = Filters.of(request), here.in_force
     lists = in_force.registry.lists
-    special = [name for name, info in lists.items() if info.sensitivity == SPECIAL]
+    special = [name for name, info in lists.items() if info.special]
     wanted = asks.wanted(here, who, [State.WAITING])
     found: Sequence[Hold] = ()
     n, last = 0, None
@@ -112,7 +111,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
         "hold": hold,
         "sentence": said.say(sentence(hold, named)),
         "topics": tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
-        "special": any(info.sensitivity == SPECIAL for info in addressed(hold, in_force)),  # visibly: by its address
+        "special": any(info.special for info in addressed(hold, in_force)),  # visibly: by its address
         "may": _may(hold, who, here),
         "may_undo": ahead.may_undo,
         "approved": len(approving),
