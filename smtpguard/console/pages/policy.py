@@ -36,7 +36,12 @@ async def policy(request: Request) -> Response:
     in_force, said = services_of(request).in_force, speech(request)
     registry = in_force.registry
     lists = [
-        (info, registry.statuses[name], sorted(topic(word, said) for word in info.avoid))
+        (
+            info,
+            registry.statuses[name],
+            sorted(topic(word, said) for word in info.avoid),
+            in_force.rules.quorums.get(name),
+        )
         for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0])
     ]
     return await page(
