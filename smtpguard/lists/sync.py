@@ -113,7 +113,8 @@ class _How:
             stale=checked is None or too_old(checked, self.now, self.info),
             version=index.version if index else "",
         )
-        return report.after(self._before, changed=changed)
+        # the latest: while it was read, it may have been reported as unfinished
+        return report.after(reports.latest(self.folder, self.info.name), changed=changed)
 
     @cached_property
     def _before(self) -> Report | None:
