@@ -94,14 +94,6 @@ class Proof:
         return self.first_bad is None and not self.beside
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainHead:
-    """The chain's head: its last entry, and its hash."""
-
-    seq: int
-    hash: bytes
-
-
 class Retention(Protocol):
     """The progress of retention. It goes on during a walk, so every question is answered anew."""
 
@@ -119,7 +111,7 @@ Row = Sequence[Any]
 
 @dataclass(slots=True, kw_only=True)
 class Position:
-    """Where a walk is: the last entry and its hash, the gate's generation there, and the bypasses that have begun.
+    """A place in the chain: the last entry and its hash, the gate's generation there, and the bypasses that have begun.
     ``trimmed``: up to where entries may be missing; ``entries``: how many were walked over."""
 
     seq: int = 0
@@ -141,7 +133,7 @@ class ChainWalk:
         seal: Seal,
         retention: Retention,
         *,
-        end: ChainHead | None = None,
+        end: Position | None = None,
         renewed: int = 0,
         met: Callable[[int, bytes], None] | None = None,
         at: Position | None = None,
@@ -197,12 +189,12 @@ class ChainWalk:
                 return Proof(entries=self.at.entries, first_bad=self.misfiled, lost=lost, renewed=self._renewed)
         return Proof(entries=self.at.entries, first_bad=bad, renewed=self._renewed)
 
-    def _base(self, row: Row) -> ChainHead | None:
+    def _base(self, row: Row) -> Position | None:
         """The point after which the chain goes on, if retention has trimmed all entries before this one."""
         base = self._retention.base()
         if base is not None and base.seq > self.at.seq:
-            return ChainHead(seq=base.seq, hash=base.hash)
-        before = ChainHead(seq=row[0] - 1, hash=row[5])
+            return Position(seq=base.seq, hash=base.hash)
+        before = Position(seq=row[0] - 1, hash=row[5])
         return before if self.at.seq == 0 and self._agreement.begins(before.seq, before.hash) else None
 
     def _unfit(self, row: Row) -> Phrase | None:

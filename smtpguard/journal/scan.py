@@ -36,7 +36,6 @@ from smtpguard.journal.note import Key, read
 from smtpguard.journal.proof import (
     MOVES_GATE,
     Bad,
-    ChainHead,
     ChainWalk,
     Position,
     Proof,
@@ -139,7 +138,7 @@ class Walk:
             self._unproved = signing.lost(connection, renewals)
         self.renewed = max(renewals, default=0)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
-        self._end = ChainHead(seq=self.head.seq, hash=self.head.hash)
+        self._end = Position(seq=self.head.seq, hash=self.head.hash)
         self._retention = _Retention(open, secret, self.head.journal)
         self.seal = Seal(secret, self.head.journal, self._retention.wiped)
         self._keys: tuple[Key, ...] = ()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smtpguard.journal.chain import GENESIS, Entry, body_of, link, microseconds
 from smtpguard.journal.checkpoint import Agreement, Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.proof import Bad, ChainHead, Proof, Retention, Sources
+from smtpguard.journal.proof import Bad, Position, Proof, Retention, Sources
 from tests.every import every
 from tests.journal.chaining import SEAL, T0, ChangingJournal, FixedRetention, Pairs, chain, mark, rehash, verify
 
@@ -160,8 +160,8 @@ def test_an_invalid_last_entry_is_reported(body: str) -> None:
 # -- the end
 
 
-def the_end(pairs: Pairs) -> ChainHead:
-    return ChainHead(seq=pairs[-1][0].seq, hash=pairs[-1][0].hash)
+def the_end(pairs: Pairs) -> Position:
+    return Position(seq=pairs[-1][0].seq, hash=pairs[-1][0].hash)
 
 
 def test_entries_after_the_end_are_not_checked() -> None:
