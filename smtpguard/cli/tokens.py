@@ -60,7 +60,7 @@ async def revoke(context: Context, token_id: str) -> None:
 async def list_(context: Context) -> None:
     """List the tokens and their accounts."""
     async with _tokens(context) as tokens:
-        found = await tokens.all()
+        found = await tokens.people.tokens()
         rows = [_row(token, account.address, tokens.state(token, account)) for token, account in found]
     table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES")]
     for row in rows:

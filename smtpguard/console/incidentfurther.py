@@ -112,16 +112,12 @@ class Further(Steps):
     def _way(self, way: Ingress, entries: Entries) -> Iterator[Statement]:
         said = self.said
         erased = said("erased")
-        login = (
-            said("no login")
-            if way.login == ""
-            else said("login {name}", name=erased if way.login is None else way.login)
-        )
+        login = said("no login") if way.login == "" else said("login {name}", name=way.login or erased)
         parts = [login, said("client {address}", address=way.client or "?")]
         if way.peer:
             parts.append(said("told by the server {address}", address=way.peer))
         if way.helo != "":
-            parts.append(said("HELO {name}", name=erased if way.helo is None else way.helo))
+            parts.append(said("HELO {name}", name=way.helo or erased))
         if way.listener:
             parts.append(said("taken at {listener}", listener=way.listener))
         parts.append(said("with TLS") if way.tls else said("without TLS"))

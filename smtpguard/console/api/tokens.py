@@ -101,9 +101,6 @@ class Tokens:
         await self.people.put_token(token, self._event(token, account, "revoked", by))
         return token
 
-    async def all(self) -> Sequence[tuple[Token, Account]]:
-        return await self.people.tokens()
-
     async def holder(self, text: str) -> Holder | None:
         """The holder of this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises
         NoFactor, StoreError."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -67,6 +70,6 @@ async def one(request: Request) -> Response:
     )
 
 
-def _what(data: object, names: dict[str, str]) -> str:
-    selector, value = (data.get("selector"), data.get("value")) if isinstance(data, dict) else (None, None)
+def _what(data: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    selector, value = data.get("selector"), data.get("value")
     return names.get(str(value), str(value)) if selector == "list" else str(value or selector or "")

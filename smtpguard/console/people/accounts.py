@@ -85,9 +85,6 @@ class Accounts:
         hashed = await self.passwords.hash(password)
         return await self._change(account, "password", by, lambda a: replace(a, password=hashed))
 
-    async def right_password(self, account: Account, password: str) -> bool:
-        return await self.passwords.right(account.password, password)
-
     async def set_roles(self, account: Account, roles: Sequence[Role], *, by: str) -> Account:
         wanted = _sorted(roles)
         if wanted == account.roles:

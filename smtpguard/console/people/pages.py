@@ -310,7 +310,7 @@ class Pages:
             return False
         self.own.take(account.account_id)
         try:
-            right = await self.accounts.right_password(account, password)
+            right = await self.accounts.passwords.right(account.password, password)
         except TooManyHashes:
             return False
         if right:

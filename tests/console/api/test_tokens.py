@@ -86,7 +86,7 @@ async def test_a_token_is_refused_until_a_required_second_factor_is_set(tmp_path
                         required=frozenset({Role.APPROVER}))  # fmt: skip
         with pytest.raises(NoToken, match="asks for a second factor, and it has none"):
             await theirs.add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=timedelta(days=1), by="root")
-        assert sorted(theirs.state(*each) for each in await theirs.all()) == ["good", "no-second-factor"]
+        assert sorted(theirs.state(*each) for each in await theirs.people.tokens()) == ["good", "no-second-factor"]
         account = await here.accounts.at(OMAR)
         await here.accounts.set_factor(account, Factors(KEY).made(), by="root")
         assert (await again("GET", "/me")).status_code == 200
