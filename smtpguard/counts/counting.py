@@ -513,21 +513,16 @@ def prune(batch: Batch) -> None:
 def sweep(batch: Batch, first: int, last: int) -> None:
     """Sweep the numbers in this range."""
     over = batch.now_us - LIFE
-    _people(batch, first, last, over)
-    for table, key in (("again", "content"), ("sent", "message")):
-        batch.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ? AND due < ?", [(first, last, batch.now_us)])
-    batch.execute("DELETE FROM moment WHERE scope BETWEEN ? AND ? AND until < ?", [(first, last, over)])
-
-
-def _people(batch: Batch, first: int, last: int, over: int) -> None:
-    """A person who is also counted under another scope keeps that entry."""
     sql = f"SELECT person, doc, weights FROM person WHERE person BETWEEN ? AND ? AND due < ? LIMIT {MOST:d}"
     gone: list[tuple[int]] = []
     for person, doc, weights in batch.select(sql, (first, last, over)):
         left = rewritten(unpack(doc), None if weights is None else unpack(weights), over)
         if left is None:
             gone.append((person,))
-        else:
+        else:  # also counted under another scope
             batch.rows("person").append((person, *left))
     if gone:
         batch.execute("DELETE FROM person WHERE person = ?", gone)
+    for table, key in (("again", "content"), ("sent", "message")):
+        batch.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ? AND due < ?", [(first, last, batch.now_us)])
+    batch.execute("DELETE FROM moment WHERE scope BETWEEN ? AND ? AND until < ?", [(first, last, over)])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.codec import Codec
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
 from smtpguard.policy.absences import Groups
@@ -435,10 +435,11 @@ def event_on(
     *,
     actors: tuple[str, ...] = (),
     comment: str = "",
-    addresses: tuple[str, ...] = (),
+    named: Sequence[Recipient] = (),
     **data: object,
 ) -> Event:
-    """``actors``: the address that a person acts as, and the caller's login; ``addresses``: of recipients."""
+    """``actors``: the address that a person acts as, and the caller's login; ``named``: recipients."""
+    addresses = tuple(str(one.address) for one in named)
     private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": addresses}
     said = {role: values for role, values in private.items() if values}
     return Event(kind=kind, id=hold.hold_id, at=at, data=data, private=said)

@@ -216,8 +216,7 @@ def _change(
         cancelled = persons_behind(hold, sending.left, notices.in_force)
         people = sum(one.weight for one in cancelled)
         data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
-        left = tuple(str(r.address) for r in sending.left)
-        event = event_on(hold, Kind.STOPPED, notices.now, actors=actors, comment=comment, addresses=left, **data)
+        event = event_on(hold, Kind.STOPPED, notices.now, actors=actors, comment=comment, named=sending.left, **data)
         return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
     if hold.state is not State.WAITING:
         data = {**data, "was": hold.state.value}

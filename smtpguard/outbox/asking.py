@@ -55,7 +55,7 @@ def _asked(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> 
         return Change()  # it is not to be sent any more
     asked = replace(hold, state=state, asked_at=notices.now, attend_at=_next(notices.in_force, notices.now))
     counts: dict[str, Any] = {"recipients": len(recipients), "people": people}
-    event = event_on(hold, Kind.IN_DOUBT, notices.now, addresses=_named(recipients), outcome="asked", **counts)
+    event = event_on(hold, Kind.IN_DOUBT, notices.now, named=recipients, outcome="asked", **counts)
     return Change(hold=asked, events=(event,), intents=notices.doubt(hold, people, notices.now))
 
 
@@ -79,9 +79,7 @@ def said(
     """A person's answer; ``sent``: it was, else it is to be sent again."""
     people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
-    event = event_on(
-        hold, Kind.SETTLED, notices.now, actors=actors, comment=comment, addresses=_named(recipients), **data
-    )
+    event = event_on(hold, Kind.SETTLED, notices.now, actors=actors, comment=comment, named=recipients, **data)
     state = hold.state if sent else after(hold.state, Move.ATTEMPT)
     assert state is not None
     return Change(hold=replace(hold, state=state, asked_at=None), events=(event,))
@@ -90,10 +88,6 @@ def said(
 def _next(in_force: InForce, now: datetime) -> datetime:
     """An hour on, in working hours."""
     return in_force.hours.working_deadline(now, AGAIN, within=True)
-
-
-def _named(recipients: Sequence[Recipient]) -> tuple[str, ...]:
-    return tuple(str(r.address) for r in recipients)
 
 
 SETTLED_WITHIN = timedelta(minutes=15)  # longer than any wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
