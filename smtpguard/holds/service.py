@@ -265,7 +265,9 @@ class Approvals:
         return Change(
             hold=replace(back, attend_at=self.term.attend_at(back, in_force)),
             events=(vote_on(hold, choice, notices.now, actors=actors, comment=comment),),
-            intents=notices.taken_back(hold, "reopened" if actors else "lapsed", actors[0] if actors else "", comment),
+            intents=notices.taken_back(
+                replace(hold, votes=left.votes), "reopened" if actors else "lapsed", actors[0] if actors else "", comment
+            ),
         )
 
     def _now(self) -> NoticesNow:

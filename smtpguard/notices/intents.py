@@ -239,7 +239,7 @@ class NoticesNow:
     ) -> Intents:
         """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
         ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
-        before it took effect."""
+        before it took effect. Of those who decide, the ones whose vote on ``hold`` stands are not asked again."""
         data = self._waiting(hold) | _outcome(outcome, by, comment, self.now)
         data |= {
             "back": outgoing.back,
@@ -248,9 +248,13 @@ class NoticesNow:
             "doubt": sending.stopped.doubted,
             "left": sending.stopped.failed,
         }
-        others = sorted(set(self._approvers(hold)) - {by})
-        asked = data | {"asked": outcome in ("reopened", "lapsed")}
-        return (*self._sender(hold, data, alone=BACK), *self._each(hold, others, asked, alone=BACK))
+        others = set(self._approvers(hold)) - {by}
+        asked = others.intersection(self._unvoted(hold)) if outcome in ("reopened", "lapsed") else set()
+        return (
+            *self._sender(hold, data, alone=BACK),
+            *self._each(hold, sorted(asked), data | {"asked": True}, alone=BACK),
+            *self._each(hold, sorted(others - asked), data | {"asked": False}, alone=BACK),
+        )
 
     def expired(self, hold: Hold) -> Intents:
         data = noticedata.about(hold, self.in_force) | {
@@ -263,11 +267,8 @@ class NoticesNow:
 
     def reminder(self, hold: Hold, percent: int) -> Intents:
         """To those who have not voted yet."""
-        person = self.in_force.groups.person
-        voted = {person(v.approver) for v in standing_votes(hold)}
-        waiting = [a for a in self._approvers(hold) if person(a) not in voted]
         data = self._waiting(hold) | {"notice": "reminder", "percent": percent}
-        return self._each(hold, waiting, data, suffix=str(percent))
+        return self._each(hold, self._unvoted(hold), data, suffix=str(percent))
 
     def apart(self, hold: Hold, why: str) -> Intents:
         """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; "ended", since the
@@ -324,6 +325,11 @@ class NoticesNow:
 
     def _approvers(self, hold: Hold) -> list[str]:
         return approvers(hold, self.in_force, self.now)
+
+    def _unvoted(self, hold: Hold) -> list[str]:
+        person = self.in_force.groups.person
+        voted = {person(v.approver) for v in standing_votes(hold)}
+        return [a for a in self._approvers(hold) if person(a) not in voted]
 
     def _waiting(self, hold: Hold) -> dict[str, Any]:
         return noticedata.waiting(hold, self.in_force, self.now)

@@ -211,6 +211,7 @@ FROZEN = [
         ({"outcome": "stopped", "has": 4, "doubt": 0, "left": 1}, "4 recipients have it. 1 will not get it.", "4 mottagare har det. 1 får det inte."),
         ({"outcome": "reopened", "gone": 0}, "The approval was taken back before anything had been sent. The held message waits for a decision again, until", "Godkännandet togs tillbaka innan något hade skickats. Meddelandet som hölls kvar väntar på beslut igen, till"),
         ({"outcome": "reopened", "gone": 2}, "The approval was taken back. The held message waits", "Godkännandet togs tillbaka. Meddelandet"),
+        ({"outcome": "reopened", "writer": False}, "it is not sent. Your own approval still counts.", "skickas det inte. Ditt eget godkännande gäller fortfarande."),
         ({"outcome": "rejected", "gone": 1}, "What had not been sent of the mailing was rejected, and will not be sent. 1 message of the mailing had been sent before that, or was being sent.",
          "Det av utskicket som inte hade skickats avslogs och kommer inte att skickas. 1 meddelande i utskicket hade skickats innan dess, eller höll på att skickas."),
         ({"outcome": "withdrawn", "gone": 5}, "What had not been sent of the mailing was withdrawn and will not be sent. 5 messages", "Det av utskicket som inte hade skickats har tagits tillbaka och kommer inte att skickas. 5 meddelanden"),
