@@ -64,7 +64,8 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
         "journal": None,
         "policy": {"absences"},
     },  # the policy or an account says who is away
-    "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None},
+    # returns.model: why a breaker stopped a mailing
+    "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None, "returns": {"model"}},
     # Unknown: a result of DKIM; verdict: the reply to the client
     "wire": {"mail": None, "policy": {"verdict", "facts"}},
     "processes": {"mail": {"reply", "envelope"}, "config": {"statefiles"}},  # to refuse a connection; the status file

@@ -31,6 +31,7 @@ from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.lists.registry import Registry
+from smtpguard.notices.notice import choose_language
 from smtpguard.observe import figures as store_watching
 from smtpguard.observe.alarms.conditions import Seen
 from smtpguard.observe.alarms.rounds import Rounds, Shared
@@ -127,7 +128,8 @@ class Observer:
         except Unavailable:  # none, or one that this version cannot read
             return seen
         in_force = self.policies.current()
-        seen = replace(seen, called=calls, purposes=in_force.purposes())
+        language = choose_language("", in_force.organization.languages)
+        seen = replace(seen, called=calls, purposes=in_force.rules.purposes(language))
         return replace(
             seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, in_force.registry)
         )

@@ -6,15 +6,16 @@ A condition that cannot be evaluated (the store does not answer) is neither true
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from smtpguard.journal.bypass import Bypass
-from smtpguard.locale.phrase import N_, Phrase, Said
+from smtpguard.locale.phrase import N_, Listed, Phrase, Said, Value
 from smtpguard.policy.freezing import PUT_BACK, Freeze
+from smtpguard.returns.model import REASONS
 
 
 class Severity(enum.Enum):
@@ -89,7 +90,7 @@ class Found:
     sentences. ``private``: those that name a person or are a person's words, which are not sent to webhooks."""
 
     about: str = ""
-    words: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, Value] = field(default_factory=dict)
     private: Phrase | None = None
 
 
@@ -169,7 +170,7 @@ def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterato
 
 def _deferring(deferred: int, seen: Seen) -> Iterator[Found]:
     if seen.answered is not None and deferred >= max(FEWEST_DEFERRED, SHARE_DEFERRED * seen.answered):
-        yield Found(words={"deferred": str(deferred), "answered": str(seen.answered), "minutes": str(seen.minutes)})
+        yield Found(words={"deferred": deferred, "answered": seen.answered, "minutes": seen.minutes})
 
 
 def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
@@ -191,7 +192,7 @@ def _each(names: Sequence[str], _: Seen) -> Iterator[Found]:
 def _late(seconds: Mapping[str, float], _: Seen) -> Iterator[Found]:
     for name, late in sorted(seconds.items()):
         if late > BEHIND_SECONDS:
-            yield Found(about=name, words={"what": name, "minutes": str(int(late // 60))})
+            yield Found(about=name, words={"what": name, "minutes": int(late // 60)})
 
 
 _MOST_NAMED = 40
@@ -199,24 +200,27 @@ _MOST_NAMED = 40
 
 def _called(calls: Sequence[RuleCall], seen: Seen) -> Iterator[Found]:
     for one in calls:
-        lists = ", ".join(f"{name} ({people:,})" for name, people in sorted(one.lists.items()))
+        lists = _counted(sorted(one.lists.items())) if one.lists else Phrase("none")
         about = f"{one.rule} ({', '.join(sorted(one.lists))})" if one.lists else one.rule
         purpose = seen.purposes.get(one.rule, "").rstrip(".")
-        words = {"what": about, "purpose": purpose or one.rule, "lists": lists or "-"}
-        who = ", ".join(f"{sender} ({people})" for sender, people in one.senders[:_MOST_NAMED])
-        rest = len(one.senders) - _MOST_NAMED
-        senders: Said = who if rest <= 0 else Phrase("{some} and {n} more", some=who, n=rest)
+        words = {"what": about, "purpose": purpose or one.rule, "lists": lists}
+        who, rest = _counted(one.senders[:_MOST_NAMED]), len(one.senders) - _MOST_NAMED
+        senders = who if rest <= 0 else Phrase("{some} and {n} more", some=who, n=rest)
         private = Phrase(
             "Who wrote, in {minutes} minutes, and to how many of them: {senders}", minutes=60, senders=senders
         )
-        yield Found(about=about, words=words, private=private if who else None)
+        yield Found(about=about, words=words, private=private if one.senders else None)
+
+
+def _counted(numbers: Iterable[tuple[str, int]]) -> Listed:
+    return Listed(tuple(Phrase("{name} ({n})", name=name, n=n) for name, n in numbers))
 
 
 def _stopped(stopped: Sequence[Stopped], _: Seen, *, observed: bool) -> Iterator[Found]:
     for one in stopped:
         if one.observed is observed:
-            figures = {"n": f"{one.counted:,}", "people": f"{one.people:,}", "limit": one.limit}
-            yield Found(about=one.mailing, words={"what": one.mailing, "breaker": one.breaker, **figures})
+            why = Phrase(REASONS[one.breaker], n=one.counted, people=one.people, limit=one.limit)
+            yield Found(about=one.mailing, words={"what": one.mailing, "why": why})
 
 
 def _bypass(bypasses: Sequence[Bypass], _: Seen) -> Iterator[Found]:
@@ -425,10 +429,7 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         shared=True,
         title=N_("what came back has stopped the mailing {what}"),
-        says=N_(
-            "So much of the mailing {what} came back that the rest of it is stopped: {breaker} of {n} people, of {people} who have it "
-            "({limit})."
-        ),
+        says=N_("So much of the mailing {what} came back that the rest of it is stopped. {why}."),
         does=N_(
             "Look what comes back: smtpguard returns show {what}. To let the rest go: smtpguard thaw, and what was held waits for a decision"
         ),
@@ -441,8 +442,7 @@ CONDITIONS: tuple[Condition, ...] = (
         shared=True,
         title=N_("much of the mailing {what} comes back"),
         says=N_(
-            "So much of the mailing {what} came back that a breaker would have stopped it, but the policy only observes: {breaker} of {n} "
-            "people, of {people} who have it ({limit})."
+            "So much of the mailing {what} came back that a breaker would have stopped it, but the policy only observes. {why}."
         ),
         does=N_(
             "Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --reason TEXT --mailing {what}"
