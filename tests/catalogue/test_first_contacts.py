@@ -480,7 +480,9 @@ async def test_many_senders_to_one_list_raise_an_alarm(guard: WholeGuard) -> Non
         assert (found is not None) is (account >= 9), f"a hundred after {account + 1} accounts"
     assert found is not None
     assert "newsletter (1" in found.says
-    assert "Många skriver till nya personer på en och samma lista samtidigt" in found.says, "in the organization's language"
+    assert "Många skriver till nya personer på en och samma lista samtidigt" in found.says, (
+        "in the organization's language"
+    )
     assert all(f"colleague{n}@example.com (10)" in str(found.found.private) for n in range(11))
     assert "colleague" not in found.says + found.title
     await guard.pass_(hours=2)

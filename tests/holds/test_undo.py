@@ -118,7 +118,9 @@ async def test_every_approver_and_the_writer_can_undo(who: str, home: House) -> 
     assert heard["anna@example.com"] == ["approved", "reopened"]
     assert all("reopened" in heard[one] for one in {EVA, DPO, OMAR} - {who})
     asked = {str(one.recipients[0].address) for one in await home.outbox() if one.data.get("asked")}
-    assert asked == {EVA, DPO, OMAR} - {who} - {v.approver for v in done.hold.votes}, "a vote that stands is not asked for"
+    assert asked == {EVA, DPO, OMAR} - {who} - {v.approver for v in done.hold.votes}, (
+        "a vote that stands is not asked for"
+    )
 
 
 async def test_others_cannot_undo_nor_anyone_after_the_release(home: House) -> None:

@@ -151,10 +151,15 @@ def test_a_senders_alarm_gives_the_number_and_names_privately() -> None:
 
 def test_figures_and_reasons_are_said_in_the_readers_language() -> None:
     swedish = Speech("sv")
-    said = [swedish.say(alarm.says) for alarm in raised(replace(WELL, called=(MANY,), stopped=(STOPPED,), deferred=5000, answered=6000))]
+    said = [
+        swedish.say(alarm.says)
+        for alarm in raised(replace(WELL, called=(MANY,), stopped=(STOPPED,), deferred=5000, answered=6000))
+    ]
     assert any("5\xa0000" in text and "6\xa0000" in text for text in said)
     assert any("news (1\xa0234)" in text for text in said)
-    assert any("Av 1\xa0200 personer som har fått det har 7 klagat" in text and "complaints" not in text for text in said)
+    assert any(
+        "Av 1\xa0200 personer som har fått det har 7 klagat" in text and "complaints" not in text for text in said
+    )
 
 
 def test_a_rule_that_is_about_no_list_says_so() -> None:
