@@ -50,10 +50,11 @@ def fitting(
     since: str | None = None,
 ) -> Callable[[Hold], bool]:
     """Raises CannotRun for values that can match nothing."""
-    registry = services.policies.current().registry
-    if list_name is not None and list_name not in registry.lists:
-        raise CannotRun(unknown("list", list_name, registry.lists))
-    who = None if sender is None else mailbox("--sender", sender).canonical(registry.digester.delimiters)
+    if list_name is not None:
+        lists = services.policies.current().registry.lists
+        if list_name not in lists:
+            raise CannotRun(unknown("list", list_name, lists))
+    who = None if sender is None else mailbox("--sender", sender).canonical(services.digester.delimiters)
     after = None if since is None else moment("--since", since, services.clock.now())
     begins = mailing.strip().upper() if mailing is not None else ""
 

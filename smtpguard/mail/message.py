@@ -19,10 +19,10 @@ Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
 
 MAX_HEADER_OCTETS = 1 << 20
+_BLOCK_OCTETS = 1 << 18
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r]*+(?:\r\n[ \t][^\r]*+)*+)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
-_NO_LINE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _NO_CHARSET = re.compile(r"=\?\s*+(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
 """Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
 
@@ -110,9 +110,15 @@ class Message:
 
 def in_crlf_lines(raw: Content) -> bool:
     """Whether CR and LF occur only together (RFC 5321 section 2.3.8): programs differ in what they make of one alone."""
-    if isinstance(raw, bytes):  # many times faster
-        return raw.count(b"\r") == raw.count(b"\n") == raw.count(b"\r\n")
-    return _NO_LINE_END.search(raw) is None
+    cr = lf = both = 0
+    last = b""
+    for start in range(0, len(raw), _BLOCK_OCTETS):  # a mapped file has no count, and a search takes nine times as long
+        block = raw[start : start + _BLOCK_OCTETS]
+        cr += block.count(b"\r")
+        lf += block.count(b"\n")
+        both += block.count(b"\r\n") + (last == b"\r" and block.startswith(b"\n"))
+        last = block[-1:]
+    return cr == lf == both
 
 
 def with_crlf(raw: bytes) -> bytes:

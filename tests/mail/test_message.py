@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import re
+import tempfile
 import time
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.mail import message
-from smtpguard.mail.message import Field, Message, parse_header
+from smtpguard.mail.message import Field, Message, in_crlf_lines, parse_header
 from tests.every import every
 
 
@@ -77,3 +79,41 @@ def test_a_header_is_parsed_in_linear_time(line: bytes) -> None:
     began = time.process_time()
     assert parse_header(b"From: anna@example.com\r\n" + line).fields[0].name == "From"
     assert time.process_time() - began < 10
+
+
+BLOCK = message._BLOCK_OCTETS
+
+
+@every(
+    ("content", "fine"),
+    [
+        (b"", True),
+        (b"x\r\n", True),
+        (b"x" * (BLOCK - 1) + b"\r\n", True),
+        (b"x" * (BLOCK - 1) + b"\rx\n", False),
+        (b"x" * (BLOCK - 1) + b"\r", False),
+        (b"x" * BLOCK + b"\n\r", False),
+        (b"x" * (BLOCK - 1) + b"\n\r\n", False),
+    ],
+)
+def test_a_bare_cr_or_lf_is_found_in_any_content(content: bytes, fine: bool) -> None:
+    assert in_crlf_lines(content) is fine
+    if content:
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            assert in_crlf_lines(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) is fine
+
+
+def test_a_mapped_content_takes_about_as_long_as_one_in_memory() -> None:
+    content = (b"x" * 76 + b"\r\n") * 100_000
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    took = []
+    for each in (content, mapped):
+        began = time.process_time()
+        assert in_crlf_lines(each)
+        took.append(time.process_time() - began)
+    assert took[1] < 5 * took[0] + 0.05
