@@ -244,6 +244,7 @@ def test_check_in_force_tells_whether_an_upgrade_can_read_it(run: Callable[..., 
     assert (lost.exit_code, "cannot be read by smtpguard" in lost.stderr) == (1, True)
     assert json.loads(run("check", "--in-force", "--json").stdout)["readable"] is False
     assert run("check").exit_code == 1
+    assert "Nothing is held." in run("held", "list").stdout
     refused = run("reload")
     assert (refused.exit_code, "what becomes looser is unknown" in refused.stderr) == (1, True)
     assert run("reload", "--yes").exit_code == 0
