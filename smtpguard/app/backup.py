@@ -442,7 +442,8 @@ def _swap(database: Path, restored: Path) -> Path | None:
     aside = None
     with ExitStack() as locked:
         if database.exists():
-            locked.enter_context(locked.enter_context(closing(FairLock(database))))
+            lock = locked.enter_context(closing(FairLock(database)))
+            locked.enter_context(lock)
         _check_unused_file(database)
         if there:
             names = (database.parent / f"before-restore-{n}" for n in itertools.count(1))

@@ -234,11 +234,11 @@ class Watching:
 
     def _looked_at(self, registry: Registry) -> Mapping[str, tuple[IndexStatus, bool]]:
         registry.reopen()
-        reports = {name: latest(indexes(self._settings), name) for name in registry.statuses}
-        return {
-            name: (status, (report := reports[name]) is not None and not report.ok)
-            for name, status in registry.statuses.items()
-        }
+        found = {}
+        for name, status in registry.statuses.items():
+            report = latest(indexes(self._settings), name)
+            found[name] = status, report is not None and not report.ok
+        return found
 
     # Output.
 

@@ -223,8 +223,8 @@ async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
 async def services(
     settings: Settings, *, committed: Committed | None = None, serving: bool = False
 ) -> AsyncIterator[Services]:
-    """``serving``: for a process that reads messages, and logs what a command would print. Raises CannotStart and
-    StoreError."""
+    """``serving``: for a process that reads messages, and logs what a command would print; it must call
+    ``policies.watch`` first. Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.matching import Matched
@@ -233,8 +233,9 @@ async def services(
     clock, new_id = SystemClock(), ids()
     async with opened(settings, committed=committed) as (store, digester):
         policies = Following(store, settings, digester, clock, reading=serving)
-        with contextlib.suppress(PolicyUnreadable):
-            await (policies.begin() if serving else policies.follow())
+        if not serving:  # else it begins with its watch over the gate
+            with contextlib.suppress(PolicyUnreadable):
+                await policies.follow()
         freezes = freezes_of(settings, store, clock, new_id, loud=serving)
         mailings = Mailings(store, policies, clock, term=term(settings))
         key = installation_secret(settings)

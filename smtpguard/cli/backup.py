@@ -46,9 +46,10 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
             )  # fmt: skip
     except BadBackup as e:
         raise NotFine(str(e)) from None
+    size_bytes = made.stat().st_size
     row = {
         "file": str(made),
-        "size_bytes": (size_bytes := made.stat().st_size),
+        "size_bytes": size_bytes,
         "made_at": manifest.made_at,
         "engine": manifest.engine,
         "entries": manifest.entries,

@@ -89,13 +89,8 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
         return
     if not holds:
-        click.echo(
-            "Nothing of that is held."
-            if any(given.values())
-            else "Nothing is held."
-            if not states
-            else "Nothing is in that state."
-        )
+        nothing = "Nothing is in that state." if states else "Nothing is held."
+        click.echo("Nothing of that is held." if any(given.values()) else nothing)
     else:
         _table(holds, frozen)
     for why in still:

@@ -100,8 +100,10 @@ async def report(
     if for_programs and output is None:
         context.say(report_row(made, page))
     else:
-        text = "".join(f"{line}\n" for line in _page(page, said)) if form == "text" else ""
-        content = text.encode() or written(form, made, page, said)
+        if form == "text":
+            content = "".join(f"{line}\n" for line in _page(page, said)).encode()
+        else:
+            content = written(form, made, page, said)
         if output is None:
             click.echo(content, nl=False)
         else:

@@ -126,7 +126,7 @@ def _people(n: int) -> str:
     return many(n, "person", "people")
 
 
-def bar(mailing: Mailing, width: int = WIDTH) -> str:
+def bar(mailing: Mailing) -> str:
     """``[####>?==--x      ]``: sent, on the way, in doubt, held, deferred, refused or stopped, and what is still to
     come of the approved number."""
     people = mailing.people
@@ -137,8 +137,8 @@ def bar(mailing: Mailing, width: int = WIDTH) -> str:
     drawn, before = "", 0
     for n, sign in parts:
         before += n
-        drawn += sign * (round(width * before / whole) - len(drawn))
-    return f"[{drawn:<{width}}] {100 * people.relayed / whole:.0f} % of {whole:,} sent"
+        drawn += sign * (round(WIDTH * before / whole) - len(drawn))
+    return f"[{drawn:<{WIDTH}}] {100 * people.relayed / whole:.0f} % of {whole:,} sent"
 
 
 LEGEND = "# sent   > on the way   ? in doubt   = held   - waits at its client   x refused, or stopped"

@@ -297,7 +297,8 @@ def _row(one: _Case, was: Verdict, will: Verdict) -> dict[str, Any]:
 def _lines(one: _Case, was: Verdict, will: Verdict) -> Iterator[str]:
     if _same(was, will):
         return
-    way = " -> ".join(dict.fromkeys((was.action.word, will.action.word)))
+    moved = was.action is not will.action
+    way = f"{was.action.word} -> {will.action.word}" if moved else was.action.word
     yield plain(f'{one.name}: {way}  "{one.subject}"')
     before, after = _rules(was), _rules(will)
     for sign, some, others in (("-", before, after), ("+", after, before)):

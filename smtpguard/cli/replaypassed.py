@@ -299,8 +299,9 @@ class Tally:
         return self.count(Answer.OTHERWISE)
 
     def add(self, one: Compared, parted: Difference) -> None:
-        certain = parted.answer in (Answer.OTHERWISE, Answer.MAYBE)
-        group = self.groups[parted.answer].setdefault(parted.way if certain else "as now, by other rules", Group())
+        other_action = parted.answer in (Answer.OTHERWISE, Answer.MAYBE)
+        way = parted.way if other_action else "as now, by other rules"
+        group = self.groups[parted.answer].setdefault(way, Group())
         if parted.answer is Answer.SAME:
             group.messages += 1
         else:

@@ -208,14 +208,17 @@ def _decisions(found: Activity) -> Iterator[str]:
 
 def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
     """Without columns that have no figure."""
-    columns = [*(("passed",) if what == "List" else ()), *_COLUMNS]
+    passed = what == "List"
+    columns = ["passed", *_COLUMNS] if passed else _COLUMNS
     rows = []
     for share in shares:
         decided = share.decided
-        numbers = (
-            share.relayed, share.asked, share.held, share.deferred, share.rejected, share.observed, share.waiting,
+        numbers = [
+            share.asked, share.held, share.deferred, share.rejected, share.observed, share.waiting,
             decided.confirmed, decided.approved, decided.rejected, decided.withdrawn, decided.expired, decided.mistaken,
-        )[what != "List" :]  # fmt: skip
+        ]  # fmt: skip
+        if passed:
+            numbers.insert(0, share.relayed)
         part, seconds = decided.share_approved, decided.median_seconds
         cells = [f"{n:,}" for n in numbers]
         cells += ["" if part is None else f"{part:.0%}", "" if seconds is None else roughly(seconds)]

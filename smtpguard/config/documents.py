@@ -217,9 +217,9 @@ def _marked(mark: Mark, file: str) -> Mark:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFile:
     """The policy in this host's files, beside the one in force. ``sha256``: of the file and its vocabularies, "" if they
-    cannot be read. ``differing``: documents that differ from those in force. ``product``: shipped vocabularies that differ from those in force, after an upgrade say, and
-    that no file replaces: they are reported, and do not make the file different. ``changed_at``: the latest change of
-    the files, by ctime. ``problem``: the first mistake in it."""
+    cannot be read. ``differing``: documents that differ from those in force. ``product``: shipped vocabularies that
+    differ from those in force, after an upgrade say, and that no file replaces: they are reported, and do not make the
+    file different. ``changed_at``: the latest change of the files, by ctime. ``problem``: the first mistake in it."""
 
     path: Path
     sha256: str = ""

@@ -90,7 +90,7 @@ class _Listening(Controller):
         for each in self.sessions:
             if each.transport is not None:
                 each.transport.close()
-        await asyncio.sleep(0)  # until they are
+        await asyncio.sleep(0)  # the loop closes them at its next step
 
 
 START_SECONDS = 60.0

@@ -158,7 +158,8 @@ def mailing(**more: Any) -> Mailing:
     ],
 )
 def test_the_bar_shows_shares(people: Tally, drawn: str) -> None:
-    assert bar(mailing(people=people), 10).startswith(f"[{drawn}]")
+    """``drawn``: one sign for four."""
+    assert bar(mailing(people=people)).startswith(f"[{''.join(4 * sign for sign in drawn)}]")
 
 
 def test_the_current_rate_is_shown() -> None:

@@ -45,10 +45,7 @@ def instructions() -> list[list[tuple[str, str]]]:
     return stages
 
 
-@every(
-    "script",
-    SCRIPTS,
-)
+@every("script", SCRIPTS)
 def test_scripts_are_plain_shell(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n")
     assert script.stat().st_mode & 0o111

@@ -57,10 +57,7 @@ def test_listening_units_have_and_enable_a_socket() -> None:
     }
 
 
-@every(
-    "unit",
-    SERVICES,
-)
+@every("unit", SERVICES)
 def test_all_units_run_as_the_same_user(unit: Path) -> None:
     """All units run as one static user, which can be given read access before the first start. Only the unit of the whole
     guard has a runtime directory: of several units, the first to stop would remove it."""
@@ -138,10 +135,7 @@ def test_units_are_well_formed(unit: Path) -> None:
     assert lines == []
 
 
-@every(
-    "unit",
-    SERVICES,
-)
+@every("unit", SERVICES)
 def test_parts_stop_within_systemds_timeout(unit: Path) -> None:
     text = unit.read_text()
     assert "KillMode=mixed" in text
