@@ -307,7 +307,6 @@ class Delivery:
     ) -> list[AttemptResult]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
-        again = self._again(lease)
         patient = self.clock.now() - lease.created_at < PACE.give_up
         try:
             for envelope, content in parcel.forms:
@@ -315,6 +314,7 @@ class Delivery:
                 said = await relay.deliver(envelope, content, parcel.prepend, fence)
                 if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
                     break
+            again = self._again(lease)
             return [
                 d.replied(reply, again, patient=patient, reports=said.reports)
                 for d, reply in zip(due, said.replies, strict=True)
@@ -323,12 +323,14 @@ class Delivery:
             return self._recalled(due)
         except Lost as lost:
             if not lost.after_dot:
+                again = self._again(lease)
                 return [d.retry("lost", again, str(lost.reply)) for d in due]
             code = "lost"
         except Exception as error:
             log.exception("outbox %s: the connection to the relay failed", lease.intent.intent_id)
             code = type(error).__name__
             if mark.at is None:  # else it is unknown how much was sent
+                again = self._again(lease)
                 return [d.retry(code, again) for d in due]
         now = self.clock.now()  # people are asked at once
         return [d.in_doubt(now if d.asks else now + PACE.doubt, code) for d in due]
@@ -344,6 +346,7 @@ class Delivery:
         return [d.retry(code, self._again(lease)) for d in due]
 
     def _again(self, lease: Lease) -> datetime:
+        """When to retry; to be asked when the attempt is over, since the relay may have taken long to fail."""
         return self.clock.now() + PACE.again(lease.attempts, self.jitter())
 
     # writing it down

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
-from smtpguard.mail.transaction import Lost
+from smtpguard.mail.transaction import Answers, Lost
 from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease
@@ -89,6 +90,27 @@ def test_retry_delays_double_up_to_an_hour_with_jitter() -> None:
     assert PACE.again(0, 0) == timedelta(seconds=48)
     assert PACE.again(0, 1) == timedelta(seconds=72)
     assert PACE.again(10_000, 1) == timedelta(minutes=72)
+
+
+@pytest.mark.parametrize("fails", [LATER, Lost(RELAY_UNAVAILABLE), OSError("broken")], ids=["reply", "lost", "error"])
+async def test_a_relay_that_is_slow_to_fail_is_left_alone_all_the_same(
+    office: Office, fails: Reply | Exception
+) -> None:
+    class Slow(FakeRelay):
+        async def deliver(self, *args: Any) -> Answers:
+            await office.go(minutes=5)
+            if isinstance(fails, Exception):
+                self.asked.append([])
+                raise fails
+            return await super().deliver(*args)
+
+    slow = Slow(says={RAMADAN: fails} if isinstance(fails, Reply) else {})
+    await office.approved()
+    office.worker = office.hire(relay=slow)
+    assert await office.step() == 1
+    assert await office.step(seconds=119) == 0
+    assert await office.step(seconds=1) == 1
+    assert len(slow.asked) == 2
 
 
 async def test_a_relay_down_for_days_expires_nothing(office: Office) -> None:
