@@ -20,7 +20,7 @@ from smtpguard.mail.transaction import Answers, Lost
 from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease
-from smtpguard.policy.freezing import Gate
+from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, FakePassage, House, PatchedStore
 from tests.guard.office import BO, DI, LATER, NO, ULF, FakeRelay, Office
@@ -168,6 +168,13 @@ async def test_an_unknown_route_costs_no_attempt(office: Office) -> None:
 
 
 # freezes
+
+
+async def test_a_freeze_of_another_list_before_the_final_dot_does_not_stop_it(office: Office) -> None:
+    await office.approved()
+    office.relay.before_dot = lambda: office.home.freeze(Selector.LIST, "news")
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1
 
 
 async def test_a_freeze_after_the_lease_costs_no_attempt(office: Office) -> None:
