@@ -207,7 +207,7 @@ class AlarmRelay(AnyRelay):
 
 
 class AlarmWebhook(Section):
-    """Gets alarms only, signed like other webhooks. It contains ``host`` and ``what``, and never a person."""
+    """Gets alarms only, signed like other webhooks. They never name a person."""
 
     url: Annotated[str, AfterValidator(secret_place)]
     secret_file: FilePath

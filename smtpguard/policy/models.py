@@ -45,10 +45,10 @@ _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
 
 
 class HoursModel(Section):
-    days: Days = Field(default_factory=lambda: parse_days("mon-fri"))
-    from_: ClockTime = Field(default_factory=lambda: time(8), alias="from")
-    to: ClockTime = Field(default_factory=lambda: time(18))
-    zone: Zone = Field(default_factory=lambda: UTC)
+    days: Days = Field(default_factory=lambda: parse_days("mon-fri"), json_schema_extra={"default": "mon-fri"})
+    from_: ClockTime = Field(default_factory=lambda: time(8), alias="from", json_schema_extra={"default": "08:00"})
+    to: ClockTime = Field(default_factory=lambda: time(18), json_schema_extra={"default": "18:00"})
+    zone: Zone = Field(default_factory=lambda: UTC, json_schema_extra={"default": "UTC"})
     holidays: Annotated[Holidays, Field(max_length=MOST_HOLIDAYS)] = Field(default=[])
 
     @model_validator(mode="after")
@@ -307,7 +307,9 @@ class ListModel(Section):
     stages: Annotated[
         StagesModel | None, BeforeValidator(_staged, json_schema_input_type=StagesModel | list[Step] | None)
     ] = None
-    stages_by_address: Literal["refuse", "confirm"] | None = None
+    stages_by_address: Literal["refuse", "confirm"] | None = Field(
+        default=None, json_schema_extra={"default": "confirm"}
+    )
     release_delay: Delay | None = None
     breakers: ListBreakersModel | None = None
 
@@ -400,7 +402,7 @@ class RuleModel(Section):
     explain: bool = False
     stop: Seconds | None = None
     within: Seconds | None = None
-    after: Literal["hold", "expire"] | None = None
+    after: Literal["hold", "expire"] | None = Field(default=None, json_schema_extra={"default": "hold"})
 
 
 def _pattern(text: str) -> str:

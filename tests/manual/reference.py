@@ -78,7 +78,8 @@ def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
         below: list[tuple[str, Mapping[str, Any]]] = []
         for key, each in model.get("properties", {}).items():
             here = f"{path}.{key}" if path else key
-            inner = [(where, name) for where, name in _refs(each, here) if name != "conditions"]
+            refs = [(where, name) for where, name in _refs(each, here) if name != "conditions"]
+            inner = [(where, name) for where, name in refs if schema["$defs"][name].get("properties")]
             several = len({name for _, name in inner}) > 1
             for where, name in inner:
                 if name not in seen:
