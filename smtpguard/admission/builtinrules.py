@@ -41,7 +41,7 @@ def fixed(action: Action, *, automatic: bool, returns: bool, over: bool, in_doub
         yield RETURNS
     if over:
         yield STREAM
-    elif in_doubt and action < Action.HOLD:
+    elif in_doubt and action <= Action.HOLD:  # an approval may cover all that holds it
         yield IN_DOUBT
 
 

@@ -43,7 +43,7 @@ class Seen(Live):
     copy; nothing else takes it in."""
     in_doubt: bool = False
     """An earlier verdict to relay with the same key has an IN_DOUBT event, or no outcome: the relay may have the
-    message (RFC 1047)."""
+    message (RFC 1047). Or approvals cover it, and another copy to its list is in doubt."""
 
 
 @constant

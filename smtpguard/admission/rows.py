@@ -161,7 +161,8 @@ class Run:
             duplicate=self._duplicates.get(item.key),
             generation=batch.head.generation,
             astray=astray,
-            in_doubt=item.key in self._doubts,
+            in_doubt=item.key in self._doubts
+            or (bool(grants) and row is not None and mailings.list_in_doubt(row, item)),
         )
 
     def _covering(self, item: Item, row: Row, mailing: Mailing, fresh: int) -> tuple[tuple[Grant, ...], int]:

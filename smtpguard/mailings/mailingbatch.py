@@ -235,6 +235,20 @@ class MailingBatch:
         """Whether this person, who was looked up, has a copy, or may have one."""
         return (old := row.people.get(digest)) is not None and old.status in LET_THROUGH
 
+    def list_in_doubt(self, row: Row, item: Item) -> bool:
+        """Whether an attempt to send a copy to the address of one of its lists has begun, and its result is not known. An
+        earlier version of the list counts too."""
+        bits = 0
+        for name, _, _ in item.lists:
+            bits |= on_list(row.mailing.lists, name)
+        theirs = {digest: copy for digest, copy in self._there(row, row.crowds) if copy.kind & bits}
+        if any(copy.status is CopyStatus.DOUBTED for copy in theirs.values()):
+            return True
+        sent = [digest for digest, copy in theirs.items() if copy.status in ON_THE_WAY]
+        return bool(sent) and not going(self._page.connection, [row.known.n], sent)[row.known.n].attempted.isdisjoint(
+            sent
+        )
+
     def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
         """For each ask the count with this item included, and how many more it may be."""
         asks = [a for a in item.asks if a.fact in OF_MAILINGS]

@@ -21,6 +21,7 @@ from tests.catalogue.wholeguard import (
     ANNA,
     DPO,
     EVA,
+    LETTER,
     MEMBERS,
     NEWSLETTER,
     RAMADAN,
@@ -32,6 +33,7 @@ from tests.catalogue.wholeguard import (
     whole_guard,
 )
 from tests.every import every
+from tests.script import DOT, DROP
 
 CAMPAIGNS = "campaigns@example.com"
 SPRING = (
@@ -117,13 +119,17 @@ ALTERED = {
 async def approved(guard: WholeGuard, content: bytes, *to: str, sender: str = CAMPAIGNS) -> Hold:
     """Hold a message, approve it by all groups, and release it."""
     hold = await guard.held(content, *(to or (NEWSLETTER,)), sender=sender)
+    await approve(guard, hold)
+    sent = await guard.deliver()
+    assert any(m.content.endswith(content) for m in sent)
+    return hold
+
+
+async def approve(guard: WholeGuard, hold: Hold) -> None:
     for quorum in hold.verdict.quorum:
         for group in quorum.groups:
             voter = {"communications": EVA if EVA not in hold.senders else "omar@example.com", "compliance": DPO}[group]
             await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=voter, by="test")
-    sent = await guard.deliver()
-    assert any(m.content.endswith(content) for m in sent)
-    return hold
 
 
 DIFFERS = {
@@ -158,6 +164,42 @@ def differences(hold: Hold) -> dict[str, str]:
 async def one_approved(guard: WholeGuard) -> WholeGuard:
     await approved(guard, newsletter())
     return guard
+
+
+async def test_a_retry_in_doubt_waits_although_an_approval_covers_the_rules_that_hold_it(guard: WholeGuard) -> None:
+    letter = personal_mail(body=LETTER + "\r\n".join((*SPRING, "")))
+    await approved(guard, letter, RAMADAN, sender=ANNA)
+    again = letter.replace(b"<1@example.com>", b"<2@example.com>")
+    guard.relay.on(DOT, DROP, times=1)
+    assert (await guard.send(again, RAMADAN)).startswith("451")
+    hold = await guard.hold(await guard.send(again, RAMADAN))
+    assert "in-doubt-retry" in {h.rule for h in hold.verdict.hits}
+
+
+@pytest.mark.parametrize("way", ["released", "settled", "passed"])
+async def test_an_approved_post_in_doubt_that_is_sent_anew_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The relay's answer to an approved post to a list was lost: the same content with another Message-ID waits too,
+    until people say what came of it. ``passed``: under an approval beforehand."""
+    settings = "hold: {approve_at: approve@guard.example.com}"
+    async with whole_guard(tmp_path, monkeypatch, settings=settings) as guard:
+        first = "approve+newsletter@guard.example.com" if way == "passed" else NEWSLETTER
+        hold = await guard.held(newsletter(), first, sender=CAMPAIGNS)
+        await approve(guard, hold)
+        guard.relay.on(DOT, DROP)
+        if way == "passed":
+            assert (await guard.send(newsletter(), NEWSLETTER, sender=CAMPAIGNS)).startswith("451")
+        else:
+            await guard.deliver()
+            assert await guard.office._approvals.ask() == 1
+        guard.relay.forget()
+        if way == "settled":
+            await guard.office._approvals.say(hold.hold_id, sent=True, approver=EVA, by="test")
+            await guard.passes(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
+            return
+        anew = await guard.held(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
+        assert "in-doubt-retry" in {h.rule for h in anew.verdict.hits}
 
 
 @every("what", ALTERED)
