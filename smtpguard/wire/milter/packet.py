@@ -15,7 +15,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.replies import BadReply, Replies
@@ -80,158 +80,10 @@ class Family(enum.Enum):
     INET6 = b"6"
 
 
-class Command:
-    """A packet of the MTA."""
-
-    __slots__ = ()
+class ProtocolError(Exception):
+    """Not the milter protocol, or not allowed in this state; the connection must be closed."""
 
 
-class Answer:
-    """A packet of ours."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Negotiate(Command, Answer):
-    """The options that each side supports. ``macros``: only in the answer, the requested macros by stage."""
-
-    version: int
-    actions: int
-    steps: int
-    macros: tuple[tuple[Stage, bytes], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Macros(Command):
-    """The MTA's macros for the command whose letter is ``command``. Names as received: ``i``, ``{auth_authen}``."""
-
-    command: bytes
-    values: tuple[tuple[bytes, bytes], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Connect(Command):
-    """``name``: the client's host name, or its address in brackets. A client of unknown family has neither port nor address."""
-
-    name: bytes
-    family: Family
-    port: int = 0
-    address: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Helo(Command):
-    name: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Mail(Command):
-    """``path`` as the client wrote it, with its brackets; ``parameters`` are ESMTP's."""
-
-    path: bytes
-    parameters: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rcpt(Command):
-    path: bytes
-    parameters: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Data(Command):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderField(Command):
-    """``value``: with the white space after the colon, if that was agreed; folded with LF or CRLF."""
-
-    name: bytes
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfHeader(Command):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Body(Command):
-    """A piece of it, with CRLF line ends; a CRLF may be split between two pieces."""
-
-    piece: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfMessage(Command):
-    """Perhaps with the last piece of the body."""
-
-    piece: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort(Command):
-    """This message is dropped; the client is still connected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quit(Command):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class QuitNext(Command):
-    """QUIT_NC: the client has disconnected, and this connection serves another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown(Command):
-    """A command of the client that the MTA does not know."""
-
-    line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Continue(Answer):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Accept(Answer):
-    """At the end of a message: the MTA queues it, with the changes made before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Discard(Answer):
-    """The client is told that its message was accepted, and the MTA drops it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SmtpReply(Answer):
-    """The reply to the client, word for word; 4xx or 5xx."""
-
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class InsertHeader(Answer):
-    """At ``index``, 0 being the top. ``value`` is folded with LF."""
-
-    index: int
-    name: bytes
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRecipient(Answer):
-    """``path`` as it came with RCPT."""
-
-    path: bytes
-
-
-P = TypeVar("P", Command, Answer)
 MOST_OCTETS = 1 << 20
 """The most octets of one packet. Bodies come in pieces of 65,535; a header field has at most 102,400 from Postfix,
 32,768 from Sendmail."""
@@ -242,17 +94,331 @@ _THREE = struct.Struct("!III")
 _PORT = struct.Struct("!H")
 _MACRO_COMMANDS = frozenset(b"CHMRTLNBEUAQK")
 _REPLY = re.compile(rb"[45][0-9]{2}[ -]")
+_STAGES = frozenset(Stage)
+_FAMILIES = frozenset(family.value for family in Family)
 
 
-class ProtocolError(Exception):
-    """Not the milter protocol, or not allowed in this state; the connection must be closed."""
+def _strung(*texts: bytes) -> bytes:
+    """Each ended by NUL, which none of them may contain."""
+    if any(0 in text for text in texts):
+        raise ValueError("NUL in a string")
+    return b"".join(text + b"\0" for text in texts)
+
+
+def _strings(payload: bytes, least: int, most: int = MOST_STRINGS) -> list[bytes]:
+    if payload[-1:] != b"\0" and (payload or least):
+        raise ProtocolError("a string without an end")
+    found = payload.split(b"\0")[:-1]
+    if not least <= len(found) <= most:
+        raise ProtocolError(f"{len(found)} strings")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Its payload is empty, unless it says otherwise."""
+
+    letter: ClassVar[bytes]
+
+    def payload(self) -> bytes:
+        return b""
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """Raises ProtocolError."""
+        if payload:
+            raise ProtocolError("more than belongs to the packet")
+        return cls()
+
+
+class Command(Packet):
+    """A packet of the MTA."""
+
+    __slots__ = ()
+
+
+class Answer(Packet):
+    """A packet of ours."""
+
+    __slots__ = ()
+
+
+class _Strings(Packet):
+    """Every field is a string."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def payload(self) -> bytes:
+        return _strung(*[getattr(self, name) for name in self.__slots__])
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        make: Callable[..., Self] = cls
+        return make(*_strings(payload, len(cls.__slots__), len(cls.__slots__)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Path(Command):
+    """``path`` as the client wrote it, with its brackets; ``parameters`` are ESMTP's."""
+
+    path: bytes
+    parameters: tuple[bytes, ...] = ()
+
+    def payload(self) -> bytes:
+        return _strung(self.path, *self.parameters)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        path, *parameters = _strings(payload, 1)
+        return cls(path, tuple(parameters))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece(Command):
+    """Of the body, with CRLF line ends; a CRLF may be split between two pieces."""
+
+    piece: bytes = b""
+
+    def payload(self) -> bytes:
+        return self.piece
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        return cls(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiate(Command, Answer):
+    """The options that each side supports. ``macros``: only in the answer, the requested macros by stage."""
+
+    letter = b"O"
+    version: int
+    actions: int
+    steps: int
+    macros: tuple[tuple[Stage, bytes], ...] = ()
+
+    def payload(self) -> bytes:
+        asked = b"".join(_LENGTH.pack(stage) + _strung(names) for stage, names in self.macros)
+        return _THREE.pack(self.version, self.actions, self.steps) + asked
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        if len(payload) < _THREE.size:
+            raise ProtocolError("a negotiation that is cut off")
+        asked = []
+        at = _THREE.size
+        while at < len(payload):
+            end = payload.find(b"\0", at + 4)
+            if end < 0:
+                raise ProtocolError("macros that are cut off")
+            (stage,) = _LENGTH.unpack_from(payload, at)
+            if stage not in _STAGES:
+                raise ProtocolError(f"macros for a stage {stage}")
+            asked.append((Stage(stage), payload[at + 4 : end]))
+            at = end + 1
+        version, actions, steps = _THREE.unpack_from(payload)
+        return cls(version, actions, steps, tuple(asked))
+
+
+@dataclass(frozen=True, slots=True)
+class Macros(Command):
+    """The MTA's macros for the command whose letter is ``command``. Names as received: ``i``, ``{auth_authen}``."""
+
+    letter = b"D"
+    command: bytes
+    values: tuple[tuple[bytes, bytes], ...] = ()
+
+    def payload(self) -> bytes:
+        return self.command + _strung(*(text for pair in self.values for text in pair))
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        if not payload or payload[0] not in _MACRO_COMMANDS:
+            raise ProtocolError("macros for no command")
+        found = _strings(payload[1:], 0)
+        if len(found) % 2:
+            raise ProtocolError("a macro without a value")
+        return cls(payload[:1], tuple(zip(found[::2], found[1::2], strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Connect(Command):
+    """``name``: the client's host name, or its address in brackets. A client of unknown family has neither port nor address."""
+
+    letter = b"C"
+    name: bytes
+    family: Family
+    port: int = 0
+    address: bytes = b""
+
+    def payload(self) -> bytes:
+        where = _PORT.pack(self.port) + _strung(self.address) if self.family is not Family.UNKNOWN else b""
+        return _strung(self.name) + self.family.value + where
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        end = payload.find(b"\0")
+        if end < 0:
+            raise ProtocolError("a string without an end")
+        name, family, rest = payload[:end], payload[end + 1 : end + 2], payload[end + 2 :]
+        if family not in _FAMILIES:
+            raise ProtocolError(f"a client of the family {family!r}")
+        if family == Family.UNKNOWN.value:
+            return cls(name, Family.UNKNOWN)
+        if len(rest) < _PORT.size:
+            raise ProtocolError("a client without an address")
+        [address] = _strings(rest[_PORT.size :], 1, 1)
+        return cls(name, Family(family), _PORT.unpack_from(rest)[0], address)
+
+
+@dataclass(frozen=True, slots=True)
+class Helo(_Strings, Command):
+    letter = b"H"
+    name: bytes
+
+
+class Mail(_Path):
+    letter = b"M"
+
+
+class Rcpt(_Path):
+    letter = b"R"
+
+
+class Data(Command):
+    letter = b"T"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField(_Strings, Command):
+    """``value``: with the white space after the colon, if that was agreed; folded with LF or CRLF."""
+
+    letter = b"L"
+    name: bytes
+    value: bytes
+
+
+class EndOfHeader(Command):
+    letter = b"N"
+
+
+class Body(_Piece):
+    letter = b"B"
+
+
+class EndOfMessage(_Piece):
+    """Perhaps with the last piece of the body."""
+
+    letter = b"E"
+
+
+class Abort(Command):
+    """This message is dropped; the client is still connected."""
+
+    letter = b"A"
+
+
+class Quit(Command):
+    letter = b"Q"
+
+
+class QuitNext(Command):
+    """QUIT_NC: the client has disconnected, and this connection serves another one."""
+
+    letter = b"K"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(_Strings, Command):
+    """A command of the client that the MTA does not know."""
+
+    letter = b"U"
+    line: bytes
+
+
+class Continue(Answer):
+    letter = b"c"
+
+
+class Accept(Answer):
+    """At the end of a message: the MTA queues it, with the changes made before."""
+
+    letter = b"a"
+
+
+class Discard(Answer):
+    """The client is told that its message was accepted, and the MTA drops it."""
+
+    letter = b"d"
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpReply(Answer):
+    """The reply to the client, word for word; 4xx or 5xx."""
+
+    letter = b"y"
+    reply: Reply
+
+    def payload(self) -> bytes:
+        return _strung(self.reply.octets[:-2].replace(b"%", b"%%"))  # "%" is a format's, for libmilter and Sendmail
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        [text] = _strings(payload, 1, 1)
+        text = text.replace(b"%%", b"%")
+        try:
+            [reply] = Replies().feed(text + b"\r\n") if _REPLY.match(text) else []
+        except (BadReply, ValueError):
+            raise ProtocolError("no SMTP reply") from None
+        return cls(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class InsertHeader(Answer):
+    """At ``index``, 0 being the top. ``value`` is folded with LF."""
+
+    letter = b"i"
+    index: int
+    name: bytes
+    value: bytes
+
+    def payload(self) -> bytes:
+        return _LENGTH.pack(self.index) + _strung(self.name, self.value)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        if len(payload) < _LENGTH.size:
+            raise ProtocolError("a header field that is cut off")
+        return cls(_LENGTH.unpack_from(payload)[0], *_strings(payload[_LENGTH.size :], 2, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecipient(_Strings, Answer):
+    """``path`` as it came with RCPT."""
+
+    letter = b"-"
+    path: bytes
+
+
+_COMMANDS: Mapping[bytes, type[Command]] = {
+    kind.letter: kind
+    for kind in (
+        Negotiate, Macros, Connect, Helo, Mail, Rcpt, Data, HeaderField, EndOfHeader, Body, EndOfMessage, Abort, Quit,
+        QuitNext, Unknown,
+    )
+}  # fmt: skip
+_ANSWERS: Mapping[bytes, type[Answer]] = {
+    kind.letter: kind
+    for kind in (Negotiate, Continue, Accept, Discard, SmtpReply, InsertHeader, DeleteRecipient)
+}  # fmt: skip
+P = TypeVar("P", Command, Answer)
 
 
 class Decoder(Generic[P]):
     """Feed it the input; ``next`` gives complete packets, one by one."""
 
-    def __init__(self, parsers: Mapping[int, Callable[[bytes], P]]) -> None:
-        self._parsers: Mapping[int, Callable[[bytes], P]] = parsers
+    def __init__(self, kinds: Mapping[bytes, type[P]]) -> None:
+        self._kinds: Mapping[bytes, type[P]] = kinds
         self._buffer = bytearray()
         self._broken = False
 
@@ -274,15 +440,15 @@ class Decoder(Generic[P]):
         try:
             if not 0 < length <= MOST_OCTETS:
                 raise ProtocolError(f"a packet of {length} octets")
-            end = 4 + length
-            parse = self._parsers.get(buffer[4]) if len(buffer) > 4 else _nothing
-            if parse is None:
-                raise ProtocolError(f"a packet with the letter {bytes(buffer[4:5])!r}")
-            if len(buffer) < end:
+            letter, end = bytes(buffer[4:5]), 4 + length
+            kind = self._kinds.get(letter)
+            if letter and kind is None:
+                raise ProtocolError(f"a packet with the letter {letter!r}")
+            if kind is None or len(buffer) < end:
                 return None
             payload = bytes(buffer[5:end])
             del buffer[:end]
-            return parse(payload)
+            return kind.parse(payload)
         except ProtocolError:
             self._broken = True
             buffer.clear()
@@ -299,186 +465,6 @@ def answers() -> Decoder[Answer]:
     return Decoder(_ANSWERS)
 
 
-def encode(packet: Command | Answer) -> bytes:
-    letter, payload = _payload(packet)
-    return _LENGTH.pack(len(payload) + 1) + letter + payload
-
-
-def _payload(packet: Command | Answer) -> tuple[bytes, bytes]:
-    match packet:
-        case Negotiate(version, actions, steps, macros):
-            asked = b"".join(_LENGTH.pack(stage) + _strung(names) for stage, names in macros)
-            return b"O", _THREE.pack(version, actions, steps) + asked
-        case Continue():
-            return b"c", b""
-        case Accept():
-            return b"a", b""
-        case Discard():
-            return b"d", b""
-        case SmtpReply(reply):
-            return b"y", _strung(
-                reply.octets[:-2].replace(b"%", b"%%")
-            )  # "%" is a format's, for libmilter and Sendmail
-        case InsertHeader(index, name, value):
-            return b"i", _LENGTH.pack(index) + _strung(name, value)
-        case DeleteRecipient(path):
-            return b"-", _strung(path)
-        case Macros(command, values):
-            return b"D", command + _strung(*(text for pair in values for text in pair))
-        case Connect(name, family, port, address):
-            where = _PORT.pack(port) + _strung(address) if family is not Family.UNKNOWN else b""
-            return b"C", _strung(name) + family.value + where
-        case Helo(name):
-            return b"H", _strung(name)
-        case Mail(path, parameters):
-            return b"M", _strung(path, *parameters)
-        case Rcpt(path, parameters):
-            return b"R", _strung(path, *parameters)
-        case HeaderField(name, value):
-            return b"L", _strung(name, value)
-        case Body(piece):
-            return b"B", piece
-        case EndOfMessage(piece):
-            return b"E", piece
-        case Unknown(line):
-            return b"U", _strung(line)
-        case _:
-            return _BARE[type(packet)], b""
-
-
-def _strung(*texts: bytes) -> bytes:
-    """Each ended by NUL, which none of them may contain."""
-    if any(0 in text for text in texts):
-        raise ValueError("NUL in a string")
-    return b"".join(text + b"\0" for text in texts)
-
-
-_BARE: Mapping[type, bytes] = {Data: b"T", EndOfHeader: b"N", Abort: b"A", Quit: b"Q", QuitNext: b"K"}
-
-
-def _nothing(payload: bytes) -> None:
-    return None
-
-
-def _strings(payload: bytes, least: int, most: int = MOST_STRINGS) -> list[bytes]:
-    if payload[-1:] != b"\0" and (payload or least):
-        raise ProtocolError("a string without an end")
-    found = payload.split(b"\0")[:-1]
-    if not least <= len(found) <= most:
-        raise ProtocolError(f"{len(found)} strings")
-    return found
-
-
-def _negotiate(payload: bytes) -> Negotiate:
-    if len(payload) < _THREE.size:
-        raise ProtocolError("a negotiation that is cut off")
-    asked = []
-    at = _THREE.size
-    while at < len(payload):
-        end = payload.find(b"\0", at + 4)
-        if end < 0:
-            raise ProtocolError("macros that are cut off")
-        (stage,) = _LENGTH.unpack_from(payload, at)
-        if stage not in _STAGES:
-            raise ProtocolError(f"macros for a stage {stage}")
-        asked.append((Stage(stage), payload[at + 4 : end]))
-        at = end + 1
-    version, actions, steps = _THREE.unpack_from(payload)
-    return Negotiate(version, actions, steps, tuple(asked))
-
-
-_STAGES = frozenset(Stage)
-
-
-def _macros(payload: bytes) -> Macros:
-    if not payload or payload[0] not in _MACRO_COMMANDS:
-        raise ProtocolError("macros for no command")
-    found = _strings(payload[1:], 0)
-    if len(found) % 2:
-        raise ProtocolError("a macro without a value")
-    return Macros(payload[:1], tuple(zip(found[::2], found[1::2], strict=True)))
-
-
-def _connect(payload: bytes) -> Connect:
-    end = payload.find(b"\0")
-    if end < 0:
-        raise ProtocolError("a string without an end")
-    name, family, rest = payload[:end], payload[end + 1 : end + 2], payload[end + 2 :]
-    if family not in _FAMILIES:
-        raise ProtocolError(f"a client of the family {family!r}")
-    if family == Family.UNKNOWN.value:
-        return Connect(name, Family.UNKNOWN)
-    if len(rest) < _PORT.size:
-        raise ProtocolError("a client without an address")
-    [address] = _strings(rest[_PORT.size :], 1, 1)
-    return Connect(name, Family(family), _PORT.unpack_from(rest)[0], address)
-
-
-_FAMILIES = frozenset(family.value for family in Family)
-
-
-def _mail(payload: bytes) -> Mail:
-    path, *parameters = _strings(payload, 1)
-    return Mail(path, tuple(parameters))
-
-
-def _rcpt(payload: bytes) -> Rcpt:
-    path, *parameters = _strings(payload, 1)
-    return Rcpt(path, tuple(parameters))
-
-
-def _bare(packet: P) -> Callable[[bytes], P]:
-    def parse(payload: bytes) -> P:
-        if payload:
-            raise ProtocolError("more than belongs to the packet")
-        return packet
-
-    return parse
-
-
-def _smtp_reply(payload: bytes) -> SmtpReply:
-    [text] = _strings(payload, 1, 1)
-    text = text.replace(b"%%", b"%")
-    try:
-        replies = Replies().feed(text + b"\r\n") if _REPLY.match(text) else []
-    except BadReply:
-        replies = []
-    if len(replies) != 1:
-        raise ProtocolError("no SMTP reply")
-    return SmtpReply(Reply(replies[0].code, replies[0].lines))
-
-
-def _insert_header(payload: bytes) -> InsertHeader:
-    if len(payload) < _LENGTH.size:
-        raise ProtocolError("a header field that is cut off")
-    name, value = _strings(payload[_LENGTH.size :], 2, 2)
-    return InsertHeader(_LENGTH.unpack_from(payload)[0], name, value)
-
-
-_COMMANDS: Mapping[int, Callable[[bytes], Command]] = {
-    ord("O"): _negotiate,
-    ord("D"): _macros,
-    ord("C"): _connect,
-    ord("H"): lambda payload: Helo(*_strings(payload, 1, 1)),
-    ord("M"): _mail,
-    ord("R"): _rcpt,
-    ord("T"): _bare(Data()),
-    ord("L"): lambda payload: HeaderField(*_strings(payload, 2, 2)),
-    ord("N"): _bare(EndOfHeader()),
-    ord("B"): Body,
-    ord("E"): EndOfMessage,
-    ord("A"): _bare(Abort()),
-    ord("Q"): _bare(Quit()),
-    ord("K"): _bare(QuitNext()),
-    ord("U"): lambda payload: Unknown(*_strings(payload, 1, 1)),
-}
-
-_ANSWERS: Mapping[int, Callable[[bytes], Answer]] = {
-    ord("O"): _negotiate,
-    ord("c"): _bare(Continue()),
-    ord("a"): _bare(Accept()),
-    ord("d"): _bare(Discard()),
-    ord("y"): _smtp_reply,
-    ord("i"): _insert_header,
-    ord("-"): lambda payload: DeleteRecipient(*_strings(payload, 1, 1)),
-}
+def encode(packet: Packet) -> bytes:
+    payload = packet.payload()
+    return _LENGTH.pack(len(payload) + 1) + packet.letter + payload
