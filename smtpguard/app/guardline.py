@@ -41,7 +41,7 @@ from smtpguard.store.store import Store
 from smtpguard.wire.turnedaway import TurnedAway, Why
 
 if TYPE_CHECKING:
-    from smtpguard.wire.milter.reception import MilterReception
+    from smtpguard.wire.milter.connection import MilterReception
     from smtpguard.wire.reception import Reception
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,8 @@ from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.guardline import Line, MailPart, Turned, straight_line
 from smtpguard.config.settings import Settings
-from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.message import MilterSettings
-from smtpguard.wire.milter.reception import MilterReception
+from smtpguard.wire.listener import Limits, Listener
+from smtpguard.wire.milter.connection import MilterReception
 
 
 class Milter(MailPart):
@@ -27,7 +26,7 @@ def receptions(settings: Settings, line: Line, turned: Turned) -> list[MilterRec
     most = Limits(recipients=limits.recipients, message_octets=limits.message_mb << 20, line_octets=limits.line_octets)
     return [
         MilterReception(
-            MilterSettings(
+            Listener(
                 name=each.called,
                 limits=most,
                 spool=spool(settings),

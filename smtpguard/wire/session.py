@@ -661,7 +661,11 @@ class SmtpSession:
             self._events.append(_RESET)
             self._at_relay = False
         if self._turned is not None:
-            self._events.append(self._turned_away(*self._turned))
+            told = TurnedAway.of(
+                self.who.session, self.mail, *self._turned,
+                recipients=self._named, refused=self._turned_recipients, message_id=self._message_id,
+            )  # fmt: skip
+            self._events.append(told)
             self._turned = None
         self._named = self._turned_recipients = 0
         self._message_id = ""
@@ -684,20 +688,6 @@ class SmtpSession:
         self._named += recipients
         self._turned_recipients += recipients
         self._turned = self._turned or (why, answer)
-
-    def _turned_away(self, why: Why, answer: Reply | None) -> TurnedAway:
-        session, mail = self.who.session, self.mail
-        return TurnedAway(
-            why=why,
-            reply=answer,
-            client=session.client_ip,
-            listener=session.listener,
-            queue_id=session.ident,
-            message_id=self._message_id,
-            reverse_path=str(mail.reverse_path or "") if mail is not None else None,
-            recipients=self._named,
-            refused=self._turned_recipients,
-        )
 
 
 _METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {

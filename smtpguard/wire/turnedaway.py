@@ -77,22 +77,22 @@ class TurnedAway:
     recipients: int = 0
     refused: int = 0
 
-
-def turned_away(
-    session: Session, envelope: Envelope, why: Why, reply: Reply, message: Message | None = None
-) -> TurnedAway:
-    """For a whole message, with all its recipients. ``message``: None if its content could not be received."""
-    return TurnedAway(
-        why=why,
-        reply=reply,
-        client=session.client_ip,
-        listener=session.listener,
-        queue_id=session.ident,
-        message_id=message_id_of(message) if message is not None else "",
-        reverse_path=str(envelope.reverse_path or ""),
-        recipients=len(envelope.recipients),
-        refused=len(envelope.recipients),
-    )
+    @classmethod
+    def of(
+        cls, session: Session, mail: Envelope, why: Why, reply: Reply | None, *, recipients: int, refused: int,
+        message_id: str = "",
+    ) -> TurnedAway:  # fmt: skip
+        return cls(
+            why=why,
+            reply=reply,
+            client=session.client_ip,
+            listener=session.listener,
+            queue_id=session.ident,
+            message_id=message_id,
+            reverse_path=str(mail.reverse_path or ""),
+            recipients=recipients,
+            refused=refused,
+        )
 
 
 def message_id_of(message: Message) -> str:

@@ -17,10 +17,9 @@ from typing import Any
 
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
-from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.message import MilterSettings
+from smtpguard.wire.listener import Listener
+from smtpguard.wire.milter.connection import MilterReception
 from smtpguard.wire.milter.packet import Negotiate, Quit, encode
-from smtpguard.wire.milter.reception import MilterReception
 from tests.peers import postfix
 from tests.peers.chain import POLICY, Guard, Recorder
 from tests.peers.postfix import Postfix, free_port
@@ -89,9 +88,7 @@ class OtherMilter:
         async def sign(transaction: Transaction, onward: Onward) -> Disposition:
             return Relayed(replies=await onward.send(b"X-Other: seen\r\n", fence_holds))
 
-        self._reception = MilterReception(
-            MilterSettings(limits=Limits(), spool=self._root), sign, new_id=lambda: str(next(numbers))
-        )
+        self._reception = MilterReception(Listener(spool=self._root), sign, new_id=lambda: str(next(numbers)))
         self._listening = socket.create_server(("127.0.0.1", self.port))
         self._listening.setblocking(False)
         self._accepting = asyncio.create_task(self._accept())

@@ -1,7 +1,8 @@
-"""One connection of an MTA: receive its packets, and answer with the outcome of each of its messages.
+"""The connections of MTAs to one milter listener: receive their packets, and answer with the outcome of each message.
 
-It costs a protocol object and the content of its message. A silent connection has no task. Packets that the MTA need
-not wait for get no answer; everything is answered at the end of the message. Anything outside the protocol ends the
+One costs a protocol object and the content of its message. A silent connection has no task. Packets that the MTA need
+not wait for get no answer; everything is answered at the end of the message: DISCARD once a hold is committed, or an
+SMTP reply; ACCEPT was sent before, with our trace (message.Acceptance). Anything outside the protocol ends the
 connection; the MTA then answers as its settings say (``milter_default_action = tempfail``).
 """
 
@@ -11,13 +12,19 @@ import asyncio
 import logging
 import math
 import socket
+import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session, client_address
+from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
-from smtpguard.wire.milter.message import Acceptance, Assembling, Client, MilterMessage, MilterSettings, Refusals
+from smtpguard.wire.carried import Admit, carry
+from smtpguard.wire.connections import Connections
+from smtpguard.wire.listener import Listener
+from smtpguard.wire.milter.message import Acceptance, Assembling, Client, MilterMessage, Refusals
 from smtpguard.wire.milter.packet import (
     MOST_OCTETS,
     Abort,
@@ -26,6 +33,7 @@ from smtpguard.wire.milter.packet import (
     Command,
     Connect,
     Continue,
+    Discard,
     EndOfHeader,
     EndOfMessage,
     HeaderField,
@@ -42,6 +50,7 @@ from smtpguard.wire.milter.packet import (
     encode,
 )
 from smtpguard.wire.milter.states import Conversation, State
+from smtpguard.wire.turnedaway import TurnedAway, Why, message_id_of, why_content
 
 log = logging.getLogger("smtpguard.wire")
 
@@ -55,32 +64,14 @@ PACKET_SECONDS = 120.0
 """From the first octet of a packet to its last."""
 CLOSING_SECONDS = 10.0
 """For answers that are not read."""
-
-
-class LinkOwner(Protocol):
-    """The owner of the connections, which decides on messages."""
-
-    settings: MilterSettings
-    loop: asyncio.AbstractEventLoop
-    new_id: Callable[[], str]
-    monotonic: Callable[[], float]
-    stopping: bool
-
-    def arrived(self, one: MilterConnection) -> None: ...
-    def parted(self, one: MilterConnection) -> None: ...
-    def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None) -> None: ...
-    def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None: ...
-    async def decide(
-        self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None
-    ) -> Answer | None: ...
+LOOK_SECONDS = 5.0
 
 
 class MilterConnection(asyncio.Protocol):
     """One connection of an MTA."""
 
-    def __init__(self, owner: LinkOwner) -> None:
+    def __init__(self, owner: MilterReception) -> None:
         self._owner = owner
-        self._settings = owner.settings
         self._decoder = commands()
         self._conversation = Conversation()
         self._mta = ""
@@ -165,7 +156,7 @@ class MilterConnection(asyncio.Protocol):
             case Mail():
                 self._close_letter()
                 self._client.known.begin_message()
-                self._letter = MilterMessage(command, self._client.known, self._settings)
+                self._letter = MilterMessage(command, self._client.known, self._owner.listener)
             case EndOfHeader():
                 self._message.content.end_of_header()
             case EndOfMessage(piece):
@@ -224,7 +215,8 @@ class MilterConnection(asyncio.Protocol):
         arrived = await letter.finish()
         if isinstance(arrived, Reply):
             self._say(SmtpReply(arrived))
-            self._owner.refused(client.session(self._settings), letter.envelope, arrived, letter.refusals)
+            session = client.session(self._owner.listener)
+            self._owner.refused(session, letter.envelope, why_content(arrived), arrived, letter.refusals)
             letter.refusals = None
             return self._drop()
         known = client.known
@@ -237,7 +229,7 @@ class MilterConnection(asyncio.Protocol):
         )
         transaction = Transaction(
             id=self._owner.new_id(),
-            session=client.session(self._settings),
+            session=client.session(self._owner.listener),
             envelope=letter.envelope,
             message=arrived.message,
             gone=self.gone,
@@ -301,3 +293,69 @@ class MilterConnection(asyncio.Protocol):
     def cut_off(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+class MilterReception(Connections[MilterConnection]):
+    """Every connection of MTAs to one listener. Made and used in one event loop."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        admit: Admit,
+        *,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
+        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
+    ) -> None:
+        """``turned_away``: called for each message that is answered 4xx without a verdict."""
+        super().__init__(monotonic, LOOK_SECONDS)
+        self.listener, self.new_id = listener, new_id
+        self._admit, self._turned_away = admit, turned_away
+
+    async def serve_connection(
+        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
+    ) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended. ``client``:
+        of no use, since no proxy is in front of a milter."""
+        _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
+        self._calls(link, over)
+
+    async def decide(
+        self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
+    ) -> Answer | None:
+        """Let the guard decide and act. Returns the answer still to be sent; None if ACCEPT was sent. ``refusals``: of
+        recipients that are not in the message."""
+        self._deciding += 1
+        carried = await carry(self._admit, transaction, acceptance, self._decided)
+        if carried.why is not None and not acceptance.said:
+            session, envelope, message = transaction.session, transaction.envelope, transaction.message
+            self.refused(session, envelope, carried.why, carried.reply, refusals, message)
+            return SmtpReply(carried.reply)
+        if refusals is not None:
+            self.recipients_refused(transaction.envelope, refusals)
+        if acceptance.said:
+            return None
+        if carried.held:
+            return Discard()
+        if carried.reply.positive:
+            log.error("%s was relayed without a word to the MTA", transaction.id)
+            return SmtpReply(reply.INTERNAL_ERROR)
+        return SmtpReply(carried.reply)
+
+    def refused(
+        self, session: Session, envelope: Envelope, why: Why, answer: Reply, refusals: Refusals | None,
+        message: Message | None = None,
+    ) -> None:  # fmt: skip
+        """A whole message is turned away: recipients that were refused before are included, and it is reported once.
+        ``message``: None if its content cannot be accepted."""
+        named = len(envelope.recipients) + (refusals.recipients if refusals is not None else 0)
+        message_id = message_id_of(message) if message is not None else ""
+        self._turned_away(
+            TurnedAway.of(session, envelope, why, answer, recipients=named, refused=named, message_id=message_id)
+        )
+
+    def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None:
+        """Recipients were refused here, of a message that goes on without them or was dropped."""
+        (why, answer), refused = refusals.first, refusals.recipients
+        named = len(envelope.recipients) + refused
+        self._turned_away(TurnedAway.of(refusals.session, envelope, why, answer, recipients=named, refused=refused))

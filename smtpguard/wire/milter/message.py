@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Envelope, Network, Recipient, Session, client_address, within
+from smtpguard.mail.envelope import Envelope, Recipient, Session, client_address, within
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire import grammar
 from smtpguard.wire.data import Arrived, Arriving
-from smtpguard.wire.listener import Limits
+from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.milter.packet import (
     Accept,
     Answer,
@@ -37,18 +37,6 @@ _MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b
 _RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
 _MESSAGE_COMMANDS = frozenset((b"M", b"R", b"T", b"L", b"N", b"B", b"E"))
 MOST_MACROS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MilterSettings:
-    """The settings for all clients of this listener. ``name``: the listener's."""
-
-    limits: Limits
-    spool: Path
-    name: str = ""
-    hostname: str = "localhost"
-    expanders: tuple[Network, ...] = ()
-    senders_verified: bool = False
 
 
 class SessionMacros:
@@ -106,7 +94,7 @@ class Client:
     def greeted(self, name: bytes) -> None:
         self.helo = name.decode("utf-8", "replace")
 
-    def session(self, settings: MilterSettings) -> Session:
+    def session(self, listener: Listener) -> Session:
         """As it is now, with the macros of the current message."""
         ip = self._ip()
         name = self._connect.name.decode("utf-8", "replace")
@@ -114,14 +102,14 @@ class Client:
             client_ip=ip,
             client_name="" if name.startswith("[") or name == "unknown" else name,
             peer=self._mta if self._mta != ip else "",
-            listener=settings.name,
+            listener=listener.name,
             helo=self.helo,
             ident=self.known.get(b"i"),
             auth_user=self.known.get(b"auth_authen") or None,
             tls=bool(self.known.get(b"tls_version")),
-            senders_verified=settings.senders_verified,
-            proves_senders=settings.senders_verified,
-            expander=within(ip, settings.expanders),
+            senders_verified=listener.senders_verified,
+            proves_senders=listener.senders_verified,
+            expander=within(ip, listener.expanders),
         )
 
     def _ip(self) -> str:
@@ -147,11 +135,11 @@ class MilterMessage:
     """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refusals``: not
     reported yet."""
 
-    def __init__(self, mail: Mail, known: SessionMacros, settings: MilterSettings) -> None:
+    def __init__(self, mail: Mail, known: SessionMacros, listener: Listener) -> None:
         self.recipients: list[Recipient] = []
         self.paths: list[bytes] = []
-        self.content = Assembling(settings.limits, settings.spool)
-        self._known, self._settings = known, settings
+        self.content = Assembling(listener.limits, listener.spool)
+        self._known, self._listener = known, listener
         self.refusals: Refusals | None = None
         self._refused: Reply | None = None
         self._envelope = Envelope(reverse_path=None, recipients=())
@@ -164,10 +152,10 @@ class MilterMessage:
         """Why this recipient cannot be carried; a refusal of the reverse-path is reported here, where it is possible."""
         if self._refused is not None:
             return self._refuse(Why.BAD_ADDRESS, self._refused, client)
-        if len(self.recipients) >= self._settings.limits.recipients:
+        if len(self.recipients) >= self._listener.limits.recipients:
             return self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS, client)
         try:
-            recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._settings.hostname)
+            recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._listener.hostname)
         except grammar.Refused as refused:
             return self._refuse(Why.BAD_ADDRESS, refused.reply, client)
         self.recipients.append(recipient)
@@ -176,7 +164,7 @@ class MilterMessage:
 
     def _refuse(self, why: Why, answer: Reply, client: Client) -> Reply:
         if self.refusals is None:
-            self.refusals = Refusals(client.session(self._settings), (why, answer))
+            self.refusals = Refusals(client.session(self._listener), (why, answer))
         self.refusals.recipients += 1
         return answer
 

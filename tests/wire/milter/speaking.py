@@ -13,10 +13,9 @@ from typing import Any
 
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
-from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.message import MilterSettings
+from smtpguard.wire.listener import Limits, Listener
+from smtpguard.wire.milter.connection import MilterReception
 from smtpguard.wire.milter.packet import Answer, Command, Negotiate, answers, encode
-from smtpguard.wire.milter.reception import MilterReception
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.clocks import Seconds
 from tests.wire.milter.mta import POSTFIX, Mta, MtaResult
@@ -127,7 +126,7 @@ async def served(
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
     reception = MilterReception(
-        MilterSettings(limits=limits or Limits(), spool=spool, hostname="guard.example", **house),
+        Listener(limits=limits or Limits(), spool=spool, hostname="guard.example", **house),
         admit,
         new_id=lambda: f"{next(numbers):016d}",
         monotonic=clock,

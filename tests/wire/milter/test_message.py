@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from smtpguard.mail.envelope import Body as BodyType
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived
-from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.message import Assembling, Client, MilterMessage, MilterSettings, SessionMacros
+from smtpguard.wire.listener import Limits, Listener
+from smtpguard.wire.milter.message import Assembling, Client, MilterMessage, SessionMacros
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
@@ -77,9 +77,7 @@ async def test_a_missing_line_end_is_added(tmp_path: Path) -> None:
 
 
 def letter(mail: Mail, *rcpts: Rcpt, known: SessionMacros | None = None, tmp: Path = Path("/nowhere")) -> MilterMessage:
-    made = MilterMessage(
-        mail, known or SessionMacros(), MilterSettings(limits=Limits(), spool=tmp, hostname="guard.example")
-    )
+    made = MilterMessage(mail, known or SessionMacros(), Listener(spool=tmp, hostname="guard.example"))
     for rcpt in rcpts:
         refused = made.rcpt(rcpt, Client())
         assert refused is None, refused
@@ -142,7 +140,7 @@ def session(connect: Connect, *macros: Macros, helo: bytes = b"", **house: Any) 
         client.greeted(helo)
     for each in macros:
         client.known.learn(each)
-    return client.session(MilterSettings(limits=Limits(), spool=Path("/nowhere"), **house))
+    return client.session(Listener(spool=Path("/nowhere"), **house))
 
 
 class TestSession:
@@ -177,7 +175,7 @@ class TestSession:
         client = Client("192.0.2.25")
         client.connected(here)
         client.known.learn(Macros(b"M", ((b"i", b"4bXyz"),)))
-        made = client.session(MilterSettings(limits=Limits(), spool=Path("/nowhere"), name="postfix"))
+        made = client.session(Listener(spool=Path("/nowhere"), name="postfix"))
         assert (made.listener, made.peer, made.client_ip, made.ident) == ("postfix", "192.0.2.25", "192.0.2.1", "4bXyz")
         assert session(here).peer == ""
 
