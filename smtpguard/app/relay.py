@@ -94,9 +94,9 @@ class Relays:
         """What this process reports on each relay: connections, waiters for one, and whether it answered last."""
         counts, levels = dict[str, int](), dict[str, int]()
         for name, pool in self.pools.items():
-            idle, waits = pool.idle, pool.waits
-            counts[of_relay("waits", name)] = waits.times
-            counts[of_relay("wait ms", name)] = int(waits.seconds * 1000)
+            idle = pool.idle
+            counts[of_relay("waits", name)] = pool.waits
+            counts[of_relay("wait ms", name)] = int(pool.wait_seconds * 1000)
             levels[of_relay("idle", name)] = idle
             levels[of_relay("in use", name)] = pool.size - idle
             levels[of_relay("waiting", name)] = pool.waiting

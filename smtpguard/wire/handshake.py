@@ -55,12 +55,9 @@ class Route:
     def __init__(self, target: RelayTarget) -> None:
         self._reachability, self._chunking = target.reachability, target.chunking
         self._hosts = [(host, tls_context(host)) for host in (target, *target.fallbacks)]
-        self._avoided = dict.fromkeys(range(len(self._hosts)), 0.0)
-
-    @property
-    def context(self) -> ssl.SSLContext | None:
+        self.context = self._hosts[0][1]
         """The TLS context of the relay itself."""
-        return self._hosts[0][1]
+        self._avoided = dict.fromkeys(range(len(self._hosts)), 0.0)
 
     async def open(self) -> RelayConnection:
         """A session ready for MAIL. Raises the last host's RelayUnavailable."""

@@ -81,14 +81,6 @@ class Alone:
         """There is no other process to tell."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Waits:
-    """Waits since the process began. ``times``: requests that did not get a connection at once."""
-
-    times: int = 0
-    seconds: float = 0.0
-
-
 class Reservation:
     """For one connection that its owner opens itself. It counts until it is freed."""
 
@@ -120,7 +112,9 @@ class RelayPool:
 
     def __init__(self, target: RelayTarget, allowance: Allowance | None = None) -> None:
         self.target = target
-        self.waits = Waits()
+        self.waits = 0
+        """Requests that did not get a connection at once, since the process began; and how long they waited."""
+        self.wait_seconds = 0.0
         self._allowance = allowance or Alone(target.connections)
         self._allowance.changed = self._settle
         self._route = Route(target)
@@ -256,7 +250,7 @@ class RelayPool:
         loop = asyncio.get_running_loop()
         waiter = _Waiter(client, loop.time(), own, loop.create_future())
         self._waiting.append(waiter)
-        self.waits.times += 1
+        self.waits += 1
         self._settle()
         seconds = self.target.wait_seconds if seconds is None else min(seconds, self.target.wait_seconds)
         try:
@@ -269,7 +263,7 @@ class RelayPool:
             self._forgo(waiter)
             raise
         finally:
-            self.waits.seconds += loop.time() - waiter.since
+            self.wait_seconds += loop.time() - waiter.since
 
     def _too_late(self, seconds: float) -> RelayUnavailable:
         if self._opening and not self._open and not self._places:

@@ -192,9 +192,9 @@ async def test_a_connection_is_replaced_before_the_next_message(needed: bool) ->
             while pool.size != pool.idle or not pool.idle:  # noqa: ASYNC110 - the pool tells nobody
                 await asyncio.sleep(0)
         assert (pool.idle, relay.sessions) == (1, 2)
-        waited = pool.waits.times
+        waited = pool.waits
         await send(pool)
-        assert pool.waits.times == waited
+        assert pool.waits == waited
 
 
 async def test_no_connection_is_opened_ahead_of_others_that_wait() -> None:
