@@ -42,7 +42,7 @@ from smtpguard.wire.turnedaway import TurnedAway, Why
 
 if TYPE_CHECKING:
     from smtpguard.wire.milter.connection import MilterReception
-    from smtpguard.wire.reception import Reception
+    from smtpguard.wire.server import Reception
 
 log = logging.getLogger(__name__)
 

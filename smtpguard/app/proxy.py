@@ -29,7 +29,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.rates import Quota, Rates
 from smtpguard.wire.listener import Limits, Listener, RateCheck, ServerAuth, ServerTls
-from smtpguard.wire.reception import Reception
+from smtpguard.wire.server import Reception
 
 
 class Proxy(MailPart):

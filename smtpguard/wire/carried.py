@@ -31,10 +31,9 @@ class Carried:
 _new_carried = maker(Carried)
 
 
-async def carry(
-    admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None] = lambda: None
-) -> Carried:
-    """Let the guard decide and act. Raises nothing but CancelledError. ``done`` is called in any case."""
+async def carry(admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None]) -> Carried:
+    """Let the guard decide and act. Raises nothing but CancelledError. In any case ``onward`` is over then, and ``done`` is
+    called."""
     try:
         disposition = await admit(transaction, onward)
     except Lost as lost:
@@ -45,6 +44,7 @@ async def carry(
         log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
         return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
     finally:
+        await onward.abandon()
         done()
     match disposition:
         case Relayed(replies=(first, *_)):

@@ -1,14 +1,21 @@
 """The open connections of one listener: counted, looked at for time, and closed.
 
-One timer checks all of them. A message's decision runs to its end even if its connection is gone, so the listener is
-quiet only when no connection is open and nothing is being decided.
+A connection comes as an accepted socket from the supervisor. One timer checks all of them. The guard's decision on a
+message runs here, so that it is recorded to its end even if the connection is gone. So the listener is quiet only when no
+connection is open and nothing is being decided.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
+
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.wire.carried import Admit, Carried, carry
+from smtpguard.wire.listener import Listener
+from smtpguard.wire.turnedaway import TurnedAway
 
 
 class Connection(Protocol):
@@ -25,12 +32,24 @@ C = TypeVar("C", bound=Connection)
 
 
 class Connections(Generic[C]):
-    """Made and used in one event loop. ``look_seconds``: how often they are looked at."""
+    """Made and used in one event loop."""
 
-    def __init__(self, monotonic: Callable[[], float], look_seconds: float) -> None:
-        self.monotonic = monotonic
+    look_seconds = 1.0
+    """How often they are looked at."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        admit: Admit,
+        *,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
+        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
+    ) -> None:
+        """``turned_away``: called for each message that is refused without a verdict."""
+        self.listener, self.new_id, self.monotonic, self.turned_away = listener, new_id, monotonic, turned_away
         self.loop = asyncio.get_running_loop()
-        self._look_seconds = look_seconds
+        self._admit = admit
         self._open: dict[C, Callable[[], None] | None] = {}
         self._deciding = 0
         self._quiet = asyncio.Event()
@@ -46,7 +65,7 @@ class Connections(Generic[C]):
         self._open[one] = None
         self._quiet.clear()
         if self._timer is None:
-            self._timer = self.loop.call_later(self._look_seconds, self._tick)
+            self._timer = self.loop.call_later(self.look_seconds, self._tick)
 
     def _calls(self, one: C, over: Callable[[], None] | None) -> None:
         """Call ``over`` when it has ended."""
@@ -62,6 +81,11 @@ class Connections(Generic[C]):
         if over is not None:
             over()
         self._perhaps_quiet()
+
+    def carry(self, transaction: Transaction, onward: Onward) -> Coroutine[Any, Any, Carried]:
+        """Let the guard decide and act. The coroutine must run to its end."""
+        self._deciding += 1
+        return carry(self._admit, transaction, onward, self._decided)
 
     def _decided(self) -> None:
         self._deciding -= 1
@@ -82,7 +106,7 @@ class Connections(Generic[C]):
         self._timer = None
         self.look()
         if self._open:
-            self._timer = self.loop.call_later(self._look_seconds, self._tick)
+            self._timer = self.loop.call_later(self.look_seconds, self._tick)
 
     async def stop(self, grace_seconds: float = 30) -> int:
         """Accept no more, close idle connections, let those with a message in progress finish; returns how many were cut

@@ -126,9 +126,6 @@ class Identity:
     def logged_in(self, user: str | None) -> None:
         self._login_user, self._session = user, None
 
-    def logged_out(self) -> None:
-        self.logged_in(None)
-
     def forward(self, argument: bytes) -> None:
         """XFORWARD. Raises Refused."""
         if not self.trusted:
@@ -146,7 +143,7 @@ class Identity:
         if not self.trusted:
             raise Refused(reply.NOT_AUTHORIZED)
         address, login, session = parse_xclient(argument)
-        self.logged_out()
+        self.logged_in(None)
         if address is not None:  # another client: earlier attributes do not apply to it
             self._told, self._told_user = {}, None
             self.client_ip = str(client_address(address) or "")

@@ -26,7 +26,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
@@ -34,6 +33,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.wire import sasl
 from smtpguard.wire.grammar import Refused
 from smtpguard.wire.handshake import Route
+from smtpguard.wire.identity import Identity
 from smtpguard.wire.pool import RelayPool, Reservation
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.turnedaway import Why
@@ -147,18 +147,6 @@ log = logging.getLogger("smtpguard.wire")
 _ROUNDS = 2  # challenges in which a relay gives the reason for refusing a token
 
 
-class Caller(Protocol):
-    """The client, as far as a login needs it."""
-
-    @property
-    def client_ip(self) -> str: ...
-    @property
-    def trusted(self) -> bool: ...
-
-    async def respond(self, challenge: Reply) -> bytes | None:
-        """The client's response: a line with its end, None if it is too long."""
-
-
 class Logins:
     """Shared by the logins of one process. Reads the TLS files when made.
 
@@ -256,28 +244,29 @@ class _Credentials:
 class Login:
     """One client's logins. ``user``: whom the relay has accepted, over ``line``.
 
-    ``lost`` is called once if the relay ends the connection of a logged-in client.
+    ``respond``: returns the client's response to a challenge, a line with its end, None if it is too long. ``lost`` is
+    called once if the relay ends the connection of a logged-in client.
     """
 
     def __init__(
-        self,
-        client: Caller,
-        logins: Logins,
-        *,
+        self, who: Identity, respond: Callable[[Reply], Awaitable[bytes | None]], logins: Logins, *,
         lost: Callable[[], None],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.user: str | None = None
         self.line: OwnLine | None = None
-        self._client, self._logins, self._lost = client, logins, lost
+        self._who, self._respond, self._logins, self._lost = who, respond, logins, lost
         self._connection: RelayConnection | None = None
         self._place: Reservation | None = None
 
     async def attempt(self, argument: bytes, offered: tuple[str, ...]) -> Reply:
-        """The relay's answer to the argument of AUTH; 421 if it closes the connection. Raises Refused."""
-        mechanism, initial = sasl.parse_auth(argument)
-        if mechanism not in offered:
-            raise Refused(reply.UNKNOWN_MECHANISM)
-        credentials = await self._told(mechanism, initial)
+        """The answer to AUTH with this argument: the relay's, 421 if it closes the connection; or a refusal of ours."""
+        try:
+            mechanism, initial = sasl.parse_auth(argument)
+            if mechanism not in offered:
+                raise Refused(reply.UNKNOWN_MECHANISM)
+            credentials = await self._told(mechanism, initial)
+        except Refused as refused:
+            return refused.reply
         try:
             return await self._answer(credentials)
         finally:
@@ -317,7 +306,7 @@ class Login:
 
     async def _asked(self, challenge: bytes) -> bytearray:
         """The client's response, in Base64. Raises Refused, also if it cancels."""
-        line = await self._client.respond(sasl.challenge(challenge))
+        line = await self._respond(sasl.challenge(challenge))
         if line == b"*\r\n":
             raise Refused(reply.AUTH_CANCELLED)
         if line is None or len(line) > sasl.MAX_RESPONSE:
@@ -330,10 +319,10 @@ class Login:
 
     async def _answer(self, credentials: _Credentials) -> Reply:
         guesses = self._logins.guesses
-        address = "" if self._client.trusted else self._client.client_ip
+        address = self._who.counted_as
         seconds = guesses.wait(address, credentials.user)
         if seconds is None:
-            log.warning("too many failed logins: one from %s is not passed on", self._client.client_ip)
+            log.warning("too many failed logins: one from %s is not passed on", self._who.client_ip)
             return reply.TOO_MANY_LOGINS
         if seconds:
             await self._logins.sleep(seconds)
@@ -350,14 +339,14 @@ class Login:
                 self._accepted(credentials.user)
                 return answer
             log.warning(
-                "one login has its share of the relay's connections: one from %s is refused", self._client.client_ip
+                "one login has its share of the relay's connections: one from %s is refused", self._who.client_ip
             )
             self._part()
             return reply.AUTH_UNAVAILABLE
         self._part()  # connections to the relay are limited: a failed login must not keep one
         if answer.permanent:
             guesses.wrong(address, credentials.user, credentials.secret)
-            log.info("the relay refuses a login from %s: %d", self._client.client_ip, answer.code)
+            log.info("the relay refuses a login from %s: %d", self._who.client_ip, answer.code)
         return answer
 
     async def _passed_on(self, credentials: _Credentials, address: str) -> Reply:

@@ -1,6 +1,7 @@
-"""The SMTP server: one client's connection around its session (wire.session), which implements the commands.
+"""The SMTP server: each client's connection around its session (wire.session), which implements the commands; and all
+connections of a listener, counted by client, and refused above its limits (RFC 5321 section 3.8).
 
-It subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept is the end of a connection (an EOF cancels
+A connection subclasses aiosmtpd's SMTP protocol; all overrides are in this file. Kept is the end of a connection (an EOF cancels
 what serves the client). Its start, the loop over commands and the commands are replaced, for these reasons:
 
 - input is processed as it comes, without a task that waits for every line; a task runs only while something is waited for:
@@ -16,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -27,8 +30,8 @@ from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Envelope, Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient, Transaction
-from smtpguard.wire.carried import Carried
-from smtpguard.wire.grammar import Refused
+from smtpguard.wire.carried import Admit
+from smtpguard.wire.connections import Connections
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Login, Logins
@@ -41,7 +44,6 @@ from smtpguard.wire.session import (
     CameToNothing,
     Decide,
     Event,
-    Failed,
     Finish,
     LogIn,
     NewClient,
@@ -50,6 +52,7 @@ from smtpguard.wire.session import (
     SmtpSession,
     StartTls,
     Unload,
+    log_failure,
 )
 from smtpguard.wire.turnedaway import TurnedAway, Why
 
@@ -60,28 +63,10 @@ _new_transaction = maker(Transaction)
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
+NoteRefused = Callable[[str, Session, Envelope, tuple[RefusedRecipient, ...]], None]
+"""Journals a transaction, under the given id."""
 Work = tuple[Coroutine[Any, Any, Any], Callable[[Any], None]]
 """A coroutine that takes time, and the function for its result."""
-
-
-class DialogOwner(Protocol):
-    """The owner of the connections, which decides on messages."""
-
-    listener: Listener
-    routing: Routing
-    logins: Logins | None
-    loop: asyncio.AbstractEventLoop
-    greeting: Reply
-    new_id: Callable[[], str]
-    monotonic: Callable[[], float]
-
-    def arrived(self, one: Dialog) -> None: ...
-    def parted(self, one: Dialog) -> None: ...
-    def refusal(self, dialog: Dialog) -> Reply | None: ...
-    def renamed(self, dialog: Dialog, before: str) -> Reply | None: ...
-    def turned_away(self, mail: TurnedAway) -> None: ...
-    def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None: ...
-    def carry(self, transaction: Transaction, passage: Passage) -> Coroutine[Any, Any, Carried]: ...
 
 
 class _Server:
@@ -108,7 +93,7 @@ class Dialog(SMTP):
         "_monotonic", "_owner", "_passage", "_quiet_since", "_response", "_smtp", "_told", "_unread", "_work",
     )  # fmt: skip
 
-    def __init__(self, owner: DialogOwner, told: str | None = None) -> None:
+    def __init__(self, owner: Reception, told: str | None = None) -> None:
         """In place of aiosmtpd's, which inspects its handlers for each connection and looks up the host's name.
 
         ``told``: the client's address, as a proxy in front gave it; "" if it could not.
@@ -201,7 +186,7 @@ class Dialog(SMTP):
                 if smtp.waits:
                     smtp.failed(error)
                 else:
-                    self._failed(Failed(error))
+                    log_failure(error)
                 continue
             if work is not None:
                 self._begin(*work)
@@ -299,7 +284,7 @@ class Dialog(SMTP):
     def _ask_offer(self, _: AskOffer) -> Work | None:
         offered = self._owner.routing.offered
         if offered is None:
-            return self._first_offer(), self._smtp.offered_at_last
+            return self._first_offer(), self._smtp.offered
         self._smtp.offered(offered)
         return None
 
@@ -342,14 +327,8 @@ class Dialog(SMTP):
     def _log_in(self, event: LogIn) -> Work:
         if self._login is None:
             assert self._owner.logins is not None
-            self._login = Login(self, self._owner.logins, lost=self._relay_parted)
-        return self._attempted(self._login, event), self._logged_in
-
-    async def _attempted(self, login: Login, event: LogIn) -> Reply:
-        try:
-            return await login.attempt(event.argument, event.mechanisms)
-        except Refused as refused:
-            return refused.reply
+            self._login = Login(self._smtp.who, self._respond, self._owner.logins, lost=self._relay_parted)
+        return self._login.attempt(event.argument, event.mechanisms), self._logged_in
 
     def _logged_in(self, answer: Reply) -> None:
         self._smtp.logged_in(answer, self._login.user if self._login is not None else None)
@@ -402,14 +381,10 @@ class Dialog(SMTP):
         self._smtp.client_is(self._owner.renamed(self, event.before) if event.renamed else None)
 
     def _came_to_nothing(self, event: CameToNothing) -> None:
-        self._owner.came_to_nothing(event.session, event.envelope, event.refused)
+        self._owner.note_refused(self._owner.new_id(), event.session, event.envelope, event.refused)
 
     def _turned_away(self, event: TurnedAway) -> None:
         self._owner.turned_away(event)
-
-    def _failed(self, event: Failed) -> None:
-        """The text of an exception is only logged."""
-        log.error("error in an SMTP dialog: %s", type(event.error).__name__, exc_info=event.error)
 
     # the end
 
@@ -434,7 +409,7 @@ class Dialog(SMTP):
                 try:
                     _HANDLERS[type(event)](self, event)
                 except Exception as error:
-                    self._failed(Failed(error))
+                    log_failure(error)
             self._closed_by = self._monotonic() + self._limits.closing_seconds
         if self.transport is not None:
             self.transport.close()
@@ -480,8 +455,8 @@ class Dialog(SMTP):
         """Whether the client has disconnected."""
         return self.transport is None or self.transport.is_closing()
 
-    async def respond(self, challenge: Reply) -> bytes | None:
-        """See login.Caller."""
+    async def _respond(self, challenge: Reply) -> bytes | None:
+        """See login.Login."""
         self._smtp.challenge(challenge)
         self._response = self.loop.create_future()
         self._go_on()
@@ -539,6 +514,72 @@ _HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {
     Decide: Dialog._decide,
     Reset: Dialog._reset,
     CameToNothing: Dialog._came_to_nothing,
-    Failed: Dialog._failed,
     TurnedAway: Dialog._turned_away,
 }
+
+
+class Reception(Connections[Dialog]):
+    """The connections of one listener."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        routing: Routing,
+        admit: Admit,
+        *,
+        logins: Logins | None = None,
+        note_refused: NoteRefused = lambda id, session, envelope, refused: None,
+        **more: Any,
+    ) -> None:
+        """``logins``: set if clients may log in. ``note_refused``: called for each transaction without a message after the
+        relay refused recipients; nobody waits for it. ``more``: see ``Connections``."""
+        super().__init__(listener, admit, **more)
+        self.routing, self.logins, self.note_refused = routing, logins, note_refused
+        self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
+        self._per_client: Counter[str] = Counter()
+
+    async def serve_connection(
+        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
+    ) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended.
+        ``client``: the client's address, as a proxy in front gave it; "" if it could not.
+
+        Raises OSError if the TLS handshake fails; then ``over`` is not called.
+        """
+        tls = self.listener.tls
+        implicit: dict[str, Any] = {}
+        if tls is not None and tls.implicit:
+            implicit = {"ssl": tls.context, "ssl_handshake_timeout": tls.handshake_seconds}
+        _, dialog = await self.loop.connect_accepted_socket(lambda: Dialog(self, client), sock, **implicit)
+        self._calls(dialog, over)
+
+    def arrived(self, one: Dialog) -> None:
+        super().arrived(one)
+        self._per_client[one.client_ip] += 1
+
+    def parted(self, one: Dialog) -> None:
+        if one in self._open:
+            super().parted(one)
+            self._forget(one.client_ip)
+
+    def renamed(self, dialog: Dialog, before: str) -> Reply | None:
+        """Count a client under its new address; returns why it cannot be served, if it cannot."""
+        self._forget(before)
+        self._per_client[dialog.client_ip] += 1
+        return self.refusal(dialog)
+
+    def _forget(self, client: str) -> None:
+        self._per_client[client] -= 1
+        if not self._per_client[client]:
+            del self._per_client[client]
+
+    def refusal(self, dialog: Dialog) -> Reply | None:
+        """Why a client that has connected cannot be served now."""
+        limits = self.listener.limits
+        if self.stopping:
+            return reply.SHUTTING_DOWN
+        if len(self._open) > limits.connections:
+            return reply.TOO_MANY_CONNECTIONS
+        if not dialog.trusted and self._per_client[dialog.client_ip] > limits.connections_per_client:
+            return reply.TOO_MANY_CONNECTIONS
+        return None

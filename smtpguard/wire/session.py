@@ -13,6 +13,7 @@ to the relay with the first RCPT.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, Rcpt, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of, why_content
+
+log = logging.getLogger("smtpguard.wire")
 
 MOST_REPLIES = 1000
 """After so many replies to one client other connections have a turn."""
@@ -53,7 +56,7 @@ class AskRelay:
 
 @dataclass(frozen=True, slots=True)
 class AskOffer:
-    """Request the relay's offer. Answer: ``offered`` or ``nothing_offered``."""
+    """Request the relay's offer. Answer: ``offered``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +130,18 @@ class CameToNothing:
     refused: tuple[RefusedRecipient, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An internal error, for which the client only gets a 451."""
-
-    error: Exception
-
-
 Event = (
     AskRelay | AskOffer | StartTls | LogIn | Response | NewClient | Unload | Finish | Decide
-    | Reset | CameToNothing | Failed | TurnedAway
+    | Reset | CameToNothing | TurnedAway
 )  # fmt: skip
 
 _RESET, _ASK_OFFER, _START_TLS = Reset(), AskOffer(), StartTls()
 _new_ask, _new_decide = maker(AskRelay), maker(Decide)
+
+
+def log_failure(error: Exception) -> None:
+    """An internal error: its text is only logged."""
+    log.error("error in an SMTP dialog: %s", type(error).__name__, exc_info=error)
 
 
 class SmtpSession:
@@ -288,7 +289,11 @@ class SmtpSession:
                 else:
                     self._not_accepted(rcpt, answer)
 
-    def offered(self, relay: Mapping[str, str]) -> None:
+    def offered(self, relay: Mapping[str, str] | Why) -> None:
+        """The offer, or why there never was a session with the relay."""
+        if isinstance(relay, Why):
+            self._nothing_offered(relay)
+            return
         self.waits = False
         self._greeted(self._helo, relay, extended=True)
         host, starttls = self._listener.hostname, self._listener.tls is not None and not self.who.tls
@@ -298,15 +303,8 @@ class SmtpSession:
         octets, trusted = self._limits.message_octets, self.who.trusted
         self._say(offer(host, relay, octets, starttls=starttls, trusted=trusted, auth=auth))
 
-    def offered_at_last(self, relay: Mapping[str, str] | Why) -> None:
-        """``offered``, or ``nothing_offered`` with a reason."""
-        if isinstance(relay, Why):
-            self.nothing_offered(relay)
-        else:
-            self.offered(relay)
-
-    def nothing_offered(self, why: Why) -> None:
-        """There never was a session with the relay, so its offer is unknown. A smaller offer would make clients bounce
+    def _nothing_offered(self, why: Why) -> None:
+        """A smaller offer would make clients bounce
         messages that need more, and after a 451 they go on with HELO, which has the same effect. Once known, the offer
         stays while the relay is down: then RCPT is answered 451."""
         self.waits = False
@@ -320,7 +318,7 @@ class SmtpSession:
     def secured(self) -> None:
         """All earlier commands are forgotten."""
         self.waits = False
-        self.who.logged_out()
+        self.who.logged_in(None)
         self.who.secured()
         self._greeted("", {}, extended=False)
 
@@ -632,7 +630,7 @@ class SmtpSession:
     def _fail(self, error: Exception, *, in_command: bool) -> None:
         """``in_command``: a command is being processed, and is answered as well. Within content the dialog cannot go
         on."""
-        self._events.append(Failed(error))
+        log_failure(error)
         self._turn_away(Why.FAILED, reply.INTERNAL_ERROR)
         self._out = [said or reply.INTERNAL_ERROR for said in self._out]
         if in_command:

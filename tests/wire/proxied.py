@@ -17,8 +17,7 @@ from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool, Routing
-from smtpguard.wire.reception import Reception
-from smtpguard.wire.server import Dialog
+from smtpguard.wire.server import Dialog, Reception
 from smtpguard.wire.target import Reachability, RelayTarget, Tls
 from smtpguard.wire.turnedaway import TurnedAway
 from tests.clocks import Seconds

@@ -15,7 +15,7 @@ import trustme
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, ServerTls
-from smtpguard.wire.server import Dialog
+from smtpguard.wire.server import Dialog, Reception
 from tests.wire.proxied import Client, Proxied, proxied, relay_all, until
 
 
@@ -174,7 +174,7 @@ async def test_idle_clients_are_closed(tmp_path: Path) -> None:
 
 
 async def test_idle_clients_are_checked_by_a_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.wire.reception.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Reception, "look_seconds", 0.01)
     async with proxied(tmp_path) as world:
         client = await world.connect()
         world.clock.now += 301

@@ -25,7 +25,6 @@ from smtpguard.wire.session import (
     AskRelay,
     CameToNothing,
     Decide,
-    Failed,
     LogIn,
     NewClient,
     Reset,
@@ -235,17 +234,18 @@ def test_an_end_while_the_relay_is_asked_is_reported() -> None:
     assert (told.why, told.reply, told.recipients, told.refused) == (Why.GAVE_UP, None, 2, 2)
 
 
-def test_a_failure_affects_only_its_waiting_commands() -> None:
+def test_a_failure_affects_only_its_waiting_commands(caplog: pytest.LogCaptureFixture) -> None:
     served = Served(held=True)
     served.hear(b"HELO x.example\r\nNOOP\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nNOOP\r\n")
     served.smtp.failed(ValueError("secret"))
     served.go_on()
     assert [line[:3] for line in served.said.split(b"\r\n")[1:-1]] == [b"250", b"250", b"250", b"451", b"451", b"250"]
     assert b"secret" not in served.said
-    assert [type(event) for event in served.events[1:]] == [Failed, Reset, TurnedAway]
+    assert [type(event) for event in served.events[1:]] == [Reset, TurnedAway]
+    assert [record.getMessage() for record in caplog.records] == ["error in an SMTP dialog: ValueError"]
 
 
-def test_an_error_in_a_command_is_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_command_is_one_reply(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
 
@@ -253,7 +253,8 @@ def test_an_error_in_a_command_is_one_reply(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("smtpguard.wire.grammar.parse_mail", fail)
     said = served.hear(b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\nNOOP\r\n")
     assert [line[:3] for line in said.split(b"\r\n")[:-1]] == [b"250", b"451", b"250"]
-    assert isinstance(served.events[0], Failed)
+    assert served.events == []
+    assert [record.getMessage() for record in caplog.records] == ["error in an SMTP dialog: RuntimeError"]
 
 
 def test_replies_in_one_turn_are_limited() -> None:

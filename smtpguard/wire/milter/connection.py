@@ -2,7 +2,7 @@
 
 One costs a protocol object and the content of its message. A silent connection has no task. Packets that the MTA need
 not wait for get no answer; everything is answered at the end of the message: DISCARD once a hold is committed, or an
-SMTP reply; ACCEPT was sent before, with our trace (message.Acceptance). Anything outside the protocol ends the
+SMTP reply; ACCEPT was sent before, with our trace (``send``). Anything outside the protocol ends the
 connection; the MTA then answers as its settings say (``milter_default_action = tempfail``).
 """
 
@@ -12,32 +12,32 @@ import asyncio
 import logging
 import math
 import socket
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Envelope, Session, client_address
-from smtpguard.mail.message import Message
+from smtpguard.mail.envelope import Recipient, Session, client_address
+from smtpguard.mail.message import Message, parse_header
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Transaction
-from smtpguard.wire.carried import Admit, carry
+from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.wire.connections import Connections
-from smtpguard.wire.listener import Listener
-from smtpguard.wire.milter.message import Acceptance, Assembling, Client, MilterMessage, Refusals
+from smtpguard.wire.milter.message import Assembling, Client, MilterMessage
 from smtpguard.wire.milter.packet import (
     MOST_OCTETS,
     Abort,
+    Accept,
     Answer,
     Body,
     Command,
     Connect,
     Continue,
+    DeleteRecipient,
     Discard,
     EndOfHeader,
     EndOfMessage,
     HeaderField,
     Helo,
+    InsertHeader,
     Macros,
     Mail,
     Negotiate,
@@ -64,7 +64,6 @@ PACKET_SECONDS = 120.0
 """From the first octet of a packet to its last."""
 CLOSING_SECONDS = 10.0
 """For answers that are not read."""
-LOOK_SECONDS = 5.0
 
 
 class MilterConnection(asyncio.Protocol):
@@ -79,7 +78,7 @@ class MilterConnection(asyncio.Protocol):
         self._letter: MilterMessage | None = None
         self._transport: asyncio.Transport | None = None
         self._working: asyncio.Task[None] | None = None
-        self._ending = False
+        self._accepted = self._ending = False
         self._deadline = math.inf
 
     # asyncio
@@ -197,10 +196,26 @@ class MilterConnection(asyncio.Protocol):
 
     def _close_letter(self) -> None:
         letter, self._letter = self._letter, None
-        if letter is not None:
-            letter.content.close()
-            if letter.refusals is not None:
-                self._owner.recipients_refused(letter.envelope, letter.refusals)
+        if letter is None:
+            return
+        letter.content.close()
+        if letter.refusals is not None:  # of a message that goes on without those recipients, or was dropped
+            (why, answer), refused = letter.refusals.first, letter.refusals.recipients
+            named, session = len(letter.recipients) + refused, letter.refusals.session
+            self._owner.turned_away(
+                TurnedAway.of(session, letter.envelope, why, answer, recipients=named, refused=refused)
+            )
+
+    def _turn_away(self, session: Session, why: Why, answer: Reply, message: Message | None = None) -> None:
+        """The whole message: recipients that were refused before are included, and it is reported once. ``message``:
+        None if its content cannot be accepted."""
+        letter, message_id = self._message, message_id_of(message) if message is not None else ""
+        named = len(letter.recipients) + (letter.refusals.recipients if letter.refusals is not None else 0)
+        letter.refusals = None
+        self._say(SmtpReply(answer))
+        self._owner.turned_away(
+            TurnedAway.of(session, letter.envelope, why, answer, recipients=named, refused=named, message_id=message_id)
+        )
 
     # slow work
 
@@ -211,34 +226,32 @@ class MilterConnection(asyncio.Protocol):
             self._say(Continue())
 
     async def _finish(self) -> None:
-        letter, client = self._message, self._client
+        letter = self._message
         arrived = await letter.finish()
+        session = self._client.session(self._owner.listener)
         if isinstance(arrived, Reply):
-            self._say(SmtpReply(arrived))
-            session = client.session(self._owner.listener)
-            self._owner.refused(session, letter.envelope, why_content(arrived), arrived, letter.refusals)
-            letter.refusals = None
+            self._turn_away(session, why_content(arrived), arrived)
             return self._drop()
-        known = client.known
-        acceptance = Acceptance(
-            letter,
-            self._say_all,
-            self.gone,
-            leading_space=self._conversation.leading_space,
-            queue=f"{known.get(b'j') or 'the MTA'} as {known.get(b'i') or 'it likes'}",
-        )
+        self._accepted = False
         transaction = Transaction(
             id=self._owner.new_id(),
-            session=client.session(self._owner.listener),
+            session=session,
             envelope=letter.envelope,
             message=arrived.message,
             gone=self.gone,
-            pass_rest=acceptance.pass_rest if letter.can_delete else None,
+            pass_rest=self.pass_rest if letter.can_delete else None,
         )
-        refusals, letter.refusals = letter.refusals, None
-        answer = await self._owner.decide(transaction, acceptance, refusals)
-        if answer is not None:
-            self._say(answer)
+        carried = await self._owner.carry(transaction, self)
+        if not self._accepted:
+            if carried.why is not None:
+                self._turn_away(session, carried.why, carried.reply, arrived.message)
+            elif carried.held:
+                self._say(Discard())
+            elif carried.reply.positive:
+                log.error("%s was relayed without a word to the MTA", transaction.id)
+                self._say(SmtpReply(reply.INTERNAL_ERROR))
+            else:
+                self._say(SmtpReply(carried.reply))
         return self._drop()
 
     def _worked(self, task: asyncio.Task[None]) -> None:
@@ -252,12 +265,40 @@ class MilterConnection(asyncio.Protocol):
         else:
             self._go_on()
 
+    # the Onward of the message that is decided on (mail.transaction)
+
+    def begin(self) -> None:
+        """The MTA has the content."""
+
+    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
+        return (await self.pass_rest(prepend, fence, ()),)
+
+    async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
+        """As ``send``, without those (see mail.transaction.Transaction)."""
+        stands = await fence()
+        if self.gone():
+            raise Lost(reply.RELAY_LOST)
+        if not stands:
+            raise Recalled
+        self._accepted = True
+        space = b" " if self._conversation.leading_space else b""
+        ours = [f for f in parse_header(prepend) if f.name.lower() != "received"]
+        inserted = [
+            InsertHeader(index, f.name.encode(), space + f.raw.replace(b"\r\n", b"\n").strip())
+            for index, f in enumerate(ours)
+        ]
+        self._say(*inserted, *map(DeleteRecipient, self._message.paths_of(held)), Accept())
+        known = self._client.known
+        return Reply.of(
+            250, "2.0.0", f"In the queue of {known.get(b'j') or 'the MTA'} as {known.get(b'i') or 'it likes'}"
+        )
+
+    async def abandon(self) -> None:
+        """The answer instead of ACCEPT follows from the disposition."""
+
     # answers
 
-    def _say(self, answer: Answer) -> None:
-        self._say_all([answer])
-
-    def _say_all(self, answers: Sequence[Answer]) -> None:
+    def _say(self, *answers: Answer) -> None:
         for answer in answers:
             self._conversation.say(answer)
         if not self.gone():
@@ -296,21 +337,9 @@ class MilterConnection(asyncio.Protocol):
 
 
 class MilterReception(Connections[MilterConnection]):
-    """Every connection of MTAs to one listener. Made and used in one event loop."""
+    """Every connection of MTAs to one listener."""
 
-    def __init__(
-        self,
-        listener: Listener,
-        admit: Admit,
-        *,
-        new_id: Callable[[], str],
-        monotonic: Callable[[], float] = time.monotonic,
-        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
-    ) -> None:
-        """``turned_away``: called for each message that is answered 4xx without a verdict."""
-        super().__init__(monotonic, LOOK_SECONDS)
-        self.listener, self.new_id = listener, new_id
-        self._admit, self._turned_away = admit, turned_away
+    look_seconds = 5.0
 
     async def serve_connection(
         self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
@@ -319,43 +348,3 @@ class MilterReception(Connections[MilterConnection]):
         of no use, since no proxy is in front of a milter."""
         _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
         self._calls(link, over)
-
-    async def decide(
-        self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
-    ) -> Answer | None:
-        """Let the guard decide and act. Returns the answer still to be sent; None if ACCEPT was sent. ``refusals``: of
-        recipients that are not in the message."""
-        self._deciding += 1
-        carried = await carry(self._admit, transaction, acceptance, self._decided)
-        if carried.why is not None and not acceptance.said:
-            session, envelope, message = transaction.session, transaction.envelope, transaction.message
-            self.refused(session, envelope, carried.why, carried.reply, refusals, message)
-            return SmtpReply(carried.reply)
-        if refusals is not None:
-            self.recipients_refused(transaction.envelope, refusals)
-        if acceptance.said:
-            return None
-        if carried.held:
-            return Discard()
-        if carried.reply.positive:
-            log.error("%s was relayed without a word to the MTA", transaction.id)
-            return SmtpReply(reply.INTERNAL_ERROR)
-        return SmtpReply(carried.reply)
-
-    def refused(
-        self, session: Session, envelope: Envelope, why: Why, answer: Reply, refusals: Refusals | None,
-        message: Message | None = None,
-    ) -> None:  # fmt: skip
-        """A whole message is turned away: recipients that were refused before are included, and it is reported once.
-        ``message``: None if its content cannot be accepted."""
-        named = len(envelope.recipients) + (refusals.recipients if refusals is not None else 0)
-        message_id = message_id_of(message) if message is not None else ""
-        self._turned_away(
-            TurnedAway.of(session, envelope, why, answer, recipients=named, refused=named, message_id=message_id)
-        )
-
-    def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None:
-        """Recipients were refused here, of a message that goes on without them or was dropped."""
-        (why, answer), refused = refusals.first, refusals.recipients
-        named = len(envelope.recipients) + refused
-        self._turned_away(TurnedAway.of(refusals.session, envelope, why, answer, recipients=named, refused=refused))

@@ -8,29 +8,17 @@ does. The client's identity and login are the MTA's word: it is trusted, since i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient, Session, client_address, within
-from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire import grammar
 from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.listener import Limits, Listener
-from smtpguard.wire.milter.packet import (
-    Accept,
-    Answer,
-    Connect,
-    DeleteRecipient,
-    Family,
-    InsertHeader,
-    Macros,
-    Mail,
-    Rcpt,
-)
+from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 from smtpguard.wire.turnedaway import Why
 
 _MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
@@ -184,6 +172,12 @@ class MilterMessage:
         pairs = zip(self.paths, self.recipients, strict=True)
         return all(path in (b"<%b>" % (known := str(r.address).encode()), known) for path, r in pairs)
 
+    def paths_of(self, some: Sequence[Recipient]) -> list[bytes]:
+        """Each path once by which the MTA knows them."""
+        theirs = {str(r.address) for r in some}
+        pairs = zip(self.recipients, self.paths, strict=True)
+        return list(dict.fromkeys(path for r, path in pairs if str(r.address) in theirs))
+
     async def finish(self) -> Arrived | Reply:
         """The whole content, or why it is refused."""
         try:
@@ -275,56 +269,3 @@ class Assembling(Arriving):
     def close(self) -> None:
         self._fields, self._tail = [], b""
         super().close()
-
-
-class Acceptance:
-    """For one message. ``say`` sends answers to the MTA at once; ``queue`` names the MTA's queue."""
-
-    def __init__(
-        self,
-        letter: MilterMessage,
-        say: Callable[[Sequence[Answer]], None],
-        gone: Callable[[], bool],
-        *,
-        leading_space: bool,
-        queue: str,
-    ) -> None:
-        self.said = False
-        self._letter, self._say, self._gone = letter, say, gone
-        self._space = b" " if leading_space else b""
-        self._queue = queue
-
-    def begin(self) -> None:
-        """The MTA has the content."""
-
-    async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
-        return (await self._accept(prepend, fence, ()),)
-
-    async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
-        """As ``send``, without those (see mail.transaction.Transaction)."""
-        return await self._accept(prepend, fence, held)
-
-    async def abandon(self) -> None:
-        """The answer instead of ACCEPT follows from the disposition."""
-
-    async def _accept(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
-        stands = await fence()
-        if self._gone():
-            raise Lost(reply.RELAY_LOST)
-        if not stands:
-            raise Recalled
-        self.said = True
-        self._say([*self._fields(prepend), *self._deleted(held), Accept()])
-        return Reply.of(250, "2.0.0", f"In the queue of {self._queue}")
-
-    def _fields(self, prepend: bytes) -> list[Answer]:
-        fields = [f for f in parse_header(prepend) if f.name.lower() != "received"]
-        return [
-            InsertHeader(index, f.name.encode(), self._space + f.raw.replace(b"\r\n", b"\n").strip())
-            for index, f in enumerate(fields)
-        ]
-
-    def _deleted(self, held: Sequence[Recipient]) -> list[Answer]:
-        taken = {str(r.address) for r in held}
-        pairs = zip(self._letter.recipients, self._letter.paths, strict=True)
-        return [DeleteRecipient(path) for path in dict.fromkeys(path for r, path in pairs if str(r.address) in taken)]
