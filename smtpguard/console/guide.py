@@ -113,7 +113,7 @@ def _stopping(breakers: Iterable[Breaker], said: Speech) -> Iterator[str]:
         limit = breaker.limit
         part, number = _BREAKERS[breaker.name]
         n = said.number(int(limit.least)) if not limit.share else ""
-        share = f"{float(limit.least * 100):g} %" if limit.share else ""
+        share = said("{n} %", n=said.number(float(limit.least * 100))) if limit.share else ""
         what = said(part, share=share) if limit.share else said(number, n=n)
         if limit.window_seconds:
             what = said("{what} within {time}", what=what, time=said.span(timedelta(seconds=limit.window_seconds)))

@@ -61,7 +61,7 @@ ACTIONS: Mapping[Action, str] = {
     Action.DEFER: N_("is deferred"),
     Action.REJECT: N_("is refused"),
 }
-CALLS = N_("a person is alerted")
+CALLS = N_("alerts a person")
 OPERATORS: Mapping[str, str] = {
     ">=": N_("at least {n}"),
     "<=": N_("at most {n}"),
@@ -105,7 +105,7 @@ def in_words(rule: Rule, said: Speech) -> Said:
         when=tuple(condition(c, said) for c in rule.when),
         unless=tuple(condition(c, said) for c in rule.unless),
         then=said(CALLS if rule.alarm else ACTIONS[rule.then]),
-        observes=rule.observes,
+        observes=rule.observes and not rule.alarm,
     )
 
 

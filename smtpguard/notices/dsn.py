@@ -120,12 +120,13 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
         "multipart/report; report-type=delivery-status", parts, preamble="This is a delivery status notification."
     )
     first = min(dsn.reports, key=lambda r: list(Action).index(r.action)).action
+    subject = compose.one_line(dsn.subject)
     thread = compose.message_ids(dsn.original.header.get("Message-ID") or "") if dsn.original else ""
     raw = compose.message(
         (
             ("From", compose.mailbox_field(address, name)),
             ("To", compose.mailbox_field(sender)),
-            ("Subject", compose.unstructured(says[f"subject {first.value}"])),
+            ("Subject", compose.unstructured(": ".join(filter(None, (says[f"subject {first.value}"], subject))))),
             ("Date", compose.date(dsn.at)),
             ("Message-ID", compose.message_id(dsn.id, "dsn", address)),
             ("In-Reply-To", thread),

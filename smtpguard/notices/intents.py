@@ -149,7 +149,8 @@ class NoticesNow:
         new = sorted(set(self._approvers(grown)) - known) if not grown.asks_writer else []
         told: Intents = ()
         for writer in grown.told[len(before.told) :]:
-            data = noticedata.held(grown, gathered) | {"notice": "held", "part": copy.part}
+            own = {"subject": copy.subject, "message_id": copy.message_id, "from": writer, "language": copy.language}
+            data = noticedata.held(grown, gathered) | own | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, role="sender")
         if grown.asks_writer:
             return told

@@ -118,7 +118,7 @@ def test_it_names_what_stops_a_mailing_in_progress() -> None:
     page = guide(policy, "sv", NOW, waits=Span(24 * 3600, working=True))
     assert page.count("klagar") == 1
     assert "vid utskick till News: 7 personer svarar inom 10 minuter" in page
-    assert "0.1 % av dem som har fått det klagar, när 500 personer har fått det" in page
+    assert "0,1 % av dem som har fått det klagar, när 500 personer har fått det" in page
     assert "20 personer svarar inom 10 minuter" in page
 
 

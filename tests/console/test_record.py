@@ -272,6 +272,18 @@ async def test_the_pages_follow_a_new_policy(here: Stage) -> None:
     assert "No contract goes to a list" in text(await viewer.get("/policy"))
 
 
+async def test_a_rule_that_calls_a_person_is_not_said_to_observe(here: Stage) -> None:
+    rule = b"rules:\n  - {id: call, description: A call, when: {recipients.list_addresses: any}, then: alarm}\n"
+    await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"rules:\n", rule)})
+    await here.home.follow()
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    for language, said in (("en", "A message alerts a person if all"), ("sv", "Ett meddelande larmar någon om allt")):
+        page = text(await viewer.get("/policy", **{"Accept-Language": language}))
+        own = page[page.index("(call)") :]
+        assert said in own
+        assert "bserve" not in own[: own.index("internal-to-list")]
+
+
 async def test_the_page_shows_number_and_rate_without_names(here: Stage) -> None:
     await held_by_program(here, NEWS)
     asks = await program(here, EVA, Role.APPROVER)

@@ -160,7 +160,7 @@ async def test_copies_to_other_lists_or_by_other_senders_join(campaign: Campaign
 async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaign) -> None:
     await campaign.to_members(0, 5)
     for n in (5, 6):
-        await campaign.send(MEMBERS[n], sender="Ulf <ulf@example.com>", reverse_path="ulf@example.com")
+        await campaign.send(MEMBERS[n], sender="Ulf <ulf@example.com>", reverse_path="ulf@example.com", Subject="Ulfs")
     (entry,) = await campaign.home.store.holds.newest()
     assert entry.told == ("ulf@example.com",)
     await campaign.decide(entry.hold_id, Choice.REJECT, comment="no")
@@ -169,6 +169,13 @@ async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaig
         for i in await campaign.home.outbox()
         if i.kind is IntentKind.NOTICE and str(i.recipients[0].address) in (ANNA, "ulf@example.com")
     ]
+    own = {
+        str(i.recipients[0].address): (i.data["subject"], i.data["from"])
+        for i in await campaign.home.outbox()
+        if i.data.get("notice") == "held"
+    }
+    assert own["ulf@example.com"] == ("Ulfs", "ulf@example.com"), "each reads of the message they wrote"
+    assert own[ANNA][0] != "Ulfs"
     assert sorted(told) == [
         (ANNA, "decided"),
         (ANNA, "held"),

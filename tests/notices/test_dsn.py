@@ -238,7 +238,7 @@ def test_several_recipients_are_grouped() -> None:
         language="sv",
     )
     message, parts, blocks = read(raw)
-    assert message["Subject"] == "Kunde inte levereras"
+    assert message["Subject"] == "Kunde inte levereras: Nyheter"
     assert [b["Action"] for b in blocks[1:]] == ["relayed", "failed"]
     text = parts[0].get_content()
     assert text.index("Det gick inte att leverera till:") < text.index("b@kund.se") < text.index("a@kund.se")

@@ -169,7 +169,7 @@ async def test_a_dsn_reports_requested_recipients() -> None:
     assert b"Arrival-Date: Tue, 03 Mar 2026 12:00:00 +0000\r\n" in raw
     assert RAW.raw[:] in raw
     message = email.message_from_bytes(raw, policy=email.policy.default)
-    assert message["Subject"] == "Not delivered"
+    assert message["Subject"] == "Not delivered: Nyheter"
     assert await renderer().render(dsn(rows[1:2])) == ()
     assert await renderer().render(dsn(rows, action="relayed")) == ()
 
