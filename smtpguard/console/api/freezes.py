@@ -9,6 +9,7 @@ from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.freezes.service import UNCOUNTED, Hook, SecondPersonNeeded
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mailings.model import NoSuch
 from smtpguard.policy.freezing import Selector
 
 
@@ -22,7 +23,7 @@ async def freeze(call: Call) -> FreezeSet:
     selector = Selector(body.selector)
     made = await call.console.freezes.freeze(
         selector,
-        _value(call, selector, body.value.strip()),
+        await _value(call, selector, body.value.strip()),
         reason=body.reason,
         by=call.holder.by,
         for_=timedelta(minutes=body.minutes) if body.minutes else None,
@@ -52,7 +53,7 @@ async def lift(call: Call) -> FreezeLifted:
     return FreezeLifted(id=freeze_id, lifted=True, problems=_problems(hooks))
 
 
-def _value(call: Call, selector: Selector, value: str) -> str:
+async def _value(call: Call, selector: Selector, value: str) -> str:
     registry = call.console.in_force.registry
     if selector is Selector.ALL and value:
         raise error_at("body.value", "must be empty if the selector is all")
@@ -65,6 +66,11 @@ def _value(call: Call, selector: Selector, value: str) -> str:
             return Address.parse(value).canonical(registry.digester.delimiters)
         except BadAddress:
             raise error_at("body.value", "no address") from None
+    if selector is Selector.MAILING:
+        try:
+            return await call.console.mailings.named(value)
+        except NoSuch:
+            raise error_at("body.value", "there is no mailing of this id") from None
     return value
 
 

@@ -18,6 +18,7 @@ from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.service import Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mailings.model import NoSuch
 from smtpguard.policy.freezing import Freeze, Selector
 
 _HOURS = ("1", "4", "12", "24")
@@ -50,7 +51,11 @@ async def freeze(request: Request) -> Response:
     hours = text_of(sent, "hours")
     length = timedelta(hours=int(hours)) if hours in _HOURS else None
     try:
+        if selector is Selector.MAILING:
+            value = await here.mailings.named(value)
         frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)
+    except NoSuch:
+        return await _shown(request, 422, wrong={"mailing": said("There is no mailing with this reference.")})
     except CommitUnknown:
         problem = said(
             "It is not known whether it is frozen: the database was lost meanwhile. Stop the mail server itself."

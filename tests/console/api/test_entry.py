@@ -22,7 +22,7 @@ INVALID: list[tuple[bytes, int, str]] = [
     (b"{}", 422, "body.selector"), (b'{"selector": "everything", "reason": "x"}', 422, "body.selector"),
     (b'{"selector": "all", "reason": ""}', 422, "body.reason"), (b'{"selector": "all", "reason": "x", "colour": 1}', 422, "body.colour"),
     (b'{"selector": "list", "value": "nosuch", "reason": "x"}', 422, "body.value"), (b'{"selector": "list", "reason": "x"}', 422, "body.value"),
-    (b'{"selector": "sender", "value": "nobody", "reason": "x"}', 422, "body.value"), (b'{"selector": "all", "value": "news", "reason": "x"}', 422, "body.value"),
+    (b'{"selector": "sender", "value": "nobody", "reason": "x"}', 422, "body.value"), (b'{"selector": "mailing", "value": "nosuch", "reason": "x"}', 422, "body.value"), (b'{"selector": "all", "value": "news", "reason": "x"}', 422, "body.value"),
     (b'{"selector": "all", "reason": "x", "minutes": 0}', 422, "body.minutes"), (b'{"reason": "' + b"x" * 70_000 + b'"}', 413, ""),
 ]  # fmt: skip
 
