@@ -32,11 +32,11 @@ def facts_in_reasons() -> set[str]:
     rooms = (policy, gathering, holds, mailings, admission)
     for module in (module for room in rooms for module in members(room)):
         for call in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Reason":
-                [fact] = [each.value for each in call.keywords if each.arg == "fact"]
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("Reason", "hit"):
+                fact = call.args[2] if call.args else next(each.value for each in call.keywords if each.arg == "fact")
                 if isinstance(fact, ast.Constant):
                     found.add(str(fact.value))
-                elif isinstance(fact, ast.Name):
+                elif isinstance(fact, ast.Name) and fact.id != "fact":  # in hit, which is called with it
                     found.add(vars(module)[fact.id])
     return found
 
