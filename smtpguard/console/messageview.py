@@ -253,6 +253,8 @@ def authorship(hold: Hold, claimed: str, said: Speech) -> str:
     if hold.session.senders_verified and sender is not None and claims in ("", sender.lower()):
         return said("{who} wrote this, verified by the mail server in front.", who=sender)
     if shown := claimed or sender:
+        if signers := sorted(proof.removeprefix("dkim ") for proof in hold.proofs if proof.startswith("dkim ")):
+            return said("It says it is from {who}; signed (DKIM) by {domains}.", who=shown, domains=", ".join(signers))
         return said("It says it is from {who}; nothing proves that.", who=shown)
     if (path := hold.envelope.reverse_path) is not None:
         return said("Who wrote this is unknown. Its return address is {who}; nothing proves that.", who=path)

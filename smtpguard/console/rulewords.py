@@ -22,6 +22,7 @@ from smtpguard.policy.facts import Type
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
+from smtpguard.reading.looks import TOPICS
 
 FACTS: Mapping[str, str] = {name: fact.label for name, fact in facts.FACTS.items()}
 WORDS: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
@@ -217,6 +218,8 @@ def _words(name: str, text: str, said: Speech) -> str:
     known = facts.FACTS.get(name)
     if known is None:
         ours: Mapping[str, str] = {**TRUTHS, **CALLED}
+    elif name in facts.OF_TOPICS:
+        ours = TOPICS
     else:
         ours = TRUTHS if known.type is Type.TRUTH else known.called
     parts = _LISTED.split(text)

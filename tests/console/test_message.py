@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from smtpguard.accounts.model import Role
+from smtpguard.console.messageview import authorship
+from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import UNSAID
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views
 from tests.console.stage import Stage
@@ -261,6 +264,12 @@ async def test_the_writer_is_shown_as_proven_or_claimed(
     hold = await held(here, RAMADAN, session=session, sender=sender)
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert said in text(await eva.get(f"/held/{hold.hold_id}"))
+
+
+async def test_a_signature_is_said_of_a_claimed_writer(here: Stage) -> None:
+    hold = replace(await held(here, RAMADAN), proofs=frozenset({"dkim example.com", "dkim bulk.example"}))
+    said = authorship(hold, ANNA, Speech())
+    assert said == "It says it is from anna@example.com; signed (DKIM) by bulk.example, example.com."
 
 
 async def test_words_of_mixed_alphabets_are_marked(here: Stage) -> None:

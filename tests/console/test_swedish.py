@@ -109,6 +109,7 @@ def test_facts_in_words() -> None:
     english, swedish = Speech("en"), Speech("sv")
     assert rulewords.observed("message.looks", "internal", swedish) == "e-post mellan kollegor"
     assert rulewords.limit("message.looks", "internal or unclear", swedish) == "e-post mellan kollegor eller oklart"
+    assert rulewords.observed("message.unsuitable_topics", "alcohol, own, pork", swedish) == "alkohol, own, fläsk"
     assert rulewords.limit("recipients.audience", "only press", swedish) == "bara press"
     assert rulewords.limit("recipients.lists", "internal or news", swedish) == "internal eller news", "a list's name"
     assert rulewords.limit("recipients.share", ">= 0.25", english) == "at least 25 %"
