@@ -107,6 +107,7 @@ class Retention(Protocol):
 
 Row = Sequence[Any]
 """An entry as it is read for the proof (rows.IN_SQL): its fields, the text of its clear values, and its columns."""
+Met = Callable[[Sequence[Row]], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,8 +125,8 @@ class Position:
 
 class ChainWalk:
     """One walk over a chain, in order; it begins ``at`` a position. ``agreement``: with the checkpoints of this journal.
-    ``end``: what it must reach. Before ``renewed`` clear values were sealed under another secret. ``met`` is called with
-    every entry that is unchanged."""
+    ``end``: what it must reach. Before ``renewed`` clear values were sealed under another secret. Each of ``met`` is
+    called with the entries that are unchanged, some at a time."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class ChainWalk:
         *,
         end: Position | None = None,
         renewed: int = 0,
-        met: Callable[[int, bytes], None] | None = None,
+        met: Sequence[Met] = (),
         at: Position | None = None,
     ) -> None:
         self._agreement, self._seal, self._retention = agreement, seal, retention
@@ -155,6 +156,8 @@ class ChainWalk:
                     if (problem := self._unfit(row)) is not None:
                         return Bad(seq=row[0], problem=problem)
                 if many:
+                    for met in self._met:
+                        met(rows[:many])
                     at.seq, at.hash, rows = rows[many - 1][0], last, rows[many:]
                     continue
                 row = rows[0]
@@ -200,7 +203,9 @@ class ChainWalk:
     def _unfit(self, row: Row) -> Phrase | None:
         """The problem of an entry that follows the one before; None if none can be shown. Columns that do not fit are one
         only if there is no other."""
-        seq, _, kind, id, body, _, hash, doc, *beside = row
+        seq, time, kind, id, body, _, hash, doc, *beside = row
+        if type(time) is not int or type(body) is not str:  # SQLite stores any type in any column
+            return Phrase("edited: the entry does not fit its hash")
         if doc is None and not body.endswith(NAMELESS) and not self._retention.erased(seq):
             return Phrase("private values are missing")
         content: Mapping[str, Any] = _content(body) if doc is not None or kind == _VERDICT else {}
@@ -227,8 +232,6 @@ class ChainWalk:
             self._agreement.meets(seq, hash)
         if self._end is not None and seq == self._end.seq and hash != self._end.hash:
             return Phrase("replaced: the journal's head is another entry of this number")
-        if self._met is not None:
-            self._met(seq, hash)
         return None
 
     def _is_late(self, data: Mapping[str, Any]) -> bool:
@@ -259,6 +262,8 @@ def _parted(parted: Disagreement, last: int) -> Bad:
 def _broken(row: Row, after: Position, rest: Iterable[Row]) -> Phrase:
     """The problem of an entry that does not follow ``after``."""
     seq, at, kind, id, body, prev, hash, *_ = row
+    if type(prev) is not bytes:
+        return Phrase("edited: the entry does not fit its hash")
     if link(prev, seq, at, kind, id, body) == hash:
         if seq <= after.seq + 1:
             return Phrase("replaced: this entry does not follow the one before it")
@@ -329,19 +334,20 @@ class Sources:
         elif clear is None and not entry.body.endswith(NAMELESS):
             self._nameless = max(self._nameless, entry.seq)
 
-    def walk(self) -> Callable[[int, bytes], None]:
-        """The function to call with number and hash of every entry of the chain that was walked over, in order."""
+    def walk(self) -> Met:
+        """The function to call with the entries of the chain that were walked over, in order."""
         order = array("Q", sorted(range(len(self._seqs)), key=self._seqs.__getitem__))
         at, self._met = 0, 0
 
-        def met(seq: int, hash: bytes) -> None:
+        def met(rows: Sequence[Row]) -> None:
             nonlocal at
-            while at < len(order) and self._seqs[n := order[at]] <= seq:
-                if self._seqs[n] == seq:
-                    self._met += 1
-                    if self._hashes[n * _HASH : (n + 1) * _HASH] != hash:
-                        self._found(seq, Phrase("edited: the report was made of another entry of this number"))
-                at += 1
+            for seq, _, _, _, _, _, hash, *_ in rows:
+                while at < len(order) and self._seqs[n := order[at]] <= seq:
+                    if self._seqs[n] == seq:
+                        self._met += 1
+                        if self._hashes[n * _HASH : (n + 1) * _HASH] != hash:
+                            self._found(seq, Phrase("edited: the report was made of another entry of this number"))
+                    at += 1
 
         return met
 

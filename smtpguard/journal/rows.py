@@ -182,7 +182,7 @@ def span(connection: Connection, since: int, until: int, late: int = LATE) -> tu
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
     """Of these entries, in the journal's order, as far as they exist."""
     rows = rows_among(connection, "SELECT seq, hash FROM entry WHERE seq {}", seqs)
-    return {seq: bytes(hash) for seq, hash in sorted(rows)}
+    return dict(sorted(rows))
 
 
 def signed(connection: Connection) -> tuple[int, datetime | None]:

@@ -37,6 +37,7 @@ from smtpguard.journal.proof import (
     MOVES_GATE,
     Bad,
     ChainWalk,
+    Met,
     Position,
     Proof,
     Row,
@@ -195,7 +196,7 @@ class Walk:
             with self.open() as connection:
                 for seq, hash in journal.hashes(connection, before).items():
                     agreement.meets(seq, hash)
-        met = sources.walk() if sources is not None else None
+        met = [*part.met, sources.walk()] if sources is not None else part.met
         walk = ChainWalk(
             agreement, self.seal, self._retention, end=self._end, renewed=self.renewed, met=met, at=part.at
         )
@@ -236,12 +237,12 @@ class Walk:
         """The part that begins there. ``first``: the first entry that exists."""
         before = max(at.seq, first - 1)
         with self.open() as connection:
-            latest = connection.execute(select(entry.c.at).where(entry.c.seq == at.seq)).scalar() or 0
+            latest = connection.execute(select(entry.c.at + 0).where(entry.c.seq == at.seq)).scalar() or 0
             tree = Tree(connection)
             try:
                 expected = {seq: some for seq, some in noted.roots.items() if seq > before}
                 roots = Roots(expected, tree.begin, tree.size(before), tree.stack(before))
-            except Unknown:  # trimmed without a record, as the walk reports
+            except Unknown:  # changed, or trimmed without a record, as the walk reports
                 roots = Roots({}, tree.begin)
         course = TimeCheck([mark for mark in known.genuine if mark.seq >= at.seq], self._now, latest)
         return _Part(at=at, until=self.head.seq, course=course, roots=roots)
@@ -280,6 +281,10 @@ class _Part:
     course: TimeCheck
     roots: Roots
 
+    @property
+    def met(self) -> Sequence[Met]:
+        return self.course.meets, self.roots.meets
+
     def pages(
         self, open: Open, count: Callable[[int], None], retention: _Retention | None = None
     ) -> Iterator[Sequence[Row]]:
@@ -291,8 +296,6 @@ class _Part:
                 first = journal.next_after(connection, after) or until + 1
                 after = min(first + STRETCH - 1, until)
                 rows = journal.between(connection, first, after)
-            self.course.meets(rows)
-            self.roots.meets(rows)
             count(len(rows))
             yield rows
 
@@ -351,7 +354,8 @@ def _elsewhere(
     try:
         opened = partial(database.read, snapshot=True)
         retention = _Retention(opened, secret, name)
-        walk = ChainWalk(Agreement([]), Seal(secret, name, retention.wiped), retention, renewed=renewed, at=part.at)
+        seal = Seal(secret, name, retention.wiped)
+        walk = ChainWalk(Agreement([]), seal, retention, renewed=renewed, met=part.met, at=part.at)
         bad = walk.follow(part.pages(opened, count)) or walk.misfiled
     finally:
         database.close()

@@ -90,7 +90,9 @@ class Tree:
             .where(entry.c.seq >= seq, entry.c.seq < seq + LEAVES)
             .order_by(entry.c.seq)
         ).all()
-        leaves = [leaf(bytes(hash)) for _, hash in rows]
+        if any(type(hash) is not bytes for _, hash in rows):  # SQLite stores any type in any column
+            raise Unknown(f"an entry after {seq - 1} has no hash")
+        leaves = [leaf(hash) for _, hash in rows]
         if rows and rows[0][0] == seq and rows[-1][0] == seq + len(rows) - 1:
             self._levels = levels(leaves)
             return

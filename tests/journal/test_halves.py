@@ -16,7 +16,7 @@ from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.journal.test_rows import TAMPERINGS, filled, tamper
-from tests.store.making import SECRET
+from tests.store.making import SECRET, on_sqlite
 
 
 @pytest.fixture
@@ -88,6 +88,18 @@ async def test_tampering_in_the_second_half_is_found(store: Store, tmp_path: Pat
     one, two = await both(store, tmp_path)
     assert (one, one.first_bad is not None and one.first_bad.seq) == (two, 30)
     assert found[0] is not None, "the first half holds"
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "change", ["at = at || 'x'", "body = CAST(body AS BLOB)", "prev = hex(prev)", "hash = hex(hash)"]
+)
+async def test_a_value_of_another_type_is_found(store: Store, tmp_path: Path, found: list[Any], change: str) -> None:
+    await grown(store)
+    for seq in (30, 9):
+        await tamper(store, f"UPDATE entry SET {change} WHERE seq = {seq}")
+        one, two = await both(store, tmp_path)
+        assert (one, one.first_bad is not None and one.first_bad.seq) == (two, seq)
 
 
 async def test_a_wrong_column_is_found_in_either_half(store: Store, tmp_path: Path, found: list[Any]) -> None:

@@ -53,6 +53,14 @@ def test_an_edited_entry_with_new_hash_is_reported_at_the_next() -> None:
     assert found.problem.startswith("replaced")
 
 
+@every("changed", [{"at": "5x"}, {"body": b'{"data":{},"private":{}}'}])
+def test_a_value_of_another_type_is_reported(changed: dict[str, Any]) -> None:
+    """SQLite stores any type in any column."""
+    pairs = chain(20)
+    pairs[19] = (rehash(pairs[19][0], **changed), pairs[19][1])
+    assert bad(pairs) == Bad(seq=20, problem="edited: the entry does not fit its hash")
+
+
 @every("seq", [1, 2, 10, 19])
 def test_a_missing_entry_is_reported(seq: int) -> None:
     pairs = chain(20)
@@ -320,7 +328,7 @@ def report_and_walk(pairs: Pairs, walk: Pairs, retention: Retention | None = Non
     sources, kept = Sources(SEAL), retention or FixedRetention()
     for pair in pairs:
         sources.add(*pair)
-    proof = verify(walk, Agreement([]), kept, met=sources.walk())
+    proof = verify(walk, Agreement([]), kept, met=[sources.walk()])
     return sources.proved(proof, kept), sources.gone
 
 
