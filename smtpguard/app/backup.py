@@ -50,8 +50,8 @@ from smtpguard.database.engine import file_of
 from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import SCHEMA
+from smtpguard.freezes.model import event_of
 from smtpguard.freezes.rows import forget
-from smtpguard.freezes.service import event_of
 from smtpguard.holds import deciding
 from smtpguard.journal.checkpoint import readable
 from smtpguard.journal.event import Event, Kind
@@ -406,7 +406,7 @@ async def _stand_still(settings: Settings, stop: Freeze) -> None:
 
     def freeze(batch: Batch) -> None:
         forget(batch, stop.freeze_id)
-        deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, stop.by, SystemClock()))
+        deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, stop.by, SystemClock().now()))
 
     async with services(settings) as at_hand:
         await at_hand.store.write(freeze)

@@ -19,9 +19,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from smtpguard.database.errors import StoreError
+from smtpguard.freezes.model import event_of
 from smtpguard.holds.model import LIVE, Hold, State, held_up_by
-from smtpguard.journal.chain import utc_text
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, stopped_by
@@ -216,7 +216,7 @@ class Freezes:
             at=now,
             until=now + for_ if for_ else None,
         )
-        await self.store.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self.clock))
+        await self.store.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self.clock.now()))
         hooks, found = await asyncio.gather(self._hooks(self.freeze_hook, "freeze", freeze, by), self._recalled(freeze))
         recalled, past_recall = found or ((), ())
         return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks, counted=found is not None)
@@ -238,9 +238,9 @@ class Freezes:
         who = person or by
         if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", *addresses_of(who)):
             if not asked:
-                await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock)])
+                await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock.now())])
             raise SecondPersonNeeded
-        await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock))
+        await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock.now()))
         return await self._hooks(self.thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
@@ -353,25 +353,6 @@ class Freezes:
 
 STAYED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.DEFERRED})
 """Outcomes that prove that the relay does not have the message."""
-
-
-def event_of(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
-    """Who, when and why. A sender's name and the reason's text are private."""
-    personal = freeze.selector is Selector.SENDER
-    private = {"actor": (by,), "comment": (freeze.reason,)}
-    if personal:
-        private["from"] = (freeze.value,)
-    return Event(
-        kind=kind,
-        id=freeze.freeze_id,
-        at=clock.now(),
-        data={
-            "selector": freeze.selector.value,
-            "value": None if personal else freeze.value,
-            "until": utc_text(freeze.until, "auto") if freeze.until else None,
-        },
-        private=private,
-    )
 
 
 LAST_OCTETS = 4096  # of standard error, kept while the command runs

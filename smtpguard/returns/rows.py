@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import content, returned
+from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
 from smtpguard.holds.model import Change
 from smtpguard.incidents import preservation
@@ -128,11 +129,7 @@ def _trip(batch: Batch, mailing: str, breaker: Breaker, n: int, watched: Watched
     }
     batch.record([Event(kind=Kind.TRIPPED, id=mailing, at=batch.now, data=data)])
     for stop in freezes:
-        said = {"selector": stop.selector.value, "value": stop.value, "until": None}
-        private = {"actor": (ITSELF,), "comment": (str(reason),)}
-        deciding.freeze(
-            batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=said, private=private)
-        )
+        deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, ITSELF, batch.now))
     return freezes
 
 

@@ -23,11 +23,12 @@ from sqlalchemy import Connection
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import StoreError
+from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, moment, utc_text
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 
 log = logging.getLogger(__name__)
@@ -130,18 +131,12 @@ def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool = False) 
         at=batch.now,
         defers=True,
     )
-    data = {
-        "selector": stop.selector.value,
-        "value": None,
-        "until": None,
-        "put_back": {
-            "last_at": found.last_at and utc_text(found.last_at),
-            "signed": found.signed.seq,
-            "signed_at": utc_text(instant(found.signed.at)),
-        },
+    put_back = {
+        "last_at": found.last_at and utc_text(found.last_at),
+        "signed": found.signed.seq,
+        "signed_at": utc_text(instant(found.signed.at)),
     }
-    private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
-    deciding.freeze(batch, stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=batch.now, data=data, private=private))
+    deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, ITSELF, batch.now, value=None, put_back=put_back))
     at = found.signed.at if found.genuine else 0  # which may come from a fast clock
     journal.mark(batch, put_back=found.agreed, at=at, generation=0 if renewing else None)
 
