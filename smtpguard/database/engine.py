@@ -453,10 +453,10 @@ def among(
 _SIZES = (4, 32, 128, 500)  # numbers of values in one IN (...)
 
 
-def rows_among(connection: Connection, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Any]:
+def rows_among(connection: Connection, sql: str, values: Sequence[Any]) -> Iterator[Any]:
     """As ``rows_of``, the rows in which a column has one of these values (among)."""
     sqlite = isinstance(connection.connection.driver_connection, sqlite3.Connection)
-    for statement in among(sql, values, first, sqlite=sqlite):
+    for statement in among(sql, values, sqlite=sqlite):
         yield from rows_of(connection, *statement)
 
 
