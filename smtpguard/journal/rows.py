@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -295,7 +296,7 @@ def witnessed(connection: Connection) -> Checkpoint | None:
 
 def write_line(state_dir: Path, line: str, name: str = FILE) -> None:
     """Append it to the file: in one write, so that processes do not mix their lines; and on a line of its own, even if
-    a full disk or a power failure has cut the line before."""
+    a full disk or a power failure has cut the line before. Raises OSError."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(state_dir / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -303,7 +304,9 @@ def write_line(state_dir: Path, line: str, name: str = FILE) -> None:
         if not size:
             hand_over(state_dir / name, state_dir)
         torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-        os.write(file, ("\n" * torn + line + "\n").encode())
+        octets = ("\n" * torn + line + "\n").encode()
+        if os.write(file, octets) < len(octets):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file)
     finally:
         os.close(file)

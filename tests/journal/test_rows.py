@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -342,3 +343,13 @@ async def test_what_people_get_notices_of_is_found_by_time(store: Store, clock: 
     clock.pass_(hours=-1)
     await store.journal.record([Event(kind=Kind.EXPIRED, id="back", at=clock.now())])
     assert "back" in await store.journal.noticed(clock.now(), clock.now() + timedelta(seconds=1))
+
+
+def test_a_line_that_did_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.write
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(os, "write", lambda file, octets: whole(file, octets[:3]))
+        with pytest.raises(OSError, match="No space left"):
+            journal.write_line(tmp_path, "the first")
+    journal.write_line(tmp_path, "the second")
+    assert journal.lines_of(tmp_path) == ["the", "the second"]
