@@ -158,11 +158,8 @@ def main() -> None:
     parser.add_argument("--new", action="store_true", help="a new connection for each letter")
     parser.add_argument("--tls", action="store_true", help="STARTTLS first")
     args = parser.parse_args()
-    numbers = (
-        range(args.messages)
-        if args.messages
-        else takewhile(lambda _: not select.select([sys.stdin], [], [], 0)[0], count())
-    )
+    goes_on = takewhile(lambda _: not select.select([sys.stdin], [], [], 0)[0], count())  # until standard input ends
+    numbers = range(args.messages) if args.messages else goes_on
     made = (commands(args.first + n, args.size, args.recipients) for n in numbers)
     letters = list(made) if args.messages else made
     context = ssl.create_default_context() if args.tls else None

@@ -152,8 +152,8 @@ def _policy(found: CheckedPolicy, settings: Settings | None) -> Iterator[str]:
     yield f"Policy {policy.sha256[:12]} of {policy.organization.name}" + (
         "." if policy.enforce else ", observing only."
     )
+    # Addresses that are list addresses only because they have a list's name, each with its list.
     namesakes = list(names(settings, policy).implied()) if settings is not None else []
-    """Addresses that are list addresses only because they have a list's name, each with its list."""
     for name, model in policy.lists.items():
         people = many(found.people[name], "address", "addresses") if name in found.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):

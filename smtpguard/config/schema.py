@@ -187,7 +187,10 @@ def settings_schema() -> dict[str, Any]:
 
 def for_editors(schema: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     """Add a description to each key, and defaults as people would write them, so that ``check`` accepts what an editor
-    offers. ``texts``: see described."""
+    offers. ``texts``: by "Model.key", or "*.key" for any model."""
+    for model in (schema, *schema.get("$defs", {}).values()):
+        if "description" in model:  # a docstring
+            model["description"] = " ".join(model["description"].replace("``", "`").split())
     for model, properties in sections(schema):
         for key, each in properties.items():
             own = texts.get(f"{model}.{key}") or texts.get(f"*.{key}")

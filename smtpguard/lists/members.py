@@ -277,7 +277,7 @@ class HttpMembers(Remote, Table):
 
 
 class AliasesMembers(Members):
-    """aliases(5)."""
+    """A map in the format of aliases(5)."""
 
     source: ClassVar[str] = "aliases"
     aliases: MapPath
@@ -286,7 +286,7 @@ class AliasesMembers(Members):
 
 
 class VirtualMembers(Members):
-    """virtual(5), and the text of hash, lmdb and cdb maps."""
+    """A map in the format of virtual(5), or the text of hash, lmdb and cdb maps."""
 
     source: ClassVar[str] = "virtual"
     virtual: MapPath
@@ -358,7 +358,7 @@ class Expands(Section):
 
 
 class ExpandsAliases(Expands):
-    """aliases(5)."""
+    """A map in the format of aliases(5)."""
 
     source: ClassVar[str] = "aliases"
     aliases: MapPath
@@ -366,7 +366,7 @@ class ExpandsAliases(Expands):
 
 
 class ExpandsVirtual(Expands):
-    """virtual(5)."""
+    """A map in the format of virtual(5)."""
 
     source: ClassVar[str] = "virtual"
     virtual: MapPath

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +27,7 @@ MEMBERS = "lists: {news: {addresses: [a@example.com], members: {csv: a.csv, refr
 def test_every_key_is_described_and_every_default_is_valid(which: str) -> None:
     schema = SCHEMAS[which]()
     keys = 0
+    assert not re.search(r"``|\\n", json.dumps(schema)), "an editor shows descriptions as Markdown"
     for model, properties in sections(schema):
         for key, each in properties.items():
             keys += 1
