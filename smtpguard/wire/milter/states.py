@@ -1,20 +1,9 @@
 """The milter conversation: which command may come in which state, which answers each command may have, and the negotiation.
 
 A conversation is one connection of an MTA: negotiated once, then a client's session with any number of messages, perhaps
-another client after it. The next state, by state and command:
+another client after it.
 
-             Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
-    NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -
-    AGREED   AGREED     IDLE     -     -     -     -     -            -            -     -             AGREED AGREED
-    IDLE     AGREED     -        IDLE  MAIL  -     -     -            -            -     -             IDLE   AGREED
-    MAIL     -          -        IDLE  MAIL  RCPT  -     -            -            -     -             IDLE   AGREED
-    RCPT     -          -        IDLE  MAIL  RCPT  DATA  HEADER       BODY         -     -             IDLE   AGREED
-    DATA     -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
-    HEADER   -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
-    BODY     -          -        IDLE  MAIL  -     -     -            -            BODY  IDLE          IDLE   AGREED
-
-Quit ends it in every state. Macros come in every state but NEW and do not change it; Unknown does not change the state of a
-session. Helo and Mail abort the message in progress: Sendmail does not report a client's RSET otherwise.
+Helo and Mail abort the message in progress: Sendmail does not report a client's RSET otherwise.
 """
 
 from __future__ import annotations
@@ -68,27 +57,6 @@ class State(enum.Enum):
     OVER = "over"
 
 
-_ANYWHERE: Mapping[type[Command], State] = {Abort: State.IDLE, QuitNext: State.AGREED, Quit: State.OVER}
-_ANEW: Mapping[type[Command], State] = {**_ANYWHERE, Helo: State.IDLE, Mail: State.MAIL}
-_CONTENT: Mapping[type[Command], State] = {HeaderField: State.HEADER, EndOfHeader: State.BODY}
-
-NEXT: Mapping[State, Mapping[type[Command], State]] = {
-    State.NEW: {Negotiate: State.AGREED, Quit: State.OVER},
-    State.AGREED: {
-        **_ANYWHERE, Abort: State.AGREED, Negotiate: State.AGREED, Macros: State.AGREED, Connect: State.IDLE,
-    },
-    State.IDLE: {
-        **_ANEW, Negotiate: State.AGREED, Macros: State.IDLE, Unknown: State.IDLE,
-    },
-    State.MAIL: {**_ANEW, Macros: State.MAIL, Unknown: State.MAIL, Rcpt: State.RCPT},
-    State.RCPT: {**_ANEW, **_CONTENT, Macros: State.RCPT, Unknown: State.RCPT, Rcpt: State.RCPT, Data: State.DATA},
-    State.DATA: {**_ANEW, **_CONTENT, Macros: State.DATA},
-    State.HEADER: {**_ANEW, **_CONTENT, Macros: State.HEADER},
-    State.BODY: {**_ANEW, Macros: State.BODY, Body: State.BODY, EndOfMessage: State.IDLE},
-    State.OVER: {},
-}  # fmt: skip
-"""The allowed commands, each with the next state. Everything else is a ProtocolError."""
-
 CHANGES: tuple[type[Answer], ...] = (InsertHeader, DeleteRecipient)
 """Allowed before the answer to EndOfMessage, if that is Accept."""
 
@@ -100,6 +68,32 @@ ANSWERS: Mapping[type[Command], tuple[type[Answer], ...]] = {
     **dict.fromkeys((Macros, Abort, Quit, QuitNext), ()),
 }
 """The allowed answers to each command; an empty set: no answer."""
+
+_TABLE = """
+                NEW     AGREED  IDLE    MAIL    RCPT    DATA    HEADER  BODY    OVER
+Negotiate       AGREED  AGREED  AGREED  -       -       -       -       -       -
+Macros          -       AGREED  IDLE    MAIL    RCPT    DATA    HEADER  BODY    -
+Connect         -       IDLE    -       -       -       -       -       -       -
+Helo            -       -       IDLE    IDLE    IDLE    IDLE    IDLE    IDLE    -
+Mail            -       -       MAIL    MAIL    MAIL    MAIL    MAIL    MAIL    -
+Rcpt            -       -       -       RCPT    RCPT    -       -       -       -
+Data            -       -       -       -       DATA    -       -       -       -
+HeaderField     -       -       -       -       HEADER  HEADER  HEADER  -       -
+EndOfHeader     -       -       -       -       BODY    BODY    BODY    -       -
+Body            -       -       -       -       -       -       -       BODY    -
+EndOfMessage    -       -       -       -       -       -       -       IDLE    -
+Abort           -       AGREED  IDLE    IDLE    IDLE    IDLE    IDLE    IDLE    -
+QuitNext        -       AGREED  AGREED  AGREED  AGREED  AGREED  AGREED  AGREED  -
+Unknown         -       -       IDLE    MAIL    RCPT    -       -       -       -
+Quit            OVER    OVER    OVER    OVER    OVER    OVER    OVER    OVER    -
+"""
+_states, *_rows = [line.split() for line in _TABLE.strip().splitlines()]
+_kinds = {kind.__name__: kind for kind in ANSWERS}
+NEXT: Mapping[State, Mapping[type[Command], State]] = {
+    State[state]: {_kinds[kind]: State[cells[n]] for kind, *cells in _rows if cells[n] != "-"}
+    for n, state in enumerate(_states)
+}
+"""The allowed commands in each state, each with the next state. Everything else is a ProtocolError."""
 
 QUIET: Mapping[type[Command], Steps] = {
     Connect: Steps.QUIET_CONNECT,
