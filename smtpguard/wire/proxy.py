@@ -90,10 +90,8 @@ class Passage:
         instead, since the connection was lost. It gets nothing if the transaction ends before.
         """
         ours = list(map(self._own, asks))
-        if any(ours):
-            return self._ask_with_ours(asks, ours)
-        if self._choose is not None:
-            return self._ask_routes(asks, self._choose)
+        if any(ours) or self._choose is not None:
+            return self._ask_each(asks, ours)
         if self.broken is None and self.refused is None:
             if self._connection is None:
                 self._connection, self._begun = self._pool.at_once(self._who.counted_as), False
@@ -122,11 +120,6 @@ class Passage:
             heard = self._ask_or_break(asks, fresh=True)
         answered(heard)
 
-    async def _ask_with_ours(self, asks: Sequence[Rcpt], ours: Sequence[Reply | None]) -> list[Reply]:
-        others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
-        said = iter(await self._ask_relays(others) if others else ())
-        return [own if own is not None else next(said) for own in ours]
-
     def _own(self, ask: Rcpt) -> Reply | None:
         said, rate_check = self._listener.here(ask[0].address), self._listener.rate_check
         if said is None and rate_check is not None:
@@ -134,12 +127,13 @@ class Passage:
             self._counted = self._counted or said is None
         return said
 
-    def _ask_relays(self, asks: Sequence[Rcpt]) -> Asking:
-        return self._ask_or_break(asks) if self._choose is None else self._ask_routes(asks, self._choose)
-
-    async def _ask_routes(self, asks: Sequence[Rcpt], choose: Callable[[Address], Lines | None]) -> list[Reply]:
-        routes = [choose(recipient.address) for recipient, _ in asks]
-        answers = [reply.INTERNAL_ERROR] * len(asks)  # for recipients whose route is unknown
+    async def _ask_each(self, asks: Sequence[Rcpt], ours: Sequence[Reply | None]) -> list[Reply]:
+        """Each recipient without an answer of ``ours`` at its own relay."""
+        routes: list[Lines | None] = [None] * len(asks)
+        answers = [own or reply.INTERNAL_ERROR for own in ours]  # that for recipients whose route is unknown
+        for n, (recipient, _) in enumerate(asks):
+            if ours[n] is None:
+                routes[n] = self._pool if self._choose is None else self._choose(recipient.address)
         for route in dict.fromkeys(route for route in routes if route is not None):
             numbers = [n for n, its in enumerate(routes) if its is route]
             if route is not self._pool and not self._accepted:
