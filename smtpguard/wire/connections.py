@@ -8,8 +8,10 @@ connection is open and nothing is being decided.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from smtpguard.mail.transaction import Onward, Transaction
@@ -50,6 +52,10 @@ class Connections(Generic[C]):
         self.listener, self.new_id, self.monotonic, self.turned_away = listener, new_id, monotonic, turned_away
         self.loop = asyncio.get_running_loop()
         self._admit = admit
+        tls = listener.tls
+        self._from_the_start: dict[str, Any] = {}
+        if tls is not None and tls.implicit:
+            self._from_the_start = {"ssl": tls.context, "ssl_handshake_timeout": tls.handshake_seconds}
         self._open: dict[C, Callable[[], None] | None] = {}
         self._deciding = 0
         self._quiet = asyncio.Event()
@@ -67,14 +73,23 @@ class Connections(Generic[C]):
         if self._timer is None:
             self._timer = self.loop.call_later(self.look_seconds, self._tick)
 
-    def _calls(self, one: C, over: Callable[[], None] | None) -> None:
-        """Call ``over`` when it has ended."""
-        if over is None:
-            return
-        if one in self._open:
+    async def serve_connection(
+        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
+    ) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended. ``client``: the
+        client's address, as a proxy in front gave it; "" if it could not.
+
+        Raises OSError if the TLS handshake fails; then ``over`` is not called.
+        """
+        made: Callable[[], Any] = partial(self._made, client)
+        _, one = await self.loop.connect_accepted_socket(made, sock, **self._from_the_start)
+        if over is not None and one in self._open:
             self._open[one] = over
-        else:  # it has ended meanwhile
+        elif over is not None:  # it has ended meanwhile
             over()
+
+    def _made(self, client: str | None) -> C:
+        raise NotImplementedError
 
     def parted(self, one: C) -> None:
         over = self._open.pop(one, None)

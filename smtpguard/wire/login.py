@@ -169,9 +169,13 @@ class Logins:
     async def connect(self, client: str = "") -> tuple[RelayConnection, Reservation]:
         """A connection for one client, over which its credentials may go, and its place, to be freed when it is closed.
         ``client``: the client it is counted for, "" for none. Raises Lost."""
-        place = await self._pool.place(client)
+        place, seconds = await self._pool.place(client), self._target.wait_seconds
         try:
-            connection = await self._opened()
+            async with asyncio.timeout(seconds):
+                connection = await self._route.open()
+        except TimeoutError:
+            place.free()
+            raise RelayUnavailable(f"no connection within {seconds:g} s", word=Why.RELAY_SLOW) from None
         except BaseException:
             place.free()
             raise
@@ -179,14 +183,6 @@ class Logins:
         if not connection.usable:
             place.free()
         return connection, place
-
-    async def _opened(self) -> RelayConnection:
-        seconds = self._target.wait_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._route.open()
-        except TimeoutError:
-            raise RelayUnavailable(f"no connection within {seconds:g} s", word=Why.RELAY_SLOW) from None
 
 
 class OwnLine:

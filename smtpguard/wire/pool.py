@@ -204,14 +204,6 @@ class RelayPool:
         connection.abort("discarded")
         self._gone(connection)
 
-    async def extensions(self) -> Mapping[str, str]:
-        """``offered``, after opening a session if there never was one. Raises RelayUnavailable."""
-        if self.offered is None:
-            connection = await self.acquire()
-            self.release(connection)
-            return connection.extensions
-        return self.offered
-
     async def close(self) -> None:
         """Quit idle connections, cancel openings, refuse waiters. Connections in use are closed when they come back."""
         self._closed = True
@@ -506,7 +498,8 @@ class Routing:
 
     async def extensions(self) -> Mapping[str, str]:
         """``offered``; opens a session with ``first`` if there never was one. Raises RelayUnavailable."""
-        await self.first.extensions()
+        if self.first.offered is None:
+            self.first.release(await self.first.acquire())
         return self.offered or {}
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
@@ -538,20 +537,8 @@ class Reception(Connections[Dialog]):
         self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
         self._per_client: Counter[str] = Counter()
 
-    async def serve_connection(
-        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
-    ) -> None:
-        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended.
-        ``client``: the client's address, as a proxy in front gave it; "" if it could not.
-
-        Raises OSError if the TLS handshake fails; then ``over`` is not called.
-        """
-        tls = self.listener.tls
-        implicit: dict[str, Any] = {}
-        if tls is not None and tls.implicit:
-            implicit = {"ssl": tls.context, "ssl_handshake_timeout": tls.handshake_seconds}
-        _, dialog = await self.loop.connect_accepted_socket(lambda: Dialog(self, client), sock, **implicit)
-        self._calls(dialog, over)
+    def _made(self, client: str | None) -> Dialog:
+        return Dialog(self, client)
 
     def arrived(self, one: Dialog) -> None:
         super().arrived(one)

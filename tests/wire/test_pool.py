@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from smtpguard.wire.pool import Alone, RelayPool
+from smtpguard.wire.pool import Alone, RelayPool, Routing
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 from tests.every import every
@@ -48,7 +48,7 @@ async def test_a_clean_connection_is_reused() -> None:
         assert relay.sessions == 1
         assert "RSET" not in relay.verbs()
         assert (pool.size, pool.idle) == (1, 1)
-        assert "DSN" in await pool.extensions()
+        assert "DSN" in await Routing(pool).extensions()
 
 
 async def test_an_open_transaction_is_reset_before_the_next() -> None:
@@ -246,7 +246,7 @@ async def test_a_down_relay_fails_at_once_for_a_moment() -> None:
             assert error.value.reply.code == 451
             assert "connecting" in error.value.why
         with pytest.raises(RelayUnavailable):
-            await pool.extensions()
+            await Routing(pool).extensions()
         await relay.start()
         with pytest.raises(RelayUnavailable):  # the failure is remembered
             await pool.acquire()

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from smtpguard.mail import reply
@@ -341,10 +341,5 @@ class MilterReception(Connections[MilterConnection]):
 
     look_seconds = 5.0
 
-    async def serve_connection(
-        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
-    ) -> None:
-        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended. ``client``:
-        of no use, since no proxy is in front of a milter."""
-        _, link = await self.loop.connect_accepted_socket(lambda: MilterConnection(self), sock)
-        self._calls(link, over)
+    def _made(self, client: str | None) -> MilterConnection:
+        return MilterConnection(self)  # no proxy is in front of it, to give a client
