@@ -21,34 +21,9 @@ from smtpguard.mail.message import Message, parse_header
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.wire.connections import Connections
+from smtpguard.wire.milter import packet
 from smtpguard.wire.milter.message import Assembling, Client, MilterMessage
-from smtpguard.wire.milter.packet import (
-    MOST_OCTETS,
-    Abort,
-    Accept,
-    Answer,
-    Body,
-    Command,
-    Connect,
-    Continue,
-    DeleteRecipient,
-    Discard,
-    EndOfHeader,
-    EndOfMessage,
-    HeaderField,
-    Helo,
-    InsertHeader,
-    Macros,
-    Mail,
-    Negotiate,
-    ProtocolError,
-    Quit,
-    QuitNext,
-    Rcpt,
-    SmtpReply,
-    commands,
-    encode,
-)
+from smtpguard.wire.milter.packet import Answer, Command, ProtocolError
 from smtpguard.wire.milter.states import Conversation, State
 from smtpguard.wire.turnedaway import TurnedAway, Why, message_id_of, why_content
 
@@ -71,7 +46,7 @@ class MilterConnection(asyncio.Protocol):
 
     def __init__(self, owner: MilterReception) -> None:
         self._owner = owner
-        self._decoder = commands()
+        self._decoder = packet.commands()
         self._conversation = Conversation()
         self._mta = ""
         self._client = Client()
@@ -101,7 +76,7 @@ class MilterConnection(asyncio.Protocol):
         self._decoder.feed(data)
         if self._working is None:
             self._go_on()
-        elif self._decoder.waiting > MOST_OCTETS:  # the MTA must wait for our answer
+        elif self._decoder.waiting > packet.MOST_OCTETS:  # the MTA must wait for our answer
             self._broken(ProtocolError("more than can be kept while a message is decided on"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -135,46 +110,46 @@ class MilterConnection(asyncio.Protocol):
 
     def _hear(self, command: Command) -> Coroutine[Any, Any, None] | None:
         due = self._conversation.hear(command)
-        answer: Answer = Continue()
+        answer: Answer = packet.Continue()
         match command:
-            case HeaderField(name, value):
+            case packet.HeaderField(name, value):
                 space = b"" if self._conversation.leading_space else b" "
                 self._message.content.field(name, space + value)
-            case Body(piece):
+            case packet.Body(piece):
                 content = self._message.content
                 content.body(piece)
                 if content.heavy:
                     assert self._transport is not None
                     self._transport.pause_reading()  # at once: uvloop would go on reading from the socket
                     return self._unload(content, due)
-            case Macros():
+            case packet.Macros():
                 self._client.known.learn(command)
-            case Rcpt():
+            case packet.Rcpt():
                 refusal = self._message.rcpt(command, self._client)
-                answer = SmtpReply(refusal) if refusal is not None else answer
-            case Mail():
+                answer = packet.SmtpReply(refusal) if refusal is not None else answer
+            case packet.Mail():
                 self._close_letter()
                 self._client.known.begin_message()
                 self._letter = MilterMessage(command, self._client.known, self._owner.listener)
-            case EndOfHeader():
+            case packet.EndOfHeader():
                 self._message.content.end_of_header()
-            case EndOfMessage(piece):
+            case packet.EndOfMessage(piece):
                 self._message.content.body(piece)
                 return self._finish()
-            case Connect():
+            case packet.Connect():
                 self._client.connected(command)
-            case Helo(name):
+            case packet.Helo(name):
                 self._drop()
                 self._client.greeted(name)
-            case Abort():
+            case packet.Abort():
                 self._drop()
-            case Negotiate():
+            case packet.Negotiate():
                 self._new_client()
                 assert self._conversation.agreed is not None
                 answer = self._conversation.agreed
-            case QuitNext():
+            case packet.QuitNext():
                 self._new_client()
-            case Quit():
+            case packet.Quit():
                 assert self._transport is not None
                 self._transport.close()
         if due:
@@ -212,7 +187,7 @@ class MilterConnection(asyncio.Protocol):
         letter, message_id = self._message, message_id_of(message) if message is not None else ""
         named = len(letter.recipients) + (letter.refusals.recipients if letter.refusals is not None else 0)
         letter.refusals = None
-        self._say(SmtpReply(answer))
+        self._say(packet.SmtpReply(answer))
         self._owner.turned_away(
             TurnedAway.of(session, letter.envelope, why, answer, recipients=named, refused=named, message_id=message_id)
         )
@@ -223,7 +198,7 @@ class MilterConnection(asyncio.Protocol):
         """To the disk; nothing is read from the MTA meanwhile."""
         await asyncio.to_thread(content.unload)
         if due:
-            self._say(Continue())
+            self._say(packet.Continue())
 
     async def _finish(self) -> None:
         letter = self._message
@@ -246,12 +221,12 @@ class MilterConnection(asyncio.Protocol):
             if carried.why is not None:
                 self._turn_away(session, carried.why, carried.reply, arrived.message)
             elif carried.held:
-                self._say(Discard())
+                self._say(packet.Discard())
             elif carried.reply.positive:
                 log.error("%s was relayed without a word to the MTA", transaction.id)
-                self._say(SmtpReply(reply.INTERNAL_ERROR))
+                self._say(packet.SmtpReply(reply.INTERNAL_ERROR))
             else:
-                self._say(SmtpReply(carried.reply))
+                self._say(packet.SmtpReply(carried.reply))
         return self._drop()
 
     def _worked(self, task: asyncio.Task[None]) -> None:
@@ -284,10 +259,10 @@ class MilterConnection(asyncio.Protocol):
         space = b" " if self._conversation.leading_space else b""
         ours = [f for f in parse_header(prepend) if f.name.lower() != "received"]
         inserted = [
-            InsertHeader(index, f.name.encode(), space + f.raw.replace(b"\r\n", b"\n").strip())
+            packet.InsertHeader(index, f.name.encode(), space + f.raw.replace(b"\r\n", b"\n").strip())
             for index, f in enumerate(ours)
         ]
-        self._say(*inserted, *map(DeleteRecipient, self._message.paths_of(held)), Accept())
+        self._say(*inserted, *map(packet.DeleteRecipient, self._message.paths_of(held)), packet.Accept())
         known = self._client.known
         return Reply.of(
             250, "2.0.0", f"In the queue of {known.get(b'j') or 'the MTA'} as {known.get(b'i') or 'it likes'}"
@@ -303,7 +278,7 @@ class MilterConnection(asyncio.Protocol):
             self._conversation.say(answer)
         if not self.gone():
             assert self._transport is not None
-            self._transport.write(b"".join(map(encode, answers)))
+            self._transport.write(b"".join(map(packet.encode, answers)))
 
     def _broken(self, error: ProtocolError) -> None:
         log.warning("a milter connection was ended: %s", error)

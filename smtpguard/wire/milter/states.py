@@ -11,36 +11,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from smtpguard.wire.milter.packet import (
-    VERSION,
-    Abort,
-    Accept,
-    Actions,
-    Answer,
-    Body,
-    Command,
-    Connect,
-    Continue,
-    Data,
-    DeleteRecipient,
-    Discard,
-    EndOfHeader,
-    EndOfMessage,
-    HeaderField,
-    Helo,
-    InsertHeader,
-    Macros,
-    Mail,
-    Negotiate,
-    ProtocolError,
-    Quit,
-    QuitNext,
-    Rcpt,
-    SmtpReply,
-    Stage,
-    Steps,
-    Unknown,
-)
+from smtpguard.wire.milter import packet
+from smtpguard.wire.milter.packet import VERSION, Actions, Answer, Command, ProtocolError, Stage, Steps
 
 
 class State(enum.Enum):
@@ -57,15 +29,27 @@ class State(enum.Enum):
     OVER = "over"
 
 
-CHANGES: tuple[type[Answer], ...] = (InsertHeader, DeleteRecipient)
+CHANGES: tuple[type[Answer], ...] = (packet.InsertHeader, packet.DeleteRecipient)
 """Allowed before the answer to EndOfMessage, if that is Accept."""
 
+QUIET: Mapping[type[Command], Steps] = {
+    packet.Connect: Steps.QUIET_CONNECT,
+    packet.Helo: Steps.QUIET_HELO,
+    packet.Mail: Steps.QUIET_MAIL,
+    packet.Data: Steps.QUIET_DATA,
+    packet.HeaderField: Steps.QUIET_HEADERS,
+    packet.EndOfHeader: Steps.QUIET_END_OF_HEADER,
+    packet.Body: Steps.QUIET_BODY,
+    packet.Unknown: Steps.QUIET_UNKNOWN,
+}
+"""Commands that need no answer of ours. Not RCPT: a single recipient over the limit is refused there."""
+
 ANSWERS: Mapping[type[Command], tuple[type[Answer], ...]] = {
-    Negotiate: (Negotiate,),
-    **dict.fromkeys((Connect, Helo, Mail, Data, HeaderField, EndOfHeader, Body, Unknown), (Continue,)),
-    Rcpt: (Continue, SmtpReply),
-    EndOfMessage: (Accept, Discard, SmtpReply),
-    **dict.fromkeys((Macros, Abort, Quit, QuitNext), ()),
+    packet.Negotiate: (packet.Negotiate,),
+    **dict.fromkeys(QUIET, (packet.Continue,)),
+    packet.Rcpt: (packet.Continue, packet.SmtpReply),
+    packet.EndOfMessage: (packet.Accept, packet.Discard, packet.SmtpReply),
+    **dict.fromkeys((packet.Macros, packet.Abort, packet.Quit, packet.QuitNext), ()),
 }
 """The allowed answers to each command; an empty set: no answer."""
 
@@ -95,18 +79,6 @@ NEXT: Mapping[State, Mapping[type[Command], State]] = {
 }
 """The allowed commands in each state, each with the next state. Everything else is a ProtocolError."""
 
-QUIET: Mapping[type[Command], Steps] = {
-    Connect: Steps.QUIET_CONNECT,
-    Helo: Steps.QUIET_HELO,
-    Mail: Steps.QUIET_MAIL,
-    Data: Steps.QUIET_DATA,
-    HeaderField: Steps.QUIET_HEADERS,
-    EndOfHeader: Steps.QUIET_END_OF_HEADER,
-    Body: Steps.QUIET_BODY,
-    Unknown: Steps.QUIET_UNKNOWN,
-}
-"""Commands that need no answer of ours. Not RCPT: a single recipient over the limit is refused there."""
-
 NEEDED = Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS
 WELCOME = Steps.NO_DATA | Steps.NO_UNKNOWN | Steps.LEADING_SPACE
 """Accepted if offered, with all that is QUIET."""
@@ -121,7 +93,7 @@ MACROS: tuple[tuple[Stage, bytes], ...] = (
 """The macros that are requested if the MTA allows it, so that its own settings for macros do not matter."""
 
 
-def agree(offered: Negotiate) -> Negotiate:
+def agree(offered: packet.Negotiate) -> packet.Negotiate:
     """Our side of the negotiation: the part of the offer that is used. Raises ProtocolError if the offer is not enough."""
     if offered.version < VERSION:
         raise ProtocolError(f"the MTA speaks version {offered.version} of the protocol, and {VERSION} is needed")
@@ -132,7 +104,7 @@ def agree(offered: Negotiate) -> Negotiate:
         quiet |= step
     asks = bool(offered.actions & Actions.SET_MACROS)
     actions = NEEDED | (Actions.SET_MACROS if asks else Actions.NONE)
-    return Negotiate(VERSION, int(actions), offered.steps & int(quiet), MACROS if asks else ())
+    return packet.Negotiate(VERSION, int(actions), offered.steps & int(quiet), MACROS if asks else ())
 
 
 class Conversation:
@@ -140,7 +112,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.state = State.NEW
-        self.agreed: Negotiate | None = None
+        self.agreed: packet.Negotiate | None = None
         self._awaited: type[Command] | None = None
         self._changed = False
 
@@ -155,7 +127,7 @@ class Conversation:
         following = NEXT[self.state].get(kind)
         if following is None or self._awaited is not None:
             raise ProtocolError(f"{kind.__name__} in the state {self.state.value}")
-        if isinstance(command, Negotiate):
+        if isinstance(command, packet.Negotiate):
             self.agreed = agree(command)
         self.state = following
         due = bool(ANSWERS[kind]) and not self._quiet(kind)
@@ -166,11 +138,11 @@ class Conversation:
         """Called before every answer; an AssertionError is an internal error."""
         assert self._awaited is not None, f"{answer} where nobody asked"
         if isinstance(answer, CHANGES):
-            assert self._awaited is EndOfMessage, f"{answer} before the end of the message"
+            assert self._awaited is packet.EndOfMessage, f"{answer} before the end of the message"
             self._changed = True
             return
         assert type(answer) in ANSWERS[self._awaited], f"{answer} to {self._awaited.__name__}"
-        assert not self._changed or isinstance(answer, Accept), f"{answer} after a change"
+        assert not self._changed or isinstance(answer, packet.Accept), f"{answer} after a change"
         self._awaited = None
 
     def _quiet(self, kind: type[Command]) -> bool:
