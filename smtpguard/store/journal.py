@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from smtpguard.database.access import Access, Open, Progress, Rows, asks, writes
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import StoreError, Unavailable
+from smtpguard.database.fronts import File
 from smtpguard.freezes import rows as gates
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import Activity, ActivityFilter
@@ -165,11 +166,17 @@ class Journal(Rows):
     async def move_fronts(self) -> None:
         """Move what is synced in all fronts into the chain, without waiting for a process that writes one. In several
         commits if it is much, so that admissions come between. They are not synced."""
-        fronts = self._access.fronts
-        while waiting := fronts.waiting() if fronts is not None else []:
+        while waiting := self._waiting():
             done = await self._access.write(lambda b: [b.move_front(file, PIECE) for file in waiting], synced=False)
             if not any(done) or all(file.rest < PIECE for file in waiting):
                 break
+
+    def _waiting(self) -> Sequence[File]:
+        """The fronts with frames to move. Raises Unavailable."""
+        try:
+            return self._access.fronts.waiting() if self._access.fronts is not None else ()
+        except OSError as error:
+            raise Unavailable(f"the fronts of the journal: {error.strerror}") from error
 
     async def take_fronts(self, *, only_ended: bool = False) -> int:
         """Move the entries of all fronts into the chain, also those of a bypass, and remove the fronts of ended processes. Returns the

@@ -229,6 +229,16 @@ async def test_files_are_looked_at_once_their_folder_has_changed(
     gone.with_name("kept").rename(gone)
 
 
+async def test_a_folder_that_cannot_be_read_is_a_store_that_does_not_answer(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the delivery part, which moves all fronts, waits and does not end."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(store.journal._access.fronts, "folder", tmp_path / "file" / "folder")
+    with pytest.raises(Unavailable, match="the fronts of the journal: Not a directory"):
+        await store.journal.move_fronts()
+
+
 async def test_removed_during_a_write_it_is_unavailable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class Taken(Disk):
         def write(self, data: bytes, at: int) -> None:
