@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Table, update
 
 from smtpguard.database import schema
 from smtpguard.database.engine import among, array_of, cursor_of, rows_of
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, is_locked, scope_key
 from smtpguard.journal import bypass
@@ -83,8 +84,14 @@ class _Insert:
 
 
 def read_head(connection: Connection) -> Head:
-    [row] = rows_of(connection, _HEAD)
-    return _head(row)
+    """Raises Unavailable."""
+    return _head(_first(rows_of(connection, _HEAD)))
+
+
+def _first(rows: Iterable[Sequence[Any]]) -> Sequence[Any]:
+    for row in rows:
+        return row
+    raise Unavailable("the database has no journal yet: is it being restored?")
 
 
 def _head(row: Sequence[Any]) -> Head:
@@ -158,7 +165,7 @@ class Batch:
         self.secret = secret
         self.now = now
         self.now_us = microseconds(now)
-        fronted, *head = self.select(_HEAD_AND_FRONTS)[0]
+        fronted, *head = _first(self.select(_HEAD_AND_FRONTS))
         self.head = _head(head)
         self._was = replace(self.head)
         self._recent = recent or Recent()  # hashes of the entries before

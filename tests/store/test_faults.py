@@ -16,7 +16,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine, delete, insert, make_url
 
+from smtpguard.database import schema
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
@@ -148,6 +150,24 @@ async def test_a_killed_database_comes_back(server: Any, tmp_path: Path, clock: 
         assert await store.journal.outcomes(["T1"]) == {"T1": Outcome.DELIVERED}
         assert (await store.journal.verify()).ok
         assert await store.journal.history("D0") == []
+
+
+async def test_a_database_without_a_head_is_away(url: str, tmp_path: Path, clock: Clock) -> None:
+    """As long as a dump is being restored into it: nothing ends, and all goes on when the rows are there."""
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
+        engine = create_engine(make_url(url).set(drivername="sqlite" if "sqlite" in url else "postgresql+psycopg"))
+        with engine.begin() as connection:
+            head = connection.execute(schema.head.select()).one()
+            connection.execute(delete(schema.head))
+        for asked in (store.gate.read(), store.admit(item("T1"), relays("T1"))):
+            with pytest.raises(Unavailable, match="is it being restored"):
+                await asked
+        with engine.begin() as connection:
+            connection.execute(insert(schema.head).values(**head._mapping))
+        engine.dispose()
+        await store.admit(item("T2"), relays("T2"))
+        assert (await store.journal.verify()).ok
 
 
 async def test_a_server_that_became_read_only_is_named(server: Any, tmp_path: Path, clock: Clock) -> None:
