@@ -7,7 +7,7 @@ PEERS ?= yes
 N ?= 100
 unexport PYTHONDONTWRITEBYTECODE
 UNIT := mail config reading lists database journal policy accounts gathering notices freezes outbox mailings counts holds \
-	admission incidents observe store processes manual
+	admission incidents observe store processes locale manual
 
 .PHONY: demo test suite wheel check coverage kills fuzz story bench generated docs release deb peers lint types lock clean
 
@@ -26,7 +26,7 @@ wheel: $(VENV)/.dev
 
 # The fast tests: no root, no other servers, no process trees.
 check: $(VENV)/.dev lint types
-	$(BIN)/pytest -n auto --dist loadfile -m "not peers and not faults" -k "not postgresql" tests/test_house.py $(addprefix tests/,$(UNIT))
+	$(BIN)/pytest -n auto --dist loadfile -m "not peers and not faults" -k "not postgresql" tests/test_house.py tests/test_stability.py tests/cli/test_schema.py $(addprefix tests/,$(UNIT))
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet pytest-cov

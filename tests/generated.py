@@ -15,6 +15,7 @@ from smtpguard.config.schema import settings_schema
 from smtpguard.observe.metrics import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.schema import list_schema, policy_schema
+from smtpguard.reading.marks import KINDS, Side
 from tests import stable
 from tests.manual.made import manual
 
@@ -23,6 +24,8 @@ _SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_s
 _KINDS = {Type.TRUTH: "truth", Type.WORD: "word", Type.WORDS: "set", Type.NETWORK: "address", Type.COUNT: "count", Type.SHARE: "share"}  # fmt: skip
 _TABLE = re.compile(r"(?<=\| Fact \| Kind \| Means \|\n\|---\|---\|---\|\n)(?:\|.*\n)+")
 
+_MARKS = re.compile(r"(?<=\| Mark \| Weight \| Group \| Why \|\n\|---\|---\|---\|---\|\n)(?:\|.*\n)+")
+_SIGN = {Side.INTERNAL: "+", Side.MAILING: "-"}
 _METRICS = re.compile(r"(?<=\| Metric \| \| Labels \| Meaning \|\n\|---\|---\|---\|---\|\n)(?:\|.*\n)+")
 
 
@@ -34,7 +37,17 @@ def generated() -> Mapping[Path, str]:
     }
     page = _ROOT / "docs/policy.md"
     rows = "".join(map(_row, FACTS.values()))
-    return {**schemas, page: _TABLE.sub(lambda _: rows, page.read_text()), **_metrics(), **manual()}
+    facts = {page: _TABLE.sub(lambda _: rows, page.read_text())}
+    return {**schemas, **facts, **_marks(), **_metrics(), **manual()}
+
+
+def _marks() -> Mapping[Path, str]:
+    page = _ROOT / "docs/reading.md"
+    weights = {
+        name: f"{_SIGN[kind.side]}{kind.weight:g}" if kind.side in _SIGN else "told" for name, kind in KINDS.items()
+    }
+    rows = "".join(f"| `{name}` | {weights[name]} | {kind.group} | {kind.reason} |\n" for name, kind in KINDS.items())
+    return {page: _MARKS.sub(lambda _: rows, page.read_text())}
 
 
 def _metrics() -> Mapping[Path, str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.gathering.values import NUMBERS
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading
@@ -17,7 +16,7 @@ from tests.cli.installing import change, prepared_installation, running
 from tests.every import every
 from tests.guard.house import MEMBERS, FakePassage, House
 from tests.guard.sources import FakeReader
-from tests.reading.letters import letter, look, parts
+from tests.reading.letters import look, parts
 
 run = running()
 
@@ -55,10 +54,6 @@ def test_an_inline_picture_is_no_attachment() -> None:
     page = ("Content-Type: text/html", '<p>Hi</p><img src="cid:1@x">')
     shown = (f"{PICTURE}\nContent-Disposition: attachment; filename=image001.png", "eA==")
     assert look(parts(page, shown, kind="multipart/related")).numbers["attachments"] == 0
-
-
-def test_every_number_of_a_text_is_a_fact() -> None:
-    assert {f"message.{name}" for name in look(letter()).numbers} == set(NUMBERS)
 
 
 RULE = '  - id: many-files\n    when: {message.attachments: ">= 3", recipients.customers: any}\n    then: hold\n'

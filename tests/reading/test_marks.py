@@ -6,7 +6,6 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -239,14 +238,6 @@ def test_a_quoted_mailing_is_not_the_writers() -> None:
     reading = look(letter(body, {"Subject": "VB: Rea"}))
     assert reading.looks is Looks.INTERNAL
     assert not {"unsubscribe-words", "unsubscribe-link"} & names(reading)
-
-
-def test_the_documentation_has_the_same_table() -> None:
-    sign = {Side.INTERNAL: "+", Side.MAILING: "-"}
-    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
-    for kind in KINDS.values():
-        weight = f"{sign[kind.side]}{kind.weight:g}" if kind.side in sign else "told"
-        assert f"| `{kind.name}` | {weight} | {kind.group} | {kind.reason} |" in page
 
 
 def topic(word: str, where: str = "text") -> Phrase:
