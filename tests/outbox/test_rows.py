@@ -132,6 +132,8 @@ async def test_frozen_releases_are_skipped(store: Store, clock: Clock) -> None:
     assert ids(await store.outbox.lease("me", 10, 60)) == ["H3-release", "N1"]
     clock.pass_(hours=1)
     assert len(await store.outbox.lease("me", 2, 60)) == 2
+    await store.gate.freeze(a_freeze("F2"), event(Kind.FREEZE, "F2"))
+    assert ids(await store.outbox.lease("me", 10, 60)) == ["N1"], "a freeze of all stops no notices"
 
 
 async def test_many_frozen_entries_do_not_hide_another(store: Store, clock: Clock) -> None:
