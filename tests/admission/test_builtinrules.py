@@ -21,7 +21,7 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed, Verdict
 from tests.app.twoguards import STAFF, documents, sample
 from tests.guard.drawing import drawn_policies, letter
-from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house, index
 
 OUTSIDE = "x@example.org"
 NEWS = "news@lists.example.com"
@@ -122,6 +122,26 @@ async def test_colleagues_wait_with_it(home: House) -> None:
     hold = await home.hold(id)
     assert {h.rule for h in hold.verdict.hits} == {RULE, "internal-to-many-customers"}
     assert len(hold.envelope.recipients) == 26
+
+
+async def test_its_approvers_decide_beside_those_who_would_without_it(home: House) -> None:
+    rule = 'rules:\n  - {id: outside, when: {recipients.outside: ">= 1"}, then: hold}\n'
+    await home.put({**DOCUMENTS, "policy.yaml": (POLICY.partition("rules:\n")[0] + rule).encode()})
+    await home.follow()
+    await home.watch.read()
+
+    async def asked(id: str) -> set[tuple[str, ...]]:
+        return {quorum.groups for quorum in (await home.hold(id)).verdict.quorum}
+
+    usual = {("communications",)}
+    both = usual | {("communications", "compliance")}
+    alone, _ = await done(home, OUTSIDE, reverse_path=RAMADAN)
+    assert await asked(alone) == both
+    copy = {"X_Mailing": "garden", "body": "The garden opens at noon."}
+    first, _ = await done(home, OUTSIDE, **copy)
+    assert await asked(first) == usual
+    await done(home, "y@example.org", reverse_path=RAMADAN, **copy)
+    assert await asked(first) == both
 
 
 async def test_a_freeze_of_the_list_stops_it(home: House) -> None:
