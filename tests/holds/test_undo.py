@@ -16,7 +16,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.model import Conflict, Hold, NotEntitled, State
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
@@ -121,6 +121,18 @@ async def test_every_approver_and_the_writer_can_undo(who: str, home: House) -> 
     assert asked == {EVA, DPO, OMAR} - {who} - {v.approver for v in done.hold.votes}, (
         "a vote that stands is not asked for"
     )
+
+
+@pytest.mark.parametrize("end", ["rejected", "withdrawn"])
+async def test_all_who_were_told_of_the_approval_are_told_of_its_end(end: str, home: House) -> None:
+    hold = await approve(home, await held(home))
+    if end == "rejected":
+        await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=OMAR, by="root", comment="No")
+    else:
+        await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="root")
+    heard = await notified(home)
+    assert heard[ANNA] == ["approved", end]
+    assert all(end in heard[one] for one in {EVA, DPO, OMAR} - ({OMAR} if end == "rejected" else set()))
 
 
 async def test_others_cannot_undo_nor_anyone_after_the_release(home: House) -> None:
