@@ -6,6 +6,7 @@ Text, HTML, JSON, PDF and the drafts are all made from these, so none of them sa
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import N_
@@ -97,5 +98,6 @@ def sure(exact: bool) -> Mark:
 
 
 def plain(text: str) -> str:
-    """Without control characters for a terminal: text of a message is not trusted."""
-    return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """On one line, without control characters for a terminal: text of a message is not trusted."""
+    on_one_line = re.sub(r"[\r\n\t]+", " ", text)
+    return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in on_one_line)

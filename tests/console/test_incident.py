@@ -129,6 +129,15 @@ async def test_the_report_is_shown_as_a_page(here: Stage) -> None:
     assert "<i>now" not in answer.text
 
 
+async def test_words_on_several_lines_are_shown_on_one(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get(f"/held/{hold.hold_id}")
+    await eva.post(f"/held/{hold.hold_id}/ask", question="Hello\r\nall\tof\x1b them?")
+    answer = await (await at_the_form(here)).post("/incident", id=hold.hold_id, **ALL)
+    assert "Hello all of\N{REPLACEMENT CHARACTER} them?" in text(answer)
+
+
 async def test_the_page_is_in_swedish(here: Stage) -> None:
     hold = await held(here, NEWS)
     operator = await at_the_form(here)

@@ -262,6 +262,17 @@ def test_a_digest_lists_messages_and_omissions() -> None:
     assert none["Subject"] == "5 messages that were held: none waits any more"
 
 
+def test_a_digest_asks_only_for_what_waits() -> None:
+    for role, asks in (
+        ("approver", "Look at them and decide"),
+        ("owner", "Please make sure that an approver decides."),
+    ):
+        for waiting in (0, 2):
+            states, house = {"waiting": waiting, "rejected": 1}, {"console_url": "https://guard.example.com"}
+            message = render("digest", "en", role=role, total=3, states=states, undecided=waiting, house=house)
+            assert (asks in " ".join(texts(message)[0].split())) is bool(waiting), (role, waiting)
+
+
 LINE = {
     "hold_id": "0HXK3J9QZ2M4T7AB", "subject": "SV: Dieten", "from": "anna@example.com", "state": "waiting",
     "held_at": "2026-03-03T13:05:00Z", "expires_at": "2026-03-06T10:05:00Z", "reach": 60, "lists": [],
