@@ -127,6 +127,8 @@ def back_up(
     now = SystemClock().now()
     folder = target.is_dir()
     file = target / f"smtpguard-{now:%Y%m%dT%H%M%SZ}{SUFFIX}" if folder else target
+    if not file.parent.is_dir():
+        raise BadBackup(f"{file.parent} is no folder: make it first")
     if file.exists():
         manifest_of(file)  # only a backup is replaced
     with _workplace("backup", file.parent) as work:

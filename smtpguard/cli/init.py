@@ -129,8 +129,14 @@ def command(
     )  # fmt: skip
     _write(settings, policy, answers)
     if silent:
-        click.echo(f"smtpguard: the relay did not answer: {silent}. Once it does, run smtpguard check --live", err=True)
+        again = f"smtpguard {_own(settings)}check --live"
+        click.echo(f"smtpguard: the relay did not answer: {silent}. Once it does, run {again}", err=True)
     _tell(context, settings, policy, answers)
+
+
+def _own(settings: Path) -> str:
+    """The option that names the settings, for a command line; "" where they are found without it."""
+    return "" if settings.parent == _SYSTEM else f"-c {settings} "
 
 
 def _ask(question: str, parse: Callable[[str], T], default: str | None = None) -> T:
@@ -261,8 +267,7 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
         "addresses": people,
         "relay_answers": answers.offered is not None,
     }
-    system = settings.parent == _SYSTEM
-    own = "" if system else f"-c {settings} "
+    system, own = settings.parent == _SYSTEM, _own(settings)
     as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
     start = f"smtpguard {own}serve"
     if system and shutil.which("systemctl"):

@@ -69,6 +69,11 @@ def test_the_newest_backups_stay_in_a_folder(home: Installation, tmp_path: Path)
     assert Path(told["file"]).stat().st_mode & 0o077 == 0
 
 
+def test_a_folder_that_does_not_exist_is_named(home: Installation, tmp_path: Path) -> None:
+    status, _, err = home.run("backup", str(tmp_path / "nowhere" / "x"))
+    assert (status, err) == (1, f"smtpguard: {tmp_path}/nowhere is no folder: make it first\n")
+
+
 def test_what_a_killed_backup_left_is_removed_after_a_day(home: Installation, tmp_path: Path) -> None:
     killed, running = tmp_path / ".smtpguard-backup-killed", tmp_path / ".smtpguard-backup-running"
     for folder in (killed, running):

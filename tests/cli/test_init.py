@@ -99,6 +99,7 @@ def test_an_unreachable_relay_is_reported_and_configured(tmp_path: Path) -> None
     result = init(tmp_path, *given(port))
     assert result.exit_code == 0, result.output
     assert "the relay did not answer" in result.stderr
+    assert f"Once it does, run smtpguard -c {tmp_path}/etc/smtpguard.yaml check --live\n" in result.stderr
     assert "the relay did not answer" in (tmp_path / "etc" / "smtpguard.yaml").read_text()
     result = CliRunner().invoke(main, ["-c", str(tmp_path / "two" / "smtpguard.yaml"), "--json", "init", *given(port)])
     assert json.loads(result.stdout)["relay_answers"] is False
