@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
@@ -143,7 +143,8 @@ def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool = False) 
 
 class RollbackCheck:
     """For one process that writes. It checks every new connection, since there may be another server behind it, or
-    another state of it; and again when the gate has moved, as when the secret is renewed."""
+    another state of it; and again when the gate has moved, as when the secret is renewed, or the journal has become
+    shorter, as when a dump is restored into the database in use."""
 
     def __init__(self, secret: bytes, state_dir: Path, *, renewing: bytes | None = None) -> None:
         self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
@@ -155,7 +156,11 @@ class RollbackCheck:
         return connections != self._connections
 
     def look(self, batch: Batch, known: Gate | None) -> None:
-        """Before anything is written. ``known``: the gate as cached. Raises what then prevents all writes."""
+        """Before anything is written. ``known``: the gate as cached. Raises what then prevents all writes; and Unavailable if
+        the store was put back behind the same connection: what is cached of it is dropped with the next batch."""
+        if known is not None and self._last is not None and batch.head.seq < self._last.seq:
+            self._connections = 0
+            raise Unavailable("the store was put back while it was open")
         if known is not None and known.generation == batch.head.generation:
             return
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)

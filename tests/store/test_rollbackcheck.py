@@ -282,6 +282,23 @@ async def test_a_running_process_notices_a_restore(place: Place, caplog: pytest.
         assert len((await store.gate.read()).freezes) == 1, "the same store behind another connection"
 
 
+async def test_a_running_process_notices_a_restore_behind_its_own_connection(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dump restored into the database that is in use: no connection breaks, and the gate may be the same."""
+    async with place.opened() as store:
+        copy = place.copy()
+        await store.admit(item("U0"), relays("U0"))
+        place.put_back(copy)
+        with caplog.at_level(logging.ERROR), pytest.raises(Unavailable, match="put back"):
+            await store.admit(item("U1"), relays("U1"))
+        await store.admit(item("U2"), relays("U2"))
+        assert "all mail is frozen" in caplog.text
+        [freeze] = (await store.gate.read()).freezes
+        assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
+        assert (await store.journal.verify()).ok
+
+
 @on_sqlite
 async def test_an_equal_generation_is_not_taken_for_the_known_gate(place: Place) -> None:
     async with place.opened() as store:
