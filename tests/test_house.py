@@ -253,12 +253,19 @@ def anchor(line: str) -> str:
     return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
 
 
-def test_files_named_in_flow_exist() -> None:
-    """Every file that docs/flow.md names exists."""
-    text = (HOUSE.parent / "docs" / "flow.md").read_text()
+@every("page", ["CONTRIBUTING.md", "docs/flow.md"])
+def test_files_and_methods_that_a_page_for_developers_names_exist(page: str) -> None:
+    text = (HOUSE.parent / page).read_text()
     named = re.findall(r"`([a-z_]+/(?:[a-z_]+/)*(?:[a-z_]+\.py)?)`", text)
     assert len(named) > 15
-    assert [name for name in named if not (HOUSE / name).exists()] == []
+    assert [
+        name
+        for name in named
+        if not name.endswith("x.py") and not any((top / name).exists() for top in (HOUSE, HOUSE.parent))
+    ] == []
+    code = "".join(file.read_text() for file in HOUSE.rglob("*.py"))
+    for one, method in re.findall(r"`([A-Z]\w+)\.(\w+)`", text):
+        assert re.search(rf"^class {one}\b(?:(?!^class )[\s\S])*? def {method}\(", code, re.M), f"{one}.{method}"
 
 
 def test_flow_lists_every_room() -> None:
