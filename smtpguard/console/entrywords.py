@@ -141,6 +141,8 @@ NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in No}
 NOTICES: Mapping[str, str] = {
     "held": N_("to its writer"),
     "approve": N_("to the approvers"),
+    "confirm": N_("the question to its writer whether it is meant"),
+    "rejected": N_("that it was refused"),
     "decided": N_("about the decision"),
     "deputy": N_("that a deputy waits for an admin"),
     "reminder": N_("a reminder"),

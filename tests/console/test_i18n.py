@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from smtpguard import admission, gathering, holds, mailings, policy
 from smtpguard.console import entrywords, labels, rulewords
 from smtpguard.holds.model import State
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import NOTICES, Kind
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.staging import At, Move
@@ -54,6 +54,18 @@ def test_every_key_has_its_text() -> None:
     assert set(rulewords.ACTIONS) == set(Action)
     assert facts_in_reasons() - set(FACTS) == set(rulewords.OURS)
     assert set(entrywords.WORDS) == {kind.value for kind in Kind}
+    of_no_message = {
+        "alarm",
+        "checkpoint",
+        "digest",
+        "list-failed",
+        "list-stale",
+        "list-well",
+        "observed",
+        "owner-digest",
+        "stream",
+    }
+    assert set(entrywords.NOTICES) | of_no_message == set(NOTICES)
     assert set(entrywords.DEEDS) >= {move.value for move in Move}
     assert set(rulewords.AT) == {at.value for at in At}
 
