@@ -32,6 +32,7 @@ from smtpguard.reading.shown import Shown
 CHUNK_BYTES = 512 * 1024
 SPOOL_BYTES = 2 * 1024 * 1024  # larger content is read into a file and mapped
 ORPHAN_SECONDS = 3600
+SWEPT = 50  # orphans that are deleted at a time
 _WHOLE = select(content.c.sha256).where(content.c.sha256 == bindparam("sha256"), content.c.whole.is_(True))
 
 
@@ -110,18 +111,19 @@ def drop(batch: Batch, sha256s: list[str]) -> None:
     batch.head.kept_bytes = max(0, batch.head.kept_bytes - int(size))
 
 
-def sweep(batch: Batch, limit: int = 50) -> int:
-    """Delete content that no row refers to one hour after it was stored, complete or not. Returns the number."""
+def sweep(batch: Batch) -> bool:
+    """Delete some content that no row refers to one hour after it was stored, complete or not. Returns whether there may
+    be more."""
     referred = or_(
         exists().where(hold.c.content == content.c.sha256),
         exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False)),
         exists().where(returned.c.mail == content.c.sha256),
     )
     old = batch.now_us - ORPHAN_SECONDS * 1_000_000
-    query = select(content.c.sha256).where(content.c.kept_at < old, ~referred).limit(limit)
+    query = select(content.c.sha256).where(content.c.kept_at < old, ~referred).limit(SWEPT)
     orphans = list(batch.connection.execute(query).scalars())
     drop(batch, orphans)
-    return len(orphans)
+    return len(orphans) == SWEPT
 
 
 _GONE = [state.value for state in (State.VOID, State.WITHDRAWN)]

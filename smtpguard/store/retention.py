@@ -72,7 +72,6 @@ class Retention:
 class Erased:
     """The result of one slice. ``more``: call again."""
 
-    orphans: int = 0
     contents: int = 0
     holds: int = 0
     private: int = 0
@@ -119,10 +118,10 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     if any(taken.values()):
         data = taken | ({"private_through": through} if through else {})
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
-    more = others or back or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
+    more = orphans or others or back or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
     if base is not None:
         journal.mark(batch, base=base)
-    return Erased(**taken, orphans=orphans, mailings=mailings, more=more)
+    return Erased(**taken, mailings=mailings, more=more)
 
 
 def _forget_doubts(batch: Batch, before: datetime) -> None:
