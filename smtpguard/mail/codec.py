@@ -144,19 +144,12 @@ class Codec(Generic[T]):
     """Documents of one type. ``dumps`` writes ASCII without spaces, so that no database rejects a character."""
 
     def __init__(self, kind: type[T], *, checked: bool = False) -> None:
-        self._to, self._back = _fields(kind, checked)
-
-    def to(self, value: T) -> dict[str, Any]:
-        document: dict[str, Any] = self._to(value)
-        return document
-
-    def back(self, document: Mapping[str, Any]) -> T:
-        value: T = self._back(document)
-        return value
+        self.to: Callable[[T], dict[str, Any]]
+        self.back: Callable[[Mapping[str, Any]], T]
+        self.to, self.back = _fields(kind, checked)
 
     def dumps(self, value: T) -> str:
-        return json.dumps(self._to(value), separators=(",", ":"), allow_nan=False)
+        return json.dumps(self.to(value), separators=(",", ":"), allow_nan=False)
 
     def loads(self, text: str) -> T:
-        value: T = self._back(json.loads(text))
-        return value
+        return self.back(json.loads(text))
