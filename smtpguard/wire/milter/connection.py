@@ -174,19 +174,17 @@ class MilterConnection(asyncio.Protocol):
         if letter is None:
             return
         letter.content.close()
-        if letter.refusals is not None:  # of a message that goes on without those recipients, or was dropped
-            (why, answer), refused = letter.refusals.first, letter.refusals.recipients
-            named, session = len(letter.recipients) + refused, letter.refusals.session
+        if letter.first_refusal is not None:  # it goes on without those recipients, or was dropped
+            (session, why, answer), named = letter.first_refusal, len(letter.recipients) + letter.refused
             self._owner.turned_away(
-                TurnedAway.of(session, letter.envelope, why, answer, recipients=named, refused=refused)
+                TurnedAway.of(session, letter.envelope, why, answer, recipients=named, refused=letter.refused)
             )
 
     def _turn_away(self, session: Session, why: Why, answer: Reply, message: Message | None = None) -> None:
         """The whole message: recipients that were refused before are included, and it is reported once. ``message``:
         None if its content cannot be accepted."""
         letter, message_id = self._message, message_id_of(message) if message is not None else ""
-        named = len(letter.recipients) + (letter.refusals.recipients if letter.refusals is not None else 0)
-        letter.refusals = None
+        named, letter.first_refusal = len(letter.recipients) + letter.refused, None
         self._say(packet.SmtpReply(answer))
         self._owner.turned_away(
             TurnedAway.of(session, letter.envelope, why, answer, recipients=named, refused=named, message_id=message_id)

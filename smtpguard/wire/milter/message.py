@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from smtpguard.mail import reply
@@ -110,36 +110,28 @@ class Client:
         return ""
 
 
-@dataclass(slots=True)
-class Refusals:
-    """Recipients that are refused here. ``first``: the first reason and reply."""
-
-    session: Session
-    first: tuple[Why, Reply]
-    recipients: int = 0
-
-
 class MilterMessage:
-    """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refusals``: not
-    reported yet."""
+    """One message, from MAIL on. ``recipients`` beside the ``paths`` by which the MTA knows them. ``refused``: how many
+    were refused here; ``first_refusal``: None if that is reported."""
 
     def __init__(self, mail: Mail, known: SessionMacros, listener: Listener) -> None:
         self.recipients: list[Recipient] = []
         self.paths: list[bytes] = []
         self.content = Assembling(listener.limits, listener.spool)
         self._known, self._listener = known, listener
-        self.refusals: Refusals | None = None
-        self._refused: Reply | None = None
+        self.refused = 0
+        self.first_refusal: tuple[Session, Why, Reply] | None = None
+        self._sender_refused: Reply | None = None
         self._envelope = Envelope(reverse_path=None, recipients=())
         try:
             self._envelope = _mail(mail, known.get(b"mail_addr"))
         except grammar.Refused as refused:
-            self._refused = refused.reply
+            self._sender_refused = refused.reply
 
     def rcpt(self, rcpt: Rcpt, client: Client) -> Reply | None:
         """Why this recipient cannot be carried; a refusal of the reverse-path is reported here, where it is possible."""
-        if self._refused is not None:
-            return self._refuse(Why.BAD_ADDRESS, self._refused, client)
+        if self._sender_refused is not None:
+            return self._refuse(Why.BAD_ADDRESS, self._sender_refused, client)
         if len(self.recipients) >= self._listener.limits.recipients:
             return self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS, client)
         try:
@@ -151,9 +143,8 @@ class MilterMessage:
         return None
 
     def _refuse(self, why: Why, answer: Reply, client: Client) -> Reply:
-        if self.refusals is None:
-            self.refusals = Refusals(client.session(self._listener), (why, answer))
-        self.refusals.recipients += 1
+        self.first_refusal = self.first_refusal or (client.session(self._listener), why, answer)
+        self.refused += 1
         return answer
 
     @property
