@@ -2,6 +2,7 @@
 out (Authentication-Results, RFC 8601).
 
 Anybody can write an Authentication-Results field, so only fields with an authserv-id that the admins configured are read.
+Even there a sender chooses some of the text, such as the reverse-path: what is in quotes or a comment is no result.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from smtpguard.mail.message import Field
 MOST = 8_192
 _ID = re.compile(r"\s*(\"[^\"]*\"|[^\s;]+)(?:\s+\d+)?\s*(?:;|\Z)")
 _RESULT = re.compile(r"\s*([A-Za-z][\w\-]*)(?:/\d+)?\s*=\s*([A-Za-z]+)")
-_PROPERTY = re.compile(r"\b(smtp|header|body|policy)\s*\.\s*([A-Za-z][\w\-]*)\s*=\s*(\"[^\"]*\"|[^\s;]+)")
+_QUOTED = r'"(?:[^"\\]|\\.?)*+(?:"|\Z)'  # one that never ends goes on to the end of the text
+_PIECE = re.compile(rf'(?:[^;"]|{_QUOTED})+', re.S)
+_PROPERTY = re.compile(
+    rf'{_QUOTED}|\b(smtp|header|body|policy)\s*\.\s*([A-Za-z][\w\-]*)\s*=\s*({_QUOTED}|[^\s;"]+)', re.S
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,10 @@ def auth_results(fields: Iterable[Field], trusted: Collection[str]) -> tuple[Aut
     for field in fields:
         if field.name.lower() != "authentication-results":
             continue
-        value = without_comments(field.text[:MOST])
+        text = field.text
+        if len(text) > MOST:
+            text = text[:MOST].rpartition(";")[0]  # whole results
+        value = without_comments(text, cut=True)
         head = _ID.match(value)
         authserv_id = head[1].strip('"').lower() if head else ""
         if head and authserv_id in wanted:
@@ -53,12 +61,13 @@ def auth_results(fields: Iterable[Field], trusted: Collection[str]) -> tuple[Aut
 
 def _results(authserv_id: str, value: str) -> list[AuthResult]:
     found = []
-    for piece in value.split(";"):
+    for piece in _PIECE.findall(value):
         result = _RESULT.match(piece)
         if result:
             properties = tuple(
                 (f"{kind}.{name}".lower(), text.strip('"'))
                 for kind, name, text in _PROPERTY.findall(piece, result.end())
+                if kind
             )
             found.append(
                 AuthResult(

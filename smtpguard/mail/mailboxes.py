@@ -59,12 +59,12 @@ _remembered = lru_cache(maxsize=4096)(_addresses)
 """Cached: senders repeat."""
 
 
-def without_comments(text: str) -> str:
+def without_comments(text: str, *, cut: bool = False) -> str:
     """``text`` with a space for each comment, at any depth; of one that never ends only the opening parenthesis is
-    replaced."""
+    replaced. ``cut``: the text ends there."""
     if "(" not in text:
         return text
-    return "".join(_pieces(text, comments_only=True))
+    return "".join(_pieces(text, comments_only=True, cut=cut))
 
 
 def spelled(text: str) -> list[str]:
@@ -114,7 +114,7 @@ def _in_brackets(inner: str) -> str:
     return inner[route.end() :] if route else inner
 
 
-def _pieces(text: str, *, comments_only: bool = False) -> list[str]:
+def _pieces(text: str, *, comments_only: bool = False, cut: bool = False) -> list[str]:
     """Tokens: quoted strings, brackets, separators, and runs of anything else; a space for each comment."""
     found: list[str] = []
     at, end = 0, len(text)
@@ -139,6 +139,8 @@ def _pieces(text: str, *, comments_only: bool = False) -> list[str]:
             last_quote = -1
         elif sign == "(" and comments:
             close = _comment(text, at)
+            if close is None and cut:
+                break
             if close is None:
                 comments = False
                 found.append(" ")

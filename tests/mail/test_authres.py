@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.authres import AuthResult, auth_results, signed_by
+from smtpguard.mail.authres import MOST, AuthResult, auth_results, signed_by
 from smtpguard.mail.message import Field, parse_header
+from tests.every import every
 
 MX = frozenset({"mx.example.com"})
 
@@ -45,6 +46,25 @@ def test_comments_nest_at_any_depth_and_are_none_in_quotes() -> None:
     deep = f"{'(' * 20}header.d=evil.example{')' * 20}"
     (one,) = read(f'Authentication-Results: mx.example.com; dkim=pass {deep} header.s="a(b)" header.d=x.example')
     assert one.properties == (("header.s", "a(b)"), ("header.d", "x.example"))
+
+
+@every(
+    ("value", "signed"),
+    [
+        ('spf=pass smtp.mailfrom="x; dkim=pass header.d=example.com; "@evil.example', set()),
+        ('spf=pass smtp.mailfrom="x\\"; dkim=pass header.d=example.com; \\""@evil.example', set()),
+        ('dkim=pass reason="header.d=example.com" header.d=evil.example', {"evil.example"}),
+        ('dkim=pass reason="a\\" header.d=example.com" header.d=evil.example', {"evil.example"}),
+        ('dkim=fail reason="x; dkim=pass header.d=example.com', set()),
+        ("dkim=fail (x; dkim=pass header.d=example.com", set()),
+        ("( dkim=pass header.d=example.com", set()),
+        ('spf=pass smtp.mailfrom="x; y"@example.org; dkim=pass header.d=example.com', {"example.com"}),
+        (f"dkim=pass header.s={'k' * (MOST - 50)}; dkim=pass header.d=example.com.evil.example", set()),
+    ],
+)
+def test_what_a_sender_chose_is_no_result(value: str, signed: set[str]) -> None:
+    """The reverse-path and a reason may hold any text, in quotes or a comment; and a result may be too long to be read."""
+    assert signed_by(read(f"Authentication-Results: mx.example.com; {value}")) == signed
 
 
 @given(st.binary(max_size=300))
