@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,11 @@ async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> 
     [lead] = await waiting(home)
     assert (lead.hold_id, lead.asks_writer) == (hold.hold_id, False)
     assert lead.verdict.action is Action.HOLD
+
+
+async def test_a_question_whose_client_got_no_answer_is_looked_at_as_early_as_any_hold(home: House) -> None:
+    hold = replace(await asked(home), acknowledged=False)
+    assert home.term.attend_at(hold, home.in_force) == hold.held_at + timedelta(minutes=15)
 
 
 async def test_within_four_hours_approvers_may_only_reject(home: House) -> None:

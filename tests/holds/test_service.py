@@ -238,6 +238,7 @@ async def test_a_clock_put_forward_expires_nothing(home: House) -> None:
 async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
     hold = await home.held()
     unanswered = replace(hold, hold_id="U1", acknowledged=False)
+    assert home.term.attend_at(unanswered, home.in_force) == hold.held_at + timedelta(minutes=15)
     step = home.approvals()._in_time(unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=15)))
     assert step.hold is not None
     assert step.hold.state is State.VOID
