@@ -175,7 +175,7 @@ def _page(mailing: Mailing, course: Growth) -> Iterator[str]:
     most = max((sum(one.by.values()) for one in course.stretches), default=0)
     for stretch in course.stretches if most else ():
         n = sum(stretch.of(sort) for sort in COUNTED)
-        sorts = ", ".join(f"{stretch.of(sort)} {sort.value}" for sort in COUNTED if stretch.of(sort))
+        sorts = ", ".join(f"{SORTS[sort]} {stretch.of(sort)}" for sort in COUNTED if stretch.of(sort))
         yield f"  {stretch.at:%Y-%m-%d %H:%M}  {'#' * round(_BAR * n / most):<{_BAR}}  {n:>6,}  {sorts}".rstrip()
 
 

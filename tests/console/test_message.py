@@ -313,6 +313,9 @@ async def test_letters_decided_as_one_are_listed_with_their_text(here: Stage) ->
     assert "To approve it is to approve this letter and the 3 others that wait with it and are listed here" in said
     assert "A letter that comes later, or is not listed, waits anew." in said
     assert eva.hidden("copies") == "3"
+    copy = await eva.get(f"/held/{others[0]}")
+    assert f'<a href="/held/{first}">It is decided on with {first}</a>' in copy.text
+    assert "Nobody has decided yet." not in text(copy)
     for one in others:
         assert (await eva.get(f"/held/{one}")).status_code == 200
 
