@@ -35,7 +35,7 @@ from smtpguard.policy.models import (
     StreamModel,
     lacking,
 )
-from smtpguard.policy.rulebook import rules
+from smtpguard.policy.rulebook import left_out, rules
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.surroundings import Custom
@@ -156,9 +156,10 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
     if model is None:
         raise Broken([*problems, *wrong])
     findings = Findings(document=rest, sound=_declared(rest) == _declared(document))
-    policy = _Sections(findings, model, frozenset(vocabularies), delimiters, _with_members(document)).policy(
-        documents, freeze_answer, vocabularies
-    )
+    sections = _Sections(findings, model, frozenset(vocabularies), delimiters, _with_members(document))
+    policy = sections.policy(documents, freeze_answer, vocabularies)
+    if wrong:
+        left_out(document, sections.known(), findings)
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
@@ -246,7 +247,7 @@ class _Sections:
         hours = organization.hours.hours()
         groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=self.aliases, zone=hours.zone)
         away = _absences(model.people, groups, self.delimiters, self.findings)
-        usual, known = model.breakers.breakers(Breakers()), self._known()
+        usual, known = model.breakers.breakers(Breakers()), self.known()
         return Policy(
             sha256=sha256,
             documents=documents,
@@ -455,7 +456,7 @@ class _Sections:
                 place, f"{written} belongs to list {first} already", "an address or id of one list alone"
             )
 
-    def _known(self) -> ConditionNames:
+    def known(self) -> ConditionNames:
         lists = self.model.lists
         by_noun = {
             "vocabulary": self.vocabularies,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.quantity import LONGEST_SECONDS, in_short
 from smtpguard.config.validation import Findings
-from smtpguard.config.yaml import Place
+from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.condition import Condition, Range
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, fact_named
@@ -45,6 +46,20 @@ def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iter
             findings.problem((*place, "id"), text, "another id")
         first.setdefault(rule.id, n)
         yield _rule(rule, place, known, findings, model)
+
+
+def left_out(document: Document, known: ConditionNames, findings: Findings) -> None:
+    """The mistakes in conditions of rules that another mistake keeps out of the model. ``findings``: of the document without
+    these rules, ``document`` with them."""
+    seen = {mark for place, mark in findings.document.values.items() if len(place) == 2 and place[0] == "rules"}
+    found = replace(findings, document=document)  # with the same list of problems
+    for n, rule in enumerate(document.value["rules"] if isinstance(document.value.get("rules"), list) else ()):
+        place: Place = ("rules", n)
+        if document.values[place] in seen or not isinstance(rule, dict):
+            continue
+        for section in ("when", "unless"):
+            if isinstance(raw := rule.get(section), dict):
+                _conditions(raw, (*place, section), known, found, every=section == "unless")
 
 
 def _rule(model: RuleModel, place: Place, known: ConditionNames, findings: Findings, policy: PolicyModel) -> Rule:
