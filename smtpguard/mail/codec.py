@@ -56,6 +56,13 @@ def _is(kind: type) -> _Way:
     return checked
 
 
+def _phrase(value: Any) -> Phrase:
+    """Raises TypeError for literal words."""
+    if not isinstance(made := load(value), Phrase):
+        raise TypeError("no phrase")
+    return made
+
+
 def _address(text: str) -> Address:
     local, _, domain = text.rpartition("@")  # a domain has no "@", a local part may
     return Address(local, domain)
@@ -64,7 +71,7 @@ def _address(text: str) -> Address:
 def _ways(kind: Any, checked: bool) -> tuple[_Way, _Way]:
     """How a value of this type is encoded as JSON, and decoded."""
     if kind == Said or kind is Phrase:
-        return dump, load
+        return dump, _phrase if checked and kind is Phrase else load
     if checked and kind in (str, int, float, bool):
         return _same, _is(kind)
     if kind in (str, int, float, bool, Any, type(None)):

@@ -30,7 +30,7 @@ def load_reading(data: bytes) -> Reading:
     """Raises BadReading for any other input."""
     try:
         return _READINGS.back(json.loads(data))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as wrong:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as wrong:
         raise BadReading(f"not a reading: {type(wrong).__name__}") from None
 
 

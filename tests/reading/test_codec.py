@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -56,6 +57,19 @@ def test_a_request_reads_back() -> None:
 def test_an_invalid_reading_is_refused(data: bytes) -> None:
     with pytest.raises(BadReading):
         load_reading(data)
+
+
+@every(
+    ("field", "value"),
+    [
+        ("marks", [{"name": "thread", "side": "internal", "weight": 1, "evidence": "no phrase", "group": ""}]),
+        ("identity", {"sketch": [float("inf")]}),
+    ],
+)
+def test_a_reading_with_a_value_of_another_type_is_refused(field: str, value: object) -> None:
+    data = json.loads(dump_reading(look(letter(STORY)))) | {field: value}
+    with pytest.raises(BadReading):
+        load_reading(json.dumps(data).encode())
 
 
 @given(st.data())
