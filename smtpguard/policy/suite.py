@@ -35,6 +35,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -258,7 +259,7 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
         elif isinstance(given, Count):
             whole = _PEOPLE if FACTS[ask.fact].type is Type.SHARE else 1
             counts[ask] = round(given.low * whole)
-            maybe[ask] = round(given.high * whole) - counts[ask] if given.high != float("inf") else _PEOPLE
+            maybe[ask] = round(given.high * whole) - counts[ask] if given.high != inf else _PEOPLE
     approved = values.get("mailing.approved") is True
     return plan.close(
         Live(now=NOW, counts=counts, maybe=maybe, approved=approved, freezes=_freezes(frozen)), misses=True
@@ -349,13 +350,15 @@ def _value(fact: Fact, raw: Any) -> Value:
             return raw
         case Type.NETWORK if isinstance(raw, str) and client_address(raw) is not None:
             return raw
-        case Type.WORDS if isinstance(raw, (str, list)):
-            return frozenset([raw] if isinstance(raw, str) else map(str, raw))
+        case Type.WORDS if isinstance(raw, str):
+            return frozenset({raw})
+        case Type.WORDS if isinstance(raw, list) and not any(isinstance(word, (list, dict)) for word in raw):
+            return frozenset(map(str, raw))
         case Type.COUNT | Type.SHARE if isinstance(raw, (int, float, str)) and not isinstance(raw, bool):
             if found := _COUNT.match(str(raw)):
                 low = float(found[1])
                 high = float(found[2]) if found[2] else low
-                if low <= high:
+                if low <= high and low < inf:
                     return Count(low, high)
     raise Invalid(f"invalid value for {fact.name}", _EXPECTED[fact.type])
 

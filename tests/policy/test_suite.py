@@ -74,11 +74,12 @@ cases:
 
 def test_all_errors_of_a_file_are_reported_at_once() -> None:
     with pytest.raises(Broken) as found:
-        cases("""
-facts: {recipient.customers: 5, recipients.total: 9 to 3}
+        cases(f"""
+facts: {{recipient.customers: 5, recipients.total: 9 to 3}}
 cases:
-  - {name: a, expect: relay, hits: [lst], facts: {message.looks: internl, sender.proven: 5}}
-  - {name: b, expect: relay, facts: {mailing.customers: x, message.topics: 3}}
+  - {{name: a, expect: relay, hits: [lst], facts: {{message.looks: internl, sender.proven: 5}}}}
+  - {{name: b, expect: relay, facts: {{mailing.customers: x, message.topics: 3}}}}
+  - {{name: c, expect: relay, facts: {{recipients.lists: [[list]], recipients.total: {"9" * 400}}}}}
 """)
     assert [str(p).partition("yaml:")[2] for p in found.value.problems] == [
         '2:9: unknown fact "recipient.customers" (did you mean recipients.customers?)',
@@ -88,6 +89,8 @@ cases:
         "4:90: invalid value for sender.proven: expected true, false or unknown",
         '5:57: invalid value for mailing.customers: expected a number, an interval like "0 to 3", or unknown',
         "5:76: invalid value for message.topics: expected a list of words, or unknown",
+        "6:56: invalid value for recipients.lists: expected a list of words, or unknown",
+        '6:84: invalid value for recipients.total: expected a number, an interval like "0 to 3", or unknown',
     ]
 
 
