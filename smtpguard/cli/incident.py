@@ -18,14 +18,13 @@ from smtpguard.console.drafts import draft as drafted
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import MissingExtra, pdf_library, written
 from smtpguard.console.incidentfile import row as report_row
-from smtpguard.console.reporting import Made, NothingFits, make
+from smtpguard.console.reporting import Made, NothingFits, make, query_of
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field
 from smtpguard.incidents.preservation import Preserved
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import TooMany
 from smtpguard.incidents.statement import FORMATS, MARKS, Part
-from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event
 from smtpguard.locale.catalogue import languages
 from smtpguard.locale.speech import Speech
@@ -72,15 +71,11 @@ async def report(
     A message must match all that is given. Exit 1 if none does, or the journal is not whole. A report with names is journalled.
     """  # fmt: skip
     now = datetime.now(UTC)
-    asked = IncidentQuery(
-        ids=frozenset(ids),
-        lists=frozenset(lists),
-        senders=frozenset(senders),
-        subject=subject,
-        since=None if since is None else microseconds(moment("--since", since, now)),
-        until=None if until is None else microseconds(moment("--until", until, now)),
-        whole=not alone,
+    asked, wrong = query_of(
+        now, ids=ids, lists=lists, senders=senders, subject=subject, alone=alone, since=since, until=until
     )
+    for name, problem in wrong.items():
+        raise CannotRun(f"--{name}: {problem}")
     if asked.empty:
         raise click.UsageError("give an ID, --list, --sender, --subject, or --since")
 
