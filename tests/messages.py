@@ -20,7 +20,7 @@ from smtpguard.locale.catalogue import file_of, languages
 PACKAGE = Path(__file__).parent.parent / "smtpguard"
 _METHODS = [("**.py", "python"), ("**.j2", "jinja2"), ("**.html", "jinja2")]
 # Functions that mark a message, and which of their arguments is the message.
-_MARKS: Mapping[str, tuple[int | tuple[int, str], ...] | None] = {
+MARKS: Mapping[str, tuple[int | tuple[int, str], ...] | None] = {
     "_": None,
     "said": None,
     "Phrase": None,
@@ -42,7 +42,7 @@ def used() -> tuple[tuple[str, Used, str | None], ...]:
     """(file, message, context) of each use."""
     return tuple(
         (str(file), message if isinstance(message, str) else (message[0], message[1]), context)
-        for file, _, message, _, context in extract_from_dir(PACKAGE, _METHODS, keywords=_MARKS)
+        for file, _, message, _, context in extract_from_dir(PACKAGE, _METHODS, keywords=MARKS)
     )
 
 

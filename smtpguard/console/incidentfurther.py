@@ -334,7 +334,8 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
     if not seen:
         text = said("{who} had not opened it at the console or through the API before", who=shown)
         return fact("  " + text, Entries.of(vote.entry.seq))
-    saw = dict.fromkeys(said(DETAILS.get(str(one.data.get("saw")), N_("an attachment"))) for one in seen)
+    attachment = N_("an attachment")
+    saw = dict.fromkeys(said(DETAILS.get(str(one.data.get("saw")), attachment)) for one in seen)
     took = length_of(instant(vote.entry.at) - instant(seen[0].at), said)
     text = said(
         "{who} had looked at {what}, the first time {length} before", who=shown, what=", ".join(saw), length=took
