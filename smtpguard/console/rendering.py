@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -21,7 +22,7 @@ from smtpguard.console.entrywords import reason_of
 from smtpguard.console.labels import state_key
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
-from smtpguard.holds.model import Conflict, NotEntitled
+from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
@@ -189,6 +190,14 @@ def number_of(text: str) -> int | None:
 
 def number(sent: FormData, name: str) -> int | None:
     return number_of(text_of(sent, name))
+
+
+def choice_of(sent: FormData) -> Choice:
+    """The button of a decision. Raises HTTPException for a form without one."""
+    try:
+        return Choice(text_of(sent, "choice"))
+    except ValueError:
+        raise HTTPException(400) from None
 
 
 async def uploaded(sent: FormData, name: str, most: int = -1) -> bytes:

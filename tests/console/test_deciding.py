@@ -53,6 +53,18 @@ async def test_the_vote_that_completes_the_quorum_releases(here: Stage) -> None:
     assert [v.approver for v in released.votes] == [EVA, DPO]
 
 
+async def test_a_form_without_a_choice_decides_nothing(here: Stage) -> None:
+    hold = await held(here)
+    eva = await open_hold(here, EVA, hold)
+    forms = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists")} | {"sure": "yes"}
+    seen = ":".join([hold.hold_id, forms["content"], forms["envelope"], "", forms["lists"]])
+    for path in (f"/held/{hold.hold_id}/vote", "/decide", "/decided"):
+        for choice in ({}, {"choice": "later"}):
+            answer = await eva.post(path, **forms, **choice, hold=hold.hold_id, seen=seen, number="1")
+            assert (path, answer.status_code) == (path, 400)
+    assert (await here.home.hold(hold.hold_id)).votes == ()
+
+
 async def test_an_approval_is_taken_back_before_the_quorum(here: Stage) -> None:
     hold = await held(here)
     eva = await open_hold(here, EVA, hold)

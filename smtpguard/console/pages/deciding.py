@@ -19,7 +19,18 @@ from smtpguard.console.access import Routes, Visibility, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.pages.message import base, looked_up, own, shown
-from smtpguard.console.rendering import CHANGED, form, not_done, number, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import (
+    CHANGED,
+    choice_of,
+    form,
+    not_done,
+    number,
+    page,
+    see_other,
+    services_of,
+    speech,
+    text_of,
+)
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.effects import Seen
@@ -44,7 +55,7 @@ async def vote(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await looked_up(request)
     sent = form(request)
-    choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
+    choice = choice_of(sent)
     comment = text_of(sent, "comment")
     ahead = outlook(hold, who, here.in_force, here.clock.now())
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since

@@ -17,7 +17,17 @@ from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed,
 from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
 from smtpguard.console.pages.message import letter_of
-from smtpguard.console.rendering import form, number, number_of, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import (
+    choice_of,
+    form,
+    number,
+    number_of,
+    page,
+    see_other,
+    services_of,
+    speech,
+    text_of,
+)
 from smtpguard.console.rulewords import in_words
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
@@ -126,12 +136,12 @@ async def decide(request: Request) -> Response:
     """Show the chosen holds again with their number, to be confirmed. Nothing is decided yet."""
     here, who = services_of(request), person(request)
     sent = form(request)
-    choice = "reject" if sent.get("choice") == "reject" else "approve"
+    choice = choice_of(sent)
     chosen = await _chosen(here, who, [str(id) for id in sent.getlist("hold")])
     holds = [hold for hold in chosen if hold.state is State.WAITING]
     if not holds:
         return see_other("/held")
-    return await _confirming(request, choice, holds, here.in_force.policy_sha256)
+    return await _confirming(request, choice.value, holds, here.in_force.policy_sha256)
 
 
 async def _confirming(
@@ -201,7 +211,7 @@ async def decided(request: Request) -> Response:
     """Decide on each as it was when confirmed; failures are listed with their reason."""
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
-    choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
+    choice = choice_of(sent)
     comment = text_of(sent, "comment")
     bound = [str(value).split(":", 4) for value in sent.getlist("seen")][:MOST_AT_ONCE]
     seen = {id: rest for id, *rest in (b for b in bound if len(b) == 5)}
