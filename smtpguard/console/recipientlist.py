@@ -6,6 +6,7 @@ For the pages and the API. The list is written to an unnamed temporary file, sin
 from __future__ import annotations
 
 import csv
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,11 +19,13 @@ from smtpguard.holds.model import NotEntitled
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
+from smtpguard.mailings.service import NoAddresses
 
 if TYPE_CHECKING:
     from smtpguard.console.services import ConsoleServices
     from smtpguard.mailings.matching import Matched
 
+log = logging.getLogger(__name__)
 SENT, MAY = "sent", "may have"
 _PIECE = 64 << 10
 
@@ -82,7 +85,13 @@ async def listing(
             file.flush()
             given = None if name is not None else Path(file.name)
             matched = here.matching(mailing.mailing_id, name=name, file=given, column=column or None)
-            return await _written(here, mailing, matched, (approver, by))
+            try:
+                return await _written(here, mailing, matched, (approver, by))
+            except NoAddresses as why:  # it names files and servers, which are not for the reader of a page
+                if given is not None:
+                    raise NoAddresses(str(why).replace(str(given), "the file")) from None
+                log.warning("who got mailing %s cannot be listed: %s", mailing.mailing_id, why)
+                raise NoAddresses(f"a source of the list {name} fails, and smtpguard's log says how") from None
 
 
 async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, actors: tuple[str, str]) -> RecipientList:

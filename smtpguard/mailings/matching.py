@@ -154,7 +154,7 @@ class Matched:
 def _csv(file: Path, column: str | None) -> Sequence[Members]:
     if not file.exists():
         raise NoAddresses(f"{file}: no such file")
-    return [CsvMembers(csv=str(file.resolve()), column=column or None)]
+    return [CsvMembers(csv=str(file.absolute()), column=column or None)]
 
 
 def _of_list(registry: Registry, name: str) -> Sequence[Members]:

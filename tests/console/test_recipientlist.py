@@ -96,19 +96,23 @@ async def test_its_writer_cannot_ask_from_an_alias(here: Stage) -> None:
     assert ['value="disclose"' in (await one.get(f"/mailings/{id}")).text for one in (eva, omar)] == [False, True]
 
 
-async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage) -> None:
+async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage, caplog: pytest.LogCaptureFixture) -> None:
     id = await mailing(here)
     eva, omar = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR)]
     await ask(eva, id)
     await ask(omar, id)
     await eva.get(f"/mailings/{id}")
     table = f"mail;name\n{MEMBERS[1].upper()};One\nstranger@example.org;Nobody\n"
-    form = {"csrf": eva.csrf, "list": "ramadan", "column": "mail"}
-    answer = await eva.http.post(
-        f"/mailings/{id}/people", data=form, files={"file": ("crm.csv", table.encode())},
-        headers={"Origin": eva.origin, "Sec-Fetch-Site": "same-origin"},
-    )  # fmt: skip
-    assert answer.text.split() == ["address,what", f"{MEMBERS[1].upper()},sent"]
+
+    async def upload(column: str) -> httpx2.Response:
+        form = {"csrf": eva.csrf, "list": "ramadan", "column": column}
+        return await eva.http.post(
+            f"/mailings/{id}/people", data=form, files={"file": ("crm.csv", table.encode())},
+            headers={"Origin": eva.origin, "Sec-Fetch-Site": "same-origin"},
+        )  # fmt: skip
+
+    assert (await upload("mail")).text.split() == ["address,what", f"{MEMBERS[1].upper()},sent"]
+    assert 'These addresses cannot be read: the file: no column "post"' in text(await upload("post"))
     for fields, says in (
         ({}, "Choose a list, or a file."),
         ({"list": "ramadam"}, "did you mean ramadan?"),
@@ -117,6 +121,8 @@ async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage) -> None:
         status, [[said]] = await save(eva, id, **fields)
         assert (status, says in said) == (422, True)
     assert 'id="list-wrong"' in eva.page
+    here_only = str(here.home.folder / "news.csv")
+    assert (here_only in eva.page, here_only in caplog.text) == (False, True), "its path is for the log"
     assert here.console is not None
     async with here.console.reporting:
         assert (await save(eva, id, list="ramadan"))[0] == 409
