@@ -19,6 +19,7 @@ from smtpguard.policy.rule import FIXED, REPLIES, Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 
 MAX_RULES = 10_000
+_NO_EXCEPTION = "leave it out where there is no exception"
 ALARM = "alarm"
 _ACTIONS = {action.word: action for action in Action} | {ALARM: Action.RELAY}
 
@@ -67,6 +68,8 @@ def _rule(model: RuleModel, place: Place, known: ConditionNames, findings: Findi
     unless: tuple[Condition, ...] = ()
     if model.unless is not None:
         unless = _conditions(model.unless, (*place, "unless"), known, findings, every=True)
+    elif "unless" in model.model_fields_set:  # no error, since such a policy may be in force
+        findings.warn((*place, "unless"), "unless has no condition", _NO_EXCEPTION, key=True)
     if model.scope == "customers" and model.then not in ("hold", "confirm"):
         text = f"scope: customers on a rule with then: {model.then}"
         findings.problem((*place, "scope"), text, "then: hold, or confirm")
@@ -118,7 +121,7 @@ def _conditions(
     raw: Mapping[str, Any], place: Place, known: ConditionNames, findings: Findings, *, every: bool
 ) -> tuple[Condition, ...]:
     if not raw:
-        why = "leave it out where there is no exception" if every else "a rule without it would hit every message"
+        why = _NO_EXCEPTION if every else "a rule without it would hit every message"
         findings.problem(place, f"{place[-1]} has no condition: {why}", "at least one condition", key=True)
     made: list[Condition] = []
     for name, value in raw.items():
