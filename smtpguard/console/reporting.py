@@ -74,7 +74,8 @@ def query_of(
     times, wrong = dict[str, int](), dict[str, str]()
     for name, text in (("since", since), ("until", until)):
         try:
-            times |= {name: microseconds(moment(text, now))} if text is not None else {}
+            if text is not None:
+                times[name] = microseconds(moment(text, now))
         except ValueError as error:
             wrong[name] = str(error)
     query = IncidentQuery(

@@ -103,13 +103,10 @@ class RuleSet:
         slots = {c.slot: c.fact.name for c in conditions}
         envelope = {c.slot for c in conditions if c.fact.source is Source.ENVELOPE}
         live = {c.slot: c for c in conditions if c.fact.name in counted.COUNTED}
-        gathered = tuple(sorted(slot for slot in slots if slot not in live and slot != counted.APPROVED))
-        given = tuple(sorted(slots.keys() - gathered))
-        self._gathered, self._given = (
-            gathered,
-            given,
-        )  # the slots whose values are gathered, and that the admission gives
-        self._slots = {slot: slots[slot] for slot in (*gathered, *given)}
+        # the slots whose values are gathered, and those that the admission gives
+        gathered = self._gathered = tuple(sorted(s for s in slots if s not in live and s != counted.APPROVED))
+        self._given = tuple(sorted(slots.keys() - gathered))
+        self._slots = {slot: slots[slot] for slot in (*gathered, *self._given)}
         self._not_asked: dict[str, Value] = dict.fromkeys(self._slots, NOT_ASKED)
         # if they were not gathered: unknown for a fact of the envelope, else not asked for
         self._ungathered = tuple(_NOT_GATHERED if slot in envelope else None for slot in gathered)
@@ -121,12 +118,11 @@ class RuleSet:
         self._sized = tuple(self._by_size(gathered, conditions))
         self._sieve = RuleIndex(self.rules, tuple(self._slots))
         self._stops = tuple(rule for rule in self.rules if rule.stop_seconds)
+        # the rules that call a person
         self.alarms = tuple(rule for rule in self.rules if rule.alarm)
-        """The rules that call a person."""
+        # whether any rule asks if a message is automatic, and whether any counts first contacts
         self.asks_automatic = "message.automatic" in self._slots
-        """Whether any rule asks if it is automatic."""
         self.counts_letters = not OF_LETTERS.isdisjoint(self._asked)
-        """Whether any rule counts first contacts."""
         # nearly every message has the same values as an earlier one
         self._questions = lru_cache(maxsize=_REMEMBERED)(self._questions_of)
         self._of_anyone = lru_cache(maxsize=_REMEMBERED)(self._asked_of)

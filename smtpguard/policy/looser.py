@@ -139,8 +139,8 @@ class _Compared:
             before, after = self.old.rules.confirming, self.new.rules.confirming
             if after.within > before.within:
                 yield "confirm.within: writers are asked for longer", ("confirm", "within")
-            one, other = before.a_person, after.a_person
-            if other.count > one.count or other.window_seconds < one.window_seconds:
+            rate_before, rate_after = before.a_person, after.a_person
+            if rate_after.count > rate_before.count or rate_after.window_seconds < rate_before.window_seconds:
                 yield "confirm.a_person: one person may be asked more often", ("confirm", "a_person")
         by_id = {rule.rule_id: rule for rule in rules}
         of_sense: dict[object, list[Rule]] = {}

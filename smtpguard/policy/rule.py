@@ -213,7 +213,8 @@ def _plain_miss(rule_id: str, condition: Condition, value: Value) -> Miss:
 
 
 # for the copies of a mailing, which differ in few facts
-_plain_reason, _shown_reason = lru_cache(maxsize=4096)(Condition.reason), lru_cache(maxsize=512)(Condition.reason)
+_plain_reason = lru_cache(maxsize=4096)(Condition.reason)
+_shown_reason = lru_cache(maxsize=512)(Condition.reason)
 
 
 def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts) -> Reason:

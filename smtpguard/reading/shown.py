@@ -216,8 +216,7 @@ def _text_block(text: str) -> str:
     return "\n\n".join(filter(None, lines))
 
 
-_paragraph = lru_cache(maxsize=128)(_text_block)
-"""Cached, as ``_line`` is."""
+_paragraph = lru_cache(maxsize=128)(_text_block)  # for copies of a mailing, as _line is
 
 
 @lru_cache(maxsize=1024)
