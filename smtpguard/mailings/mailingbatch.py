@@ -241,7 +241,9 @@ class MailingBatch:
         bits = 0
         for name, _, _ in item.lists:
             bits |= on_list(row.mailing.lists, name)
-        theirs = {digest: copy for digest, copy in self._there(row, row.crowds) if copy.kind & bits}
+        # a list of one, or of unknown size, is no crowd
+        digests = (*row.crowds, *(person.digest for person in item.everybody))
+        theirs = {digest: copy for digest, copy in self._there(row, digests) if copy.kind & bits}
         if any(copy.status is CopyStatus.DOUBTED for copy in theirs.values()):
             return True
         sent = [digest for digest, copy in theirs.items() if copy.status in ON_THE_WAY]

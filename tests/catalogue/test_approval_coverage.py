@@ -176,19 +176,20 @@ async def test_a_retry_in_doubt_waits_although_an_approval_covers_the_rules_that
     assert "in-doubt-retry" in {h.rule for h in hold.verdict.hits}
 
 
-@pytest.mark.parametrize("way", ["released", "settled", "passed"])
+@pytest.mark.parametrize("way", ["released", "settled", "passed", "to one reader"])
 async def test_an_approved_post_in_doubt_that_is_sent_anew_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """The relay's answer to an approved post to a list was lost: the same content with another Message-ID waits too,
     until people say what came of it. ``passed``: under an approval beforehand."""
     settings = "hold: {approve_at: approve@guard.example.com}"
-    async with whole_guard(tmp_path, monkeypatch, settings=settings) as guard:
-        first = "approve+newsletter@guard.example.com" if way == "passed" else NEWSLETTER
+    beforehand, readers = way in ("passed", "to one reader"), READERS[: 1 if way == "to one reader" else None]
+    async with whole_guard(tmp_path, monkeypatch, settings=settings, readers=readers) as guard:
+        first = "approve+newsletter@guard.example.com" if beforehand else NEWSLETTER
         hold = await guard.held(newsletter(), first, sender=CAMPAIGNS)
         await approve(guard, hold)
         guard.relay.on(DOT, DROP)
-        if way == "passed":
+        if beforehand:
             assert (await guard.send(newsletter(), NEWSLETTER, sender=CAMPAIGNS)).startswith("451")
         else:
             await guard.deliver()
