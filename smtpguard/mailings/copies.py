@@ -133,7 +133,7 @@ class Revocation:
         back = replace(back, primary="")
         if not leads:
             return _change(hold, back, sending, self.move, self.notices, {"with": hold.primary})
-        now, rejected = self.notices.now, self.move is Move.REJECT
+        now, rejected, undecided = self.notices.now, self.move is Move.REJECT, waits(hold, outgoing)
         actors: tuple[str, ...] = (self.who, self.by)
         comment = self.comment
         events: tuple[Event, ...] = ()
@@ -141,9 +141,11 @@ class Revocation:
             vote = Vote.on(hold, self.who, Choice.REJECT, now, comment)
             back = replace(back, votes=(*hold.votes, vote))
             events = (vote_on(hold, vote.choice.value, now, actors=actors, comment=comment),)
-            actors, comment = (), "" if waits(hold, outgoing) else comment
+            actors = ()  # the vote's entry says who
+            if undecided:
+                comment = ""
         made = _change(hold, back, sending, self.move, self.notices, {}, actors, comment)
-        if waits(hold, outgoing) and hold.release_at is None:
+        if undecided and hold.release_at is None:  # nobody was told of an approval
             told = self.notices.decided(hold, KINDS[self.move].value, self.who, self.comment)
         else:
             outcome = "stopped" if stopped else KINDS[self.move].value
