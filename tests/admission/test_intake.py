@@ -117,7 +117,9 @@ async def test_a_rejection_gives_the_reason_and_notifies_the_sender(home: House)
     [
         {"reverse_path": ""},
         {"Auto_Submitted": "auto-replied (vacation)"},
+        {"Auto_Submitted": "(vacation) auto-replied"},
         {"X_Autoreply": "yes"},
+        {"X_Autoreply_From": "anna@example.com"},
         {"Precedence": "auto_reply"},
     ],
 )
