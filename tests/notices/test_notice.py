@@ -499,6 +499,7 @@ def test_the_contact_is_told_to_change_deciders(language: str, subject: str, wor
     plain = texts(made)[0].replace("\n", " ")
     assert words in plain
     assert "held approve" not in plain
+    assert not re.search(r"can change who decides|kan ändra vem som beslutar", plain), "the reader is the one who can"
 
 
 @every("kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"])
