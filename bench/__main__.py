@@ -21,4 +21,6 @@ asked = sys.argv[1].removeprefix("--") if len(sys.argv) > 1 else ""
 if asked in WHICH:
     import_module(f"bench.{asked}").main(sys.argv[2:])
 else:
+    if asked in ("help", "-h"):
+        print(__doc__)
     import_module("bench.through").main(sys.argv[1:])
