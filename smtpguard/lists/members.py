@@ -155,7 +155,7 @@ class Members(Section):
         return not self._list
 
     def within(self, name: str) -> Self:
-        """As a source of another list: that has the list ``name`` within it."""
+        """This source of the list ``name``, as one of a list that includes that list."""
         made = self.model_copy()
         made._list = name
         return made

@@ -84,7 +84,7 @@ def unpack(text: str) -> Mapping[str, Value]:
         kept = json.loads(text)
         since, read = int(kept.pop(SINCE)), str(kept.pop(READ))
         not_asked = frozenset(kept.pop(NOT_ASKED, ()))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
     known: dict[str, Value] = {
         fact.name: fact.default

@@ -56,7 +56,10 @@ def test_an_ordinary_message_takes_few_bytes() -> None:
     assert pack(ORDINARY, {}, text=True) == f'{{"read":"ehto","since":{recorded.VERSION}}}'
 
 
-@every("line", ["", "x", "null", "[]", "{}", '{"since":1}', '{"since":"x","read":""}', '{"since":1,"read":"e","not_asked":3}'])  # fmt: skip
+@every("line", [
+    "", "x", "null", "[]", "{}", '{"since":1}', '{"since":"x","read":""}', '{"since":1,"read":"e","not_asked":3}',
+    '{"since":Infinity,"read":""}', "[" * 100_000,
+])  # fmt: skip
 def test_an_invalid_line_gives_nothing(line: str) -> None:
     assert unpack(line) == {}
 
