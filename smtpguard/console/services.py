@@ -112,6 +112,10 @@ class ConsoleServices:
         """The policy in force. Raises StoreError."""
         return self.policies.current()
 
+    def addresses_of(self, person: str) -> frozenset[str]:
+        """All addresses of a person, by the policy in force. Raises StoreError."""
+        return self.in_force.addresses_of(person)
+
     @property
     def lists(self) -> Mapping[str, ListInfo]:
         """The lists of the policy in force; none if it cannot be read, so that pages that only name lists still work."""

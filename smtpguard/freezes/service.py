@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -181,6 +181,10 @@ class Released:
     first: tuple[Hold, ...]
 
 
+def _only(address: str) -> Set[str]:
+    return {address}
+
+
 @dataclass(eq=False)
 class Freezes:
     """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once, without a shell. Their
@@ -221,15 +225,18 @@ class Freezes:
         """The commands of a freeze that stands already, since it was made in another's commit."""
         return await self._hooks(self.freeze_hook, "freeze", stop, stop.by)
 
-    async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
-        """``person``: the person behind ``by``, if that names a program of theirs. Raises KeyError if there is no such
-        freeze, and SecondPersonNeeded if two people must agree and this is the first."""
+    async def thaw(
+        self, freeze_id: str, *, by: str, person: str = "", addresses_of: Callable[[str], Set[str]] = _only
+    ) -> tuple[Hook, ...]:
+        """``person``: the person behind ``by``, if that names a program of theirs. ``addresses_of``: all addresses of a
+        person. Raises KeyError if there is no such freeze, and SecondPersonNeeded if two people must agree and this is
+        the first."""
         gate = await self.store.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
             raise KeyError(freeze_id)
         who = person or by
-        if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
+        if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", *addresses_of(who)):
             if not asked:
                 await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock.now())])
             raise SecondPersonNeeded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -266,6 +267,21 @@ async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: py
     assert await active_freezes(here) == []
     kinds = [kind for kind, _ in await here.home.events(freeze.freeze_id)]
     assert kinds == ["freeze", "thaw-asked", "thaw"]
+
+
+async def test_two_addresses_of_one_person_do_not_thaw(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    eva, also = await freeze_page(here), await freeze_page(here, "eva.ek@example.com")
+    await eva.post("/freeze", selector="all", reason="a wrong link")
+    freeze = (await here.home.store.gate.read()).freezes[0]
+    monkeypatch.setattr(here.app.state.console.freezes, "thaw_two", True)
+    both = frozenset({EVA, "eva.ek@example.com"})
+    here.home.in_force = replace(here.home.in_force, aliases=dict.fromkeys(both, both))
+    for browser in (eva, also):
+        await confirm_thaw(browser, freeze.freeze_id)
+        assert "Ask for a thaw" in text(await browser.get(f"/thaw/{freeze.freeze_id}"))
+    assert len(await active_freezes(here)) == 1
+    await confirm_thaw(await freeze_page(here, OMAR), freeze.freeze_id)
+    assert await active_freezes(here) == []
 
 
 async def test_a_failed_hook_is_reported_in_the_readers_language(here: Stage) -> None:

@@ -40,7 +40,12 @@ async def lift(call: Call) -> FreezeLifted:
     """If two people must agree, the first one's consent is recorded. Two programs of one person count as one person."""
     freeze_id = call.path["freeze_id"][:100]
     try:
-        hooks = await call.console.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
+        hooks = await call.console.freezes.thaw(
+            freeze_id,
+            by=call.holder.by,
+            person=call.who.address,
+            addresses_of=call.console.addresses_of,
+        )
     except KeyError:
         raise Refusal(404, "There is no such freeze.") from None
     except SecondPersonNeeded:

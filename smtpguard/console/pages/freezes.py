@@ -82,7 +82,8 @@ async def _asking(request: Request, status: int = 200, problem: str = "") -> Res
         status,
         freeze=freeze,
         goes=await here.freezes.released_by([freeze]),
-        only_asks=two and await here.freezes.asked_to_thaw(freeze.freeze_id) in ("", person(request).address),
+        only_asks=two
+        and await here.freezes.asked_to_thaw(freeze.freeze_id) in ("", *here.addresses_of(person(request).address)),
         problem=problem,
     )
 
@@ -105,7 +106,9 @@ async def thaw(request: Request) -> Response:
                 request, 409, said("More messages would be sent now than when you looked. Look again.")
             )
     try:
-        hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
+        hooks = await here.freezes.thaw(
+            request.path_params["freeze_id"][:100], by=who.address, addresses_of=here.addresses_of
+        )
     except SecondPersonNeeded:
         return see_other("/still", done="thaw-asked")
     except KeyError:
