@@ -14,6 +14,7 @@ A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one rec
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -176,7 +177,8 @@ class Renderer:
 
 def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
     """The writer of a message reads its language; for everybody else only the organization's is known."""
-    return str(data.get("language") or "") if str(to).lower() in str(data.get("from") or "").lower() else ""
+    wrote = str(to).lower() in re.split(r"[\s<>,]+", str(data.get("from") or "").lower())
+    return str(data.get("language") or "") if wrote else ""
 
 
 def _recipient(row: Mapping[str, Any]) -> Recipient:

@@ -88,6 +88,8 @@ async def test_a_notice_is_in_its_readers_language() -> None:
     assert envelope.reverse_path is None
     assert envelope.recipients == (Recipient(address=Address.parse("anna@example.com"), notify="NEVER"),)
     assert b"Content-Language: en" in raw  # the writer's language
+    [made] = await renderer().render(notice("eva@example.com", **{"from": "Neva <neva@example.com>", "language": "en"}))
+    assert b"Content-Language: sv" in made[1], "another address that ends alike"
     [made] = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
     assert b"Content-Language: sv" in made[1]  # the organization's language
 
