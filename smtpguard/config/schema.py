@@ -70,7 +70,7 @@ SETTINGS: Mapping[str, str] = {
     "SenderRates.recipients": "The most recipients in a time, like 600 in 1m.",
     "SmtpListener.proxy": "Whether every connection begins with a PROXY header from an address in trust.",
     "MilterListener.name": "Its name in rules and in the journal.",
-    "MilterListener.clients": "MTAs that may connect.",
+    "MilterListener.clients": "MTAs that may connect. Required if other machines reach the listener.",
     "MilterListener.unix": "A Unix socket, instead of address and port.",
     "MilterListener.mode": "The mode of the Unix socket, in octal digits.",
     "MilterListener.group": "The group that owns the Unix socket.",
