@@ -106,6 +106,9 @@ class _Reading:
             except UnicodeError:
                 raise SourceError(f"{self.name}: not in the declared encoding near line {line}") from None
             except csv.Error as error:
+                if "field limit" in str(error) and reader.line_num <= line:
+                    most = f"a value is longer than {csv.field_size_limit() >> 10} KB"
+                    raise SourceError(f"{self.name}:{line}: a quote that opens here never closes, or {most}") from None
                 if reader.line_num - line >= LONGEST_ROW or "expected after" not in str(error):
                     raise SourceError(f"{self.name}:{line}: a quote that opens here never closes") from None
                 tally.rows += 1

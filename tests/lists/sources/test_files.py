@@ -139,6 +139,7 @@ def test_bad_rows_are_reported_by_line_without_content(read: Read) -> None:
         ('email,n\nlena@kund.se,"open\nolle@kund.se,x\n', {}, ":2: a quote that opens here never closes"),
         ('email,n\na@b.se,"' + "c@d.se,x\n" * 200 + '"\n', {}, ":2: a quote that opens here never closes"),
         ('email,n\na@b.se,"' + "x" * 200_000 + '"\n', {}, ":2: a quote"),
+        ("email,n\na@b.se," + "x" * (1 << 18) + "\n", {}, ":2: .* a value is longer than 128 KB"),
         ("email\n" + "x" * (2 << 20), {}, "a line longer than 1 MB"),
         ("x" * (2 << 20), {}, "a line longer than 1 MB"),
         (b"PK\x03\x04\x00\x00", {}, "not text"),
