@@ -238,6 +238,8 @@ class MailingBatch:
     def list_in_doubt(self, row: Row, item: Item) -> bool:
         """Whether an attempt to send a copy to the address of one of its lists has begun, and its result is not known. An
         earlier version of the list counts too."""
+        if not item.lists:
+            return False
         bits = 0
         for name, _, _ in item.lists:
             bits |= on_list(row.mailing.lists, name)
