@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
@@ -512,13 +513,15 @@ class Reception(Connections[Dialog]):
         routing: Routing,
         admit: Admit,
         *,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
         logins: Logins | None = None,
+        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
         note_refused: NoteRefused = lambda id, session, envelope, refused: None,
-        **more: Any,
     ) -> None:
         """``logins``: set if clients may log in. ``note_refused``: called for each transaction without a message after the
-        relay refused recipients; nobody waits for it. ``more``: see ``Connections``."""
-        super().__init__(listener, admit, **more)
+        relay refused recipients; nobody waits for it."""
+        super().__init__(listener, admit, new_id=new_id, monotonic=monotonic, turned_away=turned_away)
         self.routing, self.logins, self.note_refused = routing, logins, note_refused
         self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
         self._per_client: Counter[str] = Counter()
