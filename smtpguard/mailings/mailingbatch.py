@@ -249,9 +249,10 @@ class MailingBatch:
         if any(copy.status is CopyStatus.DOUBTED for copy in theirs.values()):
             return True
         sent = [digest for digest, copy in theirs.items() if copy.status in ON_THE_WAY]
-        return bool(sent) and not going(self._page.connection, [row.known.n], sent)[row.known.n].attempted.isdisjoint(
-            sent
-        )
+        if not sent:
+            return False
+        attempted = going(self._page.connection, [row.known.n], sent)[row.known.n].attempted
+        return not attempted.isdisjoint(sent)
 
     def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
         """For each ask the count with this item included, and how many more it may be."""
