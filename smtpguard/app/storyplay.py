@@ -89,7 +89,7 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
             _fill(passing, info, digester, people.get(info.name, 0))
         explainer = built(passing, digester, policy, undo)
         statuses = explainer.in_force.registry.statuses
-        colleague = Address("kim.ek", policy.organization.a_domain)  # whom the policy does not name
+        colleague = Address("kim.ek", policy.organization.a_domain)  # a person whom the policy does not name
         began = loop.time()
         for info, *others in alike.values():
             if loop.time() - began > SECONDS:

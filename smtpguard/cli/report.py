@@ -229,7 +229,7 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
 
 
 def _figures(what: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
-    """A table of numbers by name, of which ``what`` says what it is."""
+    """The lines of a table of numbers by name. ``what``: its title."""
     width = max(len(what), *(len(name) for name, _ in rows))
     for name, cells in ((what, columns), *rows):
         yield plain(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))

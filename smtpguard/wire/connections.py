@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,7 +34,7 @@ class Connection(Protocol):
 C = TypeVar("C", bound=Connection)
 
 
-class Connections(Generic[C]):
+class Connections(ABC, Generic[C]):
     """Made and used in one event loop."""
 
     look_seconds = 1.0
@@ -88,8 +89,9 @@ class Connections(Generic[C]):
         elif over is not None:  # it has ended meanwhile
             over()
 
+    @abstractmethod
     def _made(self, client: str | None) -> C:
-        raise NotImplementedError
+        """A new connection of this listener's protocol. ``client``: see ``serve_connection``."""
 
     def parted(self, one: C) -> None:
         over = self._open.pop(one, None)
