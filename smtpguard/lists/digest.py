@@ -86,10 +86,13 @@ class Digester:
         """The digest of the older form, if it differs."""
         return None if person(canonical) == canonical else self.of_person(canonical)
 
-    def every(self, address: Address | None) -> tuple[bytes, ...]:
-        """All digests under which this person may be known, the current one first; none of no address."""
-        if address is None:
-            return ()
+    def every_of(self, text: str) -> tuple[bytes, ...]:
+        """``every`` of an address as somebody wrote it; none if it is no address."""
+        address = Address.parse_any(text.strip())
+        return () if address is None else self.every(address)
+
+    def every(self, address: Address) -> tuple[bytes, ...]:
+        """All digests under which this person may be known, the current one first."""
         canonical = address.canonical(self.delimiters)
         before = self.older(canonical)
         return (self.of_canonical(canonical),) if before is None else (self.of_canonical(canonical), before)

@@ -24,7 +24,6 @@ from smtpguard.lists.members import CsvMembers, Members
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address
 from smtpguard.mailings.model import SUREST, CopyStatus
 from smtpguard.mailings.service import Mailings, NoAddresses
 
@@ -62,11 +61,7 @@ class Matched:
             while some := await self._apart(lambda: list(islice(everybody, _SLICE))):
                 single = await self._mailings.people(self._mailing_id, some)
                 for address in some:
-                    whole = (
-                        status
-                        if any(map(among, digester.every(Address.parse_any(address.strip()))))
-                        else CopyStatus.NONE
-                    )
+                    whole = status if any(map(among, digester.every_of(address))) else CopyStatus.NONE
                     yield address, max(single.get(address, CopyStatus.NONE), whole, key=SUREST.index)
         finally:
             self._thread.shutdown(wait=False)
@@ -104,9 +99,7 @@ class Matched:
 
     def _digests(self, statuses: str | None, form: int) -> Iterator[bytes]:
         """``form``: 0 for today's digests, -1 for the older ones of indexes that an earlier version made."""
-        every = (
-            self._registry.digester.every(Address.parse_any(address.strip())) for address in self._addresses(statuses)
-        )
+        every = (self._registry.digester.every_of(address) for address in self._addresses(statuses))
         return (digests[form] for digests in every if digests)
 
     async def _became(self, name: str, version: str) -> CopyStatus:

@@ -21,7 +21,6 @@ from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.address import Address
 from smtpguard.mailings import copies
 from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
@@ -170,11 +169,7 @@ class Mailings:
         whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
         digester = self.policies.current().registry.digester
         for some in _slices(addresses):
-            digests = {
-                digest: address
-                for address in reversed(some)
-                for digest in digester.every(Address.parse_any(address.strip()))
-            }
+            digests = {digest: address for address in reversed(some) for digest in digester.every_of(address)}
             statuses = await self.store.mailings.reached_by(whole, list(digests))
             for digest, status in statuses.items():
                 address = digests[digest]
