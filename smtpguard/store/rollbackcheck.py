@@ -27,7 +27,7 @@ from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, moment, utc_text
-from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable
+from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 
@@ -150,6 +150,8 @@ class RollbackCheck:
         self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
         self._connections = 0
         self._last: Checkpoint | None = None
+        self._synced: Checkpoint | None = None
+        self._filed = 0
 
     def elsewhere(self, connections: int) -> bool:
         """Whether cached state comes from another connection. ``connections``: how many there have been."""
@@ -168,10 +170,22 @@ class RollbackCheck:
             freeze_everything(batch, found, renewing=self._renewing is not None)
             log.error("%s: all mail is frozen until it is thawed", found)
 
-    def committed(self, batch: Batch, connections: int) -> None:
+    def committed(self, batch: Batch, connections: int, *, synced: bool) -> None:
         head = batch.head
         self._last = Checkpoint(journal=head.journal, seq=head.seq, at=batch.now_us, hash=head.hash)
         self._connections = connections
+        if synced:
+            self._synced = self._last
+
+    def filed(self, made: Checkpoint) -> None:
+        """This checkpoint is in the file."""
+        self._filed = made.seq
+
+    def unfiled(self) -> Checkpoint | None:
+        """The last commit that is on disk, signed, if no checkpoint in the file is as new. To be written there once the
+        store is away: a stand-by that takes over may lack it, and this process may have ended by then."""
+        last = self._synced
+        return sign(self._secret, last) if last is not None and last.seq > self._filed else None
 
 
 @dataclass(slots=True)

@@ -99,6 +99,8 @@ class Writer:
         self._signed_seq = 0  # the last entry known to be signed, or the last at this process's start
         self._seq = 0  # the last entry at the last commit
         self._unfiled: list[Checkpoint] = []
+        self._acknowledged: set[str] = set()
+        """Holds whose clients got 250 since this process last wrote an entry."""
         self.bypasses = Bypasses(state_dir)
         """What was relayed on this host while the store was away."""
         self._closed = False
@@ -280,6 +282,8 @@ class Writer:
         with self._database.write(synced=synced) as connection:
             if self._lookout.elsewhere(self._database.connections):
                 self._gate, self._memory, self._recent = None, Memory(), Recent()
+                if self._acknowledged:  # the server may be a stand-by that lacks that commit alone
+                    holds.acknowledge(connection, self._acknowledged)
             join()
             batch = self._batch(connection, self._gate, self._memory)
             self._lookout.look(batch, self._gate)
@@ -310,7 +314,8 @@ class Writer:
             self.front.committed(batch.head.generation)
         if batch.fronts_moved and self._database.fronts is not None:
             self._database.fronts.tell(batch.fronts_moved)
-        self._lookout.committed(batch, self._database.connections)
+        self._lookout.committed(batch, self._database.connections, synced=synced)
+        self._acknowledged.clear()
         if unanswered:
             self._unanswered.forget(unanswered)
         self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
@@ -366,6 +371,7 @@ class Writer:
     def _write_line(self, made: Checkpoint) -> None:
         try:
             journal.write_line(self._state_dir, made.line())
+            self._lookout.filed(made)
         except OSError as error:  # it is in the database, and the next one is written to the file again
             log.warning("a checkpoint could not be written beside the database: %s", error.strerror)
 
@@ -380,6 +386,12 @@ class Writer:
                 self._write_line(made)
         except Exception as error:
             log.warning("no last checkpoint: %s", type(error).__name__)
+            self._file_last()
+
+    def _file_last(self) -> None:
+        """The store is away."""
+        if (made := self._lookout.unfiled()) is not None:
+            self._write_line(made)
 
     def _admit(self, batch: Batch, works: list[Work]) -> None:
         run = Run(batch, [w.item for w in works if w.item is not None])
@@ -413,6 +425,7 @@ class Writer:
     def _failed(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
         told = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
         self._waiting.problem = str(told)
+        self._file_last()
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)
         self._notes.extendleft(reversed(notes))  # a repeated outcome is better than none
@@ -433,6 +446,7 @@ class Writer:
                     raise Unavailable("a hold is not there any more")
                 for work in held:
                     passes("acknowledgement", work.item.message_id if work.item is not None else "")
+            self._acknowledged |= ids
         except Exception:
             for work in held:
                 work.error = work.error or Unavailable("the hold could not be acknowledged")

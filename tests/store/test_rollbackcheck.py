@@ -321,6 +321,80 @@ async def test_an_equal_generation_is_not_taken_for_the_known_gate(place: Place)
         assert seen == [noticed.freeze_id]
 
 
+async def test_a_process_that_ends_while_the_store_is_away_leaves_its_last_commit(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server fails, and its stand-by lacks the last commits: they are less than a minute old, so no checkpoint is."""
+    async with place.opened() as store:
+        await store.admit(item("U0"), relays("U0"))
+        copy = place.copy()
+        await store.admit(item("U1"), relays("U1"))
+        await away(store, monkeypatch)
+    place.put_back(copy)
+
+    async def later(opened: Store) -> None:
+        await opened.admit(item("U2"), relays("U2"))
+        [freeze] = (await opened.gate.read()).freezes
+        assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
+        proof = await opened.journal.verify()
+        assert proof.ok, proof
+        assert [lost.through for lost in proof.lost] == [6]
+
+    await place.within(later)
+
+
+@on_sqlite
+async def test_the_last_commit_is_in_the_file_once_the_store_is_away(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a process that is killed then has left it too. A store that comes back as it was agrees with it."""
+    async with place.opened() as store:
+        await store.admit(item("U0"), relays("U0"))
+        before = place.file.read_text()
+        with monkeypatch.context() as patch:
+            await away(store, patch)
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await store.admit(item("U1"), relays("U1"))
+            [line] = place.file.read_text().removeprefix(before).splitlines()
+            assert parse(line).seq == 5
+        await store.admit(item("U2"), relays("U2"))
+        assert store.put_back is None
+        proof = await store.journal.verify()
+        assert (proof.ok, proof.lost, proof.unreadable) == (True, (), 0)
+
+
+async def away(store: Store, patch: pytest.MonkeyPatch) -> None:
+    """Let no transaction begin."""
+
+    def gone(**_: object) -> None:
+        raise OSError(errno.EIO, "away")
+
+    patch.setattr(store._database, "_begun", gone)
+
+
+async def test_what_a_process_acknowledged_last_is_acknowledged_at_another_server(place: Place) -> None:
+    """The stand-by has a hold, and lacks only that its client got 250: without it the hold would be void in 15 minutes."""
+    async with place.opened() as store:
+        await store.contents.keep(CONTENT)
+        copies: list[Any] = []
+        acknowledge = store._writer._acknowledge
+
+        def copied(works: Any) -> None:
+            copies.append(place.copy())
+            acknowledge(works)
+
+        store._writer._acknowledge = copied  # type: ignore[assignment, method-assign]
+        await store.admit(item("H9"), holds(a_hold("H9")))
+        await break_connection(store)
+        place.put_back(copies[0])
+        await store.admit(item("U1"), relays("U1"))
+        assert (await store.gate.read()).freezes == ()
+        found = await store.holds.find("H9")
+        assert found is not None
+        assert found.acknowledged
+
+
 async def break_connection(store: Store) -> None:
     """Break its database connection."""
 
