@@ -26,10 +26,10 @@ from bench.campaigns import Person, Template, templates
 from bench.covers import lines
 from bench.reading import content_of
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Bounds, Meter
 from smtpguard.reading.copies import copied
 from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, apart
 from smtpguard.reading.read import read
+from smtpguard.reading.request import Bounds, Meter
 from smtpguard.reading.text import Text, extract
 
 ALIKE = 2 / 3

@@ -29,7 +29,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.mail.message import Message
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.read import read
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from smtpguard.reading.topics import Vocabularies, compile_vocabularies
 
 # The right reading of a label. Other labels have none.

@@ -42,7 +42,7 @@ from smtpguard.policy.facts import ONLY_ORIGIN, Source
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 

@@ -29,7 +29,7 @@ from smtpguard.mail.address import Address
 from smtpguard.policy.absences import Member
 from smtpguard.policy.freezing import Gate
 from smtpguard.policy.parse import Policy
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
 
 if TYPE_CHECKING:  # slow to import

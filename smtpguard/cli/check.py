@@ -29,8 +29,7 @@ from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.schema import list_schema, policy_schema
 from smtpguard.policy.verdict import Action, Mode, Scope
-from smtpguard.reading.looks import THRESHOLD
-from smtpguard.reading.marks import KINDS, Side
+from smtpguard.reading.looks import KINDS, THRESHOLD, Side
 
 
 @click.command(cls=Command, json="One JSON object a problem (or finding), and nothing else.")

@@ -19,12 +19,10 @@ from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Bounds, Meter, TooComplex
-from smtpguard.reading.decode import transfer
-from smtpguard.reading.looks import Reading, topic_called
-from smtpguard.reading.marks import Side, veiled
+from smtpguard.reading.looks import Reading, Side, topic_called, veiled
+from smtpguard.reading.parts import Index, Part, transfer, walk
+from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import Text, extract
-from smtpguard.reading.walk import Index, Part, walk
 
 _BOUNDS = Bounds(seconds=3.0, clock=time.monotonic)
 _MOST_TEXT = 100_000

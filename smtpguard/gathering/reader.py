@@ -21,12 +21,10 @@ from typing import TypeVar
 
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
-from smtpguard.reading.bounds import Bounds, Depth
-from smtpguard.reading.codec import BadReading, dump_request, load_reading
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.read import Texts, read
+from smtpguard.reading.request import BadReading, Bounds, Depth, Surroundings, dump_request, load_reading
 from smtpguard.reading.shown import Shown, shown_by
-from smtpguard.reading.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,8 @@ from smtpguard.lists.recipients import EXACT, ONE, Classification, Classified, K
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
-from smtpguard.reading.language import UNCLEAR
-from smtpguard.reading.looks import Readable, Reading
-from smtpguard.reading.marks import NOT_TO_GO_OUT, UNFINISHED, Side
+from smtpguard.reading.fold import UNCLEAR
+from smtpguard.reading.looks import NOT_TO_GO_OUT, UNFINISHED, Readable, Reading, Side
 
 FEW = 3  # customers of a letter
 OF_HEADER = tuple(f.name for f in FACTS.values() if f.source is Source.HEADERS and f.area != "sender")

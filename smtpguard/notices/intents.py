@@ -35,8 +35,7 @@ from smtpguard.policy.condition import NO
 from smtpguard.policy.counted import Live, Questions, list_of
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Verdict
-from smtpguard.reading.looks import Reading
-from smtpguard.reading.marks import veiled
+from smtpguard.reading.looks import Reading, veiled
 
 Intents: TypeAlias = tuple[Intent, ...]
 MAX_SHOWN = 20

@@ -20,7 +20,7 @@ from smtpguard.lists.recipients import Count as Count
 from smtpguard.locale.phrase import N_, NN_
 from smtpguard.mail.constant import constant
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.reading.language import LANGUAGES, UNCLEAR
+from smtpguard.reading.fold import LANGUAGES, UNCLEAR
 
 
 class Source(enum.Enum):

@@ -34,7 +34,7 @@ from smtpguard.policy.shifts import (
 )
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
-from smtpguard.reading.marks import KINDS, Side
+from smtpguard.reading.looks import KINDS, Side
 from smtpguard.reading.topics import Entry, entries_of, words_of
 
 _MANY = 500

@@ -38,7 +38,7 @@ from smtpguard.policy.fields import (
 )
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
-from smtpguard.reading.language import LANGUAGES
+from smtpguard.reading.fold import LANGUAGES
 
 MOST_HOLIDAYS = 100
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")

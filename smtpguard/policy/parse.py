@@ -37,8 +37,8 @@ from smtpguard.policy.models import (
 )
 from smtpguard.policy.rulebook import left_out, rules
 from smtpguard.policy.verdict import Action, Quorum
-from smtpguard.reading.marks import KINDS, Side
-from smtpguard.reading.surroundings import Custom
+from smtpguard.reading.looks import KINDS, Side
+from smtpguard.reading.request import Custom
 from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 
 

@@ -9,7 +9,7 @@ from math import inf
 
 from smtpguard.policy.condition import Condition, Empty, Range, SomeWord, Truth, Word
 from smtpguard.policy.facts import OF_LETTERS, Part, Source, Type, named
-from smtpguard.reading.marks import KINDS
+from smtpguard.reading.looks import KINDS
 
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.", "thread.")
 _GROW = named(lambda f: f.type is Type.WORDS and Part.MEMBERSHIP in f.parts and f.source is not Source.ORIGIN)

@@ -29,7 +29,7 @@ from smtpguard.policy.models import (
 )
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Quorum
-from smtpguard.reading.surroundings import PROVIDERS
+from smtpguard.reading.request import PROVIDERS
 
 _DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z|\[.*\]\Z")
 _FEW = 2  # an exact number up to this may be intended

@@ -17,11 +17,9 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Depth
-from smtpguard.reading.codec import dump_reading, load_request
 from smtpguard.reading.read import read
+from smtpguard.reading.request import Depth, Surroundings, dump_reading, load_request
 from smtpguard.reading.shown import shown_by
-from smtpguard.reading.surroundings import Surroundings
 
 MEMORY_BYTES = 768 << 20
 GRACE_SECONDS = 5  # of processor time beyond the bounds of a request, before the kernel ends the process

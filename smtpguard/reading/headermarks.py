@@ -12,12 +12,10 @@ from functools import lru_cache
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.authres import AuthResult, signed_by
 from smtpguard.mail.listheader import ListHeader
-from smtpguard.reading.addresses import People
-from smtpguard.reading.decode import words
-from smtpguard.reading.marks import KINDS, Mark
-from smtpguard.reading.surroundings import PROVIDERS, Surroundings
-from smtpguard.reading.thread import FORWARD, REPLY, answers_in, prefix_of
-from smtpguard.reading.walk import Index
+from smtpguard.reading.looks import KINDS, Mark
+from smtpguard.reading.parts import Index, words
+from smtpguard.reading.request import PROVIDERS, Surroundings
+from smtpguard.reading.thread import FORWARD, REPLY, People, answers_in, prefix_of
 
 # Programs in which people write single mails, by a part of X-Mailer or User-Agent in lower case.
 _PROGRAMS = re.compile(

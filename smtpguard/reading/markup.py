@@ -1,5 +1,5 @@
-"""HTML as a person sees it: the shown, hidden and quoted text, words outside its text, and signs of the program that made
-it.
+"""HTML as a person sees it: the shown, hidden and quoted text, words outside its text, and signs in its source of quoting,
+mail programs, templates, and styles that show other words.
 
 The tree is lexbor's, the same as browsers build. The tags are counted before it is built, since a deep tree costs
 quadratic time; past the bounds the answer is "too complex", never an empty text.
@@ -11,13 +11,86 @@ import re
 from dataclasses import dataclass, field
 from itertools import islice
 
+import re2
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.reading.bounds import Meter, TooComplex
+from smtpguard.reading.request import Meter, TooComplex
 from smtpguard.reading.sheets import sheets_of
-from smtpguard.reading.signs import BACKWARDS, QUOTING, WRITTEN, signs_in
 from smtpguard.reading.visible import take_unseen, unescaped
+
+_QUOTING = (
+    "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",
+    "reference-message-container", "tutanota_quote", "zmail_extra", "divrplyfwdmsg", "appendonsend", "outlookmessageheader", "moz-cite",
+    "moz-forward", "isforwardcontent",
+)  # fmt: skip
+# Signs of mail programs in the markup of typed mail.
+TYPED = (
+    ("msonormal", "Word or Outlook"), ("wordsection1", "Word or Outlook"), ("elementtoproof", "Outlook on the web"),
+    ("divtagdefaultwrapper", "Outlook on the web"), ("ms-outlook-mobile", "Outlook on a telephone"), ("exchange server", "Exchange"),
+    ("gmail_default", "Gmail"), ("gmail_signature", "Gmail"), ("gmail_quote", "Gmail"), ("applemailsignature", "Apple Mail"),
+    ("-webkit-line-break: after-white-space", "Apple Mail"), ("line-break: after-white-space", "Apple Mail"),
+    ("apple-content-edited", "Apple Mail"), ("moz-signature", "Thunderbird"), ("moz-cite-prefix", "Thunderbird"),
+    ("moz-txt", "Thunderbird"), ("yahoo-style-wrap", "Yahoo"), ("ydp", "Yahoo"), ("protonmail_signature", "Proton"), ("bloop_sign", "Airmail"),
+    ("zmail_", "Zoho"), ("tutanota", "Tuta"), ("id=\"signature\"", "a mail program"),
+)  # fmt: skip
+# Signs of templates, each in its spellings.
+TEMPLATE = (
+    ('name="viewport', "name=viewport", "name='viewport"), ('role="presentation"', "role=presentation"), ("@media only screen", "@media screen"),
+    ("mj-column",), ('class="mcn',), ("x-apple-disable-message-reformatting",), ("bgcolor=",), ('background="http', "background='http"),
+)  # fmt: skip
+# Signs of templates that Word also writes, into every letter from Outlook.
+WORDS_TOO = (
+    ("<!--[if mso", "<!--[if gte mso"), ("<!--[if !mso",), ('xmlns:v="urn:schemas-microsoft-com:vml',),
+    ('cellpadding="0', "cellpadding='0", "cellpadding=0"),
+)  # fmt: skip
+# Signs of tracked changes and comments of a word processor.
+TRACKED = (
+    "msocommentreference",
+    'class="msodel',
+    "class=msodel",
+    "<del ",
+    "msocommentanchor",
+    'class="msoins',
+    "msocomtxt",
+)
+_BACKWARDS = ("<bdo", "bidi-override", "isolate-override")
+_WRITTEN = ("list-style", "quotes", "symbols")
+"""Properties of a style that write text, but for ``content``, which is in nearly every source."""
+
+ALL = tuple(
+    dict.fromkeys(
+        (
+            *_QUOTING,
+            *(sign for sign, _ in TYPED),
+            *(spelled for spellings in (*TEMPLATE, *WORDS_TOO) for spelled in spellings),
+            *TRACKED,
+            *_BACKWARDS,
+            *_WRITTEN,
+        )
+    )
+)
+
+
+def _finder() -> re2.Set:
+    options = re2.Options()
+    options.literal = True
+    options.encoding = re2.Options.Encoding.LATIN1  # octets
+    made = re2.Set.SearchSet(options)
+    for sign in ALL:
+        made.Add(sign)
+    made.Compile()
+    return made
+
+
+_FINDER = _finder()
+
+
+def signs_in(source: str) -> frozenset[str]:
+    """``source``: in lower case."""
+    found = _FINDER.Match(source.encode("utf-8", "surrogatepass"))
+    return frozenset(map(ALL.__getitem__, found or ()))
+
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that the parser closes by itself, or that have no content: left open they do not nest.
@@ -86,7 +159,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
             out.alts.append(alt[:500])
     if unseen := take_unseen(tree, html, source, sheets, meter):
         out.hidden = seen("\n".join(unseen))
-    out.quoting = next((sign for sign in QUOTING if sign in signs), "")
+    out.quoting = next((sign for sign in _QUOTING if sign in signs), "")
     if out.quoting:
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
@@ -95,7 +168,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     out.text = seen(body.text(separator=""))
     if "&#" in html:
         out.text = out.text.translate(_CONTROLS)
-    if turned := backwards(out.text, marked=not signs.isdisjoint(BACKWARDS)):
+    if turned := backwards(out.text, marked=not signs.isdisjoint(_BACKWARDS)):
         out.unshown.append(turned)
     if _INSERTED.search(source):
         out.rejoined = _without_inserts(tree, body, meter)
@@ -247,7 +320,7 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
 
 def _may_write(source: str, signs: frozenset[str]) -> bool:
     """Whether a style may write text. ``<meta content=`` is in nearly every HTML, and to look for all of it takes long."""
-    return not signs.isdisjoint(WRITTEN) or (
+    return not signs.isdisjoint(_WRITTEN) or (
         "content" in source and any(begins.search(source) for begins in _CONTENT_BEGINS)
     )
 

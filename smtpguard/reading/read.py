@@ -15,21 +15,30 @@ from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.listheader import NAMES, ListHeader, list_header
 from smtpguard.mail.message import Message
-from smtpguard.reading.addresses import People, named_in, names_in, people_of
-from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.copies import body_key, copied
-from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
+from smtpguard.reading.fold import language_of
 from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
-from smtpguard.reading.language import language_of
-from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, Topic, judge
-from smtpguard.reading.marks import KINDS, Mark, Side
+from smtpguard.reading.looks import CONVERSATION, KINDS, Looks, Mark, Readable, Reading, Side, Topic, judge
+from smtpguard.reading.parts import Index, words
+from smtpguard.reading.request import Bounds, Depth, Meter, Surroundings, TooComplex
 from smtpguard.reading.shown import FLAG
-from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
-from smtpguard.reading.thread import OF_THREADS, REPLY, bare, first_id, prefix_of, quoted_people, refers_to, thread_of
-from smtpguard.reading.walk import Index
+from smtpguard.reading.thread import (
+    OF_THREADS,
+    REPLY,
+    People,
+    bare,
+    first_id,
+    named_in,
+    names_in,
+    people_of,
+    prefix_of,
+    quoted_people,
+    refers_to,
+    thread_of,
+)
 
 _new_reading = maker(Reading)
 _NOWHERE = Surroundings()

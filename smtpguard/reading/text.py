@@ -18,12 +18,11 @@ from typing import NamedTuple
 
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
-from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.decode import body_text, characters, is_plain, transfer, words
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, backwards, read_markup, seen
+from smtpguard.reading.parts import Index, Part, Walk, body_text, characters, is_plain, transfer, walk, words
 from smtpguard.reading.quoting import Split, split
-from smtpguard.reading.walk import Index, Part, Walk, walk
+from smtpguard.reading.request import Meter, TooComplex
 
 TEXT, HTML, CALENDAR, ENRICHED, RTF = "text", "html", "calendar", "enriched", "rtf"
 

@@ -18,16 +18,15 @@ from urllib.parse import urlsplit
 import re2
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.reading.addresses import addresses
-from smtpguard.reading.decode import words
 from smtpguard.reading.fold import fold, letters
-from smtpguard.reading.marks import KINDS, Mark
+from smtpguard.reading.looks import KINDS, Mark
+from smtpguard.reading.markup import TEMPLATE, TYPED, WORDS_TOO
+from smtpguard.reading.parts import Index, words
 from smtpguard.reading.phrases import found_in
-from smtpguard.reading.signs import TEMPLATE, TYPED, WORDS_TOO
-from smtpguard.reading.surroundings import Custom, Surroundings
+from smtpguard.reading.request import Custom, Surroundings
 from smtpguard.reading.text import Text
+from smtpguard.reading.thread import addresses
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
-from smtpguard.reading.walk import Index
 
 MOST = 60_000  # characters from the beginning, and from the end, in which phrases are searched
 _GREETING = re.compile(

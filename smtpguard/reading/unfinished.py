@@ -11,8 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from smtpguard.reading.markup import TRACKED
 from smtpguard.reading.phrases import automaton_of
-from smtpguard.reading.signs import TRACKED
 
 PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
 _MOST = 60_000

@@ -17,7 +17,7 @@ from functools import lru_cache
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.reading.bounds import Meter, TooComplex
+from smtpguard.reading.request import Meter, TooComplex
 from smtpguard.reading.sheets import rules_of, weight
 
 SMALLEST = 3.5

@@ -15,14 +15,13 @@ from smtpguard.mail.listheader import list_header
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Header, Message, parse_header, with_crlf
 from smtpguard.mail.trace import trusted
-from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.copies import quoted
-from smtpguard.reading.decode import transfer
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
+from smtpguard.reading.parts import Part, transfer, walk
+from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import extract, subject_of
 from smtpguard.reading.thread import REPLY, bare, prefix_of, refers_to
-from smtpguard.reading.walk import Part, walk
 from smtpguard.returns.model import Parsed, PersonReport, Sort
 
 log = logging.getLogger(__name__)

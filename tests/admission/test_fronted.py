@@ -22,9 +22,8 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
-from smtpguard.reading.bounds import Depth
 from smtpguard.reading.read import read
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Depth, Surroundings
 from tests.app.twoguards import LATER, TwoGuards, documents, sample
 from tests.guard.drawing import COLLEAGUES, OUTSIDERS, drawn_policies, letter, play
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, house, index

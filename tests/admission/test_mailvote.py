@@ -22,7 +22,7 @@ from smtpguard.mail.authres import DkimResult, Signature
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from tests.guard.house import DOCUMENTS, KEY, POLICY, FakePassage, House, PatchedStore, house, index, mail
 
 ANNA, EVA, OMAR, NEWS = "anna@example.com", "eva@example.com", "omar@example.com", "news@lists.example.com"

@@ -35,7 +35,7 @@ from smtpguard.demo.messages import make_key
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.journal.event import Kind
 from smtpguard.policy.parse import Policy
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from tests.scripted_relay import Message, ScriptedRelay
 from tests.store.making import sqlite_url
 from tests.wire.proxied import Client

@@ -37,7 +37,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import parse
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from smtpguard.returns.service import Returns
 from tests.guard.house import DOCUMENTS, KEY, House, house
 

@@ -10,15 +10,13 @@ from hypothesis import strategies as st
 
 from smtpguard.mail.message import Field, Message
 from smtpguard.reading import fold as folding
-from smtpguard.reading.addresses import addresses, people_of
-from smtpguard.reading.bounds import Depth
-from smtpguard.reading.codec import dump_reading, load_reading
-from smtpguard.reading.decode import characters, transfer, valued, words
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import seen
+from smtpguard.reading.parts import characters, transfer, valued, words
 from smtpguard.reading.quoting import split
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Depth, Surroundings, dump_reading, load_reading
+from smtpguard.reading.thread import addresses, people_of
 from tests.reading.letters import CAMPAIGN, GROWN_THREAD, OUTLOOK, STORY, around, letter, look, parts
 
 SEEDS = [

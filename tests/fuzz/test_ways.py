@@ -19,8 +19,8 @@ import pytest
 from smtpguard.lists.declared import Names
 from smtpguard.mail.address import BadAddress, parse_path
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Depth
 from smtpguard.reading.looks import Looks
+from smtpguard.reading.request import Depth
 from tests.catalogue.proxyandmilter import proxy_and_milter
 from tests.catalogue.wholeguard import ANNA, KEY, MEMBERS, NEWSLETTER, RAMADAN, READERS
 from tests.fuzz.test_reading import PIECES

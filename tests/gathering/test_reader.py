@@ -16,12 +16,11 @@ from smtpguard.gathering import reader as module
 from smtpguard.gathering.reader import BoundedReader, Pool
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
-from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.read import Texts
 from smtpguard.reading.read import read as read_message
+from smtpguard.reading.request import Bounds, Depth, Surroundings
 from smtpguard.reading.shown import shown_by
-from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.topics import compile_vocabularies
 
 TEXT = frozenset({Source.HEADERS, Source.TEXT})

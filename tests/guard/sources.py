@@ -12,8 +12,7 @@ from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.reading.looks import Looks, Readable, Reading, Topic
-from smtpguard.reading.marks import KINDS, Mark, Side
+from smtpguard.reading.looks import KINDS, Looks, Mark, Readable, Reading, Side, Topic
 from smtpguard.reading.shown import Shown, shown_by
 
 

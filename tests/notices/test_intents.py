@@ -21,7 +21,7 @@ from smtpguard.notices.intents import MOST_WORDS, Flood, Notices, approvers
 from smtpguard.notices.noticedata import UNSAID, nameable
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Relayed
-from smtpguard.reading.marks import Mark, Side
+from smtpguard.reading.looks import Mark, Side
 from tests.clocks import MONDAY
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 

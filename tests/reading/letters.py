@@ -10,10 +10,9 @@ from pathlib import Path
 import yaml
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Bounds, Depth, Surroundings
 from smtpguard.reading.topics import Vocabularies, compile_vocabularies
 
 FOLDER = Path(__file__).parents[2] / "config" / "vocabularies"

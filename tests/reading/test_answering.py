@@ -7,9 +7,9 @@ import base64
 import pytest
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.codec import dump_reading, load_reading
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
+from smtpguard.reading.request import dump_reading, load_reading
 from smtpguard.reading.thread import MOST_IDS
 from tests.every import every
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.looks import Looks, Readable
+from smtpguard.reading.request import Bounds, Depth
 from smtpguard.reading.shown import shown_by
 from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, letter, look, names, parts

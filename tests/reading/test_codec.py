@@ -13,10 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.reading import __main__ as child
-from smtpguard.reading.bounds import Bounds, Depth
-from smtpguard.reading.codec import BadReading, dump_reading, dump_request, load_reading, load_request
-from smtpguard.reading.marks import Side
-from smtpguard.reading.surroundings import Custom, Surroundings
+from smtpguard.reading.looks import Side
+from smtpguard.reading.request import (
+    BadReading,
+    Bounds,
+    Custom,
+    Depth,
+    Surroundings,
+    dump_reading,
+    dump_request,
+    load_reading,
+    load_request,
+)
 from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, STORY, around, letter, look
 

@@ -11,11 +11,11 @@ import pytest
 
 from bench.campaigns import Person, Template, house, letter, newsletter, paragraph, receipt, sentence
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.copies import LEAST, own
 from smtpguard.reading.fingerprint import Identity, same
 from smtpguard.reading.fold import fold
 from smtpguard.reading.read import read
+from smtpguard.reading.request import Bounds, Depth
 from tests.every import every
 
 LANGUAGES = ("en", "sv", "de", "fr", "fi", "ja", "zh", "th")

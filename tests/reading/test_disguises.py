@@ -10,8 +10,8 @@ import quopri
 
 import pytest
 
-from smtpguard.reading.decode import body_text
 from smtpguard.reading.looks import Looks, Readable
+from smtpguard.reading.parts import body_text
 from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
 

@@ -11,11 +11,10 @@ import pytest
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
-from smtpguard.reading import fold, signs, textmarks, unfinished
+from smtpguard.reading import fold, markup, textmarks, unfinished
 from smtpguard.reading.fold import letters
-from smtpguard.reading.looks import THRESHOLD, Looks, Readable, Topic, judge
-from smtpguard.reading.marks import KINDS, Mark, Side, veiled
-from smtpguard.reading.surroundings import Custom
+from smtpguard.reading.looks import KINDS, THRESHOLD, Looks, Mark, Readable, Side, Topic, judge, veiled
+from smtpguard.reading.request import Custom
 from smtpguard.reading.textmarks import _phrases
 from tests.every import every
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, PLATFORM, around, letter, look, names, parts
@@ -378,6 +377,6 @@ def test_letters_are_the_same_in_ascii_and_beyond() -> None:
 
 
 def test_one_pass_finds_every_sign_of_html() -> None:
-    begun = "|".join(sign[:-1] for sign in signs.ALL)
-    for source in ("é\0".join(signs.ALL), begun, *(f"\ud800{sign}{begun}" for sign in signs.ALL)):
-        assert signs.signs_in(source) == {sign for sign in signs.ALL if sign in source}
+    begun = "|".join(sign[:-1] for sign in markup.ALL)
+    for source in ("é\0".join(markup.ALL), begun, *(f"\ud800{sign}{begun}" for sign in markup.ALL)):
+        assert markup.signs_in(source) == {sign for sign in markup.ALL if sign in source}

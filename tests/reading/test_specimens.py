@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from smtpguard.locale.speech import Speech
-from smtpguard.reading.looks import Looks, Reading, from_declared_origin, without_list_headers
-from smtpguard.reading.marks import KINDS
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.looks import KINDS, Looks, Reading, from_declared_origin, without_list_headers
+from smtpguard.reading.request import Surroundings
 from tests.every import every
 from tests.reading import specimens
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, PLATFORM, around, letter, look, names, parts

@@ -6,7 +6,7 @@ For disguised content, see test_disguises.
 from __future__ import annotations
 
 from smtpguard.reading.looks import Looks, from_declared_origin
-from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.request import Surroundings
 from tests.every import every
 from tests.reading.letters import (
     CAMPAIGN,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.shown import Shown, shown_by
-from smtpguard.reading.styled import in_order
+from smtpguard.reading.shown import Shown, in_order, shown_by
 from tests.every import every
 
 SHEET = "<style>.low{color:red} #m1 p{margin:0} @media screen{.hide{display:none}}</style>"

@@ -13,12 +13,12 @@ import time
 import pytest
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import Bounds, Meter
-from smtpguard.reading.decode import mechanism, valued, words
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
 from smtpguard.reading.markup import read_markup
+from smtpguard.reading.parts import mechanism, valued, words
 from smtpguard.reading.quoting import split
+from smtpguard.reading.request import Bounds, Meter
 from smtpguard.reading.text import calendar, enriched, files_within, form_of, rtf
 from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 from tests.every import every

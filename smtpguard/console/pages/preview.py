@@ -26,9 +26,8 @@ from smtpguard.console.rendering import services_of
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Message
-from smtpguard.reading.bounds import TooComplex
-from smtpguard.reading.decode import body_text, transfer
-from smtpguard.reading.walk import Part
+from smtpguard.reading.parts import Part, body_text, transfer
+from smtpguard.reading.request import TooComplex
 
 
 @for_roles()

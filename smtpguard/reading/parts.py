@@ -1,7 +1,9 @@
-"""From octets to characters: transfer encodings (RFC 2045 section 6), charsets, encoded words (RFC 2047), parameters
-(RFC 2231).
+"""The MIME parts of a message and their text, on its bytes and within bounds: transfer encodings and boundaries (RFC 2045,
+2046), charsets, encoded words (RFC 2047), parameters (RFC 2231).
 
-All functions are total: malformed input is decoded as far as possible, and the defect is named.
+All functions are total: malformed input is decoded as far as possible, and the defect is named. Two programs may split
+a malformed message differently. If that could hide text, the walk reports it ("two boundaries"), and if possible it
+gives the text of both.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import binascii
 import codecs
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from smtpguard.locale.phrase import Phrase
+from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.message import Content, Field, parse_header
+from smtpguard.reading.request import Meter, TooComplex
 
 # Codecs of Python that no mail uses: quadratic, or no charset at all.
 _NO_CHARSET = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
@@ -350,3 +354,216 @@ def _joined(pieces: list[tuple[bytes, bool]]) -> str:
         data += unquote_to_bytes(value) if coded else value
     text = characters(data, charset).text
     return words(text.encode("utf-8", "replace")) if "=?" in text else _clean(text)  # encoded words, cut in pieces
+
+
+MAX_PART_HEADER = 64 << 10
+_MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
+
+Index = Mapping[str, Sequence[Field]]
+"""Fields by name in lower case, from the top (Header.named)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """A leaf, or an attached message. ``raw[start:end]`` is its body, still encoded."""
+
+    kind: str
+    parameters: Mapping[str, str]
+    encoding: str
+    attachment: bool
+    filename: str
+    othernames: tuple[str, ...]  # that some programs show instead
+    raw: Content
+    start: int
+    end: int
+    within: str  # the kind of the multipart around it
+    nested: int  # the number of attached messages around it
+    fields: Index
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is an attached message, by its type or, for octets, by its name; its parts follow it."""
+        return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(_SAVED))
+
+    @property
+    def body(self) -> bytes:
+        return self.raw[self.start : self.end]
+
+
+@dataclass(slots=True)
+class Walk:
+    """The result of a walk. ``unreadable``: why the content cannot be fully known."""
+
+    parts: list[Part] = field(default_factory=list)
+    defects: list[Phrase] = field(default_factory=list)
+    unreadable: Said = ""
+    boundaries: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)  # of all parts, in order
+    subjects: list[str] = field(default_factory=list)  # of parts: programs show them if a part is signed (RFC 9788)
+    alike: set[bytes] = field(default_factory=set)  # lines that only begin with a boundary
+
+    def give_up(self, why: Phrase) -> None:
+        self.unreadable = self.unreadable or why
+
+
+# Kinds whose content is encrypted, or is elsewhere.
+_SEALED = {
+    "multipart/encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME or S/MIME"),
+    "application/pgp-encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME"),
+    "application/ms-tnef": Phrase("it is in Microsoft's TNEF format (winmail.dat)"),
+    "application/vnd.ms-tnef": Phrase("it is in Microsoft's TNEF format (winmail.dat)"),
+    "message/partial": Phrase("it is one fragment of a larger message"),
+    "message/external-body": Phrase("its text is kept elsewhere (message/external-body)"),
+    "application/vnd.ms-outlook": Phrase("a message is attached in Outlook's own format (.msg)"),
+    "application/x-microsoft-rpmsg-message": Phrase("it is encrypted ({how})", how="Microsoft rights management"),
+}
+_SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+_SMIME_NAMED = (".p7m", ".p7z")  # RFC 8551 section 3.2.1
+_TNEF_BEGINS = b"eJ8+I"  # its signature (MS-OXTNEF 2.1.3.1), in base64
+_OCTETS = frozenset({"application/octet-stream", "application/x-unknown", "application/x-mimearchive", ""})
+_SAVED = (".eml", ".mht", ".mhtml")
+
+
+def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:
+    """All parts of ``raw`` from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
+    found = Walk()
+    _part(found, raw, fields, start, len(raw), "", 0, 0, meter, "text/plain")
+    if found.alike:
+        boundaries = {b.encode("utf-8", "surrogateescape") for b in found.boundaries}
+        if not all(line in boundaries or line.removesuffix(b"--") in boundaries for line in found.alike):
+            # they part it by RFC 2046 section 5.1.1, which some servers follow
+            found.give_up(Phrase("it has lines that only begin with a boundary"))
+    return found
+
+
+def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: str, depth: int, nested: int,
+          meter: Meter, default: str) -> None:  # fmt: skip
+    meter.take_part(depth)
+    given = fields.get("content-type", [])
+    if len(given) > 1 and len({valued(f.raw).value for f in given}) + len({f.raw for f in given}) > 2:
+        out.give_up(Phrase("it has two Content-Type fields that differ"))
+    encodings = fields.get("content-transfer-encoding", [])
+    if len({mechanism(f.raw) for f in encodings}) > 1:
+        out.give_up(Phrase("it has two Content-Transfer-Encoding fields that differ"))
+    content = valued(given[0].raw) if given else valued(default.encode())
+    if "boundary" in content.doubled:
+        out.give_up(Phrase("it gives two boundaries"))
+    if "charset" in content.doubled:
+        out.give_up(Phrase("it gives two charsets"))
+    kind = content.value if "/" in content.value else "text/plain"  # RFC 2045 section 5.2
+    encoding = mechanism(encodings[0].raw) if encodings else ""
+    disposition = fields.get("content-disposition", [])
+    disposed = valued(disposition[0].raw) if disposition else valued(b"")
+    filename = disposed.parameters.get("filename") or content.parameters.get("name") or ""
+    described = [words(f.raw) for f in fields.get("content-description", ())]
+    othernames = dict.fromkeys((*disposed.named, *content.named, *described))
+    out.kinds.append(kind)
+    if within and within != "message/rfc822":
+        out.subjects += [words(f.raw) for f in fields.get("subject", ())]
+    if kind in _SEALED:
+        out.give_up(_SEALED[kind])
+    elif kind in _SMIME or (kind in _OCTETS and filename.lower().endswith(_SMIME_NAMED)):
+        smime = content.parameters.get("smime-type", "")
+        if smime != "certs-only":
+            out.give_up(
+                Phrase("it is wrapped in S/MIME as signed data")
+                if smime == "signed-data"
+                else Phrase("it is wrapped in S/MIME, encrypted")
+            )
+    elif filename.lower() == "winmail.dat" or (kind in _OCTETS and raw[start : start + 5] == _TNEF_BEGINS):
+        out.give_up(_SEALED["application/ms-tnef"])
+    elif filename.lower().endswith(".msg") and not kind.startswith(("text/", "message/", "multipart/")):
+        out.give_up(_SEALED["application/vnd.ms-outlook"])
+    part = Part(
+        kind=kind, parameters=content.parameters, encoding=encoding, attachment=disposed.value == "attachment",
+        filename=filename, othernames=tuple(name for name in othernames if name not in ("", filename)), raw=raw, start=start, end=end, within=within, nested=nested, fields=fields,
+    )  # fmt: skip
+    if kind.startswith("multipart/"):
+        _multipart(out, part, depth, meter)
+    elif part.is_message:
+        out.parts.append(part)
+        _attached_message(out, part, depth, meter)
+    else:
+        out.parts.append(part)
+
+
+def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
+    boundary = part.parameters.get("boundary", "").rstrip()
+    pieces = list(_cut(part, boundary, meter, out.alike)) if boundary else []
+    if boundary:
+        out.boundaries.append(boundary)
+    if not pieces:
+        if part.end - part.start > 2:
+            # Some programs show such a body unparsed, others split it in their own way.
+            out.give_up(Phrase("it is a multipart whose parts cannot be told apart"))
+            part.kind = "text/plain"
+            out.parts.append(part)
+        return
+    if part.encoding in ("base64", "quoted-printable"):
+        out.defects.append(Phrase("it holds an encoding around many parts"))
+    default = "message/rfc822" if part.kind == "multipart/digest" else "text/plain"
+    for start, end in pieces:
+        fields, body = _head(part.raw, start, end, out)
+        _part(out, part.raw, fields, body, end, part.kind, depth + 1, part.nested, meter, default)
+
+
+def _cut(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator[tuple[int, int]]:
+    """The start and end of each part; lines that only begin with the boundary are added to ``alike``. Without a last boundary the last part ends with its container (RFC 2046 section
+    5.1.2)."""
+    raw, end = part.raw, part.end
+    line = b"--" + boundary.encode("utf-8", "surrogateescape")
+    begin = -1
+    position = part.start
+    for _ in range(2 * meter.bounds.parts + 2):
+        position = raw.find(line, position, end)
+        if position < 0:
+            break
+        after = position + len(line)
+        whole = position == part.start or raw[position - 1 : position] == b"\n"
+        closing = raw[after : after + 2] == b"--"
+        eol = raw.find(b"\n", after, min(end, after + 1000))
+        rest = raw[after + 2 * closing : end if eol < 0 else eol].strip() if whole else b"x"
+        if rest:
+            if whole:
+                alike.add(raw[position + 2 : end if eol < 0 else eol].rstrip())
+            position = after
+            continue
+        closing = closing and position != begin  # right behind another boundary, some programs go on
+        if begin >= 0:
+            yield begin, max(begin, position - (2 if raw[position - 2 : position - 1] == b"\r" else 1))
+        begin = -1 if closing or eol < 0 else eol + 1
+        position = after if begin < 0 else begin  # some programs go on after the last boundary
+    else:
+        raise TooComplex(Phrase("it has more than {n} parts", n=meter.bounds.parts))
+    if begin >= 0:
+        yield begin, end
+
+
+def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
+    """The header of a part and the start of its body."""
+    if raw[start : start + 2] == b"\r\n":
+        return {}, start + 2
+    stop = raw.find(b"\r\n\r\n", start, min(end, start + MAX_PART_HEADER))
+    if stop < 0:
+        if end - start > MAX_PART_HEADER:
+            raise TooComplex(Phrase("a part's header is larger than 64 KiB"))
+        stop = end
+    header = parse_header(raw[start:stop])
+    if header.broken:
+        if not header.fields:  # no header at all: some programs show it from its first line on
+            return {}, start
+        out.give_up(Phrase("a part's header is broken"))
+    return header.named, min(end, stop + 4)
+
+
+def _attached_message(out: Walk, part: Part, depth: int, meter: Meter) -> None:
+    raw, start, end = part.raw, part.start, part.end
+    coded = part.encoding not in ("", "7bit", "8bit", "binary")  # forbidden by RFC 2046 section 5.2.1, but it occurs
+    if coded and not (part.encoding == "base64" and is_plain(part.body)):
+        meter.take_text(end - start)
+        decoded, _ = transfer(part.body, part.encoding)
+        raw = decoded.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        start, end = 0, len(raw)
+    fields, body = _head(raw, start, end, out)
+    part.fields = fields
+    _part(out, raw, fields, body, end, "message/rfc822", depth + 1, part.nested + 1, meter, "text/plain")
