@@ -1,24 +1,36 @@
-"""The built-in rules, which no policy can remove. Pure. They make hits like any other rule, and the strictest action
-wins.
+"""What is decided beside the policy's rules: the built-in rules, which no policy can remove, and whether the writer of a
+message is asked to confirm it. Pure.
+
+The built-in rules make hits like any other rule, and the strictest action wins.
 
 - A null sender or an automatic reply to a list address: 550, so that nothing loops (RFC 3834 section 2).
 - A stream above its limits: deferred, never held. Its mail is wanted, only not so much of it.
 - A reverse-path that is a customer list's address, which is not its proven writer's own choice: held. A server behind
   us reports a failed delivery to that address, often with the message, and we never see the report.
 - A retry to a list address of a message that the relay may have taken: held until a person has looked (RFC 1047).
+
+Of a question to the writer, the engine has settled what the facts say (policy.confirming). What no fact says is checked
+here: whether the question would reach the mailbox of the proven person who wrote the message, and how often that person
+was asked lately.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
+from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.address import Address
 from smtpguard.mail.listheader import list_header
 from smtpguard.mail.transaction import Transaction
+from smtpguard.policy import confirming
+from smtpguard.policy.confirming import MEANT, MEANT_SECONDS, NOT_ALONE, SYSTEM, TOO_OFTEN, UNPROVEN
+from smtpguard.policy.counted import Ask, Live
+from smtpguard.policy.facts import OF_SENDERS
 from smtpguard.policy.rule import AIMS, AUTOMATIC, IN_DOUBT, RETURNS, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
@@ -68,7 +80,7 @@ def with_fixed(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequen
     )
 
 
-def is_automatic(transaction: Transaction) -> bool:
+def _is_automatic(transaction: Transaction) -> bool:
     """A null sender or an automatic reply. Mail of a campaign tool is neither."""
     if transaction.envelope.reverse_path is None:
         return True
@@ -78,7 +90,7 @@ def is_automatic(transaction: Transaction) -> bool:
 
 def _hits(verdict: Verdict, gathered: Gathered, live: Seen, streams: Sequence[StreamLimit]) -> Iterator[Hit]:
     addressed, over = gathered.counted.list_addresses.low > 0, exceeded(streams, live)
-    automatic = addressed and is_automatic(gathered.transaction)
+    automatic = addressed and _is_automatic(gathered.transaction)
     for rule in fixed(
         verdict.action,
         automatic=automatic,
@@ -151,3 +163,91 @@ def _above(over: Exceeded) -> Hit:
         detail=f"stream {name}",
         description=Phrase("The stream {stream} is above its limit", stream=name),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """``address``: canonical; ``proof``: what proves the address: "login", "listener", or "origin"."""
+
+    address: str
+    proof: str
+
+
+def writer_of(gathered: Gathered) -> Writer | Phrase:
+    """The writer to ask, or the reason why nobody can be asked."""
+    sender, registry = gathered.sender, gathered.in_force.registry
+    why = confirming.why_not(gathered.facts.values)
+    if why is not None or sender.claimed is None:
+        return why or UNPROVEN
+    if sender.told is None or gathered.post is not None or _is_automatic(gathered.transaction):
+        return SYSTEM
+    if gathered.streams or registry.streams_from(sender.claimed):
+        return SYSTEM
+    if Address.parse(sender.told).canonical(registry.digester.delimiters) != sender.claimed:
+        return UNPROVEN
+    reach = gathered.everyone.reach
+    if reach.low != reach.high or not gathered.facts.sizes.keys().isdisjoint(gathered.in_force.stages):
+        return NOT_ALONE
+    session = gathered.transaction.session
+    proof = "origin" if not sender.authenticated else "login" if session.auth_user else "listener"
+    return Writer(address=sender.claimed, proof=proof)
+
+
+def asks_of(gathered: Gathered) -> tuple[Ask, ...]:
+    """The counts of the writer that the admission reads: how often they were asked, and to which rules' questions they
+    have said yes. Empty if nobody can be asked."""
+    writer = writer_of(gathered)
+    if isinstance(writer, Phrase):
+        return ()
+    rules = gathered.in_force.rules
+    asking = (rule for rule in rules.rules if rule.then is Action.CONFIRM and not rule.observes)
+    return (
+        _asked(writer, gathered),
+        *(_meant(r.rule_id, writer.address) for r in asking if any(c.fact.name in OF_SENDERS for c in r.conditions)),
+    )
+
+
+def _asked(writer: Writer, gathered: Gathered) -> Ask:
+    """The count of questions to the writer, this one included."""
+    seconds = gathered.in_force.rules.confirming.a_person.window_seconds
+    return Ask(fact=confirming.FACT, key=writer.address, window_seconds=seconds)
+
+
+def is_meant(verdict: Verdict, gathered: Gathered, live: Live) -> bool:
+    """Whether a letter is stopped only by the number of people that its sender writes to, and the sender has confirmed
+    exactly that within a week. Then the sender is not asked again until a rule holds the letter."""
+    if verdict.action is not Action.CONFIRM or not gathered.facts.letter_from:
+        return False
+    writer = writer_of(gathered)
+    hits = [h for h in verdict.hits if h.mode is Mode.ENFORCE]
+    return isinstance(writer, Writer) and all(
+        live.counts.get(_meant(hit.rule, writer.address), 0) > 1  # more than this message
+        and any(reason.fact in OF_SENDERS for reason in hit.reasons)
+        for hit in hits
+    )
+
+
+def _meant(rule: str, writer: str) -> Ask:
+    return Ask(fact=MEANT, key=f"{writer} {rule}", window_seconds=MEANT_SECONDS)
+
+
+def or_held(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> Verdict:
+    """The verdict, with a hold instead of a confirmation if nobody can be asked, or the writer was asked too often.
+    ``live`` None: do not check how often."""
+    if verdict.action is not Action.CONFIRM:
+        return verdict
+    writer = writer_of(gathered)
+    if isinstance(writer, Phrase):
+        return confirming.held(verdict, writer)
+    most = gathered.in_force.rules.confirming.a_person.count
+    often = live is not None and live.counts.get(_asked(writer, gathered), 0) > most
+    return confirming.held(verdict, TOO_OFTEN) if often else verdict
+
+
+def is_asked_of(hold: Hold | None, gathered: Gathered) -> bool:
+    """Whether the message's writer is being asked about a waiting hold, so that the question can cover this message
+    too."""
+    if hold is None or not hold.asks_writer or hold.confirm is None:
+        return False
+    writer = writer_of(gathered)
+    return isinstance(writer, Writer) and writer.address == hold.confirm.writer

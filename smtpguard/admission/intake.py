@@ -16,11 +16,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from smtpguard.admission import asking
-from smtpguard.admission.builtinrules import with_fixed
-from smtpguard.admission.bypassed import BypassPath
+from smtpguard.admission.builtinrules import asks_of, with_fixed
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
+from smtpguard.admission.fronted import BypassPath, is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt
@@ -322,7 +320,7 @@ class Intake:
 
     async def _admitted(self, gathered: Gathered, plan: Plan) -> Admission:
         streams = watched(gathered)
-        asked = asking.asks_of(gathered) if plan.may_ask_writer else ()
+        asked = asks_of(gathered) if plan.may_ask_writer else ()
         asks = (*plan.asks, *[one.ask for one in streams]) if streams else plan.asks
         record = _new_record(
             gathered=gathered,

@@ -11,8 +11,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from smtpguard.admission import asking
-from smtpguard.admission.builtinrules import hit
+from smtpguard.admission.builtinrules import hit, is_asked_of, is_meant, or_held
 from smtpguard.admission.model import ComparisonMissing, Seen
 from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
@@ -84,10 +83,10 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     mailing = live.mailing
     if mailing is None and verdict.action is not Action.CONFIRM:
         return MailingVerdict(verdict=verdict)
-    if asking.is_meant(verdict, gathered, live):
+    if is_meant(verdict, gathered, live):
         verdict = _excused(verdict)
     if mailing is None or not gathered.in_force.enforce:
-        return MailingVerdict(verdict=asking.or_held(verdict, gathered, live))
+        return MailingVerdict(verdict=or_held(verdict, gathered, live))
     if live.astray and verdict.action < Action.DEFER:
         verdict = _with(verdict, _astray(live.astray), gathered)
     entry = _waiting(live.entry)
@@ -121,7 +120,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
                 return MailingVerdict(verdict=_excused(verdict))
             return _in_turn(_excused(verdict), mailing, live)
         case MailingEffect.WAITS:
-            with_it = Action.CONFIRM if asking.is_asked_of(entry, gathered) else Action.HOLD
+            with_it = Action.CONFIRM if is_asked_of(entry, gathered) else Action.HOLD
             verdict = _with(verdict, _waits(mailing, with_it), gathered)
     if not verdict.action.waits:
         return MailingVerdict(verdict=verdict, entry=entry)
@@ -149,8 +148,8 @@ def _of_its_writer(verdict: Verdict, lead: Hold | None, gathered: Gathered, live
     """Replace a confirmation by a hold if nobody can be asked. A message that joins other held ones is part of their
     question, or held with them."""
     if lead is None:
-        return asking.or_held(verdict, gathered, live)
-    if verdict.action is not Action.CONFIRM or asking.is_asked_of(lead, gathered):
+        return or_held(verdict, gathered, live)
+    if verdict.action is not Action.CONFIRM or is_asked_of(lead, gathered):
         return verdict
     return confirming.held(verdict, confirming.NOT_ALONE if lead.asks_writer else confirming.OTHERS)
 

@@ -12,7 +12,7 @@ from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from smtpguard.admission.asking import Writer, writer_of
+from smtpguard.admission.builtinrules import Writer, writer_of
 from smtpguard.admission.mailingverdict import (
     MailingVerdict,
     is_anothers_letter,

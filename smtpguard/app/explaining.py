@@ -17,8 +17,7 @@ from pathlib import Path
 
 import dns.asyncresolver
 
-from smtpguard.admission import asking
-from smtpguard.admission.builtinrules import with_fixed
+from smtpguard.admission.builtinrules import or_held, with_fixed
 from smtpguard.admission.model import Explained, Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
@@ -83,7 +82,7 @@ class Explainer:
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
         live = Seen(now=SystemClock().now(), counts=counts, maybe=maybe)
-        verdict = asking.or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
+        verdict = or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self.around)
         return Explained(
             verdict=verdict,

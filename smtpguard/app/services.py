@@ -24,7 +24,7 @@ from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
     from smtpguard.accounts.model import Role
-    from smtpguard.admission.correcting import Corrections
+    from smtpguard.admission.preapproval import Corrections
     from smtpguard.app.policies import Following
     from smtpguard.config.settings import Settings
     from smtpguard.console.people.accounts import Accounts
@@ -103,7 +103,7 @@ def notice_head(settings: Settings, organization: Organization | None) -> Notice
 def corrections_of(
     settings: Settings, store: Store, policies: Following, gather: Gather, clock: Clock, new_id: Callable[[], str]
 ) -> Corrections:
-    from smtpguard.admission.correcting import Corrections
+    from smtpguard.admission.preapproval import Corrections
 
     return Corrections(
         store=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=term(settings),

@@ -152,7 +152,7 @@ async def correct(
     each of them passes, also while a list of theirs is frozen; a copy for anybody else waits.
     """
     async with context.services() as services:
-        from smtpguard.admission.correcting import NotAll
+        from smtpguard.admission.preapproval import NotAll
         from smtpguard.mail.message import Message, with_crlf
 
         mailing = await services.mailings.show(mailing_id)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.admission.correcting import Corrections
 from smtpguard.admission.model import Explained
+from smtpguard.admission.preapproval import Corrections
 from smtpguard.config.documents import PolicyFile
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import StoreError

@@ -16,8 +16,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.request import Meter, TooComplex
-from smtpguard.reading.sheets import sheets_of
-from smtpguard.reading.visible import take_unseen, unescaped
+from smtpguard.reading.visible import sheets_of, take_unseen, unescaped
 
 _QUOTING = (
     "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",

@@ -100,7 +100,7 @@ class _Sheets:
     def attribute(self, key: str, value: str) -> str:
         """In normalized form; "" if it does not change what is shown."""
         if key == "style":
-            return f"style={_in_order(value)}" if value.strip(" ;") else ""
+            return f"style={in_order(value)}" if value.strip(" ;") else ""
         if not self.certain or key in self.asked:
             return f"{key}={value}"
         if key in _OURS:
@@ -125,7 +125,7 @@ _NO_SHEETS = _Sheets()
 """Every attribute counts."""
 
 
-def _in_order(style: str) -> str:
+def in_order(style: str) -> str:
     """Inline declarations in a fixed order; those that may override each other stay in theirs."""
     if any(sign in style for sign in ("\\", "/*", "{")):
         return style

@@ -3,7 +3,8 @@ style sheet.
 
 Sizes and colours are inherited and can be reset, so each text is judged by the nearest elements that set them. A
 background picture hides nothing here, since its colours are unknown. What only Outlook hides (``mso-hide``) counts as
-hidden.
+hidden. Style sheets are those for a large screen, read as browsers do where mail uses CSS: comments, strings, rules
+within conditions and within each other, signs too many. What is not known is taken to hold.
 """
 
 from __future__ import annotations
@@ -18,7 +19,100 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.request import Meter, TooComplex
-from smtpguard.reading.sheets import rules_of, weight
+
+_LONGEST_SHEET = 60_000
+_LONGEST_SELECTOR = 500
+_SCREEN = 1_000
+"""The width in pixels of the screen for which style sheets are read."""
+_ROOT = 16.0  # pixels of an em there
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
+_STRING = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
+_WITHIN = r"\s*([^{};@]{0,300})\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}"
+_ON_SCREENS = re.compile(rf"@(media)\b{_WITHIN}|@(?:supports|layer)\b{_WITHIN}", re.I)
+_FEATURE = re.compile(
+    r"(min|max)-(?:device-)?width\s*:\s*(\d+\.?\d*)\s*(px|em|rem)?|width\s*([<>]=?)\s*(\d+\.?\d*)\s*(px|em|rem)?"
+)
+_AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
+_STATEMENT = re.compile(r"@[^{};]{0,500};")
+_BRACKET = re.compile(r"([{}])")
+_NO_SELECTOR = ";"
+_ELEMENT = re.compile(r"(?<![\w.#:\[=-])[a-zA-Z]")
+
+
+def sheets_of(tree: LexborHTMLParser) -> list[str]:
+    """The style sheets for large screens."""
+    found = []
+    for node in tree.css("style")[:20]:
+        given = node.attributes
+        kind, media = given.get("type") or "text/css", given.get("media") or ""
+        if kind.strip().lower() == "text/css" and any(map(_is_for_screens, media.lower().split(","))):
+            found.append(node.text()[:_LONGEST_SHEET])
+    return found
+
+
+def rules_of(sheet: str) -> Iterator[tuple[str, str]]:
+    """Selectors and declarations, in their order."""
+    sheet = _STRING.sub('""', _COMMENT.sub("", sheet)).replace("<!--", "").replace("-->", "")
+    sheet += "}" * (sheet.count("{") - sheet.count("}"))  # the end closes what is open
+    if "@" in sheet:
+        for _ in range(3):  # they may nest
+            sheet = _ON_SCREENS.sub(_opened, sheet)
+        sheet = _STATEMENT.sub("", _AT_RULE.sub("", sheet))
+    return _blocks(sheet)
+
+
+def _blocks(sheet: str) -> Iterator[tuple[str, str]]:
+    """Selectors and declarations, those of nested rules with what is around them. A sign too many is part of the
+    selector behind it, which is none then."""
+    around: list[str] = []
+    stray = False
+    pieces = _BRACKET.split(sheet)
+    for text, sign in zip(pieces[::2], pieces[1::2], strict=False):
+        if sign == "}":
+            if around:
+                yield around.pop(), text
+            else:
+                stray = True
+            continue
+        own, ends, selector = text.rpartition(";")
+        if around:
+            yield around[-1], own
+            selector = ",".join(
+                selector.replace("&", outer) if "&" in selector else f"{outer} {selector}"
+                for outer in around[-1].split(",")
+            )
+        elif stray or ends:
+            selector = _NO_SELECTOR
+        stray = False
+        around.append(selector if len(selector) <= _LONGEST_SELECTOR else _NO_SELECTOR)
+
+
+def _weight(rule: tuple[str, str]) -> tuple[int, int, int]:
+    """The specificity of a selector, nearly: its ids, classes and elements (Selectors section 17)."""
+    selector = rule[0]
+    return selector.count("#"), sum(map(selector.count, ".[:")), len(_ELEMENT.findall(selector))
+
+
+def _opened(found: re.Match[str]) -> str:
+    """The rules within a condition, if they are for a large screen."""
+    if not found[1]:
+        return found[5] or ""
+    return found[3] if any(map(_is_for_screens, found[2].lower().split(","))) else ""
+
+
+def _is_for_screens(query: str) -> bool:
+    """Whether a media query holds on a large screen with light colours. What is not known is taken to hold."""
+    kinds = query.partition("(")[0].split()
+    elsewhere = any(kind not in ("all", "screen", "only", "not", "and") for kind in kinds) or "dark" in query
+    return ("not" in kinds) == (elsewhere or any(map(_is_off, _FEATURE.findall(query))))
+
+
+def _is_off(width: tuple[str, ...]) -> bool:
+    """Whether a large screen is outside a bound of the width."""
+    bound, value, unit, sign, number, measure = width
+    pixels = float(value or number) * (_ROOT if (unit or measure) in ("em", "rem") else 1)
+    return pixels < _SCREEN if bound == "max" or sign.startswith("<") else pixels > _SCREEN
+
 
 SMALLEST = 3.5
 """In pixels: smaller text is unreadable."""
@@ -27,7 +121,6 @@ NEAR = 24
 _SMALLER = 0.6  # of a parent's size: a few nested ones are too small
 _RULES = 600
 _LONGEST_RULE = 4_000
-_ROOT = 16.0
 _FAR = 200.0  # pixels out of place: used to hide text, not for layout
 _BEYOND = 2_000.0
 _SIGNS = re.compile(
@@ -42,7 +135,6 @@ _DISPLAYS = frozenset(
 )
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
 _DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
-_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+))\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
 _VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
@@ -51,15 +143,8 @@ _RGB = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
 _TRANSFORM = re.compile(r"(scale|translate|rotate[xy])[xyz3d]*\(([^()]{0,80})\)")
 _PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, "in": 96.0, "q": 0.945, "rem": _ROOT, "ex": 8.0,
            "ch": 8.0, "em": _ROOT, "vw": 6.0, "vh": 8.0}  # fmt: skip
-_WORDS = {
-    "xx-small": 9.0,
-    "x-small": 10.0,
-    "small": 13.0,
-    "medium": 16.0,
-    "large": 18.0,
-    "x-large": 24.0,
-    "xx-large": 32.0,
-}
+_WORDS = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
+          "xx-large": 32.0}  # fmt: skip
 _NAMED = {
     "white": (255, 255, 255), "black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
     "gray": (128, 128, 128), "grey": (128, 128, 128), "silver": (192, 192, 192), "navy": (0, 0, 128), "snow": (255, 250, 250),
@@ -252,7 +337,7 @@ def _rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:
         if len(found) > _RULES:
             raise TooComplex(Phrase("its style sheets have more than {n} rules", n=_RULES))
         meter.look_at_the_clock()
-    return sorted(found, key=weight)  # of equal weight the last counts
+    return sorted(found, key=_weight)  # of equal weight the last counts
 
 
 def _filled(text: str, custom: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from click.testing import CliRunner, Result
 
-from smtpguard.admission.correcting import Corrections
+from smtpguard.admission.preapproval import Corrections
 from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes

@@ -17,8 +17,8 @@ import httpx2
 from argon2 import PasswordHasher
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.admission.correcting import Corrections
 from smtpguard.admission.model import Explained
+from smtpguard.admission.preapproval import Corrections
 from smtpguard.app.console import Front, api, front
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.services import accounts

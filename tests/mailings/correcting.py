@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from smtpguard.admission.correcting import Corrections
+from smtpguard.admission.preapproval import Corrections
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.admission.correcting import NotAll
+from smtpguard.admission.preapproval import NotAll
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
 from smtpguard.mail.reply import OK, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost

@@ -10,7 +10,7 @@ import pytest
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.request import Bounds, Meter, TooComplex
-from smtpguard.reading.sheets import rules_of
+from smtpguard.reading.visible import rules_of
 from tests.every import every
 from tests.reading.letters import letter, look, names, topics
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from smtpguard.accounts.model import Role
-from smtpguard.admission.correcting import NotAll
+from smtpguard.admission.preapproval import NotAll
 from smtpguard.console import labels
 from smtpguard.console.access import Routes, person
 from smtpguard.console.chart import drawn, stacked
