@@ -26,7 +26,7 @@ from smtpguard.cli.context import (
 )
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import StoreError
-from smtpguard.incidents import observed
+from smtpguard.incidents import suggestions
 from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, Share, approver_shares
 from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
@@ -245,7 +245,7 @@ SHOWN = 10
 @command.command("observe", json="One JSON object.")
 @a_since("14d")
 @an_until
-@click.option("--examples", type=AtLeast(0), default=observed.EXAMPLES, show_default=True,
+@click.option("--examples", type=AtLeast(0), default=suggestions.EXAMPLES, show_default=True,
               help="The number of examples for each rule.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 async def observe(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
@@ -255,7 +255,7 @@ async def observe(context: Context, since: str, until: str | None, examples: int
     """
     begin, end = period(since, until, datetime.now(UTC))
 
-    sums = observed.Sums(observed.acts(rules_of(context.policy())), examples=examples)
+    sums = suggestions.Sums(suggestions.acts(rules_of(context.policy())), examples=examples)
     async with context.store(reads=True) as store:
         if not no_names:
             may_name(store)
@@ -274,7 +274,7 @@ def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:
             yield from (yaml.safe_load(document) or {}).get("rules") or ()
 
 
-def _observed_row(found: observed.Observed, *, names: bool) -> dict[str, Any]:
+def _observed_row(found: suggestions.Observed, *, names: bool) -> dict[str, Any]:
     """The JSON object."""
     return {
         "since": found.since,
@@ -293,11 +293,11 @@ def _observed_row(found: observed.Observed, *, names: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _observed_share(share: observed.Share) -> dict[str, Any]:
+def _observed_share(share: suggestions.Share) -> dict[str, Any]:
     return {"messages": share.messages, "decisions": share.decisions, "customers": share.customers}
 
 
-def _one(example: observed.Example, names: bool) -> dict[str, Any]:
+def _one(example: suggestions.Example, names: bool) -> dict[str, Any]:
     return {
         "message": example.id, "at": example.at, "recipients": example.recipients,
         "sender": example.sender or None if names else None, "subject": example.subject or None if names else None,
@@ -305,7 +305,7 @@ def _one(example: observed.Example, names: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
+def _observed_lines(found: suggestions.Observed, *, names: bool) -> Iterator[str]:
     """For a terminal."""
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     if found.enforced:
@@ -340,7 +340,7 @@ def _observed_lines(found: observed.Observed, *, names: bool) -> Iterator[str]:
     yield "For changes to the policy that fit this traffic: smtpguard suggest"
 
 
-def _observed_table(what: str, shares: Sequence[observed.Share]) -> Iterator[str]:
+def _observed_table(what: str, shares: Sequence[suggestions.Share]) -> Iterator[str]:
     if not shares:
         return
     shown = shares[:SHOWN]

@@ -18,8 +18,7 @@ from smtpguard.cli.context import CannotRun, Command, Context, a_since, judged, 
 from smtpguard.cli.offline import check
 from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
-from smtpguard.incidents.observed import acts
-from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents
+from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents, acts
 from smtpguard.policy.parse import Policy
 
 HOLDS = 5.0

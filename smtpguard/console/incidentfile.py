@@ -26,8 +26,7 @@ from smtpguard.console.incidentsteps import LANE_TITLES
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES
-from smtpguard.incidents.statement import MARKS, Statement
-from smtpguard.incidents.timeline import Step
+from smtpguard.incidents.statement import MARKS, Statement, Step
 from smtpguard.journal.chain import Clear, instant, utc_text
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind

@@ -13,8 +13,7 @@ from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.purposes import Missed
 from smtpguard.incidents.report import CAME, RULE, Report
-from smtpguard.incidents.statement import Entries, Mark, Statement, fact, plain, unknown
-from smtpguard.incidents.timeline import Step
+from smtpguard.incidents.statement import Entries, Mark, Statement, Step, fact, plain, unknown
 from smtpguard.journal.chain import Entry, instant
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome

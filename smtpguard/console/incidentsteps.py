@@ -12,8 +12,7 @@ from smtpguard.console.entrywords import WORDS
 from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.report import Report
-from smtpguard.incidents.statement import Entries, plain
-from smtpguard.incidents.timeline import Step
+from smtpguard.incidents.statement import Entries, Step, plain
 from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.delivery import DeliveryEvent, reported
 from smtpguard.journal.event import Kind

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from smtpguard.incidents.statement import Entries
-from smtpguard.incidents.timeline import Step
+from smtpguard.incidents.statement import Entries, Step
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event, Kind
 

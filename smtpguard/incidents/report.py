@@ -1,47 +1,54 @@
 """The incident report, from the journal alone: who sent what, when, to how many, what the outcome was, and who decided.
 
-The query (query.py) selects verdicts. All entries on those messages and their mailings belong to the case, and so do
-the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages, so it is summed while its
-entries are read, and the timeline keeps only the first and the last of frequent entries. Where something cannot be
-known, the report says so. Pure.
+The query selects verdicts. All entries on those messages and their mailings belong to the case, and so do the freezes,
+policies and lists of that time. A case may be a mailing of 400,000 messages, so it is summed while its entries are
+read. Where something cannot be known, the report says so. Pure.
 
-A verdict names its recipients by sealed digests, and so do the entries on its release. Entries of earlier versions do not name the
-recipient; for those only numbers are known, and they are given as bounds.
+A verdict names its recipients by sealed digests, and so do the entries on its release. Entries of earlier versions do
+not, so for those only numbers are known, given as bounds. A list server may send what it expands back through the
+guard. Its copies are messages of their own to the guard, and not to people: who is behind the list's address is counted
+with the original, without those whose copies were all stopped.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from smtpguard.incidents.intrusion import Ingress, Marks, Usual, marks_of
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
-from smtpguard.incidents.reached import Reached, stopped_copies
-from smtpguard.incidents.statement import Entries
-from smtpguard.incidents.timeline import Step, Timeline
+from smtpguard.incidents.statement import Entries, Step, Timeline
 from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
-from smtpguard.journal.distinct import Asked, Changes, Interval, Unit, more, units
+from smtpguard.journal.distinct import (
+    Asked,
+    Changes,
+    Crowd,
+    Interval,
+    People,
+    Single,
+    Unit,
+    Version,
+    more,
+    units,
+)
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.recorded import unpack
 
+_StoppedCopy = tuple[Outcome, Single]
 DAY = 86_400 * 1_000_000
 """In microseconds. A freeze, a policy or a list belongs to a case until a day after the last entry on its messages."""
 AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
                      Kind.STREAM.value, Kind.TRIPPED.value})  # fmt: skip
-
-
 MOST = 1_000_000
 """The most messages of one case; a mailing of 400,000 takes 300 MB of memory while it is summed."""
-
-
 FEW = 4
 """The most held messages that are named one by one."""
 MOST_WAYS = 1000
@@ -52,15 +59,9 @@ STOPS = frozenset(
 """Kinds that stop messages which a rule relayed, or would have relayed."""
 CAME, RULE, LIST, WENT, AGAIN = "came", "rule", "list", "went", "again"
 """The first parts of keys of ``Report.entries``, before an end, a rule's mode and name, a list's name, or a role and address."""
-
-
 _SINGLE = {
-    "mailings": "mailing",
-    "clients": "client",
-    "contents": "content",
-    "policies": "policy",
-    "bypasses": "bypass",
-}
+    "mailings": "mailing", "clients": "client", "contents": "content", "policies": "policy", "bypasses": "bypass",
+}  # fmt: skip
 """Counters of Report, by the key of a verdict that they count."""
 _COUNTED = (*_SINGLE, "lists", "writers", "subjects", "rules", "reasons", "refused")
 
@@ -181,9 +182,7 @@ class Case:
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
         self._stopped_by: set[str] = set()  # all freezes that concern the case
-        self._trips: dict[
-            str, tuple[Entry, Clear | None]
-        ] = {}  # breakers that tripped for another mailing, by their freezes
+        self._trips: dict[str, tuple[Entry, Clear | None]] = {}  # by freezes: breakers that tripped for another mailing
         self._streams: set[str] = set()
         self.writers: set[str] = set()  # as keyed digests
         self._erased = self._undelivered = 0
@@ -421,8 +420,8 @@ class Case:
         shown = 0
         messages: Counter[Outcome] = Counter()
         went = still = 0
-        people = Reached(self._counters["lists"].keys(), self._asked, self._changes)
-        stopped = stopped_copies(self._copies, self._copied, self._whom)
+        people = _Reached(self._counters["lists"].keys(), self._asked, self._changes)
+        stopped = _stopped_copies(self._copies, self._copied, self._whom)
         for id, message in self._messages.items():
             came = message.outcomes
             messages.update(came)
@@ -457,11 +456,7 @@ class Case:
             parts=sum(message.got_part for message in self._messages.values()),
             erased=self._erased,
             held=self._kept,
-            unsettled=[
-                id
-                for id, message in (*self._messages.items(), *self._copies.items())
-                if Outcome.IN_DOUBT in message.outcomes
-            ],
+            unsettled=[id for id, one in (self._messages | self._copies).items() if Outcome.IN_DOUBT in one.outcomes],
             steps=self._timeline.steps(),
             until=instant(self._end),
             entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq, _ in self._out))},
@@ -484,3 +479,122 @@ def _took(kind: str, data: Mapping[str, Any]) -> bool:
 
 def _said(value: object) -> str:
     return "" if value is None else str(value)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Two sets of people: those who certainly count, and those who possibly do."""
+
+    sure: People = field(default_factory=People)
+    all: People = field(default_factory=People)
+
+    def add(self, some: Sequence[Unit], *, sure: bool) -> None:
+        for unit in some:
+            self.all.add(unit)
+            if sure:
+                self.sure.add(unit)
+
+    def count(self, asked: Asked | None, changes: Changes) -> Interval:
+        every = self.all.count(asked, changes)
+        return Interval(self.sure.count(asked, changes).low, every.high)
+
+
+def _whose(
+    id: str, message: Message, people: Sequence[Sequence[Unit]]
+) -> Iterator[tuple[Outcome, Sequence[Unit], bool]]:
+    """Each end of a message, the people of it, and whether that is certain. ``people``: of each recipient."""
+    ends, shares = message.ends(), list(message.shares())
+    if ends is not None and len(ends) == len(people):
+        yield from ((end, some, True) for end, some in zip(ends, people, strict=True))
+    elif len({share.end for share in shares}) == 1:
+        sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
+        yield from ((shares[0].end, some, sure) for some in people)
+    else:
+        for share in shares:
+            low, high = 0 if share.at_most else share.people, message.people if share.at_least else share.people
+            yield share.end, [Crowd(of=(f"message {id}", share.end.value), low=low, high=high)], True
+
+
+class _Reached:
+    """Distinct people by outcome. ``lists``: those that are counted; ``changes``: of lists between versions, to which
+    those without stopped copies are added. ``crowds``: whether any of it went to addresses with several people behind
+    them, or may have."""
+
+    def __init__(self, lists: Set[str], asked: Asked | None, changes: Changes) -> None:
+        self._known, self._asked, self._changes = lists, asked, changes
+        self._people: dict[Outcome, _Counted] = {}
+        self._lists: dict[str, tuple[_Counted, _Counted]] = {}
+        self.crowds = False
+
+    def add(
+        self, id: str, message: Message, people: Sequence[Sequence[Unit]], stopped: Mapping[str, _StoppedCopy]
+    ) -> None:
+        """``people``: of each recipient; ``stopped``: those of whose copies none went out, by digest. A list that it went
+        to counts as a version that they have left."""
+        left: dict[str, Version] = {}
+        for end, some, sure in _whose(id, message, people):
+            if stopped and end in REACHED:
+                some = [self._without(unit, id, stopped, left) if isinstance(unit, Crowd) else unit for unit in some]
+            self._add(end, some, sure)
+        for end, one in stopped.values() if left else ():
+            off = frozenset(left[name] for name, _ in one.on if name in left)
+            self._add(end, [Single(digest=one.digest, on=one.on, off=one.off | off)], True)
+
+    def _without(self, unit: Crowd, id: str, stopped: Mapping[str, _StoppedCopy], left: dict[str, Version]) -> Crowd:
+        name, version = unit.of
+        n = sum(any(of == name for of, _ in one.on) for _, one in stopped.values())
+        left[name] = name, f"{version} without the stopped of {id}"
+        self._changes.add(name, version, left[name][1], added=0, removed=n)
+        high = None if unit.high is None else max(unit.high - n, 0)
+        return Crowd(of=left[name], low=max(unit.low - n, 0), high=high)
+
+    def _add(self, end: Outcome, some: Sequence[Unit], sure: bool) -> None:
+        self._people.setdefault(end, _Counted()).add(some, sure=sure)
+        if end not in REACHED and end is not Outcome.IN_DOUBT:
+            return
+        for unit in some:
+            self.crowds = self.crowds or isinstance(unit, Crowd)
+            names = {unit.of[0]} if isinstance(unit, Crowd) else {name for name, _ in unit.on}
+            for name in names & self._known:
+                have, every = self._lists.setdefault(name, (_Counted(), _Counted()))
+                every.add([unit], sure=sure)
+                if end in REACHED:
+                    have.add([unit], sure=sure)
+
+    def count(self, ends: Iterable[Outcome]) -> Interval:
+        whole = _Counted()
+        for end in ends:
+            if (some := self._people.get(end)) is not None:
+                whole.sure.update(some.sure)
+                whole.all.update(some.all)
+        return whole.count(self._asked, self._changes)
+
+    def of_lists(self) -> dict[str, tuple[Interval, Interval]]:
+        """For each list the members who have it, and how many more may."""
+        found = {}
+        for name, some in sorted(self._lists.items()):
+            got, every = (one.count(self._asked, self._changes) for one in some)
+            found[name] = got, more(got, every)
+        return found
+
+
+def _stopped_copies(
+    copies: Mapping[str, Message], of: Mapping[str, str], whom: Mapping[str, Sequence[Sequence[Unit]]]
+) -> dict[str, dict[str, _StoppedCopy]]:
+    """For each original, the people of whose copies none went out, by digest, with the outcome of the last. ``of``: the
+    original of each copy."""
+    found: dict[str, dict[str, _StoppedCopy]] = {}
+    got: set[tuple[str, str]] = set()
+    for id, copy in copies.items():
+        for end, some, _ in _whose(id, copy, whom[id]):
+            for unit in some:
+                if isinstance(unit, Crowd):
+                    continue
+                if end in REACHED:
+                    got.add((of[id], unit.digest))
+                else:
+                    found.setdefault(of[id], {})[unit.digest] = end, unit
+    return {
+        original: {who: one for who, one in some.items() if (original, who) not in got}
+        for original, some in found.items()
+    }

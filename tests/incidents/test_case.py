@@ -10,7 +10,7 @@ import pytest
 
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case
-from smtpguard.incidents.timeline import SHOWN
+from smtpguard.incidents.statement import SHOWN
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Kind

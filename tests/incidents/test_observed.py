@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.incidents.observed import Sums, acts
+from smtpguard.incidents.suggestions import Sums, acts
 
 AT = 1_772_442_000_000_000
 SINCE, UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 15, tzinfo=UTC)

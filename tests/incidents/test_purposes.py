@@ -9,7 +9,7 @@ import pytest
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import Field, said_of
 from smtpguard.incidents.purposes import Documents, Purposes, purposes
-from smtpguard.incidents.timeline import Step
+from smtpguard.incidents.statement import Step
 from smtpguard.journal.chain import GENESIS, Clear, Entry, body_of, microseconds
 from smtpguard.journal.event import Event
 from tests.every import every
