@@ -35,12 +35,11 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Notice, NoticeTemplates, choose_language
-from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import BYPASS, RaisedAlarm
-from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
-from smtpguard.observe.alarms.rows import Alarmed
-from smtpguard.observe.webhooks.delivery import Sender
-from smtpguard.observe.webhooks.payload import Format
+from smtpguard.observe import rounds
+from smtpguard.observe.alarms import BYPASS, RaisedAlarm
+from smtpguard.observe.rounds import AlarmMessage, Phase
+from smtpguard.observe.rows import Alarmed
+from smtpguard.observe.webhooks import Format, Sender
 from smtpguard.policy.parse import Organization
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries

@@ -33,9 +33,9 @@ from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.lists.registry import Registry
 from smtpguard.notices.notice import choose_language
 from smtpguard.observe import figures as store_watching
-from smtpguard.observe.alarms.conditions import Seen
-from smtpguard.observe.alarms.rounds import Rounds, Shared
-from smtpguard.observe.alarms.rows import Alarmed
+from smtpguard.observe.alarms import Seen
+from smtpguard.observe.rounds import Rounds, Shared
+from smtpguard.observe.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, Said

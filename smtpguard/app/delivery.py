@@ -34,12 +34,10 @@ from smtpguard.holds.links import Links
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.notices.filling import Daily, checkpoint_to, daily
 from smtpguard.notices.notice import NoticeTemplates
-from smtpguard.notices.render import Renderer, Sign
-from smtpguard.observe.webhooks.delivery import Dispatcher, Hook, Sender
-from smtpguard.observe.webhooks.payload import Allowed, Format, Topic
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.notices.render import Daily, Renderer, Sign, checkpoint_to, daily
+from smtpguard.observe.rows import Cursors
+from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery

@@ -11,8 +11,7 @@ from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.observe import log
-from smtpguard.observe.webhooks.payload import Cursor
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursor, Cursors
 from smtpguard.policy.verdict import Action
 
 MOST_RELAYING, MOST_EARLY = 10_000, 1_000

@@ -44,7 +44,7 @@ from smtpguard.lists.sources import SourceError, Tally, cell_address, unfit, unf
 from smtpguard.lists.sources.opening import opened as open_source
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import BadAddress
-from smtpguard.notices.listalerts import events, intents
+from smtpguard.notices.intents import list_events, list_notices
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
@@ -128,9 +128,9 @@ class ListRefresh:
         """Journal the reports. If the store does not answer they are kept and tried again: a change is found only once."""
         while self._unsaid and not self._stopping.is_set():
             report = self._unsaid[0]
-            told = tuple(intents(report, self._policies.current()))
+            told = tuple(list_notices(report, self._policies.current()))
             try:
-                await self._store.journal.record(list(events(report)), told)
+                await self._store.journal.record(list(list_events(report)), told)
             except StoreError as e:
                 log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
                 return
@@ -181,8 +181,8 @@ async def journal(
         async with opened(settings, committed=committed) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
             await store.journal.record(
-                [event for report in reports for event in events(report, by)],
-                tuple(intent for report in reports for intent in intents(report, in_force)),
+                [event for report in reports for event in list_events(report, by)],
+                tuple(intent for report in reports for intent in list_notices(report, in_force)),
             )
     except NotSetUp:
         return False

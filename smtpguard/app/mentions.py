@@ -13,7 +13,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.web import Feed
 from smtpguard.database.errors import StoreError
 from smtpguard.guard.ports import Clock
-from smtpguard.observe.webhooks.delivery import HEADER, genuine
+from smtpguard.observe.webhooks import HEADER, genuine
 from smtpguard.returns.mentions import Mention, of_feed, of_request
 from smtpguard.returns.service import NotFetched, fetch
 

@@ -43,8 +43,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.codec import Codec
-from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, RaisedAlarm, Seen, raised
-from smtpguard.observe.alarms.rounds import AGAIN, AlarmMessage, Phase
+from smtpguard.observe.alarms import BY_NAME, Alarm, RaisedAlarm, Seen, raised
+from smtpguard.observe.rounds import AGAIN, AlarmMessage, Phase
 from smtpguard.policy.parse import Policy
 from smtpguard.processes.part import die_with_parent
 from smtpguard.processes.statusfile import Notifier, trees

@@ -33,8 +33,8 @@ from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.observe import figures
-from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
-from smtpguard.observe.alarms.rows import Alarmed
+from smtpguard.observe.alarms import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
+from smtpguard.observe.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.processes.statusfile import Tree, trees
 from smtpguard.store.store import Store

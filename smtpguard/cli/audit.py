@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, may_name, progress
-from smtpguard.console.entrywords import disagreeing, noted
 from smtpguard.console.incidentfile import proof_row
+from smtpguard.console.labels import disagreeing, noted
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech

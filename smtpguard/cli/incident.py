@@ -12,12 +12,11 @@ from pathlib import Path
 import click
 
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, may_name, moment, progress, write_new
-from smtpguard.console.breachform import as_row, filled, lines
-from smtpguard.console.drafts import AUDIENCES
-from smtpguard.console.drafts import draft as drafted
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import MissingExtra, pdf_library, written
 from smtpguard.console.incidentfile import row as report_row
+from smtpguard.console.notifying import AUDIENCES, as_row, filled, lines
+from smtpguard.console.notifying import draft as drafted
 from smtpguard.console.reporting import Made, NothingFits, make, query_of
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import HOURS, Field

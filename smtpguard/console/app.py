@@ -20,7 +20,6 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from smtpguard.console import rendering
-from smtpguard.console.access import NotSignedIn
 from smtpguard.console.pages import (
     deciding,
     freezes,
@@ -34,7 +33,7 @@ from smtpguard.console.pages import (
     waiting,
 )
 from smtpguard.console.people.middleware import MINE, SAFE, safe_path
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.services import ConsoleServices, NotSignedIn
 
 _ALL = (overview, waiting, message, preview, deciding, freezes, history, incident, mailings, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)

@@ -13,9 +13,8 @@ from datetime import datetime
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
-from smtpguard.console.entrywords import decides, not_in_it, proved
-from smtpguard.console.incidentfurther import Further, in_view
-from smtpguard.console.incidentsteps import LANES, MODES, Row, Steps
+from smtpguard.console.incidentsections import LANES, MODES, Further, Row, Steps, in_view
+from smtpguard.console.labels import decides, not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT

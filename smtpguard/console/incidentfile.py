@@ -12,8 +12,6 @@ from importlib import import_module
 from typing import Any
 
 from smtpguard.console.api.models import Verified
-from smtpguard.console.entrywords import decides
-from smtpguard.console.entrywords import entry_in_words as in_words
 from smtpguard.console.incident import (
     ReportText,
     asked_in_words,
@@ -22,7 +20,9 @@ from smtpguard.console.incident import (
     report_in_words,
     what_is_frozen,
 )
-from smtpguard.console.incidentsteps import LANE_TITLES
+from smtpguard.console.incidentsections import LANE_TITLES
+from smtpguard.console.labels import decides
+from smtpguard.console.labels import entry_in_words as in_words
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES

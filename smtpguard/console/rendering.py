@@ -18,8 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from smtpguard.console import labels
-from smtpguard.console.entrywords import reason_of
-from smtpguard.console.labels import state_key
+from smtpguard.console.labels import reason_of, state_key
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import Choice, Conflict, NotEntitled

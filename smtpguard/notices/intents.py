@@ -5,6 +5,19 @@ handler would unsubscribe the customer), to the original recipients, to outsider
 message names it. A notice that would have no recipient goes to the lists' owners.
 
 Rules that call a person have a journal entry for each call, from which the alarms take it (``calling``).
+
+A list that cannot be refreshed is told of once an outage, not once an attempt, and again when it is over. An outage
+begins with the first sync that fails and ends with the first that succeeds. The id of such a notice contains the time
+when the outage began, so that no restart, other command or other process sends it twice. Its ``data`` has
+
+==============  ======================================================================================================
+all             ``list``: its title, ``list_name``; ``since``: when it began; ``person``: the reader
+list-failed     ``problem``: what is wrong, as a sentence; ``size``: number of people in the index in use, null for no
+                index; ``checked_at``: when all sources were last found unchanged or read, null for never; ``stale``: as
+                list-stale
+list-stale      the same, when the index has become too old for a "no" to be relied on
+list-well       ``size``
+==============  ======================================================================================================
 """
 
 from __future__ import annotations
@@ -12,7 +25,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -24,6 +37,7 @@ from smtpguard.holds.model import Hold, out_of_reach, standing_votes
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.report import News, Report
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
@@ -43,12 +57,9 @@ _ASKING = frozenset({"approve", "reminder", "answer", "plea"})
 """Notices that always ask their reader to decide. A notice of a revoked approval may ask too."""
 BACK = "-back"
 """The end of the ids of notices that an approval is revoked: they are additional to those of the approval."""
-
-
 _WORDS = frozenset({"question", "answer", "plea"})
 """Notices with people's own words. More of them are sent singly, since a digest does not have the words."""
 MOST_WORDS = 30
-
 AGAIN_SECONDS = 30.0
 OWNER_WINDOW = timedelta(hours=1)
 """How often an owner gets a digest of messages without another reader."""
@@ -524,3 +535,56 @@ def _lists(rule: Rule, questions: Questions, live: Live, gathered: Gathered) -> 
                 name = list_of(ask.key)
                 found[name] = max(found.get(name, 0), live.counts.get(ask, 0))
     return found
+
+
+def list_events(report: Report, by: str = "") -> Iterator[Event]:
+    """The journal entry of a sync; none if nothing has changed. ``by``: the person who asked for it."""
+    if not report.news:
+        return
+    data = {"people": report.people, "version": report.version, "news": sorted(n.value for n in report.news),
+            "problem": report.problem or None, "failing_since": _z(report.failing_since), "stale": report.stale,
+            "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
+    if report.before:
+        data |= {"before": report.before, "added": report.added, "removed": report.removed}
+    yield Event(kind=Kind.LIST, id=report.list, at=report.at, data=data, private={"actor": (by,)} if by else {})
+
+
+def list_notices(report: Report, in_force: InForce) -> Iterator[Intent]:
+    """The notices of a sync, to the owner of the list, or without one to its approvers."""
+    since = report.failing_since or report.ended
+    if since is None:
+        return
+    for news, notice in _NOTICES:
+        if news in report.news:
+            for person in list_readers(report.list, in_force):
+                yield from _list_notice(notice, report, since, person, in_force)
+            return
+
+
+def list_readers(name: str, in_force: InForce) -> list[str]:
+    """The owner of a list, or without one its approvers; in order."""
+    info = in_force.registry.lists.get(name)
+    if info is not None and info.owner:
+        return [info.owner]
+    quorums = in_force.rules.quorum((name,) if info is not None else ())
+    return sorted({person for quorum in quorums for group in quorum.groups for person in in_force.people(group)})
+
+
+# of several news of one sync the first is sent; list-failed also says whether it is stale
+_NOTICES = ((News.FAILED, "list-failed"), (News.STALE, "list-stale"), (News.WELL, "list-well"))
+
+
+def _list_notice(notice: str, report: Report, since: datetime, person: str, in_force: InForce) -> Intents:
+    info = in_force.registry.lists.get(report.list)
+    tag = hashlib.sha256(f"{report.list}\0{person.lower()}".encode()).hexdigest()[:16]
+    data: dict[str, Any] = {
+        **noticedata.NONE, "notice": notice,
+        "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
+        "since": _z(since), "person": person, "problem": report.problem, "stale": report.stale,
+        "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
+    }  # fmt: skip
+    return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}", person, data)
+
+
+def _z(at: datetime | None) -> str | None:
+    return utc_text(at) if at is not None else None

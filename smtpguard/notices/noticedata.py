@@ -53,10 +53,10 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 ==================  ==================================================================================================
 
 To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
-has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at, if the settings have one. To notices of an approval ``filling`` adds the state at the time of sending: ``frozen``:
+has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at, if the settings have one. To notices of an approval ``render`` adds the state at the time of sending: ``frozen``:
 [{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``;
 ``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
-its own (null). Before rendering, ``filling`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
+its own (null). Before rendering, ``render`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
 many wait for this person's vote, ``refused``: how many were never held, ``earlier``: how many were held before ``since``, and something
 happened to them, and ``messages``: [{``hold_id``, ``subject``,
 ``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of

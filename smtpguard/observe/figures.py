@@ -22,7 +22,7 @@ from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, microseconds, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import which
-from smtpguard.observe.alarms.conditions import RuleCall, Stopped
+from smtpguard.observe.alarms import RuleCall, Stopped
 from smtpguard.observe.metrics import Held, ends_hold
 from smtpguard.outbox.rows import leasable
 from smtpguard.policy.freezing import Freeze

@@ -25,9 +25,8 @@ from smtpguard.journal.chain import utc_text
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.rows import WITNESS, signed_after, write_line
 from smtpguard.journal.timestamp import APART, FILE, MISSING, Timestamp, Unproven, request, stamped_at
-from smtpguard.observe.webhooks.delivery import Sender
-from smtpguard.observe.webhooks.payload import Cursor
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursor, Cursors
+from smtpguard.observe.webhooks import Sender
 
 if TYPE_CHECKING:
     import httpx2

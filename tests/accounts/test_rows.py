@@ -14,8 +14,7 @@ import pytest
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Scope, Session, Token
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.webhooks.payload import Cursor, News
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursor, Cursors, News
 from smtpguard.store.nouns import People
 from smtpguard.store.store import Store
 from tests.clocks import Clock

@@ -28,16 +28,16 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.database import engine
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.observe.alarms.conditions import RaisedAlarm, raised
-from smtpguard.observe.alarms.rounds import AlarmMessage, Phase
-from smtpguard.observe.webhooks.delivery import genuine
+from smtpguard.observe.alarms import RaisedAlarm, raised
+from smtpguard.observe.rounds import AlarmMessage, Phase
+from smtpguard.observe.webhooks import genuine
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
 from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.clocks import Clock
-from tests.observe.alarms.test_conditions import ALL, NOW, WELL
 from tests.observe.receiver import FAILS, Receiver, receiver
+from tests.observe.test_conditions import ALL, NOW, WELL
 from tests.scripted_relay import ScriptedRelay
 
 FROZEN = next(raised(replace(WELL, frozen=(ALL,))))

@@ -17,7 +17,7 @@ from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Conflict
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursors
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed

@@ -17,7 +17,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.members import CsvMembers
 from smtpguard.lists.sync import Refresher
-from smtpguard.notices.listalerts import events
+from smtpguard.notices.intents import list_events
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 
@@ -39,7 +39,7 @@ def read(settings: Settings, digester: Digester, people: list[str], now: datetim
     indexes(settings).mkdir(parents=True, exist_ok=True)
     report = Refresher({"news": info}, folder=indexes(settings), base=base, digester=digester).sync(info, now)
     assert report.ok, report.problem
-    return list(events(report))
+    return list(list_events(report))
 
 
 def test_membership_is_known_of_the_current_version_only(settings: Settings) -> None:

@@ -29,9 +29,9 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
-from smtpguard.observe.alarms.conditions import Alarm, Seen, raised
+from smtpguard.observe.alarms import Alarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.processes.statusfile import Tree
 from smtpguard.store.store import Store

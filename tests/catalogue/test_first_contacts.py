@@ -26,8 +26,8 @@ from smtpguard.app.storestatus import store_findings
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.holds.model import State as Stands
-from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import raised
+from smtpguard.observe import rounds
+from smtpguard.observe.alarms import raised
 from tests.catalogue.wholeguard import EVA, MEMBERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.observe.receiver import Receiver, receiver
 

@@ -19,7 +19,7 @@ from smtpguard.lists.report import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mailings.model import Mailing, Tally, set_of
-from smtpguard.notices.listalerts import events
+from smtpguard.notices.intents import list_events
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.clocks import MONDAY
 from tests.every import every
@@ -297,7 +297,7 @@ def test_a_changed_list_is_matched_by_its_old_export(
 
     version = version_of(map(Digester(KEY, "+").of, map(Address.parse, MEMBERS)))
     report = Report(list="ramadan", at=MONDAY, people=60, version=version, news=frozenset({News.REPLACED}))
-    campaign.ask(lambda store: store.journal.record(list(events(report))))
+    campaign.ask(lambda store: store.journal.record(list(list_events(report))))
     monkeypatch.setattr("tests.guard.house.MEMBERS", [*MEMBERS[1:], "new@example.net"])
     now = campaign.run(mailings, "people", row["id"], "--from-list", "ramadan")
     assert (now.exit_code, now.stdout) == (1, "")

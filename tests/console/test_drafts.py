@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.console.drafts import AUDIENCES, draft
 from smtpguard.console.incident import report_in_words
-from smtpguard.console.incidentfurther import length_of
+from smtpguard.console.incidentsections import length_of
+from smtpguard.console.notifying import AUDIENCES, draft
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.purposes import Purposes
 from smtpguard.incidents.query import IncidentQuery

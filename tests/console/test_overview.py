@@ -16,7 +16,7 @@ from smtpguard.console import chart
 from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.alarms.conditions import RaisedAlarm
+from smtpguard.observe.alarms import RaisedAlarm
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, several, subjects, text
 from tests.console.stage import Stage
 from tests.guard.house import KEY, RAMADAN, FakePassage

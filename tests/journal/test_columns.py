@@ -11,7 +11,7 @@ from smtpguard.database.schema import entry
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.chain import NO_COLUMNS, Columns
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursors
 from smtpguard.store.store import Store
 from tests.every import every
 from tests.incidents.test_rows import ids, verdict

@@ -11,7 +11,7 @@ import click
 
 from smtpguard.cli import COMMANDS, main
 from smtpguard.config.schema import settings_schema
-from smtpguard.console.entrywords import WORDS
+from smtpguard.console.labels import WORDS
 from smtpguard.journal import event
 from smtpguard.journal.event import Kind
 from smtpguard.mail import reply

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from smtpguard.cli.audit import _unpacked
 from smtpguard.journal.note import notes_in, read
-from smtpguard.notices.filling import Daily, checkpoint_to
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
-from smtpguard.notices.render import Renderer
+from smtpguard.notices.render import Daily, Renderer, checkpoint_to
 from smtpguard.outbox.model import Intent
 from tests.guard.house import House, house
 

@@ -16,9 +16,9 @@ from smtpguard.holds.questions import Questions
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
 from smtpguard.locale.phrase import Phrase
-from smtpguard.notices.filling import fill_digest as fill
 from smtpguard.notices.intents import MOST_WORDS, Flood, Notices, approvers
 from smtpguard.notices.noticedata import UNSAID, nameable
+from smtpguard.notices.render import fill_digest as fill
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Relayed
 from smtpguard.reading.looks import Mark, Side
@@ -375,7 +375,7 @@ async def test_a_digest_covers_its_window_and_person(home: House) -> None:
 
 
 async def test_digests_page_through_many_at_one_moment(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.notices.filling.PAGE", 3)
+    monkeypatch.setattr("smtpguard.notices.render.PAGE", 3)
     for n in range(8):
         await home.held(body=str(n))
     data = {"notice": "digest", "role": "sender", "person": "anna@example.com",

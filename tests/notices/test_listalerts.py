@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.journal.event import Kind
 from smtpguard.lists.report import News, Report, SourceReport
-from smtpguard.notices.listalerts import events, intents, told
+from smtpguard.notices.intents import list_events, list_notices, list_readers
 from smtpguard.observe.log import _level
 from tests.guard.house import House
 
@@ -39,29 +39,31 @@ FAILED = report(News.FAILED, problem="gone", failing_since=AT, checked_at=AT)
 )
 async def test_each_kind_of_news_makes_one_notice(home: House, said: Report, kind: str | None) -> None:
     in_force = home.in_force
-    made = list(intents(said, in_force))
+    made = list(list_notices(said, in_force))
     assert {intent.data["notice"] for intent in made} == ({kind} if kind else set())
-    assert [str(intent.recipients[0].address) for intent in made] == (told("ramadan", in_force) if kind else [])
-    assert list(intents(replace(said, at=AT.replace(hour=20)), in_force)) == made, "found again, it is the same notice"
+    assert [str(intent.recipients[0].address) for intent in made] == (list_readers("ramadan", in_force) if kind else [])
+    assert list(list_notices(replace(said, at=AT.replace(hour=20)), in_force)) == made, (
+        "found again, it is the same notice"
+    )
 
 
 async def test_stale_and_failed_are_two_notices(home: House) -> None:
     stale = report(News.STALE, problem="gone", failing_since=AT, stale=True)
-    ids = [intent.intent_id for said in (FAILED, stale) for intent in intents(said, home.in_force)]
+    ids = [intent.intent_id for said in (FAILED, stale) for intent in list_notices(said, home.in_force)]
     assert len(set(ids)) == len(ids) > 0
 
 
 def test_the_entry_has_the_news_and_no_address() -> None:
-    [event] = events(FAILED, by="root")
+    [event] = list_events(FAILED, by="root")
     assert (event.kind, event.id, event.private) == (Kind.LIST, "ramadan", {"actor": ("root",)})
     assert event.data["problem"] == "gone"
     assert event.data["news"] == ["failed"]
     assert _level(event) == "error"
-    [event] = events(report(News.REPLACED))
+    [event] = list_events(report(News.REPLACED))
     assert (event.data["problem"], _level(event)) == (None, "info")
     assert "added" not in event.data
-    assert list(events(report())) == []
-    [event] = events(report(News.REPLACED, before="v1", added=3, removed=1))
+    assert list(list_events(report())) == []
+    [event] = list_events(report(News.REPLACED, before="v1", added=3, removed=1))
     assert {key: event.data[key] for key in ("before", "added", "removed")} == {
         "before": "v1",
         "added": 3,
@@ -70,4 +72,4 @@ def test_the_entry_has_the_news_and_no_address() -> None:
 
 
 async def test_recipients_of_list_alerts(home: House) -> None:
-    assert told("no such list", home.in_force), "an unknown list has a recipient"
+    assert list_readers("no such list", home.in_force), "an unknown list has a recipient"

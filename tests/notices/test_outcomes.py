@@ -14,9 +14,8 @@ from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Change, Choice, Hold
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
-from smtpguard.notices.filling import fill
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
-from smtpguard.notices.render import Renderer
+from smtpguard.notices.render import Renderer, fill
 from smtpguard.outbox.attempt import PACE, Due
 from smtpguard.outbox.delivery import reports
 from smtpguard.outbox.model import INTENT, Intent

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.notices.filling import Daily, daily, day_of
-from smtpguard.notices.filling import fill_observed as fill
+from smtpguard.notices.render import Daily, daily, day_of
+from smtpguard.notices.render import fill_observed as fill
 from smtpguard.outbox.model import Intent
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house
 

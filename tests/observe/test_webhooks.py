@@ -23,19 +23,22 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
-from smtpguard.observe.webhooks import delivery, rows
-from smtpguard.observe.webhooks.delivery import (
+from smtpguard.observe import rows, webhooks
+from smtpguard.observe.rows import Cursors
+from smtpguard.observe.webhooks import (
     GIVE_UP,
     LEASE_SECONDS,
     LONGEST_PAUSE,
+    Allowed,
     Dispatcher,
+    Format,
     Hook,
     Sender,
+    Topic,
     genuine,
+    shaped,
     signed,
 )
-from smtpguard.observe.webhooks.payload import Allowed, Format, Topic, shaped
-from smtpguard.observe.webhooks.rows import Cursors
 from smtpguard.policy.freezing import Selector
 from tests.every import every
 from tests.guard.house import RAMADAN, House, house
@@ -372,7 +375,7 @@ async def all_of_it(here: Here) -> None:
 
 async def test_copies_of_a_mailing_do_not_delay_other_events(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """More copies than one poll reads, whose entries are not sent, do not hide later events."""
-    monkeypatch.setattr(delivery, "SCAN", 50)
+    monkeypatch.setattr(webhooks, "SCAN", 50)
     await copies(here, 120)
     other = await here.held(body="Liquor", Message_ID="<2@example.com>")
     await all_of_it(here)
@@ -387,7 +390,7 @@ async def test_the_cursor_skips_entries_without_an_event(
     here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cursor passes any number of entries that are not sent, and a second dispatcher continues from there."""
-    monkeypatch.setattr(delivery, "SCAN", 50)
+    monkeypatch.setattr(webhooks, "SCAN", 50)
     await copies(here, crowd)
     await here.tell()
     at = here.home.clock.now()
@@ -431,7 +434,7 @@ async def test_an_entry_that_fails_is_given_up_and_the_next_sent(here: Here, mon
     """An internal error with one entry does not stop the hook. The entry is journalled as given up."""
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
-    whole = delivery.payload  # type: ignore[attr-defined]
+    whole = webhooks.payload
     broken = iter([True])
 
     def payload(*given: Any) -> dict[str, Any]:
@@ -439,7 +442,7 @@ async def test_an_entry_that_fails_is_given_up_and_the_next_sent(here: Here, mon
             raise KeyError("reach")
         return whole(*given)
 
-    monkeypatch.setattr(delivery, "payload", payload)
+    monkeypatch.setattr(webhooks, "payload", payload)
     assert await here.tell() == 2
     assert len(here.to.asked) == 1
     assert [gone["problem"] for gone in await here.journalled()] == ["KeyError"]
@@ -449,7 +452,7 @@ async def test_a_lag_is_logged(here: Here, caplog: pytest.LogCaptureFixture) -> 
     """The log says from time to time that a hook is behind, how far and since when."""
     await here.held()
     teller = here.teller(here.hook())
-    here.home.clock.pass_(seconds=delivery.BEHIND_SECONDS + 1)
+    here.home.clock.pass_(seconds=webhooks.BEHIND_SECONDS + 1)
     here.to.usual = does.FAILS
     for _ in range(20):
         await teller.tell(here.hook())
@@ -461,7 +464,7 @@ async def test_a_lag_is_logged(here: Here, caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_several_leases_send_everything(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.observe.webhooks.delivery.SCAN", 2)
+    monkeypatch.setattr("smtpguard.observe.webhooks.SCAN", 2)
     for n in range(5):
         await here.held(body=f"Bacon {n}", Message_ID=f"<{n}@example.com>")
     assert [await here.tell() for _ in range(4)] == [2, 2, 1, 0]

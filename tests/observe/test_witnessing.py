@@ -16,7 +16,7 @@ from smtpguard.journal.proof import Bad
 from smtpguard.journal.rows import WITNESS, signed_after, witnessed, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, lines_of, request, stamped_at
 from smtpguard.observe.figures import hooks_behind
-from smtpguard.observe.webhooks.delivery import Sender
+from smtpguard.observe.webhooks import Sender
 from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestamping, Witnessing
 from smtpguard.store.store import Store
 from tests.clocks import Clock

@@ -21,7 +21,7 @@ from smtpguard.app.files import CannotStart
 from smtpguard.app.mentions import PATH, Feeds, routes
 from smtpguard.config.web import Feed, Mentions, Monitoring
 from smtpguard.database.errors import Unavailable
-from smtpguard.observe.webhooks.delivery import HEADER, signed
+from smtpguard.observe.webhooks import HEADER, signed
 from smtpguard.returns.mentions import Mention, by_source, mention, of_feed, web
 from smtpguard.returns.model import Sort
 from smtpguard.returns.service import NotFetched, fetch, is_public

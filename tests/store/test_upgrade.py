@@ -34,7 +34,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import leaf, parent
 from smtpguard.journal.tree import Tree
 from smtpguard.mailings.model import Coming
-from smtpguard.observe.webhooks.rows import Cursors
+from smtpguard.observe.rows import Cursors
 from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch

@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.access import Visibility, find, viewed, visibility
 from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.models import Page
 from smtpguard.console.decisionpreview import LARGE, outlook
-from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import Filters, cut, holds_of
+from smtpguard.console.labels import entry_in_words
 from smtpguard.console.pages.message import SPOKEN, letter_of
+from smtpguard.console.services import Visibility, find, viewed, visibility
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING

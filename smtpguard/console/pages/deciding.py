@@ -15,9 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.access import Routes, Visibility, person
 from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
-from smtpguard.console.entrywords import overtaken
+from smtpguard.console.labels import overtaken
 from smtpguard.console.pages.message import base, looked_up, own, shown
 from smtpguard.console.rendering import (
     CHANGED,
@@ -31,6 +30,7 @@ from smtpguard.console.rendering import (
     speech,
     text_of,
 )
+from smtpguard.console.services import Routes, Visibility, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.effects import Seen

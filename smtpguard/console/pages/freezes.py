@@ -10,10 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.access import Routes, person
 from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import UNKNOWN, form, number, page, see_other, services_of, speech, text_of
-from smtpguard.console.services import ACTING, ConsoleServices
+from smtpguard.console.services import ACTING, ConsoleServices, Routes, person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.service import Frozen, Hook, SecondPersonNeeded
 from smtpguard.locale.speech import Speech

@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import Routes, person
-from smtpguard.console.entrywords import entry_in_words
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, Filters, holds_of
+from smtpguard.console.labels import entry_in_words
 from smtpguard.console.pages.message import looked_up
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.rendering import page, services_of, speech
+from smtpguard.console.services import Routes, person
 from smtpguard.holds.model import State
 from smtpguard.locale.phrase import N_
 

@@ -12,15 +12,14 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 
-from smtpguard.console import drafts, labels
-from smtpguard.console.access import Routes, answers_for, person
-from smtpguard.console.breachform import Form, filled
+from smtpguard.console import labels, notifying
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
+from smtpguard.console.notifying import Form, filled
 from smtpguard.console.rendering import form, not_done, page, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once, query_of
-from smtpguard.console.services import ACTING
+from smtpguard.console.services import ACTING, Routes, answers_for, person
 from smtpguard.database.errors import StoreError
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import MOST
@@ -154,9 +153,9 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
     speeches = [Speech(language) for language in languages()]
     pages = [(said, report_in_words(made, said)) for said in speeches]
     return [
-        (said(drafts.TITLES[to]), said.language, drafts.draft(to, made, page, said))
+        (said(notifying.DRAFT_TITLES[to]), said.language, notifying.draft(to, made, page, said))
         for said, page in pages
-        for to in drafts.AUDIENCES
+        for to in notifying.AUDIENCES
     ]
 
 

@@ -12,16 +12,15 @@ from starlette.responses import Response, StreamingResponse
 from smtpguard.accounts.model import Role
 from smtpguard.admission.preapproval import NotAll
 from smtpguard.console import labels
-from smtpguard.console.access import Routes, person
 from smtpguard.console.chart import drawn, stacked
-from smtpguard.console.entrywords import DEEDS, tripped
 from smtpguard.console.filters import PAGE, listed, sees
+from smtpguard.console.labels import DEEDS, tripped
 from smtpguard.console.pages.message import done
 from smtpguard.console.recipientlist import NotAll as NotAllOfThem
 from smtpguard.console.recipientlist import listing
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
 from smtpguard.console.reporting import Occupied
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.services import ConsoleServices, Routes, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused

@@ -14,9 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.console import labels
-from smtpguard.console.access import Routes, Visibility, find, person, viewed
 from smtpguard.console.decisionpreview import LARGE, outlook
-from smtpguard.console.entrywords import EntryText, entry_in_words
+from smtpguard.console.labels import EntryText, entry_in_words
 from smtpguard.console.messageview import (
     ALPHABETS,
     Evidence,
@@ -28,7 +27,7 @@ from smtpguard.console.messageview import (
     segments,
 )
 from smtpguard.console.rendering import page, services_of, speech
-from smtpguard.console.services import ConsoleServices
+from smtpguard.console.services import ConsoleServices, Routes, Visibility, find, person, viewed
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects

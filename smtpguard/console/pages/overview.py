@@ -16,12 +16,11 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.access import Routes, person
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
 from smtpguard.console.pages.waiting import ruled
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
-from smtpguard.console.services import ACTING, OPERATING, SEEING
+from smtpguard.console.services import ACTING, OPERATING, SEEING, Routes, person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, ActivityFilter, Decided, approver_shares
@@ -29,7 +28,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.index import State as Index
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
-from smtpguard.observe.alarms.conditions import RaisedAlarm
+from smtpguard.observe.alarms import RaisedAlarm
 
 DAYS = 30
 PERIODS = (1, 7, DAYS)

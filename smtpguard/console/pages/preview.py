@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from smtpguard.console.access import Visibility, for_roles
 from smtpguard.console.messageview import attached, content_id, is_html, parts
 from smtpguard.console.pages.message import looked_up, record_view
 from smtpguard.console.rendering import services_of
+from smtpguard.console.services import Visibility, for_roles
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import Message

@@ -12,10 +12,9 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.access import Routes, Visibility, groups_asked, person, viewed, visibility
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
-from smtpguard.console.entrywords import overtaken
 from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
+from smtpguard.console.labels import overtaken
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.rendering import (
     choice_of,
@@ -29,7 +28,16 @@ from smtpguard.console.rendering import (
     text_of,
 )
 from smtpguard.console.rulewords import in_words
-from smtpguard.console.services import ConsoleServices, Person
+from smtpguard.console.services import (
+    ConsoleServices,
+    Person,
+    Routes,
+    Visibility,
+    groups_asked,
+    person,
+    viewed,
+    visibility,
+)
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING

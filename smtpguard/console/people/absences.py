@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
-from smtpguard.console.access import for_roles, person
 from smtpguard.console.people.accounts import NotPossible
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
+from smtpguard.console.services import for_roles, person
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind

@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import Account, Role, Unseated
 from smtpguard.console import labels
-from smtpguard.console.access import for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
+from smtpguard.console.services import for_roles
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import BadAddress
 

@@ -13,7 +13,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.credentials import BadPassword, Factors, TooManyHashes, WrongSecret, qr_svg
 from smtpguard.console.people.middleware import Cookies, Site, safe_path
@@ -27,6 +26,7 @@ from smtpguard.console.people.signing import (
     TooManyAttempts,
 )
 from smtpguard.console.rendering import page, see_other, services_of, speech
+from smtpguard.console.services import NotSignedIn
 from smtpguard.database.errors import StoreError
 from smtpguard.locale.catalogue import called, languages
 from smtpguard.locale.phrase import N_, Said

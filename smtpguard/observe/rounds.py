@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from smtpguard.database.errors import StoreError, Unavailable
-from smtpguard.observe.alarms.conditions import Alarm, RaisedAlarm, Seen, Severity, raised, unknown
+from smtpguard.observe.alarms import Alarm, RaisedAlarm, Seen, Severity, raised, unknown
 
 log = logging.getLogger(__name__)
 

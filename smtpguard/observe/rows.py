@@ -1,20 +1,23 @@
-"""The cursors of webhooks, and of other readers of the journal, as rows."""
+"""What observers keep as rows: the cursors of webhooks and of other readers of the journal, and the installation's alarms
+that were sent and are not over (observe.rounds.Memory)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
+from smtpguard.database.schema import alarm
 from smtpguard.database.schema import hook as table
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import instant, microseconds
+from smtpguard.journal.chain import Clear, Entry, instant, microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.webhooks.payload import Cursor, News
+from smtpguard.observe.alarms import RaisedAlarm
 
 STRETCH = 50_000
 """Entries that are searched at once."""
@@ -22,6 +25,28 @@ STRETCH = 50_000
 _FIND = "SELECT told, attempts, failing_since, next_at, lease FROM hook WHERE name = ?"
 _NEWS = """(entry.kind <> 'verdict' OR entry.action = 'hold') AND entry.seq > ? AND entry.seq <= ?
  ORDER BY entry.seq LIMIT ?"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """``told``: the last entry that was accepted, or skipped. ``attempts`` at the next one, failing since
+    ``failing_since``, to be repeated at ``next_at``. ``lease``: fences off a process that was too slow."""
+
+    told: int
+    attempts: int = 0
+    failing_since: datetime | None = None
+    next_at: datetime | None = None
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """``entries`` of the wanted kinds, in order: all of them up to entry ``through``. ``end``: the journal's last
+    entry."""
+
+    entries: Sequence[tuple[Entry, Clear | None]]
+    through: int
+    end: int
 
 
 def _find(connection: Connection, name: str) -> Cursor | None:
@@ -96,10 +121,6 @@ def _settle(
     return True
 
 
-def _us(at: datetime | None) -> int:
-    return 0 if at is None else microseconds(at)
-
-
 class Cursors(Rows):
     news = asks(_news)
     history = asks(journal.of)
@@ -111,3 +132,54 @@ class Cursors(Rows):
         """``begin``: where a new cursor starts; else at the journal's end."""
         found = await self._access.ask(lambda c: _find(c, name))
         return found if found is not None else await self._access.write(lambda batch: _begin(batch, name, begin))
+
+
+def _known(connection: Connection) -> dict[str, RaisedAlarm]:
+    rows = rows_of(connection, "SELECT key, began, told, claimed_until, taken_by, taken_at FROM alarm")
+    return {row[0]: _read(*row) for row in rows}
+
+
+def _swap(batch: Batch, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
+    """Writers are serial, so the row that is read here is the row that is overwritten."""
+    connection = batch.connection
+    given = before or after
+    assert given is not None
+    here = alarm.c.key == given.key
+    row = connection.execute(select(alarm).where(here)).one_or_none()
+    if (_read(*row) if row is not None else None) != before:
+        return False
+    connection.execute(delete(alarm).where(here))
+    if after is not None:
+        connection.execute(insert(alarm).values(_row(after)))
+    return True
+
+
+def _row(known: RaisedAlarm) -> dict[str, int | str]:
+    return {
+        "key": known.key,
+        "began": microseconds(known.began),
+        "told": _us(known.told),
+        "claimed_until": _us(known.claimed_until),
+        "taken_by": known.taken_by,
+        "taken_at": _us(known.taken_at),
+    }
+
+
+def _read(key: str, began: int, told: int, claimed_until: int, taken_by: str, taken_at: int) -> RaisedAlarm:
+    return RaisedAlarm(
+        key=key,
+        began=instant(began),
+        told=instant(told) if told else None,
+        claimed_until=instant(claimed_until) if claimed_until else None,
+        taken_by=taken_by,
+        taken_at=instant(taken_at) if taken_at else None,
+    )
+
+
+def _us(at: datetime | None) -> int:
+    return 0 if at is None else microseconds(at)
+
+
+class Alarmed(Rows):
+    known = asks(_known)
+    swap = writes(_swap)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import RaisedAlarm, Seen
-from smtpguard.observe.alarms.rounds import CLAIM, AlarmMessage, Phase, Rounds, Shared, take
-from smtpguard.observe.alarms.rows import Alarmed
+from smtpguard.observe import rounds
+from smtpguard.observe.alarms import RaisedAlarm, Seen
+from smtpguard.observe.rounds import CLAIM, AlarmMessage, Phase, Rounds, Shared, take
+from smtpguard.observe.rows import Alarmed
 from smtpguard.store.store import Store
-from tests.observe.alarms.test_conditions import ALL, BYPASS, MANY, NOW, WELL
+from tests.observe.test_conditions import ALL, BYPASS, MANY, NOW, WELL
 from tests.store.making import T0
 
 

@@ -10,7 +10,7 @@ from smtpguard.config.settings import AlarmName
 from smtpguard.journal.bypass import Bypass
 from smtpguard.locale.phrase import places
 from smtpguard.locale.speech import Speech
-from smtpguard.observe.alarms.conditions import (
+from smtpguard.observe.alarms import (
     CONDITIONS,
     RuleCall,
     Seen,
