@@ -22,7 +22,7 @@ from smtpguard.database.errors import StoreError
 from smtpguard.freezes.model import event_of
 from smtpguard.holds.model import LIVE, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import Outcome
+from smtpguard.journal.outcome import STAYED
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, stopped_by
 
@@ -349,10 +349,6 @@ class Freezes:
             if self.loud and hook.problem is not None:
                 log.error("%s, run at a %s: %s", " ".join(hook.argv), action, hook.problem)
         return tuple(ran)
-
-
-STAYED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.DEFERRED})
-"""Outcomes that prove that the relay does not have the message."""
 
 
 LAST_OCTETS = 4096  # of standard error, kept while the command runs

@@ -1,5 +1,8 @@
 """Activity of the guard and of its people in a period, by rule and by list, summed from the journal.
 
+A message counts once, by its last verdict, when it happened: what was decided to relay and the relay does not have
+(outcome.STAYED) does not count as relayed.
+
 Decisions are those on messages that were held within the period, as they were at its end: people's decisions and
 expiries alike. A copy of a mailing follows its primary hold; it is counted apart and is no decision.
 """
@@ -15,7 +18,7 @@ from datetime import date, datetime, tzinfo
 from typing import Any
 
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.journal.event import DECISIONS, Kind, decided_at
+from smtpguard.journal.event import DECISIONS, Kind, decided_at, happened
 
 WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, *DECISIONS})
 """The kinds of entries that are summed."""
@@ -210,6 +213,7 @@ class Sums:
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
         """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
         if kind == Kind.VERDICT.value:
+            at = happened(at, data)
             if self.judged(at, data) in _WAITS and "with" not in data:
                 self.holds[id] = Ended(at, _words(data.get("rules")), _words(data.get("lists")))
             return
@@ -226,27 +230,28 @@ class Sums:
     def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
         self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n
 
-    def judged(self, at: int, data: Mapping[str, Any]) -> str:
-        """Count the action on a message, and return it; "" if it is not counted."""
+    def judged(self, at: int, data: Mapping[str, Any], n: int = 1) -> str:
+        """Count the action on a message, when it ``happened``, and return it; "" if it is not counted. ``n``: -1 to take
+        it back."""
         did = ACTIONS.get(str(data.get("action")))
         if did is None or data.get("retry") or data.get("test"):
             return ""
         hour = at - at % self._unit
-        self.count(hour, ALL, did)
+        self.count(hour, ALL, did, n)
         for name in _words(data.get("lists")):
-            self.count(hour, f"list:{name}", did)
+            self.count(hour, f"list:{name}", did, n)
         for rule in _words(data.get("observed")):
-            self.count(hour, f"rule:{rule}", "observed")
+            self.count(hour, f"rule:{rule}", "observed", n)
         if did == "relayed":
             counts = data.get("counts")
             customers = counts.get("customers") if isinstance(counts, Mapping) else None
             if isinstance(customers, int) and customers:
-                self.count(hour, ALL, "customers", customers)
+                self.count(hour, ALL, "customers", n * customers)
             return did
         for rule in _words(data.get("rules")):
-            self.count(hour, f"rule:{rule}", did)
+            self.count(hour, f"rule:{rule}", did, n)
         if did in _WAITS and "with" in data:
-            self.count(hour, ALL, "copies")
+            self.count(hour, ALL, "copies", n)
         return did
 
     def activity(
@@ -272,7 +277,7 @@ class Sums:
             _sorted(
                 Share(name=about.removeprefix(prefix), **_ended(holds.get(about, ()), latest), **counts)
                 for about, counts in did.items()
-                if about.startswith(prefix)
+                if about.startswith(prefix) and any(counts.values())
             )
             for prefix in ("rule:", "list:")
         )
@@ -283,7 +288,7 @@ class Sums:
             **_ended(holds[ALL], latest),
             rules=rules,
             lists=lists,
-            days=[Day(day=day, **counts) for day, counts in sorted(days.items())],
+            days=[Day(day=day, **counts) for day, counts in sorted(days.items()) if any(counts.values())],
             uncounted=uncounted,
         )
 

@@ -7,11 +7,10 @@ for each hold. They derive from the journal alone; if the rows are lost, they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from functools import cache
-from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
@@ -33,12 +32,12 @@ from smtpguard.incidents.activity import (
 )
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.scan import pages
 
 _NEVER = 1 << 62
 _KINDS = sorted(kind.value for kind in WANTED)
-_VERDICT = Kind.VERDICT.value
+_VERDICT, _OUTCOME = Kind.VERDICT.value, Kind.OUTCOME.value
 _COUNT = (
     "INSERT INTO summed (hour, about, did, n) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (hour, about, did) DO UPDATE SET n = summed.n + excluded.n"
@@ -61,10 +60,13 @@ class Slice:
 # writing, behind the journal
 
 
-def sums_after(found: journal.Unread, after: int) -> Slice:
-    """The sums of those entries after number ``after``."""
-    sums, hours = Sums(), dict[int, int]()
+def sums_after(connection: Connection, found: journal.Unread, after: int) -> Slice:
+    """The sums of those entries after number ``after``, less the verdicts before whose ends are among them, and are that
+    the relay does not have the message."""
+    sums, hours, ends = Sums(), dict[int, int](), set[str]()
     for seq, at, kind, id, body, _, _, _, action, observed, lists, _ in found.rows:
+        if seq > after and kind == _OUTCOME and journal.may_stay(body):
+            ends.add(id)
         if seq <= after or kind not in _KINDS:
             continue
         if kind == _VERDICT and action is observed is lists is None and _counts_once(body):
@@ -74,13 +76,18 @@ def sums_after(found: journal.Unread, after: int) -> Slice:
             sums.add(at, kind, id, parsed(body)["data"])
     for hour, n in hours.items():
         sums.count(hour, ALL, ACTIONS["relay"], n)
+    for end, one in journal.stayed(connection, sorted(ends)):
+        if after < end <= found.through:
+            sums.judged(happened(one.at, one.data), one.data, -1)
     return Slice(after=after, through=max(after, found.through), sums=sums)
 
 
 def _counts_once(body: str) -> bool:
     """Whether a verdict to relay, of no list and no rule, counts as one message and nothing else. Nearly all do, and so
     are not decoded."""
-    return not may_say(body, "retry", "true") and not may_say(body, "test") and says_only(body, "customers", "0")
+    return not any((may_say(body, "retry", "true"), may_say(body, "test"), may_say(body, "happened"))) and says_only(
+        body, "customers", "0"
+    )
 
 
 def write(batch: Batch, made: Slice) -> bool:
@@ -136,21 +143,53 @@ def activity(
     thread: it takes long if many entries are not summed."""
     begin, end = microseconds(since), _NEVER if until is None else microseconds(until)
     with open() as connection:
-        sums, parts, uncounted = _kept(connection, begin, end, most, zone)
-    done, whole = 0, sum(part.through - part.after for part in parts)
+        sums, parts, whole, uncounted = _kept(connection, begin, end, most, zone)
+    done, total, ends = 0, sum(part.through - part.after for part in parts), set[str]()
     for part in parts:
-        for page in pages(open, part.through, entry.c.kind.in_(_KINDS), after=part.after):
+        kinds = _KINDS if part.kept else [*_KINDS, _OUTCOME]
+        for page in pages(open, part.through, entry.c.kind.in_(kinds), after=part.after):
+            stayed = _stayed(open, [one for one, _ in page])
             for one, _ in page:
-                if not part.begin <= one.at < part.end:
+                at = happened(one.at, one.data)
+                if one.kind == _OUTCOME:
+                    ends.update([one.id] if journal.may_stay(one.body) else ())
+                elif one.seq in stayed or not part.begin <= at < part.end:
                     continue
-                if not part.kept:
+                elif not part.kept:
                     sums.add(one.at, one.kind, one.id, one.data)
-                elif one.kind == Kind.VERDICT.value:
-                    sums.judged(one.at, one.data)
+                elif one.kind == _VERDICT:
+                    sums.judged(at, one.data)
             if progress is not None:
-                progress(done + page[-1][0].seq - part.after, whole)
+                progress(done + page[-1][0].seq - part.after, total)
         done += part.through - part.after
+    with open() as connection:
+        for end_seq, one in journal.stayed(connection, sorted(ends)):
+            at = happened(one.at, one.data)
+            if one.seq <= whole.through < end_seq and at in whole:
+                sums.judged(at, one.data, -1)
     return sums.activity(since, until or now, zone, ended=until is not None, uncounted=uncounted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The hours that are read as sums, of entries up to ``through``: from ``low`` to ``high``, without ``parted``."""
+
+    through: int
+    low: int
+    high: int
+    parted: Collection[int]
+
+    def __contains__(self, at: int) -> bool:
+        return self.low <= at < self.high and at - at % HOUR not in self.parted
+
+
+def _stayed(open: Open, some: Sequence[Entry]) -> set[int]:
+    """The numbers of those of these entries that are verdicts to relay, and the relay does not have the message."""
+    ids = sorted({one.id for one in some if one.kind == _VERDICT and one.data.get("action") == "relay"})
+    if not ids:
+        return set()
+    with open() as connection:
+        return {one.seq for _, one in journal.stayed(connection, ids)}
 
 
 class _Part(NamedTuple):
@@ -178,26 +217,33 @@ def _parted(connection: Connection, low: int, high: int, zone: tzinfo) -> list[i
     return [hour for hour in hours if since <= hour < until]
 
 
-def _kept(connection: Connection, begin: int, end: int, most: int, zone: tzinfo) -> tuple[Sums, list[_Part], int]:
-    """The stored sums of whole hours of that time, the entries to be read in addition, and the number left out."""
+def _kept(
+    connection: Connection, begin: int, end: int, most: int, zone: tzinfo
+) -> tuple[Sums, list[_Part], _Whole, int]:
+    """The stored sums of whole hours of that time, the entries to be read in addition, which hours, and the number left out."""
     through = summed_until(connection)
     low, high = begin + -begin % HOUR, end - end % HOUR
-    sums, apart = Sums(EXACT), [(begin, end)]
+    sums, apart, parted = Sums(EXACT), [(begin, end)], list[int]()
     if low < high:
         parted = _parted(connection, low, high, zone)
         apart = [(begin, low), *((hour, hour + HOUR) for hour in parted), (high, end)]
         _hours(connection, sums, low, high, parted)
     _holds(connection, sums, begin, end)
-    parts = []
-    for since, until in apart:
-        if since < until:
-            first, last = journal.span(connection, since, until)
-            parts.append(_Part(first - 1, min(last, through), since, until, kept=True))
-    first, last = journal.span(connection, begin, end)
-    rest = _Part(max(first - 1, through), last, begin, end, kept=False)
-    uncounted = rest.through - rest.after if most and rest.through - rest.after > most else 0
-    parts += [] if uncounted else [rest]
-    return sums, [part for part in parts if part.through > part.after], uncounted
+    parts = [
+        _Part(first - 1, min(last, through), since, until, kept=True)
+        for since, until in apart
+        if since < until
+        for first, last in journal.spans(connection, since, until)
+    ]
+    rest = [
+        _Part(max(first - 1, through), last, begin, end, kept=False)
+        for first, last in journal.spans(connection, begin, end)
+    ]
+    uncounted = sum(max(0, part.through - part.after) for part in rest)
+    if not most or uncounted <= most:
+        parts, uncounted = [*parts, *rest], 0
+    whole = _Whole(through, low, high, frozenset(parted))
+    return sums, [part for part in parts if part.through > part.after], whole, uncounted
 
 
 def _hours(connection: Connection, sums: Sums, low: int, high: int, left_out: Sequence[int]) -> None:
@@ -225,18 +271,23 @@ def judged(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[
     since = microseconds(about.since) if about.since is not None else 0
     until = microseconds(about.until) if about.until is not None else _NEVER
     with open() as connection:
-        first, last = journal.span(connection, since, until)
-    end = min(last + 1, before) if before else last + 1
-    then = entry.c.at >= since, entry.c.at < until
+        spans = journal.spans(connection, since, until)
     found: list[tuple[Entry, Clear | None]] = []
-    for page in islice(journal.back(open, end, first, *then, *_selected(about)), _LOOKED_THROUGH):
-        for one, clear in page:
-            if _counted(one, about):
-                if len(found) == limit:
-                    return found, found[-1][0].seq
-                found.append((one, clear))
-        end -= journal.STRETCH
-    return found, end if end > first else 0
+    stretches = _LOOKED_THROUGH
+    for first, last in reversed(spans):
+        end = min(last + 1, before) if before else last + 1
+        for page in journal.back(open, end, first, *_selected(about)):
+            stayed = _stayed(open, [one for one, _ in page])
+            for one, clear in page:
+                inside = since <= happened(one.at, one.data) < until
+                if inside and one.seq not in stayed and _counted(one, about):
+                    if len(found) == limit:
+                        return found, found[-1][0].seq
+                    found.append((one, clear))
+            end, stretches = max(first, end - journal.STRETCH), stretches - 1
+            if not stretches and (end > first or first > spans[0][0]):
+                return found, end
+    return found, 0
 
 
 def _selected(about: ActivityFilter) -> Iterator[ColumnElement[bool]]:

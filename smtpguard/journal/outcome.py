@@ -42,6 +42,8 @@ Sealed = Mapping[str, Sequence[str]]
 REACHED = (Outcome.DELIVERED, Outcome.RELEASED)
 OPEN = (Outcome.IN_DOUBT, Outcome.ON_ITS_WAY, Outcome.WAITING)
 """Ends after which it may still reach people, or may have."""
+STAYED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.DEFERRED})
+"""Ends of a verdict to relay that prove that the relay does not have the message."""
 
 _FIRST = {
     "relay": Outcome.IN_DOUBT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +18,11 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, parsed
+from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, parsed
 from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.note import body_of
-from smtpguard.journal.outcome import Outcome, relayed
+from smtpguard.journal.outcome import STAYED, Outcome, relayed
 from smtpguard.journal.proof import Bad
 from smtpguard.locale.phrase import Phrase
 
@@ -156,6 +156,35 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
     return found
 
 
+def stayed(connection: Connection, ids: Sequence[str]) -> list[tuple[int, Entry]]:
+    """The verdicts to relay of these messages that the relay does not have (outcome.STAYED), each after the number of the
+    entry that says so. A message that was recalled may have been admitted again: each verdict has an end of its own, and
+    they are in the same order."""
+    kinds = [Kind.VERDICT.value, Kind.OUTCOME.value]
+    ends = select(entry.c.id, entry.c.body).where(entry.c.kind == Kind.OUTCOME.value)
+    some = {
+        id for id, body in among(connection, ends, entry.c.id, ids) if may_stay(body) and stays(parsed(body)["data"])
+    }
+    verdicts, said = dict[str, list[Entry]](), dict[str, list[int]]()
+    for row in among(connection, ROWS.where(entry.c.kind.in_(kinds)).order_by(entry.c.seq), entry.c.id, sorted(some)):
+        one, _ = pair(row)
+        if one.kind == Kind.VERDICT.value and one.data.get("action") == "relay":
+            verdicts.setdefault(one.id, []).append(one)
+        elif one.kind == Kind.OUTCOME.value and stays(one.data):
+            said.setdefault(one.id, []).append(one.seq)
+    return [pair for id in sorted(some) for pair in zip(said[id], verdicts.get(id, ()), strict=False)]
+
+
+def may_stay(body: str) -> bool:
+    """Whether an outcome may say so, by a look at what nearly all say."""
+    return not may_say(body, "outcome", '"relayed"')
+
+
+def stays(data: Mapping[str, Any]) -> bool:
+    """Whether this outcome of a verdict to relay says that the relay does not have the message."""
+    return not data.get("part") and relayed(Kind.OUTCOME.value, data) in STAYED
+
+
 def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by bisection: entries are in order of time, without an index on it. A
     missing entry is skipped."""
@@ -178,6 +207,21 @@ def span(connection: Connection, since: int, until: int, late: int = LATE) -> tu
     """The first and the last of the entries among which all of that time are, even if they are so ``late``, or the clock
     was set back by no more than that."""
     return first_at(connection, since - late), first_at(connection, until + late) - 1
+
+
+def spans(connection: Connection, since: int, until: int) -> list[tuple[int, int]]:
+    """As ``span``, with the entries that a bypass recorded and that came into the chain later, by ``event.happened``: in
+    order, and each entry once."""
+    sql = f"SELECT at, body FROM entry WHERE {which(Kind.BYPASS)} AND at >= ?"
+    adopted = [at for at, body in rows_of(connection, sql, (since,)) if parsed(body)["data"]["change"] == "adopted"]
+    found = sorted([span(connection, since, until), *(span(connection, at, at + 1) for at in adopted)])
+    apart = [found[0]]
+    for first, last in found[1:]:
+        if first <= apart[-1][1] + 1:
+            apart[-1] = apart[-1][0], max(apart[-1][1], last)
+        else:
+            apart.append((first, last))
+    return apart
 
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:

@@ -131,7 +131,7 @@ class Journal(Rows):
             if found is None:
                 return None
             words = searchindex.words_after(found, indexed, self._secret, head.journal)
-            return found.more, words, activityrows.sums_after(found, summed)
+            return found.more, words, activityrows.sums_after(connection, found, summed)
 
         def write(batch: Batch) -> bool:
             return any([searchindex.write(batch, words, self._secret), activityrows.write(batch, sums)])

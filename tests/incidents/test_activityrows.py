@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from smtpguard.incidents.activity import WANTED, Activity, ActivityFilter, Sums
 from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -106,6 +107,81 @@ async def test_a_day_begins_within_an_hour_of_the_sums(store: Store, zone: str) 
         await summed(store)
 
 
+RECALLED: list[tuple[int, Kind, str, dict[str, Any]]] = [
+    (10, Kind.VERDICT, "M1", {"action": "relay", "lists": ["news"], "counts": {"customers": 7}}),
+    (11, Kind.OUTCOME, "M1", {"outcome": "recalled", "replies": []}),
+    (12, Kind.VERDICT, "M1", {"action": "hold", "rules": ["freeze"], "lists": ["news"], "hold": "M1"}),
+    (13, Kind.OUTCOME, "M1", {"outcome": "lost", "part": True, "replies": []}),
+    (70, Kind.VERDICT, "M2", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
+    (71, Kind.VERDICT, "M2", {"action": "relay", "lists": [], "observed": ["a"], "counts": {"customers": 2}}),
+    (72, Kind.OUTCOME, "M2", {"outcome": "recalled", "replies": []}),
+    (73, Kind.OUTCOME, "M2", {"outcome": "relayed", "replies": ["250 ok"]}),
+    (80, Kind.VERDICT, "M3", {"action": "relay", "lists": ["vip"], "counts": {"customers": 1}}),
+    (81, Kind.IN_DOUBT, "M3", {"outcome": "in-doubt", "replies": []}),
+    (82, Kind.VERDICT, "M4", {"action": "relay", "lists": ["gone"], "counts": {"customers": 5}}),
+    (150, Kind.OUTCOME, "M4", {"outcome": "refused", "replies": ["550 no"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("counted", [*range(4), 6, 8, 11, len(RECALLED)])
+async def test_a_message_counts_once_by_its_last_verdict(store: Store, counted: int) -> None:
+    """What a freeze or a new policy recalled, and what the relay refused, did not pass."""
+    await record_story(store, RECALLED[:counted])
+    await summed(store)
+    await record_story(store, RECALLED[counted:])
+    for _ in ("not summed", "summed"):
+        for begin, end in ((0, 280), (5, 279), (-600, 600)):
+            found = await store.journal.activity(T0 + begin * MINUTE, T0 + end * MINUTE, UTC)
+            assert (found.messages, found.relayed, found.held, found.customers) == (3, 2, 1, 3)
+            assert {each.name: (each.relayed, each.held) for each in found.lists} == {"news": (0, 1), "vip": (1, 0)}
+            assert {each.name: (each.held, each.observed) for each in found.rules} == {"freeze": (1, 0), "a": (0, 1)}
+        within = await store.journal.activity(T0 + 71 * MINUTE, T0 + 81 * MINUTE, UTC)
+        assert (within.relayed, within.customers) == (2, 3)
+        passed, _ = await store.journal.judged(ActivityFilter(did="relayed"), 0, 10)
+        assert [entry.id for entry, _ in passed] == ["M3", "M2"]
+        await summed(store)
+
+
+BYPASSED: list[tuple[int, Kind, str, dict[str, Any]]] = [
+    (10, Kind.VERDICT, "N1", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
+    (2000, Kind.BYPASS, "B", {"change": "begun"}),
+    (2000, Kind.VERDICT, "N2", {"action": "relay", "lists": [], "bypass": "B", "counts": {"customers": 0}}),
+    (2000, Kind.OUTCOME, "N2", {"outcome": "relayed", "replies": ["250 ok"]}),
+    (2000, Kind.VERDICT, "N3", {"action": "relay", "lists": [], "bypass": "B", "counts": {"customers": 0}}),
+    (2000, Kind.OUTCOME, "N3", {"outcome": "recalled", "replies": []}),
+    (2000, Kind.BYPASS, "B", {"change": "adopted", "messages": 2}),
+    (2001, Kind.BYPASS, "B", {"change": "ended"}),
+    (2010, Kind.VERDICT, "N4", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
+]
+
+
+@pytest.mark.parametrize("counted", [0, 1, 4, len(BYPASSED)])
+async def test_what_a_bypass_relayed_counts_when_it_happened(store: Store, counted: int) -> None:
+    """It enters the journal once the store is back: here more than a day later."""
+    story = [
+        (minute, kind, id, data | {"happened": microseconds(T0 + 90 * MINUTE)} if id in ("N2", "N3") else data)
+        for minute, kind, id, data in BYPASSED
+    ]
+    await record_story(store, story[:counted])
+    await summed(store)
+    await record_story(store, story[counted:])
+    for _ in ("not summed", "summed"):
+        for begin, end, passed in (
+            (0, 120, ["N2", "N1"]),
+            (60, 120, ["N2"]),
+            (89, 91, ["N2"]),
+            (91, 2010, []),
+            (1990, 2020, ["N4"]),
+        ):
+            since, until = T0 + begin * MINUTE, T0 + end * MINUTE
+            assert (await store.journal.activity(since, until, UTC)).relayed == len(passed), (begin, end)
+            found, _ = await store.journal.judged(ActivityFilter(did="relayed", since=since, until=until), 0, 10)
+            assert [entry.id for entry, _ in found] == passed
+        days = (await store.journal.activity(T0 - MINUTE, None, UTC)).days
+        assert [(day.day, day.relayed) for day in days] == [(T0.date(), 2), ((T0 + 2010 * MINUTE).date(), 1)]
+        await summed(store)
+
+
 async def test_entries_not_summed_yet_are_included(store: Store) -> None:
     await record_story(store, STORY[:5])
     await summed(store)
@@ -131,7 +207,7 @@ async def test_nothing_is_summed_twice(store: Store) -> None:
     await record_story(store)
     found = await store.ask(lambda connection: journal.unread(connection, 0, 1000, 2000))
     assert found is not None
-    made = activityrows.sums_after(found, 0)
+    made = await store.ask(lambda connection: activityrows.sums_after(connection, found, 0))
     assert await store.write(lambda batch: activityrows.write(batch, made)) is True
     assert await store.write(lambda batch: activityrows.write(batch, made)) is False
     assert (await store.journal.activity(T0, None, UTC)).held == 4
