@@ -263,7 +263,7 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
     now, said = datetime.now(UTC), Speech(language)
     made = await making(context, IncidentQuery(ids=frozenset([id])), now, said, names=not no_names)
     form = filled(made, report_in_words(made, said, context.user), said)
-    context.answer(as_row(form, made), lines(form, said, made.names))
+    context.answer(as_row(form, made), lines(form, said.local(made.purposes.zone), made.names))
     if any(row.empty for row in form.rows):
         raise click.exceptions.Exit(1)
 

@@ -145,9 +145,10 @@ def _records(made: Made, said: Speech) -> Iterator[Statement]:
 
 def _measures(made: Made, page: ReportText, said: Speech) -> Iterator[Statement]:
     yield from next((part.statements for part in page.parts if part.key == "speed"), ())
+    here = said.local(made.purposes.zone)
     for row in page.timeline:
         if row.what in _MEASURES:
-            yield fact(f"{row.utc} UTC: {row.text}", Entries.of(row.seq))
+            yield fact(f"{here.whole(row.at)}: {row.text}", Entries.of(row.seq))
 
 
 _MEASURES = frozenset(kind.value for kind in (Kind.FREEZE, Kind.REJECTED, Kind.STOPPED, Kind.REOPENED))
@@ -189,7 +190,7 @@ def _written(word: FieldText, made: Made, at: str) -> dict[str, Any]:
 
 
 def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
-    """As a terminal shows it, and as it can be pasted."""
+    """As a terminal shows it, and as it can be pasted. ``said``: with the organization's zone."""
     for one in form.clock:
         yield one.text
     for row in form.rows:
@@ -201,7 +202,7 @@ def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
             text = row.word.text if row.word.text is not None else said("(erased)")
             yield from (f"  {line}" for line in text.splitlines())
             who = row.word.by if names and row.word.by else said("somebody")
-            yield "  " + said("written by {who}, {when}", who=who, when=f"{row.word.at:%Y-%m-%d %H:%M} UTC")
+            yield "  " + said("written by {who}, {when}", who=who, when=said.whole(row.word.at))
         elif row.empty:
             yield "  " + said("TO BE WRITTEN: smtpguard incident write {id} {field}", id=form.id, field=row.field.value)
 

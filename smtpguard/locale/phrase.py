@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from math import inf, isfinite
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -48,6 +49,12 @@ class Span(NamedTuple):
     seconds: int
 
 
+class Moment(NamedTuple):
+    """A point in time: a reader gets it in the organization's zone, a log or a program in UTC."""
+
+    at: datetime
+
+
 class Listed(NamedTuple):
     """Texts joined by ``between``."""
 
@@ -55,7 +62,7 @@ class Listed(NamedTuple):
     between: str = ", "
 
 
-Value: TypeAlias = "int | str | Phrase | Amount | Span | Listed"
+Value: TypeAlias = "int | str | Phrase | Amount | Span | Moment | Listed"
 
 
 class Voice(Protocol):
@@ -66,6 +73,8 @@ class Voice(Protocol):
     def form(self, one: str, many: str, n: int) -> str: ...
 
     def number(self, n: float) -> str: ...
+
+    def whole(self, at: datetime) -> str: ...
 
 
 class Phrase(str):
@@ -168,6 +177,8 @@ def _dumped(value: Value) -> Any:
             return {"low": low, "high": None if high == inf else high, **({"percent": True} if percent else {})}
         case Span(seconds):
             return {"seconds": seconds}
+        case Moment(at):
+            return {"at": at.isoformat()}
         case Listed(texts, between):
             return {"texts": [dump(text) for text in texts], "between": between}
         case str():
@@ -181,6 +192,8 @@ def _loaded(value: Any) -> Value:
             return value
         case {"seconds": int(seconds)}:
             return Span(seconds)
+        case {"at": str(at)}:
+            return Moment(datetime.fromisoformat(at))
         case {"low": int() | float() as low, "high": None | int() | float() as high}:
             return Amount(low, inf if high is None else high, percent=value.get("percent") is True)
         case {"texts": list(texts), "between": str(between)}:
@@ -197,6 +210,9 @@ class _English:
 
     def number(self, n: float) -> str:
         return f"{n:,.0f}" if n == n // 1 else f"{n:,.12g}"
+
+    def whole(self, at: datetime) -> str:
+        return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 ENGLISH = _English()
@@ -224,6 +240,8 @@ def _spoken(value: Value, voice: Voice) -> str:
             return _amount(value, voice)
         case Span(seconds):
             return _english_span(seconds) if voice is ENGLISH else span(seconds, voice)
+        case Moment(at):
+            return voice.whole(at)
         case Listed(texts, between):
             return between.join(said(text, voice) for text in texts)
     return voice.number(value)

@@ -191,7 +191,7 @@ class NoticesNow:
         if not self.of.flood.takes(f"contact {self.of.contact}", self.now):
             return ()
         away = not out_of_reach(hold, self.in_force.groups)
-        data = self._waiting(hold) | {"notice": "escalation", "contact": True, "away": away}
+        data = self._waiting(hold) | {"notice": "escalation", "contact": True, "away": away, "decides": ""}
         return self._each(hold, (self.of.contact,), data, alone="-nobody")
 
     def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered) -> Intents:
@@ -302,11 +302,13 @@ class NoticesNow:
 
     def escalation(self, hold: Hold) -> Intents:
         """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
-        told, asked = escalated_to(hold, self.in_force), self._approvers(hold)
+        told, asked, spare = escalated_to(hold, self.in_force), self._approvers(hold), out_of_hours(hold, self.in_force)
         data = self._waiting(hold) | {"notice": "escalation", "contact": False, "away": False}
+        later, never = ([one for one in told if one not in asked and (one in spare) is so] for so in (True, False))
         return (
-            *self._each(hold, [one for one in told if one in asked], data),
-            *self._each(hold, [one for one in told if one not in asked], data, role="owner"),
+            *self._each(hold, [one for one in told if one in asked], data | {"decides": "now"}),
+            *self._each(hold, later, data | {"decides": "out-of-hours"}, role="owner"),
+            *self._each(hold, never, data | {"decides": ""}, role="owner"),
             *self._stuck(hold),
         )
 
@@ -475,9 +477,12 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
 def escalated_to(hold: Hold, in_force: InForce) -> list[str]:
     """The owners of its lists and the out-of-hours approvers; never its writer."""
     owners = {o for n in hold.lists if n in in_force.registry.lists and (o := in_force.registry.lists[n].owner)}
+    return sorted(owners.union(out_of_hours(hold, in_force)) - hold.senders)
+
+
+def out_of_hours(hold: Hold, in_force: InForce) -> frozenset[str]:
     spare = (q.out_of_hours.groups for q in hold.verdict.quorum if q.out_of_hours is not None)
-    people = (in_force.people(group) for groups in spare for group in groups)
-    return sorted(owners.union(*people) - hold.senders)
+    return frozenset().union(*(in_force.people(group) for groups in spare for group in groups))
 
 
 def notice_to(

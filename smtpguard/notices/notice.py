@@ -300,7 +300,7 @@ SAMPLE: Mapping[str, Any] = {
     "reasons": [{"rule": "sample", "description": "Sample", "sentences": [Phrase.counted("It reaches one person", "It reaches {n} people", 1000)]}], "marks": ["sample"], "more_marks": 1, "summary": "Sample.", "sensitive": [{"list": "Sample list", "category": "religion"}],
     "seq": 1000, "note": ["sample"],
     "question": "Sample", "asked_by": "eva@example.com",
-    "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"], "away": [{"person": "eva@example.com", "until": "2026-01-02", "deputy": "omar@example.com"}]}], "out_of_hours": None}], "in_place_of": [{"person": "eva@example.com", "until": "2026-01-02"}], "away": False, "part": True, "excerpt": "Sample",
+    "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"], "away": [{"person": "eva@example.com", "until": "2026-01-02", "deputy": "omar@example.com"}]}], "out_of_hours": None}], "in_place_of": [{"person": "eva@example.com", "until": "2026-01-02"}], "away": False, "decides": "now", "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
     "by": "eva@example.com", "comment": "Sample", "back": 1, "gone": 0, "has": 1, "doubt": 1, "left": 1, "asked": True, "sent": True,
     "people": 1000, "doubt_since": "2026-01-01T00:00:00Z", "again": False, "contact": False,

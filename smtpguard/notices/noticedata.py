@@ -35,7 +35,7 @@ reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 |
                     letter came after those that were decided on
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this
                     reader is the guard's contact, and is told at once that nobody can decide; ``away``: since all who
-                    could are away
+                    could are away; ``decides``: now | out-of-hours, "" for an owner who does not decide on it
 doubt               to approvers and the guard's contact, about a release to a list address in doubt: ``people`` who may
                     have it, ``doubt_since``, ``again``: they were told before, ``contact``: this reader is the contact;
                     ``deciders``

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from smtpguard.journal.bypass import Bypass
-from smtpguard.locale.phrase import N_, Listed, Phrase, Said, Value
+from smtpguard.locale.phrase import N_, Listed, Moment, Phrase, Said, Value
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.returns.model import REASONS
 
@@ -159,7 +159,7 @@ def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterato
     if not frozen:
         return
     first = min(frozen, key=lambda each: each.at)
-    words = {"since": f"{first.at:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
+    words: dict[str, Value] = {"since": Moment(first.at), "said": seen.put_back or first.reason}
     who = (
         Phrase("By {who}: {reason}", who=first.by, reason=first.reason)
         if first.reason
@@ -181,7 +181,7 @@ def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
 def _ending(certificates: Mapping[str, datetime], seen: Seen, *, within: timedelta) -> Iterator[Found]:
     for what, at in certificates.items():
         if at < seen.at + within:
-            yield Found(about=what, words={"what": what, "at": f"{at:%Y-%m-%d %H:%M} UTC"})
+            yield Found(about=what, words={"what": what, "at": Moment(at)})
 
 
 def _each(names: Sequence[str], _: Seen) -> Iterator[Found]:
@@ -226,7 +226,7 @@ def _stopped(stopped: Sequence[Stopped], _: Seen, *, observed: bool) -> Iterator
 def _bypass(bypasses: Sequence[Bypass], _: Seen) -> Iterator[Found]:
     for one in bypasses:
         private = Phrase("By {who}: {reason}", who=" + ".join(one.people), reason=one.reason)
-        yield Found(words={"until": f"{one.ends:%Y-%m-%d %H:%M} UTC"}, private=private)
+        yield Found(words={"until": Moment(one.ends)}, private=private)
 
 
 BYPASS = "bypass"

@@ -37,6 +37,7 @@ def test_the_form_has_the_fields_of_the_law_in_order(story: Path) -> None:
     assert made["aware"] is None
     assert made["special_categories"] == ["GDPR Art. 9: the list Ramadan greetings (religion: special category)"]
     assert any("It was stopped on arrival" in one["text"] for one in made["fields"][5]["facts"])
+    assert made["fields"][5]["facts"][1]["text"] == f"Monday 2 March 2026 at 09:05 (UTC): {HOLD}  Rejected"
     assert all(one["entries"] for row in made["fields"] for one in row["facts"] if one["mark"] == "fact")
 
 

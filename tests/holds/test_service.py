@@ -191,7 +191,8 @@ async def test_reminders_escalation_and_expiry_in_time(home: House) -> None:
     events = await home.events(hold.hold_id)
     assert [k for k, _ in events] == ["verdict", "escalated", "reminded", "reminded", "reminded", "expired"]
     assert [d["percent"] for k, d in events if k == "reminded"] == [25, 50, 90]
-    assert [who for who, _ in await notices(home, "escalation")] == ["duty@example.com", "omar@example.com"]
+    told = [(who, data["decides"]) for who, data in await notices(home, "escalation")]
+    assert told == [("duty@example.com", "out-of-hours"), ("omar@example.com", "now")]
     assert [who for who, _ in await notices(home, "expired")] == ["anna@example.com"]
     with pytest.raises(Conflict, match="already expired"):
         await home.approve(hold.hold_id, "eva@example.com")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from smtpguard.locale.phrase import Amount, Listed, Phrase, Said, Span, dump, load
+from smtpguard.locale.phrase import Amount, Listed, Moment, Phrase, Said, Span, dump, load
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.condition import sentence
 from smtpguard.policy.facts import FACTS, Count, Type, Unknown
@@ -48,6 +49,14 @@ def test_a_phrase_is_translated_and_survives_json(said: Said, english: str, swed
 )  # fmt: skip
 def test_a_span_is_exact(seconds: int, english: str) -> None:
     assert Phrase("{time}", time=Span(seconds)) == english
+
+
+def test_a_moment_is_in_utc_for_logs_and_in_the_zone_for_readers() -> None:
+    made = Phrase("{time}", time=Moment(datetime(2026, 3, 2, 9, tzinfo=UTC)))
+    for one in (made, load(json.loads(json.dumps(dump(made)))), pickle.loads(pickle.dumps(made))):
+        assert one == "2026-03-02 09:00 UTC"
+        said = Speech("en").local("Europe/Stockholm").say(one), Speech("sv").local("").say(one)
+        assert said == ("Monday 2 March 2026 at 10:00 (CET)", "måndag 2 mars 2026 kl. 09:00 (UTC)")
 
 
 @every("value", [None, 7, [], {}, {"msgid": 1}, {"msgid": "x", "values": []}, {"msgid": "x", "values": {"a": None}}])

@@ -38,7 +38,7 @@ KEYS = {
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
     "expired": COMMON | {"held_at", "expired_at", "unconfirmed"},
     "reminder": COMMON | WAITING | ASKS | {"percent"},
-    "escalation": COMMON | WAITING | {"contact", "away"},
+    "escalation": COMMON | WAITING | {"contact", "away", "decides"},
     "rejected": COMMON | {"at", "reasons", "marks", "more_marks"},
     "digest": COMMON | {"role", "since", "until", "person"},
     "stream": COMMON | {"stream", "limit", "window_minutes", "per_person", "at"},

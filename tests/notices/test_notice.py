@@ -502,6 +502,19 @@ def test_the_contact_is_told_to_change_deciders(language: str, subject: str, wor
     assert not re.search(r"can change who decides|kan ändra vem som beslutar", plain), "the reader is the one who can"
 
 
+@pytest.mark.parametrize("url", ["", "https://guard.example.com"])
+def test_an_owner_who_does_not_decide_is_told_whom_to_ask(url: str) -> None:
+    """Commands, and links to decide, are for those who may."""
+    for decides in ("now", "out-of-hours", ""):
+        plain = texts(render("escalation", "en", decides=decides, contact=False, house={"console_url": url}))[0]
+        assert ("held approve" in plain) is bool(decides and not url)
+        assert ("Look at it and decide" in plain) is bool(decides and url)
+        assert ("ask one of those named below" in plain.replace("\n", " ")) is (decides == "")
+    for role in ("approver", "owner"):
+        plain = texts(render("digest", "en", role=role, house={"console_url": url}))[0]
+        assert ("smtpguard held list" in plain) is (role == "approver" and not url)
+
+
 @every("kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"])
 def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
     data: dict[str, Any] = {
