@@ -75,7 +75,8 @@ _CURSOR = "cursor of batches"
 _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
-    "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
+    "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
+    "pg_postmaster_start_time()::text"
 )
 
 
@@ -129,7 +130,8 @@ class Database:
         self._doubted = False  # whether a commit failed, and the log was not written again since
         self._closed = False
         self.connections = 0
-        """Number of writing connections so far: after a new one the server, or its state, may be another."""
+        """Number of writing connections, and of servers behind them, so far: after a new one the state may be another."""
+        self._server = ""  # when it was started
         self._driver: Any = None  # the driver's own connection below it
         driver: Any = self._writer.dialect.loaded_dbapi
         self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
@@ -258,7 +260,13 @@ class Database:
         if self.sqlite and synced is not self._synced:
             self._driver.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
             self._synced = synced
-        self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
+        if self.sqlite:
+            self._driver.execute(_BEGIN_SQLITE)
+        else:
+            *_, server = self._driver.execute(_BEGIN_POSTGRESQL).fetchone()
+            if server != self._server:  # a pooler keeps our connection when it turns to another server
+                self._server = server
+                self.connections += 1
         if self._doubted:
             write_log_again(self.path)
             self._doubted = False

@@ -31,7 +31,7 @@ from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import CONTENT, SECRET, a_freeze, a_hold, event, held, holds, item, on_sqlite, relays, release
 from tests.store.place import OTHER, Place, prepared
-from tests.store.servers import new_database
+from tests.store.servers import a_database, new_database
 
 
 @pytest.fixture
@@ -297,6 +297,22 @@ async def test_a_running_process_notices_a_restore_behind_its_own_connection(
         [freeze] = (await store.gate.read()).freezes
         assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
         assert (await store.journal.verify()).ok
+
+
+async def test_another_server_behind_a_pooler_is_noticed(postgresql: str, tmp_path: Path, clock: Clock) -> None:
+    """A pooler keeps the connection and its server changes. By then another process has written more than was lost."""
+    with a_database(postgresql) as url:
+        place, other = (Place(url, tmp_path / name, clock) for name in ("state", "other"))
+        await place.begin()
+        async with place.opened() as store:
+            copy = place.copy()
+            await store.admit(item("U0"), relays("U0"))
+            place.put_back(copy)
+            await other.mail("V0", "V1", "V2")
+            store._database._server = "started at another time"
+            await store.admit(item("U1"), relays("U1"))
+            [freeze] = (await store.gate.read()).freezes
+            assert (freeze.by, freeze.reason) == (ITSELF, PUT_BACK)
 
 
 @on_sqlite
