@@ -13,9 +13,9 @@ from smtpguard.database.errors import StoreError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
 
 _log = logging.getLogger(__name__)
-_PASSING = ("08", "40", "53", "55", "57", "58")
-"""SQLSTATE classes of errors that may pass: connections, deadlocks, resources, locks, operator intervention, system
-errors."""
+_PASSING = ("08", "25006", "40", "53", "55", "57", "58")
+"""How the SQLSTATE begins of errors that may pass: connections, a server that is read-only, deadlocks, resources, locks, operator
+intervention, system errors."""
 
 
 _VERSION = """CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,
@@ -112,7 +112,7 @@ def _refused(error: Exception) -> str:
     said = getattr(cause, "orig", None) or cause
     state = getattr(said, "sqlstate", None) or ""
     if isinstance(error, Unusable) or not (
-        getattr(said, "sqlite_errorname", "") == "SQLITE_ERROR" or (state and state[:2] not in _PASSING)
+        getattr(said, "sqlite_errorname", "") == "SQLITE_ERROR" or (state and not state.startswith(_PASSING))
     ):
         return ""
     return next(iter(str(said).strip().splitlines()), "") + (f" ({state})" if state else "")

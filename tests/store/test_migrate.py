@@ -76,6 +76,16 @@ async def test_another_version_is_refused(url: str, tmp_path: Path, found: str, 
             raise AssertionError
 
 
+def test_a_server_that_is_read_only_is_set_up_once_it_is_not(postgresql: str) -> None:
+    """A stand-by takes over in a moment, and the service manager tries again: its setup is not given up."""
+    url = new_database(postgresql, empty=True)
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable, match="the database server is read-only"):
+        migrate(url)
+
+
 def test_a_newer_database_is_not_migrated_back(url: str) -> None:
     migrate(url)
     set_version(url, "9999")
