@@ -26,6 +26,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import StoreError
+from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
@@ -64,6 +65,8 @@ class Status:
     checkpoint: dict[str, Any] | None = None
     receivers: list[dict[str, Any]] = field(default_factory=list)
     bypass: Bypass | None = None
+    other_version: bool = False
+    """The store has the schema of another version, which may be the one that serves."""
     unknown: list[str] = field(default_factory=list)
 
     @property
@@ -72,8 +75,8 @@ class Status:
 
     @property
     def fine(self) -> bool:
-        """The guard serves, and no alarm is critical."""
-        return self.serves and not self.critical
+        """The guard serves, no alarm is critical, and this version can read the store."""
+        return self.serves and not self.critical and not self.other_version
 
     @property
     def critical(self) -> int:
@@ -86,20 +89,17 @@ async def status(settings: Settings) -> Status:
     quiet = frozenset(settings.alarms.quiet)
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet)
     found.bypass = Bypasses(settings.state).in_force(found.at)
-    seen = Seen(at=found.at, absent=absent(found.trees), certificates=ends(settings))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     failed = failing(settings.state, found.at) if not found.serves else None
     seen = replace(
-        in_store or seen,
+        in_store,
         at=found.at,
-        absent=seen.absent,
+        absent=absent(found.trees),
         starts=failed.why if failed is not None else "",
-        certificates=seen.certificates,
+        certificates=ends(settings),
         relay=relay,
         bypass=bypass_in_force(settings, found.at),
     )
-    if in_store is None and found.store is not None and found.store["problem"]:
-        seen = replace(seen, store=found.store["problem"])
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
     for key, past in known.items():  # alarms that need minutes to be seen, such as shares of mail
@@ -149,10 +149,10 @@ async def _within(seconds: float, answer: Awaitable[str], otherwise: str) -> str
         return otherwise
 
 
-async def _store(settings: Settings, found: Status) -> Seen | None:
+async def _store(settings: Settings, found: Status) -> Seen:
     if (away := unreadable(settings)) is not None:
         found.unknown.append(away.text)
-        return None
+        return Seen(at=found.at)
     engine = settings.store.url.partition(":")[0].partition("+")[0]
     found.store = {"url": settings.store.url, "engine": engine, "answers": False, "problem": None, "put_back": None}
     try:
@@ -176,11 +176,14 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             found.lists = _lists(policies)
             found.groups = await directories(policies, store)
             return seen
+    except SchemaError as e:  # this command cannot read it; the version that serves may
+        found.other_version, found.store["problem"] = True, str(e)
+        return Seen(at=found.at)
     except (CannotStart, StoreError, Broken, OSError) as e:
         found.store["problem"] = str(e) or type(e).__name__
     except TimeoutError:
         found.store["problem"] = f"no answer within {STORE_SECONDS:g} s"
-    return None
+    return Seen(at=found.at, store=found.store["problem"])
 
 
 async def _policy(looking: Observer) -> dict[str, Any] | None:

@@ -212,6 +212,8 @@ def _verdict(found: Status) -> str:
         warned = sum(alarm.condition.name not in found.quiet for alarm, _ in found.alarms)
         return "all is well" if not warned else f"nothing is critical, {warned} to look at"
     critical = found.critical + (not found.serves)
+    if not critical:
+        return "the store is of another version, so that most is not known"
     return "one thing is critical" if critical == 1 else f"{critical} things are critical"
 
 

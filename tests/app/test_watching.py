@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -324,6 +325,22 @@ async def test_a_receiver_that_takes_no_checkpoints(tmp_path: Path) -> None:
     at, since = (f"{row[key]:%Y-%m-%d %H:%M} UTC" for key in ("at", "failing_since"))
     line = f"audit: syslog has those up to entry {row['entry']}, signed {at}; has taken none since {since}"
     assert line in [each.strip() for each in lines(found)]
+
+
+@pytest.mark.parametrize("schema", ["0000", "9999"])
+async def test_a_schema_of_another_version_says_nothing_of_mail(tmp_path: Path, schema: str) -> None:
+    """Between the installation of a version and its start, and after going back, another version decides on mail."""
+    async with installation(tmp_path) as here:
+        settings = here.settings
+    with closing(sqlite3.connect(settings.state / "smtpguard.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (schema,))
+    found = await status(settings)
+    assert "store-away" not in [alarm.condition.name for alarm, _ in found.alarms]
+    found.trees, found.alarms = [Tree(path=tmp_path, alive=True, row={"at": 0, "parts": []})], []
+    said = list(lines(found))
+    assert (found.fine, found.critical) == (False, 0)
+    assert "the store is of another version, so that most is not known" in said[0]
+    assert any(f"the database has schema {schema}" in line for line in said)
 
 
 def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:
