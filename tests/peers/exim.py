@@ -35,8 +35,12 @@ host_lookup =
 rfc1413_hosts =
 domainlist local_domains =
 acl_smtp_rcpt = taken
+acl_smtp_data = content
 begin acl
 taken:
+  accept
+content:
+{data}
   accept
 {recipe}
 begin retry
@@ -59,9 +63,9 @@ def missing() -> str | None:
 
 
 class Exim:
-    """``recipe``: routers and transports. Its folder is temporary, and its user can reach it."""
+    """``recipe``: routers and transports. ``data``: what its ACL for content has. Its folder is temporary, and its user can reach it."""
 
-    def __init__(self, *, recipe: str) -> None:
+    def __init__(self, *, recipe: str, data: str = "") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="exim-", ignore_cleanup_errors=True)
         self.root, self.port = Path(self._folder.name), free_port()
         self.root.chmod(0o755)
@@ -71,7 +75,7 @@ class Exim:
         for path in (self.root, self.root / "spool"):
             os.chown(path, 64321, 64321)
         (self.root / "exim4.conf").write_text(
-            MAIN.format(binary=BINARY, root=self.root, user=USER, port=self.port, recipe=recipe)
+            MAIN.format(binary=BINARY, root=self.root, user=USER, port=self.port, recipe=recipe, data=data)
         )
 
     def __enter__(self) -> Exim:

@@ -203,6 +203,14 @@ def test_a_refusal_becomes_a_bounce(front: Front) -> None:
     assert all(m.mail.startswith(b"MAIL FROM:<>") for m in front.with_id("refused")), "only in the bounce"
 
 
+def test_a_nul_is_refused_while_the_client_is_connected(front: Front) -> None:
+    """smtpguard refuses it, and would refuse a bounce that contains it."""
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        front.submit(a_mail(front, "nul").replace(b"fredag", b"fre\0dag"), OWNER)
+    assert refused.value.smtp_code == 550
+    until(front.is_idle, why="Postfix to forget it")
+
+
 def test_while_smtpguard_is_down_mail_stays_queued(front: Front) -> None:
     mail = a_mail(front, "down")
     until(front.is_idle, why="the queues to empty")

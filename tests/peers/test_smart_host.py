@@ -31,8 +31,11 @@ def of_sendmail(root: Path, port: int) -> Sendmail:
 def of_exim(root: Path, port: int) -> Exim:
     """An Exim on the same machine, as on the page."""
     here = {"10025": str(port), "guard.example.com": "127.0.0.1", "  no_more": "  self = send\n  no_more"}
-    lines = recipe("Exim", here, DOCS / "exim.md")["exim4.conf: before the other routers"]
-    return Exim(recipe=lines)
+    files = recipe("Exim", here, DOCS / "exim.md")
+    return Exim(
+        recipe=files["exim4.conf: before the other routers"],
+        data=files["exim4.conf: in the ACL that acl_smtp_data names"],
+    )
 
 
 FRONTS: dict[str, tuple[Callable[[], str | None], Callable[[Path, int], Sendmail | Exim]]] = {
@@ -82,6 +85,13 @@ def test_ordinary_mail_passes_and_the_story_is_held(fronted: Fronted) -> None:
     fronted.submit(to, "front-2@example.com", "SV: Dieten", bacon)
     until(lambda: fronted.guard.held("SV: Dieten"), why="the post to be held")
     assert fronted.recorder.with_id("front-2@example.com") == []
+
+
+def test_a_nul_is_refused_while_the_client_is_connected(fronted: Fronted) -> None:
+    """smtpguard refuses it, and would refuse a bounce that contains it."""
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        fronted.submit("you@example.org", "front-nul@example.com", "Drawings", "a\0b\n")
+    assert refused.value.smtp_code in (550, 554)
 
 
 def test_while_smtpguard_is_down_mail_stays_queued(fronted: Fronted) -> None:
