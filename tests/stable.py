@@ -15,7 +15,8 @@ import click
 
 from smtpguard.cli import COMMANDS, main
 from smtpguard.config.schema import settings_schema
-from smtpguard.console.api.routes import OPERATIONS, document
+from smtpguard.console.api.entry import document
+from smtpguard.console.app import OPERATIONS
 from smtpguard.journal.event import Kind
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.schema import policy_schema

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
 
 from smtpguard.admission.model import Explained
 from smtpguard.app import mentions, policyfile
@@ -34,10 +34,9 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Console as Wished
+from smtpguard.console.api.entry import Entry, Tokens
 from smtpguard.console.api.entry import Services as ApiServices
-from smtpguard.console.api.routes import routes
-from smtpguard.console.api.tokens import Tokens
-from smtpguard.console.app import build
+from smtpguard.console.app import OPERATIONS, build
 from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.credentials import Factors, Passwords
@@ -263,7 +262,8 @@ def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: C
         delimiters=settings.delimiters,
         required=second_factor_for(settings),
     )
-    return routes(ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname())))
+    services = ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname()))
+    return [Mount("/api/v1", Entry(OPERATIONS, services).application())]
 
 
 def where(console: Wished, port: int) -> Site:

@@ -16,7 +16,7 @@ from smtpguard.accounts.model import Scope, Token
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 
 if TYPE_CHECKING:
-    from smtpguard.console.api.tokens import Tokens
+    from smtpguard.console.api.entry import Tokens
 
 SCOPES = [scope.value for scope in Scope]
 MOST_DAYS = 730
@@ -73,7 +73,7 @@ async def list_(context: Context) -> None:
 async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.services import second_factor_for
-    from smtpguard.console.api.tokens import NoToken, Tokens
+    from smtpguard.console.api.entry import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
 
     settings, delimiters = context.settings(), context.settings().delimiters

@@ -1,4 +1,4 @@
-"""The console as an ASGI application: its routes and its error pages.
+"""The console as an ASGI application: the routes of its pages and of its API, and its error pages.
 
 ``build`` gets its surroundings from outside, so that the pages can be built alone: the routes of sign-in and of the
 API, and the middleware. The middleware authenticates the person, sets ``request.state.person`` and
@@ -20,6 +20,12 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from smtpguard.console import rendering
+from smtpguard.console.api.entry import Operation
+from smtpguard.console.api.freezes import OPERATIONS as FREEZES
+from smtpguard.console.api.held import OPERATIONS as HELD
+from smtpguard.console.api.incident import OPERATIONS as INCIDENT
+from smtpguard.console.api.mailings import OPERATIONS as MAILINGS
+from smtpguard.console.api.reference import OPERATIONS as REFERENCE
 from smtpguard.console.pages import (
     deciding,
     freezes,
@@ -37,6 +43,7 @@ from smtpguard.console.services import ConsoleServices, NotSignedIn
 
 _ALL = (overview, waiting, message, preview, deciding, freezes, history, incident, mailings, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
+OPERATIONS: tuple[Operation, ...] = (*REFERENCE, *HELD, *MAILINGS, *FREEZES, *INCIDENT)
 _STATIC = Path(__file__).parent / "static"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, Account, Role, Scope
-from smtpguard.console.api.routes import OPERATIONS
+from smtpguard.console.app import OPERATIONS
 from smtpguard.console.people.middleware import hashed
 from smtpguard.holds.model import Hold
 from smtpguard.policy.freezing import Selector

@@ -1,35 +1,166 @@
-"""Dispatch requests of the API: authenticate the token, limit the rate, check the scope, parse the body, and answer.
+"""The entry of the API: its bearer tokens (RFC 6750), and its requests: authenticate the token, limit the rate, check the
+scope, parse the body, and answer. A token acts as one account, within both its scopes and that account's roles.
 
-An operation is a row of a table (Operation). Both the routes and the OpenAPI document are made from that table, so they
-cannot differ. Errors are application/problem+json (RFC 9457): never a traceback, and nothing that the caller may not
+An operation is a row of a table (Operation). Both the routes and the OpenAPI 3.1 document are made from that table, so
+they cannot differ. Errors are application/problem+json (RFC 9457): never a traceback, and nothing that the caller may not
 see.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cache
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from smtpguard.accounts.model import Scope
-from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
+from smtpguard import __version__
+from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
+from smtpguard.console.people.middleware import hashed
 from smtpguard.console.people.signing import RateLimit
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
+from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import NotEntitled, Refused
+from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
+from smtpguard.mail.address import Address
+from smtpguard.store.nouns import People
+
+PREFIX = "smtpguard"
+"""The prefix of every token, so that scanners of repositories and logs can find a leaked one."""
+
+NO_FACTOR = "no-second-factor"
+_FORM = re.compile(rf"{PREFIX}_([0-9A-Z]{{16}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
+
+
+class NoFactor(Exception):
+    """The token is right, but its account may do nothing until it has a second factor."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A role of the token's account asks for a second factor, and it has none: sign in at the console and set one up."
+        )
+
+
+class NoToken(Exception):
+    """Nothing changed; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The caller: a program that acts as a person."""
+
+    token: Token
+    account: Account
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.token.scopes and self.account.may(SCOPE_ASKS[scope])
+
+    @property
+    def by(self) -> str:
+        """For the journal, beside the person's address."""
+        return f"{self.account.address} (token {self.token.token_id}: {self.token.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """``required``: the roles that must have a second factor."""
+
+    people: People
+    clock: Clock
+    new_id: Callable[[], str]
+    delimiters: str = "+"
+    required: frozenset[Role] = frozenset()
+
+    async def add(
+        self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
+    ) -> tuple[Token, str]:
+        """The token, and its text, which is not stored. Raises NoToken, BadAddress, StoreError."""
+        account = await self.people.account(AccountKeys(address=Address.parse(address).canonical(self.delimiters)))
+        if account is None:
+            raise NoToken(f"there is no account of {address}: smtpguard users add")
+        if account.lacks_factor(self.required):
+            raise NoToken(
+                f"a role of {account.address} asks for a second factor, and it has none: it is set up at the console, under its account"
+            )
+        idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
+        if idle:
+            raise NoToken(f"{account.address} has no role for: {', '.join(idle)}")
+        secret, now = secrets.token_urlsafe(32), self.clock.now()
+        token = Token(
+            token_id=self.new_id(),
+            account_id=account.account_id,
+            name=" ".join(name.split())[:100],
+            secret=hashed(secret),
+            scopes=tuple(scope for scope in Scope if scope in scopes),
+            created_at=now,
+            expires_at=now + good_for,
+        )
+        await self.people.put_token(token, self._event(token, account, "added", by))
+        return token, f"{PREFIX}_{token.token_id}_{secret}"
+
+    async def revoke(self, token_id: str, *, by: str) -> Token:
+        found = await self.people.token(token_id)
+        if found is None:
+            raise NoToken(f"there is no token {token_id}: smtpguard tokens list shows their ids")
+        token, account = found
+        if token.revoked:
+            raise NoToken(f"{token_id} is revoked already")
+        token = replace(token, revoked=True)
+        await self.people.put_token(token, self._event(token, account, "revoked", by))
+        return token
+
+    async def holder(self, text: str) -> Holder | None:
+        """The holder of this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises
+        NoFactor, StoreError."""
+        form = _FORM.fullmatch(text)
+        if form is None:
+            return None
+        found = await self.people.token(form[1])
+        right = hmac.compare_digest(found[0].secret if found else "", hashed(form[2]))
+        state = self.state(*found) if found is not None and right else "wrong"
+        if state == NO_FACTOR:
+            raise NoFactor
+        if found is None or state != "good":
+            return None
+        return Holder(token=found[0], account=found[1])
+
+    def state(self, token: Token, account: Account) -> str:
+        if token.revoked:
+            return "revoked"
+        if account.disabled:
+            return "disabled"
+        if not token.stands(self.clock.now()):
+            return "expired"
+        return NO_FACTOR if account.lacks_factor(self.required) else "good"
+
+    def _event(self, token: Token, account: Account, change: str, by: str) -> Event:
+        return Event(
+            kind=Kind.TOKEN,
+            id=token.token_id,
+            at=self.clock.now(),
+            data={"change": change, "name": token.name, "scopes": [scope.value for scope in token.scopes]},
+            private={"account": (account.address,), "actor": (by,)},
+        )
+
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +243,9 @@ class Operation:
 
 
 class Entry:
-    """``document``: the OpenAPI document as JSON, made on first request."""
-
-    def __init__(self, operations: Sequence[Operation], document: Callable[[], bytes], services: Services) -> None:
+    def __init__(self, operations: Sequence[Operation], services: Services) -> None:
         self._services, self._tokens = services, services.tokens
         self._rate = RateLimit(services.console.clock, most=PER_MINUTE, seconds=60)
-        self._document = document
         self._operations = tuple(operations)
 
     def application(self) -> Starlette:
@@ -135,7 +263,7 @@ class Entry:
         return made
 
     async def _described(self, request: Request) -> Response:
-        return Response(self._document(), media_type="application/json")
+        return Response(_described(self._operations, self._services.console.url), media_type="application/json")
 
     def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -306,3 +434,88 @@ def answer(
     problem = Problem(title=TITLES.get(status, "Error"), status=status, detail=detail, errors=errors or [])
     content: dict[str, Any] = problem.model_dump(exclude_defaults=True) | {"title": problem.title, "status": status}
     return JSONResponse(content, status, dict(headers or {}), media_type="application/problem+json")
+
+
+_EVERY = (401, 403, 429, 503)
+_REF = "#/components/schemas/{model}"
+
+
+@cache
+def _described(operations: tuple[Operation, ...], url: str) -> bytes:
+    return json.dumps(document(operations, url), ensure_ascii=False, indent=1).encode()
+
+
+def document(operations: Sequence[Operation], url: str = "") -> dict[str, Any]:
+    models = {m for o in operations for m in (o.answers, o.body) if m is not None} | {Problem}
+    ways = [
+        (m, "validation" if m in {o.body for o in operations} else "serialization")
+        for m in sorted(models, key=attrgetter("__name__"))
+    ]
+    schemas, definitions = models_json_schema(ways, ref_template=_REF)  # type: ignore[arg-type]
+    refs: dict[Any, Any] = {model: schema for (model, _), schema in schemas.items()}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "smtpguard",
+            "version": __version__,
+            "description": "Held mail, freezes, lists and the journal of a mail guard. A token acts as a person.",
+        },
+        "servers": [{"url": f"{url}/api/v1"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "Made by smtpguard tokens add. Scopes: "
+                          + ", ".join(scope.value for scope in Scope)}
+            },
+        },
+    }  # fmt: skip
+
+
+def _operation(operation: Operation, refs: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    found: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [*in_path, *_in_query(operation.query)],
+        "responses": {
+            "200": {"description": "Done", "content": {"application/json": {"schema": refs[operation.answers]}}}
+        }
+        | {
+            str(status): {
+                "description": TITLES[status],
+                "content": {"application/problem+json": {"schema": refs[Problem]}},
+            }
+            for status in sorted({*_EVERY, *operation.refuses, *_of_body(operation)})
+        },
+    }
+    if operation.scope is not None:
+        more = "".join(f" Some of what may be asked takes `{scope.value}` as well." for scope in operation.more)
+        found["description"] = f"Scope: `{operation.scope.value}`.{more}"
+        found["security"] = [{"token": [operation.scope.value]}]
+    if operation.body is not None:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[operation.body]}}}
+    return found
+
+
+def _of_body(operation: Operation) -> Iterable[int]:
+    if operation.body is not None:
+        yield from (400, 413, 415)
+    yield 422
+
+
+def _in_query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
+    if model is None:
+        return []
+    schema = model.model_json_schema()
+    return [
+        {"name": name, "in": "query", "required": False, "schema": {k: v for k, v in each.items() if k != "title"}}
+        for name, each in schema["properties"].items()
+    ]

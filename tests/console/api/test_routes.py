@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
-from smtpguard.console.api.routes import OPERATIONS
+from smtpguard.console.app import OPERATIONS
 from smtpguard.outbox.model import Delivered
 from tests.console.api.program import LETTER, Program, held, program, tokens
 from tests.console.holding import DPO, EVA, NEWS, OMAR

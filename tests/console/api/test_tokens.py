@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Account, Role, Scope
-from smtpguard.console.api.tokens import NoToken, Tokens
+from smtpguard.console.api.entry import NoToken, Tokens
 from smtpguard.console.people.credentials import Factors
 from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
