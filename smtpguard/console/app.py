@@ -21,29 +21,17 @@ from starlette.staticfiles import StaticFiles
 
 from smtpguard.console import rendering
 from smtpguard.console.api.entry import Operation
-from smtpguard.console.api.freezes import OPERATIONS as FREEZES
 from smtpguard.console.api.held import OPERATIONS as HELD
 from smtpguard.console.api.incident import OPERATIONS as INCIDENT
 from smtpguard.console.api.mailings import OPERATIONS as MAILINGS
 from smtpguard.console.api.reference import OPERATIONS as REFERENCE
-from smtpguard.console.pages import (
-    deciding,
-    freezes,
-    history,
-    incident,
-    mailings,
-    message,
-    overview,
-    policy,
-    preview,
-    waiting,
-)
+from smtpguard.console.pages import deciding, holds, incident, mailings, message, overview, policy
 from smtpguard.console.people.middleware import MINE, SAFE, safe_path
 from smtpguard.console.services import ConsoleServices, NotSignedIn
 
-_ALL = (overview, waiting, message, preview, deciding, freezes, history, incident, mailings, policy)
+_ALL = (overview, holds, message, deciding, incident, mailings, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
-OPERATIONS: tuple[Operation, ...] = (*REFERENCE, *HELD, *MAILINGS, *FREEZES, *INCIDENT)
+OPERATIONS: tuple[Operation, ...] = (*REFERENCE, *HELD, *MAILINGS, *INCIDENT)
 _STATIC = Path(__file__).parent / "static"
 
 

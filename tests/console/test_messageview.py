@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.console.messageview import attached, opened
-from smtpguard.console.pages.preview import cleaned, framed
+from smtpguard.console.pages.message import cleaned, framed
 from smtpguard.mail.message import Message
 from tests.console.holding import HOSTILE
 from tests.every import every

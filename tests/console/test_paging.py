@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from smtpguard.accounts.model import Role
 from smtpguard.console import filters
 from smtpguard.console.filters import cursor, cut
-from smtpguard.console.pages import history, mailings, waiting
+from smtpguard.console.pages import holds, mailings
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, NEWS, several, subjects, text
 from tests.console.stage import Browser, Stage
@@ -25,7 +25,7 @@ OLDER = re.compile(r'href="([^"]+)">Older<')
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the page size to two."""
-    for room in (history, mailings, waiting):
+    for room in (holds, mailings):
         monkeypatch.setattr(room, "PAGE", 2)
 
 

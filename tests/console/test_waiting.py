@@ -110,7 +110,7 @@ async def test_filters_narrow_the_list(here: Stage) -> None:
 
 
 async def test_every_hold_is_on_one_page(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 3)
+    monkeypatch.setattr("smtpguard.console.pages.holds.PAGE", 3)
     made = await several(here, 8)
     who = await here.signed_in(EVA, Role.VIEWER)
     seen: list[str] = []
@@ -126,7 +126,7 @@ async def test_every_hold_is_on_one_page(here: Stage, monkeypatch: pytest.Monkey
 
 async def test_the_order_covers_all_pages(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order covers all waiting holds: the oldest, for a sensitive list, is first though it is beyond the newest."""
-    monkeypatch.setattr("smtpguard.console.pages.waiting.ROWS", 2)
+    monkeypatch.setattr("smtpguard.console.pages.holds.PAGE", 2)
     sensitive = await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<r@example.com>")
     await several(here, 4, NEWS)
     who = await here.signed_in(EVA, Role.APPROVER)
@@ -216,7 +216,7 @@ async def test_approving_many_to_many_people_needs_the_number_of_people(
 ) -> None:
     """Approving messages to many people requires their number; otherwise one message to everyone would be confirmed
     with a "1"."""
-    monkeypatch.setattr("smtpguard.console.pages.waiting.LARGE", 3)
+    monkeypatch.setattr("smtpguard.console.pages.holds.LARGE", 3)
     holds = await several(here, 2, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     asked = await chosen(eva, "approve", holds)
@@ -311,7 +311,7 @@ async def test_the_confirmation_shows_lists_and_first_lines(here: Stage) -> None
 
 
 async def test_a_large_message_is_shown_without_its_text(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.console.pages.waiting.MOST_OPENED", 10)
+    monkeypatch.setattr("smtpguard.console.pages.holds.MOST_OPENED", 10)
     (hold,) = await several(here, 1, NEWS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     await eva.get("/held")

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
 from smtpguard.console.filters import ANY, PAGE, Filters, midnight
-from smtpguard.console.pages.waiting import ruled
+from smtpguard.console.pages.holds import ruled
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.console.services import ACTING, OPERATING, SEEING, Routes, person

@@ -1,5 +1,6 @@
-"""The Waiting page: holds by priority, a mailing as one row, and decisions on many at once, after a page that shows how
-many. And the page of a writer's own messages, for writers who sign in."""
+"""The pages that list holds: Waiting, by priority, a mailing as one row, with decisions on many at once, after a page that
+shows how many; a writer's own messages, for writers who sign in; and History: decisions, freezes, and all entries of one
+message, from the journal."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
-from smtpguard.console.filters import PAGE, WAITS, Filters, holds_of
-from smtpguard.console.labels import overtaken
-from smtpguard.console.pages.message import letter_of
+from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, holds_of
+from smtpguard.console.labels import entry_in_words, overtaken
+from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
     choice_of,
     form,
@@ -45,6 +46,7 @@ from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
 from smtpguard.holds.summary import sentence, unsuitable
+from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressed, nameable
 from smtpguard.policy.freezing import Freeze
@@ -53,8 +55,6 @@ from smtpguard.reading.looks import topic_called
 MOST_AT_ONCE = 200
 MOST_BEGUN, MOST_OPENED = 50, 1 << 20
 """For at most so many holds, up to this size, the page shows the beginning of the text."""
-ROWS = PAGE
-"""On a page."""
 
 ROUTES = Routes()
 
@@ -72,7 +72,7 @@ async def waiting(request: Request) -> Response:
     found: Sequence[Hold] = ()
     n, last = 0, None
     if wanted is not None:
-        found, n, last = await here.store.holds.ranked(wanted, first=special, limit=ROWS, after=_place(asks.after))
+        found, n, last = await here.store.holds.ranked(wanted, first=special, limit=PAGE, after=_place(asks.after))
     fragment = request.headers.get("hx-target") == "rows"
     return await page(
         request,
@@ -304,3 +304,56 @@ async def mine(request: Request) -> Response:
     rows, further = await holds_of(here, wanted, limit=PAGE, after=after)
     frozen = await here.freezes.holding_up(*rows)
     return await page(request, "mine.html", rows=rows, further=further, states=labels.SHORT_STATES, frozen_ones=frozen)
+
+
+@ROUTES.get("/history", *Role)
+async def history(request: Request) -> Response:
+    here, who, said = services_of(request), person(request), speech(request)
+    asks, in_force = Filters.of(request), here.in_force
+    states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
+    found, further = await holds_of(here, asks.wanted(here, who, states), limit=PAGE, after=asks.after)
+    return await page(
+        request,
+        "history.html",
+        rows=found,
+        frozen_ones=await here.freezes.holding_up(*found),
+        wanted=asks,
+        further=asks.url(further, path="/history") if further else "",
+        lists=here.choices,
+        rules=ruled(in_force, said),
+        kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("any outcome")},
+        states=labels.SHORT_STATES,
+    )
+
+
+@ROUTES.get("/history/freezes", *Role)
+async def frozen(request: Request) -> Response:
+    """Freezes and thaws, by whom and why."""
+    after = request.query_params.get("after", "")[:20]
+    before = int(after) if after.isascii() and after.isdecimal() else None
+    entries = await services_of(request).store.journal.freezes(limit=PAGE + 1, before=before)
+    more = len(entries) > PAGE
+    entries = entries[:PAGE]
+    said, names = speech(request), services_of(request).titles
+    return await page(
+        request,
+        "freezes.html",
+        entries=[(entry_in_words(e, clear, said), _what(e.data, names), e) for e, clear in entries],
+        further=entries[-1][0].seq if more else "",
+    )
+
+
+@ROUTES.get("/history/{hold_id}")
+async def one(request: Request) -> Response:
+    """The journal of one message, as a timeline."""
+    hold, _ = await looked_up(request)
+    entries = await services_of(request).store.journal.history(hold.hold_id)
+    said = speech(request)
+    return await page(
+        request, "timeline.html", hold=hold, entries=[entry_in_words(entry, clear, said) for entry, clear in entries]
+    )
+
+
+def _what(data: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    selector, value = data.get("selector"), data.get("value")
+    return names.get(str(value), str(value)) if selector == "list" else str(value or selector or "")
