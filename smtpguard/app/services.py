@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from smtpguard.admission.preapproval import Corrections
     from smtpguard.app.policies import Following
     from smtpguard.config.settings import Settings
-    from smtpguard.console.people.accounts import Accounts
-    from smtpguard.console.people.credentials import Passwords
+    from smtpguard.console.people.accounts import Accounts, Passwords
     from smtpguard.gathering.gather import Gather
     from smtpguard.guard.ports import Clock
     from smtpguard.holds.deadlines import Deadlines
@@ -129,8 +128,7 @@ def accounts(
     passwords: Passwords | None = None,
 ) -> Accounts:
     """For the console and ``smtpguard users`` alike."""
-    from smtpguard.console.people.accounts import Accounts
-    from smtpguard.console.people.credentials import Factors, Passwords
+    from smtpguard.console.people.accounts import Accounts, Factors, Passwords
 
     return Accounts(
         store.people,

@@ -127,7 +127,7 @@ async def diff(context: Context, a: str, b: str) -> None:
 async def guide(context: Context, which: str, language: str) -> None:
     """Write the policy as a hand-out for staff, in HTML: for each list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
-    from smtpguard.console.guide import guide as written
+    from smtpguard.console.rulewords import guide as written
     from smtpguard.locale.catalogue import languages
 
     settings = context.settings()

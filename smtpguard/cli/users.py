@@ -19,8 +19,7 @@ from smtpguard.accounts.model import Account, Role
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 
 if TYPE_CHECKING:
-    from smtpguard.console.people.accounts import Accounts
-    from smtpguard.console.people.credentials import Factors
+    from smtpguard.console.people.accounts import Accounts, Factors
 
 ROLES = [role.value for role in Role]
 
@@ -114,7 +113,7 @@ async def totp(context: Context, address: str, off: bool) -> None:
         sealed = factors.made()
         codes = await accounts.set_factor(account, sealed, by=context.user)
         uri = factors.uri(sealed, address=account.address, issuer="smtpguard")
-        from smtpguard.console.people.credentials import qr_text
+        from smtpguard.console.people.accounts import qr_text
 
         row = {"address": account.address, "uri": uri, "recovery_codes": codes}
         shown = [
@@ -170,8 +169,7 @@ async def _accounts(
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following
     from smtpguard.app.services import accounts, opened
-    from smtpguard.console.people.accounts import NotPossible
-    from smtpguard.console.people.credentials import BadPassword, Factors
+    from smtpguard.console.people.accounts import BadPassword, Factors, NotPossible
     from smtpguard.database.errors import StoreError
     from smtpguard.mail.address import BadAddress
 

@@ -1,26 +1,39 @@
-"""Make an incident report, for the page, the API and the command line alike.
+"""What takes a process a while, and is made one at a time, for the page, the API and the command line alike: an incident
+report, and the list of the addresses that got a mailing, for the two people who agreed on that.
 
-A report with names is journalled. Its rules are described in the words of the policies that decided.
+A report with names is journalled, and so is each list, first. The rules of a report are described in the words of the
+policies that decided. A list is written to an unnamed temporary file, since it may have millions of addresses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import csv
+import logging
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from smtpguard.admission.recorded import Recorded
 from smtpguard.console.services import ConsoleServices
+from smtpguard.holds.model import NotEntitled
 from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
 from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
 from smtpguard.journal.chain import microseconds
+from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech
+from smtpguard.mail.address import Address
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
+from smtpguard.mailings.service import NoAddresses
 
 if TYPE_CHECKING:  # slow to import
+    from smtpguard.mailings.matching import Matched
     from smtpguard.store.store import Store
 
 _SHA256 = 64  # characters
@@ -215,3 +228,96 @@ async def _documents(store: Store, sha256: str) -> Documents | None:
         return await store.policies.documents(sha256)
     except KeyError:
         return None
+
+
+log = logging.getLogger(__name__)
+SENT, MAY = "sent", "may have"
+_PIECE = 64 << 10
+
+
+class NotAll(Exception):
+    """Some recipients are unknown: the mailing went to earlier versions of lists (``older``), whose export is needed."""
+
+    def __init__(self, older: str) -> None:
+        super().__init__(f"not all of them: it went to {older}. Match an export from then")
+        self.older = older
+
+
+@dataclass(slots=True)
+class RecipientList:
+    """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
+    this set of people (mailings.model.set_of). It can be read once."""
+
+    sent: int
+    may: int
+    set: str
+    _file: IO[str]
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Each address, with SENT or MAY."""
+        with self._file as file:
+            file.seek(0)
+            yield from csv.DictReader(file)
+
+    def pieces(self) -> Iterator[bytes]:
+        """As CSV (RFC 4180), in UTF-8."""
+        with self._file as file:
+            file.seek(0)
+            while some := file.read(_PIECE):
+                yield some.encode()
+
+
+async def listing(
+    here: ConsoleServices,
+    mailing: Mailing,
+    *,
+    approver: str,
+    by: str,
+    name: str | None = None,
+    table: bytes = b"",
+    column: str = "",
+) -> RecipientList:
+    """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
+    knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, NotAll, Occupied
+    and StoreError."""
+    if not here.mailings.may_be_told(mailing, approver):
+        raise NotEntitled("two of those who decide on it agree first, and are told then")
+    if here.reporting.locked():
+        raise Occupied
+    async with here.reporting:
+        with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # readable for its owner only
+            file.write(table)
+            file.flush()
+            given = None if name is not None else Path(file.name)
+            matched = here.matching(mailing.mailing_id, name=name, file=given, column=column or None)
+            try:
+                return await _written(here, mailing, matched, (approver, by))
+            except NoAddresses as why:  # it names files and servers, which are not for the reader of a page
+                if given is not None:
+                    raise NoAddresses(str(why).replace(str(given), "the file")) from None
+                log.warning("who got mailing %s cannot be listed: %s", mailing.mailing_id, why)
+                raise NoAddresses(f"a source of the list {name} fails, and smtpguard's log says how") from None
+
+
+async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, actors: tuple[str, str]) -> RecipientList:
+    digester = here.in_force.registry.digester
+    with ExitStack() as undo:
+        made: IO[str] = undo.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+        writer = csv.writer(made)
+        writer.writerow(("address", "what"))
+        numbers, people = {SENT: 0, MAY: 0}, set[bytes]()
+        async for address, status in matched.people():
+            what = SENT if status is CopyStatus.RELAYED else MAY if status in MAY_HAVE else ""
+            if what:
+                writer.writerow((address, what))
+                numbers[what] += 1
+                people.add(digester.of(Address.parse(address)))
+        if matched.older:
+            raise NotAll("; ".join(matched.older))
+        data = {"what": "people", "people": numbers[SENT], "may": numbers[MAY], "set": (whose := set_of(people))}
+        event = Event(
+            kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": actors}
+        )
+        await here.store.journal.record([event])
+        undo.pop_all()  # its reader closes it
+        return RecipientList(numbers[SENT], numbers[MAY], whose, made)

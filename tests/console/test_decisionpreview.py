@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.console.decisionpreview import needs, outlook
-from smtpguard.console.messageview import segments
+from smtpguard.console.messageview import needs, outlook, segments
 from smtpguard.holds.model import Choice, Vote, missing
 from smtpguard.policy.absences import Absence
 from tests.clocks import MONDAY

@@ -12,8 +12,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.app import PAGES
-from smtpguard.console.people.administering import Administering
-from smtpguard.console.people.pages import Pages
+from smtpguard.console.people.pages import Administering, Pages
 from tests.console.holding import ANNA, EVA, held, several, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN

@@ -14,9 +14,9 @@ from smtpguard.accounts.model import Scope
 from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
 from smtpguard.console.api.models import Page
-from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.filters import Filters, cut, holds_of
 from smtpguard.console.labels import entry_in_words
+from smtpguard.console.messageview import LARGE, outlook
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.services import Visibility, find, viewed, visibility
 from smtpguard.database.errors import ContentMissing

@@ -9,8 +9,7 @@ from smtpguard.console.api import models
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, error_at
 from smtpguard.console.api.reference import raw_of
 from smtpguard.console.filters import cut, listed, sees
-from smtpguard.console.recipientlist import NotAll, listing
-from smtpguard.console.reporting import Occupied
+from smtpguard.console.reporting import NotAll, Occupied, listing
 from smtpguard.holds.model import Conflict
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing, NoSuch, State

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.decisionpreview import LARGE, confirmed, outlook
 from smtpguard.console.labels import overtaken
+from smtpguard.console.messageview import LARGE, confirmed, outlook
 from smtpguard.console.pages.message import base, looked_up, own, shown
 from smtpguard.console.rendering import (
     CHANGED,

@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.decisionpreview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, holds_of
 from smtpguard.console.labels import entry_in_words, overtaken
+from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
     choice_of,

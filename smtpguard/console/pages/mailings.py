@@ -16,10 +16,9 @@ from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.filters import PAGE, listed, sees
 from smtpguard.console.labels import DEEDS, tripped
 from smtpguard.console.pages.message import done
-from smtpguard.console.recipientlist import NotAll as NotAllOfThem
-from smtpguard.console.recipientlist import listing
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
-from smtpguard.console.reporting import Occupied
+from smtpguard.console.reporting import NotAll as NotAllOfThem
+from smtpguard.console.reporting import Occupied, listing
 from smtpguard.console.services import ConsoleServices, Routes, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage

@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from smtpguard.console import labels
-from smtpguard.console.decisionpreview import LARGE, outlook
 from smtpguard.console.labels import EntryText, entry_in_words
 from smtpguard.console.messageview import (
     ALPHABETS,
+    LARGE,
     Evidence,
     MessageView,
     attached,
@@ -36,6 +36,7 @@ from smtpguard.console.messageview import (
     is_html,
     mixed,
     opened,
+    outlook,
     parts,
     segments,
 )

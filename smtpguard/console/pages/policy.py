@@ -15,11 +15,10 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.guide import guide_values
 from smtpguard.console.messageview import evidence, topic
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.rendering import form, page, services_of, speech, uploaded
-from smtpguard.console.rulewords import ACTIONS, in_words
+from smtpguard.console.rulewords import ACTIONS, guide_values, in_words
 from smtpguard.console.services import NotSignedIn, Routes
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes

@@ -1,20 +1,32 @@
-"""The pages for sign-in and sign-out, and for a person's own account: password, language, second factor."""
+"""The pages for sign-in and sign-out, for a person's own account (password, language, second factor), and for admins, the
+People page: accounts and their roles."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from smtpguard.accounts.model import Account, Role
-from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.people.credentials import BadPassword, Factors, TooManyHashes, WrongSecret, qr_svg
+from smtpguard.accounts.model import Account, Role, Unseated
+from smtpguard.console import labels
+from smtpguard.console.people.accounts import (
+    Accounts,
+    BadPassword,
+    Factors,
+    NotPossible,
+    TooManyHashes,
+    WrongSecret,
+    qr_svg,
+)
 from smtpguard.console.people.middleware import Cookies, Site, safe_path
 from smtpguard.console.people.signing import (
     NotAuthenticated,
@@ -25,14 +37,14 @@ from smtpguard.console.people.signing import (
     SignInRefused,
     TooManyAttempts,
 )
-from smtpguard.console.rendering import page, see_other, services_of, speech
-from smtpguard.console.services import NotSignedIn
+from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
+from smtpguard.console.services import NotSignedIn, for_roles
 from smtpguard.database.errors import StoreError
 from smtpguard.locale.catalogue import called, languages
-from smtpguard.locale.phrase import N_, Said
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import BadAddress
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import
     from smtpguard.console.people.oidc import Provider
 
 log = logging.getLogger(__name__)
@@ -345,3 +357,112 @@ def _asked(request: Request) -> frozenset[str]:
 def _text(request: Request, name: str) -> str:
     value = request.state.form.get(name, "")
     return value if isinstance(value, str) else ""
+
+
+CHANGES = ("roles", "disable", "enable", "password", "factor-off", "delete", "sso")
+_LETTERS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
+
+
+def new_password() -> str:
+    """A first password, which the owner then changes: 95 bits, without ambiguous letters."""
+    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(4))
+
+
+@dataclass(frozen=True, slots=True)
+class Administering:
+    accounts: Accounts
+    sso: bool = False
+    """Whether there is single sign-on."""
+
+    def routes(self) -> list[Route]:
+        only = for_roles(Role.ADMIN)
+        changes = [
+            Route(f"/people/{{account_id}}/{change}", only(partial(self.change, change)), methods=["POST"])
+            for change in CHANGES
+        ]
+        return [
+            Route("/people", only(self._shown), methods=["GET"]),
+            Route("/people", only(self.add), methods=["POST"]),
+            *changes,
+        ]
+
+    async def add(self, request: Request) -> Response:
+        form = request.state.form
+        address, sso = text_of(form, "address"), form.get("sso") == "yes"
+        password = "" if sso else new_password()
+        try:
+            made = await self.accounts.add(
+                address, roles=_chosen(request), password=password, name=text_of(form, "name", 200),
+                by=request.state.person.address,
+            )  # fmt: skip
+        except BadAddress:
+            return await self._shown(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
+        except NotPossible as why:
+            return await self._shown(request, 409, wrong={"address": speech(request).say(why.why)})
+        return await self._shown(request, made=made, password=password) if password else see_other("/people")
+
+    async def change(self, change: str, request: Request) -> Response:
+        everybody = await self.accounts.everybody()
+        account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
+        if account is None:
+            raise HTTPException(404)
+        try:
+            password = await self._changed(change, account, request)
+        except NotPossible as why:
+            return await self._shown(request, 409, problem=why.why)
+        return await self._shown(request, made=account, password=password) if password else see_other("/people")
+
+    async def _changed(self, change: str, account: Account, request: Request) -> str:
+        """Returns the password that was generated for the account, "" if none was."""
+        by, roles = request.state.person.address, _chosen(request)
+        own = account.address == by
+        match change:
+            case "roles":
+                if own and Role.ADMIN not in roles:
+                    raise NotPossible(
+                        Phrase("You cannot take the admin's role from yourself: another admin must do it.")
+                    )
+                await self.accounts.set_roles(account, roles, by=by)
+            case "disable":
+                if own:
+                    raise NotPossible(Phrase("You cannot disable your own account: another admin must do it."))
+                await self.accounts.disable(account, by=by)
+            case "enable":
+                await self.accounts.enable(account, by=by)
+            case "password":
+                password = new_password()
+                await self.accounts.set_password(account, password, by=by)
+                return password
+            case "factor-off":
+                await self.accounts.drop_factor(account, by=by)
+            case "delete":
+                if own:
+                    raise NotPossible(Phrase("You cannot delete your own account: another admin must do it."))
+                if request.state.form.get("sure") != "yes":
+                    raise NotPossible(Phrase("Confirm it: a deleted account cannot be restored."))
+                await self.accounts.delete(account, by=by)
+            case "sso":
+                if not self.sso:
+                    raise NotPossible(Phrase("There is no single sign-on here."))
+                await self.accounts.to_single_sign_on(account, by=by)
+        return ""
+
+    async def _shown(
+        self, request: Request, status: int = 200, *, problem: Said = "",
+        made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
+    ) -> Response:  # fmt: skip
+        everybody = await self.accounts.everybody()
+        return await page(
+            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=_gaps(request, everybody),
+            problem=problem, wrong=wrong, made=made, password=password, mine=request.state.person.address,
+        )  # fmt: skip
+
+
+def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
+    """Accounts that do not fit the policy's groups: the text, and who it is."""
+    return [(labels.GAPS[gap.gap.value], gap) for gap in services_of(request).in_force.unseated(everybody)]
+
+
+def _chosen(request: Request) -> list[Role]:
+    wanted = request.state.form.getlist("roles")
+    return [role for role in Role if role.value in wanted]

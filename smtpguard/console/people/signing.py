@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
-from smtpguard.console.people.credentials import Factors, Passwords, TooManyHashes
+from smtpguard.console.people.accounts import Factors, Passwords, TooManyHashes
 from smtpguard.console.people.middleware import Sessions, hashed
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind

@@ -11,7 +11,7 @@ import pytest
 
 from smtpguard.accounts.model import Account, Role, Scope
 from smtpguard.console.api.entry import NoToken, Tokens
-from smtpguard.console.people.credentials import Factors
+from smtpguard.console.people.accounts import Factors
 from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage, stage

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.people.credentials import qr_svg
+from smtpguard.console.people.accounts import qr_svg
 from tests.console.holding import ANNA, EVA, OMAR, held, text
 from tests.console.people.signon import SignOn
 from tests.console.people.test_pages import turned_on

@@ -10,8 +10,8 @@ import pyotp
 import pytest
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
-from smtpguard.console.people.administering import new_password
-from smtpguard.console.people.credentials import SHORTEST, BadPassword, Factors, check
+from smtpguard.console.people.accounts import SHORTEST, BadPassword, Factors, check
+from smtpguard.console.people.pages import new_password
 from tests.console.holding import text
 from tests.console.stage import PASSWORD, Browser, Stage
 

@@ -10,7 +10,7 @@ import pyotp
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.people.credentials import Factors, Passwords
+from smtpguard.console.people.accounts import Factors, Passwords
 from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS, RateLimit
 from smtpguard.journal.event import Kind
 from tests.clocks import Clock
@@ -276,7 +276,7 @@ async def test_successful_sign_ins_do_not_count(here: Stage) -> None:
 
 async def test_too_many_concurrent_sign_ins_get_429(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each guess costs memory and time, so people beyond a short queue get 429 at once."""
-    monkeypatch.setattr("smtpguard.console.people.credentials.MOST_WAITING", 3)
+    monkeypatch.setattr("smtpguard.console.people.accounts.MOST_WAITING", 3)
     crowded, compare = threading.Event(), Passwords._compare
 
     def slow(passwords: Passwords, hashed: str, password: str) -> bool:
