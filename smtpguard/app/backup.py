@@ -30,9 +30,6 @@ from typing import IO
 from urllib.parse import quote
 
 import zstandard
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard import __version__
 from smtpguard.app import pgclient
@@ -46,7 +43,8 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over, swap, sync_folder
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
-from smtpguard.database.engine import file_of
+from smtpguard.database.engine import Database, file_of, rows_of
+from smtpguard.database.errors import Unavailable
 from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import SCHEMA
@@ -478,20 +476,20 @@ def _check_unused_file(database: Path) -> None:
             ) from None
 
 
+_OTHERS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
 def _check_unused_server(settings: Settings) -> None:
-    engine = create_engine(make_url(store_url(settings)).set(drivername="postgresql+psycopg"))
+    database = Database(store_url(settings))
     try:
-        with engine.connect() as connection:
-            others = connection.execute(
-                text(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                    " AND backend_type = 'client backend'"
-                )
-            ).scalar_one()
-    except SQLAlchemyError as e:
-        raise CannotStart(f"{settings.store.url} cannot be reached: {type(e).__name__}") from None
+        with database.read() as connection:
+            [(others,)] = rows_of(connection, _OTHERS)
+    except Unavailable as e:
+        raise CannotStart(f"{settings.store.url} cannot be reached: {e}") from None
     finally:
-        engine.dispose()
+        database.close()
     if others:
         raise CannotStart(f"{settings.store.url} is in use by {others} connections: stop smtpguard on every host first")
 

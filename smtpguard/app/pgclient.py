@@ -10,10 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from sqlalchemy.engine import make_url
-
 from smtpguard.app.files import store_url
 from smtpguard.config.settings import Settings
+from smtpguard.database.engine import for_libpq
 
 
 class BadBackup(Exception):
@@ -53,8 +52,8 @@ def put_back(settings: Settings, dump: Path, *, then: str) -> None:
 
 def _client(settings: Settings, program: str) -> tuple[list[str], Mapping[str, str]]:
     """The command, and its environment. The password goes into the environment, which no other user can read."""
-    url = make_url(store_url(settings))
-    plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    url = for_libpq(store_url(settings))
+    plain = url.set(password=None).render_as_string(hide_password=False)
     password = {"PGPASSWORD": str(url.password)} if url.password else {}
     return [program, f"--dbname={plain}"], {**os.environ, **password}
 

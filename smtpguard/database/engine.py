@@ -581,6 +581,11 @@ def _servers(url: str) -> dict[str, str]:
     return found if "target_session_attrs" in parts.query else {**found, "target_session_attrs": "read-write"}
 
 
+def for_libpq(url: str) -> URL:
+    """For programs that come with PostgreSQL: the servers are parameters. Raises ValueError."""
+    return _url_of(url).set(drivername="postgresql").update_query_dict(_servers(url))
+
+
 def _with_driver(url: URL) -> URL:
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")

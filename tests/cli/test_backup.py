@@ -26,7 +26,7 @@ from tests.cli.test_another_store import Installation
 from tests.cli.test_readonly import url_as
 from tests.faults.test_recipes import create, server_tools
 from tests.peers.chain import until
-from tests.store.servers import a_server, new_database
+from tests.store.servers import a_server, new_database, several
 
 
 @pytest.fixture
@@ -223,6 +223,24 @@ def test_the_secret_of_a_server_in_use_is_not_renewed(
         assert made.run("renew-secret")[:2] == (2, "")
     assert made.run("audit", "verify")[0] == 0
     until(lambda: made.run("renew-secret")[0] == 0, "the server to forget the connection")
+
+
+def test_commands_work_on_the_one_of_several_servers_that_can_be_written(
+    on_a_server: Installation, tmp_path: Path
+) -> None:
+    """Backup, restore, and a new secret, while the server that is named first is down."""
+    home, file = on_a_server, tmp_path / "guard.tar.zst"
+    config = home.config.read_text()
+    one = re.search(r'url: "([^"]*)"', config)
+    assert one is not None
+    with several(one[1]) as both:
+        home.config.write_text(config.replace(one[1], both))
+        status, _, err = home.run("backup", str(file))
+        assert status == 0, err
+        until(lambda: home.run("restore", "--yes", str(file))[0] == 0, "the server to forget the connections")
+        assert len(restores(home)) == 1
+        until(lambda: home.run("renew-secret")[0] == 0, "the server to forget the connections")
+        assert home.run("audit", "verify")[0] == 0
 
 
 class Killed(BaseException):

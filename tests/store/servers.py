@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import secrets
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 import pytest
 
 from smtpguard.database.migrate import migrate
 
+T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
@@ -44,6 +49,51 @@ def shared() -> Iterator[str]:
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")
             connection.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
+
+
+@contextmanager
+def several(url: str) -> Iterator[str]:
+    """The same database by the URL of two servers, of which the first is down. The server listens on a socket file alone,
+    so a thread passes on what comes by TCP."""
+    path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"
+
+    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, here = await asyncio.open_unix_connection(path)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                while octets := await source.read(1 << 16):
+                    sink.write(octets)
+            sink.close()
+
+        await asyncio.gather(copy(reader, here), copy(there, writer))
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def do(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    async def end() -> None:
+        listening.close()
+        going = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+
+    listening = do(asyncio.start_server(through, "127.0.0.1", 0))
+    try:
+        with socket.socket() as taken:  # bound but not listening: connections are refused
+            taken.bind(("127.0.0.1", 0))
+            places = (taken, listening.sockets[0])
+            named = ",".join(f"127.0.0.1:{place.getsockname()[1]}" for place in places)
+            yield f"postgresql://postgres@{named}{urlsplit(url).path}"
+    finally:
+        do(end())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:

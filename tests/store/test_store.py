@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -19,7 +17,7 @@ from smtpguard.store.store import open_store
 from tests.clocks import Clock
 from tests.store.making import POLICY, SECRET
 from tests.store.making import event as entry
-from tests.store.servers import new_database
+from tests.store.servers import new_database, several
 
 
 @pytest.mark.parametrize("when", ["while it is opened", "when it is open"])
@@ -77,38 +75,10 @@ def test_reads_during_closing_leave_no_connection_open(url: str) -> None:
 
 async def test_of_several_servers_the_available_one_is_used(postgresql: str, tmp_path: Path, clock: Clock) -> None:
     """If the URL names several servers, as libpq allows, and the first is down, the second is used."""
-    url = new_database(postgresql)
-    path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"
-
-    going: set[asyncio.Task[Any]] = set()
-
-    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        going.add(task)
-        there, here = await asyncio.open_unix_connection(path)
-
-        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            try:
-                while octets := await source.read(1 << 16):
-                    sink.write(octets)
-            finally:
-                sink.close()
-
-        await asyncio.gather(copy(reader, here), copy(there, writer))
-
-    with socket.socket() as taken:  # bound but not listening: connections are refused
-        taken.bind(("127.0.0.1", 0))
-        server = await asyncio.start_server(through, "127.0.0.1", 0)
-        async with server:
-            places = f"127.0.0.1:{taken.getsockname()[1]},127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            both = f"postgresql://postgres@{places}{urlsplit(url).path}"
-            async with open_store(both, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
-                await store.policies.put(POLICY, {}, entry(Kind.POLICY, POLICY))
-                assert (await store.gate.read()).policy_sha256 == POLICY
-            await asyncio.gather(
-                *going, return_exceptions=True
-            )  # otherwise they are still open when the loop ends, and a later test gets the warning
+    with several(new_database(postgresql)) as both:
+        async with open_store(both, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+            await store.policies.put(POLICY, {}, entry(Kind.POLICY, POLICY))
+            assert (await store.gate.read()).policy_sha256 == POLICY
 
 
 def test_arrays_come_back_from_postgresql_as_they_went(postgresql: str) -> None:
