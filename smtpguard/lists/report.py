@@ -15,6 +15,7 @@ from pathlib import Path
 from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.index import report_path
 from smtpguard.lists.sources import BadRow, Tally
+from smtpguard.locale.phrase import Said
 from smtpguard.mail.codec import Codec
 
 
@@ -42,7 +43,7 @@ class SourceReport:
     people: int = 0
     read_at: datetime | None = None
     checked_at: datetime | None = None
-    problem: str = ""
+    problem: Said = ""
     rows: int = 0
     bad: int = 0
     unmailed: int = 0
@@ -66,7 +67,7 @@ class Report:
     at: datetime
     people: int
     sources: tuple[SourceReport, ...] = ()
-    problem: str = ""
+    problem: Said = ""
     failing_since: datetime | None = None
     checked_at: datetime | None = None
     stale: bool = False

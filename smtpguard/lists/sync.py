@@ -33,7 +33,7 @@ from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, unfit, unforeseen
 from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import build, linked, merge
-from smtpguard.locale.phrase import many
+from smtpguard.locale.phrase import N_, Listed, Moment, Phrase, Said
 from smtpguard.mail.address import BadAddress
 
 DRAFT_SECONDS = 86_400  # drafts of a sync that died are older than that
@@ -73,8 +73,8 @@ class _How:
 
     def report(self) -> Report:
         if not self.info.members:
-            problem = f"the list {self.info.name} declares no members; no index is in use"
-            return Report(list=self.info.name, at=self.now, people=0, problem=problem)
+            none = Phrase("the list {name} declares no members; no index is in use", name=self.info.name)
+            return Report(list=self.info.name, at=self.now, people=0, problem=none)
         parts = [self._part(members) for members in self.info.members]
         problems = [part.report.problem for part in parts if part.report.problem]
         old = self._sound(self._path)
@@ -84,7 +84,10 @@ class _How:
         except (OSError, BadIndex, SourceError) as error:
             problems.append(self._said(error))
         self._tidy(parts)
-        problem = f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else ""
+        problem: Said = ""
+        if problems:
+            why = Listed(tuple(dict.fromkeys(problems)), "; ")
+            problem = Phrase("{why}; {kept}", why=why, kept=_kept(parts, old, new))
         is_new = new is not None and (old is None or old.version != new.version)
         report = self._reported(tuple(part.report for part in parts), new, problem, changed=is_new)
         if is_new and new is not None and old is not None:
@@ -95,12 +98,16 @@ class _How:
     def unfinished(self, began: datetime) -> Report:
         """It is still being read, by a thread that cannot be stopped: for example from a server that has gone away."""
         index = self._sound(self._path)
-        kept = "the last good index stays in use" if index is not None else "no index is in use"
-        problem = f"{self.info.name} has been read since {began:%Y-%m-%d %H:%M} UTC, without an end; {kept}"
+        problem = Phrase(
+            "{name} has been read since {time}, without an end; {kept}",
+            name=self.info.name,
+            time=Moment(began),
+            kept=Phrase(_LAST if index is not None else _NOTHING),
+        )
         return self._reported(self._before.sources if self._before is not None else (), index, problem, changed=False)
 
     def _reported(
-        self, sources: tuple[SourceReport, ...], index: Index | None, problem: str, *, changed: bool
+        self, sources: tuple[SourceReport, ...], index: Index | None, problem: Said, *, changed: bool
     ) -> Report:
         checked = self._checked_at() if index is not None else None
         report = Report(
@@ -141,14 +148,14 @@ class _How:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with closing(opened(members, self.base, state=path.parent, stop=self.stop)) as source:
                 part.report = replace(part.report, label=members.called(source.label), problem="")
-                if not self._same(source, part):
+                failed = known is not None and known.problem  # its counts are those of that read
+                if failed or not self._same(source, part):
                     self._read(source, part, tally, members)
         except (SourceError, OSError, BadIndex) as error:
-            part.report = replace(part.report, problem=self._said(error))
-            if tally.rows:  # report the counts of this failed read, not of the last good one
-                part.report = part.report.counted(tally)
+            # the counts are of this failed read, not of the last good one
+            part.report = replace(part.report, problem=self._said(error)).counted(tally)
         except Exception as error:  # an error of a library or ours is an outage too
-            part.report = replace(part.report, problem=unforeseen(part.report.label, error))
+            part.report = replace(part.report, problem=unforeseen(part.report.label, error)).counted(tally)
         return part
 
     def _same(self, source: Source, part: _Part) -> bool:
@@ -168,7 +175,7 @@ class _How:
         draft = build(part.path, keys, self.digester, built_at=self.now, fingerprint=fingerprint)
         try:
             if source.fingerprint() != fingerprint:
-                raise SourceError(f"{label} changed while it was read")
+                raise SourceError(Phrase("{name} changed while it was read", name=label))
             new = Index(draft, self.digester.key_id)
             if wrong := unfit(label, new.people, tally, members):
                 raise SourceError(wrong[0])
@@ -186,7 +193,7 @@ class _How:
         for place, text in source.cells(tally):
             if not tally.rows & 0xFFF:
                 if self.stop():
-                    raise SourceError(f"{label}: stopped before its end")
+                    raise SourceError(Phrase("{name}: {why}", name=label, why=Phrase("stopped before its end")))
                 if progress is not None:
                     progress(tally)
             key = plainly(text)
@@ -205,8 +212,14 @@ class _How:
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
             raise SourceError(
-                f"{label} holds {many(people, 'person', 'people')}, {lost:.0%} fewer than the {current.people:,} before "
-                f"(to accept it: smtpguard lists sync {self.info.name} --accept-shrink)"
+                Phrase(
+                    "{name} holds {people}, {share} fewer than the {before} before (to accept it: {command})",
+                    name=label,
+                    people=Phrase.counted("{n} person", "{n} people", people),
+                    share=f"{lost:.0%}",
+                    before=current.people,
+                    command=f"smtpguard lists sync {self.info.name} --accept-shrink",
+                )
             )
 
     # the list
@@ -251,10 +264,11 @@ class _How:
             return None
         return index
 
-    def _said(self, error: Exception) -> str:
+    def _said(self, error: Exception) -> Said:
         if isinstance(error, SourceError):
-            return str(error)
-        return f"the index of {self.info.name} cannot be written: {getattr(error, 'strerror', None) or error}"
+            return error.said
+        why = str(getattr(error, "strerror", None) or error)
+        return Phrase("the index of {name} cannot be written: {why}", name=self.info.name, why=why)
 
     def _touch(self, path: Path, at: float) -> None:
         """Set when its sources were last found unchanged."""
@@ -289,14 +303,18 @@ def called(members: Members, base: Path) -> str:
         return named(members)
 
 
-def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:
+_LAST = N_("the last good index stays in use")
+_NOTHING = N_("no index is in use")
+
+
+def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> Phrase:
     if new is None:
-        return "no index is in use"
+        return Phrase(_NOTHING)
     if len(parts) == 1:
-        return "the last good index stays in use"
+        return Phrase(_LAST)
     if all(part.index is not None for part in parts):
-        return "its last good members stay in use, and its other sources are fresh"
-    return "the last good index stays in use" if old is not None else "an index of its other sources is in use"
+        return Phrase("its last good members stay in use, and its other sources are fresh")
+    return Phrase(_LAST) if old is not None else Phrase("an index of its other sources is in use")
 
 
 def by_source(

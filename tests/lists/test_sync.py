@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from smtpguard.lists.index import Index, index_path
-from smtpguard.lists.report import News, Report
+from smtpguard.lists.report import News, Report, latest
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sources.opening import opened
 from smtpguard.lists.sync import Refresher
+from smtpguard.locale.speech import Speech
 from tests.every import every
 from tests.lists.conftest import House
 from tests.lists.declaring import lists_of, source
@@ -109,6 +110,43 @@ def test_a_list_below_its_minimum_is_refused(house: House) -> None:
     report = house.sync("news")
     assert report.problem == "news.csv holds 100 people, and the policy expects at least 1,000; no index is in use"
     assert not index_path(house.folder, "news").exists()
+
+
+def test_the_problem_is_a_sentence_in_the_reader_s_language(house: House) -> None:
+    house.list("news", PEOPLE)
+    house.sync("news")
+    for members, swedish in (
+        (
+            PEOPLE[:50],
+            "news.csv har 50 personer, 50% färre än de 100 tidigare (för att godta det: smtpguard lists sync",
+        ),
+        ([], "news.csv har inga medlemmar"),
+        (["nobody"] * 9, "news.csv: 9 av 9 rader har ingen adress (den första: line 2"),
+    ):
+        house.list("news", members)
+        house.sync("news")
+        kept = latest(house.folder, "news")
+        assert kept is not None
+        said = Speech("sv").say(kept.problem)
+        assert said.startswith(swedish)
+        assert said.endswith("; det senaste fungerande indexet används vidare")
+    (house.path / "news.csv").unlink()
+    report = house.sync("news")
+    assert report.problem == f"{house.path}/news.csv: No such file or directory; the last good index stays in use"
+    assert "filen eller mappen finns inte" in Speech("sv").say(report.problem)
+
+
+def test_bad_rows_are_those_of_the_last_read(house: House) -> None:
+    """Also if it failed before its first row, and once it goes on without a change."""
+    house.list("news", [*PEOPLE, "nobody"])
+    assert house.sync("news").bad == 1
+    path = house.path / "news.csv"
+    path.rename(path.with_suffix(".away"))
+    failed = house.sync("news")
+    assert (failed.ok, failed.people, failed.rows, failed.bad, failed.shown) == (False, 100, 0, 0, ())
+    path.with_suffix(".away").rename(path)
+    again = house.sync("news")
+    assert (again.ok, again.changed, again.rows, again.bad) == (True, False, 101, 1)
 
 
 def test_a_few_bad_rows_are_reported_and_tolerated(house: House) -> None:

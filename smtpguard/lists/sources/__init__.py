@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from smtpguard.lists.members import Members
-from smtpguard.locale.phrase import many
+from smtpguard.locale.phrase import Phrase, Said, Value
 from smtpguard.mail.address import Address, BadAddress
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,24 @@ class SourceError(Exception):
     The text is for terminals, logs and mail, and partly from the other side: control characters are removed.
     """
 
-    def __init__(self, said: str) -> None:
-        super().__init__("".join(c if c.isprintable() else "?" for c in said))
+    def __init__(self, said: Said) -> None:
+        self.said = _plain(said)
+        super().__init__(str(self.said))
+
+
+def _plain(value: Said) -> Said:
+    if isinstance(value, Phrase):
+        return value.instead(**{k: _plain(v) if isinstance(v, str) else v for k, v in value.values.items()})
+    return "".join(c if c.isprintable() else "?" for c in value)
+
+
+def unopened(path: Path | str, error: OSError) -> Phrase:
+    """What happens often can be translated; the system's words are in English."""
+    if isinstance(error, FileNotFoundError):
+        return Phrase("{name}: No such file or directory", name=str(path))
+    if isinstance(error, PermissionError):
+        return Phrase("{name}: Permission denied", name=str(path))
+    return Phrase("{name}: {why}", name=str(path), why=error.strerror or type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,27 +139,34 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def unfit(label: str, people: int, tally: Tally, members: Members) -> tuple[str, str] | None:
+def unfit(label: str, people: int, tally: Tally, members: Members) -> tuple[Phrase, str] | None:
     """Why the result is implausible for this source, and the key of the policy that says so ("" for no members at all);
     None if it is plausible."""
     if tally.bad > max(MIN_BAD, tally.rows * members.max_bad):
-        first = f" (the first: {tally.shown[0]})" if tally.shown else ""
-        return f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}", "max_bad"
+        words: dict[str, Value] = {"name": label, "bad": tally.bad, "rows": tally.rows}
+        if not tally.shown:
+            return Phrase("{name}: {bad} of {rows} rows hold no address", **words), "max_bad"
+        first = str(tally.shown[0])
+        return Phrase(
+            "{name}: {bad} of {rows} rows hold no address (the first: {first})", **words, first=first
+        ), "max_bad"
     if not people:
-        first = f": {tally.shown[0]}" if tally.shown else ""
-        return f"{label} has no members{first}", ""
+        if not tally.shown:
+            return Phrase("{name} has no members", name=label), ""
+        return Phrase("{name} has no members: {first}", name=label, first=str(tally.shown[0])), ""
     if people < members.at_least:
-        held = many(people, "person", "people")
-        return f"{label} holds {held}, and the policy expects at least {members.at_least:,}", "at_least"
+        held = Phrase.counted("{n} person", "{n} people", people)
+        words = {"name": label, "people": held, "least": members.at_least}
+        return Phrase("{name} holds {people}, and the policy expects at least {least}", **words), "at_least"
     return None
 
 
-def unforeseen(label: str, error: Exception) -> str:
+def unforeseen(label: str, error: Exception) -> Phrase:
     """For an unexpected exception of a library or ours: the log gets its type and place, not its text, which may
     contain an address."""
     kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
     log.error("%s while reading %s\n%s", kind, label, where)
-    return f"{label} cannot be read: {kind} (see the log)"
+    return Phrase("{name} cannot be read: {kind} (see the log)", name=label, kind=kind)
 
 
 def addresses(source: Source, tally: Tally) -> Iterator[Address]:

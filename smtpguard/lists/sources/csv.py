@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, ClassVar
 from smtpguard.lists.members import Table
 from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
 from smtpguard.lists.sources.files import peeked, pieces_of, stream
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import BadAddress
 
 ADDRESS_NAMES = (
@@ -74,9 +75,11 @@ class _Reading:
         try:
             sample = start.decode(encoding, "surrogateescape" if _is_utf8(encoding) else "replace")
         except LookupError:
-            raise SourceError(f"{self.name}: no such encoding: {encoding}") from None
+            raise SourceError(
+                Phrase("{name}: no such encoding: {encoding}", name=self.name, encoding=encoding)
+            ) from None
         if not sample.strip("\ufeff \t\r\n"):
-            raise SourceError(f"{self.name}: the file is empty")
+            raise SourceError(Phrase("{name}: the file is empty", name=self.name))
         address: int | None = None
         with io.TextIOWrapper(stream(_lines(raw, self.name)), encoding=encoding, errors=errors, newline="") as text:
             reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
@@ -104,18 +107,24 @@ class _Reading:
             except StopIteration:
                 return
             except UnicodeError:
-                raise SourceError(f"{self.name}: not in the declared encoding near line {line}") from None
+                raise SourceError(
+                    Phrase("{name}: not in the declared encoding near line {line}", name=self.name, line=str(line))
+                ) from None
             except csv.Error as error:
                 if "field limit" in str(error) and reader.line_num <= line:
                     most = f"a value is longer than {csv.field_size_limit() >> 10} KB"
                     raise SourceError(f"{self.name}:{line}: a quote that opens here never closes, or {most}") from None
                 if reader.line_num - line >= LONGEST_ROW or "expected after" not in str(error):
-                    raise SourceError(f"{self.name}:{line}: a quote that opens here never closes") from None
+                    raise SourceError(
+                        Phrase("{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line))
+                    ) from None
                 tally.rows += 1
                 tally.reject(line, "quotes in the wrong place")
                 continue
             if reader.line_num - line >= LONGEST_ROW:
-                raise SourceError(f"{self.name}:{line}: a quote that opens here never closes")
+                raise SourceError(
+                    Phrase("{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line))
+                )
             if any(map(str.strip, row)):
                 yield line, row
 
@@ -125,7 +134,9 @@ class _Reading:
         if self.table.encoding:
             return "utf-8-sig" if _is_utf8(self.table.encoding) else self.table.encoding
         if b"\x00" in start:
-            raise SourceError(f"{self.name}: not text, or UTF-16 without a byte order mark (declare encoding)")
+            raise SourceError(
+                Phrase("{name}: not text, or UTF-16 without a byte order mark (declare encoding)", name=self.name)
+            )
         return "utf-8-sig"
 
     def _sniff(self, sample: str) -> str:
@@ -157,30 +168,45 @@ class _Reading:
         is_header = not addresses if self.table.header is None else self.table.header
         if isinstance(self.table.column, int):
             if not 1 <= self.table.column <= len(first):
-                raise SourceError(f"{self.name}: no column {self.table.column}: the file has {len(first)}")
+                raise SourceError(
+                    Phrase(
+                        "{name}: no column {column}: the file has {n}",
+                        name=self.name,
+                        column=str(self.table.column),
+                        n=len(first),
+                    )
+                )
             address = self.table.column - 1
             if self.table.header is None:
                 is_header = address not in addresses
         elif self.table.column is not None:
             if self.table.column.casefold() not in names:
                 has = ", ".join(cell.strip() for cell in first[:20]) if is_header else "no header"
-                raise SourceError(f'{self.name}: no column "{self.table.column}": it has {has}')
+                raise SourceError(
+                    Phrase(
+                        '{name}: no column "{column}": it has {has}', name=self.name, column=self.table.column, has=has
+                    )
+                )
             address, is_header = names.index(self.table.column.casefold()), True
         elif is_header:
             known = [names.index(name) for name in ADDRESS_NAMES if name in names]
             if not known and len(first) > 1:
-                raise SourceError(f"{self.name}: no column name looks like that of addresses (declare column)")
+                raise SourceError(
+                    Phrase("{name}: no column name looks like that of addresses (declare column)", name=self.name)
+                )
             address = known[0] if known else 0
         elif addresses:
             address = addresses[0]
         else:
-            raise SourceError(f"{self.name}: no column of addresses (declare column)")
+            raise SourceError(Phrase("{name}: no column of addresses (declare column)", name=self.name))
         status = None
         if is_header and self.table.statuses != "all":
             wanted = [self.table.status_column.casefold()] if self.table.status_column else list(STATUS_NAMES)
             status = next((names.index(name) for name in wanted if name in names), None)
             if status is None and self.table.status_column:
-                raise SourceError(f'{self.name}: no column "{self.table.status_column}"')
+                raise SourceError(
+                    Phrase('{name}: no column "{column}"', name=self.name, column=self.table.status_column)
+                )
         return is_header, address, status
 
 
@@ -191,7 +217,9 @@ def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
     for octets in pieces_of(raw):
         since = 0 if b"\n" in octets or b"\r" in octets else since + len(octets)
         if since > LONGEST_LINE:
-            raise SourceError(f"{name}: a line longer than {LONGEST_LINE >> 20} MB: expected a table")
+            raise SourceError(
+                Phrase("{name}: a line longer than {n} MB: expected a table", name=name, n=LONGEST_LINE >> 20)
+            )
         yield octets
 
 

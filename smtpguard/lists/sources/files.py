@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import zstandard
 
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file, unopened
+from smtpguard.locale.phrase import Phrase
 
 PIECE = 1 << 17
 MAX_WINDOW = 1 << 27  # the most that zstd --long uses by default
@@ -94,16 +95,20 @@ def _decompressed(raw: BinaryIO, name: str, packing: _Packing) -> Iterator[bytes
         while len(packed) < len(packing.magic) and (more := raw.read(packing.bite)):
             packed += more
         if not packed.startswith(packing.magic):
-            raise SourceError(f"{name}: something else follows the {packing.name} data")
+            raise SourceError(
+                Phrase("{name}: something else follows the {packing} data", name=name, packing=packing.name)
+            )
         decoder = packing.decoder()
         while not decoder.eof:
             packed = packed or raw.read(packing.bite)
             if not packed:
-                raise SourceError(f"{name}: the {packing.name} data ends in the middle")
+                raise SourceError(
+                    Phrase("{name}: the {packing} data ends in the middle", name=name, packing=packing.name)
+                )
             try:
                 yield decoder.decompress(packed, *packing.most)
             except (zlib.error, zstandard.ZstdError):
-                raise SourceError(f"{name}: damaged {packing.name} data") from None
+                raise SourceError(Phrase("{name}: damaged {packing} data", name=name, packing=packing.name)) from None
             packed = decoder.unconsumed_tail
         packed = decoder.unused_data
 
@@ -130,7 +135,7 @@ class FileSource(Source):
         try:
             stat = self.path.stat()
         except OSError as error:
-            raise SourceError(f"{self.path}: {error.strerror}") from None
+            raise SourceError(unopened(self.path, error)) from None
         told = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self.table))
         return hashlib.blake2b(repr(told).encode(), digest_size=32).digest()
 
@@ -146,7 +151,7 @@ class FileSource(Source):
                     yield cell
                 tally.done = tally.size
         except OSError as error:
-            raise SourceError(f"{self.path}: {error.strerror}") from None
+            raise SourceError(unopened(self.path, error)) from None
 
 
 # Members in a text: an address a line (Mailman 2's list_members, with or without names), or Sympa's member dump.
@@ -157,13 +162,18 @@ LONGEST_LINE = 4096
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Blank lines and lines that begin with ``#`` are skipped. In a Sympa dump only ``email`` lines are members."""
+    """Blank lines and lines that begin with ``#`` are skipped. In a Sympa dump only ``email`` lines are members. A line
+    longer than ``LONGEST_LINE`` octets has no address."""
 
     unit: ClassVar[str] = "line"
 
     def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
         dump = False
         for number, octets in enumerate(iter(lambda: raw.readline(LONGEST_LINE), b""), 1):
+            long = rest = len(octets) == LONGEST_LINE and not octets.endswith(b"\n")
+            while rest:
+                more = raw.readline(LONGEST_LINE)
+                rest = bool(more) and not more.endswith(b"\n")
             line = octets.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip()
             if not line or line.startswith("#"):
                 continue
@@ -173,4 +183,7 @@ class TextTable:
             elif dump:
                 continue
             tally.rows += 1
-            yield number, line
+            if long:
+                tally.reject(number, f"a line longer than {LONGEST_LINE >> 10} KB")
+            else:
+                yield number, line

@@ -31,17 +31,18 @@ from smtpguard.lists.members import HttpMembers, OfMailman
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import Table, TextTable, pieces_of, stream, unpacked
-from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust, untrusted
+from smtpguard.lists.sources.server import SourceTimeouts, late, secret, shut_down, trust, untrusted
+from smtpguard.locale.phrase import N_, Phrase, Said
 
 _TOLD = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 _ACCEPT = {"csv": "text/csv", "json": "application/json", "text": "text/plain"}
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"
 _DENIED = {
-    401: "the credentials are not accepted",
-    403: "access is denied",
-    404: "there is no such resource",
-    407: "the proxy requires a login",
+    401: N_("the credentials are not accepted"),
+    403: N_("access is denied"),
+    404: N_("there is no such resource"),
+    407: N_("the proxy requires a login"),
 }
 
 
@@ -77,14 +78,19 @@ class Web:
                 return response
             response.close()
             if not response.has_redirect_location:
-                raise SourceError(f"{self._label}: {self._refused(response)}")
+                raise SourceError(Phrase("{name}: {why}", name=self._label, why=self._refused(response)))
             onward = request.url.join(response.headers["Location"])
             if onward.scheme != "https" and onward.scheme != request.url.scheme:
                 raise SourceError(
-                    f"{self._label}: it redirects from {request.url.scheme} to {onward.scheme}, which is not followed"
+                    Phrase(
+                        "{name}: it redirects from {one} to {other}, which is not followed",
+                        name=self._label,
+                        one=request.url.scheme,
+                        other=onward.scheme,
+                    )
                 )
             url = str(onward)
-        raise SourceError(f"{self._label}: more than {MAX_REDIRECTS} redirects")
+        raise SourceError(Phrase("{name}: more than {n} redirects", name=self._label, n=MAX_REDIRECTS))
 
     def body(self, response: httpx2.Response, max_octets: int) -> BinaryIO:
         """The decompressed body. Reading raises SourceError when it is cut, too large or too slow."""
@@ -104,7 +110,9 @@ class Web:
         for piece in pieces_of(raw):
             left -= len(piece)
             if left < 0:
-                raise SourceError(f"{self._label}: the answer is larger than {most >> 20} MB (max_mb)")
+                raise SourceError(
+                    Phrase("{name}: the answer is larger than {n} MB (max_mb)", name=self._label, n=most >> 20)
+                )
             yield piece
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -122,24 +130,29 @@ class Web:
         try:
             yield
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            raise SourceError(f"{self._label}: {self._said(error)}") from None
+            raise SourceError(Phrase("{name}: {why}", name=self._label, why=self._said(error))) from None
 
-    def _refused(self, response: httpx2.Response) -> str:
-        said = f"it answers {response.status_code} {response.reason_phrase}".rstrip()
-        why = _DENIED.get(response.status_code)
-        hint = f" (see {self._named})" if response.status_code in (401, 403) else ""
-        return f"{said}: {why}{hint}" if why else said
+    def _refused(self, response: httpx2.Response) -> Said:
+        answer = f"{response.status_code} {response.reason_phrase}".rstrip()
+        if (why := _DENIED.get(response.status_code)) is None:
+            return Phrase("it answers {answer}", answer=answer)
+        if response.status_code in (401, 403):
+            return Phrase("it answers {answer}: {why} (see {key})", answer=answer, why=Phrase(why), key=self._named)
+        return Phrase("it answers {answer}: {why}", answer=answer, why=Phrase(why))
 
-    def _said(self, error: Exception) -> str:
+    def _said(self, error: Exception) -> Said:
         if why := self._patience.spent():
             return why
         if isinstance(error, httpx2.TimeoutException):
-            return f"no answer within {self._patience.wait_seconds:g} s (timeout)"
+            return late(self._patience.wait_seconds)
         if isinstance(error, httpx2.RemoteProtocolError):
-            return "the response is incomplete or is not HTTP"
+            return Phrase("the response is incomplete or is not HTTP")
         said = str(error) or type(error).__name__
-        failed = "it cannot be reached" if isinstance(error, httpx2.ConnectError) else "the connection failed"
-        return untrusted(said) or f"{failed}: {said}"
+        if why := untrusted(said):
+            return why
+        if isinstance(error, httpx2.ConnectError):
+            return Phrase("it cannot be reached: {why}", why=said)
+        return Phrase("the connection failed: {why}", why=said)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
@@ -210,7 +223,11 @@ class HttpSource(Source):
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             response.close()
             raise SourceError(
-                f"{self.label}: it answers with a web page, perhaps to log in: expected {self._kind} (see token_file)"
+                Phrase(
+                    "{name}: it answers with a web page, perhaps to log in: expected {kind} (see token_file)",
+                    name=self.label,
+                    kind=self._kind,
+                )
             )
         self._response = response
         self._told = {name: response.headers[name] for name in _TOLD if name in response.headers}
@@ -289,7 +306,7 @@ def _tokens(raw: BinaryIO, name: str) -> Iterator[str]:
         elif ended:
             if _BLANK.match(text, at):
                 return
-            raise SourceError(f"{name}: not JSON, or truncated JSON")
+            raise SourceError(Phrase("{name}: not JSON, or truncated JSON", name=name))
         elif len(text) - at > LONGEST:
             raise SourceError(f"{name}: a value longer than {LONGEST} characters")
         else:
@@ -374,7 +391,7 @@ class _Walk:
     def _next(self, ahead: Iterator[str]) -> str:
         token = next(ahead, None)
         if token is None:
-            raise SourceError(f"{self._name}: not JSON, or truncated JSON")
+            raise SourceError(Phrase("{name}: not JSON, or truncated JSON", name=self._name))
         return token
 
     def _string(self, token: str) -> str:

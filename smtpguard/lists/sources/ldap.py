@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.server import SourceTimeouts, secret, shut_down, trust, untrusted
+from smtpguard.lists.sources.server import SourceTimeouts, late, secret, shut_down, trust, untrusted
+from smtpguard.locale.phrase import Phrase, Said
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
@@ -79,11 +80,17 @@ class LdapSource(Source):
             with self.patience.cutting(lambda: shut_down(connection.socket.fileno())):
                 connection.open(read_server_info=False)
                 if self.members.starttls and not self._tls and not connection.start_tls(read_server_info=False):
-                    raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
+                    raise SourceError(
+                        Phrase(
+                            "{name}: it does not start TLS: expected a server that does, or ldaps://", name=self.label
+                        )
+                    )
                 connection.bind(read_server_info=False)
                 yield _Directory(self, connection)
         except (LDAPException, OSError) as error:
-            raise SourceError(f"{self.label}: {self.patience.spent() or _said(error, seconds)}") from None
+            raise SourceError(
+                Phrase("{name}: {why}", name=self.label, why=self.patience.spent() or _said(error, seconds))
+            ) from None
         finally:
             if connection is not None:
                 with suppress(LDAPException, OSError):
@@ -120,7 +127,7 @@ class _Directory:
         from ldap3.utils.conv import escape_filter_chars
 
         if self._entry(group) is None:
-            raise SourceError(f"{self._source.label}: there is no {group}")
+            raise SourceError(Phrase("{name}: there is no {group}", name=self._source.label, group=group))
         wanted = f"(&(memberOf:{IN_CHAIN}:={escape_filter_chars(group)})(!(objectClass=group)))"
         yield from self.below(self._source.members.base or self._context, wanted)
 
@@ -128,7 +135,7 @@ class _Directory:
         """Everybody in these groups and in the groups within them, one entry after the other."""
         for group in groups:
             if self._entry(group) is None:
-                raise SourceError(f"{self._source.label}: there is no {group}")
+                raise SourceError(Phrase("{name}: there is no {group}", name=self._source.label, group=group))
         ahead = list(groups)
         seen = {name.casefold() for name in ahead}
         while ahead:
@@ -177,7 +184,13 @@ class _Directory:
                     yield answer["raw_attributes"]
             said = self._connection.result
             if said["result"] != 0:  # results for which ldap3 does not raise: limits of size and time, a referral
-                raise SourceError(f"{self._source.label}: it gives only a part of the answer: {said['description']}")
+                raise SourceError(
+                    Phrase(
+                        "{name}: it gives only a part of the answer: {why}",
+                        name=self._source.label,
+                        why=said["description"],
+                    )
+                )
             cookie = said.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie", b"")
 
 
@@ -210,20 +223,20 @@ def _mailbox(value: str) -> str:
     return rest.strip() if f"{scheme.lower()}:" in _SCHEMES else ""
 
 
-def _said(error: Exception, seconds: float) -> str:
+def _said(error: Exception, seconds: float) -> Said:
     from ldap3.core import exceptions as ldap
 
     said = " ".join(str(error).split())
     if why := untrusted(said):
         return why
     if isinstance(error, ldap.LDAPInvalidCredentialsResult):
-        return "the login is refused (see bind and password_file)"
+        return Phrase("the login is refused (see bind and password_file)")
     if isinstance(error, ldap.LDAPInsufficientAccessRightsResult | ldap.LDAPInappropriateAuthenticationResult):
-        return "access is denied (see bind and password_file)"
+        return Phrase("access is denied (see bind and password_file)")
     if isinstance(error, ldap.LDAPSocketReceiveError | ldap.LDAPResponseTimeoutError | TimeoutError):
-        return f"no answer within {seconds:g} s (timeout)"
+        return late(seconds)
     if isinstance(error, ldap.LDAPSocketOpenError):
-        return f"it cannot be reached: {said}"
+        return Phrase("it cannot be reached: {why}", why=said)
     if isinstance(error, ldap.LDAPInvalidFilterError):
-        return "the filter is invalid (RFC 4515)"
+        return Phrase("the filter is invalid (RFC 4515)")
     return said or type(error).__name__

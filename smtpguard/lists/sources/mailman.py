@@ -17,6 +17,7 @@ from smtpguard.lists.members import MailmanMembers, OfMailman
 from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.http import Web
 from smtpguard.lists.sources.server import secret
+from smtpguard.locale.phrase import Phrase
 
 PAGE = 1000
 MAX_ANSWER = 32 << 20
@@ -59,7 +60,9 @@ class Core:
                 page, met, again = 0, 0, again - 1
                 continue
             if not entries and met < total:
-                raise SourceError(f"{self.label}: incomplete answer: {met} of {total} entries")
+                raise SourceError(
+                    Phrase("{name}: incomplete answer: {n} of {total} entries", name=self.label, n=met, total=total)
+                )
             met += len(entries)
             yield from entries
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smtpguard.lists.members import AliasesMembers, VirtualMembers
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file, unopened
+from smtpguard.locale.phrase import Phrase
 
 LONGEST_LINE = 16 << 20  # with its continuations: half a million addresses
 INCLUDE = ":include:"
@@ -120,7 +121,7 @@ def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]
                     raise SourceError(f"{path}:{number}: a map of patterns: expected addresses, one a line")
                 begun, parts, size = number, [line], len(octets)
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from None
+        raise SourceError(unopened(path, error)) from None
     if parts:
         yield begun, " ".join(parts)
 
@@ -173,7 +174,7 @@ class AliasSource(Source):
                 known.setdefault(self._key(entry.name), entry)
         missing = [name for name in self._names if self._key(name) not in known]
         if missing:
-            raise SourceError(f"{self._path}: no {missing[0]} is in it")
+            raise SourceError(Phrase("{name}: no {what} is in it", name=str(self._path), what=missing[0]))
         yield from self._behind(known, tally)
 
     def _behind(self, known: Mapping[str, Entry], tally: Tally) -> Iterator[Cell]:

@@ -19,6 +19,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.lists.members import OfMailman, Remote
 from smtpguard.lists.sources import SourceError, Stop
+from smtpguard.locale.phrase import Phrase, Said
 
 _FOLDER = ("$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}")
 
@@ -43,7 +44,7 @@ def secret(written: str, base: Path) -> str:
         return read_secret(file)
     except Broken as error:
         problem = error.problems[0]
-        raise SourceError(f"the secret in {problem.file} {problem.text}") from None
+        raise SourceError(Phrase("the secret in {file} {why}", file=problem.file, why=problem.text)) from None
 
 
 def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
@@ -55,7 +56,7 @@ def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(file))
     except OSError as error:  # an SSLError is one
         why = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "no certificates in PEM"
-        raise SourceError(f"the certificates in {file} cannot be used: {why}") from None
+        raise SourceError(Phrase("the certificates in {file} cannot be used: {why}", file=str(file), why=why)) from None
 
 
 LOOK_SECONDS = 0.2
@@ -68,16 +69,17 @@ class SourceTimeouts:
         self.wait_seconds, self._limit, self._stop = declared.timeout, declared.time_limit, stop
         self._end = time.monotonic() + self._limit
 
-    def spent(self) -> str:
+    def spent(self) -> Said:
         """Why the time is over, "" before that."""
         if self._stop():
-            return "stopped before its end"
-        return f"no end within {self._limit:g} s (time_limit)" if time.monotonic() > self._end else ""
+            return Phrase("stopped before its end")
+        over = time.monotonic() > self._end
+        return Phrase("no end within {seconds} s (time_limit)", seconds=f"{self._limit:g}") if over else ""
 
     def look(self, label: str) -> None:
         """Called between two answers. Raises SourceError when the time is over."""
         if why := self.spent():
-            raise SourceError(f"{label}: {why}")
+            raise SourceError(Phrase("{name}: {why}", name=label, why=why))
 
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Iterator[None]:
@@ -100,12 +102,16 @@ class SourceTimeouts:
             watcher.join()
 
 
-def untrusted(said: str) -> str:
+def late(seconds: float) -> Phrase:
+    return Phrase("no answer within {seconds} s (timeout)", seconds=f"{seconds:g}")
+
+
+def untrusted(said: str) -> Said:
     """The server's certificate is not trusted, in words, by a library's error; "" for another error."""
     if "CERTIFICATE_VERIFY_FAILED" not in said:
         return ""
     why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
-    return f"its certificate is not trusted: {why} (see ca_file)"
+    return Phrase("its certificate is not trusted: {why} (see ca_file)", why=why)
 
 
 def shut_down(descriptor: int) -> None:

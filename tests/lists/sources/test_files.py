@@ -178,11 +178,26 @@ def test_text_files_are_read(tmp_path: Path) -> None:
 
 
 def test_bad_lines_of_text_files_are_reported(tmp_path: Path) -> None:
-    (tmp_path / "m.txt").write_bytes(b"lena@kund.se\nnobody\n\xe5sa@kund.se\n" + b"x" * 9000)
+    long = b"x" * 9000
+    lines = [
+        b"lena@kund.se",
+        b"nobody",
+        b"\xe5sa@kund.se",
+        long + b" hidden@kund.se",
+        b"#" + long,
+        b"olle@kund.se",
+        long,
+    ]
+    (tmp_path / "m.txt").write_bytes(b"\n".join(lines))
     tally = Tally()
-    assert len(list(addresses(opened(declared({"text": "m.txt"}), tmp_path), tally))) == 1
-    assert tally.bad == 5
-    assert tally.shown[0].line == 2
+    found = [str(one) for one in addresses(opened(declared({"text": "m.txt"}), tmp_path), tally)]
+    assert found == ["lena@kund.se", "olle@kund.se"]
+    assert (tally.rows, tally.bad) == (6, 4)
+    assert [(row.line, "4 KB" in row.why) for row in tally.shown] == [(2, False), (3, False), (4, True), (7, True)]
+    (tmp_path / "m.txt").write_bytes(b"email lena@kund.se\nattributes " + long + b"\nemail olle@kund.se\n")
+    tally = Tally()
+    assert len(list(addresses(opened(declared({"text": "m.txt"}), tmp_path), tally))) == 2
+    assert (tally.rows, tally.bad) == (2, 0)
 
 
 @settings(max_examples=150, deadline=None)
