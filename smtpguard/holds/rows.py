@@ -43,6 +43,7 @@ _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
+_FEW = 20
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
 
@@ -157,6 +158,14 @@ def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
     query = select(table.c.hold_id, *_COLUMNS).where(table.c.hold_id.in_(list(ids)))
     found = {hold_id: _read(*row) for hold_id, *row in connection.execute(query)}
     return [found[id] for id in ids if id in found]
+
+
+def copy_by(connection: Connection, lead_id: str, writer: str) -> Hold | None:
+    """The first copy of this writer under another hold."""
+    own = table.c.sought.contains(writer.casefold(), autoescape=True)
+    query = select(*_COLUMNS).where(table.c.lead == lead_id, own).order_by(table.c.held_at, table.c.hold_id)
+    found = (_read(*row) for row in connection.execute(query.limit(_FEW)))
+    return next((hold for hold in found if hold.sender == writer), None)
 
 
 def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:

@@ -159,8 +159,7 @@ class NoticesNow:
         new = sorted(set(self._approvers(grown)) - known) if not grown.asks_writer else []
         told: Intents = ()
         for writer in grown.told[len(before.told) :]:
-            own = {"subject": copy.subject, "message_id": copy.message_id, "from": writer, "language": copy.language}
-            data = noticedata.held(grown, gathered) | own | {"notice": "held", "part": copy.part}
+            data = noticedata.held(grown, gathered) | noticedata.of_copy(copy) | {"notice": "held"}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, role="sender")
         if grown.asks_writer:
             return told
@@ -352,9 +351,9 @@ class NoticesNow:
         if hold.sender is None and not hold.told:
             return self._owners(hold.lists, hold.hold_id)
         stem, data = _stem(hold, data) + alone, {**data, "writer": True}
-        told = [(hold.sender, stem)] if hold.sender else []
-        told += [(one, f"{stem}-{_tag(one)}") for one in hold.told]
-        intents = (self._to(one, data, id, hold.hold_id, role="sender", alone=bool(alone)) for one, id in told)
+        told = [(hold.sender, stem, data)] if hold.sender else []
+        told += [(one, f"{stem}-{_tag(one)}", data | {"copy_by": one}) for one in hold.told]
+        intents = (self._to(one, own, id, hold.hold_id, role="sender", alone=bool(alone)) for one, id, own in told)
         return tuple(chain.from_iterable(intents))
 
     def _each(
@@ -445,8 +444,9 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> Intents:
     if not hold.held_up or hold.primary:
         return ()
     data = noticedata.about(hold, in_force) | _outcome("released", None, "", now) | {"writer": True}
-    writers = dict.fromkeys(filter(None, (hold.sender, *hold.told)))
-    intents = (notice_to(f"{hold.hold_id}-gone-{_tag(one)}", one, data, hold_id=hold.hold_id) for one in writers)
+    own = {hold.sender: data} if hold.sender else {}
+    own |= {one: data | {"copy_by": one} for one in hold.told if one not in own}
+    intents = (notice_to(f"{hold.hold_id}-gone-{_tag(one)}", one, own[one], hold_id=hold.hold_id) for one in own)
     return tuple(chain.from_iterable(intents))
 
 

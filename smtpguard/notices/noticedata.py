@@ -52,7 +52,8 @@ stream              to its owner: ``stream``: its name; ``limit``, ``window_minu
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
-To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
+``copy_by``: to the writer of a copy, whose address it is; ``fill`` replaces what is of the primary hold by what is of the
+copy (``of_copy``). To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
 has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at, if the settings have one. To notices of an approval ``render`` adds the state at the time of sending: ``frozen``:
 [{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``;
 ``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
@@ -106,6 +107,17 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "summary": summary(hold, nameable(hold, in_force)),
         "part": hold.part,
         "writer": False,
+    }
+
+
+def of_copy(copy: Hold) -> dict[str, Any]:
+    """What replaces that of its primary hold in a notice to its writer: each reads of the message they wrote."""
+    return {
+        "subject": copy.subject,
+        "message_id": copy.message_id,
+        "from": copy.sender or "",
+        "language": copy.language,
+        "part": copy.part,
     }
 
 

@@ -50,7 +50,7 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import dsn
 from smtpguard.notices.intents import approvers, digest, escalated_to, notice_to
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
-from smtpguard.notices.noticedata import NONE, nameable, reasons
+from smtpguard.notices.noticedata import NONE, nameable, of_copy, reasons
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, RETURNS, STREAM
@@ -215,6 +215,8 @@ def _time(text: Any) -> datetime | None:
 async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
     """The data of a NOTICE intent for rendering. None: it is not sent, since it is no longer true, or there is nothing to say. Raises
     StoreError."""
+    if data.get("copy_by") and (own := await store.holds.copy_by(data["hold_id"], data["copy_by"])) is not None:
+        data = {**data, **of_copy(own)}
     match data["notice"]:
         case "observed":
             return await fill_observed(store, data, in_force)
@@ -248,7 +250,7 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
             undecided += hold.state is State.WAITING and data["person"].lower() not in voted
             earlier += hold.held_at < since
             if len(shown) < SHOWN:
-                shown.append(_line(hold, in_force))
+                shown.append(_line(hold, in_force) | await _own(store, hold, data))
     if data["notice"] == "owner-digest":
         for event in await store.journal.rejected(data["first"], until, REJECTED):
             if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
@@ -300,6 +302,15 @@ def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: dat
     if data["role"] == "owner":
         return hold.escalated and any(person == each.lower() for each in escalated_to(hold, in_force))
     return person in (each.lower() for each in (hold.sender, *hold.told) if each is not None)
+
+
+async def _own(store: Store, hold: Hold, data: Mapping[str, Any]) -> dict[str, Any]:
+    """To a writer of copies the subject is that of their first copy."""
+    writer = next((each for each in hold.told if each.lower() == data["person"].lower()), None)
+    if data.get("role") != "sender" or writer is None or writer == hold.sender:
+        return {}
+    copy = await store.holds.copy_by(hold.hold_id, writer)
+    return {} if copy is None else {"subject": copy.subject, "from": writer}
 
 
 def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Contents:
 class Holds(Rows):
     find = asks(holds.find)
     several = asks(holds.several)
+    copy_by = asks(holds.copy_by)
     newest = asks(holds.newest)
     page = asks(holds.page)
     ranked = asks(holds.ranked, snapshot=True)

@@ -9,6 +9,7 @@ import pytest
 from smtpguard.database.errors import Busy
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
+from smtpguard.notices.render import fill
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Rejected
@@ -176,6 +177,17 @@ async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaig
     }
     assert own["ulf@example.com"] == ("Ulfs", "ulf@example.com"), "each reads of the message they wrote"
     assert own[ANNA][0] != "Ulfs"
+    for intent in await campaign.home.outbox():
+        if intent.data.get("notice") == "decided":
+            data = await fill(campaign.home.store, intent.data, campaign.home.in_force, campaign.home.clock.now())
+            assert data is not None
+            assert (data["subject"] == "Ulfs") is (str(intent.recipients[0].address) == "ulf@example.com")
+    window = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-09T00:00:00Z"}
+    for person, subject in ((ANNA, own[ANNA][0]), ("ulf@example.com", "Ulfs")):
+        about = {"notice": "digest", "role": "sender", "person": person, **window}
+        digest = await fill(campaign.home.store, about, campaign.home.in_force, campaign.home.clock.now())
+        assert digest is not None
+        assert [line["subject"] for line in digest["messages"]] == [subject]
     assert sorted(told) == [
         (ANNA, "decided"),
         (ANNA, "held"),
