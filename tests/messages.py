@@ -15,7 +15,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
-from smtpguard.locale.catalogue import file_of, languages
+from smtpguard.locale import file_of, languages
 
 PACKAGE = Path(__file__).parent.parent / "smtpguard"
 _METHODS = [("**.py", "python"), ("**.j2", "jinja2"), ("**.html", "jinja2")]

@@ -25,7 +25,7 @@ from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import TooMany
 from smtpguard.incidents.statement import FORMATS, MARKS, Part
 from smtpguard.journal.event import Event
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.speech import Speech
 
 command = Group(help="Report incidents from the journal, and keep their data.")

@@ -128,7 +128,7 @@ async def guide(context: Context, which: str, language: str) -> None:
     """Write the policy as a hand-out for staff, in HTML: for each list who may write and who decides, what to avoid, and what is stopped."""
     from smtpguard.app.files import parse_policy
     from smtpguard.console.rulewords import guide as written
-    from smtpguard.locale.catalogue import languages
+    from smtpguard.locale import languages
 
     settings = context.settings()
     _, documents = await documents_of(context, which)

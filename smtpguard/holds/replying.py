@@ -21,7 +21,7 @@ from functools import cache
 from smtpguard.accounts.model import Account, May, Role
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Choice, Hold
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address

@@ -1,20 +1,83 @@
-"""Render texts, numbers, times and durations in one reader's language."""
+"""Render texts, numbers, times and durations in one reader's language, by its message catalogue. A text that a catalogue
+does not translate is shown in English."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
+from gettext import c2py
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from babel import Locale
 from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_decimal
 
-from smtpguard.locale.catalogue import Catalogue, catalogue, languages
+from smtpguard.locale import file_of, languages
 from smtpguard.locale.phrase import N_, Said, filled, said, span
 
 _RANGE = re.compile(r"\s*([a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*\Z", re.I)
+_CONTEXT = "\x04"
+"""Separates a message's context from the message, as in gettext."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """``locale``: its CLDR name, "en_GB". ``forms``: all plural forms of a message; ``form``: the index of the form for
+    a number."""
+
+    locale: str
+    texts: Mapping[str, str]
+    forms: Mapping[str, tuple[str, ...]]
+    form: Callable[[int], int]
+
+    def gettext(self, msgid: str) -> str:
+        return self.texts.get(msgid) or msgid
+
+    def pgettext(self, context: str, msgid: str) -> str:
+        return self.texts.get(f"{context}{_CONTEXT}{msgid}") or msgid
+
+    def ngettext(self, one: str, many: str, n: int) -> str:
+        if forms := self.forms.get(one):
+            return forms[min(self.form(n), len(forms) - 1)]
+        return one if n == 1 else many
+
+
+@lru_cache(maxsize=16)
+def catalogue(language: str) -> Catalogue:
+    """Read when the first text in this language is needed. English for a language without one."""
+    if language not in languages():
+        return catalogue("en")
+    return read(file_of(language), language)
+
+
+def called(language: str) -> str:
+    """The language's own name: "Svenska"."""
+    name = Locale.parse(catalogue(language).locale).language_name or language
+    return name[:1].upper() + name[1:]
+
+
+def read(path: Path, language: str) -> Catalogue:
+    from babel.messages.pofile import read_po  # imported only where texts are translated
+
+    with path.open("rb") as file:
+        found = read_po(file)
+    texts: dict[str, str] = {}
+    forms: dict[str, tuple[str, ...]] = {}
+    for message in found:
+        if not message.id or message.fuzzy:
+            continue
+        if isinstance(message.id, tuple | list):
+            several = tuple(message.string or ())
+            if several and all(several):
+                forms[message.id[0]] = several
+        elif message.string:
+            context = f"{message.context}{_CONTEXT}" if message.context else ""
+            texts[context + message.id] = str(message.string)
+    return Catalogue(locale=found.locale_identifier or language, texts=texts, forms=forms, form=c2py(found.plural_expr))
 
 
 def choose(own: str, accepted: str) -> str:

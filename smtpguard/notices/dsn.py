@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, filled
 from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose

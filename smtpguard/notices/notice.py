@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.journal.event import NOTICES
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Listed, Phrase, span
 from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose

@@ -18,7 +18,7 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Delay, RateField, Seconds
 from smtpguard.config.validation import Section
 from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.policy.approvals import REST, SHARE, SORTS, Breaker, Breakers, Stages
 from smtpguard.policy.confirming import ConfirmModel
 from smtpguard.policy.fields import (

@@ -15,7 +15,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.quantity import Span
 from smtpguard.config.settings import read_settings
 from smtpguard.console.rulewords import guide
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.policy.parse import parse
 from tests.console.holding import ANNA, text
 from tests.console.stage import Stage, stage

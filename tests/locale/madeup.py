@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from babel.messages.pofile import write_po
 
-from smtpguard.locale import catalogue
+from smtpguard import locale as catalogues
+from smtpguard.locale import speech
 from tests.messages import template
 
 MadeUp = Callable[[str, str, Callable[[str], str]], None]
@@ -22,12 +23,12 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeUp]
     folder = tmp_path / "catalogues"
 
     def forget() -> None:
-        catalogue.languages.cache_clear()
-        catalogue.catalogue.cache_clear()
+        catalogues.languages.cache_clear()
+        speech.catalogue.cache_clear()
 
     def make(language: str, locale: str, say: Callable[[str], str]) -> None:
-        for shipped in catalogue.languages():
-            shutil.copytree(catalogue.FOLDER / shipped, folder / shipped)
+        for shipped in catalogues.languages():
+            shutil.copytree(catalogues.FOLDER / shipped, folder / shipped)
         made = template()
         made.locale = locale
         for message in made:
@@ -40,7 +41,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeUp]
         file = folder / language / "LC_MESSAGES" / "smtpguard.po"
         file.parent.mkdir(parents=True)
         file.write_bytes(out.getvalue())
-        monkeypatch.setattr(catalogue, "FOLDER", folder)
+        monkeypatch.setattr(catalogues, "FOLDER", folder)
         forget()
 
     yield make

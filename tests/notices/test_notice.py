@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.journal.event import NOTICES
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.notices.notice import SAMPLE, Notice, NoticeHead, NoticeTemplates, choose_language

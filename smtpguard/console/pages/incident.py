@@ -29,7 +29,7 @@ from smtpguard.incidents import breach
 from smtpguard.incidents.breach import MOST
 from smtpguard.incidents.query import moment
 from smtpguard.incidents.report import TooMany
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress

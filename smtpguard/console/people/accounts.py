@@ -28,7 +28,7 @@ from nacl.secret import SecretBox
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, TurnStep
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
-from smtpguard.locale.catalogue import languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import Address
 from smtpguard.store.nouns import People

@@ -40,8 +40,9 @@ from smtpguard.console.people.signing import (
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.console.services import NotSignedIn, for_roles
 from smtpguard.database.errors import StoreError
-from smtpguard.locale.catalogue import called, languages
+from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase, Said
+from smtpguard.locale.speech import called
 from smtpguard.mail.address import BadAddress
 
 if TYPE_CHECKING:  # slow to import
