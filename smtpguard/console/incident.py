@@ -13,7 +13,7 @@ from datetime import datetime
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
-from smtpguard.console.incidentsections import LANES, MODES, Further, Row, Steps, in_view
+from smtpguard.console.incidentsections import LANES, MODES, Row, Sections, in_view
 from smtpguard.console.labels import decides, not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
@@ -78,19 +78,19 @@ class ReportText:
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     """``by``: the person who made it."""
     found = made.found
-    telling, more, hide = _Telling(made, said), Further(made, said), hiding(made, said)
+    telling, hide = _Telling(made, said), hiding(made, said)
     parts = (
         ("became", said("Outcome"), telling.ends()),
         ("mailings", said("Mailings, in distinct people over their whole time"), telling.mailings()),
         ("who", said("Who"), telling.who()),
-        ("way", said("How it came in, and signs of an intrusion"), more.ways()),
+        ("way", said("How it came in, and signs of an intrusion"), telling.ways()),
         ("what", said("What"), telling.what()),
         ("decided", said("Who decided"), telling.decided()),
-        ("speed", said("How fast it was stopped"), more.speed()),
+        ("speed", said("How fast it was stopped"), telling.speed()),
         ("why", said("Why"), telling.why()),
-        ("missed", said("Rules that did not hit, and by how much"), more.missed()),
-        ("policy", said("The policy then"), more.policy()),
-        ("authority", said("The authority's 72 hours (GDPR Art. 33)"), more.authority()),
+        ("missed", said("Rules that did not hit, and by how much"), telling.missed()),
+        ("policy", said("The policy then"), telling.policy()),
+        ("authority", said("The authority's 72 hours (GDPR Art. 33)"), telling.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
     rows = tuple(replace(row, text=hide(row.text)) for row in telling.rows())
@@ -100,7 +100,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         query=hide("; ".join(asked_in_words(made.query, said, made.names))),
         proof=proved(found, said),
         whole=found.proof is None or found.proof.ok,
-        paragraph=hidden((*telling.short(), *more.in_short()), hide),
+        paragraph=hidden((*telling.short(), *telling.in_short()), hide),
         parts=tuple(
             Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := hidden(some, hide))
         ),
@@ -132,9 +132,7 @@ def hidden(statements: Iterable[Statement], hide: Callable[[str], str]) -> tuple
     return tuple(replace(one, text=hide(one.text)) for one in statements)
 
 
-class _Telling(Steps):
-    """The parts of one page."""
-
+class _Telling(Sections):
     def short(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         many = said.ngettext("{n} message", "{n} messages", report.messages)

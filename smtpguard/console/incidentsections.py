@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
-from smtpguard.console.reporting import Made
+from smtpguard.console.reporting import Made, Missed
 from smtpguard.incidents.breach import said_of
 from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
-from smtpguard.incidents.purposes import Missed
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, Step, fact, plain, unknown
 from smtpguard.journal.chain import Clear, Entry, instant
@@ -33,6 +32,32 @@ MODES: Mapping[str, str] = {
     "observe": N_("rule {name} (observes)"),
     "approved": N_("rule {name} (approved)"),
 }
+MOST = 6
+"""The most ways in that are listed one by one."""
+SIGNS: Mapping[Sign, str] = {
+    Sign.CLIENT: N_("none of the {n} earlier messages of its writer came from this client"),
+    Sign.LOGIN: N_("none of the {n} earlier messages of its writer came with this login"),
+    Sign.HELO: N_("none of the {n} earlier messages of its writer came with this HELO"),
+    Sign.UNSIGNED: N_("a DKIM signature did not verify"),
+    Sign.REFUSED: N_("{n} sign-ins at the console were refused on that day or the day before"),
+    Sign.SECRET: N_("the guard's secret was changed on that day or the day before"),
+    Sign.KEY: N_("the key that signs the journal was changed on that day or the day before"),
+    Sign.JOURNAL: N_("the journal was altered"),
+}
+SAME: Mapping[Sign, tuple[str, str]] = {
+    Sign.CLIENT: NN_(
+        "{n} of its writer's {all} earlier messages came from the same client",
+        "{n} of its writer's {all} earlier messages came from the same client",
+    ),
+    Sign.LOGIN: NN_(
+        "{n} of its writer's {all} earlier messages came with the same login",
+        "{n} of its writer's {all} earlier messages came with the same login",
+    ),
+    Sign.HELO: NN_(
+        "{n} of its writer's {all} earlier messages came with the same HELO",
+        "{n} of its writer's {all} earlier messages came with the same HELO",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +75,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class Sections:
     """What happened, for one reader."""
 
     made: Made
@@ -122,50 +147,7 @@ class Steps:
         elif "with" in data:
             yield said("with {id}", id=data["with"])
 
-
-def lane(entry: Entry) -> str:
-    """The lane of the entry in the drawing; "" if it is not drawn."""
-    data, kind = entry.data, entry.kind
-    if kind == Kind.VERDICT.value:
-        return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
-    if kind == Kind.TRIPPED.value:
-        return "people" if data.get("observed") else "stopped"
-    one = reported(kind, data)
-    if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
-        return "went"
-    return labels.WORDS[kind].lane if kind in labels.WORDS else ""
-
-
-MOST = 6
-"""The most ways in that are listed one by one."""
-SIGNS: Mapping[Sign, str] = {
-    Sign.CLIENT: N_("none of the {n} earlier messages of its writer came from this client"),
-    Sign.LOGIN: N_("none of the {n} earlier messages of its writer came with this login"),
-    Sign.HELO: N_("none of the {n} earlier messages of its writer came with this HELO"),
-    Sign.UNSIGNED: N_("a DKIM signature did not verify"),
-    Sign.REFUSED: N_("{n} sign-ins at the console were refused on that day or the day before"),
-    Sign.SECRET: N_("the guard's secret was changed on that day or the day before"),
-    Sign.KEY: N_("the key that signs the journal was changed on that day or the day before"),
-    Sign.JOURNAL: N_("the journal was altered"),
-}
-SAME: Mapping[Sign, tuple[str, str]] = {
-    Sign.CLIENT: NN_(
-        "{n} of its writer's {all} earlier messages came from the same client",
-        "{n} of its writer's {all} earlier messages came from the same client",
-    ),
-    Sign.LOGIN: NN_(
-        "{n} of its writer's {all} earlier messages came with the same login",
-        "{n} of its writer's {all} earlier messages came with the same login",
-    ),
-    Sign.HELO: NN_(
-        "{n} of its writer's {all} earlier messages came with the same HELO",
-        "{n} of its writer's {all} earlier messages came with the same HELO",
-    ),
-}
-
-
-class Further(Steps):
-    """The later sections of one page."""
+    # The later sections.
 
     def in_short(self) -> Iterator[Statement]:
         """Statements for the paragraph that is read aloud."""
@@ -429,6 +411,19 @@ class Further(Steps):
         if observing and not any(mode == "enforce" for _, mode in report.rules):
             rests = [seq for rule in observing for seq in report.entries[RULE, f"observe {rule}"].named]
             yield fact(said("rules that only observed would have stopped it"), Entries.of(*rests))
+
+
+def lane(entry: Entry) -> str:
+    """The lane of the entry in the drawing; "" if it is not drawn."""
+    data, kind = entry.data, entry.kind
+    if kind == Kind.VERDICT.value:
+        return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
+    if kind == Kind.TRIPPED.value:
+        return "people" if data.get("observed") else "stopped"
+    one = reported(kind, data)
+    if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
+        return "went"
+    return labels.WORDS[kind].lane if kind in labels.WORDS else ""
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:

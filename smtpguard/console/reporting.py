@@ -1,44 +1,42 @@
-"""What takes a process a while, and is made one at a time, for the page, the API and the command line alike: an incident
-report, and the list of the addresses that got a mailing, for the two people who agreed on that.
+"""Make an incident report, for the page, the API and the command line alike; and what the policies that decided say: the
+descriptions of rules and lists, in their admins' words, whether they were enforced, and which rules did not take effect
+on a message, and by how much, from its recorded facts.
 
-A report with names is journalled, and so is each list, first. The rules of a report are described in the words of the
-policies that decided. A list is written to an unnamed temporary file, since it may have millions of addresses.
+A report with names is journalled. A rule may be gone by now, or mean something else under the same name, so the policy
+in force is not used. A fact that no rule needed was not asked for then; the answer of a rule that depends on it is
+unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
-import csv
-import logging
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING
 
 from smtpguard.admission.recorded import Recorded
+from smtpguard.config.problem import Broken
 from smtpguard.console.services import ConsoleServices
-from smtpguard.holds.model import NotEntitled
-from smtpguard.incidents.purposes import Documents, Missed, Purposes, missed, purposes
 from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unknown_names
 from smtpguard.incidents.report import Found, Report, TooMany
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.speech import Speech
-from smtpguard.mail.address import Address
-from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
-from smtpguard.mailings.service import NoAddresses
+from smtpguard.policy.condition import NO, YES, Condition, Range, shown
+from smtpguard.policy.facts import Count, Unknown, Value
+from smtpguard.policy.models import ListModel
+from smtpguard.policy.parse import parse
+from smtpguard.policy.rule import Rule
 
 if TYPE_CHECKING:  # slow to import
-    from smtpguard.mailings.matching import Matched
     from smtpguard.store.store import Store
 
 _SHA256 = 64  # characters
 MOST_FOUND = 100
 """The most messages that one word may match."""
+Documents = Mapping[str, bytes]
 Find = Callable[[IncidentQuery], Awaitable[Found]]
 
 
@@ -230,94 +228,111 @@ async def _documents(store: Store, sha256: str) -> Documents | None:
         return None
 
 
-log = logging.getLogger(__name__)
-SENT, MAY = "sent", "may have"
-_PIECE = 64 << 10
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purposes:
+    """``of``: rule to description. ``lists``: as the last policy that decided declares them, each with a title; so is ``zone``, the
+    organization's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``). ``calling``: rules that
+    only alert a person. ``lost``: policies whose documents are erased or unreadable for this version."""
+
+    of: Mapping[str, str] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+    watching: tuple[str, ...] = ()
+    calling: frozenset[str] = frozenset()
+    lists: Mapping[str, ListModel] = field(default_factory=dict)
+    zone: str = ""
 
 
-class NotAll(Exception):
-    """Some recipients are unknown: the mailing went to earlier versions of lists (``older``), whose export is needed."""
-
-    def __init__(self, older: str) -> None:
-        super().__init__(f"not all of them: it went to {older}. Match an export from then")
-        self.older = older
-
-
-@dataclass(slots=True)
-class RecipientList:
-    """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
-    this set of people (mailings.model.set_of). It can be read once."""
-
-    sent: int
-    may: int
-    set: str
-    _file: IO[str]
-
-    def rows(self) -> Iterator[dict[str, str]]:
-        """Each address, with SENT or MAY."""
-        with self._file as file:
-            file.seek(0)
-            yield from csv.DictReader(file)
-
-    def pieces(self) -> Iterator[bytes]:
-        """As CSV (RFC 4180), in UTF-8."""
-        with self._file as file:
-            file.seek(0)
-            while some := file.read(_PIECE):
-                yield some.encode()
+def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, language: str) -> Purposes:
+    """In ``language`` if the admin wrote it. ``policies``: in order, each with its documents; a tenth of a second each."""
+    of: dict[str, str] = {}
+    lists: dict[str, ListModel] = {}
+    lost: list[str] = []
+    watching: list[str] = []
+    calling: set[str] = set()
+    zone = ""
+    for sha256, documents in policies.items():
+        try:
+            if documents is None:
+                raise KeyError(sha256)
+            policy = parse(documents, delimiters=delimiters)
+        except (KeyError, Broken):
+            lost.append(sha256)
+            continue
+        of |= policy.rules.purposes(language)
+        lists |= {name: one.model_copy(update={"title": one.title or name}) for name, one in policy.lists.items()}
+        zone = str(policy.organization.hours.zone)
+        calling |= {rule.rule_id for rule in policy.rules.alarms}
+        if not policy.enforce:
+            watching.append(sha256)
+    return Purposes(
+        of=of, lost=tuple(lost), watching=tuple(watching), calling=frozenset(calling), lists=lists, zone=zone
+    )
 
 
-async def listing(
-    here: ConsoleServices,
-    mailing: Mailing,
-    *,
-    approver: str,
-    by: str,
-    name: str | None = None,
-    table: bytes = b"",
-    column: str = "",
-) -> RecipientList:
-    """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
-    knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, NotAll, Occupied
-    and StoreError."""
-    if not here.mailings.may_be_told(mailing, approver):
-        raise NotEntitled("two of those who decide on it agree first, and are told then")
-    if here.reporting.locked():
-        raise Occupied
-    async with here.reporting:
-        with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # readable for its owner only
-            file.write(table)
-            file.flush()
-            given = None if name is not None else Path(file.name)
-            matched = here.matching(mailing.mailing_id, name=name, file=given, column=column or None)
-            try:
-                return await _written(here, mailing, matched, (approver, by))
-            except NoAddresses as why:  # it names files and servers, which are not for the reader of a page
-                if given is not None:
-                    raise NoAddresses(str(why).replace(str(given), "the file")) from None
-                log.warning("who got mailing %s cannot be listed: %s", mailing.mailing_id, why)
-                raise NoAddresses(f"a source of the list {name} fails, and smtpguard's log says how") from None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """``fact``, ``observed``, ``limit``: of the condition that said no; "" if an exception did (``excepted``), or if it
+    is unknown (``unsaid``: the facts that are not recorded). ``by``: how much a count was short, in its own unit; None
+    if it is no count. ``milder``: it could not have made the verdict stricter."""
+
+    rule: str
+    observes: bool
+    fact: str = ""
+    observed: str = ""
+    limit: str = ""
+    by: float | None = None
+    excepted: bool = False
+    unsaid: tuple[str, ...] = ()
+    milder: bool = False
 
 
-async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, actors: tuple[str, str]) -> RecipientList:
-    digester = here.in_force.registry.digester
-    with ExitStack() as undo:
-        made: IO[str] = undo.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
-        writer = csv.writer(made)
-        writer.writerow(("address", "what"))
-        numbers, people = {SENT: 0, MAY: 0}, set[bytes]()
-        async for address, status in matched.people():
-            what = SENT if status is CopyStatus.RELAYED else MAY if status in MAY_HAVE else ""
-            if what:
-                writer.writerow((address, what))
-                numbers[what] += 1
-                people.add(digester.of(Address.parse(address)))
-        if matched.older:
-            raise NotAll("; ".join(matched.older))
-        data = {"what": "people", "people": numbers[SENT], "may": numbers[MAY], "set": (whose := set_of(people))}
-        event = Event(
-            kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": actors}
+def missed(message: Recorded, documents: Mapping[str, bytes] | None, *, delimiters: str) -> tuple[Missed, ...]:
+    """In the policy's order; none if its documents are not stored."""
+    if documents is None or not message.decided:
+        return ()
+    try:
+        rules = parse(documents, delimiters=delimiters).rules.rules
+    except Broken:
+        return ()
+    return tuple(one for rule in rules if rule.rule_id not in message.hits for one in _of(rule, message))
+
+
+def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
+    values = {c.slot: value for c in rule.conditions if (value := message.value(c.slot)) is not None}
+    known = {slot: value for slot, value in values.items() if not isinstance(value, Unknown)}
+    answer = rule.answer(known)
+    if answer is YES:
+        yield Missed(rule=rule.rule_id, observes=rule.observes, milder=True)
+    elif answer is not NO:
+        unsaid = dict.fromkeys(c.fact.name for c in rule.conditions if c.slot not in known)
+        yield Missed(rule=rule.rule_id, observes=rule.observes, unsaid=tuple(unsaid))
+    else:
+        because = _nearest(rule, known)
+        if because is None:
+            yield Missed(rule=rule.rule_id, observes=rule.observes, excepted=True)
+            return
+        value = known[because.slot]
+        yield Missed(
+            rule=rule.rule_id,
+            observes=rule.observes,
+            fact=because.fact.name,
+            observed="" if because.fact.personal else shown(because.fact, value),
+            limit="" if because.fact.personal else because.limit,
+            by=_lacking(because, value),
         )
-        await here.store.journal.record([event])
-        undo.pop_all()  # its reader closes it
-        return RecipientList(numbers[SENT], numbers[MAY], whose, made)
+
+
+def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
+    """A count among the conditions that said no, since it says by how much; else the first. None if an exception said
+    no."""
+    against = [c for c in rule.when if c.answer(known) is NO]
+    return next((c for c in against if _lacking(c, known[c.slot]) is not None), against[0] if against else None)
+
+
+def _lacking(condition: Condition, value: Value) -> float | None:
+    """How far it is from a bound, if it has one alone."""
+    if not isinstance(value, Count) or not isinstance(condition, Range):
+        return None
+    if condition.most == inf:
+        return condition.least - value.high
+    return value.low - condition.most if condition.least == -inf else None

@@ -1,4 +1,5 @@
-"""Texts for people, in their language: messages with values, numbers and times, by catalogues. These are ``.po`` files, ``LANGUAGE/LC_MESSAGES/smtpguard.po`` beside this file.
+"""Texts for people, in their language: messages with values, numbers and times, by catalogues. These are ``.po`` files,
+``LANGUAGE/LC_MESSAGES/smtpguard.po`` beside this file.
 
 There is no compiled form, so adding a ``.po`` file adds a language, in a wheel as in a working copy. This file says which
 there are, without a library: processes that translate nothing read it too.

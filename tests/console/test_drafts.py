@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from smtpguard.console.incident import report_in_words
 from smtpguard.console.incidentsections import length_of
 from smtpguard.console.notifying import AUDIENCES, draft
-from smtpguard.console.reporting import Made
-from smtpguard.incidents.purposes import Purposes
+from smtpguard.console.reporting import Made, Purposes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Found, Report
 from smtpguard.incidents.report import Found as Rows

@@ -9,7 +9,8 @@ from smtpguard.console.api import models
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, error_at
 from smtpguard.console.api.reference import raw_of
 from smtpguard.console.filters import cut, listed, sees
-from smtpguard.console.reporting import NotAll, Occupied, listing
+from smtpguard.console.pages.mailings import OlderVersions, listing
+from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing, NoSuch, State
@@ -78,7 +79,7 @@ async def people(call: Call) -> Long:
             table=body.csv.encode(),
             column=body.column,
         )
-    except (NoAddresses, NotAll) as why:
+    except (NoAddresses, OlderVersions) as why:
         raise Refusal(422, f"{str(why)[:1].upper()}{str(why)[1:]}.") from None
     except Occupied:
         raise Refusal(409, "Another one is being made: ask again in a minute.", headers={"retry-after": "60"}) from None

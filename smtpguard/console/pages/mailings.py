@@ -1,9 +1,20 @@
-"""The Mailings pages: numbers, stages and growth of each mailing, and people's decisions on it."""
+"""The Mailings pages: numbers, stages and growth of each mailing, people's decisions on it, and the addresses that got
+it, for the two people who agreed on that.
+
+Each list of addresses is journalled first. It is written to an unnamed temporary file, since it may have millions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import csv
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,20 +28,24 @@ from smtpguard.console.filters import PAGE, listed, sees
 from smtpguard.console.labels import DEEDS, tripped
 from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
-from smtpguard.console.reporting import NotAll as NotAllOfThem
-from smtpguard.console.reporting import Occupied, listing
+from smtpguard.console.reporting import Occupied
 from smtpguard.console.services import ConsoleServices, Routes, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
+from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
+from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message, with_crlf
-from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 from smtpguard.mailings.service import Back, NoAddresses, decides, writers
 from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
 from smtpguard.returns.mentions import by_source
 from smtpguard.returns.model import COUNTED, SORTS, By, Sort
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.mailings.matching import Matched
 
 _MOST_OCTETS = 50 << 20
 
@@ -101,7 +116,7 @@ async def people(request: Request) -> Response:
         )
     except NoAddresses as why:
         return await _shown(request, 422, wrong={"list": said("These addresses cannot be read: {why}.", why=str(why))})
-    except NotAllOfThem as some:
+    except OlderVersions as some:
         wrong = said("Not all of them can be matched: it went to {then}. Choose a file exported then.", then=some.older)
         return await _shown(request, 422, wrong={"list": wrong})
     except NotEntitled:
@@ -259,3 +274,99 @@ def in_words(one: Done, said: Speech) -> str:
     if one.deed is Deed.CHANGED:
         return f"{words}: {said(DEEDS.get(one.data['what'], one.data['what']))}"
     return words
+
+
+log = logging.getLogger(__name__)
+SENT, MAY = "sent", "may have"
+_PIECE = 64 << 10
+
+
+class OlderVersions(Exception):
+    """Some recipients are unknown: the mailing went to earlier versions of lists (``older``), whose export is needed."""
+
+    def __init__(self, older: str) -> None:
+        super().__init__(f"not all of them: it went to {older}. Match an export from then")
+        self.older = older
+
+
+@dataclass(slots=True)
+class RecipientList:
+    """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
+    this set of people (mailings.model.set_of). It can be read once."""
+
+    sent: int
+    may: int
+    set: str
+    _file: IO[str]
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Each address, with SENT or MAY."""
+        with self._file as file:
+            file.seek(0)
+            yield from csv.DictReader(file)
+
+    def pieces(self) -> Iterator[bytes]:
+        """As CSV (RFC 4180), in UTF-8."""
+        with self._file as file:
+            file.seek(0)
+            while some := file.read(_PIECE):
+                yield some.encode()
+
+
+async def listing(
+    here: ConsoleServices,
+    mailing: Mailing,
+    *,
+    approver: str,
+    by: str,
+    name: str | None = None,
+    table: bytes = b"",
+    column: str = "",
+) -> RecipientList:
+    """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
+    knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, OlderVersions, Occupied
+    and StoreError."""
+    if not here.mailings.may_be_told(mailing, approver):
+        raise NotEntitled("two of those who decide on it agree first, and are told then")
+    if here.reporting.locked():
+        raise Occupied
+    async with here.reporting:
+        with tempfile.NamedTemporaryFile(suffix=".csv") as file:  # readable for its owner only
+            file.write(table)
+            file.flush()
+            given = None if name is not None else Path(file.name)
+            matched = here.matching(mailing.mailing_id, name=name, file=given, column=column or None)
+            try:
+                return await _written(here, mailing, matched, (approver, by))
+            except NoAddresses as why:  # it names files and servers, which are not for the reader of a page
+                if given is not None:
+                    raise NoAddresses(str(why).replace(str(given), "the file")) from None
+                log.warning("who got mailing %s cannot be listed: %s", mailing.mailing_id, why)
+                raise NoAddresses(f"a source of the list {name} fails, and smtpguard's log says how") from None
+
+
+async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, actors: tuple[str, str]) -> RecipientList:
+    digester = here.in_force.registry.digester
+    with ExitStack() as undo:
+        made: IO[str] = undo.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+        writer = csv.writer(made)
+        writer.writerow(("address", "what"))
+        numbers, people = {SENT: 0, MAY: 0}, set[bytes]()
+        async for address, status in matched.people():
+            what = SENT if status is CopyStatus.RELAYED else MAY if status in MAY_HAVE else ""
+            if what:
+                writer.writerow((address, what))
+                numbers[what] += 1
+                people.add(digester.of(Address.parse(address)))
+        if matched.older:
+            raise OlderVersions("; ".join(matched.older))
+        data = {"what": "people", "people": numbers[SENT], "may": numbers[MAY], "set": (whose := set_of(people))}
+        event = Event(
+            kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": actors}
+        )
+        await here.store.journal.record([event])
+        undo.pop_all()  # its reader closes it
+        return RecipientList(numbers[SENT], numbers[MAY], whose, made)
+
+
+Documents = Mapping[str, bytes]

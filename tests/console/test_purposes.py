@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from smtpguard.console.reporting import Documents, Purposes, purposes
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import Field, said_of
-from smtpguard.incidents.purposes import Documents, Purposes, purposes
 from smtpguard.incidents.statement import Step
 from smtpguard.journal.chain import GENESIS, Clear, Entry, body_of, microseconds
 from smtpguard.journal.event import Event
