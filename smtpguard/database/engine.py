@@ -263,15 +263,28 @@ class Database:
         if self.sqlite:
             self._driver.execute(_BEGIN_SQLITE)
         else:
-            *_, server = self._driver.execute(_BEGIN_POSTGRESQL).fetchone()
-            if server != self._server:  # a pooler keeps our connection when it turns to another server
-                self._server = server
-                self.connections += 1
+            connection = self._begun_on_server(connection)
         if self._doubted:
             write_log_again(self.path)
             self._doubted = False
         if self.sqlite and self._files is None:
             self._files = (self._file, inode(self._paths[1]))  # the log exists from the first transaction on
+        return connection
+
+    def _begun_on_server(self, connection: Connection) -> Connection:
+        """On a new connection if the server has ended this one: while it was idle, or when it was started again."""
+        try:
+            begun = self._driver.execute(_BEGIN_POSTGRESQL)
+        except self.errors:
+            if not self._driver.closed:
+                raise
+            self._drop()
+            connection = self._connected()
+            begun = self._driver.execute(_BEGIN_POSTGRESQL)
+        *_, server = begun.fetchone()
+        if server != self._server:  # a pooler keeps our connection when it turns to another server
+            self._server = server
+            self.connections += 1
         return connection
 
     def _in_place(self) -> bool:
