@@ -76,8 +76,16 @@ class Kind:
 
     def mark(self, said: str, **values: Value) -> Mark:
         """``said``: the evidence, or the text of a phrase with these ``values``."""
-        evidence = said if isinstance(said, Phrase) else Phrase.of(said, "", values)
+        return self.saying(said) if isinstance(said, Phrase) else _marked(self.name, said, **values)
+
+    def saying(self, evidence: Phrase) -> Mark:
         return _new_mark(name=self.name, side=self.side, weight=self.weight, evidence=evidence, group=self.group)
+
+
+@lru_cache(maxsize=512, typed=True)
+def _marked(kind: str, msgid: str, /, **values: Value) -> Mark:
+    """Cached, since most evidence is the same in all copies of a mailing, and in all mail of one sender."""
+    return KINDS[kind].saying(Phrase.of(msgid, "", values))
 
 
 _I, _M, _N = Side.INTERNAL, Side.MAILING, Side.NEITHER

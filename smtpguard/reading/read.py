@@ -213,7 +213,7 @@ def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic,
     if not places:
         return said.topics
     known = {(t.vocabulary, t.term) for t in said.topics}
-    more = around.vocabularies.find(places)
+    more = around.vocabularies.find_again(tuple(places))
     return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 

@@ -207,6 +207,13 @@ def test_the_table_of_marks_is_consistent() -> None:
         assert bool(kind.group) == (kind.side is not Side.NEITHER) or kind.group in ("label", "unfinished")
 
 
+def test_the_same_evidence_is_made_once() -> None:
+    says = 'it ends as a letter: "{words}"'
+    one, again, other = (KINDS["signed"].mark(says, words=words) for words in ("Anna", "Anna", Phrase("Anna")))
+    assert one is again
+    assert (type(one.evidence.values["words"]), type(other.evidence.values["words"])) == (str, Phrase)
+
+
 def mark(name: str, side: Side, weight: float, group: str = "") -> Mark:
     return Mark(name=name, side=side, weight=weight, evidence=Phrase("because"), group=group)
 
