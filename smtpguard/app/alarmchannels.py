@@ -87,7 +87,7 @@ class AlarmChannels:
         if told.phase is Phase.ENDS:
             log.warning("alarm %s is over: %s", told.alarm.key, told.alarm.title)
         else:
-            log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says, told.alarm.does)
+            log.critical("alarm %s: %s", told.alarm.key, told.alarm.line())
 
     def _people(self, told: AlarmMessage) -> list[Address]:
         """Of a bypass also those who can begin one."""

@@ -186,7 +186,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
         if found.ends is None:
             yield document.problem(place, found.problem, "a certificate and its key, in PEM")
         elif found.ends <= now:
-            text = f"{shown(pair.certificate)} ended on {found.ends:%Y-%m-%d}: whoever verifies it turns away"
+            text = f"{shown(pair.certificate)} ended on {found.ends:%Y-%m-%d}: clients that verify it refuse it"
             yield document.problem(place, text, "a renewed certificate")
         elif (left := found.ends - now) < timedelta(days=ENDS_SOON_DAYS):
             text = f"{shown(pair.certificate)} ends on {found.ends:%Y-%m-%d}, in {many(left.days, 'day', 'days')}"

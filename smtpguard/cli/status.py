@@ -147,9 +147,7 @@ def lines(found: Status) -> Iterator[str]:
     for alarm, since in found.alarms:
         severity = "quiet" if alarm.condition.name in found.quiet else alarm.condition.severity.value
         mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")
-        told = f" (since {_when(since)})" if since is not None else ""
-        says = f"{alarm.says}{told}"
-        yield f"  {mark}  {says}{'' if says.endswith(('.', ')')) else '.'} {alarm.does}"
+        yield f"  {mark}  {alarm.line(f' (since {_when(since)})' if since is not None else '')}"
     yield f"Parts       {_parts(found.trees)}"
     yield f"Policy      {_policy(found.policy)}"
     if (waiting := found.waiting) is not None:

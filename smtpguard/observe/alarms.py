@@ -145,6 +145,11 @@ class Alarm:
     def does(self) -> Phrase:
         return Phrase(self.condition.does, **self.found.words)
 
+    def line(self, since: str = "") -> str:
+        """What it says, ``since`` when, and what to do."""
+        says = f"{self.says}{since}"
+        return f"{says}{'' if says.endswith(('.', ')')) else '.'} {self.does}"
+
 
 FEWEST_DEFERRED = 5
 SHARE_DEFERRED = 0.5
@@ -265,9 +270,11 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=60,
         title=N_("the database cannot be used"),
         says=N_(
-            "The database cannot be used, so that nothing is decided: mail is answered 4xx and waits at its clients. Why: {said}"
+            "The database cannot be used: mail that needs it is answered 4xx and waits at its clients. Why: {said}"
         ),
-        does=N_("Bring it back. No restart is needed, and nothing is lost."),
+        does=N_(
+            "Make room on its disk, end the program that locks it, or bring its server back. No restart is needed, and nothing is lost."
+        ),
         of="store",
     ),
     Condition(
@@ -362,7 +369,7 @@ CONDITIONS: tuple[Condition, ...] = (
         name="certificate-ends-now",
         severity=Severity.CRITICAL,
         title=N_("the certificate {what} ends within a week"),
-        says=N_("The certificate {what} ends at {at}. From then on clients refuse it."),
+        says=N_("The certificate {what} is valid until {at}. After that, clients refuse it."),
         does=N_("Renew it. A renewed file is in use within a minute."),
         of="certificates",
         found=partial(_ending, within=ENDS_NOW),
@@ -371,7 +378,7 @@ CONDITIONS: tuple[Condition, ...] = (
         name="certificate-ends",
         severity=Severity.WARNING,
         title=N_("the certificate {what} ends within a month"),
-        says=N_("The certificate {what} ends at {at}."),
+        says=N_("The certificate {what} is valid until {at}."),
         does=N_("Renew it. A renewed file is in use within a minute."),
         of="certificates",
         found=partial(_ending, within=ENDS_SOON),

@@ -14,6 +14,7 @@ from smtpguard.database.batch import Step
 from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
 
 WAIT_SECONDS = 20.0
+_SLOW = f"the database took no entry in {WAIT_SECONDS:g} s"
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -71,7 +72,7 @@ class Waiting:
                 if left > 0:
                     self._timer = work.loop.call_later(left, self.expire)
                     return
-                waited = Busy(f"waited too long: {self.problem}" if self.problem else "waited too long")
+                waited = Busy(f"{_SLOW}: {self.problem}" if self.problem else _SLOW)
                 work.future.set_exception(
                     CommitUnknown("no answer from the database in time") if work.started else waited
                 )
