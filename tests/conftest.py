@@ -150,7 +150,7 @@ async def campaign(tmp_path: Path) -> AsyncIterator[Campaign]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]] | None:
     """Run tests on the loop that ``serve`` uses; uvloop takes a seventh less time than asyncio's own."""
-    from smtpguard.app.parts import _loop_factory
+    from smtpguard.cli.serve import _loop_factory
 
     return None if (factory := _loop_factory()) is None else {"as serve": factory}
 

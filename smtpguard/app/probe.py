@@ -21,11 +21,11 @@ from ipaddress import ip_address
 import dns.asyncresolver
 import dns.exception
 
-from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names, open_expander
 from smtpguard.app.relay import targets
+from smtpguard.app.storestatus import Finding, State
 from smtpguard.config.fields import is_this_machine
-from smtpguard.config.settings import MilterListener, Settings, SmtpListener, host_name
+from smtpguard.config.settings import MilterListener, Settings, SmtpListener, is_host_name
 from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
@@ -135,7 +135,7 @@ async def _relay(
     for called in () if listed is None else dict.fromkeys((*declared, *connection.announced)):
         if not connection.usable:
             return
-        if called in declared or (host_name(called) and not known.answers(called)):
+        if called in declared or (is_host_name(called) and not known.answers(called)):
             yield await _named(
                 connection, f"postmaster@{domain}", f"{listed}@{called}", called, declared=called in declared
             )

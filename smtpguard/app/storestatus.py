@@ -9,6 +9,7 @@ have named the client.
 from __future__ import annotations
 
 import asyncio
+import enum
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from smtpguard.accounts.model import Account, unseated
 from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import CannotStart, store_url
-from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
@@ -45,6 +45,34 @@ from smtpguard.policy.recorded import unpack
 from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.rollbackcheck import Rollback
 from smtpguard.store.store import Store
+
+
+class State(enum.Enum):
+    FINE = "fine"
+    WRONG = "wrong"  # something that we need does not work
+    OPEN = "open"  # mail can go around the guard, or others can use it
+    ACCEPTED = "accepted"  # open, and the settings accept it
+    UNKNOWN = "unknown"  # cannot be found out from here
+    ODD = "odd"  # it works, and is probably not meant
+
+    def of(self, about: str, text: str) -> Finding:
+        """``about``: what was looked at, in one word; "way": something that may take mail without the guard. ``text``: a
+        sentence."""
+        return Finding(about=about, state=self, text=text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a live check found: one sentence about one thing."""
+
+    about: str
+    state: State
+    text: str
+
+    @property
+    def well(self) -> bool:
+        return self.state not in (State.WRONG, State.OPEN)
+
 
 CONTACTS_DAYS = 30
 """By then most customers to whom people write have been written to."""

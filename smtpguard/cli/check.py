@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from smtpguard import __version__
-from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
 from smtpguard.app.policycheck import CheckedPolicy
 from smtpguard.cli.context import CannotRun, Command, Context
@@ -30,6 +30,9 @@ from smtpguard.policy.rule import Rule
 from smtpguard.policy.schema import list_schema, policy_schema
 from smtpguard.policy.verdict import Action, Mode, Scope
 from smtpguard.reading.looks import KINDS, THRESHOLD, Side
+
+if TYPE_CHECKING:
+    from smtpguard.app.storestatus import Finding
 
 
 @click.command(cls=Command, json="One JSON object a problem (or finding), and nothing else.")
@@ -263,7 +266,7 @@ def _said(context: Context, finding: Finding) -> bool:
     state = finding.state.value
     row = {"about": finding.about, "state": state, "text": finding.text}
     context.answer(row, click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
-    return finding.state not in (State.WRONG, State.OPEN)
+    return finding.well
 
 
 @click.command(cls=Command, json="On one line.")

@@ -1,22 +1,27 @@
 """smtpguard explain: what would happen to messages, and why, as text or JSON. Opens no store and changes nothing.
 
-FILEs are messages, folders of messages, mboxes, or ``-`` for standard input.
+FILEs are messages, folders of messages, mboxes (RFC 4155), or ``-`` for standard input; other commands read them with
+``mails`` too.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import CannotRun, Command, Context, mailbox
 from smtpguard.cli.holdrow import plain
-from smtpguard.cli.mailfiles import envelope_of, mails
-from smtpguard.cli.mailfiles import why as why_not
 from smtpguard.config.problem import Undeclared
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import client_address
+from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.message import Header, Message, with_crlf
 from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:
@@ -65,7 +70,7 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
                     asked = [a for a in to if a is not None] or people
                     told = await guard.explain(mail.message, reverse_path, asked, session)
                 except Exception as error:  # an error of one message must not stop the others
-                    problem = why_not(error)
+                    problem = why_unread(error)
             if problem:
                 unread += 1
                 context.answer({"file": mail.name, "error": problem}, f"{mail.name}: {plain(problem)}", err=True)
@@ -111,7 +116,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
             for m in verdict.misses
         ],
         "skipped": list(verdict.skipped),
-        "unknown": [{"fact": fact, "why": why} for fact, why in verdict.unknown],
+        "unknown": [{"fact": fact, "why": why_unread} for fact, why_unread in verdict.unknown],
         "looks": reading.looks.value if readable and not isinstance(looks, Unknown) else None,
         "score": reading.score if readable else None,
         "marks": [
@@ -166,8 +171,8 @@ def lines(
             yield f"      {_said(reason)}"
     if not verdict.hits:
         yield "  No rule takes effect."
-    for fact, why in verdict.unknown:
-        yield f"  Not known: {fact}, because {why}"
+    for fact, why_unread in verdict.unknown:
+        yield f"  Not known: {fact}, because {why_unread}"
     yield from _reading_lines(told)
     if verdict.quorum:
         yield f"  To release it: {' and '.join(map(str, verdict.quorum))}."
@@ -225,3 +230,79 @@ def _inert(text: str) -> str:
     """Text quoted from a message, without terminal control sequences."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= _MOST_CONTEXT + 60 else clean[: _MOST_CONTEXT + 60] + "…"
+
+
+_MBOX = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\r\n]*\r?\n")
+_MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """``name``: its file, and its position if the file has several. ``unread``: why there is no message."""
+
+    name: str
+    message: Message
+    unread: str = ""
+
+
+_NOTHING = Message.of(b"")
+
+
+def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
+    """The envelope from the header: Return-Path and X-Envelope-*, then From, To and Cc."""
+    path: Address | None = None
+    for name in ("Return-Path", "X-Envelope-From", "From"):
+        if name in header:
+            path = next(iter(mailboxes(header, name)), None)
+            break
+    people: list[Address] = []
+    for names in (("X-Envelope-To",), ("To", "Cc", "Bcc")):
+        people = [a for name in names for a in mailboxes(header, name)]
+        if people:
+            break
+    return path, list(dict.fromkeys(people))
+
+
+def mails(files: Sequence[str]) -> Iterator[Mail]:
+    """The messages of each FILE in order. An unreadable one has ``unread``, and the rest follow. Raises CannotRun if
+    there is no such file."""
+    for name in files:
+        if name == "-":
+            yield from _messages("-", sys.stdin.buffer.read())
+            continue
+        path = Path(name)
+        if path.is_dir():
+            for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+                yield from _in_file(str(inner), inner)
+        elif path.exists():
+            yield from _in_file(name, path)
+        else:
+            raise CannotRun(f"{name}: no such file")
+
+
+def _in_file(name: str, path: Path) -> Iterator[Mail]:
+    try:
+        raw = path.read_bytes()
+    except (OSError, MemoryError) as error:
+        yield Mail(
+            name, _NOTHING, unread=getattr(error, "strerror", None) or "it is too large for the memory of this machine"
+        )
+        return
+    yield from _messages(name, raw)
+
+
+def why_unread(error: Exception) -> str:
+    """Why one message could not be read, in a phrase."""
+    return f"it cannot be looked at ({type(error).__name__}: {str(error)[:200] or 'no more is known'})"
+
+
+def _messages(name: str, raw: bytes) -> Iterator[Mail]:
+    """One message, or those of an mbox, with CRLF line ends."""
+    if not raw.startswith(b"From "):
+        if raw.strip():
+            yield Mail(name, Message.of(with_crlf(raw)))
+        return
+    pieces = [p for p in _MBOX.split(raw) if p.strip()]
+    for i, piece in enumerate(pieces, 1):
+        content = _MBOX_QUOTED.sub(rb"\1", piece.rstrip(b"\r\n") + b"\n")
+        yield Mail(name if len(pieces) == 1 else f"{name}:{i}", Message.of(with_crlf(content)))

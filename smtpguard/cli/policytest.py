@@ -16,8 +16,8 @@ import click
 
 from smtpguard import __version__
 from smtpguard.cli.context import CannotRun, Command, Context
+from smtpguard.cli.explain import envelope_of, mails, why_unread
 from smtpguard.cli.holdrow import plain
-from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken, Problem, Undeclared
 from smtpguard.config.settings import Settings, read_settings, settings_of
@@ -142,7 +142,7 @@ async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) ->
     except (BadAddress, CannotRun, Undeclared) as error:
         return _Told(file=file, name=case.name, line=case.line, failures=(str(error),))
     except Exception as error:  # an error of one message must not stop the others
-        return _Told(file=file, name=case.name, line=case.line, failures=(why(error),))
+        return _Told(file=file, name=case.name, line=case.line, failures=(why_unread(error),))
     values = {name: told.facts.get(name) for name in case.found}
     return _told(file, case.judged(told.verdict, {k: v for k, v in values.items() if v is not None}))
 

@@ -18,8 +18,8 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, moment
+from smtpguard.cli.explain import envelope_of, mails, why_unread
 from smtpguard.cli.holdrow import plain
-from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.database.errors import ContentMissing
 from smtpguard.locale.phrase import many
@@ -222,7 +222,7 @@ async def _of_contents(
             try:
                 was, will = (await before.explain(*asked)).verdict, (await then.explain(*asked)).verdict
             except Exception as error:  # an error of one message must not stop the others
-                unread(one.name, why(error))
+                unread(one.name, why_unread(error))
                 continue
             tally.add(was, will, str(one.reverse_path) if one.reverse_path is not None else "<>")
             context.answer(_row(one, was, will), _lines(one, was, will))
@@ -251,7 +251,7 @@ async def _of_files(
             path, people = envelope_of(mail.message.header)
             subject = mail.message.header.get("Subject") or ""
         except Exception as error:
-            unread(mail.name, why(error))
+            unread(mail.name, why_unread(error))
             continue
         yield _Case(
             name=mail.name, subject=subject, message=mail.message, reverse_path=path, recipients=people,

@@ -65,7 +65,7 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
     Mail that cannot be read is stored as unsorted. The same message is stored once. Exit 75 if it could not be stored: the
     mail server then keeps it and tries again.
     """  # fmt: skip
-    from smtpguard.cli.mailfiles import mails
+    from smtpguard.cli.explain import mails
 
     receipts = []
     try:

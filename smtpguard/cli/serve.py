@@ -1,4 +1,5 @@
-"""smtpguard serve: open the ports, prepare database and policy, and supervise the parts until a stop.
+"""smtpguard serve: open the ports, prepare database and policy, and supervise the parts until a stop; and the life of a
+process that runs one of them.
 
 Exit status: 0 after a stop; 2 for wrong use, wrong settings and other lasting errors; 75 for an error that may pass.
 """
@@ -7,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
+import importlib
 import os
+import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import structlog
 
 from smtpguard import __version__
-from smtpguard.app import parts
 from smtpguard.app.files import NO_ROOM, CannotStart
 from smtpguard.cli.context import FAILURES, CannotRun, Command, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking, place
@@ -29,24 +34,46 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import StoreError, Unusable
 from smtpguard.database.migrate import SchemaError
+from smtpguard.observe import log
+from smtpguard.processes import part, supervisor
 from smtpguard.processes.child import Life
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
+from smtpguard.processes.relayconnections import Allowance
 from smtpguard.processes.statusfile import Notifier, StatusFile
 from smtpguard.processes.supervisor import Limits, Supervisor
 
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared
 
+PARTS: Mapping[str, tuple[str, str]] = {
+    "proxy": ("smtpguard.app.proxy", "Proxy"),
+    "milter": ("smtpguard.app.milter", "Milter"),
+    "delivery": ("smtpguard.app.delivery", "Deliverer"),
+    "console": ("smtpguard.app.console", "Console"),
+    "metrics": ("smtpguard.app.metrics", "Metrics"),
+    "alarms": ("smtpguard.app.alarms", "Alarms"),
+}
+"""The module and class of each. A module is imported only where its part runs."""
+_SHARES = {"milter": "proxy", "metrics": "alarms"}
+"""Parts that run in the processes of another one, if the tree has both."""
+_MANY = frozenset({"proxy", "milter"})  # a process for each worker
 _READERS = frozenset({"proxy", "milter", "console"})
-_GUARDED = frozenset(
-    {"proxy", "milter", "delivery"}
-)  # if one of these parts runs, a person is told when something is wrong
-_TELLS_SECONDS = 15.0
+_GUARDED = frozenset({"proxy", "milter", "delivery"})
+"""If one of these parts runs, a person is told when something is wrong."""
 _WEB = ("console", "metrics")  # these parts open their ports themselves
+_ENDED_AT_ONCE = frozenset({"console", "metrics", "alarms"})
+_TELLS_SECONDS = 15.0
+_COLLECT = (10_000, 20, 20)
+"""New objects, and collections of younger generations, before a collection: a message leaves few cycles behind."""
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter's lock while others want it. Python's 5 ms would be the longest wait of a
+message for the thread that writes a batch."""
+_ARENA_MAX = -8
+"""M_ARENA_MAX of mallopt(3): how many arenas the C library's allocator may have."""
 
 
 @click.command(cls=Command, json=None)
-@click.option("--only", "only", type=click.Choice(list(parts.PARTS)), multiple=True,
+@click.option("--only", "only", type=click.Choice(list(PARTS)), multiple=True,
               help="Run only these parts. May be repeated.")  # fmt: skip
 @click.option("--policy-from-file", "from_file", metavar="SHA256", default="",
               help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
@@ -72,12 +99,12 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         raise CannotRun(f"{context.config}: listen.milter has no address and no socket")
     if "metrics" in kinds and not settings.metrics:
         raise CannotRun(f"{context.config}: metrics has no address")
-    parts.load(kinds)
+    load(kinds)
     workers = settings.workers or len(os.sched_getaffinity(0))
     with _whether_passing():
         certificates.try_all(settings, kinds)
         try_relay(settings, kinds)
-    names = parts.processes(kinds, workers)
+    names = processes(kinds, workers)
     with contextlib.ExitStack() as undo:
         if not _GUARDED.isdisjoint(kinds):
             undo.enter_context(_heard(settings))
@@ -99,8 +126,8 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         _tell_policy(said, done)
         if done.policy is not None and not _READERS.isdisjoint(kinds):
             policies.share(settings, done.sha256, done.policy)
-        parts.keep()
-        life = partial(parts.run, settings=settings, kinds=kinds, parent=os.getpid())
+        keep()
+        life = partial(run, settings=settings, kinds=kinds, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
@@ -193,7 +220,7 @@ def _configured(settings: Settings) -> tuple[str, ...]:
         "milter": not settings.listen.milter,
         "proxy": not settings.listen.smtp,
     }
-    return tuple(part for part in parts.PARTS if not absent.get(part))
+    return tuple(part for part in PARTS if not absent.get(part))
 
 
 def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
@@ -277,3 +304,77 @@ def _supervisor(
         places=[relay.connections for relay in settings.relays.values()],
         caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],
     )
+
+
+def load(names: Iterable[str]) -> None:
+    """Import the code of these parts, which their processes then share. Call it before anything else is prepared, and before
+    any thread: classes that are used afterwards are then in the state in which the parts use them, and all memory is in
+    one arena."""
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
+    for name in names:
+        importlib.import_module(PARTS[name][0])
+    with contextlib.suppress(ImportError):
+        importlib.import_module("uvloop")
+
+
+def keep() -> None:
+    """Keep what is there now, which the parts will share, out of every later garbage collection."""
+    for value in ("", 0):  # logging asks it: the first time Python asks all subclasses, and writes to them
+        isinstance(value, Mapping)
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what only the preparation needed
+    gc.freeze()
+
+
+def processes(kinds: Sequence[str], workers: int) -> list[str]:
+    """The names of the processes. One guard in each worker serves both ways in, and the process that watches the others
+    shows their numbers too."""
+    own = [kind for kind in kinds if _SHARES.get(kind) not in kinds]
+    return [name for kind in own for name in [kind] * (workers if kind in _MANY else 1)]
+
+
+def run(name: str, channel: int, settings: Settings, kinds: Sequence[str], parent: int) -> int:
+    """Run a part in this process. ``channel``: the descriptor of its channel to the supervisor, whose pid is
+    ``parent``. ``kinds``: all parts of the tree. Returns the exit status."""
+    # One that outlives its supervisor would keep its port from the next one. The others finish their work.
+    part.die_with_parent(signal.SIGKILL if name in _ENDED_AT_ONCE else signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before prctl was called
+        return supervisor.TRY_AGAIN
+    try:
+        one = _made(name, settings, kinds)
+        gc.freeze()
+        gc.set_threshold(*_COLLECT)
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(part.run(one, sock))
+    except (CannotStart, Broken, StoreError) as e:
+        passing = e.passing if isinstance(e, CannotStart) else isinstance(e, StoreError) and not isinstance(e, Unusable)
+        status = supervisor.TRY_AGAIN if passing else supervisor.CANNOT_RUN
+        told = f"{name}: the store: {e or type(e).__name__}" if isinstance(e, StoreError) else f"{name}: {e}"
+        log.failure(str(e) if isinstance(e, Broken) else told, status=status)
+        return status
+    return 0
+
+
+def _made(name: str, settings: Settings, kinds: Sequence[str]) -> part.Part:
+    made = _part(name, settings)
+    made.places = [Allowance(relay.connections, n) for n, relay in enumerate(settings.relays.values())]
+    if name == "alarms" and "metrics" in kinds:
+        made.metrics = _part("metrics", settings)
+    return cast("part.Part", made)
+
+
+def _part(name: str, settings: Settings) -> Any:
+    module, kind = PARTS[name]
+    return getattr(importlib.import_module(module), kind)(settings)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.bypass import row as bypass_row
 from smtpguard.cli.context import Command, Context, roughly
+from smtpguard.cli.freeze import bypass_row
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken

@@ -31,13 +31,13 @@ _HOST_NAME = re.compile(
 )
 
 
-def host_name(text: str) -> bool:
+def is_host_name(text: str) -> bool:
     return _HOST_NAME.match(text) is not None
 
 
 def _host_name(text: str) -> str:
     name = text.strip().removesuffix(".")
-    if not host_name(name):
+    if not is_host_name(name):
         raise Invalid(f'"{text}" is no host name', "a name with its domain, like mail.example.com")
     return name.lower()
 

@@ -11,8 +11,8 @@ import pytest
 
 from smtpguard.app import probe
 from smtpguard.app.files import read_policy
-from smtpguard.app.finding import Finding, State
 from smtpguard.app.probe import look
+from smtpguard.app.storestatus import Finding, State
 from smtpguard.config.settings import MilterListener, read_settings
 from tests.script import CONNECT, RESET
 from tests.scripted_relay import ScriptedRelay

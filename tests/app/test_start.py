@@ -18,10 +18,10 @@ from smtpguard.app import start
 from smtpguard.app.console import Console
 from smtpguard.app.delivery import Deliverer
 from smtpguard.app.milter import Milter
-from smtpguard.app.parts import processes
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.relay import Relays
 from smtpguard.app.services import services, term
+from smtpguard.cli.serve import processes
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.policy.freezing import Selector
@@ -32,13 +32,13 @@ ROOT = Path(__file__).parents[2]
 _START = """
 import asyncio, sys
 from pathlib import Path
-from smtpguard.app import parts, start
+from smtpguard.app import start
 from smtpguard.cli import serve
 from smtpguard.config.settings import read_settings
 settings = read_settings(Path(sys.argv[1]))
 start.migrate_apart(settings)
 for some in sys.argv[2:]:
-    parts.load(some.split(","))
+    serve.load(some.split(","))
     asyncio.run(start.prepare(settings, by="a test", parts=("proxy",)))
     print(*sys.modules)
 """

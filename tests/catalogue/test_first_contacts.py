@@ -21,8 +21,7 @@ import yaml
 from smtpguard.app import alarms, start
 from smtpguard.app.alarms import Observer
 from smtpguard.app.files import read_policy
-from smtpguard.app.finding import State
-from smtpguard.app.storestatus import store_findings
+from smtpguard.app.storestatus import State, store_findings
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice
 from smtpguard.holds.model import State as Stands

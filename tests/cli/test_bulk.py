@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.cli import bulk, held
+from smtpguard.cli import held
 from smtpguard.holds.model import Hold
 from tests.cli.stage import DPO, EVA, Stage, rows
 from tests.every import every
@@ -81,7 +81,7 @@ def test_a_wrong_or_missing_count_decides_nothing(stage: Stage, count: tuple[str
 
 
 def test_at_a_terminal_the_count_is_typed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "terminal", lambda: True)
+    monkeypatch.setattr(held, "terminal", lambda: True)
     typed = ["1", "2"]
     asked = []
 
@@ -89,7 +89,7 @@ def test_at_a_terminal_the_count_is_typed(stage: Stage, monkeypatch: pytest.Monk
         asked.append(text)
         return typed.pop(0)
 
-    monkeypatch.setattr("smtpguard.cli.bulk.click.prompt", prompt)
+    monkeypatch.setattr("smtpguard.cli.held.click.prompt", prompt)
     result = stage.run(held.command, "reject", "A1", "A2", "--as", EVA)
     assert result.exit_code == 2
     assert set(states(stage).values()) == {"waiting"}
@@ -128,7 +128,7 @@ def test_a_hold_that_changed_since_is_not_decided(stage: Stage, monkeypatch: pyt
     """Each decision is bound to the content that was listed; here it has been replaced since."""
     from dataclasses import replace
 
-    looked = bulk.meant
+    looked = held.meant
 
     async def meant(*given: Any) -> tuple[list[Hold], list[str]]:
         found, missing = await looked(*given)

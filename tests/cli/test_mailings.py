@@ -12,8 +12,8 @@ import pytest
 
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.held import command as held
+from smtpguard.cli.mailings import Follower, bar, table, told
 from smtpguard.cli.mailings import command as mailings
-from smtpguard.cli.mailingtext import Follower, bar, table, told
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.report import News, Report
 from smtpguard.lists.writing import version_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app.parts import PARTS
+from smtpguard.cli.serve import PARTS
 from smtpguard.processes.supervisor import TRY_AGAIN
 from tests.every import every
 
