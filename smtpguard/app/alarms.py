@@ -1,8 +1,8 @@
 """The alarms part: check every alarm condition every few seconds, and tell people.
 
 It does not depend on the parts that handle mail, nor they on it. It opens the store when that is possible, asks the
-relay itself whether it answers, and goes on while either is away. ``smtpguard status`` shows the same findings. Its
-process serves the metrics too, if both run.
+relay itself whether it answers, and goes on while either is away. Its process serves the metrics too, if both run.
+``smtpguard status`` shows the same findings and more, from the same look (``status``).
 """
 
 from __future__ import annotations
@@ -13,29 +13,38 @@ import fcntl
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from smtpguard.app import policyfile
+from smtpguard import __version__
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room
-from smtpguard.app.policies import Following
+from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import opened
+from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import StoreError, Unavailable
-from smtpguard.guard.ports import Clock
+from smtpguard.database.migrate import SchemaError
+from smtpguard.database.schema import checkpoint
+from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
+from smtpguard.journal.chain import instant
+from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.lists.registry import Registry
 from smtpguard.notices.notice import choose_language
-from smtpguard.observe import figures as store_watching
-from smtpguard.observe.alarms import Seen
+from smtpguard.observe import figures
+from smtpguard.observe.alarms import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
 from smtpguard.observe.rounds import Rounds, Shared
 from smtpguard.observe.rows import Alarmed
+from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, Said
@@ -51,6 +60,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 STORE_SECONDS = 15.0
 """Timeout of a look at the store."""
+STATUS_STORE_SECONDS = 20.0
+"""Timeout of all that ``status`` reads there."""
 WRITE_SECONDS = RELAY_SECONDS = 30.0
 RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
 LOCK = "alarms.running"
@@ -96,17 +107,17 @@ class Observer:
     policies: Following
     clock: Clock
     _froze: bool = False
-    _file: policyfile.Following | None = None
+    _file: FollowingFile | None = None
 
     async def look(self) -> Seen:
         """What store and policy say. Raises StoreError. Nothing is known of a policy that cannot be read here."""
         async with asyncio.timeout(STORE_SECONDS):
             gate = await self.store.gate.read()
-            hooks = await self.store.ask(store_watching.hooks_behind)
+            hooks = await self.store.ask(figures.hooks_behind)
             now = self.clock.now()
-            calls = await self.store.ask(lambda c: store_watching.called(c, now))
+            calls = await self.store.ask(lambda c: figures.called(c, now))
             active = {f.freeze_id for f in gate.freezes if f.until is None or now < f.until}
-            trips = await self.store.ask(lambda c: store_watching.tripped(c, active, now))
+            trips = await self.store.ask(lambda c: figures.tripped(c, active, now))
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
@@ -114,10 +125,8 @@ class Observer:
             frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL and f.freeze_id in active),
             put_back=self._put_back(gate),
             stopped=trips,
-            behind={
-                name: store_watching.seconds_since(behind.since, now) for name, behind in hooks.items() if name in names
-            },
-            refusing=store_watching.refusing(hooks, self.settings.audit.receivers, now),
+            behind={name: figures.seconds_since(behind.since, now) for name, behind in hooks.items() if name in names},
+            refusing=figures.refusing(hooks, self.settings.audit.receivers, now),
         )
         policy = await self.look_at_policy()
         if policy is not None:
@@ -134,9 +143,9 @@ class Observer:
             seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, in_force.registry)
         )
 
-    async def look_at_policy(self) -> policyfile.Look | None:
+    async def look_at_policy(self) -> Look | None:
         """Read again only if something has changed."""
-        self._file = self._file or policyfile.Following(self.settings, self.store)
+        self._file = self._file or FollowingFile(self.settings, self.store)
         async with asyncio.timeout(STORE_SECONDS):
             return await self._file.look()
 
@@ -358,3 +367,211 @@ class Alarms(Part):
     def _away(self, why: str) -> None:
         """Earlier findings no longer count."""
         self._problem, self._seen = why, None
+
+
+@dataclass(slots=True, kw_only=True)
+class Status:
+    """The findings. None or empty means not found out: ``unknown`` has a sentence for each."""
+
+    at: datetime
+    version: str = __version__
+    trees: list[Tree] = field(default_factory=list)
+    alarms: list[tuple[Alarm, datetime | None]] = field(default_factory=list)
+    quiet: frozenset[str] = frozenset()
+    """Names of alarms that the settings suppress: they are shown, and count for nothing."""
+    policy: dict[str, Any] | None = None
+    waiting: figures.Waiting | None = None
+    relay: dict[str, Any] | None = None
+    routes: list[dict[str, Any]] = field(default_factory=list)
+    store: dict[str, Any] | None = None
+    lists: list[dict[str, Any]] | None = None
+    groups: list[dict[str, Any]] | None = None
+    contacts_since: datetime | None = None
+    checkpoint: dict[str, Any] | None = None
+    receivers: list[dict[str, Any]] = field(default_factory=list)
+    bypass: Bypass | None = None
+    other_version: bool = False
+    """The store has the schema of another version, which may be the one that serves."""
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def serves(self) -> bool:
+        return any(tree.serves for tree in self.trees)
+
+    @property
+    def fine(self) -> bool:
+        """The guard serves, no alarm is critical, and this version can read the store."""
+        return self.serves and not self.critical and not self.other_version
+
+    @property
+    def critical(self) -> int:
+        names = (alarm.condition.name for alarm, _ in self.alarms if alarm.condition.severity.value == "critical")
+        return sum(name not in self.quiet for name in names)
+
+
+async def status(settings: Settings) -> Status:
+    """The status of the whole installation, as far as it can be found out, and what could not. Each question has its own
+    timeout, so that one without an answer delays no other. Nothing is written. Never raises for an error of a part, the
+    store or the relay."""
+    from smtpguard.app.start import failing
+
+    quiet = frozenset(settings.alarms.quiet)
+    found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet)
+    found.bypass = Bypasses(settings.state).in_force(found.at)
+    in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
+    failed = failing(settings.state, found.at) if not found.serves else None
+    seen = replace(
+        in_store,
+        at=found.at,
+        absent=absent(found.trees),
+        starts=failed.why if failed is not None else "",
+        certificates=ends(settings),
+        relay=relay,
+        bypass=bypass_in_force(settings, found.at),
+    )
+    known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
+    now = {alarm.key: alarm for alarm in raised(seen)}
+    for key, past in known.items():  # alarms that need minutes to be seen, such as shares of mail
+        if key not in now and past.told is not None and past.name in _SLOW:
+            now[key] = Alarm(condition=BY_NAME[past.name], found=Found(words=_SLOW[past.name]))
+    found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
+    return found
+
+
+_SLOW = {  # status reads the store alone, and does not try to write
+    "deferring": {"answered": "the", "deferred": "many", "minutes": "10"},  # "Of the messages ... many were"
+    "store-away": {"said": "it answers, but did not take an entry; the log says more"},
+}
+
+
+async def _remembered(settings: Settings, found: Status) -> Mapping[str, RaisedAlarm]:
+    try:
+        return await FileMemory(settings.state).known()
+    except OSError as e:
+        found.unknown.append(f"the alarms that were sent: {e}")
+        return {}
+
+
+async def _relay(settings: Settings, found: Status) -> str | None:
+    try:
+        asked = {name: replace(target, reachability=None) for name, target in probed(settings).items()}
+    except (Broken, CannotStart, OSError) as e:
+        found.unknown.append(f"whether the relay answers: {e}")
+        return None
+    answers = await asyncio.gather(
+        *(_within(RELAY_SECONDS, relay_says(target), "no answer in time") for target in asked.values())
+    )
+    rows = [
+        {"name": f"{target.host} port {target.port}", "answers": not said, "problem": said or None}
+        for target, said in zip(asked.values(), answers, strict=True)
+    ]
+    found.relay = rows[0]
+    found.routes = [{"route": name, **row} for name, row in zip(asked, rows, strict=True) if name]
+    return in_words(dict(zip(asked, answers, strict=True)))
+
+
+async def _within(seconds: float, answer: Awaitable[str], otherwise: str) -> str:
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        return otherwise
+
+
+async def _store(settings: Settings, found: Status) -> Seen:
+    from smtpguard.app.storestatus import unreadable
+
+    if (away := unreadable(settings)) is not None:
+        found.unknown.append(away.text)
+        return Seen(at=found.at)
+    engine = settings.store.url.partition(":")[0].partition("+")[0]
+    found.store = {"url": settings.store.url, "engine": engine, "answers": False, "problem": None, "put_back": None}
+    try:
+        async with asyncio.timeout(STATUS_STORE_SECONDS), opened(settings, reads=True) as (store, digester):
+            policies = Following(store, settings, digester, SystemClock())
+            looking = Observer(settings, store, policies, SystemClock())
+            seen = await looking.look()
+            found.store |= {"answers": not seen.store, "problem": seen.store or None}
+            found.store |= {"put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
+            found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
+            found.waiting = await store.ask(lambda c: figures.look(c, found.at, settled_within=SETTLED_WITHIN))
+            found.checkpoint = _checkpoint_row(await store.ask(newest_checkpoint))
+            for key in settings.audit.receivers:
+                at = found.waiting.hooks.get(f"({key})")
+                told = partial(newest_checkpoint, among=checkpoint.c.seq <= at.told) if at is not None else None
+                taken = None if told is None else await store.ask(told)
+                row = _checkpoint_row(taken) or {"at": None, "entry": None}
+                found.receivers.append({"receiver": key, **row, "failing_since": at and at.failing_since})
+            found.contacts_since = await known_since(store)
+            found.policy = await _policy(looking)
+            found.lists = _lists(policies)
+            found.groups = await directories(policies, store)
+            return seen
+    except SchemaError as e:  # this command cannot read it; the version that serves may
+        found.other_version, found.store["problem"] = True, str(e)
+        return Seen(at=found.at)
+    except (CannotStart, StoreError, Broken, OSError) as e:
+        found.store["problem"] = str(e) or type(e).__name__
+    except TimeoutError:
+        found.store["problem"] = f"no answer within {STATUS_STORE_SECONDS:g} s"
+    return Seen(at=found.at, store=found.store["problem"])
+
+
+async def _policy(looking: Observer) -> dict[str, Any] | None:
+    look = await looking.look_at_policy()
+    if look is None:
+        return None
+    put = look.current.put
+    try:
+        enforced: bool | None = looking.policies.policy.enforce
+    except StoreError:
+        enforced = None
+    return {
+        "sha256": look.current.sha256,
+        "since": put.at if put is not None else None,
+        "by": (put.by or None) if put is not None else None,
+        "how": (put.how or None) if put is not None else None,
+        "enforced": enforced,
+        "unreadable": look.unreadable or None,
+        "file": look.file.state,
+        "file_says": str(look.file),
+    }
+
+
+def _lists(policies: Following) -> list[dict[str, Any]] | None:
+    try:
+        registry = policies.current().registry
+    except StoreError:
+        return None
+    return [
+        {
+            "list": name,
+            "people": status.people,
+            "checked_at": status.checked_at,
+            "state": status.state.value,
+            "stale": status.stale,
+        }
+        for name, status in registry.statuses.items()
+    ]
+
+
+async def directories(policies: PolicyInForce, store: Store) -> list[dict[str, Any]] | None:
+    """The groups whose members a directory names."""
+    try:
+        sources = policies.current().sources_of_groups()
+    except StoreError:
+        return None
+    known = {one.group: one for one in await store.people.memberships() if sources.get(one.group) == one.source}
+    return [
+        {
+            "group": name,
+            "people": len(known[name].people) if name in known else 0,
+            "read_at": known[name].read_at if name in known else None,
+            "problem": known[name].why or None if name in known else None,
+        }
+        for name in sorted(sources)
+    ]
+
+
+def _checkpoint_row(newest: Checkpoint | None) -> dict[str, Any] | None:
+    return None if newest is None else {"at": instant(newest.at), "entry": newest.seq}

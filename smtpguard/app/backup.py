@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +26,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 from urllib.parse import quote
 
 import zstandard
 
 from smtpguard import __version__
-from smtpguard.app import pgclient
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, make_state, store_url
-from smtpguard.app.pgclient import BadBackup as BadBackup
 from smtpguard.app.services import opened, services
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
@@ -43,7 +42,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over, swap, sync_folder
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
-from smtpguard.database.engine import Database, file_of, rows_of
+from smtpguard.database.engine import Database, file_of, for_libpq, rows_of
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
@@ -70,6 +69,11 @@ _BUSY_SECONDS = 60.0
 _DMS_BYTE = 128
 """Byte of the file -shm on which every process that has a SQLite database open in WAL mode holds a shared lock
 (os_unix.c, UNIX_SHM_DMS)."""
+
+
+class BadBackup(Exception):
+    """The file is no backup, is damaged, or cannot be made or restored here; one sentence, with the first line of a
+    program that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +174,7 @@ async def _copied(
             if (settings.state / name).exists():
                 shutil.copyfile(settings.state / name, work / name)
         if database is None:
-            pgclient.dump(settings, work / POSTGRESQL)
+            _pg_dump(settings, work / POSTGRESQL)
             proof = await store.journal.verify(progress) if verify else None
     if database is not None:
         _copy_sqlite(database, work / SQLITE)
@@ -381,7 +385,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
         else:
             aside = None
             check_unused(settings)
-            pgclient.put_back(settings, work / POSTGRESQL, then=_bare(stop))
+            _pg_put_back(settings, work / POSTGRESQL, then=_bare(stop))
         kept = ((name, settings.state / name) for name in (CHECKPOINTS, TIMESTAMPS))
         for name, place in ((SECRET, settings.secret_file), *kept):
             if not place.exists() and (work / name).exists():
@@ -520,3 +524,72 @@ def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsync
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _pg_dump(settings: Settings, file: Path) -> None:
+    """Write a dump, and read it back. Raises BadBackup."""
+    client, environment = _client(settings, "pg_dump")
+    _ran([*client, "--format=custom", f"--file={file}"], environment)
+    _ran(["pg_restore", f"--file={os.devnull}", str(file)])
+
+
+def _pg_put_back(settings: Settings, dump: Path, *, then: str) -> None:
+    """Replace the tables by those of a dump and execute the statement ``then``, in one transaction. Raises BadBackup.
+
+    psql commits only when it is told to: if this process or pg_restore dies, it comes to the end of its input, and the
+    server rolls back."""
+    client, environment = _client(settings, "psql")
+    failed: BadBackup | None = None
+    with _running(
+        [*client, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"], subprocess.DEVNULL, environment, subprocess.PIPE
+    ) as psql:
+        assert psql.stdin is not None
+        with suppress(BrokenPipeError), psql.stdin as script:
+            script.write(b"BEGIN;\n")
+            script.flush()
+            try:
+                _ran(["pg_restore", "--clean", "--if-exists", "--no-owner", "--file=-", str(dump)], output=script)
+                script.write(f"RESET search_path;\n{then};\nCOMMIT;\n".encode())  # pg_restore has emptied it
+            except BadBackup as e:  # also if psql has ended; then psql's message is the reason
+                failed = e
+    if failed is not None:
+        raise failed
+
+
+def _client(settings: Settings, program: str) -> tuple[list[str], Mapping[str, str]]:
+    """The command, and its environment. The password goes into the environment, which no other user can read."""
+    url = for_libpq(store_url(settings))
+    plain = url.set(password=None).render_as_string(hide_password=False)
+    password = {"PGPASSWORD": str(url.password)} if url.password else {}
+    return [program, f"--dbname={plain}"], {**os.environ, **password}
+
+
+def _ran(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | int = subprocess.DEVNULL,
+) -> None:
+    with _running(command, output, environment):
+        pass
+
+
+@contextmanager
+def _running(
+    command: Sequence[str],
+    output: IO[bytes] | int,
+    environment: Mapping[str, str] | None,
+    stdin: int = subprocess.DEVNULL,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Wait for its end. Raises BadBackup."""
+    with TemporaryFile() as said:
+        try:
+            running = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=said, env=environment)
+        except FileNotFoundError:
+            raise BadBackup(f"{command[0]} is not installed: it comes with PostgreSQL's client programs") from None
+        with running:
+            yield running
+        if running.returncode:
+            said.seek(0)
+            lines = said.read().decode("utf-8", "replace").splitlines()
+            reason = next((line for line in lines if line.strip()), f"exit {running.returncode}")
+            raise BadBackup(f"{command[0]} failed: {reason}")

@@ -1,14 +1,19 @@
-"""The real clock and the ids made from it. Tests inject others."""
+"""The real clock and the ids made from it, of which tests inject others; and work that a part does again and again."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
+from typing import NoReturn
+
+from smtpguard.database.errors import StoreError
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
@@ -52,3 +57,36 @@ def host_name() -> str:
     """Our name in a greeting: the machine's if it is fully qualified. No server is asked."""
     name = socket.gethostname()
     return name if "." in name else f"{name}.localdomain"
+
+
+log = logging.getLogger(__name__)
+
+
+async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> NoReturn:
+    """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time."""
+    while True:
+        try:
+            await work()
+        except StoreError as e:
+            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
+        await asyncio.sleep(seconds)
+
+
+async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int) -> NoReturn:
+    """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
+    while True:
+        try:
+            done = await work()
+        except StoreError as e:
+            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
+            done = 0
+        if done < most:
+            await asyncio.sleep(seconds)
+
+
+async def slices(work: Callable[[], Awaitable[bool]], pause_seconds: float = 0.05) -> None:
+    """Do ``work``, a slice at a time, between admissions, while there is more."""
+    more = True
+    while more:
+        more = await work()
+        await asyncio.sleep(pause_seconds)

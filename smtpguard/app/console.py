@@ -17,16 +17,15 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount
 
 from smtpguard.admission.model import Explained
-from smtpguard.app import mentions, policyfile
+from smtpguard.app import mentions
 from smtpguard.app.alarmchannels import active, take
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
-from smtpguard.app.clock import ids
+from smtpguard.app.clock import every, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explainer, gathering, session_at
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.lists import on_list
-from smtpguard.app.policies import Following
-from smtpguard.app.regularly import every
+from smtpguard.app.policies import Following, FollowingFile
 from smtpguard.app.services import accounts, corrections_of, second_factor_for, services
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.documents import PolicyFile
@@ -131,7 +130,7 @@ class Console(Part):
             clock=clock,
             settings=settings,
             url=settings.console.url.rstrip("/"),
-            policy_file=partial(_other_file, policyfile.Following(settings, store)),
+            policy_file=partial(_other_file, FollowingFile(settings, store)),
             policy=lambda: policies.policy,
             alarms=partial(active, settings, store),
             take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
@@ -144,7 +143,7 @@ class Console(Part):
         return Health(pages, partial(_ready, self._watch, policies))
 
 
-async def _other_file(file: policyfile.Following) -> PolicyFile | None:
+async def _other_file(file: FollowingFile) -> PolicyFile | None:
     found = await file.look()
     return found.file if found is not None and found.file.differs else None
 

@@ -14,13 +14,12 @@ from functools import lru_cache, partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
-from smtpguard.app.clock import SystemClock, host_name, ids
+from smtpguard.app.clock import SystemClock, drain, every, host_name, ids, slices
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state, webhook_secret
 from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
-from smtpguard.app.regularly import drain, every, slices
 from smtpguard.app.relay import Relays
 from smtpguard.app.services import notice_head, notices, opened, term
 from smtpguard.config.problem import Broken

@@ -29,12 +29,10 @@ from starlette.routing import Route
 
 from smtpguard import __version__
 from smtpguard.admission.intake import ADMISSION_SECONDS, ANSWERS, UNDECIDED
-from smtpguard.app import policyfile
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, indexes
-from smtpguard.app.policies import Following
-from smtpguard.app.policyfile import Look
+from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
@@ -174,7 +172,7 @@ class Watching:
         self._enforced = True
         self._lists: Mapping[str, tuple[IndexStatus, bool]] = {}  # and whether its last sync failed
         self._policy: Look | None = None
-        self._file: policyfile.Following | None = None
+        self._file: FollowingFile | None = None
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
@@ -209,7 +207,7 @@ class Watching:
     async def _look_at_policy(self, store: Store) -> None:
         """Compare this host's policy file with the policy in force; read again only if one of them has changed."""
         if self._file is None or self._file.store is not store:
-            self._file = policyfile.Following(self._settings, store)
+            self._file = FollowingFile(self._settings, store)
         self._policy = await self._file.look()
 
     def failed(self) -> None:

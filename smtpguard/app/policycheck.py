@@ -1,31 +1,56 @@
-"""Check a policy before it is in force, for ``smtpguard check`` and ``reload``: mistakes in its documents, and list
-sources that cannot be read."""
+"""Check a policy before it is in force: mistakes in its documents, and list sources that cannot be read. And put it in
+force: compare it with the one in force, ask where it may let more pass, and journal the change.
+
+``check`` loads no store, so what opens one is imported late.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from smtpguard.app.clock import SystemClock
+from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import parse_policy
-from smtpguard.config.documents import LISTS, PARTS, POLICY, VOCABULARIES, policy_document, shipped, vocabulary_names
-from smtpguard.config.problem import Problem, Severity, did_you_mean, one_of, ordered
+from smtpguard.app.lists import built_registry
+from smtpguard.config.documents import (
+    LISTS,
+    PARTS,
+    POLICY,
+    VOCABULARIES,
+    digest,
+    policy_document,
+    policy_documents,
+    shipped,
+    vocabulary_names,
+)
+from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import COLLEAGUES
+from smtpguard.lists.digest import Digester
 from smtpguard.lists.members import Expands, ListMembers, Members, Remote
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.policy.condition import Range, Word
+from smtpguard.policy.looser import Looser, looser
 from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.policy.warnings import short
 from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
+if TYPE_CHECKING:
+    from smtpguard.store.store import Store
+
+MOST_TOLD = 100
+"""Changes that the journal records in full."""
 EXPANSIONS = "(expansions)"
 """Stands for the expansions among names of lists. No list can have this name."""
 _FAR = 10  # lists grow
@@ -326,3 +351,152 @@ def shown(path: Path) -> str:
     """The path as people at this folder would write it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A sound policy that could be put in force. ``before``: the SHA-256 of the one in force, "" for none.
+    ``warnings``: what is probably not meant, or cannot be read now. ``looser``: what it may let pass that the one in
+    force would have stopped."""
+
+    policy: Policy
+    before: str
+    warnings: tuple[Problem, ...] = ()
+    looser: tuple[Looser, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        return self.policy.sha256
+
+    @property
+    def changed(self) -> bool:
+        return self.sha256 != self.before
+
+
+class NotAgreed(Exception):
+    """It is not put in force, and the one before stays. ``why``: one sentence."""
+
+    def __init__(self, proposal: Proposal, why: str) -> None:
+        super().__init__(why)
+        self.proposal, self.why = proposal, why
+
+
+Agree = Callable[[Proposal], bool]
+
+
+def never(_: Proposal) -> bool:
+    return False
+
+
+async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_warning: bool = False) -> Proposal:
+    """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250
+    ms. Raises Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart
+    and StoreError. On an error the policy in force stays."""
+    from smtpguard.app import services
+    from smtpguard.app.policies import stamps
+
+    before = stamps(settings)
+    documents = await asyncio.to_thread(policy_documents, settings.policy)
+    async with services.opened(settings) as (store, digester):
+        proposal = await propose(settings, store, digester, documents, where=shown(settings.policy))
+        now = await asyncio.to_thread(policy_documents, settings.policy)
+        if digest(now) != digest(documents) or stamps(settings) != before:
+            text = "the policy's files were changed while they were read"
+            expected = "a file that is replaced by renaming a complete new one"
+            raise Broken([Problem(str(settings.policy), 1, 1, text, expected)])
+        return await _agreed(store, proposal, by, "reload", agree, fail_on_warning)
+
+
+async def restore(
+    settings: Settings, sha256: str, *, by: str, agree: Agree = never, fail_on_warning: bool = False
+) -> Proposal:
+    """Put an earlier policy in force, like ``reload``. Also raises KeyError if none is kept under that SHA-256."""
+    from smtpguard.app import services
+
+    async with services.opened(settings) as (store, digester):
+        documents = await store.policies.documents(sha256)
+        proposal = await propose(settings, store, digester, documents, where=f"policy.yaml of {sha256[:12]}")
+        return await _agreed(store, proposal, by, "restore", agree, fail_on_warning)
+
+
+async def propose(
+    settings: Settings, store: Store, digester: Digester, documents: Mapping[str, bytes], *, where: str
+) -> Proposal:
+    """Check these documents and compare them with the policy in force. Raises Broken and StoreError."""
+    before = (await store.gate.read()).policy_sha256
+    try:
+        in_force: Mapping[str, bytes] = await store.policies.documents(before) if before else {}
+    except KeyError:
+        in_force = {}
+    return await asyncio.to_thread(_proposed, settings, digester, documents, where, before, in_force)
+
+
+def _proposed(
+    settings: Settings,
+    digester: Digester,
+    documents: Mapping[str, bytes],
+    where: str,
+    before: str,
+    in_force: Mapping[str, bytes],
+) -> Proposal:
+    old: Policy | None = None
+    lost: tuple[Looser, ...] = ()
+    try:
+        old = parse_policy(settings, in_force) if in_force else None
+    except Broken:
+        pass
+    if before and old is None:
+        text = "the policy in force cannot be read by this smtpguard: what becomes looser is unknown"
+        lost = (Looser(text=text, file=where),)
+    indexed = (
+        _indexed(settings, old, parse_policy(settings, documents, where), digester) if old is not None else frozenset()
+    )
+    checked: CheckedPolicy = check_policy(documents, settings.policy.parent, settings, where=where, indexed=indexed)
+    if checked.fatal:
+        raise Broken(checked.problems)
+    new = checked.policy
+    found = looser(old, new, where=where) if old is not None and old.sha256 != new.sha256 else lost
+    return Proposal(policy=new, before=before, warnings=checked.problems, looser=found)
+
+
+def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -> frozenset[str]:
+    """Lists with unchanged sources and an index to use while their sources are away."""
+    registry = built_registry(settings, old, digester, SystemClock())
+    registry.reopen()
+    same = {name for name, info in new.lists.items() if name in old.lists and old.lists[name].members == info.members}
+    found = {name for name in same if registry.statuses[name].index is not None}
+    if old.expansions == new.expansions:
+        found.add(EXPANSIONS)
+    return frozenset(found)
+
+
+async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Agree, fail_on_warning: bool) -> Proposal:
+    if fail_on_warning and proposal.warnings:
+        raise NotAgreed(proposal, "there are warnings")
+    if not proposal.changed:
+        return proposal
+    if proposal.looser and not agree(proposal):
+        raise NotAgreed(proposal, "the policy may become looser, and that was not confirmed")
+    await put(store, proposal, by=by, how=how)
+    return proposal
+
+
+async def put(store: Store, proposal: Proposal, *, by: str, how: str) -> None:
+    """Put it in force in one commit with its journal entry. Raises PolicyMoved if another policy is in force by now
+    than it was compared with."""
+    policy = proposal.policy
+    data = {
+        "sha256": policy.sha256,
+        "before": proposal.before or None,
+        "rules": len(policy.rules.rules),
+        "enforce": policy.enforce,
+        "how": how,
+        "host": socket.gethostname(),
+        "looser": len(proposal.looser),
+        "warnings": len(proposal.warnings),
+    }
+    private: dict[str, tuple[str, ...]] = {"actor": (by,)}
+    if proposal.looser:  # contains addresses
+        private["looser"] = tuple(each.text for each in proposal.looser[:MOST_TOLD])
+    event = Event(kind=Kind.POLICY, id=ids()(), at=SystemClock().now(), data=data, private=private)
+    await store.policies.put(policy.sha256, policy.documents, event, before=proposal.before)

@@ -28,7 +28,7 @@ from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import first_time
-from smtpguard.app.policyfile import compare, unreadable
+from smtpguard.app.policies import compare, unreadable
 from smtpguard.app.services import opened
 from smtpguard.config.documents import PolicyFile, digest, policy_documents
 from smtpguard.config.problem import Broken
@@ -52,7 +52,7 @@ from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
-    from smtpguard.app.policychange import Proposal
+    from smtpguard.app.policycheck import Proposal
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ async def _put(
     store: Store, settings: Settings, digester: Digester, documents: Mapping[str, bytes], by: str, how: str
 ) -> Proposal:
     """Put the policy file in force."""
-    from smtpguard.app.policychange import propose, put  # 3 MB that no other start needs
+    from smtpguard.app.policycheck import propose, put  # 3 MB that no other start needs
 
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
     await put(store, proposal, by=by, how=how)

@@ -23,7 +23,7 @@ from smtpguard.accounts.model import Account, unseated
 from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.lists import names
-from smtpguard.app.policyfile import look_before_upgrade
+from smtpguard.app.policies import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings

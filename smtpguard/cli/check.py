@@ -72,7 +72,7 @@ def _in_force(context: Context) -> None:
     """Raises Exit if the policy in force cannot be read, and CannotRun if the store cannot."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from smtpguard.app.policyfile import look_before_upgrade
+    from smtpguard.app.policies import look_before_upgrade
 
     settings = context.settings()
     try:

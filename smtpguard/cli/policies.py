@@ -17,7 +17,7 @@ from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
-    from smtpguard.app.policychange import Proposal
+    from smtpguard.app.policycheck import Proposal
 
 IN_FORCE, FILE = "in-force", "file"
 yes = click.option("--yes", is_flag=True, help="Put it in force without asking, even if it holds less.")
@@ -149,8 +149,8 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
 
     The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
     """
-    from smtpguard.app import policychange as app
-    from smtpguard.app.policyfile import compare
+    from smtpguard.app import policycheck as app
+    from smtpguard.app.policies import compare
 
     settings = context.settings()
     name, documents = await documents_of(context, sha256, words=False)
@@ -229,7 +229,7 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
 
     If anything may become looser, it is shown and you are asked; without a terminal, --yes is required.
     """
-    from smtpguard.app import policychange as app
+    from smtpguard.app import policycheck as app
 
     work = partial(app.reload, context.settings(), by=context.user, fail_on_warning=fail_on_warning)
     done = await putting(context, work, yes=yes, again="smtpguard reload --yes")
@@ -243,7 +243,7 @@ async def putting(
 ) -> Proposal | None:
     """``work``: a change of the policy, to be told how to ``agree``. ``again``: the reload to type if nobody could be
     asked. None if everything was reported already. Raises Exit if it is not in force."""
-    from smtpguard.app.policychange import NotAgreed
+    from smtpguard.app.policycheck import NotAgreed
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
 

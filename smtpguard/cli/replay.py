@@ -20,7 +20,6 @@ from click.core import ParameterSource
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, moment
 from smtpguard.cli.explain import envelope_of, mails, why_unread
 from smtpguard.cli.holdrow import plain
-from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.database.errors import ContentMissing
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
@@ -29,6 +28,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Action, Mode, Verdict
 
 if TYPE_CHECKING:
+    from smtpguard.cli.replaypassed import Asked
     from smtpguard.config.settings import Settings
     from smtpguard.holds.model import Hold
     from smtpguard.lists.digest import Digester
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 STRICTNESS = tuple(action.word for action in sorted(Action))
 MOST_SENDERS = 8
+SINCE = "7d"
+SHOWN = 20
 IN_FORCE = "the policy file is the policy in force"
 _OF_PASSED = {"until": "--until", "limit": "--limit", "every": "--all", "no_names": "--no-names"}
 
@@ -137,6 +139,8 @@ async def command(
     _sound(click.get_current_context(), files, passed)
     settings, now = _with(context.settings(), planned), datetime.now(UTC)
     if passed:
+        from smtpguard.cli.replaypassed import Asked
+
         asked = Asked(
             since=moment("--since", since or SINCE, now),
             until=None if until is None else moment("--until", until, now),
@@ -186,7 +190,7 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
 async def _replay_passed(context: Context, settings: Settings, asked: Asked) -> tuple[int, int]:
     """Returns how many would certainly be decided differently, and how many of them less strictly."""
-    from smtpguard.app.replaying import replaying
+    from smtpguard.cli.replaypassed import replaying, tell
 
     async with (
         _both(settings) as (store, digester, in_force, planned),

@@ -17,7 +17,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.processes.statusfile import Tree, trees
 
 if TYPE_CHECKING:
-    from smtpguard.app.status import Status
+    from smtpguard.app.alarms import Status
 
 _NEEDED = STORE | {"relay", "policy"}
 """Settings keys without which the status could be that of something else."""
@@ -31,7 +31,7 @@ async def command(context: Context) -> None:
     except Broken as broken:
         _without_settings(context, broken)
         raise click.exceptions.Exit(1) from None
-    from smtpguard.app.status import status
+    from smtpguard.app.alarms import status
 
     found = await status(settings)
     context.answer(row(found), lines(found))

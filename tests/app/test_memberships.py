@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import MOST, Account, AccountChange, AccountKeys, People, nonsense
+from smtpguard.app.alarms import Status, directories
 from smtpguard.app.listrefresh import Memberships
-from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice, NotEntitled, State

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import policyfile
+from smtpguard.app import policies
+from smtpguard.app.policies import compare, stamps
 from smtpguard.app.policycheck import never_found
-from smtpguard.app.policyfile import compare, stamps
 from smtpguard.config import documents
 from smtpguard.config.documents import PolicyFile, policy_documents, shipped
 from smtpguard.config.settings import Settings
@@ -33,7 +33,7 @@ def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made.mkdir(parents=True)
     (made / "pork.yaml").write_text(PORK)
     (made / "alcohol.yaml").write_text(PORK.replace("bacon", "wine"))
-    for module in (documents, policyfile):
+    for module in (documents, policies):
         monkeypatch.setattr(module, "shipped", lambda: tmp_path / "product")
     return made
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from smtpguard.app.regularly import every, slices
+from smtpguard.app.clock import every, slices
 from smtpguard.database.errors import Unavailable
 
 

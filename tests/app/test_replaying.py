@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from smtpguard.admission.recorded import FACTS, OLD
-from smtpguard.app import explaining, replaying
-from smtpguard.app.replaying import Compared
+from smtpguard.app import explaining
+from smtpguard.cli import replaypassed
+from smtpguard.cli.replaypassed import Compared
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import clear, document, entry
@@ -36,7 +37,7 @@ async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     for name in ("ramadan", "news", "staff"):
         (tmp_path / f"{name}.csv").write_text("email\n")
     async with house(tmp_path, documents=documents(policy())) as made:
-        for module in (replaying, explaining):
+        for module in (replaypassed, explaining):
             monkeypatch.setattr(module, "SystemClock", lambda: made.clock)
         yield made
 
@@ -62,7 +63,9 @@ async def compared(
 ) -> list[Compared]:
     settings, until = settings_of(home), home.clock.now() + timedelta(seconds=1)
     before = parse(documents(now if now is not None else policy()))
-    async with replaying.replaying(home.store, settings, Digester(KEY, "+"), before, parse(documents(after))) as walk:
+    async with replaypassed.replaying(
+        home.store, settings, Digester(KEY, "+"), before, parse(documents(after))
+    ) as walk:
         found = [one async for one in walk.passed(until - since, until)]
         assert walk.undecided == 0
         return found

@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 
 from smtpguard import __version__
-from smtpguard.app import metrics, policychange, start
-from smtpguard.app.alarms import Observer
+from smtpguard.app import metrics, policycheck, start
+from smtpguard.app.alarms import Observer, Status, status
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.metrics import OLD_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
-from smtpguard.app.status import Status, status
 from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
@@ -272,7 +271,7 @@ async def test_a_new_policy_is_followed(here: Here) -> None:
     path = here.settings.policy
     path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
     before = here.policies.policy.sha256
-    put = await policychange.reload(here.settings, by="root", agree=lambda _: True)
+    put = await policycheck.reload(here.settings, by="root", agree=lambda _: True)
     await here.look()
     assert here.number("policy_enforced") == 0
     assert here.number("policy_info", put.sha256) == 1

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.app import explaining, replaying
+from smtpguard.app import explaining
 from smtpguard.app.files import installation_secret, read_policy
-from smtpguard.app.replaying import Compared
+from smtpguard.cli import replaypassed
+from smtpguard.cli.replaypassed import Compared
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
@@ -120,7 +121,7 @@ async def test_the_replay_equals_a_guard_with_the_changed_policy(
     async with whole_guard(folders[1], monkeypatch, text=changed(how)) as other:
         really = await lived(other)
     async with whole_guard(folders[0], monkeypatch) as guard:
-        for module in (replaying, explaining):
+        for module in (replaypassed, explaining):
             monkeypatch.setattr(module, "SystemClock", lambda: guard.clock)
         now = await lived(guard)
         found = await compared(guard, changed(how))
@@ -139,5 +140,5 @@ async def compared(guard: WholeGuard, text: str) -> list[Compared]:
     in_force = read_policy(settings)
     other = parse({**in_force.documents, "policy.yaml": text.encode()}, delimiters=settings.delimiters)
     digester = Digester(installation_secret(settings), settings.delimiters)
-    async with replaying.replaying(guard.office._store, settings, digester, in_force, other) as walk:
+    async with replaypassed.replaying(guard.office._store, settings, digester, in_force, other) as walk:
         return [one async for one in walk.passed(until - timedelta(days=1), until)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from smtpguard.app import policychange, start
+from smtpguard.app import policycheck, start
 from smtpguard.app.services import opened
 from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
@@ -119,16 +119,16 @@ def test_a_truncated_file_is_refused_or_named_as_looser(run: Callable[..., Resul
 
 async def test_a_file_that_changes_while_read_is_refused(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings(etc / "smtpguard.yaml")
-    propose = policychange.propose
+    propose = policycheck.propose
 
-    async def slowly(*words: object, **more: object) -> policychange.Proposal:
-        done: policychange.Proposal = await propose(*words, **more)  # type: ignore[arg-type]
+    async def slowly(*words: object, **more: object) -> policycheck.Proposal:
+        done: policycheck.Proposal = await propose(*words, **more)  # type: ignore[arg-type]
         (etc / "policy.yaml").write_text((etc / "policy.yaml").read_text() + MORE)
         return done
 
-    monkeypatch.setattr(policychange, "propose", slowly)
+    monkeypatch.setattr(policycheck, "propose", slowly)
     with pytest.raises(Broken, match="changed while they were read"):
-        await policychange.reload(settings, by="test", agree=lambda _: True)
+        await policycheck.reload(settings, by="test", agree=lambda _: True)
 
 
 def test_reload_refuses_what_check_refuses(run: Callable[..., Result], etc: Path) -> None:

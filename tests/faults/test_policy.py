@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.files import CannotStart
-from smtpguard.app.policyfile import look
+from smtpguard.app.policies import look
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
