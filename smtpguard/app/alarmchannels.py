@@ -23,8 +23,8 @@ from typing import Any
 from smtpguard.app.files import contact
 from smtpguard.app.relay import relay_target, target_of
 from smtpguard.app.services import notice_head
+from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import replace_file
 from smtpguard.database.access import Access

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard.app.files import CannotStart
-from smtpguard.config.listeners import SmtpListener, place
+from smtpguard.config.listeners import Certificate, SmtpListener, place
 from smtpguard.config.settings import Relay, Settings
-from smtpguard.config.web import Certificate
 from smtpguard.journal.timestamp import certificates
 
 if TYPE_CHECKING:

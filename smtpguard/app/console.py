@@ -29,10 +29,10 @@ from smtpguard.app.policies import Following, FollowingFile
 from smtpguard.app.services import accounts, corrections_of, second_factor_for, services
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.documents import PolicyFile
+from smtpguard.config.fields import read_secret
+from smtpguard.config.listeners import Console as Wished
 from smtpguard.config.problem import Broken
-from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
-from smtpguard.config.web import Console as Wished
 from smtpguard.console.api.entry import Entry, Tokens
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.app import OPERATIONS, build
@@ -51,8 +51,8 @@ from smtpguard.holds.questions import Questions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.processes.channel import Said
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
-from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
 

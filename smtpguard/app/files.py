@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
+from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.secret import read_secret
 from smtpguard.config.statefiles import hand_over
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action

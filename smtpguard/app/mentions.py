@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.app.files import webhook_secret
+from smtpguard.config.listeners import Feed
 from smtpguard.config.settings import Settings
-from smtpguard.config.web import Feed
 from smtpguard.database.errors import StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.observe.webhooks import HEADER, genuine

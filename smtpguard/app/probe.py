@@ -25,7 +25,8 @@ from smtpguard.app.lists import names, open_expander
 from smtpguard.app.relay import targets
 from smtpguard.app.storestatus import Finding, State
 from smtpguard.config.fields import is_this_machine
-from smtpguard.config.settings import MilterListener, Settings, SmtpListener, is_host_name
+from smtpguard.config.listeners import MilterListener, SmtpListener
+from smtpguard.config.settings import Settings, is_host_name
 from smtpguard.lists.declared import ListInfo, Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened

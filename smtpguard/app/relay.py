@@ -10,7 +10,7 @@ from dataclasses import replace
 from smtpguard.app import certificates
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
-from smtpguard.config.secret import read_secret
+from smtpguard.config.fields import read_secret
 from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.mail.address import Address

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from smtpguard.app.certificates import server_context
-from smtpguard.config.web import Certificate
+from smtpguard.config.listeners import Certificate
 from smtpguard.mail.envelope import within
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on

@@ -19,7 +19,7 @@ from smtpguard.app.lists import names
 from smtpguard.app.policycheck import CheckedPolicy
 from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.cli.offline import Checked, check
-from smtpguard.config.quantity import in_short
+from smtpguard.config.fields import in_short
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
 from smtpguard.lists.members import ListMembers, Remote

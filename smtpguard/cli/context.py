@@ -194,7 +194,7 @@ class Context:
     def settings_as_far(self, needed: Collection[str]) -> Settings:
         """The settings as far as they can be read, for a command that must work although the file has mistakes. Those
         are told on standard error. Raises BadConfiguration if a mistake is in ``needed``, keys of the settings."""
-        from smtpguard.config.partial import read_needed
+        from smtpguard.config.settings import read_needed
 
         self.must_exist(self.config)
         settings, problems = read_needed(self.config, needed)
@@ -382,8 +382,8 @@ def mailbox(option: str, text: str) -> Address:
 
 def length(option: str, text: str) -> timedelta:
     """Parse a length of time in an option. Raises CannotRun."""
+    from smtpguard.config.fields import seconds
     from smtpguard.config.problem import Invalid
-    from smtpguard.config.quantity import seconds
 
     try:
         return timedelta(seconds=seconds(text))

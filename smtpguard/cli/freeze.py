@@ -19,8 +19,8 @@ import click
 
 from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, sentence_of
 from smtpguard.cli.holdrow import freeze_row, what
-from smtpguard.config.partial import STORE
 from smtpguard.config.problem import one_of, unknown
+from smtpguard.config.settings import STORE
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.service import UNCOUNTED, Hook, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypass, Bypasses

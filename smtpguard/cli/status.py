@@ -12,8 +12,8 @@ import click
 from smtpguard.cli.context import Command, Context, roughly
 from smtpguard.cli.freeze import bypass_row
 from smtpguard.cli.holdrow import plain
-from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
+from smtpguard.config.settings import STORE
 from smtpguard.processes.statusfile import Tree, trees
 
 if TYPE_CHECKING:

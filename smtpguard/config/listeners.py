@@ -1,4 +1,5 @@
-"""The listeners of the settings: the place of each, and who may connect to it.
+"""The settings of what is served: the listeners of mail, with the place of each, and who may connect to it; and everything
+that speaks HTTP: console, single sign-on, webhooks, metrics.
 
 A listener relays for every client that may connect, and the relay trusts the guard more than an unknown client. So a
 listener that other machines reach must name its clients or require a login. One on loopback serves this machine unless
@@ -7,19 +8,19 @@ it says more.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
+from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, Rate, RateField, Seconds, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
-from smtpguard.config.quantity import Rate, RateField
 from smtpguard.config.validation import Section
-from smtpguard.config.web import Certificate
 from smtpguard.config.yaml import Document
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -40,6 +41,11 @@ def _somebody(networks: tuple[Network, ...] | None) -> tuple[Network, ...] | Non
 
 ListenerName = Annotated[str, AfterValidator(_name)]
 Clients = Annotated[Networks | None, AfterValidator(_somebody)]
+
+
+class Certificate(Section):
+    certificate: FilePath
+    key: FilePath
 
 
 class ServerTls(Certificate):
@@ -218,3 +224,143 @@ def lacking(
 def network_text(network: Network) -> str:
     """A single address without its prefix length."""
     return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _web(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
+        raise Invalid("not a valid http(s) URL", 'a url like "https://guard.example.com"')
+    if parts.path not in ("", "/") or parts.username is not None:  # every page is at the root of its host
+        raise Invalid("the console's url must not have a path", f'a url like "{parts.scheme}://{parts.hostname}"')
+    return url
+
+
+def _not_ours(name: str) -> str:
+    """The log has a journal position beside those of the webhooks, under such a name."""
+    if name.startswith("("):
+        raise Invalid("names in parentheses are reserved", "another name")
+    return name
+
+
+def secret_place(url: str) -> str:
+    """Data sent there must not be readable on the way: https, or this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
+        raise Invalid("not an https url", 'a url like "https://host.example.com"')
+    if not host or parts.username is not None or parts.password is not None or parts.fragment:
+        raise Invalid("not a url with a host and without a password", 'a url like "https://host.example.com"')
+    return url
+
+
+RoleName = Literal["viewer", "approver", "operator", "admin"]
+
+
+class ConsoleSession(Section):
+    idle: Seconds = 2 * 3600
+    longest: Seconds = 12 * 3600
+
+
+def _role_lists(value: Any) -> Any:
+    """One role need not be in a list."""
+    if isinstance(value, Mapping):
+        return {group: [roles] if isinstance(roles, str) else roles for group, roles in value.items()}
+    return value
+
+
+class Oidc(Section):
+    """Single sign-on. People in none of the ``groups`` are not let in."""
+
+    issuer: Annotated[str, AfterValidator(secret_place)]
+    client_id: str = Field(min_length=1)
+    client_secret_file: FilePath | None = None
+    groups: Annotated[
+        dict[str, list[RoleName]],
+        BeforeValidator(_role_lists, json_schema_input_type=dict[str, RoleName | list[RoleName]]),
+    ] = Field(min_length=1)
+    groups_claim: str = Field(default="groups", min_length=1)
+    scopes: list[str] = Field(default=["openid", "email", "profile"])
+    title: str = ""
+    unverified_addresses: bool = False
+
+
+class SecondFactor(Section):
+    required_for: list[RoleName] = Field(default_factory=list)
+
+
+class Console(Section):
+    """Without ``url`` notices have no link, and single sign-on does not work."""
+
+    address: Host = "127.0.0.1"
+    port: Port = 8025
+    url: Annotated[str, AfterValidator(_web)] = ""
+    tls: Certificate | None = None
+    proxies: Networks = ()
+    session: ConsoleSession = ConsoleSession()
+    oidc: Oidc | None = None
+    second_factor: SecondFactor = SecondFactor()
+    guide: Literal["signed-in", "open"] = "signed-in"
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Console:
+        if self.oidc is not None and not self.url:
+            raise Invalid("single sign-on needs the console's url", "url: beside oidc:")
+        return self
+
+
+def _feed(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
+        raise Invalid("no url of a feed", 'a url like "https://news.example.com/rss"')
+    return url
+
+
+SourceName = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class Feed(Section):
+    name: SourceName
+    url: Annotated[str, AfterValidator(_feed)]
+
+
+class Monitoring(Section):
+    name: SourceName
+    secret_file: FilePath
+
+
+class Mentions(Section):
+    feeds: list[Feed] = Field(default=[], max_length=50)
+    every: Seconds = 900
+    webhook: Monitoring | None = None
+
+
+class Metrics(Section):
+    """Where metrics are scraped, without a login."""
+
+    address: Host = "127.0.0.1"
+    port: Port = 9125
+
+
+class Webhook(Section):
+    url: Annotated[str, AfterValidator(secret_place)]
+    secret_file: FilePath
+    events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
+        min_length=1
+    )
+    name: Annotated[str, AfterValidator(_not_ours)] = Field(default="", max_length=100)
+    format: Literal["json", "slack", "teams"] = "json"
+    personal: bool = False
+    special: bool = False
+
+    @property
+    def known_as(self) -> str:
+        """Its name. Without a name its host and a digest of the URL: the path of a webhook is often a secret itself."""
+        mark = hashlib.sha256(self.url.encode()).hexdigest()[:8]
+        return self.name or f"{urlsplit(self.url).hostname} {mark}"
+
+
+def named_once(hooks: list[Webhook]) -> list[Webhook]:
+    """Each is identified by its name, or by its url."""
+    if len({hook.name or hook.url for hook in hooks}) < len(hooks):
+        raise Invalid("two webhooks have the same name, or the same url and no name", "a different name: for each")
+    return hooks

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from smtpguard.config.fields import Span, seconds
 from smtpguard.config.problem import Invalid
-from smtpguard.config.quantity import Span, seconds
 from smtpguard.console import labels
 from smtpguard.console.messageview import topic
 from smtpguard.console.rendering import environment

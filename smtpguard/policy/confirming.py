@@ -12,8 +12,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from smtpguard.config.fields import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
 from smtpguard.config.problem import Invalid
-from smtpguard.config.quantity import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
 from smtpguard.config.validation import Section
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.facts import Facts, Source, Value

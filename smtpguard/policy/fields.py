@@ -13,9 +13,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from smtpguard.config.fields import network_of
+from smtpguard.config.fields import from_text, network_of, window
 from smtpguard.config.problem import Invalid, did_you_mean
-from smtpguard.config.quantity import from_text, window
 from smtpguard.lists.members import LISTED
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.absences import LONGEST

@@ -12,9 +12,8 @@ from typing import Any
 
 import re2
 
-from smtpguard.config.fields import network_of
+from smtpguard.config.fields import network_of, window
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
-from smtpguard.config.quantity import window
 from smtpguard.lists.members import canonical
 from smtpguard.mail.address import Address
 from smtpguard.policy.condition import (

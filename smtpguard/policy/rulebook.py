@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
+from smtpguard.config.fields import LONGEST_SECONDS, in_short
 from smtpguard.config.problem import Invalid
-from smtpguard.config.quantity import LONGEST_SECONDS, in_short
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.condition import Condition, Range

@@ -14,9 +14,9 @@ import trustme
 from smtpguard.app import proxy
 from smtpguard.app.certificates import Pair, Renewals, endings, server_context
 from smtpguard.cli.offline import check
+from smtpguard.config.listeners import Certificate
 from smtpguard.config.problem import Severity
 from smtpguard.config.settings import read_settings
-from smtpguard.config.web import Certificate
 from tests.catalogue.wholeguard import whole_guard
 from tests.wire.submitting import start_tls
 

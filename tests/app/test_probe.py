@@ -13,7 +13,8 @@ from smtpguard.app import probe
 from smtpguard.app.files import read_policy
 from smtpguard.app.probe import look
 from smtpguard.app.storestatus import Finding, State
-from smtpguard.config.settings import MilterListener, read_settings
+from smtpguard.config.listeners import MilterListener
+from smtpguard.config.settings import read_settings
 from tests.script import CONNECT, RESET
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.milter.speaking import served

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.config.partial import STORE, read_needed
 from smtpguard.config.problem import Broken
+from smtpguard.config.settings import STORE, read_needed
 from tests.every import every
 
 FINE = """\

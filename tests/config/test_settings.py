@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from smtpguard.config.documents import shipped
+from smtpguard.config.fields import Span, in_short, read_secret, seconds, span
 from smtpguard.config.problem import Broken
-from smtpguard.config.quantity import Span, in_short, seconds, span
 from smtpguard.config.schema import settings_schema
-from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from tests.every import every

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.secret import read_secret
 from smtpguard.lists.members import OfMailman, Remote
 from smtpguard.lists.sources import SourceError, Stop
 from smtpguard.locale.phrase import Phrase, Said
