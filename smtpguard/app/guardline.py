@@ -34,7 +34,7 @@ from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.numbers import PUT_OFF, Said
+from smtpguard.processes.channel import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store

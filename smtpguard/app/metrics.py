@@ -47,8 +47,8 @@ from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, 
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
+from smtpguard.processes.channel import of_relay
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
-from smtpguard.processes.numbers import of_relay
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
 from smtpguard.wire.turnedaway import Why

@@ -36,9 +36,9 @@ from smtpguard.database.errors import StoreError, Unusable
 from smtpguard.database.migrate import SchemaError
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
+from smtpguard.processes.channel import Allowance
 from smtpguard.processes.child import Life
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
-from smtpguard.processes.relayconnections import Allowance
 from smtpguard.processes.statusfile import Notifier, StatusFile
 from smtpguard.processes.supervisor import Limits, Supervisor
 

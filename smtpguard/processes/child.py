@@ -20,9 +20,8 @@ from typing import Any, NoReturn, Protocol
 import structlog
 from setproctitle import setproctitle
 
-from smtpguard.processes.channel import Channel, Message, pair
+from smtpguard.processes.channel import Channel, Message, Said, pair
 from smtpguard.processes.listeners import Listener
-from smtpguard.processes.numbers import Said
 
 MOST_UNACKNOWLEDGED = 64
 """A part with this number of unacknowledged connections gets no more: it is busy, or stuck."""
@@ -152,7 +151,7 @@ class Child:
             self._channel.send({"numbers": numbers})
 
     def grant(self, places: Mapping[str, Any]) -> None:
-        """The answer to its request for places (places.Places)."""
+        """The answer to its request for places (channel.RelayConnectionLimit)."""
         if self._channel is not None:
             self._channel.send({"places": places})
 

@@ -19,9 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from smtpguard.processes.channel import Channel, Message
-from smtpguard.processes.numbers import Said
-from smtpguard.processes.relayconnections import Allowance
+from smtpguard.processes.channel import Allowance, Channel, Message, Said
 
 BEAT_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -67,7 +65,7 @@ class Part(ABC):
         return Said()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
-        """The tree's numbers (numbers.Numbers), once a second, for the part that shows them."""
+        """The tree's numbers (channel.Numbers), once a second, for the part that shows them."""
         return
 
     @abstractmethod

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all
-from smtpguard.processes.refusal import refuse_backlog
+from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all, refuse_backlog
 from smtpguard.processes.supervisor import Connections, Limits
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.proxyline import MAX_LINE_OCTETS, MAX_OCTETS, BadHeader, Header
+from smtpguard.processes.listeners import MAX_HEADER_LINE_OCTETS, MAX_HEADER_OCTETS, BadHeader, Header
 from tests.every import every
 from tests.processes.tree import PATIENCE, Grow, Tree, ask
 
@@ -58,7 +58,7 @@ BAD = [
     b"PROXY UDP4 192.0.2.7 192.0.2.8 1 25\r\n",
     b"PROXY UNKNOWNX\r\n",
     b"PROXY \r\n",
-    b"PROXY UNKNOWN " + b"x" * MAX_LINE_OCTETS,
+    b"PROXY UNKNOWN " + b"x" * MAX_HEADER_LINE_OCTETS,
     SIGNATURE + b"\x31\x11\x00\x0c" + bytes(12),
     SIGNATURE + b"\x22\x11\x00\x0c" + bytes(12),
     SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11),
@@ -120,7 +120,7 @@ def test_splitting_a_header_makes_no_difference(octets: bytes, rest: bytes) -> N
     assert outcome(*(sent[n : n + 1] for n in range(len(sent)))) == at_once
     if not isinstance(at_once, str):
         client, taken = at_once
-        assert taken <= min(len(sent), MAX_OCTETS)
+        assert taken <= min(len(sent), MAX_HEADER_OCTETS)
         assert client is None or client == "" or ipaddress.ip_address(str(client))
 
 

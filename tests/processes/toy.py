@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
+from smtpguard.processes import listeners as ports_and_headers
 from smtpguard.processes import part as life
-from smtpguard.processes import proxyline
+from smtpguard.processes.channel import Said
 from smtpguard.processes.child import Timing
 from smtpguard.processes.listeners import Wanted, inherited, open_all
-from smtpguard.processes.numbers import Said
 from smtpguard.processes.statusfile import Notifier
 from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Limits, Supervisor
 
@@ -132,7 +132,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     shows = str(options.pop("shows", ""))
     monotonic = (lambda: 0.0) if options.pop("still", False) else time.monotonic
     proxy = bool(options.pop("proxy", False))
-    proxyline.SECONDS = float(str(options.pop("proxy_seconds", proxyline.SECONDS)))
+    ports_and_headers.HEADER_SECONDS = float(str(options.pop("proxy_seconds", ports_and_headers.HEADER_SECONDS)))
     clients = [ip_network(text) for text in options.pop("clients")] if "clients" in options else None  # type: ignore[attr-defined]
     part = str(options.pop("part", "proxy"))
     address = str(options.pop("address", "127.0.0.1"))
