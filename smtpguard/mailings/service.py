@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
@@ -26,7 +26,9 @@ from smtpguard.mailings.copies import SAY_WHY, Revocation
 from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
-from smtpguard.store.store import Store
+
+if TYPE_CHECKING:  # slow to import
+    from smtpguard.store.store import Store
 
 FEW = 20
 """The least people of a mailing that is listed without a hold or a decision."""
