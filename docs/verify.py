@@ -10,6 +10,7 @@ import re
 import sys
 from base64 import b64decode
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 
@@ -21,6 +22,10 @@ NOTE = re.compile("smtpguard/\\w+\\n\\d+\\n(?:[^\\n]+\\n)+\\n\\u2014 smtpguard/\
 SIGNED = """
 Who signed the time stamps, OpenSSL finds out; of the newest one: jq -c 'select(.timestamp)' {file} | tail -n 1 > stamp
 jq -rj .checkpoint stamp > note; jq -r .timestamp stamp | base64 -d > reply; openssl ts -verify -data note -in reply -CAfile authority.pem"""
+
+
+def once(pairs):
+    return dict(pairs) if len(dict(pairs)) == len(pairs) else sys.exit("verify: a line has the same key twice")
 
 
 def sha256(*parts):
@@ -57,9 +62,12 @@ def read_note(text, keys):
 def hash_of(e):
     text = f"{e['seq']} {e['at_microseconds']} {len(e['kind'])}:{e['kind']} {len(e['id'])}:{e['id']} {len(e['body'])}:{e['body']}"
     hash = sha256(DOMAIN, bytes.fromhex(e["prev"]), text.encode("utf-8", "surrogatepass"))
-    return (
-        hash if hash.hex() == e["hash"] else sys.exit(f"verify: entry {e['seq']} was edited: it does not fit its hash")
-    )
+    if hash.hex() != e["hash"]:
+        sys.exit(f"verify: entry {e['seq']} was edited: it does not fit its hash")
+    at = f"{datetime.fromtimestamp(e['at_microseconds'] // 10**6, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if (e["at"], e["data"]) != (at, json.loads(e["body"])["data"]):
+        sys.exit(f"verify: entry {e['seq']} was edited: at or data, which people read, is not what was hashed")
+    return hash
 
 
 def followed(keys, e):
@@ -139,10 +147,10 @@ def inclusion(row, keys):
 
 
 def main(key, file, notes=None):
-    rows = [json.loads(line) for line in Path(file).read_text("utf-8").splitlines()]
+    rows = [json.loads(line, object_pairs_hook=once) for line in Path(file).read_text("utf-8").splitlines()]
     text = re.sub(r"\\+u2014", "\u2014", re.sub(r"\\+n", "\n", Path(notes).read_text("utf-8"))) if notes else ""
     kept, keys = [f"{note}\n" for note in NOTE.findall(text)], [key_of(key)]
-    said = inclusion(rows[0], keys) if "path" in rows[0] else journal(rows, keys, kept)
+    said = inclusion(rows[0], keys) if rows and "path" in rows[0] else journal(rows, keys, kept)
     print(said + SIGNED.format(file=file) if "\n" in said else said)
 
 
