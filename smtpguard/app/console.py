@@ -38,9 +38,9 @@ from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.app import OPERATIONS, build
 from smtpguard.console.people.absences import Absent
 from smtpguard.console.people.accounts import Factors, Passwords
-from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, Sessions, Site
+from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, RateLimit, Sessions, Site
 from smtpguard.console.people.pages import Administering, Pages
-from smtpguard.console.people.signing import RateLimit, Signing
+from smtpguard.console.people.signing import Signing
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import GateWatch

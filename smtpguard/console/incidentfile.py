@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from smtpguard.console.api.models import Verified
+from smtpguard.console.api.reference import Verified
 from smtpguard.console.incident import (
     ReportText,
     asked_in_words,

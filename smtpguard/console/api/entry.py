@@ -3,7 +3,7 @@ scope, parse the body, and answer. A token acts as one account, within both its 
 
 An operation is a row of a table (Operation). Both the routes and the OpenAPI 3.1 document are made from that table, so
 they cannot differ. Errors are application/problem+json (RFC 9457): never a traceback, and nothing that the caller may not
-see.
+see. In all JSON times are UTC with Z, and absent values are null.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -33,12 +33,12 @@ from starlette.routing import Route
 
 from smtpguard import __version__
 from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
-from smtpguard.console.people.middleware import hashed
-from smtpguard.console.people.signing import RateLimit
+from smtpguard.console.people.middleware import RateLimit, hashed
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import NotEntitled, Refused
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.mail.address import Address
@@ -49,6 +49,33 @@ PREFIX = "smtpguard"
 
 NO_FACTOR = "no-second-factor"
 _FORM = re.compile(rf"{PREFIX}_([0-9A-Z]{{16}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
+
+
+T = TypeVar("T")
+Time = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
+OrNone = BeforeValidator(lambda value: value or None)
+"""From a value that is 0 or "" for none."""
+ByValue = BeforeValidator(lambda member: member.value)
+"""From a member of an enum."""
+Comment = Annotated[str, Field(max_length=2000)]
+
+
+class Sent(BaseModel):
+    """A request body. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(BaseModel, Generic[T]):
+    """Newest first. ``next``: the cursor of the next page, null on the last."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class PageQuery(Sent):
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str = Field(default="", max_length=200)
 
 
 class NoFactor(Exception):

@@ -12,8 +12,7 @@ from typing import Any
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api import heldmessage as rows
-from smtpguard.console.api.entry import Call, Operation, Refusal, error_at
-from smtpguard.console.api.models import Page
+from smtpguard.console.api.entry import Call, Operation, Page, Refusal, error_at
 from smtpguard.console.filters import Filters, cut, holds_of
 from smtpguard.console.labels import entry_in_words
 from smtpguard.console.messageview import LARGE, outlook

@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from smtpguard.console.api.models import ByValue, Comment, FreezeRow, OrNone, PageQuery, ReasonRow, Sent, Time
+from smtpguard.console.api.entry import ByValue, Comment, OrNone, PageQuery, Sent, Time
+from smtpguard.console.api.incident import FreezeRow
+from smtpguard.console.api.reference import ReasonRow
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StateName = Literal[

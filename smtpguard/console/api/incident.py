@@ -1,4 +1,4 @@
-"""The API operations for an incident: list, freeze, lift; and the report.
+"""The API operations for an incident, with their JSON models: list, freeze, lift; and the report.
 
 The report is a POST, since the people asked about must be in no URL and no log. One is made at a time, as for the page
 and the command, and its body is sent in pieces.
@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import Call, Long, Operation, Refusal, Wrong, error_at, not_in_scope
-from smtpguard.console.api.models import (
-    FreezeLifted,
-    FreezeRow,
-    Freezes,
-    FreezeSet,
-    MailingRow,
+from smtpguard.console.api.entry import (
+    ByValue,
+    Call,
+    Long,
+    Operation,
+    Refusal,
     Sent,
-    SetFreeze,
     Time,
-    Verified,
+    Wrong,
+    error_at,
+    not_in_scope,
 )
+from smtpguard.console.api.mailings import MailingRow
+from smtpguard.console.api.reference import Verified
 from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import NothingFits, Occupied, make_once, query_of
 from smtpguard.freezes.service import UNCOUNTED, Hook, SecondPersonNeeded
@@ -36,6 +38,53 @@ from smtpguard.mailings.model import NoSuch
 from smtpguard.policy.freezing import Selector
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+SelectorName = Literal["all", "list", "sender", "mailing", "thread"]
+
+
+class FreezeRow(BaseModel):
+    id: str = Field(validation_alias="freeze_id")
+    selector: Annotated[SelectorName, ByValue]
+    value: str
+    reason: str
+    by: str
+    at: Time
+    until: Time | None
+
+
+class Freezes(BaseModel):
+    items: list[FreezeRow]
+
+
+class SetFreeze(Sent):
+    """``value``: the list's name, the sender's address, the mailing or the thread; nothing for all."""
+
+    selector: SelectorName
+    value: Annotated[str, Field(max_length=500)] = ""
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    minutes: int | None = Field(default=None, ge=1, le=30 * 1440)
+
+
+class FreezeSet(BaseModel):
+    """``recalled``: messages that were dropped before their final dot; ``past_recall``: the relay has those, or may
+    have."""
+
+    freeze: FreezeRow
+    recalled: int
+    past_recall: int
+    problems: list[str] = Field(
+        description="freeze or thaw commands that failed, and whether the messages could not be counted"
+    )
+
+
+class FreezeLifted(BaseModel):
+    """``lifted`` false: two people are needed. This one's consent is recorded, and the freeze stays until another
+    agrees."""
+
+    id: str
+    lifted: bool
+    problems: list[str]
 
 
 class Incident(Sent):

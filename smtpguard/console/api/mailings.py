@@ -1,12 +1,28 @@
-"""API operations on mailings: progress, bounce and complaint feedback, the release in stages, and what came back."""
+"""API operations on mailings, with their JSON models: progress, bounce and complaint feedback, the release in stages, and
+what came back."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api import models
-from smtpguard.console.api.entry import MOST_MESSAGE, Call, Long, Operation, Refusal, error_at
+from smtpguard.console.api.entry import (
+    MOST_MESSAGE,
+    Call,
+    Comment,
+    Long,
+    Operation,
+    OrNone,
+    Page,
+    PageQuery,
+    Refusal,
+    Sent,
+    Time,
+    error_at,
+)
 from smtpguard.console.api.reference import raw_of
 from smtpguard.console.filters import cut, listed, sees
 from smtpguard.console.pages.mailings import OlderVersions, listing
@@ -24,23 +40,241 @@ _MOST = 1_000
 _FREEZES = 500
 
 
-async def rows(call: Call) -> models.Page[models.MailingRow]:
-    query: models.MailingsQuery = call.query
+MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
+
+
+class GrantRow(BaseModel):
+    """An approval: so many people in all, until then. ``covers``: one message and nothing else, or copies of it as
+    well. ``set``: of a correction, the SHA-256 of its people's keyed digests; null otherwise."""
+
+    hold: str
+    people: int
+    until: str
+    by: list[str]
+    covers: Literal["message", "copies"]
+    set: str | None
+
+
+class RejectionRow(BaseModel):
+    hold: str
+    sentence: str
+    until: str
+
+
+class StageRow(BaseModel):
+    """A release in stages: ``stage`` of ``of``, for at most ``limit`` people so far."""
+
+    at: str
+    stage: int
+    of: int
+    limit: int | None
+    goes_on_at: str | None
+    why: str | None
+
+
+class MailingRow(BaseModel):
+    """One mailing. Numbers are of distinct people: ``relayed`` have it, as far as is known, and ``doubted`` may; for
+    ``admitted`` it is on its way; ``held``: it waits for a decision; ``deferred``: their copies are at the client;
+    ``refused`` by the relay; ``stopped``: it was held, and does not go out. At least ``at_least`` people have it, and
+    at most ``at_most``: they differ if recipients are in doubt, or if people of two lists, or of two versions of one,
+    may be the same. ``first_at``, ``last_at``: when copies of it came; ``went_first_at``, ``went_last_at``: when the
+    relay took the first and the last one, null if it took none."""
+
+    id: str
+    subject: str
+    sender: str | None = Field(validation_alias=AliasChoices("from", "sender"))
+    lists: list[str]
+    at_least: int
+    at_most: int
+    relayed: int
+    admitted: int
+    held: int
+    deferred: int
+    refused: int
+    doubted: int
+    stopped: int
+    customers: int
+    messages: int
+    copies: int
+    bounces: int
+    complaints: int
+    first_at: str
+    last_at: str
+    went_first_at: str | None
+    went_last_at: str | None
+    state: MailingState
+    hold: str | None
+    approved: GrantRow | None
+    rejected: RejectionRow | None
+    stage: StageRow | None
+
+
+class MailingsQuery(PageQuery):
+    """``least``: mailings with at least so many people, or with a decision made or pending."""
+
+    state: MailingState | None = None
+    least: int = Field(default=20, ge=0, le=10_000_000_000)
+
+
+class Feedback(Sent):
+    """How many more since the last report."""
+
+    bounces: int = Field(default=0, ge=0, le=10_000_000)
+    complaints: int = Field(default=0, ge=0, le=10_000_000)
+    comment: Comment = ""
+
+
+class ReturnedMail(Sent):
+    """A mail that came back, as in Explain. ``recipients``: those of its envelope."""
+
+    message: str = ""
+    message_base64: str = ""
+    recipients: list[Annotated[str, Field(max_length=320)]] = Field(default=[], max_length=100)
+
+
+class ReturnRow(BaseModel):
+    """``id``: the SHA-256 of the mail; ``n``: which of the people it is about. ``known_by``: how ``message`` and
+    ``mailing`` were found; by likeness they are only likely. ``counts``: whether breakers count it. ``kept``: whether
+    the mail is still stored."""
+
+    id: str
+    n: int
+    at: str
+    sort: Literal[
+        "bounce", "delay", "delivered", "complaint", "reply", "unsubscribe", "automatic", "mention", "unsorted"
+    ]
+    known_by: Literal["trace", "envid", "verp", "message-id", "likeness", "nothing"]
+    message: str | None
+    mailing: str | None
+    counts: bool
+    address: str | None
+    sender: str | None = Field(validation_alias=AliasChoices("from", "sender"))
+    subject: str
+    status: str | None
+    said: str | None
+    feedback: str | None
+    why: str | None
+    kept: bool
+
+
+class ReturnsTaken(BaseModel):
+    """``again``: it had been taken before, and nothing was written."""
+
+    id: str
+    again: bool
+    items: list[ReturnRow]
+
+
+class SortRow(BaseModel):
+    """``counted``: people whom breakers count; ``likely``: only by its subject."""
+
+    sort: str
+    returns: int
+    counted: int
+    likely: int
+
+
+class StretchRow(BaseModel):
+    at: str
+    bounce: int
+    delay: int
+    delivered: int
+    complaint: int
+    reply: int
+    unsubscribe: int
+    automatic: int
+    mention: int
+    unsorted: int
+
+
+class DoneRow(BaseModel):
+    at: str
+    deed: Literal["went", "ended", "first", "stopped", "observed", "frozen", "thawed", "changed"]
+    breaker: str | None
+    limit: str | None
+    counted: int | None
+    people: int | None
+    what: str | None
+
+
+class Returns(BaseModel):
+    """``now`` and ``before``: how much came back in the last ``seconds``, and in as many before. ``stretches``: each of
+    ``stretch_seconds``, those in which nothing came back left out. ``items``: the latest 1,000."""
+
+    mailing: str
+    subject: str
+    at_least: int
+    at_most: int
+    trend: Literal["nothing", "too few to tell", "grows", "falls", "goes on"]
+    seconds: int
+    now: int
+    before: int
+    sorts: list[SortRow]
+    stretch_seconds: int
+    stretches: list[StretchRow]
+    done: list[DoneRow]
+    items: list[ReturnRow]
+
+
+class Moved(Sent):
+    comment: Comment = ""
+
+
+class RejectMailing(Sent):
+    """``comment``: the reason. Its writers read it, and further messages of the mailing are refused with it."""
+
+    comment: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Disclosure(BaseModel):
+    """Two people who decide on the mailing agree to list who got it. ``agreed_by``: null until a second agrees;
+    ``until``: the second must agree before this, and then both can get the list up to this time."""
+
+    asked_by: str
+    asked_at: Time
+    agreed_by: Annotated[str | None, OrNone]
+    until: Time
+
+
+class People(Sent):
+    """The addresses to match: the members of ``list``, or those in the ``column`` of a CSV file."""
+
+    list: Annotated[str, Field(max_length=100)] = ""
+    csv: str = ""
+    column: Annotated[str, Field(max_length=100)] = ""
+
+
+class PersonRow(BaseModel):
+    address: str
+    what: Literal["sent", "may have"]
+
+
+class WhoGot(BaseModel):
+    """``set``: the SHA-256 of these people's keyed digests, which the journal has."""
+
+    sent: int
+    may_have: int
+    set: str
+    people: list[PersonRow]
+
+
+async def rows(call: Call) -> Page[MailingRow]:
+    query: MailingsQuery = call.query
     state = State(query.state) if query.state is not None else None
     if query.cursor and cut(query.cursor) is None:
         raise error_at("query.cursor", "not a cursor of this list")
     found, further = await listed(
         call.console, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
     )
-    return models.Page[models.MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
+    return Page[MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
 
 
-async def shown(call: Call) -> models.MailingRow:
+async def shown(call: Call) -> MailingRow:
     return _row(await looked_up(call))
 
 
-async def feedback(call: Call) -> models.MailingRow:
-    body: models.Feedback = call.body
+async def feedback(call: Call) -> MailingRow:
+    body: Feedback = call.body
     mailing = await looked_up(call)
     try:
         made = await call.console.mailings.feedback(
@@ -55,17 +289,17 @@ async def feedback(call: Call) -> models.MailingRow:
     return _row(made)
 
 
-async def agree(call: Call) -> models.Disclosure:
-    body: models.Moved = call.body
+async def agree(call: Call) -> Disclosure:
+    body: Moved = call.body
     mailing = await looked_up(call)
     made = await call.console.mailings.disclose(
         mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
     )
-    return models.Disclosure.model_validate(made.disclosure, from_attributes=True)
+    return Disclosure.model_validate(made.disclosure, from_attributes=True)
 
 
 async def people(call: Call) -> Long:
-    body: models.People = call.body
+    body: People = call.body
     mailing = await looked_up(call)
     if bool(body.list) == bool(body.csv):
         raise error_at("body", "give either list or csv")
@@ -86,11 +320,11 @@ async def people(call: Call) -> Long:
     return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()})
 
 
-def _moving(name: str) -> Callable[[Call], Awaitable[models.MailingRow]]:
+def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
     """The operation that is this method of the service."""
 
-    async def move(call: Call) -> models.MailingRow:
-        body: models.Moved | models.RejectMailing = call.body
+    async def move(call: Call) -> MailingRow:
+        body: Moved | RejectMailing = call.body
         mailing = await looked_up(call)
         act: Callable[..., Awaitable[Mailing | Back]] = getattr(call.console.mailings, name)
         made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
@@ -111,55 +345,53 @@ async def looked_up(call: Call) -> Mailing:
     return mailing
 
 
-def _row(mailing: Mailing) -> models.MailingRow:
-    return models.MailingRow.model_validate(row(mailing))
+def _row(mailing: Mailing) -> MailingRow:
+    return MailingRow.model_validate(row(mailing))
 
 
-async def take(call: Call) -> models.ReturnsTaken:
-    body: models.ReturnedMail = call.body
+async def take(call: Call) -> ReturnsTaken:
+    body: ReturnedMail = call.body
     receipt = await call.console.returns.take(
         Message.of(raw_of(body.message, body.message_base64)), to=tuple(body.recipients)
     )
-    return models.ReturnsTaken(
-        id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns]
-    )
+    return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns])
 
 
-async def returned(call: Call) -> models.Returns:
+async def returned(call: Call) -> Returns:
     mailing = await looked_up(call)
     found = await call.console.store.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
     course = await call.console.returns.course(mailing, await call.console.store.journal.freezes(limit=_FREEZES))
-    return models.Returns.model_validate(
+    return Returns.model_validate(
         {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}
     )
 
 
-def _return_row(one: Return) -> models.ReturnRow:
-    return models.ReturnRow.model_validate(return_row(one))
+def _return_row(one: Return) -> ReturnRow:
+    return ReturnRow.model_validate(return_row(one))
 
 
 _ONE = "/mailings/{mailing_id}"
 OPERATIONS = (
     Operation(method="GET", path="/mailings", name="listMailings", summary="List mailings, latest first",
-              scope=Scope.MAILINGS_READ, query=models.MailingsQuery, answers=models.Page[models.MailingRow], do=rows),
+              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=Page[MailingRow], do=rows),
     Operation(method="GET", path=_ONE, name="showMailing", summary="Show one mailing: how many people it is for, and its state",
-              scope=Scope.MAILINGS_READ, answers=models.MailingRow, do=shown, refuses=(404,)),
+              scope=Scope.MAILINGS_READ, answers=MailingRow, do=shown, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Report further bounces or complaints; too many stop a release in stages",
-              scope=Scope.MAILINGS_FEEDBACK, body=models.Feedback, answers=models.MailingRow, do=feedback, refuses=(404,)),
+              scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=feedback, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
-              scope=Scope.HELD_DECIDE, body=models.Moved, answers=models.MailingRow, do=_moving("stop"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("stop"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
-              scope=Scope.HELD_DECIDE, body=models.Moved, answers=models.MailingRow, do=_moving("go_on"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("go_on"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what is approved and not yet sent, and all further copies, as the token's account",
-              scope=Scope.HELD_DECIDE, body=models.RejectMailing, answers=models.MailingRow, do=_moving("reject"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=_moving("reject"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back the decision, as the token's account: what is not yet sent is held again, and the policy judges the next copy anew",
-              scope=Scope.HELD_DECIDE, body=models.Moved, answers=models.MailingRow, do=_moving("reopen"), refuses=(404, 409)),
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("reopen"), refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask for the addresses of those who received it, or agree to another person's request, as the token's account",
-              scope=Scope.MAILINGS_PEOPLE, body=models.Moved, answers=models.Disclosure, do=agree, refuses=(404, 409)),
+              scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",
-              scope=Scope.MAILINGS_PEOPLE, body=models.People, answers=models.WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
+              scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
     Operation(method="POST", path="/returns", name="takeReturn", summary="Store a mail that came back: a DSN, a complaint, a reply. Answers once it is stored",
-              scope=Scope.MAILINGS_FEEDBACK, body=models.ReturnedMail, answers=models.ReturnsTaken, do=take, most_body=MOST_MESSAGE),
+              scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
     Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing: how much, how fast, whether it falls, what was done meanwhile; and the latest",
-              scope=Scope.MAILINGS_READ, answers=models.Returns, do=returned, refuses=(404,)),
+              scope=Scope.MAILINGS_READ, answers=Returns, do=returned, refuses=(404,)),
 )  # fmt: skip

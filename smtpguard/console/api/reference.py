@@ -1,27 +1,180 @@
-"""API operations that look things up: the caller's account, lists, the policy in force and what it would decide about a
-message, and verification of the journal."""
+"""API operations that look things up, with their JSON models: the caller's account, lists, the policy in force and what it
+would decide about a message, and verification of the journal."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation, Refusal, Wrong, error_at
-from smtpguard.console.api.models import (
-    Explain,
-    Explained,
-    ListRow,
-    Lists,
-    Me,
-    PolicyShown,
-    Verified,
+from smtpguard.console.api.entry import (
+    MOST_MESSAGE,
+    ByValue,
+    Call,
+    Operation,
+    OrNone,
+    Refusal,
+    Sent,
+    Time,
+    Wrong,
+    error_at,
 )
+from smtpguard.journal.chain import instant
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.notices import noticedata
+
+Moment = Annotated[Time, BeforeValidator(instant)]
+"""From microseconds, as the journal has times."""
+IfAny = Annotated[int | None, OrNone]
+
+
+class ReasonRow(BaseModel):
+    rule: str
+    description: str
+    sentences: list[str]
+
+
+class ListRow(BaseModel):
+    name: str
+    title: str
+    audience: str
+    sensitivity: str | None
+    category: str | None
+    people: int | None
+    checked_at: Time | None
+    state: str
+    problem: str | None
+
+
+class Lists(BaseModel):
+    items: list[ListRow]
+
+
+class PolicyRule(BaseModel):
+    id: str = Field(validation_alias="rule_id")
+    action: Annotated[str, BeforeValidator(lambda action: action.word)] = Field(validation_alias="then")
+    mode: Annotated[str, ByValue]
+    description: str
+
+
+class PolicyShown(BaseModel):
+    sha256: str
+    enforce: bool
+    rules: list[PolicyRule]
+    groups: dict[str, int] = Field(description="number of people in each group")
+
+
+class Explain(Sent):
+    """``message``: a whole message (RFC 5322) as text; ``message_base64`` if it is not UTF-8. ``sender``: the
+    reverse-path, "" for the null one; by default the message's From. Nothing is sent or stored."""
+
+    message: str = ""
+    message_base64: str = ""
+    sender: Annotated[str, Field(max_length=320)] | None = None
+    recipients: Annotated[list[str], Field(min_length=1, max_length=1000)]
+
+
+class Explained(BaseModel):
+    action: Literal["relay", "confirm", "hold", "defer", "reject"]
+    looks: str
+    reasons: list[ReasonRow]
+    marks: list[str]
+    unknown: dict[str, str]
+    reach: int
+    lists: list[str]
+    policy_sha256: str
+
+
+class FirstBad(BaseModel):
+    seq: int
+    problem: str
+
+
+class Lost(BaseModel):
+    """Entry ``seq`` says that the store was rolled back: entries up to ``through``, signed after ``since`` and until
+    ``signed_at``, are not in it."""
+
+    seq: int
+    at: Moment
+    through: int
+    signed_at: Moment
+    since: Moment | None
+
+
+class Unsigned(BaseModel):
+    """Entries without a checkpoint. Times: of the first and of the last."""
+
+    first: int
+    last: int
+    since: Moment
+    until: Moment
+
+
+class Backwards(BaseModel):
+    """An entry that is older than one before it, and how many such entries follow each other."""
+
+    seq: int
+    at: Moment
+    before: Moment
+    entries: int
+
+
+class Beside(BaseModel):
+    """Data that the store has beside the journal, and that disagrees with it."""
+
+    about: str
+    id: str
+    problem: str
+
+
+class Witnessed(BaseModel):
+    """Up to which entry a witness has checkpoints, and when the last of them was signed."""
+
+    seq: int
+    signed_at: Moment
+
+
+def _witnessed(given: tuple[int, int] | None) -> object:
+    return given and {"seq": given[0], "signed_at": given[1]}
+
+
+class Verified(BaseModel):  # made from the attributes of journal.proof.Proof
+    ok: bool
+    entries: int
+    first_bad: FirstBad | None
+    lost: list[Lost]
+    renewed: IfAny = Field(
+        description="The entry that put the present secret in force; null if it is the first secret."
+    )
+    others: list[str] = Field(description="Other journals with checkpoints in the state folder.")
+    unreadable: int
+    filed: bool = Field(
+        description="Whether the file of checkpoints has one of this journal; without it, a missing end of the journal cannot be detected."
+    )
+    witnessed: Annotated[Witnessed | None, BeforeValidator(_witnessed)] = Field(
+        description="Null if there is no witness: then root on this host could rewrite the whole journal undetected."
+    )
+    trimmed: IfAny = Field(description="The last entry that retention has deleted; null if none.")
+    unsigned: list[Unsigned]
+    backwards: list[Backwards]
+    beside: list[Beside]
+
+
+class Me(BaseModel):
+    """The account that this token acts as, and what it may do."""
+
+    address: str
+    name: str
+    roles: list[str]
+    token: str
+    scopes: list[str] = Field(description="the scopes that the account's roles allow")
+    expires_at: Time
 
 
 async def me(call: Call) -> Me:

@@ -27,16 +27,8 @@ from smtpguard.console.people.accounts import (
     WrongSecret,
     qr_svg,
 )
-from smtpguard.console.people.middleware import Cookies, Site, safe_path
-from smtpguard.console.people.signing import (
-    NotAuthenticated,
-    Proven,
-    RateLimit,
-    SignedIn,
-    Signing,
-    SignInRefused,
-    TooManyAttempts,
-)
+from smtpguard.console.people.middleware import Cookies, RateLimit, Site, safe_path
+from smtpguard.console.people.signing import NotAuthenticated, Proven, SignedIn, Signing, SignInRefused, TooManyAttempts
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.console.services import NotSignedIn, for_roles
 from smtpguard.database.errors import StoreError

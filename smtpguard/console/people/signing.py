@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.accounts import Factors, Passwords, TooManyHashes
-from smtpguard.console.people.middleware import Sessions, hashed
+from smtpguard.console.people.middleware import RateLimit, Sessions, hashed
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
@@ -250,45 +249,6 @@ class Signing:
         return Event(
             kind=kind, id=account.account_id if account else "", at=self._clock.now(), data=data, private=private
         )
-
-
-MOST_KEYS = 20_000
-
-
-class RateLimit:
-    """``most`` attempts in ``seconds`` for each key, in a sliding window, bounded in memory. Each console process has its
-    own, lost when it ends: they slow down guessing, and prove nothing. A refused attempt does not count, so clients that keep trying do
-    not delay those that wait."""
-
-    def __init__(self, clock: Clock, *, most: int, seconds: float) -> None:
-        self._clock, self._most, self._seconds = clock, most, seconds
-        self._tries: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait(self, key: str) -> float:
-        """Seconds until this key may try, 0 for now."""
-        tries = self._of(key)
-        return 0.0 if len(tries) < self._most else tries[0] + self._seconds - self._clock.monotonic()
-
-    def take(self, key: str) -> None:
-        """Count an attempt before its result is known, so that many at once gain nothing."""
-        tries = self._tries[key] = self._of(key)
-        tries.append(self._clock.monotonic())
-        self._tries.move_to_end(key)
-        while len(self._tries) > MOST_KEYS:
-            self._tries.popitem(last=False)
-
-    def give_back(self, key: str) -> None:
-        """The attempt was right, and does not count."""
-        tries = self._tries.get(key)
-        if tries:
-            tries.pop()
-
-    def _of(self, key: str) -> deque[float]:
-        tries = self._tries.get(key) or deque()  # kept only once it counts: a refused client may name any account
-        end = self._clock.monotonic() - self._seconds
-        while tries and tries[0] <= end:
-            tries.popleft()
-        return tries
 
 
 def network(client: str) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.people.accounts import Factors, Passwords
-from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS, RateLimit
+from smtpguard.console.people.middleware import RateLimit
+from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS
 from smtpguard.journal.event import Kind
 from tests.clocks import Clock
 from tests.console.stage import PASSWORD, Browser, Stage
