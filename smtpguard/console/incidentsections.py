@@ -23,7 +23,6 @@ from smtpguard.locale.phrase import N_, NN_, span
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.facts import FACTS, Type
 
-NO_ENTRIES = Entries()
 LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
 LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
 """The lanes of the drawing, from the top."""
@@ -87,7 +86,7 @@ class Sections:
 
     def of(self, what: str, which: str = "") -> Entries:
         """By the keys of ``Report.entries``."""
-        return self.report.entries.get((what, which), NO_ENTRIES)
+        return self.report.entries.get((what, which), Entries())
 
     @property
     def zone(self) -> ZoneInfo | None:

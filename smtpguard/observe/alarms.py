@@ -1,4 +1,5 @@
-"""The table of alarm conditions, each with its severity, its delay and its texts. Pure.
+"""Alarms: what a person must hear of within minutes. The table of their conditions, each with its severity, its delay and
+its texts. Pure.
 
 A condition that cannot be evaluated (the store does not answer) is neither true nor false: its alarm stays as it was.
 """

@@ -1,4 +1,5 @@
-"""When an alarm is sent: once its condition has lasted for its delay, again while it lasts, and when it is over.
+"""When an alarm is sent: once its condition has lasted for its delay, again while it lasts, and when it is over. The
+way by which it is sent needs neither the store nor the guarded relay.
 
 What was sent is recorded outside this process: alarms of the installation in the store, those of a host in its state
 folder. So no restart sends an alarm twice, and of several nodes one sends it. A claim that is not settled lapses: the

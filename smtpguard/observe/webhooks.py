@@ -1,9 +1,10 @@
 """Webhooks: journal entries, signed, to other systems, in the journal's order, each at least once and until it is
 accepted, with growing pauses.
 
-An entry that a hook does not accept for a day, or answers 410 to, is given up: that is journalled, and the hook goes on
-with the next. A new hook begins with the entries from now on. There is one lease for each hook: several nodes share the
-work, and a node that was too slow cannot move the cursor.
+A cursor for each hook follows the journal, so an entry is sent only if it was committed, and no committed entry is
+missed. An entry that a hook does not accept for a day, or answers 410 to, is given up: that is journalled, and the hook
+goes on with the next. A new hook begins with the entries from now on. There is one lease for each hook: several nodes
+share the work, and a node that was too slow cannot move the cursor.
 
 The same entry always gives the same payload. It never has a body or a recipient. Writers, deciders and their comments
 are included only if the hook is allowed to know persons; a list of a special category (GDPR Art. 9) is named only if the

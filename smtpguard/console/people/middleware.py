@@ -3,7 +3,7 @@
 In: the host must be right (421). The session authenticates the person; under /mine/ the signed link in the path does. A
 request other than GET or HEAD must come from our own form: its token is bound to the session, and Origin and
 Sec-Fetch-Site are checked where a browser sends them. Out: the security headers that the page has not set itself.
-Requests of the API carry their own credentials and pass without a look at cookies.
+Requests of the API carry their own credentials and pass without a look at cookies. Beside it: the limit of attempts.
 
 A page finds in ``request.state``: ``person`` (None if nobody is signed in), ``account``, ``link``, ``csrf``, ``form``
 (of a POST, read once here), ``client``, ``token``.
