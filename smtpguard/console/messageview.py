@@ -324,7 +324,8 @@ class DecisionPreview:
     undo one that has not taken effect. ``sends``: whether their approval sends it, and ``people``: how many it may then
     reach, further copies of its mailing included. ``at_once``: why it cannot be sent in stages, if its list declares
     some. ``left``: the incomplete quorums; ``needs``: what they need; ``then``: what they need after this person's
-    approval; ``others``: who else may vote; ``away``: approvers who are away."""
+    approval; ``others``: who else may vote; ``away``: approvers who are away; ``together``: voters who have one vote
+    together, one of them as deputy."""
 
     votes: tuple[Vote, ...]
     others: tuple[str, ...]
@@ -339,6 +340,7 @@ class DecisionPreview:
     then: tuple[Need, ...]
     at_once: AtOnce | None = None
     away: tuple[Away, ...] = ()
+    together: tuple[tuple[str, ...], ...] = ()
 
 
 def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> DecisionPreview:
@@ -386,7 +388,15 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         then=needs(after, in_force),
         at_once=at_once(hold, in_force) if waiting else None,
         away=_away(hold, groups, in_force, now),
+        together=_together(hold, votes, in_force) if waiting else (),
     )
+
+
+def _together(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> tuple[tuple[str, ...], ...]:
+    approved = {vote.approver: vote.at for vote in votes if vote.choice is Choice.APPROVE}
+    asked = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
+    groups = {group for quorum in asked for group in quorum.groups}
+    return in_force.groups.together(approved, sorted(groups), hold.senders)
 
 
 def _people(hold: Hold, in_force: InForce) -> int:

@@ -158,6 +158,25 @@ class Groups(Mapping[str, frozenset[str]]):
         A deputy's vote counts as their own and as the absent person's at once: one vote. A vote given before an absence
         stays valid, and then the deputy adds none. A vote given during an absence is shared with the deputy's.
         """
+        alone, stands = self._shared(voted, groups, without)
+        return tuple(
+            frozenset().union(*(stands[who] for who, of in alone.items() if of == one))
+            for one in dict.fromkeys(alone.values())
+        )
+
+    def together(
+        self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str] = frozenset()
+    ) -> tuple[tuple[str, ...], ...]:
+        """Those of the voters who have one vote together, since one of them was away and another decides for them: also
+        after the absence, until one of them votes again."""
+        alone, _ = self._shared(voted, groups, without)
+        shared = (tuple(who for who, of in alone.items() if of == one) for one in dict.fromkeys(alone.values()))
+        return tuple(some for some in shared if len({self.person(who) for who in some}) > 1)
+
+    def _shared(
+        self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str]
+    ) -> tuple[dict[str, str], dict[str, set[str]]]:
+        """By voter one of those who share the vote, and the groups for which it may count."""
         groups = tuple(groups)
         voted = {who: at for who, at in voted.items() if self._addresses(who).isdisjoint(without)}
         alone = {who: self.person(who) for who in voted}  # voter -> one of those who share the vote
@@ -173,10 +192,7 @@ class Groups(Mapping[str, frozenset[str]]):
                     alone.update((one, shared) for one, of in alone.items() if of == other)
                 elif not theirs and person.isdisjoint(without):
                     stands[who] |= may
-        return tuple(
-            frozenset().union(*(stands[who] for who, of in alone.items() if of == one))
-            for one in dict.fromkeys(alone.values())
-        )
+        return alone, stands
 
     def _may(self, absence: Absence, group: str) -> bool:
         return absence.confirmed or not self._addresses(absence.deputy).isdisjoint(self.of(group))

@@ -68,6 +68,12 @@ async def test_a_deputy_may_vote_for_an_absent_approver(here: Stage) -> None:
     assert (ahead.may, ahead.others) == (True, (EVA, OMAR, sten))
     assert [(one.person, one.deputy) for one in ahead.away] == [(DPO, sten)]
     assert outlook(hold, person(sten), here.home.in_force, MONDAY).why_not == "group"
+    both, later = voted(voted(hold, DPO), sten), MONDAY + timedelta(days=7)
+    assert outlook(both, person(sten), here.home.in_force, MONDAY).together == ()
+    for at in (MONDAY, later):
+        known = here.home.in_force.with_people([], [absence])
+        assert outlook(both, person(sten), known, at).together == ((DPO, sten),), "also after the absence"
+        assert outlook(voted(both, DPO, later), person(sten), known, later).together == ()
 
 
 async def test_repeated_and_late_votes_are_recognized(here: Stage) -> None:

@@ -213,6 +213,8 @@ BEFORE = NOON - timedelta(days=1)
         (away("anna", "sten", confirmed=True), COMMS, [("sten", NOON)], False),  # for a person who is no approver
         (away("eva", "dpo"), BOTH, [("dpo", NOON), ("eva", NOON)], False),
         (away("eva", "omar"), BOTH, [("omar", NOON), ("dpo", NOON)], True),
+        # she is back, and votes again
+        (away("eva", "omar"), TWO, [("omar", NOON), ("eva", NOON), ("eva", NOON + timedelta(days=1))], True),
     ],
 )
 def test_an_absent_approver_and_the_deputy_are_one_vote(
