@@ -26,12 +26,12 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room
 from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.relay import Relays, found, targets
-from smtpguard.app.services import opened
+from smtpguard.app.services import never_served, opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import StoreError, Unavailable
-from smtpguard.database.migrate import SchemaError
+from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
@@ -392,6 +392,8 @@ class Status:
     bypass: Bypass | None = None
     other_version: bool = False
     """The store has the schema of another version, which may be the one that serves."""
+    new: bool = False
+    """Nothing has ever served here."""
     unknown: list[str] = field(default_factory=list)
 
     @property
@@ -486,6 +488,9 @@ async def _store(settings: Settings, found: Status) -> Seen:
         return Seen(at=found.at)
     engine = settings.store.url.partition(":")[0].partition("+")[0]
     found.store = {"url": settings.store.url, "engine": engine, "answers": False, "problem": None, "put_back": None}
+    if not found.trees and never_served(settings):
+        found.new, found.store["problem"] = True, "smtpguard serve makes it"
+        return Seen(at=found.at)
     try:
         async with asyncio.timeout(STATUS_STORE_SECONDS), opened(settings, reads=True) as (store, digester):
             policies = Following(store, settings, digester, SystemClock())
@@ -507,6 +512,9 @@ async def _store(settings: Settings, found: Status) -> Seen:
             found.lists = _lists(policies)
             found.groups = await directories(policies, store)
             return seen
+    except NotSetUp as e:
+        found.new, found.store["problem"] = not found.trees, str(e)
+        return Seen(at=found.at)
     except SchemaError as e:  # this command cannot read it; the version that serves may
         found.other_version, found.store["problem"] = True, str(e)
         return Seen(at=found.at)

@@ -140,6 +140,11 @@ def accounts(
     )
 
 
+def never_served(settings: Settings) -> bool:
+    """Whether ``serve`` has made nothing here yet: neither a secret nor a checkpoint."""
+    return not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists()
+
+
 @asynccontextmanager
 async def opened(
     settings: Settings,
@@ -156,7 +161,7 @@ async def opened(
     now on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
     events of each commit. Raises CannotStart and StoreError."""
     missing = not settings.secret_file.exists()
-    if missing and not migrate and new_secret is None and not (settings.state / CHECKPOINTS).exists():
+    if not migrate and new_secret is None and never_served(settings):
         raise CannotStart(f"{settings.secret_file} does not exist yet: smtpguard serve makes it")
     if migrate:
         make_state(settings)

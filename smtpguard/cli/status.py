@@ -139,11 +139,12 @@ def lines(found: Status) -> Iterator[str]:
     """For people: first what is wrong, then each thing on a line."""
     yield f"smtpguard {found.version}: {_verdict(found)}"
     if not found.serves:
-        yield (
-            "  "
-            + click.style("critical", fg="red")
-            + "  nothing serves here: no process tree of this state folder is alive"
+        why = (
+            "nothing has ever served here: start smtpguard serve"
+            if found.new
+            else "nothing serves here: no process tree of this state folder is alive"
         )
+        yield "  " + click.style("critical", fg="red") + f"  {why}"
     for alarm, since in found.alarms:
         severity = "quiet" if alarm.condition.name in found.quiet else alarm.condition.severity.value
         mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")

@@ -27,9 +27,12 @@ def alarms(found: dict[str, Any]) -> list[str]:
 def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
     with Recorder() as relay:
         guard = Machine(tmp_path / "guard", relay.port)
-        synced(guard)
-        before = status_of(guard, 1)
-        assert (before["serves"], before["parts"]) == (False, [])
+        for _ in ("without a secret", "without a database"):
+            before = status_of(guard, 1)
+            assert (before["serves"], before["parts"], alarms(before)) == (False, [], [])
+            assert "smtpguard serve" in before["store"]["problem"]
+            assert "nothing has ever served here: start smtpguard serve\n" in guard.run("status", exits=1).stdout
+            synced(guard)
         with guard:
             assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
             well = until(lambda: (found := status_of(guard))["exit"] == 0 and found, "all to be well; " + guard.said())
