@@ -413,7 +413,7 @@ class Approvals:
             raise Unconfirmed(whole.sentence)
         grant = effects.grant(voted, in_force, now, self.term, learned)
         cover = learned.document(grant)
-        told = notices.decided(hold, "approved", vote.approver, vote.comment)
+        told = notices.decided(voted, "approved", vote.approver, vote.comment)
         if delay := effects.delay(voted, grant.people if grant is not None else 0, in_force, self.term):
             leaving = replace(voted, release_at=now + delay, grant=grant)
             event = replace(event, data={**event.data, "release_at": utc_text(now + delay)})

@@ -111,8 +111,10 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
         raise ValueError("a null reverse-path gets no DSN")
     name, address = compose.mailbox_of(head.sender)
     wide = dsn.envelope.smtputf8 and not seven_bit
-    said = Speech(dsn.language if dsn.language in languages() else "en")
+    said = Speech(dsn.language if dsn.language in languages() else "en", head.zone)
     says = {key: said(text) for key, text in _WORDS.items()}
+    if dsn.retry_until is not None:
+        says["delayed"] = said(_UNTIL, time=said.whole(dsn.retry_until))
     parts = [compose.text_part("plain", _explained(dsn, head, says)), _status_part(dsn, wide)]
     if dsn.original is not None:
         parts.append(_returned(dsn, dsn.original, seven_bit=seven_bit))
@@ -257,6 +259,7 @@ def _explained(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+_UNTIL = N_("We go on trying until {time}, so you need not send it again. It could not be delivered yet to:")
 _WORDS: Mapping[str, str] = {
     "subject failed": N_("Not delivered"),
     "subject delayed": N_("Delivery is delayed"),

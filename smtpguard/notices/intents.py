@@ -33,7 +33,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of, window_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
-from smtpguard.holds.model import Hold, out_of_reach, standing_votes
+from smtpguard.holds.model import Choice, Hold, out_of_reach, standing_votes
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
@@ -234,6 +234,8 @@ class NoticesNow:
     def decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> Intents:
         """The writer gets the outcome; the other approvers learn that it is decided."""
         data = noticedata.about(hold, self.in_force) | _outcome(outcome, by, comment, self.now)
+        if outcome == "approved":
+            data["voters"] = [vote.approver for vote in standing_votes(hold) if vote.choice is Choice.APPROVE]
         others = sorted(set(self._approvers(hold)) - {by}) if not hold.asks_writer else []
         return (*self._sender(hold, data), *self._each(hold, others, data))
 
@@ -271,6 +273,7 @@ class NoticesNow:
             "notice": "expired",
             "held_at": utc_text(hold.held_at),
             "expired_at": utc_text(self.now),
+            "deciders": noticedata.deciders(hold, self.in_force, self.now),
             "unconfirmed": hold.asks_writer and hold.confirm is not None and hold.confirm.expires,
         }
         return self._sender(hold, data)
@@ -452,7 +455,7 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> Intents:
 
 def _outcome(outcome: str, by: str | None, comment: str, now: datetime) -> dict[str, Any]:
     at = utc_text(now)
-    return {"notice": "decided", "outcome": outcome, "by": by, "comment": comment, "decided_at": at}
+    return {"notice": "decided", "outcome": outcome, "by": by, "comment": comment, "decided_at": at, "voters": []}
 
 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:

@@ -34,7 +34,9 @@ LOOP_FIELD = "X-Smtpguard-Notice"
 WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
 _SEVERAL_LINES = frozenset({"excerpt", "comment", "question"})
-_ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipients_shown", "person", "deputy"})
+_ADDRESSES = frozenset(
+    {"voters", "from", "by", "asked_by", "people", "senders", "recipients_shown", "person", "deputy"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,10 +25,11 @@ confirm             the same as held, to its writer, who is asked to confirm it:
 approve             and ``excerpt``: the beginning of the text, ``recipients_shown``: the first addresses, ``senders``:
                     [address], ``covers``: [str], what an approval covers
 decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released;
-                    ``by``: address or null; ``comment``; ``decided_at``. For a revoked approval also ``held_at``,
+                    ``by``: address or null; ``comment``; ``decided_at``; ``voters``: of an approval, all whose votes
+                    approved it. For a revoked approval also ``held_at``,
                     ``expires_at``, ``deciders``; ``back``, ``gone``: messages that were revoked, and that were sent;
                     ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again
-expired             ``held_at``, ``expired_at``; ``unconfirmed``: its writer was asked and did not answer
+expired             ``held_at``, ``expired_at``, ``deciders``; ``unconfirmed``: its writer was asked and did not answer
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``:
                     a copy that the approval does not cover waits by itself; or ``ended``: the approval ended before it
                     was sent; or ``unconfirmed``: its writer was asked and did not answer; or ``later``: a sender's

@@ -50,6 +50,7 @@ async def test_the_last_vote_of_the_quorum_releases(home: House) -> None:
     told = await notices(home, "decided")
     assert [who for who, _ in told] == ["anna@example.com", "eva@example.com", "omar@example.com"]
     assert told[0][1]["outcome"] == "approved"
+    assert told[0][1]["voters"] == ["eva@example.com", "dpo@example.com"], "all who decided"
     assert told[0][1]["comment"] == "go on"
 
 

@@ -141,7 +141,8 @@ def test_without_content_nothing_is_returned() -> None:
 
 def test_a_delay_has_its_end() -> None:
     _, raw = make(Report(recipient=recipient(), action=Action.DELAYED, reply="451 later"), retry_until=AT)
-    _, _, (_, one) = read(raw)
+    _, (said, *_), (_, one) = read(raw)
+    assert "We go on trying until Tuesday 3 March 2026 at 13:05 (UTC), so you need not" in said.get_content()
     assert (one["Action"], one["Status"]) == ("delayed", "4.0.0")
     assert one["Will-Retry-Until"] == "Tue, 03 Mar 2026 13:05:00 +0000"
 

@@ -35,8 +35,8 @@ KEYS = {
     | WAITING
     | ASKS
     | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "covers", "senders"},
-    "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
-    "expired": COMMON | {"held_at", "expired_at", "unconfirmed"},
+    "decided": COMMON | {"outcome", "by", "comment", "decided_at", "voters"},
+    "expired": COMMON | {"held_at", "expired_at", "deciders", "unconfirmed"},
     "reminder": COMMON | WAITING | ASKS | {"percent"},
     "escalation": COMMON | WAITING | {"contact", "away", "decides"},
     "rejected": COMMON | {"at", "reasons", "marks", "more_marks"},
