@@ -165,7 +165,11 @@ class Speech:
         return str(format_date(at.astimezone(self.zone).date(), "EEEE d MMMM y", locale=self.locale))
 
     def day(self, day: date) -> str:
-        """ "3 Mar"."""
+        """ "3 March": for sentences, since a short month may end in a full stop, as in Swedish."""
+        return str(format_date(day, "d MMMM", locale=self.locale))
+
+    def short_day(self, day: date) -> str:
+        """ "3 Mar": for charts and tables."""
         return str(format_date(day, "d MMM", locale=self.locale))
 
     def clock(self, at: datetime) -> str:

@@ -310,13 +310,13 @@ async def test_a_deputy_of_the_same_group_decides_at_once(here: Stage) -> None:
     await here.home.put(DOCUMENTS)
     eva = await here.signed_in(EVA, Role.APPROVER)
     said = await submit_absence(eva, deputy="Omar@example.com")
-    assert "You are away 2 Mar to 6 Mar. omar@example.com is the deputy (communications)." in said
+    assert "You are away 2 March to 6 March. omar@example.com is the deputy (communications)." in said
     omar = await here.signed_in(OMAR, Role.APPROVER)
-    assert "You decide for eva@example.com until 6 Mar." in text(await omar.get("/away"))
+    assert "You decide for eva@example.com until 6 March." in text(await omar.get("/away"))
     hold = await held(here)
     page = text(await omar.get(f"/held/{hold.hold_id}"))
     assert "Can decide: dpo@example.com, omar@example.com" in page
-    assert "eva@example.com is away until 6 Mar, and omar@example.com decides for them." in page
+    assert "eva@example.com is away until 6 March, and omar@example.com decides for them." in page
     assert "omar@example.com decides for them" in text(await omar.get("/guide"))
     await eva.get("/away")
     await eva.post("/away/back")

@@ -64,7 +64,7 @@ people:
     page = guide(policy, "en", NOW, waits=Span(24 * 3600, working=True))
     said = " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
     assert (
-        "Away omar@example.com is away 5 Mar; eva@example.com is away 30 Mar to 10 Apr: "
+        "Away omar@example.com is away 5 March; eva@example.com is away 30 March to 10 April: "
         "omar@example.com decides for them"
     ) in said
     assert "Jul" not in said

@@ -55,8 +55,13 @@ async def test_the_deputy_of_an_absent_approver_is_asked(tmp_path: Path) -> None
             id="n", to=hold.envelope.recipients[0].address, data=asked[STEN], language="en", at=home.clock.now()
         )
         said = " ".join(text_of(NoticeTemplates(NoticeHead()).render(notice)).split())
-        assert "in place of eva@example.com, who is away until 6 Mar. Together you have one vote." in said
-        assert "eva@example.com is away until 6 Mar, and sten@example.com decides for them" in said
+        assert "in place of eva@example.com, who is away until 6 March. Together you have one vote." in said
+        swedish = Notice(
+            id="n", to=hold.envelope.recipients[0].address, data=asked[STEN], language="sv", at=home.clock.now()
+        )
+        spoken = " ".join(text_of(NoticeTemplates(NoticeHead(languages=("sv",))).render(swedish)).split())
+        assert "som är borta till och med 6 mars. Tillsammans" in spoken
+        assert "eva@example.com is away until 6 March, and sten@example.com decides for them" in said
         with pytest.raises(NotEntitled):
             await home.approve(hold.hold_id, "dpo@example.com")
         done = await home.approve(hold.hold_id, STEN)
