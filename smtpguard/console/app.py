@@ -20,13 +20,13 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from smtpguard.console import rendering
-from smtpguard.console.api.entry import Operation
+from smtpguard.console.api.entry import Operation, answer
 from smtpguard.console.api.held import OPERATIONS as HELD
 from smtpguard.console.api.incident import OPERATIONS as INCIDENT
 from smtpguard.console.api.mailings import OPERATIONS as MAILINGS
 from smtpguard.console.api.reference import OPERATIONS as REFERENCE
 from smtpguard.console.pages import deciding, holds, incident, mailings, message, overview, policy
-from smtpguard.console.people.middleware import MINE, SAFE, safe_path
+from smtpguard.console.people.middleware import API, MINE, SAFE, safe_path
 from smtpguard.console.services import ConsoleServices, NotSignedIn
 
 _ALL = (overview, holds, message, deciding, incident, mailings, policy)
@@ -61,5 +61,8 @@ async def _to_the_door(request: Request, error: Exception) -> Response:
 
 
 async def _error(request: Request, error: Exception) -> Response:
+    """A program that asks for a version of the API that does not exist gets the API's answer."""
     status = error.status_code if isinstance(error, HTTPException) else 500
+    if request.url.path.startswith(API):
+        return answer(status)
     return await rendering.page(request, "error.html", status, problem=status)

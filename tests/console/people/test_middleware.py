@@ -102,6 +102,16 @@ async def test_every_answer_has_the_security_headers(here: Stage, path: str) -> 
     assert "'unsafe" not in answer.headers["content-security-policy"]
 
 
+@every(("path", "kind"), [
+    ("/nowhere", "text/html; charset=utf-8"), ("/api/v2/held", "application/problem+json"),
+    ("/api/held", "application/problem+json"), ("/apiary", "text/html; charset=utf-8"),
+])  # fmt: skip
+async def test_a_path_that_does_not_exist_is_answered_in_its_kind(here: Stage, path: str, kind: str) -> None:
+    """A program that misspells the version of the API reads no page."""
+    answer = await here.browser().get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, kind)
+
+
 async def test_no_page_needs_an_inline_script_or_style(here: Stage) -> None:
     browser = await here.signed_in(EVA, *Role)
     for path in ("/login", "/me", "/me/factor", "/people"):
