@@ -14,7 +14,6 @@ from datetime import datetime
 from smtpguard.console import labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
 from smtpguard.console.incidentsections import LANES, MODES, Row, Sections, in_view
-from smtpguard.console.labels import decides, not_in_it, proved
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT
@@ -98,7 +97,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
         query=hide("; ".join(asked_in_words(made.query, said, made.names))),
-        proof=proved(found, said),
+        proof=labels.proved(found, said),
         whole=found.proof is None or found.proof.ok,
         paragraph=hidden((*telling.short(), *telling.in_short()), hide),
         parts=tuple(
@@ -312,7 +311,7 @@ class _Telling(Sections):
         said = self.said
         for step in self.report.steps:
             entry = step.entry
-            if decides(entry):
+            if labels.decides(entry):
                 yield fact(plain(f"{self.here(instant(entry.at))}: {self.text(step)}"), Entries.of(entry.seq))
                 if entry.kind == Kind.VOTE.value:
                     yield in_view(step, self.report.steps, said, self.made.names)
@@ -441,7 +440,7 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
             sha256=sha256[:12],
         )
     for lost in proof.lost if proof is not None else ():
-        yield not_in_it(lost, said)
+        yield labels.not_in_it(lost, said)
     if proof is None:
         yield said("whether the journal is whole: the proof was not requested")
     if Outcome.DEFERRED in report.ends:

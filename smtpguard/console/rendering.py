@@ -18,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from smtpguard.console import labels
-from smtpguard.console.labels import reason_of, state_key
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
@@ -101,11 +100,11 @@ async def page(
         "ngettext": said.ngettext,
         "titles": titles,
         "role_words": labels.ROLES,
-        "state_key": state_key,
+        "state_key": labels.state_key,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze, said, titles),
         "kept": partial(frozen_in_words, said, titles),
-        "reason_of": lambda freeze: reason_of(freeze.reason, said),
+        "reason_of": lambda freeze: labels.reason_of(freeze.reason, said),
         "person": getattr(request.state, "person", None),
         "signed_in": getattr(request.state, "account", None) is not None,
         "csrf": getattr(request.state, "csrf", ""),

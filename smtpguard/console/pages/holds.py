@@ -14,7 +14,6 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, holds_of
-from smtpguard.console.labels import entry_in_words, overtaken
 from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
@@ -239,7 +238,7 @@ async def decided(request: Request) -> Response:
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
         if not ahead.may and (choice is Choice.APPROVE or ahead.why_not not in ("voted", "leaving")):
-            faster = overtaken(hold, who.address, said) if ahead.why_not == "decided" else ""
+            faster = labels.overtaken(hold, who.address, said) if ahead.why_not == "decided" else ""
             left.append((hold, f"{said(labels.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue
         content, envelope, shown, lists = seen[hold.hold_id]
@@ -260,7 +259,7 @@ async def decided(request: Request) -> Response:
             left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
         except (Refused, KeyError):
             now = await here.store.holds.find(hold.hold_id)
-            faster = overtaken(now, who.address, said) if now is not None else ""
+            faster = labels.overtaken(now, who.address, said) if now is not None else ""
             left.append((hold, (said("it has changed since you looked") + f". {faster}").strip()))
         except CommitUnknown:
             left.append((hold, said("it is not known whether your vote counts: look at it again")))
@@ -338,7 +337,7 @@ async def frozen(request: Request) -> Response:
     return await page(
         request,
         "freezes.html",
-        entries=[(entry_in_words(e, clear, said), _what(e.data, names), e) for e, clear in entries],
+        entries=[(labels.entry_in_words(e, clear, said), _what(e.data, names), e) for e, clear in entries],
         further=entries[-1][0].seq if more else "",
     )
 
@@ -350,7 +349,7 @@ async def one(request: Request) -> Response:
     entries = await services_of(request).store.journal.history(hold.hold_id)
     said = speech(request)
     return await page(
-        request, "timeline.html", hold=hold, entries=[entry_in_words(entry, clear, said) for entry, clear in entries]
+        request, "timeline.html", hold=hold, entries=[labels.entry_in_words(e, clear, said) for e, clear in entries]
     )
 
 

@@ -25,7 +25,6 @@ from smtpguard.admission.preapproval import NotAll
 from smtpguard.console import labels
 from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.filters import PAGE, listed, sees
-from smtpguard.console.labels import DEEDS, tripped
 from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
 from smtpguard.console.reporting import Occupied
@@ -269,10 +268,10 @@ def trend(course: Growth, said: Speech) -> str:
 def in_words(one: Done, said: Speech) -> str:
     """What was done, with the figures of a breaker."""
     if one.deed in (Deed.STOPPED, Deed.OBSERVED):
-        return tripped(one.data, said)
+        return labels.tripped(one.data, said)
     words = said(_DONE[one.deed])
     if one.deed is Deed.CHANGED:
-        return f"{words}: {said(DEEDS.get(one.data['what'], one.data['what']))}"
+        return f"{words}: {said(labels.DEEDS.get(one.data['what'], one.data['what']))}"
     return words
 
 

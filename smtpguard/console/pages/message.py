@@ -23,7 +23,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from smtpguard.console import labels
-from smtpguard.console.labels import EntryText, entry_in_words
 from smtpguard.console.messageview import (
     ALPHABETS,
     LARGE,
@@ -230,10 +229,10 @@ def done(request: Request) -> str:
     return speech(request)(text) if (text := labels.DONE.get(request.query_params.get("done", ""), "")) else ""
 
 
-async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[EntryText]:
+async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[labels.EntryText]:
     """The questions and answers about it that are not erased."""
     entries = await here.store.journal.history(hold.hold_id)
-    return [entry_in_words(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
+    return [labels.entry_in_words(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 
 def spoken(
