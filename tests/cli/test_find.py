@@ -29,7 +29,9 @@ def story(tmp_path: Path) -> Path:
         async with house(tmp_path) as home:
             intake = home.intake()
             await intake(home.transaction(RAMADAN), FakePassage())
-            taken = FakePassage(replies=(Reply(250, ("2.0.0 Ok: queued as 5RelayQ1",)),))
+            taken = FakePassage(
+                replies=(Reply(250, ("2.0.0 In the queue of mx as 4FrontQ1, and queued as 5RelayQ1",)),)
+            )
             session = {"ident": "4FrontQ1", "listener": "inside"}
             transaction = home.transaction(
                 "otto@partner.example",

@@ -262,9 +262,9 @@ class MilterConnection(asyncio.Protocol):
         ]
         self._say(*inserted, *map(packet.DeleteRecipient, self._message.paths_of(held)), packet.Accept())
         known = self._client.known
-        return Reply.of(
-            250, "2.0.0", f"In the queue of {known.get(b'j') or 'the MTA'} as {known.get(b'i') or 'it likes'}"
-        )
+        queue_id = known.get(b"i")
+        where = f"In the queue of {known.get(b'j') or 'the MTA'}"
+        return Reply.of(250, "2.0.0", f"{where} as {queue_id}" if queue_id else where)
 
     async def abandon(self) -> None:
         """The answer instead of ACCEPT follows from the disposition."""

@@ -76,6 +76,7 @@ class Mta:
     def __init__(self, offer: Negotiate = POSTFIX) -> None:
         self.offer = offer
         self.agreed: Negotiate | None = None
+        self.queue_id = b"4QUEUE"
 
     def negotiate(self) -> Generator[tuple[Command, bool], Answer, None]:
         answer = yield self.offer, True
@@ -106,7 +107,7 @@ class Mta:
         yield from self._quietly(Mail(mail[0], tuple(mail[1:])), Steps.QUIET_MAIL)
         taken = 0
         for recipient in recipients or (b"<bob@example.net>",):
-            yield Macros(b"R", ((b"i", b"4QUEUE"), *rcpt_macros)), False
+            yield Macros(b"R", ((b"i", self.queue_id), *rcpt_macros)), False
             path, *parameters = recipient.split(b" ")
             answer = yield Rcpt(path, tuple(parameters)), not self._agreed(Steps.QUIET_RCPT)
             if isinstance(answer, SmtpReply):
@@ -127,7 +128,7 @@ class Mta:
         yield from self._quietly(EndOfHeader(), Steps.QUIET_END_OF_HEADER)
         for start in range(0, len(body), chunk):
             yield from self._quietly(Body(body[start : start + chunk]), Steps.QUIET_BODY)
-        yield Macros(b"E", ((b"i", b"4QUEUE"),)), False
+        yield Macros(b"E", ((b"i", self.queue_id),)), False
         answer = yield EndOfMessage(), True
         while isinstance(answer, (InsertHeader, DeleteRecipient)):
             if isinstance(answer, InsertHeader):

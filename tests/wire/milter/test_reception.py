@@ -47,10 +47,12 @@ class TestDispositions:
             return noted[-1]
 
         async with served(tmp_path, decide) as world:
-            await (await (await world.connect()).begin()).send(MAIL)
-        [done] = noted
-        assert isinstance(done, Relayed)
-        assert [str(said) for said in done.replies] == ["250 2.0.0 In the queue of mx.example as 4QUEUE"]
+            speaking = await (await world.connect()).begin()
+            await speaking.send(MAIL)
+            speaking.mta.queue_id = b""
+            await speaking.send(MAIL)
+        said = [str(reply) for done in noted if isinstance(done, Relayed) for reply in done.replies]
+        assert said == [f"250 2.0.0 In the queue of mx.example{named}" for named in (" as 4QUEUE", "")]
 
     @pytest.mark.parametrize("done", [Held(hold_id="H"), Counted(reply=reply.counted("H", "reject"))])
     async def test_held_and_vote_mail_is_discarded(self, tmp_path: Path, done: Disposition) -> None:
