@@ -90,10 +90,7 @@ SANS_IO = (
     "identity",
     "grammar",
     "data",
-    "replies",
-    "sasl",
-    "milter/packet",
-    "milter/states",
+    "milterpackets",
 )
 WAITING = {"asyncio", "socket", "select", "selectors", "time", "threading", "aiosmtpd"}
 HOMELESS = {"utils", "helpers", "common", "types", "manager", "misc"}

@@ -38,10 +38,10 @@ from smtpguard.processes.channel import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
-from smtpguard.wire.turnedaway import TurnedAway, Why
+from smtpguard.wire.carried import TurnedAway, Why
 
 if TYPE_CHECKING:
-    from smtpguard.wire.milter.connection import MilterReception
+    from smtpguard.wire.milter import MilterReception
     from smtpguard.wire.server import Reception
 
 log = logging.getLogger(__name__)

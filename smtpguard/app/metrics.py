@@ -51,7 +51,7 @@ from smtpguard.processes.channel import of_relay
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
-from smtpguard.wire.turnedaway import Why
+from smtpguard.wire.carried import Why
 
 log = logging.getLogger(__name__)
 

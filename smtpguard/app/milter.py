@@ -8,7 +8,7 @@ from smtpguard.app.files import spool
 from smtpguard.app.guardline import Line, MailPart, Turned, straight_line
 from smtpguard.config.settings import Settings
 from smtpguard.wire.listener import Limits, Listener
-from smtpguard.wire.milter.connection import MilterReception
+from smtpguard.wire.milter import MilterReception
 
 
 class Milter(MailPart):

@@ -38,8 +38,7 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
 from smtpguard.wire import sasl
 from smtpguard.wire.handshake import open_connection
-from smtpguard.wire.milter.packet import VERSION, Actions, Negotiate, ProtocolError, Quit, answers, encode
-from smtpguard.wire.milter.states import NEEDED
+from smtpguard.wire.milterpackets import NEEDED, VERSION, Actions, Negotiate, ProtocolError, Quit, answers, encode
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls, is_loopback
 

@@ -31,12 +31,12 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.wire import sasl
+from smtpguard.wire.carried import Why
 from smtpguard.wire.grammar import Refused
 from smtpguard.wire.handshake import Route
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.pool import RelayPool, Reservation
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
-from smtpguard.wire.turnedaway import Why
 
 _DIGEST_OCTETS = 4
 

@@ -31,16 +31,14 @@ from smtpguard.mail.envelope import Envelope, Session, client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire import session
-from smtpguard.wire.carried import Admit
-from smtpguard.wire.connections import Connections
+from smtpguard.wire.carried import Admit, TurnedAway, Why
 from smtpguard.wire.identity import Identity
-from smtpguard.wire.listener import Listener
+from smtpguard.wire.listener import Connections, Listener
 from smtpguard.wire.login import Login, Logins
 from smtpguard.wire.pool import Routing
 from smtpguard.wire.proxy import Asking, Passage
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.session import Event, SmtpSession, log_failure
-from smtpguard.wire.turnedaway import TurnedAway, Why
 
 HIGH_OCTETS = 1 << 18
 """No more is read from a client with this much unprocessed input."""

@@ -26,12 +26,11 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.wire import grammar
-from smtpguard.wire.carried import Carried
+from smtpguard.wire.carried import NOT_FROM_RELAY, Carried, TurnedAway, Why, message_id_of, why_content
 from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, Rcpt, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
-from smtpguard.wire.turnedaway import NOT_FROM_RELAY, TurnedAway, Why, message_id_of, why_content
 
 log = logging.getLogger("smtpguard.wire")
 

@@ -15,7 +15,7 @@ import pytest
 from smtpguard.journal.event import Kind
 from smtpguard.mail.reply import Reply
 from smtpguard.policy import engine
-from smtpguard.wire.milter.packet import Discard, SmtpReply
+from smtpguard.wire.milterpackets import Discard, SmtpReply
 from tests.catalogue.wholeguard import ANNA, MEMBERS, RAMADAN, READERS, WholeGuard, whole_guard
 from tests.wire.milter.mta import MtaResult
 from tests.wire.milter.speaking import Speaking, connected

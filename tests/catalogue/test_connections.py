@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.packet import (
+from smtpguard.wire.milterpackets import (
     Answer,
     Connect,
     Continue,

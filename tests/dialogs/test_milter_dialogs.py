@@ -26,9 +26,9 @@ import pytest
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
+from smtpguard.wire import milterpackets as packet
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter import packet
-from smtpguard.wire.milter.packet import Answer, Command, encode
+from smtpguard.wire.milterpackets import Answer, Command, encode
 from tests.wire.milter.speaking import relay_all, served
 from tests.wire.relayed import fence_holds
 

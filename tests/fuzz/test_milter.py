@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.wire.milter.packet import (
+from smtpguard.wire.milterpackets import (
     Abort,
     Body,
     Command,

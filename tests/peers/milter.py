@@ -18,8 +18,8 @@ from typing import Any
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Listener
-from smtpguard.wire.milter.connection import MilterReception
-from smtpguard.wire.milter.packet import Negotiate, Quit, encode
+from smtpguard.wire.milter import MilterReception
+from smtpguard.wire.milterpackets import Negotiate, Quit, encode
 from tests.peers import postfix
 from tests.peers.chain import POLICY, Guard, Recorder
 from tests.peers.postfix import Postfix, free_port

@@ -21,7 +21,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Counted, Deferred, Rejected
 from smtpguard.returns.model import By, Sort
 from smtpguard.returns.parsing import MOST_PEOPLE, parsed
-from smtpguard.wire.milter.packet import Discard, SmtpReply
+from smtpguard.wire.milterpackets import Discard, SmtpReply
 from tests.every import every
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, house
 from tests.returns.mails import Out, arf, dsn, letter

@@ -16,11 +16,11 @@ from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Unsendable
 from smtpguard.mail.transaction import Answers, Lost, Recalled
+from smtpguard.wire.carried import Why
 from smtpguard.wire.deliveries import Deliveries, stuff
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
-from smtpguard.wire.turnedaway import Why
 from tests.every import every
 from tests.script import DOT, DROP
 from tests.scripted_relay import KEYWORDS, ScriptedRelay

@@ -11,9 +11,9 @@ from smtpguard.mail.envelope import Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
+from smtpguard.wire.carried import Why
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.server import HIGH_OCTETS
-from smtpguard.wire.turnedaway import Why
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import files_in, proxied, relay_all, until
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.carried import Carried
+from smtpguard.wire.carried import Carried, TurnedAway, Why
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Limits, Listener, ServerAuth
 from smtpguard.wire.session import (
@@ -32,7 +32,6 @@ from smtpguard.wire.session import (
     SmtpSession,
     Unload,
 )
-from smtpguard.wire.turnedaway import TurnedAway, Why
 
 OFFERED = {"PIPELINING": "", "SIZE": "1000", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN LOGIN"}
 GREETING = Reply(220, ("guard.example ESMTP",))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.milter import packet
-from smtpguard.wire.milter.packet import Answer, Command
+from smtpguard.wire import milterpackets as packet
+from smtpguard.wire.milterpackets import Answer, Command
 
 text = st.binary(max_size=40).map(lambda b: b.replace(b"\0", b""))
 number = st.integers(0, 2**32 - 1)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.milter.packet import (
+from smtpguard.wire.milterpackets import (
     Abort,
     Accept,
     Actions,

@@ -14,7 +14,7 @@ import pytest
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.packet import (
+from smtpguard.wire.milterpackets import (
     Body,
     Connect,
     EndOfMessage,

@@ -14,8 +14,8 @@ from smtpguard.mail.envelope import Body as BodyType
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits, Listener
-from smtpguard.wire.milter.message import Assembling, Client, MilterMessage, SessionMacros
-from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
+from smtpguard.wire.milter import Assembling, Client, MilterMessage, SessionMacros
+from smtpguard.wire.milterpackets import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.milter.packet import (
+from smtpguard.wire.milterpackets import (
     MOST_OCTETS,
     Body,
     Command,

@@ -16,7 +16,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.listener import Limits
-from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply, encode
+from smtpguard.wire.milterpackets import Discard, InsertHeader, Mail, Rcpt, SmtpReply, encode
 from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, relay_all, served
 from tests.wire.proxied import until
 from tests.wire.relayed import fence_fails, fence_holds
