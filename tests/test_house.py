@@ -90,6 +90,7 @@ SANS_IO = (
     "identity",
     "grammar",
     "data",
+    "sasl",
     "milterpackets",
 )
 WAITING = {"asyncio", "socket", "select", "selectors", "time", "threading", "aiosmtpd"}

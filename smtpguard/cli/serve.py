@@ -37,8 +37,8 @@ from smtpguard.database.migrate import SchemaError
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
 from smtpguard.processes.channel import Allowance
-from smtpguard.processes.child import Life
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
+from smtpguard.processes.part import Life
 from smtpguard.processes.statusfile import Notifier, StatusFile
 from smtpguard.processes.supervisor import Limits, Supervisor
 

@@ -31,8 +31,7 @@ from smtpguard.config.fields import (
 )
 from smtpguard.config.listeners import Console, Listen, Mentions, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean, one_of
-from smtpguard.config.validation import Section, validate
-from smtpguard.config.yaml import Document, load_yaml
+from smtpguard.config.yaml import Document, Section, load_yaml, validate
 
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)+\Z"

@@ -9,8 +9,7 @@ from typing import Any
 
 from smtpguard.config.fields import LONGEST_SECONDS, in_short
 from smtpguard.config.problem import Invalid
-from smtpguard.config.validation import Findings
-from smtpguard.config.yaml import Document, Place
+from smtpguard.config.yaml import Document, Findings, Place
 from smtpguard.policy.condition import Condition, Range
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, fact_named

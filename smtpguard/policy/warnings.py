@@ -12,8 +12,7 @@ from datetime import UTC, datetime, time
 from ipaddress import ip_network
 
 from smtpguard.config.problem import Problem, Severity, did_you_mean
-from smtpguard.config.validation import Findings
-from smtpguard.config.yaml import Document, Place
+from smtpguard.config.yaml import Document, Findings, Place
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy.absences import Absence, Groups
 from smtpguard.policy.condition import Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from smtpguard.config.statefiles import replace_file
 
 if TYPE_CHECKING:
-    from smtpguard.processes.child import Child
+    from smtpguard.processes.part import Child
 
 FOLDER = "trees"
 EVERY_SECONDS = 2.0

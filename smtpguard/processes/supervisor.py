@@ -29,8 +29,8 @@ import structlog
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Network, client_address, within
 from smtpguard.processes.channel import Numbers, RelayConnectionLimit, Said
-from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.listeners import Arrival, Introductions, Listener, Spare, Strangers, refuse, refuse_backlog
+from smtpguard.processes.part import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.statusfile import Notifier, StatusFile
 
 _log = structlog.get_logger("smtpguard.supervisor")

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.processes.channel import Numbers, Said
-from smtpguard.processes.child import resident_bytes
+from smtpguard.processes.part import resident_bytes
 from tests.processes.tree import PATIENCE, Grow, ask
 
 STEPS = st.lists(

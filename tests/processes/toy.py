@@ -19,8 +19,8 @@ from pathlib import Path
 from smtpguard.processes import listeners as ports_and_headers
 from smtpguard.processes import part as life
 from smtpguard.processes.channel import Said
-from smtpguard.processes.child import Timing
 from smtpguard.processes.listeners import Wanted, inherited, open_all
+from smtpguard.processes.part import Timing
 from smtpguard.processes.statusfile import Notifier
 from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Limits, Supervisor
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.wire import identity
+from smtpguard.wire import sasl
 from smtpguard.wire.grammar import Refused
 from tests.every import every
 
@@ -26,21 +26,19 @@ from tests.every import every
     ],
 )
 def test_the_name_in_each_mechanism(mechanism: str, response: bytes, name: str) -> None:
-    assert identity.who(mechanism, bytearray(response)) == name
+    assert sasl.who(mechanism, bytearray(response)) == name
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from(identity.CARRIED), st.binary(max_size=60) | st.binary(max_size=20).map(lambda b: b"\0" + b + b"\0x")
-)
+@given(st.sampled_from(sasl.CARRIED), st.binary(max_size=60) | st.binary(max_size=20).map(lambda b: b"\0" + b + b"\0x"))
 def test_any_response_gives_a_name_or_a_refusal(mechanism: str, response: bytes) -> None:
     try:
-        name = identity.who(mechanism, bytearray(response))
+        name = sasl.who(mechanism, bytearray(response))
     except Refused:
         return
     assert name
     assert name.isprintable()
-    assert len(name) <= identity.MAX_NAME
+    assert len(name) <= sasl.MAX_NAME
     assert name.encode() in response or mechanism == "OAUTHBEARER"
 
 
@@ -48,7 +46,7 @@ def test_any_response_gives_a_name_or_a_refusal(mechanism: str, response: bytes)
 @given(st.binary(max_size=80))
 def test_any_auth_command_is_parsed_or_refused(argument: bytes) -> None:
     try:
-        mechanism, initial = identity.parse_auth(argument)
+        mechanism, initial = sasl.parse_auth(argument)
     except Refused:
         return
     assert mechanism.encode() in argument.upper()
@@ -58,16 +56,16 @@ def test_any_auth_command_is_parsed_or_refused(argument: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_base64_is_decoded(raw: bytes) -> None:
-    assert identity.decoded(base64.b64encode(raw)) == raw
+    assert sasl.decoded(base64.b64encode(raw)) == raw
 
 
 @every("coded", [b"a", b"abc", b"ab=c", b"====", b"ab c", b"ab\tc=", b"%", b"YWI=YWI="])
 def test_invalid_base64_is_refused(coded: bytes) -> None:
     with pytest.raises(Refused):
-        identity.decoded(coded)
+        sasl.decoded(coded)
 
 
 def test_secrets_are_wiped() -> None:
     secret = bytearray(b"secret")
-    identity.wipe((secret,))
+    sasl.wipe((secret,))
     assert secret == bytes(6)
