@@ -148,6 +148,12 @@ def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool 
     return done.rowcount
 
 
+def acknowledge_all(connection: Connection) -> None:
+    """All that wait: whose clients were answered 250 is not known."""
+    unheard = table.c.acknowledged.is_(False), table.c.state == State.WAITING.value
+    connection.execute(update(table).where(*unheard).values(acknowledged=True))
+
+
 def find(connection: Connection, hold_id: str) -> Hold | None:
     found = rows_of(connection, _BY_ID, (hold_id,))
     return _read(*found[0]) if found else None

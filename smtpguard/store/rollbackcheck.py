@@ -25,6 +25,7 @@ from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
+from smtpguard.holds import rows as holds
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, moment, utc_text
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable, sign
@@ -120,8 +121,9 @@ def check_uncreated(secret: bytes, state_dir: Path) -> None:
 
 
 def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool = False) -> None:
-    """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on. ``renewing``: by
-    the first key of a new secret, before its entry."""
+    """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on. What has just been
+    held counts as answered, since that may be among what is lost. ``renewing``: by the first key of a new secret, before its
+    entry."""
     stop = Freeze(
         freeze_id=secrets.token_hex(8).upper(),
         selector=Selector.ALL,
@@ -137,6 +139,7 @@ def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool = False) 
         "signed_at": utc_text(instant(found.signed.at)),
     }
     deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, ITSELF, batch.now, value=None, put_back=put_back))
+    holds.acknowledge_all(batch.connection)
     at = found.signed.at if found.genuine else 0  # which may come from a fast clock
     journal.mark(batch, put_back=found.agreed, at=at, generation=0 if renewing else None)
 

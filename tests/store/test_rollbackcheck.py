@@ -389,11 +389,13 @@ async def away(store: Store, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(store._database, "_begun", gone)
 
 
-async def test_what_a_process_acknowledged_last_is_acknowledged_at_another_server(place: Place) -> None:
-    """The stand-by has a hold, and lacks only that its client got 250: without it the hold would be void in 15 minutes."""
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_hold_whose_acknowledgement_a_stand_by_lacks_waits_for_its_decision(place: Place, ended: bool) -> None:
+    """Without it, it would be void in 15 minutes. The process that acknowledged it knows that, or has ended meanwhile: then
+    the lost time is noticed by what else was lost."""
+    copies: list[Any] = []
     async with place.opened() as store:
         await store.contents.keep(CONTENT)
-        copies: list[Any] = []
         acknowledge = store._writer._acknowledge
 
         def copied(works: Any) -> None:
@@ -402,10 +404,15 @@ async def test_what_a_process_acknowledged_last_is_acknowledged_at_another_serve
 
         store._writer._acknowledge = copied  # type: ignore[assignment, method-assign]
         await store.admit(item("H9"), holds(a_hold("H9")))
-        await break_connection(store)
-        place.put_back(copies[0])
+        if not ended:
+            await break_connection(store)
+            place.put_back(copies[0])
         await store.admit(item("U1"), relays("U1"))
-        assert (await store.gate.read()).freezes == ()
+    if ended:
+        place.put_back(copies[0])
+    async with place.opened() as store:
+        await store.admit(item("U2"), relays("U2"))
+        assert len((await store.gate.read()).freezes) == ended
         found = await store.holds.find("H9")
         assert found is not None
         assert found.acknowledged
