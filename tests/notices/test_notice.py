@@ -511,7 +511,10 @@ def test_an_owner_who_does_not_decide_is_told_whom_to_ask(url: str) -> None:
         assert ("Look at it and decide" in plain) is bool(decides and url)
         assert ("ask one of those named below" in plain.replace("\n", " ")) is (decides == "")
     for role in ("approver", "owner"):
+        several = texts(render("digest", "en", role=role, total=2, house={"console_url": url}))[0]
+        assert ("Look at them" in several) is bool(url)
         plain = texts(render("digest", "en", role=role, house={"console_url": url}))[0]
+        assert "Look at them" not in plain
         assert ("smtpguard held list" in plain) is (role == "approver" and not url)
 
 
