@@ -19,10 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from smtpguard.database.engine import Database
-from smtpguard.demo import messages
-from smtpguard.demo.messages import HOME, DemoMessage
-from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script, play
-from smtpguard.demo.stage import PEOPLE
+from smtpguard.demo.script import KALLE, LOTTA, ORDINARY, RAMADAN, Script, play
+from smtpguard.demo.stage import HOME, PEOPLE, DemoMessage
 from smtpguard.observe.metrics import FAMILIES
 from tests.demo.forked import Forked
 from tests.peers.chain import until
@@ -170,7 +168,7 @@ def test_promtool_has_no_complaints(played: Played) -> None:
 def test_mail_that_cannot_be_recorded_is_counted(played: Played) -> None:
     guard = played.guard
     before = guard.metrics()[("smtpguard_undecided_total", "store")]
-    letter = DemoMessage(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=messages.ORDINARY,
+    letter = DemoMessage(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=ORDINARY,
                     recipients=("peter@partner.example",))  # fmt: skip
     database = Database(f"sqlite:///{guard.folder}/smtpguard.db")
     try:

@@ -15,10 +15,8 @@ from email.policy import default
 
 import pytest
 
-from smtpguard.demo import messages
-from smtpguard.demo.messages import DemoMessage
-from smtpguard.demo.script import EVA, KALLE, LOTTA, RAMADAN
-from smtpguard.demo.stage import Stage, stage
+from smtpguard.demo.script import EVA, KALLE, LOTTA, ORDINARY, OUTLOOK, RAMADAN, STORY
+from smtpguard.demo.stage import DemoMessage, Stage, stage
 from tests.demo.forked import Forked
 
 pytestmark = pytest.mark.xdist_group("story")
@@ -31,11 +29,11 @@ def guard() -> Iterator[Stage]:
 
 
 STORY = DemoMessage(subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}",
-               body=messages.STORY, recipients=(RAMADAN,), headers=messages.OUTLOOK)  # fmt: skip
+               body=STORY, recipients=(RAMADAN,), headers=OUTLOOK)  # fmt: skip
 
 
 def ordinary(subject: str = "Drawings") -> DemoMessage:
-    return DemoMessage(subject=subject, sender=LOTTA, to="peter@partner.example", body=messages.ORDINARY,
+    return DemoMessage(subject=subject, sender=LOTTA, to="peter@partner.example", body=ORDINARY,
                   recipients=("peter@partner.example",))  # fmt: skip
 
 

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smtpguard.demo import messages
-from smtpguard.demo.messages import HOME, DemoMessage
-from smtpguard.demo.stage import Answer, Stage
+from smtpguard.demo.stage import HOME, Answer, DemoMessage, Stage
 
 
 class Disposition(enum.Enum):
@@ -126,12 +124,12 @@ class Script:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._story = DemoMessage(
-            subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}", body=messages.STORY,
-            recipients=(RAMADAN,), headers=messages.OUTLOOK,
+            subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}", body=STORY,
+            recipients=(RAMADAN,), headers=OUTLOOK,
         )  # fmt: skip
         self._campaign = DemoMessage(
-            subject="Ramadan mubarak!", sender=CAMPAIGNS, name="Nordhandel", to=RAMADAN, body=messages.CAMPAIGN,
-            recipients=(RAMADAN,), headers=messages.CAMPAIGN_HEADERS, signed=True, reverse_path=f"bounces@campaigns.{HOME}",
+            subject="Ramadan mubarak!", sender=CAMPAIGNS, name="Nordhandel", to=RAMADAN, body=CAMPAIGN,
+            recipients=(RAMADAN,), headers=CAMPAIGN_HEADERS, signed=True, reverse_path=f"bounces@campaigns.{HOME}",
         )  # fmt: skip
         self._first: Result | None = None
         self._late: Result | None = None
@@ -162,29 +160,29 @@ class Script:
         yield Scene(title="Sara answers one customer, who happens to be on the list", disposition=Disposition.RELAYED,
                     because="internal-looking, and yet ordinary: one customer, and To shows who it is",
                     message=DemoMessage(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
-                                  body=messages.ANSWER, recipients=(amina,), headers=messages.OUTLOOK))  # fmt: skip
+                                  body=ANSWER, recipients=(amina,), headers=OUTLOOK))  # fmt: skip
         yield Scene(title='"A glass of wine at six?" to one customer on a list that avoids alcohol', disposition=Disposition.RELAYED,
                     because="what is not for an audience may well be for one person of it",
-                    message=DemoMessage(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=messages.WINE,
+                    message=DemoMessage(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=WINE,
                                   recipients=(yusuf,)))  # fmt: skip
         yield Scene(title="A password reset, from the system that may send them", disposition=Disposition.RELAYED,
                     because="a declared stream, from where its mail provably comes",
-                    message=DemoMessage(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=messages.RESET,
+                    message=DemoMessage(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=RESET,
                                   recipients=(amina,), headers=(("Auto-Submitted", "auto-generated"),),
                                   source="127.0.0.2"))  # fmt: skip
         yield Scene(title="Lotta to three colleagues, bacon and all", disposition=Disposition.RELAYED,
                     because="among colleagues nothing is looked at but the recipients",
                     message=DemoMessage(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
-                                  body=messages.COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=messages.OUTLOOK))  # fmt: skip
+                                  body=COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=OUTLOOK))  # fmt: skip
         everyone = tuple(f"colleague{n}@{HOME}" for n in range(500))
         yield Scene(title="Kalle answers to all 500 colleagues", disposition=Disposition.RELAYED,
                     because="many people, and none of them a customer",
                     message=DemoMessage(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
-                                  body=messages.EVERYBODY, recipients=everyone, headers=messages.OUTLOOK))  # fmt: skip
+                                  body=EVERYBODY, recipients=everyone, headers=OUTLOOK))  # fmt: skip
         yield Scene(title="A quote to somebody who is on no list", disposition=Disposition.RELAYED,
                     because="no customer list is touched",
                     message=DemoMessage(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
-                                  body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
+                                  body=ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     def _campaigns(self) -> Iterator[Scene]:
         yield Scene(title="The campaign tool writes to the Ramadan list, signed with its DKIM key", disposition=Disposition.RELAYED,
@@ -194,7 +192,7 @@ class Script:
                     message=self._campaign.other(signed=False, subject="Ramadan mubarak, once more"), after=self._wait_for_people)  # fmt: skip
         yield Scene(title="A vacation notice answers the list, with the null reverse-path", disposition=Disposition.REJECTED,
                     message=DemoMessage(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
-                                  body=messages.AWAY, recipients=(RAMADAN,), reverse_path="",
+                                  body=AWAY, recipients=(RAMADAN,), reverse_path="",
                                   headers=(("Auto-Submitted", "auto-replied"),)))  # fmt: skip
 
     def _one_by_one(self) -> Iterator[Scene]:
@@ -208,9 +206,9 @@ class Script:
 
     def _copy(self, n: int) -> DemoMessage:
         to = self._stage.others[n]
-        body = messages.NEWSLETTER.format(name=to.partition(".")[0].title(), number=70_000 + n)
+        body = NEWSLETTER.format(name=to.partition(".")[0].title(), number=70_000 + n)
         return DemoMessage(subject="Spring in our shops", sender=CAMPAIGNS, name="Nordhandel", to=to, body=body, recipients=(to,),
-                      headers=messages.NEWSLETTER_HEADERS, reverse_path=f"bounces+{n}@campaigns.{HOME}")  # fmt: skip
+                      headers=NEWSLETTER_HEADERS, reverse_path=f"bounces+{n}@campaigns.{HOME}")  # fmt: skip
 
     def _sixty(self, stage: Stage, result: Result) -> str | None:
         said = [stage.send(self._copy(n)).text for n in range(60)]
@@ -261,11 +259,11 @@ class Script:
     def _no_relay(self) -> Iterator[Scene]:
         yield Scene(title="The relay is down: mail stays with those who send it", disposition=Disposition.DEFERRED,
                     before=lambda stage: stage.relay.down(),
-                    message=DemoMessage(subject="Drawings", sender=SARA, to="peter@partner.example", body=messages.ORDINARY,
+                    message=DemoMessage(subject="Drawings", sender=SARA, to="peter@partner.example", body=ORDINARY,
                                   recipients=("peter@partner.example",)))  # fmt: skip
         yield Scene(title="The relay is back, and what stayed is tried again", disposition=Disposition.RELAYED, before=lambda stage: stage.relay.up(), patient=True,
                     message=DemoMessage(subject="Drawings, again", sender=SARA, to="peter@partner.example",
-                                  body=messages.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
+                                  body=ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     # Checks after scenes.
 
@@ -322,3 +320,140 @@ def _done(title: str, *words: str) -> Scene:
 
 def _last(said: str) -> str:
     return (said.strip().splitlines() or ["nothing was said"])[-1]
+
+
+# The texts, as mail programs would write them.
+
+OUTLOOK = (
+    ("Thread-Topic", "Dieten"),
+    ("Thread-Index", "AdsT3m0q1v0Q8cU8R0mY6g3p2k9aXw=="),
+    ("In-Reply-To", f"<c81f4e@exchange.{HOME}>"),
+    ("References", f"<c81f4e@exchange.{HOME}>"),
+    ("Accept-Language", "sv-SE, en-US"),
+    ("Content-Language", "sv-SE"),
+    ("X-MS-Has-Attach", ""),
+    ("X-MS-TNEF-Correlator", ""),
+    ("X-Originating-IP", "[10.1.4.22]"),
+)
+
+STORY = """
+Hej!
+
+Jo, jag kör på bacon till frukost och en flaska sprit på fredagen, och vågen rör sig inte.
+Läkaren säger att det är fläsket. Jag säger att det är läkaren.
+
+Säg inget till cheferna. Vi ses vid kaffet!
+
+/Kalle
+
+Kalle Berg
+Inköp, Nordhandel AB
+Detta meddelande är konfidentiellt och endast avsett för internt bruk.
+
+Från: Lotta Ek <lotta.ek@nordhandel.example>
+Skickat: den 2 mars 2026 09:12
+Till: Kalle Berg <kalle.berg@nordhandel.example>
+Ämne: Dieten
+
+Hur går det med dieten? Du ser ju ut som förut.
+/Lotta
+"""
+
+CAMPAIGN = """
+Ramadan mubarak!
+
+We wish you and your family a blessed month. Dates, lentils and rose water are at half price in all our shops
+from today until Eid, and our shops are open until midnight.
+
+With warm greetings from all of us at Nordhandel
+
+You get this letter since you asked for our Ramadan greetings.
+Unsubscribe: https://www.nordhandel.example/unsubscribe
+Nordhandel AB, Storgatan 1, Stockholm
+"""
+
+CAMPAIGN_HEADERS = (
+    ("List-Id", "Ramadan greetings <ramadan.lists.nordhandel.example>"),
+    ("List-Unsubscribe", "<https://www.nordhandel.example/unsubscribe>, <mailto:leave@nordhandel.example>"),
+    ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+    ("Precedence", "bulk"),
+    ("Feedback-ID", "ramadan:campaigns:nordhandel"),
+)
+
+NEWSLETTER = """
+Dear {name},
+
+spring has come to our shops, and with it everything that a garden asks for: bulbs, roses, seeds, soil and tools to last a lifetime.
+Until Sunday all of it costs a fifth less, and whoever shows this letter at the desk gets a bag of compost for nothing.
+Your customer number is {number}; what we have put aside for you is at https://www.nordhandel.example/spring?c={number:x}
+
+We look forward to seeing you,
+all of us at Nordhandel
+
+Unsubscribe: https://www.nordhandel.example/unsubscribe?c={number:x}
+"""
+
+NEWSLETTER_HEADERS = (
+    ("List-Unsubscribe", "<https://www.nordhandel.example/unsubscribe>"),
+    ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+    ("Precedence", "bulk"),
+)
+
+ANSWER = """
+Hej Amina,
+
+Tack för ditt mejl. Din beställning skickades i går och bör vara hos dig på torsdag. Säg till om den inte kommer.
+
+Med vänlig hälsning
+Sara Nyman
+Kundtjänst, Nordhandel AB
+
+Från: Amina
+Skickat: den 2 mars 2026 08:40
+Till: Kundtjänst
+Ämne: Var är mitt paket?
+
+Hej, jag undrar var mitt paket är?
+"""
+
+RESET = """
+Somebody, probably you, asked for a new password for your account.
+
+Choose it here within an hour: https://www.nordhandel.example/reset/8Kq2
+If it was not you, nothing has happened, and you need do nothing.
+"""
+
+COLLEAGUES = """
+Hej alla,
+
+Mötet i morgon börjar tio i stället för nio. Det blir bacon och ägg efteråt, som vanligt.
+
+/Lotta
+"""
+
+WINE = """
+Hi Yusuf,
+
+Good to see you at the fair. Shall we have a glass of wine at six and talk about the autumn order?
+
+Best regards
+Sara
+"""
+
+EVERYBODY = """
+Please do not answer to all. I do it only to say that nobody should.
+
+/Kalle
+"""
+
+AWAY = """
+I am away until Monday. In urgent matters please write to sales@partner.example.
+"""
+
+ORDINARY = """
+Hello Peter,
+
+The drawings are attached next time, promised. Friday works.
+
+Sara
+"""

@@ -1,5 +1,6 @@
 """The stage of the demo: a folder with settings, policy and lists of invented people, the guard's real processes, and
-calls to them; and a relay that accepts every message and forwards none.
+calls to them; a message as a mail program would write it (raw bytes, CRLF, UTF-8), and the key that its campaign tool
+signs with (RFC 6376); and a relay that accepts every message and forwards none.
 
 The guard is a child process and runs as in production. Its port is handed over as by a service manager, readiness is
 awaited through NOTIFY_SOCKET, and its command line is used as people use it.
@@ -8,6 +9,7 @@ awaited through NOTIFY_SOCKET, and its command line is used as people use it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import csv
 import itertools
@@ -23,18 +25,97 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
+from email.utils import format_datetime, make_msgid
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+import dkim
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from smtpguard.demo.messages import HOME, DemoMessage, Key, make_key
+HOME = "nordhandel.example"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoMessage:
+    """One message and its envelope. ``source``: the loopback address that it comes from."""
+
+    subject: str
+    sender: str
+    to: str
+    body: str
+    recipients: tuple[str, ...]
+    name: str = ""
+    reverse_path: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    signed: bool = False
+    source: str = "127.0.0.1"
+    message_id: str = field(default_factory=lambda: make_msgid(domain=HOME))
+    date: str = field(default_factory=lambda: format_datetime(datetime.now(UTC)))
+
+    @property
+    def mail_from(self) -> str:
+        return self.sender if self.reverse_path is None else self.reverse_path
+
+    def other(self, **changed: Any) -> DemoMessage:
+        """Another message with the same text."""
+        return replace(self, message_id=make_msgid(domain=HOME), **changed)
+
+    def content(self) -> bytes:
+        shown = f'"{self.name}" <{self.sender}>' if self.name else self.sender
+        lines = [
+            f"From: {shown}",
+            f"To: {self.to}",
+            f"Subject: {self.subject}",
+            f"Date: {self.date}",
+            f"Message-ID: {self.message_id}",
+            *(f"{name}: {value}" for name, value in self.headers),
+            "MIME-Version: 1.0",
+            "Content-Type: text/plain; charset=utf-8",
+            "Content-Transfer-Encoding: 8bit",
+            "",
+            *self.body.strip().splitlines(),
+            "",
+        ]
+        return "\r\n".join(lines).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """``pem``: PKCS #1. ``record``: the TXT record of the selector in DNS."""
+
+    pem: bytes = field(repr=False)
+    record: str
+
+    def sign(self, message: bytes, *, domain: str, selector: str) -> bytes:
+        """The DKIM-Signature field."""
+        signature: bytes = dkim.sign(
+            message,
+            selector.encode(),
+            domain.encode(),
+            self.pem,
+            canonicalize=(b"relaxed", b"relaxed"),
+            include_headers=[b"from", b"to", b"subject", b"date", b"message-id", b"list-id"],
+        )
+        return signature
+
+
+def make_key(bits: int = 2048) -> Key:
+    made = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    plain = serialization.NoEncryption()
+    public = made.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return Key(
+        pem=made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain),
+        record=f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.demo import messages as demo
+from smtpguard.demo import script as demo
 from tests.catalogue.proxyandmilter import ProxyAndMilter, envelopes, proxy_and_milter
 from tests.catalogue.wholeguard import MEMBERS, RAMADAN, personal_mail, signed
 from tests.peers import letters

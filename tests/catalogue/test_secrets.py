@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smtpguard.demo.messages import make_key
+from smtpguard.demo.stage import make_key
 from smtpguard.observe import log as lines
 from tests import program
 from tests.catalogue.wholeguard import WholeGuard, personal_mail, policy, whole_guard

@@ -31,7 +31,7 @@ from smtpguard.app.files import read_policy
 from smtpguard.app.lists import open_refresher, open_registry
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database import engine
-from smtpguard.demo.messages import make_key
+from smtpguard.demo.stage import make_key
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.journal.event import Kind
 from smtpguard.policy.parse import Policy

@@ -16,9 +16,8 @@ import pytest
 
 from smtpguard.cli import main
 from smtpguard.cli.demo import _ends_tidily, _stay
-from smtpguard.demo.messages import DemoMessage, make_key
 from smtpguard.demo.script import KALLE, Disposition, Scene, play
-from smtpguard.demo.stage import PEOPLE, Answer, ReceivedMessage, RecordingRelay, Stage, people
+from smtpguard.demo.stage import PEOPLE, Answer, DemoMessage, ReceivedMessage, RecordingRelay, Stage, make_key, people
 from tests.peers.chain import until
 from tests.program import Door, Program
 
