@@ -26,7 +26,6 @@ from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, N
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message, Outcome
-from smtpguard.journal.searchindex import queue_ids
 from smtpguard.locale.phrase import many
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
@@ -332,6 +331,8 @@ def _first(names: Mapping[str, Sequence[str]], role: str) -> str | None:
 
 def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
     """The relay's replies."""
+    from smtpguard.journal.searchindex import queue_ids  # imports a database driver, as no help needs
+
     for one, clear in history:
         replies = one.data.get("replies", ()) if one.kind == Kind.OUTCOME.value else ()
         if one.kind == Kind.RELEASE.value:
