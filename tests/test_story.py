@@ -28,7 +28,7 @@ def guard() -> Iterator[Stage]:
         yield built
 
 
-STORY = DemoMessage(subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}",
+LETTER = DemoMessage(subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}",
                body=STORY, recipients=(RAMADAN,), headers=OUTLOOK)  # fmt: skip
 
 
@@ -49,8 +49,8 @@ def pids(guard: Stage, part: str) -> list[int]:
 
 
 def test_the_story_is_held_and_never_reaches_the_relay(guard: Stage) -> None:
-    content = STORY.content()
-    answer = guard.send(STORY, content)
+    content = LETTER.content()
+    answer = guard.send(LETTER, content)
     assert re.fullmatch(r"250 2\.0\.0 Held for review as [0-9A-Z]{16}", str(answer))
     assert arrived(guard, content) == []
     row = next(row for row in guard.rows("held", "list") if answer.text.endswith(row["id"]))
@@ -64,7 +64,7 @@ def test_the_story_is_held_and_never_reaches_the_relay(guard: Stage) -> None:
 def test_notices_name_topics_and_sensitivity_first(guard: Stage) -> None:
     """A notice names first, and never cuts, the topics that the list is to be spared and what the policy says of its
     people."""
-    guard.send(STORY)  # a repeated message adopts the same hold
+    guard.send(LETTER)  # a repeated message adopts the same hold
 
     def notice_to(address: str) -> str:
         notices = (t.content for t in guard.relay.taken if address in t.recipients)
@@ -78,7 +78,7 @@ def test_notices_name_topics_and_sensitivity_first(guard: Stage) -> None:
 
 
 def test_one_command_reports_what_happened(guard: Stage) -> None:
-    answer = guard.send(STORY)  # a repeated message adopts the same hold
+    answer = guard.send(LETTER)  # a repeated message adopts the same hold
     [row] = guard.rows("incident", "report", answer.text.split()[-1])
     said = " ".join(one["text"] for one in row["paragraph"])
     for words in (
