@@ -25,8 +25,8 @@ from smtpguard.gathering.streams import FACT, Exceeded, StreamLimit, exceeded
 from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.address import Address
-from smtpguard.mail.listheader import list_header
-from smtpguard.mail.transaction import Transaction
+from smtpguard.mail.envelope import Transaction
+from smtpguard.mail.fields import list_header
 from smtpguard.policy import confirming
 from smtpguard.policy.confirming import MEANT, MEANT_SECONDS, NOT_ALONE, SYSTEM, TOO_OFTEN, UNPROVEN
 from smtpguard.policy.counted import Ask, Live

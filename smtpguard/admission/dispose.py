@@ -19,9 +19,9 @@ from smtpguard.guard.ports import Clock
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.mail import reply
 from smtpguard.mail.constant import maker
+from smtpguard.mail.envelope import Fence, Lost, Onward, Recalled
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
-from smtpguard.mail.transaction import Fence, Lost, Onward, Recalled
 from smtpguard.policy.freezing import Selectable
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 

@@ -34,7 +34,7 @@ from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import State
 from smtpguard.journal.bypass import Bypass
 from smtpguard.journal.chain import canonical
-from smtpguard.mail.transaction import Fence, Transaction
+from smtpguard.mail.envelope import Fence, Transaction
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Facts

@@ -36,9 +36,8 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import maker
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Fence, Onward, Recalled, RefusedRecipient, Session, Transaction
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Fence, Onward, Recalled, RefusedRecipient, Transaction
 from smtpguard.mailings.differences import Approved
 from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slotlearning import learn

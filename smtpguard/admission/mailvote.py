@@ -42,10 +42,10 @@ from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, after_local
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.envelope import Onward, Transaction
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Rejected

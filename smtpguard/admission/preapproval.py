@@ -30,10 +30,9 @@ from smtpguard.lists.recipients import ONE, Count
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, after_local
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Onward, Recipient, Session, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, set_of
 from smtpguard.mailings.service import decides, event_of
 from smtpguard.notices.intents import Notices

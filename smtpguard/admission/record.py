@@ -32,10 +32,9 @@ from smtpguard.holds.model import Confirmation, Hold, State
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
-from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.constant import constant, maker
-from smtpguard.mail.envelope import Envelope, Recipient
-from smtpguard.mail.transaction import RefusedRecipient
+from smtpguard.mail.envelope import Envelope, Recipient, RefusedRecipient
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mailings.model import Correction
 from smtpguard.notices.intents import Notices, alarms_of, calling
 from smtpguard.notices.noticedata import sentences

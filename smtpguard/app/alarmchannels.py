@@ -31,9 +31,8 @@ from smtpguard.database.access import Access
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.codec import Codec
-from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.envelope import Envelope, Lost, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Lost
 from smtpguard.notices.notice import Notice, NoticeTemplates, choose_language
 from smtpguard.observe import rounds
 from smtpguard.observe.alarms import BYPASS, RaisedAlarm
@@ -172,7 +171,7 @@ def row(told: AlarmMessage) -> dict[str, Any]:
 
 
 async def _stands() -> bool:
-    """No freeze stops an alarm (mail.transaction.Fence)."""
+    """No freeze stops an alarm (mail.envelope.Fence)."""
     return True
 
 

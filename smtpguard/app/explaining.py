@@ -47,9 +47,8 @@ from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.index import index_path
 from smtpguard.lists.writing import write_passing
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session, within
+from smtpguard.mail.envelope import Envelope, Recipient, Session, Transaction, within
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import FACTS, ONLY_ORIGIN, Source, Type
 from smtpguard.policy.parse import Policy

@@ -32,9 +32,8 @@ from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import within
+from smtpguard.mail.envelope import Lost, within
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
 from smtpguard.wire import sasl
 from smtpguard.wire.handshake import open_connection

@@ -20,7 +20,7 @@ from smtpguard.cli.holdrow import plain
 from smtpguard.config.problem import Undeclared
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import client_address
-from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Header, Message, with_crlf
 from smtpguard.policy.facts import Unknown
 

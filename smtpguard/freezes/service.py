@@ -28,7 +28,7 @@ from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
     from smtpguard.guard.ports import Clock
-    from smtpguard.mail.transaction import Fence
+    from smtpguard.mail.envelope import Fence
     from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts
     from smtpguard.store.front import Front

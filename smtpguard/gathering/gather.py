@@ -21,11 +21,11 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
-from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.constant import changed, constant, maker
+from smtpguard.mail.envelope import Transaction
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
-from smtpguard.mail.transaction import Transaction
 from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template

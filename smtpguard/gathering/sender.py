@@ -21,11 +21,10 @@ from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.authres import DkimResult
 from smtpguard.mail.constant import changed, constant, maker
-from smtpguard.mail.mailboxes import of_field
+from smtpguard.mail.envelope import Transaction
+from smtpguard.mail.fields import DkimResult, of_field
 from smtpguard.mail.message import Header
-from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.looks import (
     Looks,

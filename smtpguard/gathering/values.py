@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import EXACT, ONE, Classification, Classified, Kind, largest, share
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mail.transaction import Transaction
+from smtpguard.mail.envelope import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
 from smtpguard.reading.fold import UNCLEAR
 from smtpguard.reading.looks import NOT_TO_GO_OUT, UNFINISHED, Readable, Reading, Side

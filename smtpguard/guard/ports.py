@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.mail.authres import DkimResult
-from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.envelope import Answers, Envelope, Fence
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Answers, Fence
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.shown import Shown

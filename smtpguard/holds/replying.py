@@ -25,8 +25,7 @@ from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
-from smtpguard.mail.authres import Signature
-from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.fields import Signature, mailboxes
 from smtpguard.mail.message import Header
 from smtpguard.policy.models import ReplyVotesModel
 from smtpguard.reading.quoting import split

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.hashing import sha256
+from smtpguard.mail.constant import sha256
 
 GENESIS = bytes(32)
 Clear = Mapping[str, Sequence[str]]

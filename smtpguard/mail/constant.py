@@ -1,7 +1,9 @@
-"""Tools for immutable types of which every message makes many."""
+"""Tools for what every message makes many of: immutable types, and SHA-256 beside other threads."""
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
@@ -71,3 +73,18 @@ class computed(cached_property[T]):
             return self
         value = instance.__dict__[self.attrname] = self.func(instance)
         return value
+
+
+_PIECE = 2047
+_MOST = 32 << 10  # from here on the pieces take longer than the wait
+
+
+def sha256(octets: bytes | mmap.mmap) -> hashlib._Hash:
+    """For 2 KB and more hashlib lets go of the interpreter's lock, and then waits for it until another thread gives it
+    back; that takes longer than to hash some ten KB."""
+    if len(octets) > _MOST:
+        return hashlib.sha256(octets)
+    digest = hashlib.sha256(octets[:_PIECE])
+    for start in range(_PIECE, len(octets), _PIECE):
+        digest.update(octets[start : start + _PIECE])
+    return digest

@@ -12,8 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
-from smtpguard.mail.constant import computed, constant, maker
-from smtpguard.mail.hashing import sha256
+from smtpguard.mail.constant import computed, constant, maker, sha256
 
 Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""

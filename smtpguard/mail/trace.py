@@ -18,8 +18,8 @@ from datetime import datetime
 from email.utils import formatdate
 from functools import lru_cache
 
+from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.message import Header
-from smtpguard.mail.transaction import Transaction
 
 NAME = "X-Smtpguard"
 POLICY_DIGITS = 12

@@ -34,10 +34,9 @@ from smtpguard.guard.ports import Clock, PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.chain import utc_text
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
-from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.mailings.model import Person
 from smtpguard.notices.dsn import Action
 from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind

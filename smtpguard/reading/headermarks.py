@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mail.authres import AuthResult, signed_by
-from smtpguard.mail.listheader import ListHeader
+from smtpguard.mail.fields import AuthResult, ListHeader, signed_by
 from smtpguard.reading.looks import KINDS, Mark
 from smtpguard.reading.parts import Index, words
 from smtpguard.reading.request import PROVIDERS, Surroundings

@@ -11,9 +11,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from smtpguard.locale.phrase import N_, Phrase, Said
-from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.constant import constant, maker
-from smtpguard.mail.listheader import NAMES, ListHeader, list_header
+from smtpguard.mail.fields import NAMES, AuthResult, ListHeader, auth_results, list_header, signed_by
 from smtpguard.mail.message import Message
 from smtpguard.reading.copies import body_key, copied
 from smtpguard.reading.fingerprint import Identity

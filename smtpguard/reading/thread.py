@@ -18,7 +18,7 @@ from email.utils import getaddresses
 
 from smtpguard.mail.address import MAX_LABEL_OCTETS, PLAIN, cuts_plain
 from smtpguard.mail.constant import constant
-from smtpguard.mail.mailboxes import without_comments
+from smtpguard.mail.fields import without_comments
 from smtpguard.reading.fold import fold
 from smtpguard.reading.parts import Index, words
 from smtpguard.reading.quoting import FROM, Split

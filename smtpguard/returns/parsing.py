@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.listheader import list_header
-from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.fields import list_header, mailboxes
 from smtpguard.mail.message import Header, Message, parse_header, with_crlf
 from smtpguard.mail.trace import trusted
 from smtpguard.reading.copies import quoted

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Lost, Onward, Recalled, Session, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 
 _MOST_OF_AN_ID = 250

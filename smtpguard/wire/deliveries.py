@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.envelope import Answers, Body, Envelope, Fence, Lost, Recipient
 from smtpguard.mail.message import Content, Message, in_crlf_lines
 from smtpguard.mail.reply import Reply, Unsendable
-from smtpguard.mail.transaction import Answers, Fence, Lost
 from smtpguard.wire.carried import Why
 from smtpguard.wire.data import pieces
 from smtpguard.wire.grammar import mail_line, rcpt_line

@@ -29,7 +29,7 @@ import dns.resolver
 from dkim.crypto import UnparsableKeyError, parse_pem_private_key
 from dkim.util import InvalidTagValueList, parse_tag_value
 
-from smtpguard.mail.authres import DkimResult, Signature
+from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Header, Message
 from smtpguard.policy.facts import Unknown
 

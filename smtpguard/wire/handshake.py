@@ -13,8 +13,8 @@ import os
 import ssl
 from collections.abc import Mapping
 
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
 

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Network, Session
+from smtpguard.mail.envelope import Network, Onward, Session, Transaction
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.wire.carried import Admit, Carried, TurnedAway, carry
 
 RateCheck = Callable[[Session, bool], Reply | None]

@@ -28,8 +28,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from smtpguard.mail import reply
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.wire import sasl
 from smtpguard.wire.carried import Why
 from smtpguard.wire.grammar import Refused

@@ -24,10 +24,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Envelope, Recipient, Session, client_address, within
+from smtpguard.mail.envelope import (
+    Envelope,
+    Fence,
+    Lost,
+    Recalled,
+    Recipient,
+    Session,
+    Transaction,
+    client_address,
+    within,
+)
 from smtpguard.mail.message import Message, parse_header
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.wire import grammar
 from smtpguard.wire import milterpackets as packet
 from smtpguard.wire.carried import TurnedAway, Why, message_id_of, why_content

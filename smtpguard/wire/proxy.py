@@ -21,9 +21,8 @@ from typing import Any, Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.envelope import Envelope, Fence, Lost
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.wire.carried import Why
 from smtpguard.wire.data import Arrived, pieces
 from smtpguard.wire.grammar import NotOffered, Rcpt, mail_line, rcpt_line

@@ -17,9 +17,9 @@ from functools import partial
 from itertools import chain
 from typing import cast
 
+from smtpguard.mail.envelope import Fence, Lost, Recalled
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
-from smtpguard.mail.transaction import Fence, Lost, Recalled
 from smtpguard.wire.carried import Why
 from smtpguard.wire.data import BLOCK_OCTETS, pieces
 from smtpguard.wire.grammar import BadReply, RelaySession, Told

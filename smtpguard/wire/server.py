@@ -27,9 +27,8 @@ from aiosmtpd.smtp import SMTP
 
 from smtpguard.mail import reply
 from smtpguard.mail.constant import maker
-from smtpguard.mail.envelope import Envelope, Session, client_address, within
+from smtpguard.mail.envelope import Envelope, RefusedRecipient, Session, Transaction, client_address, within
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire import session
 from smtpguard.wire.carried import Admit, TurnedAway, Why
 from smtpguard.wire.identity import Identity

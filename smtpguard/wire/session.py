@@ -21,10 +21,9 @@ from math import inf
 
 from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
-from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.mail.envelope import Body, Envelope, Recipient, RefusedRecipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.wire import grammar
 from smtpguard.wire.carried import NOT_FROM_RELAY, Carried, TurnedAway, Why, message_id_of, why_content
 from smtpguard.wire.data import Arrived, Arriving

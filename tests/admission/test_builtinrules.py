@@ -16,7 +16,7 @@ from smtpguard.gathering.streams import watched
 from smtpguard.holds.effects import bound
 from smtpguard.holds.model import State
 from smtpguard.mail.address import Address
-from smtpguard.mail.transaction import Transaction
+from smtpguard.mail.envelope import Transaction
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed, Verdict
 from tests.app.twoguards import STAFF, documents, sample

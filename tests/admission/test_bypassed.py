@@ -20,7 +20,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.journal import bypass as files
 from smtpguard.journal.bypass import Bypass, Bypasses, Front
 from smtpguard.journal.front import Fronted
-from smtpguard.mail.transaction import Lost
+from smtpguard.mail.envelope import Lost
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Disposition, Relayed
 from smtpguard.store.bypassed import Bypassed

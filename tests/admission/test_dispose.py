@@ -8,8 +8,8 @@ import asyncio
 import pytest
 
 from smtpguard.database.errors import Unavailable
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.admission.ways import home as home

@@ -18,8 +18,8 @@ import pytest
 from smtpguard.database.errors import Unavailable
 from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from smtpguard.reading.read import read

@@ -11,8 +11,8 @@ import pytest
 
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, PolicyMoved, Unavailable
 from smtpguard.gathering.gather import Gather
+from smtpguard.mail.envelope import Lost, Recalled
 from smtpguard.mail.reply import OK, Reply
-from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.admission.ways import home as home
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House

@@ -18,7 +18,7 @@ from smtpguard.gathering.reader import BoundedReader
 from smtpguard.holds.model import Change, Choice, Confirmation, Hold, State
 from smtpguard.holds.replying import Tokens, bound_to
 from smtpguard.mail.address import Address
-from smtpguard.mail.authres import DkimResult, Signature
+from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected

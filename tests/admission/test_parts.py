@@ -11,9 +11,8 @@ import pytest
 
 from smtpguard.holds.model import Choice
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.envelope import Fence, Lost, Recalled, Recipient, Transaction
 from smtpguard.mail.reply import OK, Reply
-from smtpguard.mail.transaction import Fence, Lost, Recalled, Transaction
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Deferred, Held
 from tests.guard.house import MEMBERS, FakePassage, House

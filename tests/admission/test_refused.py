@@ -9,7 +9,7 @@ from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.mail.address import Address
-from smtpguard.mail.transaction import RefusedRecipient
+from smtpguard.mail.envelope import RefusedRecipient
 from smtpguard.observe.metrics import Tally
 from tests.clocks import MONDAY
 from tests.guard.house import FakePassage, House, house

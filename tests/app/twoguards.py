@@ -16,8 +16,8 @@ from smtpguard.app.replayed import Judgement, Replay
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Refused, State
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action

@@ -10,9 +10,8 @@ import dkim
 import pytest
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Recipient, Session, Transaction
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.verdict import Held
 from tests.catalogue.wholeguard import ANNA, KEY, RAMADAN, WholeGuard, personal_mail, signed, whole_guard
 from tests.guard.house import FakePassage

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from smtpguard.cli import held, main
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.holds.model import Choice
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.policy.verdict import Action
 from tests.cli.installing import install

@@ -11,8 +11,8 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST
-from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.model import set_of
 from tests.console.api.program import program

@@ -35,7 +35,7 @@ import pytest
 import trustme
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from smtpguard.wire.login import Guesses, Logins

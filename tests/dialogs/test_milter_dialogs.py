@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
 from smtpguard.wire import milterpackets as packet
 from smtpguard.wire.listener import Limits

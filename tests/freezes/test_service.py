@@ -15,8 +15,8 @@ import pytest
 from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import LAST_CHARACTERS, Freezes, GateWatch, Hook, run
 from smtpguard.locale.speech import Speech
+from smtpguard.mail.envelope import Answers, Lost, Recalled
 from smtpguard.mail.reply import RELAY_LOST
-from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.freezing import Freeze, Gate, Selectable, Selector
 from smtpguard.policy.verdict import Held, Relayed
 from tests.clocks import Clock

@@ -15,8 +15,8 @@ from smtpguard.gathering import gather
 from smtpguard.gathering.gather import Turns, trace_text
 from smtpguard.lists.index import index_path
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.trace import prepend
-from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.policy.implication import _possible
 from smtpguard.policy.rule import NOT_ASKED

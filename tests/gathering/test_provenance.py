@@ -8,7 +8,7 @@ from typing import Any
 
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.sender import Provenance
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.fields import DkimResult
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading
 from tests.every import every

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smtpguard.mail.transaction import Transaction
+from smtpguard.mail.envelope import Transaction
 from tests.guard.house import DOCUMENTS, POLICY, House, index
 
 ANNA = "anna@example.com"

@@ -37,10 +37,9 @@ from smtpguard.lists.index import index_path
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Fence, Recalled, Recipient, Session, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import OK, Reply
-from smtpguard.mail.transaction import Fence, Recalled, Transaction
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.freezing import Freeze, Selector

@@ -10,10 +10,9 @@ from typing import Any
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import State
-from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind
 from tests.guard.house import KEY, RAMADAN, FakePassage, House, PatchedStore

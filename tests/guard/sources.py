@@ -8,7 +8,7 @@ from email.utils import parseaddr
 
 from smtpguard.gathering.values import NUMBERS
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch

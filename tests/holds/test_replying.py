@@ -30,8 +30,8 @@ from smtpguard.holds.replying import (
     why_barred,
 )
 from smtpguard.mail.address import Address
-from smtpguard.mail.authres import Signature
 from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.fields import Signature
 from smtpguard.mail.message import parse_header
 from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import MOST_LINK, Renderer

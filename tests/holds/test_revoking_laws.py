@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.holds.model import Choice, Conflict, Hold, Refused, State
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
-from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.model import IntentKind, Lease
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
 from tests.guard.house import MEMBERS, house

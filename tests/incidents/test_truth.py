@@ -13,9 +13,8 @@ import pytest
 from smtpguard.holds.model import Choice, Refused, State
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from tests.guard.campaign import DPO, EVA, OMAR, documents
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office

@@ -17,9 +17,8 @@ from smtpguard.lists.recipients import Classified, Count, Kind
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Session, Transaction
 from smtpguard.mail.message import Message
-from smtpguard.mail.transaction import Transaction
 from tests.cli.stage import rows
 from tests.lists.conftest import House
 from tests.lists.declaring import expands

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.authres import MOST, AuthResult, auth_results, signed_by
+from smtpguard.mail.fields import MOST, AuthResult, auth_results, signed_by
 from smtpguard.mail.message import Field, parse_header
 from tests.every import every
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from smtpguard.mail.hashing import sha256
+from smtpguard.mail.constant import sha256
 
 
 def test_the_digest_is_that_of_all_octets() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smtpguard.mail.listheader import ListHeader, list_header, uris
+from smtpguard.mail.fields import ListHeader, list_header, uris
 from smtpguard.mail.message import parse_header
 from tests.every import every
 

@@ -7,7 +7,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.mailboxes import spelled, without_comments
+from smtpguard.mail.fields import spelled, without_comments
 from tests.every import every
 
 

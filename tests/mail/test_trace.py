@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.envelope import Envelope, Recipient, Session, Transaction
 from smtpguard.mail.message import Message, parse_header
 from smtpguard.mail.trace import prepend, trusted
-from smtpguard.mail.transaction import Transaction
 from tests.every import every
 
 KEY = b"k" * 32

@@ -15,9 +15,9 @@ from smtpguard.admission.preapproval import Corrections
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Fence, Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, Reply
-from smtpguard.mail.transaction import Fence, Lost
 from smtpguard.mailings.model import Mailing
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.verdict import Disposition

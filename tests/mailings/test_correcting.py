@@ -12,8 +12,8 @@ import pytest
 
 from smtpguard.admission.preapproval import NotAll
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import OK, RELAY_LOST, Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import CopyStatus, set_of
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed

@@ -13,8 +13,8 @@ from sqlalchemy import select
 from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply
-from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.model import Tally
 from smtpguard.mailings.service import Mailings

@@ -15,9 +15,9 @@ from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Choice, Conflict, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Kind
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
-from smtpguard.mail.transaction import Lost
 from smtpguard.mailings.model import Tally
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.asking import report_doubts

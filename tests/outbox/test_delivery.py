@@ -12,11 +12,10 @@ import pytest
 from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import Hold, State
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.envelope import Answers, Lost, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
-from smtpguard.mail.transaction import Answers, Lost
 from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease

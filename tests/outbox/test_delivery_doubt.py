@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from smtpguard.holds.model import State
+from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
-from smtpguard.mail.transaction import Lost
 from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.wire.deliveries import Deliveries

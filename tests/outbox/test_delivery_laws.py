@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from smtpguard.holds.model import Hold, Over, State, after, settles_as
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
-from smtpguard.mail.transaction import Answers, Fence, Lost, Recalled
 from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
 from tests.wire.milter.speaking import Served, relay_all, served
 from tests.wire.relayed import fence_holds

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import ServerAuth
 from smtpguard.wire.login import Guesses, Logins

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smtpguard.mail.envelope import Envelope
-from smtpguard.mail.transaction import Onward, RefusedRecipient, Transaction
+from smtpguard.mail.envelope import Envelope, Onward, RefusedRecipient, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.carried import TurnedAway
 from smtpguard.wire.listener import Limits, Listener

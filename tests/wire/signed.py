@@ -9,7 +9,7 @@ import dkim
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.wire.dkim import DkimSigner, DkimVerifier, Unresolved

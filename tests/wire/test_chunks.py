@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.mail.envelope import Lost, Recalled
 from smtpguard.mail.message import Content
-from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.relay import RelayConnection
 from smtpguard.wire.target import Reachability
 from tests.every import every

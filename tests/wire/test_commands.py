@@ -6,8 +6,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.mail.reply import deferred
-from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held
 from smtpguard.wire.listener import Limits
 from tests.every import every

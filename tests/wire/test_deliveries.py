@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.envelope import Answers, Body, Envelope, Lost, Recalled, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Unsendable
-from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.wire.carried import Why
 from smtpguard.wire.deliveries import Deliveries, stuff
 from smtpguard.wire.pool import RelayPool

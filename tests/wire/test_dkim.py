@@ -16,7 +16,7 @@ from dkim.canonicalization import Relaxed, Simple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.wire.dkim import MAX_FIELDS, MAX_SIGNATURES, DkimVerifier, canonical_body

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from smtpguard.mail.authres import DkimResult
+from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
 from smtpguard.wire.dkim import MAX_KEY_OCTETS, DkimSigner, DkimVerifier, Resolver, Unresolved

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.mail.reply import deferred
-from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition
 from smtpguard.wire.listener import ServerTls
 from smtpguard.wire.login import Guesses, Logins

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Fence, Lost, Onward, Transaction
+from smtpguard.mail.envelope import Fence, Lost, Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
 from tests.script import BLOCK, DOT, DROP, RESET, STALL

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, ServerTls
 from smtpguard.wire.server import Dialog, Reception

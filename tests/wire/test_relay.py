@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.mail.envelope import Lost, Recalled
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.grammar import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
 from smtpguard.wire.relay import RelayConnection
 from smtpguard.wire.target import Timeouts

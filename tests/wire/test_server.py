@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Held
 from tests.every import every
 from tests.scripted_relay import ScriptedRelay

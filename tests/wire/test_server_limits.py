@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Session
+from smtpguard.mail.envelope import Onward, Session, Transaction
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.carried import Why
 from smtpguard.wire.listener import Limits

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected
 from smtpguard.wire.carried import TurnedAway, Why
 from smtpguard.wire.listener import Limits

@@ -25,7 +25,7 @@ from smtpguard.console.api.entry import (
 )
 from smtpguard.journal.chain import instant
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.notices import noticedata
 

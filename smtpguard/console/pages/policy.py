@@ -21,7 +21,7 @@ from smtpguard.console.rendering import form, page, services_of, speech, uploade
 from smtpguard.console.rulewords import ACTIONS, guide_values, in_words
 from smtpguard.console.services import NotSignedIn, Routes
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.mailboxes import mailboxes
+from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
 
 _MOST_OCTETS = 10 << 20

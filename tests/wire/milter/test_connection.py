@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milterpackets import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.mail.envelope import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milterpackets import Discard, InsertHeader, Mail, Rcpt, SmtpReply, encode
