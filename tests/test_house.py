@@ -62,7 +62,7 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
         "mail": {"codec"},
         "database": None,
         "journal": None,
-        "policy": {"absences"},
+        "policy": {"approvals"},
     },  # the policy or an account says who is away
     # returns.model: why a breaker stopped a mailing
     "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None, "returns": {"model"}},

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from smtpguard.journal.event import Event
-from smtpguard.policy.absences import Member
+from smtpguard.policy.approvals import Member
 
 
 class Role(enum.StrEnum):

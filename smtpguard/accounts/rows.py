@@ -18,7 +18,7 @@ from smtpguard.database.schema import token as issued
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.codec import Codec
-from smtpguard.policy.absences import LONGEST, Absence
+from smtpguard.policy.approvals import LONGEST, Absence
 
 ACCOUNT, ABSENCE, MEMBERSHIP, _TOKEN = Codec(Account), Codec(Absence), Codec(Membership), Codec(Token)
 

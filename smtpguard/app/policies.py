@@ -43,7 +43,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
-from smtpguard.policy.absences import Member
+from smtpguard.policy.approvals import Member
 from smtpguard.policy.freezing import Gate
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.request import Surroundings

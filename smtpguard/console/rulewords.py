@@ -25,8 +25,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
 from smtpguard.policy import facts, freezing
 from smtpguard.policy import rule as rules
-from smtpguard.policy.absences import Groups
-from smtpguard.policy.approvals import Breaker
+from smtpguard.policy.approvals import Breaker, Groups
 from smtpguard.policy.condition import Condition, EveryWord, SomeWord
 from smtpguard.policy.facts import Type
 from smtpguard.policy.freezing import FREEZE

@@ -8,9 +8,7 @@ from datetime import datetime
 
 from smtpguard.accounts.model import Account, Unseated, source_of, unseated
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.absences import Absence, Member, together
-from smtpguard.policy.approvals import Breakers
-from smtpguard.policy.hours import Hours
+from smtpguard.policy.approvals import Absence, Breakers, Hours, Member, together
 from smtpguard.policy.models import PREVIEWS
 from smtpguard.policy.parse import Policy
 

@@ -13,8 +13,7 @@ from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
-from smtpguard.policy.absences import Groups
-from smtpguard.policy.approvals import Stages
+from smtpguard.policy.approvals import Groups, Stages
 from smtpguard.policy.freezing import Freeze, Selectable, stopped_by
 from smtpguard.policy.verdict import Mode, Quorum, Verdict
 from smtpguard.reading.fingerprint import Identity

@@ -44,7 +44,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.notices import noticedata
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy import counted
-from smtpguard.policy.absences import Absence
+from smtpguard.policy.approvals import Absence
 from smtpguard.policy.condition import NO
 from smtpguard.policy.counted import Live, Questions, list_of
 from smtpguard.policy.rule import Rule

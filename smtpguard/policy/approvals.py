@@ -1,12 +1,18 @@
-"""How an approval is given and takes effect, as the policy declares it: by mail too, in stages, and for copies that differ
-in a share of their words.
+"""Approving as the policy declares it: how an approval is given and takes effect (by mail too, in stages, and for copies
+that differ in a share of their words); absences of approvers, and who decides as deputy; and working hours. Pure: the
+time is always given.
+
+An absent person and their deputy have one vote together: a deputy never adds a second one. A working day runs from one
+wall-clock time to another in the organization's zone. What passes in between is counted in real time, so that a night
+in which the clock changes has its real length.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from fractions import Fraction
 
 SHARE = 0.05
@@ -100,3 +106,292 @@ class Watched:
     people: int
     enforce: bool
     new_id: Callable[[], str]
+
+
+LONGEST = timedelta(days=366)
+"""The longest absence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """``person`` (canonical) is absent from the beginning of ``since`` to the end of ``until``, by the organization's
+    calendar. ``deputy``: canonical, "" for none. ``confirmed``: an admin has agreed that the deputy decides in groups
+    that they are not in. ``ended``: when they came back early, or cancelled it."""
+
+    person: str
+    since: date
+    until: date
+    deputy: str = ""
+    confirmed: bool = False
+    ended: datetime | None = None
+
+    def covers(self, at: datetime, zone: tzinfo) -> bool:
+        on = self.since <= at.astimezone(zone).date() <= self.until
+        return on and (self.ended is None or at < self.ended)
+
+    def over(self, at: datetime, zone: tzinfo) -> bool:
+        return self.until < at.astimezone(zone).date() or (self.ended is not None and self.ended <= at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a group, from a directory or a sign-on. ``addresses``: all of theirs, canonical; the first is the one
+    that they vote as."""
+
+    group: str
+    addresses: tuple[str, ...]
+
+
+def together(policy: Iterable[Absence], said: Iterable[Absence]) -> tuple[Absence, ...]:
+    """The policy's absences and people's own. A person's own replaces every absence of the policy for them that begins
+    before its end."""
+    own = {absence.person: absence for absence in said}
+    kept = (a for a in policy if a.person not in own or a.since > own[a.person].until)
+    return (*kept, *own.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups(Mapping[str, frozenset[str]]):
+    """Group -> canonical addresses of its members, and their absences. ``aliases``: for each address of a person with
+    several, all of theirs. ``elsewhere``: groups whose members others name too. ``zone``: in which days begin."""
+
+    people: Mapping[str, frozenset[str]]
+    elsewhere: frozenset[str] = frozenset()
+    absences: tuple[Absence, ...] = ()
+    aliases: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    zone: tzinfo = UTC
+
+    def __getitem__(self, group: str) -> frozenset[str]:
+        return self.people[group]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.people)
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def of(self, group: str) -> frozenset[str]:
+        """Its members, present or absent; empty for a group that no longer exists."""
+        return self.people.get(group, frozenset())
+
+    def besides(self, group: str, without: Set[str]) -> frozenset[str]:
+        """Its members, present or absent, but nobody who is in ``without`` under any address."""
+        return frozenset(one for one in self.of(group) if self._addresses(one).isdisjoint(without))
+
+    def with_members(self, found: Iterable[Member]) -> Groups:
+        """With the members that others name, of groups for which the policy lets them."""
+        people, aliases = dict(self.people), dict(self.aliases)
+        for member in found:
+            if member.group not in self.elsewhere or not member.addresses:
+                continue
+            everything = frozenset(member.addresses).union(*(aliases.get(a, frozenset()) for a in member.addresses))
+            if len(everything) > 1:
+                aliases |= dict.fromkeys(everything, everything)
+            if everything.isdisjoint(people[member.group]):
+                people[member.group] |= {member.addresses[0]}
+        return replace(self, people=people, aliases=aliases)
+
+    def with_absences(self, absences: Iterable[Absence]) -> Groups:
+        return replace(self, absences=tuple(absences))
+
+    def with_deputies(self) -> Mapping[str, frozenset[str]]:
+        """Group -> its members, and everybody who may decide as deputy of one at some time."""
+        return {
+            group: people | {a.deputy for a in self.absences if a.deputy and a.confirmed and a.person in people}
+            for group, people in self.people.items()
+        }
+
+    def away(self, person: str, at: datetime) -> Absence | None:
+        """The absence of this person at ``at``; None while they are present."""
+        mine = self._addresses(person)
+        return next((a for a in self.absences if a.person in mine and a.covers(at, self.zone)), None)
+
+    def deputy(self, person: str, at: datetime, groups: Iterable[str], without: Set[str] = frozenset()) -> str:
+        """The deputy of an absent person in at least one of these groups; "" for none: the person is present, has named
+        no deputy who may decide, or one who is absent too, or one of ``without``: the message's writer."""
+        absence = self.away(person, at)
+        if absence is None or not absence.deputy or self.away(absence.deputy, at) is not None:
+            return ""
+        theirs = self._addresses(absence.deputy)
+        if theirs & without or not any(
+            self._may(absence, g) for g in groups if not self.of(g).isdisjoint(self._addresses(person))
+        ):
+            return ""
+        return absence.deputy
+
+    def decided_for(self, deputy: str, at: datetime) -> tuple[Absence, ...]:
+        """The absences at ``at`` for which this person is the deputy."""
+        mine = self._addresses(deputy)
+        return tuple(a for a in self.absences if a.deputy in mine and a.covers(at, self.zone))
+
+    def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
+        """Whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without`` does, nor
+        as their deputy: a deputy does not decide on what the absent person wrote."""
+        members = self.besides(group, without)
+        return self._addresses(who).isdisjoint(without) and (
+            who in members
+            or any(a.confirmed and not self._addresses(a.person).isdisjoint(members) for a in self.decided_for(who, at))
+        )
+
+    def of_person(self, who: str, at: datetime) -> frozenset[str]:
+        """The groups in which they decide."""
+        return frozenset(group for group in self.people if self.decides(who, group, at))
+
+    def there(self, group: str, at: datetime, without: Set[str] = frozenset()) -> frozenset[str]:
+        """The people of a group who can decide: its present members, and the deputies of the absent ones."""
+        found = set()
+        for person in self.besides(group, without):
+            if self.away(person, at) is None:
+                found.add(person)
+            elif deputy := self.deputy(person, at, (group,), without):
+                found.add(deputy)
+        return frozenset(found)
+
+    def votes(
+        self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str] = frozenset()
+    ) -> tuple[frozenset[str], ...]:
+        """For each vote that counts, the groups for which it may count; ``voted``: who voted, and when. Nobody in
+        ``without`` votes, and a person has one vote, whatever their addresses.
+
+        A deputy's vote counts as their own and as the absent person's at once: one vote. A vote given before an absence
+        stays valid, and then the deputy adds none. A vote given during an absence is shared with the deputy's.
+        """
+        alone, stands = self._shared(voted, groups, without)
+        return tuple(
+            frozenset().union(*(stands[who] for who, of in alone.items() if of == one))
+            for one in dict.fromkeys(alone.values())
+        )
+
+    def together(
+        self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str] = frozenset()
+    ) -> tuple[tuple[str, ...], ...]:
+        """Those of the voters who have one vote together, since one of them was away and another decides for them: also
+        after the absence, until one of them votes again."""
+        alone, _ = self._shared(voted, groups, without)
+        shared = (tuple(who for who, of in alone.items() if of == one) for one in dict.fromkeys(alone.values()))
+        return tuple(some for some in shared if len({self.person(who) for who in some}) > 1)
+
+    def _shared(
+        self, voted: Mapping[str, datetime], groups: Iterable[str], without: Set[str]
+    ) -> tuple[dict[str, str], dict[str, set[str]]]:
+        """By voter one of those who share the vote, and the groups for which it may count."""
+        groups = tuple(groups)
+        voted = {who: at for who, at in voted.items() if self._addresses(who).isdisjoint(without)}
+        alone = {who: self.person(who) for who in voted}  # voter -> one of those who share the vote
+        stands: dict[str, set[str]] = {}
+        for who, at in voted.items():
+            stands[who] = {g for g in groups if not self._addresses(who).isdisjoint(self.of(g))}
+            for absence in self.decided_for(who, at):
+                person = self._addresses(absence.person)
+                theirs = [one for one in voted if one in person]
+                may = {g for g in groups if self._may(absence, g) and not person.isdisjoint(self.of(g))}
+                if may and any(absence.covers(voted[one], self.zone) for one in theirs):
+                    shared, other = alone[who], alone[theirs[0]]
+                    alone.update((one, shared) for one, of in alone.items() if of == other)
+                elif not theirs and person.isdisjoint(without):
+                    stands[who] |= may
+        return alone, stands
+
+    def _may(self, absence: Absence, group: str) -> bool:
+        return absence.confirmed or not self._addresses(absence.deputy).isdisjoint(self.of(group))
+
+    def person(self, address: str) -> str:
+        """The same for all addresses of a person."""
+        return min(self._addresses(address))
+
+    def _addresses(self, person: str) -> frozenset[str]:
+        return self.aliases.get(person) or frozenset({person})
+
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MIDNIGHT = time(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """``days``: 0 is Monday. ``closes`` at 00:00 is the end of the day. Opens before it closes; at least one day.
+    ``holidays``: days off; ``yearly``: (month, day) of those that come every year."""
+
+    days: frozenset[int]
+    opens: time
+    closes: time
+    zone: tzinfo
+    holidays: frozenset[date] = frozenset()
+    yearly: frozenset[tuple[int, int]] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.days or (self.closes != MIDNIGHT and self.opens >= self.closes):
+            raise ValueError("working hours of no length")
+
+    def open_at(self, at: datetime) -> bool:
+        """Whether ``at`` (aware) is within working hours."""
+        day = at.astimezone(self.zone).date()
+        return any(
+            begin <= at < end for begin, end in (self._of(d) for d in (day, day - timedelta(days=1))) if begin < end
+        )
+
+    def working_deadline(self, start: datetime, length: timedelta, *, within: bool = False) -> datetime:
+        """The first moment, in UTC, at which ``length`` of working time has passed since ``start``; with ``within`` the
+        first one in working hours: not the moment at which they end."""
+        left = max(length, timedelta())
+        if not left and not within:
+            return start.astimezone(UTC)
+        for begin, end in self._spans(start):
+            passed = end - max(begin, start)
+            if passed > left or (passed == left and not within):
+                return (max(begin, start) + left).astimezone(UTC)
+            left -= passed
+        raise OverflowError("a deadline beyond the calendar")
+
+    def worked(self, start: datetime, end: datetime) -> timedelta:
+        """The working time from ``start`` to ``end``."""
+        some = timedelta()
+        for begin, close in self._spans(start):
+            if begin >= end:
+                break
+            some += min(close, end) - max(begin, start)
+        return some
+
+    def _spans(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Open spans, in UTC, that end after ``start``."""
+        day = start.astimezone(self.zone).date() - timedelta(days=1)
+        while day < date.max:
+            begin, end = self._of(day)
+            if begin < end and end > start:
+                yield begin, end
+            day += timedelta(days=1)
+
+    def _of(self, day: date) -> tuple[datetime, datetime]:
+        """When that day's work begins and ends, in UTC; equal on a day off."""
+        begin = datetime.combine(day, self.opens, self.zone).astimezone(UTC)
+        if day.weekday() not in self.days or day in self.holidays or (day.month, day.day) in self.yearly:
+            return begin, begin
+        last = day + timedelta(days=1) if self.closes == MIDNIGHT else day
+        return begin, datetime.combine(last, self.closes, self.zone).astimezone(UTC)
+
+
+def parse_days(text: str) -> frozenset[int]:
+    """ "mon-fri", "mon, wed, sat-sun", "monday-friday". Raises ValueError."""
+    days: set[int] = set()
+    for part in text.lower().split(","):
+        first, dash, last = part.partition("-")
+        a = _day(first.strip())
+        b = _day(last.strip()) if dash else a
+        days.update(range(a, b + 1) if a <= b else (*range(a, 7), *range(b + 1)))
+    return frozenset(days)
+
+
+def _day(name: str) -> int:
+    if len(name) >= 3:
+        for n, day in enumerate(DAYS):
+            if day.startswith(name):
+                return n
+    raise ValueError(name)
+
+
+def parse_time(text: str) -> time:
+    """ "08:00"; "24:00" is midnight at the end of the day. Raises ValueError."""
+    hour, colon, minute = text.partition(":")
+    if not (colon and hour.isascii() and hour.isdigit() and minute.isascii() and minute.isdigit() and len(minute) == 2):
+        raise ValueError(text)
+    return MIDNIGHT if text == "24:00" else time(int(hour), int(minute))

@@ -19,19 +19,21 @@ from smtpguard.lists.members import ListMembers, Members
 from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.condition import Condition, Empty, SomeWord, Word
 from smtpguard.policy.facts import OF_LETTERS, OF_TOPICS, Type
-from smtpguard.policy.implication import added, excepted, rule_implies
-from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
-from smtpguard.policy.parse import Policy
-from smtpguard.policy.rule import Rule
-from smtpguard.policy.shifts import (
+from smtpguard.policy.implication import (
     FALL,
+    added,
+    excepted,
     falls,
     rises,
+    rule_implies,
     stricter_by_doubt,
     stricter_by_list,
     stricter_by_proof,
     stricter_by_touch,
 )
+from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
 from smtpguard.reading.looks import KINDS, Side

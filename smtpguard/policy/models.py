@@ -19,9 +19,9 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.yaml import Section
 from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers
 from smtpguard.locale import languages
-from smtpguard.policy.approvals import REST, SHARE, SORTS, Breaker, Breakers, Stages
+from smtpguard.policy.approvals import MIDNIGHT, REST, SHARE, SORTS, Breaker, Breakers, Hours, Stages, parse_days
 from smtpguard.policy.confirming import ConfirmModel
-from smtpguard.policy.fields import (
+from smtpguard.policy.grammar import (
     Aways,
     ClockTime,
     Days,
@@ -35,9 +35,8 @@ from smtpguard.policy.fields import (
     Span,
     Yearly,
     Zone,
+    compiled,
 )
-from smtpguard.policy.grammar import compiled
-from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.reading.fold import LANGUAGES
 
 MOST_HOLIDAYS = 100

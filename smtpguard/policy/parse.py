@@ -17,13 +17,11 @@ from smtpguard.config.yaml import Document, Findings, Place, load_yaml, validate
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
-from smtpguard.policy.absences import Absence, Groups
-from smtpguard.policy.approvals import SHARE, Breakers, ByAddress, Stages
+from smtpguard.policy.approvals import SHARE, Absence, Breakers, ByAddress, Groups, Hours, Stages
+from smtpguard.policy.compiling import Declared, declared, left_out, rules
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.grammar import ConditionNames
-from smtpguard.policy.hours import Hours
-from smtpguard.policy.listed import Declared, declared
 from smtpguard.policy.models import (
     ApprovalsModel,
     ListModel,
@@ -34,7 +32,6 @@ from smtpguard.policy.models import (
     StreamModel,
     lacking,
 )
-from smtpguard.policy.rulebook import left_out, rules
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.looks import KINDS, Side
 from smtpguard.reading.request import Custom

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from smtpguard.config.problem import Problem, Severity, did_you_mean
 from smtpguard.config.yaml import Document, Findings, Place
 from smtpguard.mail.address import Address, is_among
-from smtpguard.policy.absences import Absence, Groups
+from smtpguard.policy.approvals import Absence, Groups
 from smtpguard.policy.condition import Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.facts import Type
 from smtpguard.policy.implication import can_be, can_hit, can_meet

@@ -31,7 +31,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms import RaisedAlarm, raised
 from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks import genuine
-from smtpguard.policy.hours import Hours
+from smtpguard.policy.approvals import Hours
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.channel import PUT_OFF, Numbers, Said
 from smtpguard.wire.carried import TurnedAway, Why

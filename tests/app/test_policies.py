@@ -24,7 +24,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.message import Message
 from smtpguard.policy import parse as parsing
-from smtpguard.policy.absences import Absence
+from smtpguard.policy.approvals import Absence
 from smtpguard.policy.parse import parse
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.read import read

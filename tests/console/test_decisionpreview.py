@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from smtpguard.console.messageview import needs, outlook, segments
 from smtpguard.holds.model import Choice, Vote, missing
-from smtpguard.policy.absences import Absence
+from smtpguard.policy.approvals import Absence
 from tests.clocks import MONDAY
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
 from tests.console.stage import Stage

@@ -14,7 +14,7 @@ from smtpguard.holds.model import Hold, NotEntitled, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices, approvers
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
-from smtpguard.policy.absences import Absence, Groups
+from smtpguard.policy.approvals import Absence, Groups
 from tests.guard.house import DOCUMENTS, House, house
 
 NEWS = "news@lists.example.com"  # one of communications, eva and omar, decides

@@ -28,7 +28,7 @@ from smtpguard.holds.model import (
 )
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
-from smtpguard.policy.absences import Absence, Groups
+from smtpguard.policy.approvals import Absence, Groups
 from smtpguard.policy.verdict import Action, Quorum, Verdict
 from tests.every import every
 

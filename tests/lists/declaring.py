@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from smtpguard.lists.members import AnyExpands, AnyMembers, Expands, Members
-from smtpguard.policy.listed import Declared, declared
+from smtpguard.policy.compiling import Declared, declared
 from smtpguard.policy.models import ListModel, StreamModel
 
 _MEMBERS, _EXPANDS = TypeAdapter[Members](AnyMembers), TypeAdapter[Expands](AnyExpands)

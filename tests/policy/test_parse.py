@@ -14,7 +14,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.counted import Live
 from smtpguard.policy.facts import FACTS, Facts, Source
-from smtpguard.policy.fields import limit
+from smtpguard.policy.grammar import limit
 from smtpguard.policy.looser import looser
 from smtpguard.policy.models import (
     ApprovalsModel,

@@ -21,8 +21,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.intents import deputy_waits
-from smtpguard.policy.absences import LONGEST, Absence
-from smtpguard.policy.fields import day
+from smtpguard.policy.approvals import LONGEST, Absence
+from smtpguard.policy.grammar import day
 from smtpguard.store.nouns import People
 
 NOT_AWAY = N_("{address} is not away.")
