@@ -29,7 +29,7 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
-from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import Deadlines
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classified

@@ -23,8 +23,7 @@ from smtpguard.database.errors import PolicyMoved
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
-from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.effects import canonical
+from smtpguard.holds.effects import Deadlines, canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
 from smtpguard.lists.recipients import ONE, Count
 from smtpguard.locale.phrase import N_, Phrase

@@ -26,8 +26,7 @@ from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, RE
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
-from smtpguard.holds.deadlines import Deadlines, deliver_by
-from smtpguard.holds.effects import TEST
+from smtpguard.holds.effects import TEST, Deadlines, deliver_by
 from smtpguard.holds.model import Confirmation, Hold, State
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import Kind as RecipientKind

@@ -46,8 +46,8 @@ from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.guard.ports import Clock
-from smtpguard.holds.links import Links
 from smtpguard.holds.questions import Questions
+from smtpguard.holds.replying import Links
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message

@@ -29,8 +29,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import Clock, PolicyInForce
-from smtpguard.holds.links import Links
-from smtpguard.holds.replying import Tokens
+from smtpguard.holds.replying import Links, Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.notice import NoticeTemplates

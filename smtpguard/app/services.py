@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts, Passwords
     from smtpguard.gathering.gather import Gather
     from smtpguard.guard.ports import Clock
-    from smtpguard.holds.deadlines import Deadlines
+    from smtpguard.holds.effects import Deadlines
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.matching import Matched
     from smtpguard.mailings.service import Mailings
@@ -65,7 +65,7 @@ class Services(Brakes):
 
 def term(settings: Settings) -> Deadlines:
     """The same values for holding, voting and sweeping."""
-    from smtpguard.holds.deadlines import Deadlines
+    from smtpguard.holds.effects import Deadlines
 
     hold = settings.hold
     return Deadlines(

@@ -61,7 +61,7 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
 
     against: list[str] = []
     for each in kept:
-        from smtpguard.journal.note import notes_in
+        from smtpguard.journal.checkpoint import notes_in
 
         if not (found := notes_in(_unpacked(each.read()))):
             raise CannotRun(f"{each.name}: it contains no checkpoint")

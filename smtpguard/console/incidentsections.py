@@ -16,9 +16,8 @@ from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, Step, fact, plain, unknown
 from smtpguard.journal.chain import Clear, Entry, instant
-from smtpguard.journal.delivery import DeliveryEvent, reported
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import Outcome, relayed
+from smtpguard.journal.outcome import DeliveryEvent, Outcome, relayed, reported
 from smtpguard.locale.phrase import N_, NN_, span
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.facts import FACTS, Type

@@ -34,8 +34,8 @@ from smtpguard.holds.model import (
 )
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, after_late_outcome
-from smtpguard.journal.delivery import DeliveryStatus
 from smtpguard.journal.event import Event
+from smtpguard.journal.outcome import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row

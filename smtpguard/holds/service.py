@@ -19,9 +19,11 @@ from smtpguard.database.errors import StoreError
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds import effects
-from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines
 from smtpguard.holds.effects import (
     NOTHING_LEARNED,
+    REMINDERS,
+    UNACKNOWLEDGED,
+    Deadlines,
     Learned,
     Seen,
     canonical,

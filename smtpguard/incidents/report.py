@@ -23,7 +23,6 @@ from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline
 from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
 from smtpguard.journal.checkpoint import Checkpoint
-from smtpguard.journal.delivery import DeliveryEvent, DeliveryStatus, reported
 from smtpguard.journal.distinct import (
     Asked,
     Changes,
@@ -37,7 +36,17 @@ from smtpguard.journal.distinct import (
     units,
 )
 from smtpguard.journal.event import Kind, happened
-from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
+from smtpguard.journal.outcome import (
+    OPEN,
+    REACHED,
+    DeliveryEvent,
+    DeliveryStatus,
+    Message,
+    Outcome,
+    Sum,
+    relayed,
+    reported,
+)
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.recorded import unpack

@@ -19,9 +19,8 @@ from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, parsed
-from smtpguard.journal.checkpoint import Checkpoint, genuine, parse, readable, sign
+from smtpguard.journal.checkpoint import Checkpoint, body_of, genuine, parse, readable, sign
 from smtpguard.journal.event import Kind
-from smtpguard.journal.note import body_of
 from smtpguard.journal.outcome import STAYED, Outcome, relayed
 from smtpguard.journal.proof import Bad
 from smtpguard.locale.phrase import Phrase

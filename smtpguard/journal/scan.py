@@ -29,10 +29,9 @@ from smtpguard.database.schema import checkpoint, entry
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, Seal, microseconds, moment
-from smtpguard.journal.checkpoint import Agreement, Checkpoint
+from smtpguard.journal.checkpoint import Agreement, Checkpoint, Key, read
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
-from smtpguard.journal.note import Key, read
 from smtpguard.journal.proof import (
     MOVES_GATE,
     Bad,
@@ -42,12 +41,12 @@ from smtpguard.journal.proof import (
     Proof,
     Row,
     Sources,
+    TimeCheck,
     bypassed,
     gate_of,
 )
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
-from smtpguard.journal.timecheck import TimeCheck
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 

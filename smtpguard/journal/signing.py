@@ -13,9 +13,8 @@ from sqlalchemy import ColumnElement, Connection, select, text, true
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, entry
 from smtpguard.journal.chain import Entry, parsed
-from smtpguard.journal.checkpoint import Checkpoint, readable
+from smtpguard.journal.checkpoint import Checkpoint, Key, Note, Signer, crossing, digest, read, readable, signed_by
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.note import Key, Note, Signer, crossing, digest, read, signed_by
 from smtpguard.journal.proof import Bad
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase

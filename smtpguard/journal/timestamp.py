@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smtpguard.journal.note import read
+from smtpguard.journal.checkpoint import read
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import effects
-from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.effects import NOTHING_LEARNED, Learned
+from smtpguard.holds.effects import NOTHING_LEARNED, Deadlines, Learned
 from smtpguard.holds.model import (
     LET_GO,
     Change,

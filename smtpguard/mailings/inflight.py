@@ -20,7 +20,7 @@ from smtpguard.database.access import among
 from smtpguard.database.engine import rows_among
 from smtpguard.database.schema import SEVERAL, SINGLE, mailing, reached
 from smtpguard.journal.chain import instant
-from smtpguard.journal.delivery import DeliveryStatus
+from smtpguard.journal.outcome import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY, CopyStatus, Grown
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 

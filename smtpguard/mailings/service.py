@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.coverage import Coverage, of_grant
-from smtpguard.holds.deadlines import Deadlines
-from smtpguard.holds.effects import canonical
+from smtpguard.holds.effects import Deadlines, canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.chain import utc_text

@@ -74,9 +74,9 @@ from typing import Any
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds.coverage import summary
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.replying import bound_to, may_be_approved
-from smtpguard.holds.summary import summary
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase

@@ -40,9 +40,8 @@ from typing import Any
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
-from smtpguard.holds.links import AFTER, Link, Links
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, held_up_by, standing_votes
-from smtpguard.holds.replying import Tokens
+from smtpguard.holds.replying import AFTER, Link, Links, Tokens
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address

@@ -1,7 +1,7 @@
 """Send checkpoints out of this host, so that root on it cannot revoke them: to a witness, which keeps each, to a syslog server,
 and at intervals the newest to a time-stamp authority (RFC 3161), whose reply is stored.
 
-Each is a signed note (journal.note), sent in order, at least once, by one process of the installation. The note is also
+Each is a signed note (journal.checkpoint), sent in order, at least once, by one process of the installation. The note is also
 logged. The cursors are stored beside those of webhooks.
 """
 

@@ -1,6 +1,6 @@
 """The outbox as rows: messages to be sent, recipient by recipient, each entry leased to one worker at a time.
 
-Each recipient has one delivery status (journal.delivery); all other figures of a release are counted from these. A
+Each recipient has one delivery status (journal.outcome); all other figures of a release are counted from these. A
 lease carries a token that grows with every lease; a worker that was too slow settles with an old token and is refused.
 """
 
@@ -39,8 +39,8 @@ from smtpguard.database.schema import delivery, hold, outbox
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.delivery import EVENTS, DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.journal.event import Event
+from smtpguard.journal.outcome import EVENTS, DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.outbox.model import (
     INTENT,
     NONE_YET,

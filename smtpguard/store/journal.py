@@ -26,10 +26,9 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal import searchindex, signing
 from smtpguard.journal.chain import Clear, Entry, microseconds
-from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.checkpoint import Checkpoint, Key
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import TOLD, Event, Kind
-from smtpguard.journal.note import Key
 from smtpguard.journal.proof import Finding, Proof
 from smtpguard.locale.phrase import Phrase
 from smtpguard.outbox import rows as outboxes

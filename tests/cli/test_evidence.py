@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from smtpguard.journal.checkpoint import Key, digest, notes_in, read, signed_by
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.note import Key, digest, notes_in, read, signed_by
 from smtpguard.journal.rows import write_line
 from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.journal.timestamp import Timestamp, request

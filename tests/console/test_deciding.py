@@ -14,8 +14,8 @@ from starlette.datastructures import FormData
 from smtpguard.accounts.model import Role
 from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
-from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Conflict, State
+from smtpguard.holds.replying import Link, Links
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, text

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import State
+from smtpguard.holds.replying import Link, Links
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import KEY

@@ -27,7 +27,7 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import rows as holds
-from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Approvals, Decided
 from smtpguard.journal.event import Event, Kind

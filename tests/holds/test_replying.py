@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Account, Role
-from smtpguard.holds.links import Link, Links
 from smtpguard.holds.model import Choice
 from smtpguard.holds.replying import (
     LOCAL_OCTETS,
     Answer,
+    Link,
+    Links,
     No,
     Proof,
     Tokens,

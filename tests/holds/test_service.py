@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.database.errors import Unavailable
-from smtpguard.holds.deadlines import Deadlines, deliver_by
-from smtpguard.holds.effects import Seen
+from smtpguard.holds.effects import Deadlines, Seen, deliver_by
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State
 from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
-from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.journal.delivery import DeliveryEvent as E
-from smtpguard.journal.delivery import DeliveryStatus as S
-from smtpguard.journal.delivery import NotPossible, after, reported
 from smtpguard.journal.event import Kind
+from smtpguard.journal.outcome import DeliveryEvent as E
+from smtpguard.journal.outcome import DeliveryStatus as S
+from smtpguard.journal.outcome import NotPossible, after, reported
 from tests.every import every
 
 LEGAL = {

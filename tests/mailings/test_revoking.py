@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
-from smtpguard.holds.deadlines import REMINDERS, Deadlines
+from smtpguard.holds.effects import REMINDERS, Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply

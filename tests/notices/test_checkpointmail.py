@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from smtpguard.cli.audit import _unpacked
-from smtpguard.journal.note import notes_in, read
+from smtpguard.journal.checkpoint import notes_in, read
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Daily, Renderer, checkpoint_to
 from smtpguard.outbox.model import Intent

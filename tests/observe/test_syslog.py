@@ -13,7 +13,7 @@ import pytest
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
-from smtpguard.journal.note import notes_in, read
+from smtpguard.journal.checkpoint import notes_in, read
 from smtpguard.observe.witnessing import Syslog
 from smtpguard.store.store import Store
 from tests.clocks import Clock

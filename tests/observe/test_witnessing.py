@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from smtpguard.journal.note import read
+from smtpguard.journal.checkpoint import read
 from smtpguard.journal.proof import Bad
 from smtpguard.journal.rows import WITNESS, signed_after, witnessed, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, lines_of, request, stamped_at

@@ -33,10 +33,10 @@ from smtpguard.console.rendering import (
 from smtpguard.console.services import Routes, Visibility, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
+from smtpguard.holds.coverage import summary
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
-from smtpguard.holds.summary import summary
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import nameable

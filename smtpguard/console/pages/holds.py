@@ -40,11 +40,10 @@ from smtpguard.console.services import (
 )
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.coverage import BEGINNING
+from smtpguard.holds.coverage import BEGINNING, sentence, unsuitable
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
-from smtpguard.holds.summary import sentence, unsuitable
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressed, nameable

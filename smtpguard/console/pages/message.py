@@ -44,9 +44,8 @@ from smtpguard.console.services import ConsoleServices, Routes, Visibility, find
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
-from smtpguard.holds.coverage import BEGINNING
+from smtpguard.holds.coverage import BEGINNING, sentence, summary
 from smtpguard.holds.model import Hold, State
-from smtpguard.holds.summary import sentence, summary
 from smtpguard.journal.event import Kind
 from smtpguard.lists.recipients import Classification
 from smtpguard.lists.recipients import Kind as RecipientKind

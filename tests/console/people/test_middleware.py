@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from smtpguard.accounts.model import Role
 from smtpguard.console.people.middleware import HEADERS, Site, safe_path
 from smtpguard.database.errors import Full, Unavailable
-from smtpguard.holds.links import Link, Links
+from smtpguard.holds.replying import Link, Links
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
 from tests.console.stage import Stage, stage
 from tests.every import every
