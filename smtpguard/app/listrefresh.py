@@ -39,10 +39,9 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.members import LdapMembers
-from smtpguard.lists.report import Report
 from smtpguard.lists.sources import SourceError, Tally, cell_address, unfit, unforeseen
 from smtpguard.lists.sources.opening import opened as open_source
-from smtpguard.lists.sync import Refresher
+from smtpguard.lists.sync import Refresher, Report
 from smtpguard.mail.address import BadAddress
 from smtpguard.notices.intents import list_events, list_notices
 from smtpguard.policy.parse import Policy

@@ -40,7 +40,7 @@ from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.report import latest
+from smtpguard.lists.sync import latest
 from smtpguard.observe import figures as store_watching
 from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, Type

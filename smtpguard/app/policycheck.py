@@ -326,7 +326,7 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
         written = getattr(members, key, None)
         if written is None:
             continue
-        from smtpguard.lists.sources.server import file_of  # with a client for HTTP, 5 MB
+        from smtpguard.lists.sources import file_of  # with a client for HTTP, 5 MB
 
         try:
             file = file_of(written, base)

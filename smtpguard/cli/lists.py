@@ -20,12 +20,10 @@ from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 from smtpguard.config.problem import unknown
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
-from smtpguard.lists.index import Index, IndexStatus
+from smtpguard.lists.index import EXPANSIONS, Expansion, Expansions, Index, IndexStatus
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.report import Report, SourceReport, latest
 from smtpguard.lists.sources import BadRow, Tally
-from smtpguard.lists.sync import Refresher, by_source, called, overlaps
+from smtpguard.lists.sync import Refresher, Report, SourceReport, by_source, called, latest, overlaps
 from smtpguard.locale.phrase import many
 
 command = Group(help="Customer lists: sync, show, match, overlap.")

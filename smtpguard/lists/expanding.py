@@ -15,14 +15,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from smtpguard.lists import report as reports
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
+from smtpguard.lists.index import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
 from smtpguard.lists.members import Expands, ExpandsAliases, ExpandsMailman, ExpandsVirtual
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, unforeseen
 from smtpguard.lists.sources.opening import never
+from smtpguard.lists.sync import Report, SourceReport, keep, latest
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
@@ -56,7 +55,7 @@ class Expander:
         """Blocks while it reads: call it in a thread. Never raises for a problem of a source."""
         self._registry.reopen()
         self._under = self._lists()
-        before = reports.latest(self._folder, EXPANSIONS)
+        before = latest(self._folder, EXPANSIONS)
         graph = Graph(self._registry)
         tallies: list[tuple[str, Tally]] = []
         old = Expansions(self._folder, *self._registry.digester.key_ids)
@@ -94,7 +93,7 @@ class Expander:
         )
         report = report.after(before, changed=not problem and found != old.items())
         if report.ok or not self._stop():
-            reports.keep(self._folder, report)
+            keep(self._folder, report)
         return report
 
     def tried(self) -> Iterator[tuple[str, int, str]]:
@@ -129,7 +128,7 @@ class Expander:
 
     def _ask(self, expands: ExpandsMailman, graph: Graph, tally: Tally) -> None:
         """Every list of a server. Lists that the policy declares with address and members are not asked."""
-        from smtpguard.lists.sources.mailman import Core
+        from smtpguard.lists.sources.http import Core
 
         core = Core(expands, self._base, self._stop)
         with closing(core.web):

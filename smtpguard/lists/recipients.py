@@ -14,7 +14,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.constant import constant
 
 if TYPE_CHECKING:
-    from smtpguard.lists.expansions import Expansion
+    from smtpguard.lists.index import Expansion
 
 
 class Count(NamedTuple):

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo, Names, Stream, split
 from smtpguard.lists.digest import Digester, person
-from smtpguard.lists.expansions import Expansion, Expansions
-from smtpguard.lists.index import Index, IndexStatus, Shelf, State, Together
+from smtpguard.lists.index import Expansion, Expansions, Index, IndexStatus, Shelf, State, Together
 from smtpguard.lists.recipients import (
     EXACT,
     INTERNAL,

@@ -37,7 +37,7 @@ from smtpguard.holds.model import Choice, Hold, out_of_reach, standing_votes
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.report import News, Report
+from smtpguard.lists.sync import News, Report
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient

@@ -16,9 +16,9 @@ from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.cli.holdrow import reach
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.index import index_path
-from smtpguard.lists.report import Report
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
+from smtpguard.lists.sync import Report
 from tests.catalogue.wholeguard import MEMBERS, RAMADAN, READERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.scripted_relay import Message
 

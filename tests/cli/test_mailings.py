@@ -15,7 +15,7 @@ from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import Follower, bar, table, told
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.report import News, Report
+from smtpguard.lists.sync import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mailings.model import Mailing, Tally, set_of

@@ -11,10 +11,9 @@ import pytest
 from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.report import Report
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
-from smtpguard.lists.sync import Refresher
+from smtpguard.lists.sync import Refresher, Report
 from smtpguard.mail.address import Address
 from tests.clocks import Clock
 from tests.lists.declaring import lists_of

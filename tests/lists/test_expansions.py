@@ -12,10 +12,10 @@ import pytest
 from smtpguard.gathering.sender import Sender
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
+from smtpguard.lists.index import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
 from smtpguard.lists.recipients import Classified, Count, Kind
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.report import News, Report
+from smtpguard.lists.sync import News, Report
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Session, Transaction
 from smtpguard.mail.message import Message

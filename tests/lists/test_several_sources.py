@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.lists import report as reports
 from smtpguard.lists.index import Index, IndexStatus, Shelf, State, index_path, report_path, sources_folder
-from smtpguard.lists.sync import source_key
+from smtpguard.lists.sync import latest, source_key
 from smtpguard.lists.writing import linked
 from smtpguard.mail.address import Address
 from tests.lists.conftest import House
@@ -78,7 +77,7 @@ def test_the_time_of_the_first_failure_is_kept(both: House) -> None:
     first = both.sync("news").at
     both.clock.pass_(hours=1)
     both.sync("news")
-    kept = reports.latest(both.folder, "news")
+    kept = latest(both.folder, "news")
     assert kept is not None
     assert (kept.failing_since, kept.at) == (first, first + timedelta(hours=1))
     (both.path / "away.txt").rename(both.path / "more.txt")
@@ -161,7 +160,7 @@ def test_a_new_link_of_another_sync_is_not_removed(house: House) -> None:
 def test_bad_rows_are_reported_by_source_and_line_without_content(both: House) -> None:
     (both.path / "more.txt").write_text("\n".join([*TWO, "rubbish.of.anna", "anna svensson@kund.se"]))
     both.sync("news")
-    kept = reports.latest(both.folder, "news")
+    kept = latest(both.folder, "news")
     assert kept is not None
     assert [(row.source, str(row)) for row in kept.shown] == [
         ("more.txt", "line 41: not a mailbox: expected local-part@domain"),
@@ -175,7 +174,7 @@ def test_an_unreadable_report_is_ignored(house: House, text: str) -> None:
     house.list("news", ONE)
     house.sync("news")
     report_path(house.folder, "news").write_text(text)
-    assert reports.latest(house.folder, "news") is None
+    assert latest(house.folder, "news") is None
     assert house.sync("news").ok
 
 

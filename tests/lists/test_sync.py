@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from smtpguard.lists.index import Index, index_path
-from smtpguard.lists.report import News, Report, latest
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sources.opening import opened
-from smtpguard.lists.sync import Refresher
+from smtpguard.lists.sync import News, Refresher, Report, latest
 from smtpguard.locale.speech import Speech
 from tests.every import every
 from tests.lists.conftest import House

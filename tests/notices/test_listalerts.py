@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from smtpguard.journal.event import Kind
-from smtpguard.lists.report import News, Report, SourceReport
+from smtpguard.lists.sync import News, Report, SourceReport
 from smtpguard.notices.intents import list_events, list_notices, list_readers
 from smtpguard.observe.log import _level
 from tests.guard.house import House

@@ -1,24 +1,30 @@
-"""Members in a file on this machine, compressed or not: its path, whether it has changed, and how much of it was read.
+"""Members in a file on this machine, compressed or not: its path, whether it has changed, how much of it was read; and its
+format, text or CSV (RFC 4180) as list servers and spreadsheets export it (Mailchimp, listmonk, Postorius, Excel).
 
-gzip (RFC 1952) and Zstandard (RFC 8878) are known by their first octets, and decompressed while they are read: memory stays bounded
-whatever the ratio of compression, and a truncated file is detected.
+gzip (RFC 1952) and Zstandard (RFC 8878) are known by their first octets, and decompressed while they are read: memory
+stays bounded whatever the ratio of compression, and a truncated file is detected. In CSV byte order marks, the delimiter,
+the header and the column of addresses are detected where they are not declared. Names may be in any encoding, since only
+the addresses are read. A quote that never closes would swallow the rest of the file: such a file is refused.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import zstandard
 
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file, unopened
+from smtpguard.lists.members import Table
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, cell_address, open_file, unopened
 from smtpguard.locale.phrase import Phrase
+from smtpguard.mail.address import BadAddress
 
 PIECE = 1 << 17
 MAX_WINDOW = 1 << 27  # the most that zstd --long uses by default
@@ -53,7 +59,7 @@ def pieces_of(raw: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: raw.read(PIECE), b"")
 
 
-def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
+def _peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
     """The first ``octets`` octets, or fewer at the end, and the whole stream from its start."""
     start = b""
     while len(start) < octets and (more := raw.read(octets - len(start))):
@@ -63,7 +69,7 @@ def peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
 
 def unpacked(raw: BinaryIO, name: str) -> BinaryIO:
     """The stream decompressed, or as it is. ``name``: its name in error messages. Reading raises SourceError."""
-    start, whole = peeked(raw, 4)
+    start, whole = _peeked(raw, 4)
     packing = next((one for one in (_GZIP, _ZSTD) if start.startswith(one.magic)), None)
     return whole if packing is None else stream(_decompressed(whole, name, packing))
 
@@ -113,7 +119,7 @@ def _decompressed(raw: BinaryIO, name: str, packing: _Packing) -> Iterator[bytes
         packed = decoder.unused_data
 
 
-class Table(Protocol):
+class Format(Protocol):
     """The format of members in a stream of octets. Its repr identifies it."""
 
     unit: ClassVar[str]
@@ -125,7 +131,7 @@ class Table(Protocol):
 @dataclass(frozen=True, slots=True)
 class FileSource(Source):
     path: Path
-    table: Table
+    table: Format
 
     @property
     def label(self) -> str:
@@ -154,25 +160,22 @@ class FileSource(Source):
             raise SourceError(unopened(self.path, error)) from None
 
 
-# Members in a text: an address a line (Mailman 2's list_members, with or without names), or Sympa's member dump.
-
-
-LONGEST_LINE = 4096
+_LONGEST_LINE_OF_TEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Blank lines and lines that begin with ``#`` are skipped. In a Sympa dump only ``email`` lines are members. A line
-    longer than ``LONGEST_LINE`` octets has no address."""
+    """An address a line (Mailman 2's list_members, with or without names), or Sympa's member dump. Blank lines and lines that begin with ``#`` are skipped. In a Sympa dump only ``email`` lines are members. A line
+    longer than ``_LONGEST_LINE_OF_TEXT`` octets has no address."""
 
     unit: ClassVar[str] = "line"
 
     def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
         dump = False
-        for number, octets in enumerate(iter(lambda: raw.readline(LONGEST_LINE), b""), 1):
-            long = rest = len(octets) == LONGEST_LINE and not octets.endswith(b"\n")
+        for number, octets in enumerate(iter(lambda: raw.readline(_LONGEST_LINE_OF_TEXT), b""), 1):
+            long = rest = len(octets) == _LONGEST_LINE_OF_TEXT and not octets.endswith(b"\n")
             while rest:
-                more = raw.readline(LONGEST_LINE)
+                more = raw.readline(_LONGEST_LINE_OF_TEXT)
                 rest = bool(more) and not more.endswith(b"\n")
             line = octets.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip()
             if not line or line.startswith("#"):
@@ -184,6 +187,226 @@ class TextTable:
                 continue
             tally.rows += 1
             if long:
-                tally.reject(number, f"a line longer than {LONGEST_LINE >> 10} KB")
+                tally.reject(number, f"a line longer than {_LONGEST_LINE_OF_TEXT >> 10} KB")
             else:
                 yield number, line
+
+
+ADDRESS_NAMES = (
+    "email address", "email", "e-mail", "e-mail address", "mail", "e-post", "epost", "e-postadress", "epostadress",
+    "emailaddress", "email_address", "mailadress", "subscriber", "member",
+)  # fmt: skip
+STATUS_NAMES = ("status", "member status", "subscription status", "subscription_status", "member_status")
+UNMAILED = frozenset(
+    {"unsubscribed", "blocklisted", "blacklisted", "cleaned", "bounced", "archived", "deleted", "disabled"}
+)
+"""Statuses of people to whom a list server does not send. An unknown status counts as mailed: too many rather than too
+few."""
+
+DELIMITERS = ",;\t|"
+SAMPLE = 64 << 10
+LONGEST_LINE = 1 << 20
+LONGEST_ROW = 100  # lines that one row may span; with more, a quote was left open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvTable:
+    """``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is detected.
+
+    ``statuses``: "mailed" leaves out people to whom the list server would not send, "all" counts every row.
+    """
+
+    column: str | int | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+    statuses: str = "mailed"
+    status_column: str | None = None
+
+    unit: ClassVar[str] = "line"
+
+    @classmethod
+    def of(cls, members: Table) -> CsvTable:
+        return cls(**{f.name: getattr(members, f.name) for f in fields(cls)})
+
+    def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
+        return _Reading(self, name).cells(raw, tally)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One pass over one stream."""
+
+    table: CsvTable
+    name: str
+
+    def cells(self, raw: BinaryIO, tally: Tally) -> Iterator[Cell]:
+        start, raw = _peeked(raw, SAMPLE)
+        encoding = self._encoding(start)
+        # octets that are not UTF-8 become lone surrogates, and do not spoil the row's address
+        errors = "surrogateescape" if _is_utf8(encoding) else "strict"
+        try:
+            sample = start.decode(encoding, "surrogateescape" if _is_utf8(encoding) else "replace")
+        except LookupError:
+            raise SourceError(
+                Phrase("{name}: no such encoding: {encoding}", name=self.name, encoding=encoding)
+            ) from None
+        if not sample.strip("\ufeff \t\r\n"):
+            raise SourceError(Phrase("{name}: the file is empty", name=self.name))
+        address: int | None = None
+        with io.TextIOWrapper(stream(_lines(raw, self.name)), encoding=encoding, errors=errors, newline="") as text:
+            reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
+            for line, row in self._rows(reader, tally):
+                if address is None:
+                    is_header, address, status = self._layout(row)
+                    if is_header:
+                        continue
+                tally.rows += 1
+                if len(row) <= address:
+                    tally.reject(line, f"{len(row)} columns, and the address is in column {address + 1}")
+                elif status is not None and status < len(row) and row[status].strip().casefold() in UNMAILED:
+                    tally.unmailed += 1
+                elif not (cell := row[address]) or cell.isspace():
+                    tally.reject(line, "no address")
+                else:
+                    yield line, cell
+
+    def _rows(self, reader: Any, tally: Tally) -> Iterator[tuple[int, list[str]]]:
+        """Non-empty rows, with the line on which each begins. A bad quote costs a row; an open one, the file."""
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except UnicodeError:
+                raise SourceError(
+                    Phrase("{name}: not in the declared encoding near line {line}", name=self.name, line=str(line))
+                ) from None
+            except csv.Error as error:
+                if "field limit" in str(error) and reader.line_num <= line:
+                    most = f"a value is longer than {csv.field_size_limit() >> 10} KB"
+                    raise SourceError(f"{self.name}:{line}: a quote that opens here never closes, or {most}") from None
+                if reader.line_num - line >= LONGEST_ROW or "expected after" not in str(error):
+                    raise SourceError(
+                        Phrase("{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line))
+                    ) from None
+                tally.rows += 1
+                tally.reject(line, "quotes in the wrong place")
+                continue
+            if reader.line_num - line >= LONGEST_ROW:
+                raise SourceError(
+                    Phrase("{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line))
+                )
+            if any(map(str.strip, row)):
+                yield line, row
+
+    def _encoding(self, start: bytes) -> str:
+        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "utf-16"
+        if self.table.encoding:
+            return "utf-8-sig" if _is_utf8(self.table.encoding) else self.table.encoding
+        if b"\x00" in start:
+            raise SourceError(
+                Phrase("{name}: not text, or UTF-16 without a byte order mark (declare encoding)", name=self.name)
+            )
+        return "utf-8-sig"
+
+    def _sniff(self, sample: str) -> str:
+        """The delimiter under which the first row has the declared column, or the rows agree best."""
+        lines = sample.splitlines()[:50]
+        if len(sample) >= SAMPLE and len(lines) < 50:
+            lines = lines[:-1] or lines
+        best, best_score = ",", -1.0
+        for delimiter in DELIMITERS:
+            try:
+                rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+            except csv.Error:
+                continue
+            if not rows:
+                continue
+            names = [_name(cell) for cell in rows[0]]
+            wanted = [self.table.column.casefold()] if isinstance(self.table.column, str) else list(ADDRESS_NAMES)
+            named = any(name in names for name in wanted)
+            alike = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+            score = named * 100 + (alike * len(rows[0]) if len(rows[0]) > 1 else 0)
+            if score > best_score:
+                best, best_score = delimiter, score
+        return best
+
+    def _layout(self, first: list[str]) -> tuple[bool, int, int | None]:
+        """Whether the first row is a header, and the columns of the address and the status."""
+        names = [_name(cell) for cell in first]
+        addresses = [at for at, cell in enumerate(first) if _is_address(cell)]
+        is_header = not addresses if self.table.header is None else self.table.header
+        if isinstance(self.table.column, int):
+            if not 1 <= self.table.column <= len(first):
+                raise SourceError(
+                    Phrase(
+                        "{name}: no column {column}: the file has {n}",
+                        name=self.name,
+                        column=str(self.table.column),
+                        n=len(first),
+                    )
+                )
+            address = self.table.column - 1
+            if self.table.header is None:
+                is_header = address not in addresses
+        elif self.table.column is not None:
+            if self.table.column.casefold() not in names:
+                has = ", ".join(cell.strip() for cell in first[:20]) if is_header else "no header"
+                raise SourceError(
+                    Phrase(
+                        '{name}: no column "{column}": it has {has}', name=self.name, column=self.table.column, has=has
+                    )
+                )
+            address, is_header = names.index(self.table.column.casefold()), True
+        elif is_header:
+            known = [names.index(name) for name in ADDRESS_NAMES if name in names]
+            if not known and len(first) > 1:
+                raise SourceError(
+                    Phrase("{name}: no column name looks like that of addresses (declare column)", name=self.name)
+                )
+            address = known[0] if known else 0
+        elif addresses:
+            address = addresses[0]
+        else:
+            raise SourceError(Phrase("{name}: no column of addresses (declare column)", name=self.name))
+        status = None
+        if is_header and self.table.statuses != "all":
+            wanted = [self.table.status_column.casefold()] if self.table.status_column else list(STATUS_NAMES)
+            status = next((names.index(name) for name in wanted if name in names), None)
+            if status is None and self.table.status_column:
+                raise SourceError(
+                    Phrase('{name}: no column "{column}"', name=self.name, column=self.table.status_column)
+                )
+        return is_header, address, status
+
+
+def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
+    """The stream, as long as it has line ends: one without would be read into memory whole, however small it is
+    compressed."""
+    since = 0  # octets since the last line end, to within a piece
+    for octets in pieces_of(raw):
+        since = 0 if b"\n" in octets or b"\r" in octets else since + len(octets)
+        if since > LONGEST_LINE:
+            raise SourceError(
+                Phrase("{name}: a line longer than {n} MB: expected a table", name=name, n=LONGEST_LINE >> 20)
+            )
+        yield octets
+
+
+def _name(cell: str) -> str:
+    return cell.strip().strip("\ufeff").casefold()
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig"}
+
+
+def _is_address(cell: str) -> bool:
+    try:
+        cell_address(cell)
+    except BadAddress:
+        return False
+    return True

@@ -1,4 +1,5 @@
-"""Members from a web server: CSV, JSON or text, fetched only when it has changed (RFC 9110 section 13).
+"""Members from a web server (CSV, JSON or text, fetched only when it has changed, RFC 9110 section 13), and of a Mailman 3
+list, from its core's REST API.
 
 The server's validators (ETag, Last-Modified) are stored beside the indexes once the whole answer was read, and are sent
 with the next request; 304 means that nothing has changed.
@@ -9,10 +10,14 @@ in time and size. The client is here since only sources over HTTP load it.
 Addresses at a path in JSON (RFC 8259) are read as a stream: memory holds one value, whatever the answer's size. A path is keys and ``[]``
 for every element: ``members[].email``, ``data.customers[].emails[]``, ``[]``. An element without an address is a bad row; JSON that is cut
 or malformed anywhere is refused as a whole.
+
+Everybody on the roster of Mailman counts, whatever their delivery status: a member whose delivery is off, by choice or
+by bounces, can get the next mail again.
 """
 
 from __future__ import annotations
 
+import base64
 import codecs
 import hashlib
 import json
@@ -22,16 +27,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
 from smtpguard.config.statefiles import replace_file
-from smtpguard.lists.members import HttpMembers, OfMailman
-from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import Table, TextTable, pieces_of, stream, unpacked
-from smtpguard.lists.sources.server import SourceTimeouts, late, secret, shut_down, trust, untrusted
+from smtpguard.lists.members import HttpMembers, MailmanMembers, OfMailman
+from smtpguard.lists.sources import (
+    Cell,
+    Source,
+    SourceError,
+    SourceTimeouts,
+    Stop,
+    Tally,
+    late,
+    secret,
+    shut_down,
+    trust,
+    untrusted,
+)
+from smtpguard.lists.sources.files import CsvTable, Format, TextTable, pieces_of, stream, unpacked
 from smtpguard.locale.phrase import N_, Phrase, Said
 
 _TOLD = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
@@ -46,7 +61,7 @@ _DENIED = {
 }
 
 
-class Web:
+class _Web:
     """``secret``: the Authorization header for the first server. ``label``: its name in error messages."""
 
     def __init__(
@@ -165,13 +180,13 @@ class HttpSource(Source):
     def __init__(self, members: HttpMembers, base: Path, state: Path | None, stop: Stop) -> None:
         self._url, self._max = members.http, members.max_mb << 20
         self._kind = "json" if members.json_path else members.format or "csv"
-        self._table: Table = TextTable()
+        self._table: Format = TextTable()
         if members.json_path:
             self._table = JsonTable(members.json_path)
         elif self._kind == "csv":
             self._table = CsvTable.of(members)
         token = f"Bearer {secret(members.token_file, base)}" if members.token_file else None
-        self._web = Web(members, base, stop, label=self.label, secret=token, named="token_file")
+        self._web = _Web(members, base, stop, label=self.label, secret=token, named="token_file")
         self._identity = hashlib.blake2b(repr((self._url, self._table)).encode(), digest_size=32)
         self._memo = None if state is None else state / f".{self._identity.hexdigest()[:32]}.http"
         self._response: httpx2.Response | None = None
@@ -404,3 +419,94 @@ class _Walk:
     def _shown(self) -> Iterator[str]:
         for n, step in enumerate(self._steps):
             yield step if step == "[]" or not n else f".{step}"
+
+
+PAGE = 1000
+MAX_ANSWER = 32 << 20
+MAX_AGAIN = 3
+_EXPECTED = "expected the root of its REST API, as https://lists.example.com/3.1"
+
+
+class Core:
+    """A Mailman core's REST API."""
+
+    def __init__(self, declared: OfMailman, base: Path, stop: Stop) -> None:
+        self._root = declared.mailman.rstrip("/")  # as https://lists.example.com/3.1
+        self.label = f"Mailman at {urlsplit(self._root).hostname}"
+        login = base64.b64encode(f"{declared.user}:{secret(declared.password_file, base)}".encode()).decode()
+        self.web = _Web(declared, base, stop, label=self.label, secret=f"Basic {login}", named="password_file")
+
+    def lists(self) -> Iterator[tuple[str, str]]:
+        """Each list's posting address and its List-Id. Raises SourceError."""
+        for entry in self._pages("lists"):
+            yield self._text(entry, "fqdn_listname"), self._text(entry, "list_id")
+
+    def roster(self, list_id: str, role: str) -> Iterator[str]:
+        """The addresses of everybody with this role. Raises SourceError, midway too."""
+        for entry in self._pages(f"lists/{quote(list_id, safe='@.')}/roster/{role}"):
+            yield self._text(entry, "email")
+
+    def _pages(self, path: str) -> Iterator[Mapping[str, Any]]:
+        """All entries, a page at a time. If entries are deleted meanwhile the others move up, and one could be missed
+        between two pages: then it starts again. Reading an entry twice does no harm."""
+        page = met = 0
+        total, again = -1, MAX_AGAIN
+        while page == 0 or met < total:
+            page += 1
+            answer = self._asked(f"{path}?count={PAGE}&page={page}")
+            size, entries = answer.get("total_size"), answer.get("entries", [])
+            if not isinstance(size, int) or not isinstance(entries, list):
+                raise SourceError(f"{self.label}: it does not answer as Mailman 3 does: {_EXPECTED}")
+            before, total = total, size
+            if total < before and again:
+                page, met, again = 0, 0, again - 1
+                continue
+            if not entries and met < total:
+                raise SourceError(
+                    Phrase("{name}: incomplete answer: {n} of {total} entries", name=self.label, n=met, total=total)
+                )
+            met += len(entries)
+            yield from entries
+
+    def _asked(self, path: str) -> Mapping[str, Any]:
+        response = self.web.get(f"{self._root}/{path}", {"Accept": "application/json"})
+        try:
+            octets = self.web.body(response, MAX_ANSWER).read()
+        finally:
+            response.close()
+        try:
+            answer = json.loads(octets)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise SourceError(f"{self.label}: the answer is not JSON: {_EXPECTED}")
+        return answer
+
+    def _text(self, entry: Any, key: str) -> str:
+        value = entry.get(key) if isinstance(entry, dict) else None
+        if not isinstance(value, str):
+            raise SourceError(f"{self.label}: an entry without {key}")
+        return value
+
+
+class MailmanSource(Source):
+    """It is always read: Mailman has no cheap way to say whether its members have changed."""
+
+    def __init__(self, members: MailmanMembers, base: Path, stop: Stop) -> None:
+        self._members, self._core = members, Core(members, base, stop)
+
+    @property
+    def label(self) -> str:
+        return f"{self._members.list_id} of {self._core.label}"
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        tally.begin(self.label, "member")
+        number = 0
+        for role in self._members.roles:
+            for email in self._core.roster(self._members.list_id, role):
+                number += 1
+                tally.rows += 1
+                yield number, email
+
+    def close(self) -> None:
+        self._core.web.close()

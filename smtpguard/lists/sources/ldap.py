@@ -16,8 +16,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smtpguard.lists.members import LdapMembers
-from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.server import SourceTimeouts, late, secret, shut_down, trust, untrusted
+from smtpguard.lists.sources import (
+    Cell,
+    Source,
+    SourceError,
+    SourceTimeouts,
+    Stop,
+    Tally,
+    late,
+    secret,
+    shut_down,
+    trust,
+    untrusted,
+)
 from smtpguard.locale.phrase import Phrase, Said
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696

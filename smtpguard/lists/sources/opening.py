@@ -19,8 +19,7 @@ from smtpguard.lists.members import (
     VirtualMembers,
 )
 from smtpguard.lists.sources import Source, Stop
-from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import FileSource, TextTable
+from smtpguard.lists.sources.files import CsvTable, FileSource, TextTable
 
 
 def never() -> bool:
@@ -44,7 +43,7 @@ def opened(members: Members, base: Path, *, state: Path | None = None, stop: Sto
 
             return LdapSource(members, base, stop)
         case MailmanMembers():
-            from smtpguard.lists.sources.mailman import MailmanSource
+            from smtpguard.lists.sources.http import MailmanSource
 
             return MailmanSource(members, base, stop)
         case HttpMembers():

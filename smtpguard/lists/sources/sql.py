@@ -20,8 +20,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleErr
 from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.members import SqlMembers
-from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
-from smtpguard.lists.sources.server import SourceTimeouts, file_of, secret, shut_down
+from smtpguard.lists.sources import Cell, Source, SourceError, SourceTimeouts, Stop, Tally, file_of, secret, shut_down
 from smtpguard.locale.phrase import Phrase
 
 ROWS = 2000  # held at a time

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.lists.sources import SourceError, Tally, addresses
-from smtpguard.lists.sources.csv import CsvTable
-from smtpguard.lists.sources.files import FileSource, TextTable
+from smtpguard.lists.sources.files import CsvTable, FileSource, TextTable
 from smtpguard.lists.sources.opening import opened
 from tests.every import every
 from tests.lists.declaring import source as declared
