@@ -29,7 +29,7 @@ from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import never_served, opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.counts.backfill import known_since
+from smtpguard.counts.contacts import known_since
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint

@@ -14,7 +14,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.observe.webhooks import HEADER, genuine
-from smtpguard.returns.mentions import Mention, of_feed, of_request
+from smtpguard.returns.model import Mention, of_feed, of_request
 from smtpguard.returns.service import NotFetched, fetch
 
 if TYPE_CHECKING:

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from smtpguard.guard.ports import Clock
     from smtpguard.holds.effects import Deadlines
     from smtpguard.holds.service import Approvals
-    from smtpguard.mailings.matching import Matched
-    from smtpguard.mailings.service import Mailings
+    from smtpguard.mailings.service import Mailings, Matched
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead
     from smtpguard.policy.parse import Organization
@@ -230,8 +229,7 @@ async def services(
     ``policies.watch`` first. Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
-    from smtpguard.mailings.matching import Matched
-    from smtpguard.mailings.service import Mailings
+    from smtpguard.mailings.service import Mailings, Matched
 
     clock, new_id = SystemClock(), ids()
     async with opened(settings, committed=committed) as (store, digester):

@@ -28,7 +28,7 @@ from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of
-from smtpguard.counts.backfill import known_since
+from smtpguard.counts.contacts import known_since
 from smtpguard.database.access import Open
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import StoreError

@@ -18,8 +18,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
 from smtpguard.returns.growth import Growth
 from smtpguard.returns.growth import row as course_row
-from smtpguard.returns.mentions import Outside, by_source
-from smtpguard.returns.model import COUNTED, SORTS, By, Return, Sort
+from smtpguard.returns.model import COUNTED, SORTS, By, Outside, Return, Sort, by_source
 from smtpguard.returns.service import row
 
 _FREEZES = 500

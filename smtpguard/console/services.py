@@ -36,8 +36,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.mailings.matching import Matched
-from smtpguard.mailings.service import Mailings, decides
+from smtpguard.mailings.service import Mailings, Matched, decides
 from smtpguard.observe.alarms import RaisedAlarm
 from smtpguard.policy.parse import Policy
 from smtpguard.returns.service import Returns

@@ -30,6 +30,8 @@ from smtpguard.counts.people import (
     Documents,
     Moments,
     People,
+    Sum,
+    Sums,
     at,
     ends,
     entry,
@@ -44,7 +46,6 @@ from smtpguard.counts.people import (
     rewritten,
     unpack,
 )
-from smtpguard.counts.sums import Sum, Sums
 from smtpguard.database.batch import Batch
 from smtpguard.database.fronts import scope_key
 from smtpguard.holds.model import Hold

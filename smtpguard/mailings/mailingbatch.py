@@ -16,7 +16,6 @@ from typing import Any
 from smtpguard.admission.model import Item
 from smtpguard.database.batch import Batch
 from smtpguard.journal.outcome import Outcome
-from smtpguard.mailings.finding import Finder, Memory
 from smtpguard.mailings.inflight import going, joined, parted, split
 from smtpguard.mailings.mailingrow import (
     COLUMNS,
@@ -24,6 +23,8 @@ from smtpguard.mailings.mailingrow import (
     CUSTOMERS,
     MAYBE,
     Copy,
+    Finder,
+    Memory,
     Row,
     called,
     kinds,

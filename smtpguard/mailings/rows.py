@@ -27,10 +27,20 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.finding import KnownMailing, nearest
 from smtpguard.mailings.inflight import LET_GO, InFlight, going
 from smtpguard.mailings.mailingbatch import QUIET as OVER
-from smtpguard.mailings.mailingrow import COLUMNS, CUSTOMER, CUSTOMERS, MAYBE, NOBODY, NOTHING, Row, list_of
+from smtpguard.mailings.mailingrow import (
+    COLUMNS,
+    CUSTOMER,
+    CUSTOMERS,
+    MAYBE,
+    NOBODY,
+    NOTHING,
+    KnownMailing,
+    Row,
+    list_of,
+    nearest,
+)
 from smtpguard.mailings.model import (
     FIELDS,
     LET_THROUGH,

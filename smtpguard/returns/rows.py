@@ -29,8 +29,7 @@ from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.approvals import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
-from smtpguard.returns.mentions import Mention
-from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, Spell
+from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Mention, Return, Said, Sort, Spell
 
 SLICE = 500
 NOBODY = SAID.dumps(Said())

@@ -30,8 +30,7 @@ from smtpguard.journal import signing
 from smtpguard.journal.event import Event
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front
-from smtpguard.store.journal import Journal
-from smtpguard.store.nouns import Contents, Gates, Holds, Mailings, Outbox, People, Policies, Returns
+from smtpguard.store.nouns import Contents, Gates, Holds, Journal, Mailings, Outbox, People, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer

@@ -20,8 +20,7 @@ from smtpguard.admission.preapproval import Corrections
 from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
-from smtpguard.mailings.matching import Matched
-from smtpguard.mailings.service import Mailings
+from smtpguard.mailings.service import Mailings, Matched
 from smtpguard.store.store import Store
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 

@@ -22,7 +22,7 @@ from smtpguard.journal.chain import link
 from smtpguard.journal.event import Kind
 from smtpguard.journal.rows import signed_after, write_line
 from smtpguard.journal.timestamp import FILE, Timestamp, request
-from smtpguard.store.journal import Journal
+from smtpguard.store.nouns import Journal
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, printed, running
 from tests.clocks import Clock

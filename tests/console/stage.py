@@ -33,8 +33,7 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.mailings.matching import Matched
-from smtpguard.mailings.service import Mailings
+from smtpguard.mailings.service import Mailings, Matched
 from smtpguard.policy.parse import parse
 from smtpguard.reading.request import Surroundings
 from smtpguard.returns.service import Returns

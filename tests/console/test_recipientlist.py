@@ -13,8 +13,8 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST
-from smtpguard.mailings.matching import Matched
 from smtpguard.mailings.model import set_of
+from smtpguard.mailings.service import Matched
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, OMAR, text
 from tests.console.stage import Browser, Stage

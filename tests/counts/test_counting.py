@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting, sums
+from smtpguard.counts import counting, people
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
 from smtpguard.store.store import Store, open_store
@@ -148,7 +148,7 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
     store: Store, url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two processes and two windows, a stored sum always equals a new count."""
-    monkeypatch.setattr(sums, "LARGE", 3)
+    monkeypatch.setattr(people, "LARGE", 3)
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(40):
@@ -192,7 +192,7 @@ steps = st.lists(
 )
 
 
-@pytest.mark.parametrize("large", [1, sums.LARGE])
+@pytest.mark.parametrize("large", [1, people.LARGE])
 @given(script=steps)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_equal_those_of_a_simple_model(
@@ -200,7 +200,7 @@ def test_counts_equal_those_of_a_simple_model(
 ) -> None:
     """The model remembers every (person, time, content) and counts anew; with and without stored sums."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sums, "LARGE", large)
+        patch.setattr(people, "LARGE", large)
         against_the_model(tmp_path_factory.mktemp("model"), script)
 
 

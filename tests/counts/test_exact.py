@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting, sums
+from smtpguard.counts import counting, people
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
@@ -195,7 +195,7 @@ def test_counts_equal_those_of_a_dict(
     where = tmp_path_factory.mktemp("exact")
     url = sqlite_url(where / "guard.db") if engine == "sqlite" else new_database(request.getfixturevalue("postgresql"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sums, "LARGE", large)
+        patch.setattr(people, "LARGE", large)
         asyncio.run(_played(url, where, script))
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
-from smtpguard.mailings import finding, mailingrow, rows
-from smtpguard.mailings.finding import MOST, KnownMailing, Memory
+from smtpguard.mailings import mailingrow, rows
+from smtpguard.mailings.mailingrow import MOST, KnownMailing, Memory
 from smtpguard.mailings.model import CopyStatus, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
@@ -214,7 +214,7 @@ async def test_a_campaign_and_a_text_join_one_mailing(store: Store) -> None:
 
 @on_sqlite
 async def test_a_too_common_key_is_ignored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "CROWDED", 3)
+    monkeypatch.setattr(mailingrow, "CROWDED", 3)
     rng = random.Random(7)
     common = (1, 2)
     for n in range(9):

@@ -22,8 +22,7 @@ from smtpguard.app.mentions import PATH, Feeds, routes
 from smtpguard.config.listeners import Feed, Mentions, Monitoring
 from smtpguard.database.errors import Unavailable
 from smtpguard.observe.webhooks import HEADER, signed
-from smtpguard.returns.mentions import Mention, by_source, mention, of_feed, web
-from smtpguard.returns.model import Sort
+from smtpguard.returns.model import Mention, Sort, by_source, mention, of_feed, web
 from smtpguard.returns.service import NotFetched, fetch, is_public
 from tests.every import every
 from tests.returns.mails import Out

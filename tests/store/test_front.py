@@ -189,7 +189,7 @@ async def test_much_is_moved_with_several_commits(
         await other.journal.move_fronts()
         for n in range(1, 20):
             assert await record(front, f"T{n}")
-        monkeypatch.setattr("smtpguard.store.journal.PIECE", front._at // 4)
+        monkeypatch.setattr("smtpguard.store.nouns.PIECE", front._at // 4)
         counts: list[int | None] = []
         move = Batch.move_front
 

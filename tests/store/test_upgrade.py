@@ -19,7 +19,7 @@ import pytest
 from alembic import op
 from sqlalchemy import Connection, MetaData, select
 
-from smtpguard.counts.backfill import known_since
+from smtpguard.counts.contacts import known_since
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.engine import Database

@@ -40,11 +40,10 @@ from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 from smtpguard.mailings.service import Back, NoAddresses, decides, writers
 from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
-from smtpguard.returns.mentions import by_source
-from smtpguard.returns.model import COUNTED, SORTS, By, Sort
+from smtpguard.returns.model import COUNTED, SORTS, By, Sort, by_source
 
 if TYPE_CHECKING:  # slow to import
-    from smtpguard.mailings.matching import Matched
+    from smtpguard.mailings.service import Matched
 
 _MOST_OCTETS = 50 << 20
 
