@@ -266,7 +266,7 @@ class MilterConnection(asyncio.Protocol):
         else:
             self._go_on()
 
-    # the Onward of the message that is decided on (mail.transaction)
+    # the Onward of the message that is decided on (mail.envelope)
 
     def begin(self) -> None:
         """The MTA has the content."""
@@ -275,7 +275,7 @@ class MilterConnection(asyncio.Protocol):
         return (await self.pass_rest(prepend, fence, ()),)
 
     async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
-        """As ``send``, without those (see mail.transaction.Transaction)."""
+        """As ``send``, without those (see mail.envelope.Transaction)."""
         stands = await fence()
         if self.gone():
             raise Lost(reply.RELAY_LOST)

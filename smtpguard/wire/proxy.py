@@ -184,13 +184,13 @@ class Passage:
     # Onward
 
     def begin(self) -> None:
-        """See mail.transaction.Onward. By BDAT there is nothing to ask."""
+        """See mail.envelope.Onward. By BDAT there is nothing to ask."""
         connection = self._connection
         if connection is not None and connection.usable and not connection.chunking:
             connection.begin_data()
 
     async def send(self, prepend: bytes, fence: Fence) -> tuple[Reply, ...]:
-        """See mail.transaction.Onward."""
+        """See mail.envelope.Onward."""
         content, fresh = self.content, False
         assert content is not None
         try:
