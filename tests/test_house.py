@@ -193,7 +193,12 @@ def test_rooms_import_only_allowed_rooms() -> None:
 
 @every("name", SANS_IO)
 def test_protocols_do_no_io(name: str) -> None:
-    assert {target[0] for target in imports(HOUSE / "wire" / f"{name}.py")} & WAITING == set()
+    """Nor does what they import of ours."""
+    reached = [("wire", name)]
+    for module in reached:
+        reached += {target for target in ours(KNOWN[module]) if target} - set(reached)
+    waits = {module: {target[0] for target in imports(KNOWN[module])} & WAITING for module in reached}
+    assert {module: libraries for module, libraries in waits.items() if libraries} == {}
 
 
 def test_files_are_of_the_kind_of_their_name() -> None:

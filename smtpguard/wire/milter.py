@@ -40,8 +40,9 @@ from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire import milterpackets as packet
 from smtpguard.wire.carried import TurnedAway, Why, message_id_of, why_content
+from smtpguard.wire.connections import Connections
 from smtpguard.wire.data import Arrived, Arriving
-from smtpguard.wire.listener import Connections, Limits, Listener
+from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.milterpackets import (
     Answer,
     Command,

@@ -31,8 +31,9 @@ from smtpguard.mail.envelope import Envelope, RefusedRecipient, Session, Transac
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import session
 from smtpguard.wire.carried import Admit, TurnedAway, Why
+from smtpguard.wire.connections import Connections
 from smtpguard.wire.identity import Identity
-from smtpguard.wire.listener import Connections, Listener
+from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Login, Logins
 from smtpguard.wire.pool import Routing
 from smtpguard.wire.proxy import Asking, Passage
