@@ -513,8 +513,10 @@ async def _store(settings: Settings, found: Status) -> Seen:
             found.groups = await directories(policies, store)
             return seen
     except NotSetUp as e:
-        found.new, found.store["problem"] = not found.trees, str(e)
-        return Seen(at=found.at)
+        found.store["problem"] = str(e)
+        if not found.trees:
+            found.new = True
+            return Seen(at=found.at)
     except SchemaError as e:  # this command cannot read it; the version that serves may
         found.other_version, found.store["problem"] = True, str(e)
         return Seen(at=found.at)

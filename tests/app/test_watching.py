@@ -27,6 +27,7 @@ from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.rows import FILE as CHECKPOINTS
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
 from smtpguard.observe.alarms import Alarm, Seen, raised
@@ -340,6 +341,23 @@ async def test_a_schema_of_another_version_says_nothing_of_mail(tmp_path: Path, 
     assert (found.fine, found.critical) == (False, 0)
     assert "the store is of another version, so that most is not known" in said[0]
     assert any(f"the database has schema {schema}" in line for line in said)
+
+
+async def test_an_empty_store_under_a_guard_that_serves_is_critical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installation(tmp_path) as here:
+        settings = here.settings
+    serving: list[Tree] = []
+    monkeypatch.setattr("smtpguard.app.alarms.trees", lambda state: serving)
+    for file in settings.state.glob("smtpguard.db*"):
+        file.unlink()
+    (settings.state / CHECKPOINTS).unlink(missing_ok=True)
+    found = await status(settings)
+    assert (found.new, "store-away" in [alarm.condition.name for alarm, _ in found.alarms]) == (True, False)
+    serving.append(Tree(path=tmp_path, alive=True, row={"at": 0, "parts": []}))
+    found = await status(settings)
+    assert (found.new, "store-away" in [alarm.condition.name for alarm, _ in found.alarms]) == (False, True)
 
 
 def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:
