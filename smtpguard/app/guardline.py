@@ -133,7 +133,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
 
 
 def counts(intake: Intake) -> Mapping[str, int]:
-    """The numbers of a process that takes mail (processes.numbers)."""
+    """The numbers of a process that takes mail (processes.channel)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
     answered = {f"answered {how}": count for how, count in intake.answered.items()}
     admissions = {f"admission {n}": count for n, count in enumerate(intake.admissions) if count}
@@ -158,7 +158,7 @@ _CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Wh
 
 
 class Turned:
-    """Of one process. ``counts``: for processes.numbers."""
+    """Of one process. ``counts``: for processes.channel."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("smtpguard")

@@ -176,7 +176,7 @@ class Watching:
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
-        """Numbers of the process tree from its supervisor (processes.numbers)."""
+        """Numbers of the process tree from its supervisor (processes.channel)."""
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:

@@ -116,7 +116,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
             for m in verdict.misses
         ],
         "skipped": list(verdict.skipped),
-        "unknown": [{"fact": fact, "why": why_unread} for fact, why_unread in verdict.unknown],
+        "unknown": [{"fact": fact, "why": why} for fact, why in verdict.unknown],
         "looks": reading.looks.value if readable and not isinstance(looks, Unknown) else None,
         "score": reading.score if readable else None,
         "marks": [
@@ -171,8 +171,8 @@ def lines(
             yield f"      {_said(reason)}"
     if not verdict.hits:
         yield "  No rule takes effect."
-    for fact, why_unread in verdict.unknown:
-        yield f"  Not known: {fact}, because {why_unread}"
+    for fact, why in verdict.unknown:
+        yield f"  Not known: {fact}, because {why}"
     yield from _reading_lines(told)
     if verdict.quorum:
         yield f"  To release it: {' and '.join(map(str, verdict.quorum))}."

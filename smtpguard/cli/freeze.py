@@ -82,7 +82,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     except StoreError as error:
         is_it = "It is not known whether it is frozen" if isinstance(error, CommitUnknown) else "NOTHING IS FROZEN"
         raise CannotRun(f"{is_it}: {sentence_of(error)}. Stop the mail server itself.") from error
-    bypass_row = {
+    row = {
         **freeze_row(frozen.freeze),
         "recalled": len(frozen.recalled),
         "past_recall": len(frozen.past_recall),
@@ -96,7 +96,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.",
         *(f"  {id}" for id in frozen.past_recall[:20]),
     ]
-    context.answer(bypass_row, text if frozen.counted else text[:1])
+    context.answer(row, text if frozen.counted else text[:1])
     if not frozen.counted:
         click.echo(f"smtpguard: {UNCOUNTED}", err=True)
     _complain(frozen.hooks)

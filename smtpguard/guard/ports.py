@@ -55,4 +55,4 @@ class Relay(Protocol):
     """What the delivery worker sends through."""
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
-        """By recipient, the refusal of its RCPT or the reply to the dot. Raises transaction.Lost and Recalled."""
+        """By recipient, the refusal of its RCPT or the reply to the dot. Raises envelope.Lost and Recalled."""
