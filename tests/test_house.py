@@ -194,7 +194,7 @@ def test_rooms_import_only_allowed_rooms() -> None:
 @every("name", SANS_IO)
 def test_protocols_do_no_io(name: str) -> None:
     """Nor does what they import of ours."""
-    reached = [("wire", name)]
+    reached: list[tuple[str, ...]] = [("wire", name)]
     for module in reached:
         reached += {target for target in ours(KNOWN[module]) if target} - set(reached)
     waits = {module: {target[0] for target in imports(KNOWN[module])} & WAITING for module in reached}
