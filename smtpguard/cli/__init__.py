@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "mailings": ("mailings", "Mailings: list, show, people; correct; approve, reject, go-on, stop, reopen."),
     "freeze": ("freeze", "Freeze everything, a list, a sender, a mailing or a conversation."),
     "thaw": ("freeze:thaw", "Lift a freeze."),
-    "bypass": ("freeze:bypass", "Begin, show or end an emergency bypass, for a database that is away."),
+    "bypass": ("bypass", "Begin, show or end an emergency bypass, for a database that is away."),
     "audit": ("audit", "Verify or export the journal."),
     "privacy": ("audit:privacy", "Show or erase what is kept about a person."),
     "find": ("audit:find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),

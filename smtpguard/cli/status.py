@@ -1,4 +1,5 @@
-"""smtpguard status: whether all is well. Exit 0 if it is, 1 if the guard does not serve or an alarm is critical."""
+"""smtpguard status: whether all is well. Exit 0 if it is; 1 if the guard does not serve, an alarm is critical, or the store is
+of another version."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smtpguard.cli.bypass import row as bypass_row
 from smtpguard.cli.context import Command, Context, roughly
-from smtpguard.cli.freeze import bypass_row
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import STORE

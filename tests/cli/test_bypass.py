@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from smtpguard.cli import freeze
+from smtpguard.cli import bypass, freeze
 from smtpguard.cli.context import Context
 from tests.every import every
 
@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def ran(config: Path, *words: str, command: Any = freeze.bypass) -> tuple[int, str]:
+def ran(config: Path, *words: str, command: Any = bypass.command) -> tuple[int, str]:
     result = CliRunner().invoke(command, words, obj=Context(config=config))
     return result.exit_code, result.output
 
