@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text
 
+from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import WANTED, Activity, ActivityFilter, Sums
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
@@ -107,7 +108,9 @@ async def test_a_day_begins_within_an_hour_of_the_sums(store: Store, zone: str) 
         await summed(store)
 
 
-RECALLED: list[tuple[int, Kind, str, dict[str, Any]]] = [
+Told = tuple[int, Kind, str, dict[str, Any]]
+
+RECALLED: list[Told] = [
     (10, Kind.VERDICT, "M1", {"action": "relay", "lists": ["news"], "counts": {"customers": 7}}),
     (11, Kind.OUTCOME, "M1", {"outcome": "recalled", "replies": []}),
     (12, Kind.VERDICT, "M1", {"action": "hold", "rules": ["freeze"], "lists": ["news"], "hold": "M1"}),
@@ -142,26 +145,34 @@ async def test_a_message_counts_once_by_its_last_verdict(store: Store, counted: 
         await summed(store)
 
 
-BYPASSED: list[tuple[int, Kind, str, dict[str, Any]]] = [
+BYPASSED: list[Told] = [
     (10, Kind.VERDICT, "N1", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
-    (2000, Kind.BYPASS, "B", {"change": "begun"}),
-    (2000, Kind.VERDICT, "N2", {"action": "relay", "lists": [], "bypass": "B", "counts": {"customers": 0}}),
-    (2000, Kind.OUTCOME, "N2", {"outcome": "relayed", "replies": ["250 ok"]}),
-    (2000, Kind.VERDICT, "N3", {"action": "relay", "lists": [], "bypass": "B", "counts": {"customers": 0}}),
-    (2000, Kind.OUTCOME, "N3", {"outcome": "recalled", "replies": []}),
-    (2000, Kind.BYPASS, "B", {"change": "adopted", "messages": 2}),
-    (2001, Kind.BYPASS, "B", {"change": "ended"}),
-    (2010, Kind.VERDICT, "N4", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
+    (4000, Kind.BYPASS, "B", {"change": "begun"}),
+    (4000, Kind.VERDICT, "N2", {"action": "relay", "lists": [], "bypass": "B", "counts": {"customers": 0}}),
+    (4000, Kind.OUTCOME, "N2", {"outcome": "relayed", "replies": ["250 ok"]}),
+    (4000, Kind.VERDICT, "N3", {"action": "relay", "lists": [], "bypass": "B", "counts": {"customers": 0}}),
+    (4000, Kind.OUTCOME, "N3", {"outcome": "recalled", "replies": []}),
+    (4000, Kind.BYPASS, "B", {"change": "adopted", "messages": 2}),
+    (4001, Kind.BYPASS, "B", {"change": "ended"}),
+    (4010, Kind.VERDICT, "N4", {"action": "relay", "lists": [], "counts": {"customers": 0}}),
 ]
+
+
+HAPPENED = {"N2": 90, "N3": 1500}
+"""Minute. N3 was recalled, on a day without another message."""
+
+
+def bypassed(story: list[Told]) -> list[Told]:
+    return [
+        (minute, kind, id, data | {"happened": microseconds(T0 + HAPPENED[id] * MINUTE)} if id in HAPPENED else data)
+        for minute, kind, id, data in story
+    ]
 
 
 @pytest.mark.parametrize("counted", [0, 1, 4, len(BYPASSED)])
 async def test_what_a_bypass_relayed_counts_when_it_happened(store: Store, counted: int) -> None:
-    """It enters the journal once the store is back: here more than a day later."""
-    story = [
-        (minute, kind, id, data | {"happened": microseconds(T0 + 90 * MINUTE)} if id in ("N2", "N3") else data)
-        for minute, kind, id, data in BYPASSED
-    ]
+    """It enters the journal once the store is back: here more than two days later."""
+    story = bypassed(BYPASSED)
     await record_story(store, story[:counted])
     await summed(store)
     await record_story(store, story[counted:])
@@ -170,16 +181,32 @@ async def test_what_a_bypass_relayed_counts_when_it_happened(store: Store, count
             (0, 120, ["N2", "N1"]),
             (60, 120, ["N2"]),
             (89, 91, ["N2"]),
-            (91, 2010, []),
-            (1990, 2020, ["N4"]),
+            (91, 4010, []),
+            (3990, 4020, ["N4"]),
         ):
             since, until = T0 + begin * MINUTE, T0 + end * MINUTE
             assert (await store.journal.activity(since, until, UTC)).relayed == len(passed), (begin, end)
             found, _ = await store.journal.judged(ActivityFilter(did="relayed", since=since, until=until), 0, 10)
             assert [entry.id for entry, _ in found] == passed
         days = (await store.journal.activity(T0 - MINUTE, None, UTC)).days
-        assert [(day.day, day.relayed) for day in days] == [(T0.date(), 2), ((T0 + 2010 * MINUTE).date(), 1)]
+        assert [(day.day, day.relayed) for day in days] == [(T0.date(), 2), ((T0 + 4010 * MINUTE).date(), 1)]
         await summed(store)
+
+
+async def test_each_look_at_verdicts_is_short_and_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Across the stretches between, and those of a bypass."""
+    monkeypatch.setattr(journal, "STRETCH", 2)
+    monkeypatch.setattr(activityrows, "_LOOKED_THROUGH", 1)
+    between = [(300 + n, Kind.VERDICT, f"N{n}", BYPASSED[0][3]) for n in (5, 6)]
+    await record_story(store, bypassed([BYPASSED[0], *between, *BYPASSED[1:]]))
+    for end, passed in ((120, ["N2", "N1"]), (5000, ["N4", "N2", "N6", "N5", "N1"])):
+        about = ActivityFilter(did="relayed", since=T0, until=T0 + end * MINUTE)
+        seen, before = await store.journal.judged(about, 0, 10)
+        looks = 1
+        while before:
+            found, before = await store.journal.judged(about, before, 10)
+            seen, looks = [*seen, *found], looks + 1
+        assert ([entry.id for entry, _ in seen], looks > 3) == (passed, True)
 
 
 async def test_entries_not_summed_yet_are_included(store: Store) -> None:
@@ -202,7 +229,6 @@ async def test_too_many_entries_not_summed_yet_are_reported(store: Store) -> Non
 
 
 async def test_nothing_is_summed_twice(store: Store) -> None:
-    from smtpguard.incidents import activityrows
 
     await record_story(store)
     found = await store.ask(lambda connection: journal.unread(connection, 0, 1000, 2000))
