@@ -304,11 +304,14 @@ class NoticesNow:
 
     def escalation(self, hold: Hold) -> Intents:
         """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
-        told, asked, spare = escalated_to(hold, self.in_force), self._approvers(hold), out_of_hours(hold, self.in_force)
         data = self._waiting(hold) | {"notice": "escalation", "contact": False, "away": False}
-        later, never = ([one for one in told if one not in asked and (one in spare) is so] for so in (True, False))
+        same, told = self.in_force.groups.person, escalated_to(hold, self.in_force)
+        asked = {same(one): one for one in self._approvers(hold)}
+        spare = set(map(same, out_of_hours(hold, self.in_force))) - asked.keys()
+        owners = told.keys() - asked.keys() - spare
+        later, never = ([told[who] for who in told if who in some] for some in (spare, owners))
         return (
-            *self._each(hold, [one for one in told if one in asked], data | {"decides": "now"}),
+            *self._each(hold, [asked[who] for who in told if who in asked], data | {"decides": "now"}),
             *self._each(hold, later, data | {"decides": "out-of-hours"}, role="owner"),
             *self._each(hold, never, data | {"decides": ""}, role="owner"),
             *self._stuck(hold),
@@ -477,10 +480,16 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
     return sorted(asked)
 
 
-def escalated_to(hold: Hold, in_force: InForce) -> list[str]:
-    """The owners of its lists and the out-of-hours approvers; never its writer."""
-    owners = {o for n in hold.lists if n in in_force.registry.lists and (o := in_force.registry.lists[n].owner)}
-    return sorted(owners.union(out_of_hours(hold, in_force)) - hold.senders)
+def escalated_to(hold: Hold, in_force: InForce) -> dict[str, str]:
+    """The owners of its lists and the out-of-hours approvers, each person once (Groups.person), with the address to write
+    to; never its writer. A policy may spell an owner otherwise than a group."""
+    same, delimiters = in_force.groups.person, in_force.registry.digester.delimiters
+    told = {same(one): one for one in sorted(out_of_hours(hold, in_force))}
+    for name in hold.lists:
+        owner = in_force.registry.lists[name].owner if name in in_force.registry.lists else None
+        if owner:
+            told.setdefault(same(Address.parse(owner).canonical(delimiters)), owner)
+    return {who: told[who] for who in sorted(told.keys() - set(map(same, hold.senders)))}
 
 
 def out_of_hours(hold: Hold, in_force: InForce) -> frozenset[str]:

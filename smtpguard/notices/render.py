@@ -299,7 +299,7 @@ def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: dat
     if data["role"] == "approver":
         return any(person in approvers(hold, in_force, at) for at in (hold.held_at, until))
     if data["role"] == "owner":
-        return hold.escalated and any(person == each.lower() for each in escalated_to(hold, in_force))
+        return hold.escalated and any(person == each.lower() for each in escalated_to(hold, in_force).values())
     return person in (each.lower() for each in (hold.sender, *hold.told) if each is not None)
 
 

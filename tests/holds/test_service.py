@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind
 from tests.clocks import MONDAY
 from tests.every import every
-from tests.guard.house import DOCUMENTS, MEMBERS, House, PatchedStore
+from tests.guard.house import DOCUMENTS, MEMBERS, House, PatchedStore, house
 
 APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
 
@@ -196,6 +197,27 @@ async def test_reminders_escalation_and_expiry_in_time(home: House) -> None:
     assert [who for who, _ in await notices(home, "expired")] == ["anna@example.com"]
     with pytest.raises(Conflict, match="already expired"):
         await home.approve(hold.hold_id, "eva@example.com")
+
+
+@every(("owner", "told"), [
+    ("Omar@Example.com", {("omar@example.com", "now"), ("duty@example.com", "out-of-hours")}),
+    ("DUTY@example.com", {("duty@example.com", "out-of-hours")}),
+    ("Lena@example.com", {("Lena@example.com", ""), ("duty@example.com", "out-of-hours")}),
+    ("Anna@example.com", {("duty@example.com", "out-of-hours")}),
+    ("anna.berg@example.com", {("duty@example.com", "out-of-hours")}),
+    ("omar.k@example.com", {("omar@example.com", "now"), ("duty@example.com", "out-of-hours")}),
+])  # fmt: skip
+async def test_an_owner_is_known_however_the_policy_spells_them(
+    tmp_path: Path, owner: str, told: set[tuple[str, str]]
+) -> None:
+    """An owner who decides is told so, a writer is not told of their own message, and nobody is told twice."""
+    policy = DOCUMENTS["policy.yaml"].replace(b"owner: omar@example.com", b"owner: " + owner.encode())
+    aliases = b"aliases: {anna@example.com: [anna.berg@example.com], omar@example.com: [omar.k@example.com]}"
+    policy = policy.replace(b"hours: {zone: UTC}", b"hours: {zone: UTC}, " + aliases, 1)
+    async with house(tmp_path / owner, documents={**DOCUMENTS, "policy.yaml": policy}) as home:
+        hold = await home.held()
+        await sweep_at(home, MONDAY + timedelta(hours=1))
+        assert {(who, data["decides"]) for who, data in await notices(home, "escalation")} == told, hold
 
 
 async def test_voters_are_not_reminded(home: House) -> None:
