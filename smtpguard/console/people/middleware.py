@@ -295,7 +295,8 @@ async def _refused(request: Request, status: int) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """An error page with all headers. A page that could not be journalled is not shown, and nothing was done."""
+    """An error page with all headers. A page that could not be journalled is not shown. After an error of our own it is
+    not known whether something was done before it."""
     kind = request.url.path.split("/")[1]  # the rest may be a signed link
     if isinstance(error, PolicyUnreadable):
         log.warning("/%s: %s", kind, error)

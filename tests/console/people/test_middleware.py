@@ -252,6 +252,8 @@ async def test_an_error_page_has_all_headers(
     assert answer.status_code == status
     assert "A sentence that is only in the text" not in answer.text
     assert "That did not work" in answer.text
+    assert ("look whether it was done before you repeat it" in answer.text) is (status == 500)
+    assert "Nothing was done." not in answer.text, "that is not known of an error of our own"
     for name in HEADERS:
         assert name in answer.headers
     assert "/held" in caplog.text
