@@ -177,7 +177,7 @@ class RollbackCheck:
         head = batch.head
         self._last = Checkpoint(journal=head.journal, seq=head.seq, at=batch.now_us, hash=head.hash)
         self._connections = connections
-        if synced:
+        if synced and batch.grew:  # a commit that writes nothing syncs nothing of what was written before
             self._synced = self._last
 
     def filed(self, made: Checkpoint) -> None:

@@ -280,10 +280,7 @@ class Writer:
     ) -> None:
         """Raises _Retry if a work has raised an error of its own: then nothing was written."""
         with self._database.write(synced=synced) as connection:
-            if self._lookout.elsewhere(self._database.connections):
-                self._gate, self._memory, self._recent = None, Memory(), Recent()
-                if self._acknowledged:  # the server may be a stand-by that lacks that commit alone
-                    holds.acknowledge(connection, self._acknowledged)
+            self._begin(connection)
             join()
             batch = self._batch(connection, self._gate, self._memory)
             self._lookout.look(batch, self._gate)
@@ -315,11 +312,19 @@ class Writer:
         if batch.fronts_moved and self._database.fronts is not None:
             self._database.fronts.tell(batch.fronts_moved)
         self._lookout.committed(batch, self._database.connections, synced=synced)
-        self._acknowledged.clear()
+        if batch.grew or unanswered:
+            self._acknowledged.clear()
         if unanswered:
             self._unanswered.forget(unanswered)
         self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
         self._unfiled += batch.signed
+
+    def _begin(self, connection: Connection) -> None:
+        """On a new connection nothing that is cached counts: the server behind it may be another."""
+        if self._lookout.elsewhere(self._database.connections):
+            self._gate, self._memory, self._recent = None, Memory(), Recent()
+            if self._acknowledged:  # it may be a stand-by that lacks that commit alone
+                holds.acknowledge(connection, self._acknowledged)
 
     def _batch(self, connection: Connection, known: Gate | None, memory: Memory) -> Batch:
         return Batch(
@@ -378,6 +383,7 @@ class Writer:
     def _sign(self) -> None:
         try:
             with self._database.write() as connection:
+                self._begin(connection)
                 batch = self._batch(connection, None, Memory())
                 self._lookout.look(batch, self._gate)
                 journal.mark(batch)
