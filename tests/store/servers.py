@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,10 +61,9 @@ def several(url: str) -> Iterator[str]:
         there, here = await asyncio.open_unix_connection(path)
 
         async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with suppress(OSError):
+            with closing(sink), suppress(OSError):
                 while octets := await source.read(1 << 16):
                     sink.write(octets)
-            sink.close()
 
         await asyncio.gather(copy(reader, here), copy(there, writer))
 
