@@ -168,6 +168,11 @@ def bypass_in_force(settings: Settings, now: datetime) -> tuple[Bypass, ...]:
     return () if found is None else (found,)
 
 
+def unwritten(running: Iterable[Tree]) -> str:
+    """Why the store cannot be used, as those who take mail find now; "" if they can write, or do not try to."""
+    return _UNWRITTEN if any(tree.alive and tree.row.get("store_fails") for tree in running) else ""
+
+
 def absent(running: Iterable[Tree]) -> tuple[str, ...]:
     """Parts that a tree of this state folder has, killed ones included, and of which no process is ready anywhere."""
     known, ready = set[str](), set[str]()
@@ -298,7 +303,7 @@ class Alarms(Part):
         return replace(
             known,
             at=now,
-            store=self._problem,
+            store=self._problem or unwritten(running) or self._problem,
             relay=in_words(self._relays) if self._relays else None,
             certificates=self._certificates[1],
             answered=answered,
@@ -426,6 +431,7 @@ async def status(settings: Settings) -> Status:
         in_store,
         at=found.at,
         absent=absent(found.trees),
+        store=in_store.store or unwritten(found.trees) or in_store.store,
         starts=failed.why if failed is not None else "",
         certificates=ends(settings),
         relay=relay,
@@ -440,9 +446,10 @@ async def status(settings: Settings) -> Status:
     return found
 
 
+_UNWRITTEN = "it answers, but did not take an entry; the log says more"
 _SLOW = {  # status reads the store alone, and does not try to write
     "deferring": {"answered": "the", "deferred": "many", "minutes": "10"},  # "Of the messages ... many were"
-    "store-away": {"said": "it answers, but did not take an entry; the log says more"},
+    "store-away": {"said": _UNWRITTEN},
 }
 
 

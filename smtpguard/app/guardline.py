@@ -34,7 +34,7 @@ from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.channel import PUT_OFF, Said
+from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
@@ -222,7 +222,8 @@ class MailPart(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        return Said(counts={**counts(self.line.intake), **self._turned.counts})
+        levels = {STORE_FAILS: int(self.line.store.fails)}
+        return Said(counts={**counts(self.line.intake), **self._turned.counts}, levels=levels)
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

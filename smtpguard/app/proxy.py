@@ -88,8 +88,12 @@ class Proxy(MailPart):
         super().take(connection, listener, closed, client)
 
     def said(self) -> Said:
-        said = self._relays.said()
-        return replace(said, counts={**said.counts, **super().said().counts, **self._renewals.counts})
+        said, mail = self._relays.said(), super().said()
+        return replace(
+            said,
+            counts={**said.counts, **mail.counts, **self._renewals.counts},
+            levels={**said.levels, **mail.levels},
+        )
 
 
 def listener(

@@ -152,6 +152,10 @@ PUT_OFF = "turned away 4xx"
 """The count of 4xx answers that no other count of answers includes."""
 
 
+STORE_FAILS = "store fails"
+"""The level of processes that take mail and whose last transaction with the store failed a moment ago."""
+
+
 def of_relay(what: str, route: str) -> str:
     """The name of a number of a relay. ``route``: the name of its route, "" for the default relay."""
     return " ".join(filter(None, ("relay", what, route)))
@@ -192,6 +196,14 @@ class Numbers:
         return counts
 
     @property
+    def levels(self) -> Counter[str]:
+        """Over all living processes."""
+        levels: Counter[str] = Counter()
+        for each in self._levels.values():
+            levels.update(each)
+        return levels
+
+    @property
     def with_refusals(self) -> Mapping[str, int]:
         """The same for the share of 4xx answers: with the connections refused here."""
         return self.counts + Counter({PUT_OFF: self.refused.total() + self.without_descriptor.total()})
@@ -205,9 +217,6 @@ class Numbers:
     ) -> dict[str, Any]:
         """As JSON. ``connections``: open ones, by listener; ``ready``: ready processes by kind of part; ``memory``:
         bytes by kind of part."""
-        levels: Counter[str] = Counter()
-        for each in self._levels.values():
-            levels.update(each)
         names = list(listeners)
         return {
             "connections": {name: connections.get(name, 0) for name in names},
@@ -219,7 +228,7 @@ class Numbers:
             "memory": dict(memory),
             "deaths": {part: self.deaths[part] for part in ready},
             "counts": dict(self.counts),
-            "levels": dict(levels),
+            "levels": dict(self.levels),
             "found": dict(self._found),
         }
 

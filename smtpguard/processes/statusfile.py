@@ -41,8 +41,17 @@ class StatusFile:
                 with contextlib.suppress(OSError):
                     tree.path.unlink()
 
-    def write(self, now: float, children: Iterable[Child], counts: Mapping[str, int], *, stopping: bool) -> None:
-        """``now``: by the loop's clock. ``counts``: of all processes, ended ones included."""
+    def write(
+        self,
+        now: float,
+        children: Iterable[Child],
+        counts: Mapping[str, int],
+        *,
+        stopping: bool,
+        store_fails: bool = False,
+    ) -> None:
+        """``now``: by the loop's clock. ``counts``: of all processes, ended ones included. ``store_fails``: whether one says
+        so."""
         if now - self._written < EVERY_SECONDS:
             return
         self._written = now
@@ -53,6 +62,7 @@ class StatusFile:
             "at": time.time(),
             "stopping": stopping,
             "counts": dict(counts),
+            "store_fails": store_fails,
             "parts": [
                 {
                     "name": child.name,

@@ -28,7 +28,7 @@ import structlog
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Network, client_address, within
-from smtpguard.processes.channel import Numbers, RelayConnectionLimit, Said
+from smtpguard.processes.channel import STORE_FAILS, Numbers, RelayConnectionLimit, Said
 from smtpguard.processes.listeners import Arrival, Introductions, Listener, Spare, Strangers, refuse, refuse_backlog
 from smtpguard.processes.part import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.statusfile import Notifier, StatusFile
@@ -372,7 +372,9 @@ class Supervisor:
             self._tell_numbers()
             self._strangers.look(now)
             if self._status_file is not None:
-                self._status_file.write(now, self._children, self._numbers.with_refusals, stopping=self._stopping)
+                fails = self._numbers.levels[STORE_FAILS] > 0
+                counts = self._numbers.with_refusals
+                self._status_file.write(now, self._children, counts, stopping=self._stopping, store_fails=fails)
             self._tell_refused()
 
     def _tell_refused(self) -> None:

@@ -14,6 +14,7 @@ from smtpguard.database.batch import Step
 from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
 
 WAIT_SECONDS = 20.0
+FAILS_SECONDS = 30.0
 _SLOW = f"the database took no entry in {WAIT_SECONDS:g} s"
 
 
@@ -53,8 +54,18 @@ class Waiting:
         self._clock = clock
         self.problem = ""
         """Why the last transaction failed; "" if it was committed."""
+        self._failed_at = 0.0
         self._works: deque[Work] = deque()
         self._timer: asyncio.TimerHandle | None = None
+
+    def failed(self, why: str) -> None:
+        self.problem, self._failed_at = why, self._clock.monotonic()
+
+    @property
+    def fails(self) -> bool:
+        """Whether nothing can be written: the last transaction failed, in the last half minute. If nobody has tried since,
+        it is not known any more."""
+        return bool(self.problem) and self._clock.monotonic() - self._failed_at < FAILS_SECONDS
 
     def add(self, work: Work) -> None:
         self._works.append(work)

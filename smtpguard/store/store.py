@@ -83,6 +83,11 @@ class Store(Access):
         """The path of a SQLite database; "" for another."""
         return str(self._database.path) if self._database.sqlite else ""
 
+    @property
+    def fails(self) -> bool:
+        """Whether this process cannot write now (queue.Waiting)."""
+        return self._writer.fails
+
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the
         writer's thread. Within half a minute it returns, or raises a subclass of StoreError."""

@@ -109,6 +109,10 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def fails(self) -> bool:
+        return self._waiting.fails
+
     async def submit(
         self,
         step: Step | None = None,
@@ -430,7 +434,7 @@ class Writer:
 
     def _failed(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
         told = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
-        self._waiting.problem = str(told)
+        self._waiting.failed(str(told))
         self._file_last()
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from smtpguard import __version__
-from smtpguard.app import metrics, policycheck, start
-from smtpguard.app.alarms import Observer, Status, status
+from smtpguard.app import alarms, metrics, policycheck, start
+from smtpguard.app.alarms import Alarms, Observer, Status, status
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.metrics import OLD_SECONDS, Watching
@@ -34,7 +34,7 @@ from smtpguard.observe.alarms import Alarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
-from smtpguard.processes.statusfile import Tree
+from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import a_freeze
@@ -358,6 +358,17 @@ async def test_an_empty_store_under_a_guard_that_serves_is_critical(
     serving.append(Tree(path=tmp_path, alive=True, row={"at": 0, "parts": []}))
     found = await status(settings)
     assert (found.new, "store-away" in [alarm.condition.name for alarm, _ in found.alarms]) == (False, True)
+
+
+async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> None:
+    """It can be read, and a transaction that writes nothing succeeds, as while the disk of a server is full."""
+    async with installation(tmp_path) as here:
+        file = StatusFile(here.settings.state)
+        for now, fails in enumerate((False, True, False)):
+            file.write(now * 10.0, (), {}, stopping=False, store_fails=fails)
+            found = await status(here.settings)
+            assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
+            assert Alarms(here.settings).seen().store == (alarms._UNWRITTEN if fails else None)
 
 
 def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:

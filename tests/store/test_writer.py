@@ -244,6 +244,8 @@ async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clo
 async def test_who_waits_too_long_is_told_why_the_last_commit_failed(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the store fails until a commit succeeds, or half a minute has passed without one."""
+
     def locked(**_: object) -> Any:
         raise Unavailable("guard.db is locked by another program")
 
@@ -251,6 +253,9 @@ async def test_who_waits_too_long_is_told_why_the_last_commit_failed(
         patch.setattr(store._database, "write", locked)
         with pytest.raises(Unavailable, match="locked"):
             await store.admit(item("T1"), relays("T1"))
+    assert store.fails
+    clock.pass_(seconds=queue.FAILS_SECONDS)
+    assert not store.fails
     for told in ("in 20 s: guard.db is locked by another program", "the database took no entry in 20 s"):
         stuck = Stuck(store)
         await stuck.reached()
