@@ -50,7 +50,7 @@ from smtpguard.policy.freezing import Freeze
 from smtpguard.returns import rows as returns
 from smtpguard.store.writer import Writer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents.query import IncidentQuery
     from smtpguard.incidents.report import Found
 
