@@ -2,7 +2,7 @@
 
 A vote given here is on the hold as it is at that moment. The journal has the system user beside the address that the
 vote is given for. Several messages are selected by filters and read first, and each decision is bound to what was read:
-a hold that came or changed since is not decided on. The person confirms their number.
+a hold that came or changed since is not decided on. The person confirms how many they are.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 model: every error at once, each with its position in the file, in plain words.
 
 ``no``, ``08:00`` and dates stay text. A key occurs once. Aliases, tags and merge keys are errors. All problems are
-found in one pass. pydantic finds the errors of a model. Here they get a position, a noun, what was expected, and a suggestion. Values are never
-echoed unless a word of a closed set was expected there: a text in the wrong place may be a secret.
+found in one pass. pydantic finds the errors of a model. Here they get a position, a noun, what was expected, and a
+suggestion. Values are never echoed unless a word of a closed set was expected there: a text in the wrong place may be a
+secret.
 ``validate_rest`` leaves the invalid places out, so that the rest can be checked in the same run.
 """
 

@@ -1,8 +1,9 @@
 """What the supervisor and the parts tell each other: the channel with its messages, the numbers of the process tree, and
 the places of the relay's connections.
 
-The channel has whole messages over a socket pair, and open sockets along with them. SOCK_SEQPACKET keeps the bounds of messages; SCM_RIGHTS (unix(7)) carries a connection. Both ends use this class.
-Messages are small JSON objects with one key that gives the type:
+``Channel``, used at both ends, has whole messages over a socket pair, and open sockets along with them. SOCK_SEQPACKET
+keeps the bounds of messages; SCM_RIGHTS (unix(7)) carries a connection. Messages are small JSON objects with one key that
+gives the type:
 
     supervisor to part    {"take": id, "listener": index} with the socket, and with "client" where a proxy has given the
                           client's address; {"stop": grace seconds}; {"numbers": the tree's}; {"places": as below}

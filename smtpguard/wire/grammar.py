@@ -404,9 +404,8 @@ ignored."""
 
 
 class RelaySession:
-    """Octets in, replies to commands out (RFC 5321 section 4.2, RFC 2920
-    section 3.1). ``asked``: unanswered commands, the oldest first; ``unasked``: a reply without a command. ``deaf``: input is
-    ignored."""
+    """Octets in, replies to commands out (RFC 5321 section 4.2, RFC 2920 section 3.1). ``asked``: unanswered commands,
+    the oldest first; ``unasked``: a reply without a command. ``deaf``: input is ignored."""
 
     def __init__(self) -> None:
         self.asked: deque[SentCommands] = deque()

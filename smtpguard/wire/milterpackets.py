@@ -4,6 +4,7 @@ encoded and decoded; and the conversation: which command may come in which state
 The protocol has no RFC; libmilter, Sendmail and Postfix speak it (MILTER_README). Addresses, names and values are
 octets, as the MTA has them. Only answers that smtpguard gives are here. A packet is a length in four octets, a
 letter, and a payload; strings end in NUL. Any input gives packets, or one ProtocolError and nothing after it.
+Both directions are here, since the check of a milter plays the MTA.
 """
 
 from __future__ import annotations
