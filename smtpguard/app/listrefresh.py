@@ -222,7 +222,7 @@ def read_by(base: Path, delimiters: str) -> Read:
 
 class Memberships:
     """Asks directories who is in the groups that the policy lets them name, on their schedule. An answer that is none, or
-    no answer, changes nothing for a day (accounts.membership). A directory that hangs keeps no other waiting."""
+    no answer, changes nothing for a day (accounts.model). A directory that hangs keeps no other waiting."""
 
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read

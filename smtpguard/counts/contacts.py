@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
@@ -28,10 +27,6 @@ from smtpguard.database.schema import contact_since
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant
 from smtpguard.journal.event import Kind
-
-if TYPE_CHECKING:
-    from smtpguard.database.batch import Batch
-
 
 DAYS = 90
 KNOWN = DAYS * 86_400 * 1_000_000

@@ -34,7 +34,7 @@ class InForce(Policy):
         return self.organization.hours
 
     def sources_of_groups(self) -> Mapping[str, str]:
-        """Of groups: the directory that says who is in them (accounts.membership)."""
+        """Of groups: the directory that says who is in them (accounts.model)."""
         return {
             name: source_of(model.model_dump(by_alias=True, exclude_none=True))
             for name, model in self.directories.items()

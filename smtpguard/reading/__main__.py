@@ -1,7 +1,7 @@
 """``python -m smtpguard.reading``: read messages in a process that can be killed.
 
-A request on standard input is two blocks, the head (codec.dump_request) and the content; the answer on standard output
-is one, codec.dump_reading or Shown.pack. A block is its length in four octets, big-endian, and then so many octets.
+A request on standard input is two blocks, the head (request.dump_request) and the content; the answer on standard output
+is one, request.dump_reading or Shown.pack. A block is its length in four octets, big-endian, and then so many octets.
 Requests follow one another until the input ends. The process limits its own memory, processor time and files; the
 parent limits the wall-clock time and kills it. A request that cannot be parsed, or a limit that is hit, ends the
 process; the parent then treats the message as "unreadable".

@@ -68,7 +68,7 @@ async def test_text_is_read_with_the_header_if_it_may_reach_a_customer(home: Hou
 
 
 async def test_impossible_conditions_are_never_true(home: House) -> None:
-    """Conditions that policy.possible calls impossible are false for random messages."""
+    """Conditions that policy.implication calls impossible are false for random messages."""
     anybody = [
         RAMADAN,
         "news@lists.example.com",
