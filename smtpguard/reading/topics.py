@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Topic
-from smtpguard.reading.phrases import automaton_of
 
 MOST = 200
 PATIENCE = 500
@@ -92,6 +91,8 @@ class _Compiled:
     """All terms of all vocabularies in one automaton, and a cache of words with the terms in them."""
 
     def __init__(self, entries: Mapping[str, Sequence[Entry]]) -> None:
+        from smtpguard.reading.phrases import automaton_of  # its own automaton is built then: not for every command
+
         terms = {t: (t, len(t), any(e.last for e in those), tuple(those)) for t, those in entries.items()}
         self._automaton = automaton_of(terms, ("", 1, False, ()))
         self._known: dict[tuple[str, str], tuple[_Finding, ...]] = {}

@@ -143,6 +143,7 @@ SLOW_MODULES = frozenset(
         "cryptography",
         "jinja2",
         "segno",
+        "zstandard",
     }
 )
 LOADED = """

@@ -19,8 +19,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
-import zstandard
-
 from smtpguard.lists.members import Table
 from smtpguard.lists.sources import Cell, Source, SourceError, Tally, cell_address, open_file, unopened
 from smtpguard.locale.phrase import Phrase
@@ -85,17 +83,25 @@ class _Packing:
     most: tuple[int, ...] = ()
 
 
+def _zstd_decoder() -> Any:
+    import zstandard  # it is slow to load, and most processes read no list
+
+    return zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
+
+
 _GZIP = _Packing("gzip", b"\x1f\x8b", 1 << 16, lambda: zlib.decompressobj(wbits=31), (MAX_OUT,))
 _ZSTD = _Packing(  # fed in small pieces, since one octet can expand to many thousands
     "zstd",
     b"\x28\xb5\x2f\xfd",
     1 << 10,
-    lambda: zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
+    _zstd_decoder,
 )
 
 
 def _decompressed(raw: BinaryIO, name: str, packing: _Packing) -> Iterator[bytes]:
     """Several compressed members may follow one another, and each must be complete."""
+    import zstandard
+
     packed = b""
     while packed := packed or raw.read(packing.bite):
         while len(packed) < len(packing.magic) and (more := raw.read(packing.bite)):
