@@ -75,7 +75,8 @@ class Kind:
     reason: str
 
     def mark(self, said: str, **values: Value) -> Mark:
-        """``said``: the evidence, or the text of a phrase with these ``values``."""
+        """``said``: the evidence, or the text of a phrase with these ``values``. Evidence with a phrase in it comes as a
+        Phrase: the cache compares values, and two phrases may be the same in English alone."""
         return self.saying(said) if isinstance(said, Phrase) else _marked(self.name, said, **values)
 
     def saying(self, evidence: Phrase) -> Mark:
@@ -351,7 +352,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     looks, score, contradiction = _judged(tuple(map(_telling, marks)), readable)
     if contradiction is not None:
         one, other = (marks[n].evidence for n in contradiction)
-        marks += (KINDS["contradiction"].mark("marks of both sides: {one}; yet {other}", one=one, other=other),)
+        marks += (KINDS["contradiction"].mark(Phrase("marks of both sides: {one}; yet {other}", one=one, other=other)),)
     return looks, score, marks
 
 

@@ -166,7 +166,7 @@ def read(
     marks = _marks(fields, lists, people, text, surroundings, own, results) if marked else []
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
-        marks.append(KINDS[name].mark("it cannot be read as a whole: {why}", why=why))
+        marks.append(KINDS[name].mark(Phrase("it cannot be read as a whole: {why}", why=why)))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable) if marked else _NOT_JUDGED
     message_id = first_id(fields, "message-id")
     first, number, answers = thread_of(fields, subject, message_id)

@@ -214,6 +214,19 @@ def test_the_same_evidence_is_made_once() -> None:
     assert (type(one.evidence.values["words"]), type(other.evidence.values["words"])) == (str, Phrase)
 
 
+def test_a_contradiction_has_its_own_phrases_also_if_others_are_the_same_in_english() -> None:
+    def evidence(one: Phrase) -> Phrase:
+        marks = (
+            replace(mark("a", Side.INTERNAL, 4.0), evidence=one), mark("b", Side.MAILING, 4.0)
+        )  # fmt: skip
+        return judge(marks)[2][-1].evidence
+
+    first = evidence(Phrase('the text says "{words}"', words="Anna"))
+    other = evidence(Phrase('the {what} says "Anna"', what="text"))
+    assert first == other
+    assert (first.quoted, other.quoted) == (("Anna",), ())
+
+
 def mark(name: str, side: Side, weight: float, group: str = "") -> Mark:
     return Mark(name=name, side=side, weight=weight, evidence=Phrase("because"), group=group)
 
