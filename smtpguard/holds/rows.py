@@ -168,7 +168,7 @@ def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
 
 def copy_by(connection: Connection, lead_id: str, writer: str) -> Hold | None:
     """The first copy of this writer under another hold."""
-    own = table.c.sought.contains(writer.casefold(), autoescape=True)
+    own = table.c.sought.contains(f" {writer.casefold()} ", autoescape=True)  # as words_of has the sender
     query = select(*_COLUMNS).where(table.c.lead == lead_id, own).order_by(table.c.held_at, table.c.hold_id)
     found = (_read(*row) for row in connection.execute(query.limit(_FEW)))
     return next((hold for hold in found if hold.sender == writer), None)

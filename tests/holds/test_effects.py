@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from smtpguard.database.errors import Busy
+from smtpguard.holds import rows
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.notices.render import fill
@@ -156,6 +157,19 @@ async def test_copies_to_other_lists_or_by_other_senders_join(campaign: Campaign
     assert waits.hold_id == entry.hold_id, "the DPO voted before the other list came to it"
     await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=DPO, by="test")
     assert await campaign.home.store.holds.newest(states=[Held.WAITING]) == []
+
+
+async def test_the_copy_of_a_writer_is_found_among_those_of_a_longer_address(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_FEW", 1)
+    await campaign.to_members(0, 5)
+    for n, who in ((5, "gulf"), (6, "ulf")):
+        await campaign.send(MEMBERS[n], sender=f"{who}@example.com", reverse_path=f"{who}@example.com", Subject=who)
+    (entry,) = await campaign.home.store.holds.newest()
+    copy = await campaign.home.store.holds.copy_by(entry.hold_id, "ulf@example.com")
+    assert copy is not None
+    assert copy.subject == "ulf"
 
 
 async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaign) -> None:
