@@ -1,4 +1,4 @@
-"""Tools for what every message makes many of: immutable types, and SHA-256 beside other threads."""
+"""Immutable types that are fast to make, since every message makes many; and SHA-256 without holding up other threads."""
 
 from __future__ import annotations
 
