@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def test_statements_of_people_are_journalled_and_the_last_counts(story: Path) ->
     plain = run(story, "authority", HOLD, "--language", "sv").stdout
     assert "KONTAKTUPPGIFTER (GDPR Art. 33(3)(b))" in plain
     assert "ATT SKRIVA: smtpguard incident write" in plain
+    assert re.search(r"skrivet av \S+, \w+dag \d+ \w+ \d{4} kl\. \d\d:\d\d \(UTC\)\n", plain), plain
     exported = running("audit", "export")(story).stdout.splitlines()
     told = [row for row in map(json.loads, exported) if row["kind"] == "incident"]
     assert [row["data"]["change"] for row in told] == ["written", "written", "written", "aware"]

@@ -318,6 +318,10 @@ async def test_a_deputy_of_the_same_group_decides_at_once(here: Stage) -> None:
     assert "Can decide: dpo@example.com, omar@example.com" in page
     assert "eva@example.com is away until 6 March, and omar@example.com decides for them." in page
     assert "omar@example.com decides for them" in text(await omar.get("/guide"))
+    for who in (EVA, OMAR):
+        await here.home.approve(hold.hold_id, who)
+    page = text(await omar.get(f"/held/{hold.hold_id}"))
+    assert "eva@example.com, omar@example.com have one vote together" in page
     await eva.get("/away")
     await eva.post("/away/back")
     assert "You are away" not in text(await eva.get("/away"))

@@ -229,7 +229,6 @@ async def test_too_many_entries_not_summed_yet_are_reported(store: Store) -> Non
 
 
 async def test_nothing_is_summed_twice(store: Store) -> None:
-
     await record_story(store)
     found = await store.ask(lambda connection: journal.unread(connection, 0, 1000, 2000))
     assert found is not None

@@ -518,6 +518,24 @@ def test_an_owner_who_does_not_decide_is_told_whom_to_ask(url: str) -> None:
         assert ("smtpguard held list" in plain) is (role == "approver" and not url)
 
 
+def test_all_who_approved_are_named() -> None:
+    for voters, named in (
+        (["eva@example.com", "dpo@example.com"], "eva@example.com, dpo@example.com"),
+        ([], "dpo@example.com"),
+    ):
+        plain = texts(render("decided", "en", outcome="approved", by="dpo@example.com", voters=voters))[0]
+        assert f"Decided by: {named} When:" in " ".join(plain.split())
+
+
+def test_what_nobody_decided_says_who_decides() -> None:
+    deciders = [
+        {"each": 1, "groups": [{"group": "communications", "people": ["eva@example.com"]}], "out_of_hours": None}
+    ]
+    for unconfirmed in (False, True):
+        plain = texts(render("expired", "en", deciders=deciders, unconfirmed=unconfirmed))[0]
+        assert ("one of communications: eva@example.com" in plain) is not unconfirmed
+
+
 @every("kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"])
 def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
     data: dict[str, Any] = {
