@@ -20,6 +20,7 @@ import pytest
 
 from tests.faults.machine import ANNA, RAMADAN, Machine, machine, synced
 from tests.faults.mta import Attempt, Mta
+from tests.faults.test_status import alarms, status_of
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import mail, story
 from tests.store.servers import a_server
@@ -149,6 +150,7 @@ def test_a_failing_fsync_defers_mail(shim: Path, tmp_path: Path, front: str) -> 
         done = tries(guard)
         assert {a.code for a in done} == {451}, done
         assert len(recorder.messages) == there, "nothing was sent without a record"
+        until(lambda: "store-away" in alarms(status_of(guard)), "status to say so")  # though it can be read
         held = {h.hold_id for h in guard.holds() if h.acknowledged}
         assert len(held) == 1
         fault.unlink()
