@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.index import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
+from smtpguard.lists.index import (
+    EXPANSIONS,
+    MOST_MEMBERS,
+    Expansion,
+    Expansions,
+    expansions_path,
+    moved,
+    write_expansions,
+)
 from smtpguard.lists.members import Expands, ExpandsAliases, ExpandsMailman, ExpandsVirtual
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, unforeseen
@@ -74,8 +82,15 @@ class Expander:
             # local parts that are a list at every domain; a name with few people may be another mailbox elsewhere
             namesakes = {local: n for local, n in graph.locals.items() if n in found and found[n].is_list}
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write(expansions_path(self._folder), found, domains=graph.domains, catches=graph.catching,
-                  key_id=self._registry.digester.key_id, at=now, namesakes=namesakes)  # fmt: skip
+            write_expansions(
+                expansions_path(self._folder),
+                found,
+                domains=graph.domains,
+                catches=graph.catching,
+                key_id=self._registry.digester.key_id,
+                at=now,
+                namesakes=namesakes,
+            )
         except SourceError as error:
             problem = f"{error}; " + (
                 "the last good data stays in use" if old.read_at else "no address is known to expand"

@@ -392,8 +392,16 @@ def expansions_path(folder: Path) -> Path:
     return folder / EXPANSIONS
 
 
-def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, str], catches: bool, key_id: bytes,
-          at: datetime, namesakes: Mapping[int, int] | None = None) -> None:  # fmt: skip
+def write_expansions(
+    path: Path,
+    found: Mapping[int, Expansion],
+    *,
+    domains: Mapping[str, str],
+    catches: bool,
+    key_id: bytes,
+    at: datetime,
+    namesakes: Mapping[int, int] | None = None,
+) -> None:
     """Replace the file atomically. ``catches``: a domain has a catch-all. ``namesakes``: the digest of a local part
     without a domain -> which of ``found`` it is at every domain of the relay. Raises OSError."""
     head = {"layout": _EXPANSIONS_LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches,
@@ -431,7 +439,7 @@ class Expansions:
             changed = digest != self._digest
             if changed:  # reading takes a quarter of a second for 100,000 addresses, during which no mail is decided
                 said = json.loads(octets)
-                (known, domains), catches = _read(said, self._key_ids), bool(said["catches"])
+                (known, domains), catches = _expansions(said, self._key_ids), bool(said["catches"])
                 namesakes = {int(k, 16): int(v, 16) for k, v in said.get("namesakes", {}).items()}
                 self._known, self._domains, self.catches, self._digest = known, domains, catches, digest
                 self._namesakes = namesakes
@@ -483,7 +491,7 @@ def _row(one: Expansion) -> dict[str, Any]:
     return row
 
 
-def _read(said: Any, key_ids: Iterable[bytes]) -> tuple[Mapping[int, Expansion], Mapping[str, str]]:
+def _expansions(said: Any, key_ids: Iterable[bytes]) -> tuple[Mapping[int, Expansion], Mapping[str, str]]:
     if said["layout"] != _EXPANSIONS_LAYOUT or said["key"] not in {key_id.hex() for key_id in key_ids}:
         raise ValueError
     known = {

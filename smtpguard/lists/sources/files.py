@@ -171,8 +171,9 @@ _LONGEST_LINE_OF_TEXT = 4096
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """An address a line (Mailman 2's list_members, with or without names), or Sympa's member dump. Blank lines and lines that begin with ``#`` are skipped. In a Sympa dump only ``email`` lines are members. A line
-    longer than ``_LONGEST_LINE_OF_TEXT`` octets has no address."""
+    """An address a line (Mailman 2's list_members, with or without names), or Sympa's member dump, of which only ``email``
+    lines are members. Blank lines and lines that begin with ``#`` are skipped. A line longer than
+    ``_LONGEST_LINE_OF_TEXT`` octets has no address."""
 
     unit: ClassVar[str] = "line"
 
