@@ -48,6 +48,7 @@ def test_mail_passes_while_the_server_is_away_and_is_journalled_once(server: Any
             assert mta.deliver(letter(f"{id}@example.com"), ANNA, PETER).code == 250
 
         passes("before")
+        guard.until(lambda: b'"serving"' in guard.log.read_bytes(), "both workers to be ready")
         guard.idle()
         stop(server)
         assert Mta(guard).once(letter("none@example.com"), ANNA, PETER).code == 451
