@@ -362,7 +362,7 @@ class Batch:
         if found.fronted:
             self.append_fronted(found.fronted)
             self.front_moved(file.name, found.last)
-        else:  # in an earlier commit all of it was moved
+        elif file.name not in self.fronts_moved:  # all of it was moved in an earlier commit; this one may still fail
             fronts.remove(file)
         return len(found.fronted)
 

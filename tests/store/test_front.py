@@ -550,6 +550,29 @@ async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_
         assert await moved(other) == ["T1", "T2"]
 
 
+@pytest.mark.parametrize("first", ["move", "take"])
+async def test_a_front_stays_until_what_was_moved_is_committed(store: Store, tmp_path: Path, first: str) -> None:
+    """One transaction may move a dead process's front and then take all fronts; before its commit it may fail, or its
+    process be killed."""
+    front = await fronted(store)
+    pause_moving(store, front)
+    assert await record(front, "T1")
+    appear_dead(store, front)
+
+    def moves(batch: Batch) -> None:
+        assert (batch.move_front(File(front.path)) if first == "move" else batch.take_fronts()) == 1
+        assert batch.take_fronts() == 0
+        raise StoreError
+
+    async with store_of(tmp_path) as other:
+        with pytest.raises(StoreError):
+            await other.write(moves)
+        assert front.path.exists()
+        assert await other.journal.take_fronts() == 1
+        assert not front.path.exists()
+        assert await moved(other) == ["T1"]
+
+
 @pytest.mark.parametrize("how", ["journal", "earlier", "unknown", "generation", "damaged"])
 async def test_an_inconsistent_front_is_kept_aside(store: Store, tmp_path: Path, how: str) -> None:
     front = await fronted(store)
