@@ -168,9 +168,12 @@ def bypass_in_force(settings: Settings, now: datetime) -> tuple[Bypass, ...]:
     return () if found is None else (found,)
 
 
-def unwritten(running: Iterable[Tree]) -> str:
-    """Why the store cannot be used, as those who take mail find now; "" if they can write, or do not try to."""
-    return _UNWRITTEN if any(tree.alive and tree.row.get("store_fails") for tree in running) else ""
+def store_problem(found: str | None, running: Iterable[Tree]) -> str | None:
+    """Why the store cannot be used: ``found`` by this process, or else by the processes that take mail. "" if it can be
+    used, None if this process has not tried and no other found a problem."""
+    if not found and any(tree.alive and tree.row.get("store_fails") for tree in running):
+        return _UNWRITTEN
+    return found
 
 
 def absent(running: Iterable[Tree]) -> tuple[str, ...]:
@@ -303,7 +306,7 @@ class Alarms(Part):
         return replace(
             known,
             at=now,
-            store=self._problem or unwritten(running) or self._problem,
+            store=store_problem(self._problem, running),
             relay=in_words(self._relays) if self._relays else None,
             certificates=self._certificates[1],
             answered=answered,
@@ -431,7 +434,7 @@ async def status(settings: Settings) -> Status:
         in_store,
         at=found.at,
         absent=absent(found.trees),
-        store=in_store.store or unwritten(found.trees) or in_store.store,
+        store=store_problem(in_store.store, found.trees),
         starts=failed.why if failed is not None else "",
         certificates=ends(settings),
         relay=relay,

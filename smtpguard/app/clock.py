@@ -1,4 +1,4 @@
-"""The real clock and the ids made from it, of which tests inject others; and work that a part does again and again."""
+"""The system clock, ids made from it, and a loop for periodic work of a part. Tests inject other clocks."""
 
 from __future__ import annotations
 
