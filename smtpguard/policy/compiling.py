@@ -18,7 +18,7 @@ from smtpguard.lists.members import ListMembers, Members
 from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Condition, Range
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.grammar import ConditionNames, condition, fact_named
+from smtpguard.policy.grammar import ConditionNames, condition, facts_of
 from smtpguard.policy.models import ListModel, OriginModel, PolicyModel, RuleModel, StreamModel
 from smtpguard.policy.rule import FIXED, REPLIES, Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
@@ -203,18 +203,12 @@ def _conditions(
         why = _NO_EXCEPTION if every else "a rule without it would hit every message"
         findings.problem(place, f"{place[-1]} has no condition: {why}", "at least one condition", key=True)
     made: list[Condition] = []
-    for name, value in raw.items():
-        here = (*place, name)
-        try:
-            fact = fact_named(name)
-        except Invalid as e:
-            findings.invalid(e, here, key=True)
-            continue
+    for here, fact, value in facts_of(raw, place, findings):
         try:
             made.append(condition(fact, value, every=every, known=known))
         except Invalid as e:
             findings.invalid(e, here)
             continue
         if isinstance(bound := made[-1], Range) and bound.most == inf and bound.least <= 0 and not bound.beyond:
-            findings.warn(here, f"{name} is always {bound.limit}")
+            findings.warn(here, f"{fact.name} is always {bound.limit}")
     return tuple(made)

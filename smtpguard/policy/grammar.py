@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 
 from smtpguard.config.fields import from_text, network_of, window
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
+from smtpguard.config.yaml import Findings, Place
 from smtpguard.lists.members import LISTED, canonical
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.approvals import LONGEST, Limit, parse_days, parse_time
@@ -240,11 +241,15 @@ class ConditionNames:
     special: frozenset[str] = frozenset()
 
 
-def fact_named(name: str) -> Fact:
-    """Raises Invalid."""
-    if name not in FACTS:
-        raise Invalid(f'unknown fact "{name}"', "a fact that smtpguard knows", did_you_mean(name, FACTS))
-    return FACTS[name]
+def facts_of(raw: Mapping[str, Any], place: Place, findings: Findings) -> Iterator[tuple[Place, Fact, Any]]:
+    """The facts that a mapping at ``place`` names, each with its own place and its value. Reports names that are no fact."""
+    for name, value in raw.items():
+        here = (*place, name)
+        if name in FACTS:
+            yield here, FACTS[name], value
+        else:
+            unknown = Invalid(f'unknown fact "{name}"', "a fact that smtpguard knows", did_you_mean(name, FACTS))
+            findings.invalid(unknown, here, key=True)
 
 
 def condition(fact: Fact, raw: Any, *, every: bool, known: ConditionNames) -> Condition:

@@ -49,7 +49,7 @@ from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, NONE, Count, Fact, Facts, Source, Type, Unknown, Value
 from smtpguard.policy.freezing import Freeze, Selector
-from smtpguard.policy.grammar import fact_named
+from smtpguard.policy.grammar import facts_of
 from smtpguard.policy.verdict import Verdict
 
 NOW = datetime(2026, 1, 14, 12, 0, tzinfo=UTC)
@@ -310,17 +310,11 @@ def _values(
     findings: Findings, place: Place, raw: Mapping[str, Any], declared: Mapping[str, Collection[str]]
 ) -> dict[str, Value]:
     values: dict[str, Value] = {}
-    for name, value in raw.items():
-        here = (*place, name)
+    for here, fact, value in facts_of(raw, place, findings):
         try:
-            fact = fact_named(name)
-        except Invalid as e:
-            findings.invalid(e, here, key=True)
-            continue
-        try:
-            values[name] = _value(fact, value)
-            if isinstance(values[name], frozenset):
-                _declared(findings, here, name, [value] if isinstance(value, str) else value, declared)
+            values[fact.name] = _value(fact, value)
+            if isinstance(values[fact.name], frozenset):
+                _declared(findings, here, fact.name, [value] if isinstance(value, str) else value, declared)
         except Invalid as e:
             findings.invalid(e, here)
     return values
