@@ -65,7 +65,7 @@ STATUS_STORE_SECONDS = 20.0
 WRITE_SECONDS = RELAY_SECONDS = 30.0
 RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
 LOCK = "alarms.running"
-CERTIFICATES_SECONDS = 600.0
+CERTIFICATES_SECONDS = 60.0
 MINUTES = 10
 ALWAYS = frozenset({"proxy", "milter", "delivery"})
 """Parts that must have a ready process if a process tree has them."""

@@ -122,9 +122,13 @@ def authorities(ca_file: Path) -> list[x509.Certificate]:
         raise CannotStart(f"{ca_file}: no certificates in PEM") from None
 
 
-def ends(settings: Settings) -> Mapping[str, datetime]:
-    """When each certificate in the files expires. One that cannot be used is reported elsewhere."""
-    return {str(each.pair.certificate): each.ends for each in endings(settings) if each.ends is not None}
+def ends(settings: Settings) -> Mapping[str, datetime | None]:
+    """When each certificate in the files expires, by its file; None if it cannot be used with any of its keys."""
+    found: dict[str, datetime | None] = {}
+    for each in endings(settings):
+        file = str(each.pair.certificate)
+        found[file] = each.ends or found.get(file)
+    return found
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:

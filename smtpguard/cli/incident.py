@@ -286,9 +286,9 @@ async def draft(context: Context, id: str, audience: str, language: str) -> None
 @command.command(json="One JSON object an alarm.")
 @click.argument("alarm", metavar="[ALARM]", required=False)
 async def ack(context: Context, alarm: str | None) -> None:
-    """Take an alarm, so that it is not sent again every quarter of an hour. Without ALARM: say which stand, and who has them.
+    """Take an alarm, so that it is sent again a day later only, and a warning a week later. Without ALARM: say which stand, and who has them.
 
-    ALARM is what its mail says, or a beginning of it that no other has. It is journalled. What lasts is sent again a day later.
+    ALARM is what its mail says, or a beginning of it that no other has. It is journalled.
     """
     from smtpguard.app.alarmchannels import active, take
 

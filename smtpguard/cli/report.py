@@ -59,7 +59,7 @@ ERASED = "(erased)"
 async def command(context: Context, since: str, until: str | None) -> None:
     """Report what passed, what each rule held, and what people decided, by rule and by list. It names no person.
 
-    A rule is reported as too strict if people approved more than half of what it held. report observe: what would have been held.
+    A rule is reported as too strict if people approved more than half of what it held, of five or more. report observe: what would have been held.
     """
     begin, end = period(since, until, datetime.now(UTC))
 

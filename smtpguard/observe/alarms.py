@@ -55,7 +55,7 @@ class Seen:
     restored to an earlier state, "" otherwise. ``unreadable``, ``differs``: what is wrong with the policy in force, and
     with its file. ``frozen``: freezes of everything that are in force; who made one, and why, is a person's, and only for
     mail to ``contact``; so is it of ``bypass``, that of this host. ``certificates``: when each expires, by its name in the
-    settings. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx, also without
+    settings; None if it cannot be used. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx, also without
     a verdict. ``called``: rules that call a person; ``purposes``: of the policy's rules. ``absent``: kinds of parts without
     a ready process.
     ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
@@ -71,7 +71,7 @@ class Seen:
     unreadable: str | None = None
     differs: str | None = None
     stale: tuple[str, ...] | None = None
-    certificates: Mapping[str, datetime] | None = None
+    certificates: Mapping[str, datetime | None] | None = None
     answered: int | None = None
     deferred: int | None = None
     minutes: int = 10
@@ -184,10 +184,17 @@ def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
         yield Found()
 
 
-def _ending(certificates: Mapping[str, datetime], seen: Seen, *, within: timedelta) -> Iterator[Found]:
+def _ending(certificates: Mapping[str, datetime | None], seen: Seen, *, now: bool) -> Iterator[Found]:
+    """``now``: within a week, or ended; else within a month, and not within a week."""
     for what, at in certificates.items():
-        if at < seen.at + within:
+        if at is not None and at < seen.at + ENDS_SOON and (at < seen.at + ENDS_NOW) is now:
             yield Found(about=what, words={"what": what, "at": Moment(at)})
+
+
+def _unusable(certificates: Mapping[str, datetime | None], _: Seen) -> Iterator[Found]:
+    for what, at in certificates.items():
+        if at is None:
+            yield Found(about=what, words={"what": what})
 
 
 def _each(names: Sequence[str], _: Seen) -> Iterator[Found]:
@@ -369,11 +376,11 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         name="certificate-ends-now",
         severity=Severity.CRITICAL,
-        title=N_("the certificate {what} ends within a week"),
-        says=N_("The certificate {what} is valid until {at}. After that, clients refuse it."),
+        title=N_("the certificate {what} ends within a week, or has ended"),
+        says=N_("The certificate {what} is valid until {at}. Whoever verifies it refuses it after that."),
         does=N_("Renew it. A renewed file is in use within a minute."),
         of="certificates",
-        found=partial(_ending, within=ENDS_NOW),
+        found=partial(_ending, now=True),
     ),
     Condition(
         name="certificate-ends",
@@ -382,7 +389,19 @@ CONDITIONS: tuple[Condition, ...] = (
         says=N_("The certificate {what} is valid until {at}."),
         does=N_("Renew it. A renewed file is in use within a minute."),
         of="certificates",
-        found=partial(_ending, within=ENDS_SOON),
+        found=partial(_ending, now=False),
+    ),
+    Condition(
+        name="certificate-unusable",
+        severity=Severity.CRITICAL,
+        after_seconds=600,
+        title=N_("the files of the certificate {what} cannot be used"),
+        says=N_(
+            "The files of the certificate {what} cannot be used: the one before stays in use, and a restart would fail."
+        ),
+        does=N_("smtpguard check says what is wrong with them. Do not restart before."),
+        of="certificates",
+        found=_unusable,
     ),
     Condition(
         name="list-stale",
@@ -470,8 +489,15 @@ def raised(seen: Seen) -> Iterator[Alarm]:
 
 
 def unknown(seen: Seen) -> frozenset[str]:
-    """The names of the conditions that cannot be evaluated."""
-    return frozenset(condition.name for condition in CONDITIONS if not condition.known(seen))
+    """The names of the conditions that cannot be evaluated, and the keys of alarms that are neither true nor over: of a
+    certificate that cannot be used, and the warning of one that ends within a week, which has the other alarm."""
+    names = {condition.name for condition in CONDITIONS if not condition.known(seen)}
+    for what, at in (seen.certificates or {}).items():
+        if at is None or at < seen.at + ENDS_NOW:
+            names.add(f"certificate-ends {what}")
+        if at is None:
+            names.add(f"certificate-ends-now {what}")
+    return frozenset(names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

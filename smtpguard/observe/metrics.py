@@ -205,7 +205,7 @@ TREE = (
             "turned_away_total",
             "why",
             "Mail that was answered 4xx or 5xx without a verdict, all of it or for some recipients; each is a line of the log. Why: "
-            "connections, relay-down, relay-slow, relay-busy, relay-lost, sender-refused, recipient-refused, too-many-recipients, "
+            "connections, relay-down, relay-slow, relay-busy, relay-lost, sender-refused, recipient-refused, bad-address, too-many-recipients, "
             "other-route, rate-limit, too-large, bad-content, too-slow, gave-up, stopping, undecided, failed",
         ),
     ),

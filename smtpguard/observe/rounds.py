@@ -137,7 +137,7 @@ class Rounds:
         known = await memory.known()
         steps = {key: self._due(memory, known.get(key), alarm, now) for key, alarm in due.items()}
         for key, past in known.items():
-            if key not in alarms and past.name not in dark and (alarm := past.alarm) is not None:
+            if key not in alarms and dark.isdisjoint((key, past.name)) and (alarm := past.alarm) is not None:
                 steps[key] = self._over(memory, past, alarm, now)
         await self._all(steps)
 

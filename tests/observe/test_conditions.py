@@ -79,9 +79,12 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"stopped": (STOPPED, replace(STOPPED, mailing="N", observed=True))}, ["breaker M", "breaker-observed N"]),
         ({"certificates": {"c.pem": NOW + timedelta(days=29)}}, ["certificate-ends c.pem"]),
         (
-            {"certificates": {"c.pem": NOW + timedelta(days=6)}},
-            ["certificate-ends-now c.pem", "certificate-ends c.pem"],
+            {"certificates": {"c.pem": NOW + timedelta(days=7)}},
+            ["certificate-ends c.pem"],
         ),
+        ({"certificates": {"c.pem": NOW + timedelta(days=6)}}, ["certificate-ends-now c.pem"]),
+        ({"certificates": {"c.pem": NOW - timedelta(days=1)}}, ["certificate-ends-now c.pem"]),
+        ({"certificates": {"c.pem": None}}, ["certificate-unusable c.pem"]),
     ],
 )
 def test_each_alarm_is_raised_by_its_condition(found: dict[str, Any], names: list[str]) -> None:
@@ -104,13 +107,15 @@ def test_the_settings_know_all_names() -> None:
 def test_critical_alarms_are_immediate() -> None:
     critical = {c.name for c in CONDITIONS if c.severity is Severity.CRITICAL}
     assert {"store-put-back", "frozen", "store-away", "relay-away", "deferring", "not-enforced"} <= critical
-    assert max(c.after_seconds for c in CONDITIONS if c.name in critical and c.name != "list-stale") <= 120
+    assert (
+        max(c.after_seconds for c in CONDITIONS if c.name in critical - {"list-stale", "certificate-unusable"}) <= 120
+    )
 
 
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
     unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
-    certificates={"c.pem": NOW}, stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
+    certificates={"c.pem": NOW, "d.pem": NOW + timedelta(days=9), "e.pem": None}, stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
 )  # fmt: skip
 
 

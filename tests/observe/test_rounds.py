@@ -277,7 +277,7 @@ async def test_an_acknowledgement_during_a_report_is_kept() -> None:
     assert house.shared.rows["frozen"].claimed_until is None
 
 
-ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]
+ENDS = ["certificate-ends d.pem", "certificate-ends-now c.pem"]
 
 
 async def test_a_hanging_report_delays_no_other_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ async def test_a_hanging_report_delays_no_other_alarm(monkeypatch: pytest.Monkey
         return True
 
     node = Rounds(shared=Shared(house.shared), own=house.own, tell=tell)
-    fails = {"certificates": {"c.pem": NOW + timedelta(days=1)}}
+    fails = {"certificates": {"c.pem": NOW + timedelta(days=1), "d.pem": NOW + timedelta(days=9)}}
     await house.round(node, fails | FROZEN)
     assert house.told == [("frozen", Phase.BEGINS)]
     await house.round(node, fails | FROZEN | {"called": (MANY,)}, seconds=5)
@@ -343,3 +343,22 @@ async def test_one_of_several_claims_succeeds(store: Store) -> None:
     won = await asyncio.gather(*(Alarmed(store).swap(None, claim) for claim in claims))
     assert won.count(True) == 1
     assert (await Alarmed(store).known())["frozen"] == claims[won.index(True)]
+
+
+async def test_a_certificate_that_cannot_be_used_ends_no_alarm_about_it() -> None:
+    """And the warning is not over when the stronger alarm takes its place."""
+    house = House()
+    node = house.node()
+
+    async def find(at: datetime | None) -> list[tuple[str, Phase]]:
+        before = len(house.told)
+        await house.round(node, {"certificates": {"c.pem": at}}, seconds=5)
+        return sorted(house.told[before:], key=lambda one: one[0])
+
+    assert await find(NOW + timedelta(days=8)) == [("certificate-ends c.pem", Phase.BEGINS)]
+    assert await find(None) == []
+    assert await find(NOW + timedelta(days=6)) == [("certificate-ends-now c.pem", Phase.BEGINS)]
+    assert await find(None) == []
+    assert await find(NOW + timedelta(days=90)) == [
+        (f"certificate-{name} c.pem", Phase.ENDS) for name in ("ends", "ends-now")
+    ]

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from smtpguard.app.metrics import Exposition
 from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Type
+from smtpguard.wire.carried import Why
 from tests.every import every
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -92,3 +93,8 @@ def test_the_docs_have_the_same_table() -> None:
         (family.name, family.kind.value, ", ".join(f"`{label}`" for label in family.labels), family.says)
         for family in FAMILIES
     ]
+
+
+def test_the_words_of_mail_turned_away_are_in_the_help() -> None:
+    says = next(family.says for family in FAMILIES if family.name == "smtpguard_turned_away_total")
+    assert set(says.rpartition("Why: ")[2].split(", ")) == {why.value for why in Why}
