@@ -60,9 +60,16 @@ async def _to_the_door(request: Request, error: Exception) -> Response:
     return rendering.see_other(f"/login?next={quote(there)}")
 
 
+_FORMS = {"decide": "/held", "decided": "/held", "freeze": "/still", "logout": "/", "alarms": "/", "people": "/people"}
+"""The pages of forms whose address is not directly below that of their page, by the first word of it."""
+
+
 async def _error(request: Request, error: Exception) -> Response:
-    """A program that asks for a version of the API that does not exist gets the API's answer."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    if request.url.path.startswith(API):
+    """A program that asks for a version of the API that does not exist gets the API's answer. A browser that asks for
+    the address of a form (it stood above the answer to the form) gets the form's page."""
+    status, path = error.status_code if isinstance(error, HTTPException) else 500, request.url.path
+    if path.startswith(API):
         return answer(status)
+    if status == 405 and request.method in SAFE:
+        return rendering.see_other(_FORMS.get(path.split("/")[1]) or path.rpartition("/")[0])
     return await rendering.page(request, "error.html", status, problem=status)

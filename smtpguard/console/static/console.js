@@ -33,50 +33,51 @@ document.addEventListener("input", (event) => {
   if (choice && choice !== event.target) choice.checked = true;
 });
 
-// A decision is sent once, however often the button is pressed.
+// A decision is sent once, however often the button is pressed. A form that makes a file leaves the page as it is, for the next.
 document.addEventListener("submit", (event) => {
+  if (event.target.matches(".files")) return;
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "yes";
 });
 // What was typed into a form is kept by this tab until it is known to have arrived: where the session had ended, it leads to the
-// sign-in, and afterwards stands there again, for the same person alone. Passwords and codes are never kept.
-const KEPT = "smtpguard-typed";
+// sign-in, and stands there again as soon as the form does, for the same person alone. Passwords and codes are never kept.
+const KEPT = "smtpguard-typed ";
 document.addEventListener("submit", (event) => {
   const form = event.target, who = document.body.dataset.person;
   if (!who || form.method !== "post") return;
   const fields = [...form.elements].filter((f) => f.name && !["hidden", "password", "file", "submit"].includes(f.type) && f.autocomplete !== "one-time-code");
   const typed = fields.map((f) => [f.name, f.value, f.checked === true]);
-  if (typed.length) sessionStorage.setItem(KEPT, JSON.stringify({ who, page: location.pathname, action: form.getAttribute("action"), typed }));
+  if (typed.length) sessionStorage.setItem(KEPT + form.getAttribute("action"), JSON.stringify({ who, typed }));
 });
 addEventListener("DOMContentLoaded", () => {
-  const kept = JSON.parse(sessionStorage.getItem(KEPT) || "null");
-  if (!kept) return;
-  if (!document.body.dataset.person) {  // at the sign-in, or not signed in: it is waited for
-    sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, ended: true }));
-    return;
-  }
-  sessionStorage.removeItem(KEPT);
-  if (!kept.ended || kept.who !== document.body.dataset.person || kept.page !== location.pathname) return;
-  for (const form of document.querySelectorAll("form")) {
-    if (form.getAttribute("action") !== kept.action) continue;
-    const mine = kept.typed.filter(([name]) => form.elements[name]);
-    if (mine.length !== kept.typed.length) continue;
-    for (const [name, value, checked] of kept.typed) {
-      for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
-        if (["checkbox", "radio"].includes(field.type)) { if (field.value === value) field.checked = checked; }
-        else if (field.type !== "hidden") field.value = value;
-      }
-    }
-    for (const folded of document.querySelectorAll("details")) if (folded.contains(form)) folded.open = true;
-    const note = document.createElement("p");
-    note.className = "note";
-    note.setAttribute("role", "status");
-    note.textContent = document.body.dataset.again;
-    form.prepend(note);
-    form.scrollIntoView({ block: "center" });
-    break;
+  const who = document.body.dataset.person;
+  for (const key of Object.keys(sessionStorage).filter((each) => each.startsWith(KEPT))) {
+    const kept = JSON.parse(sessionStorage.getItem(key));
+    if (!who) {  // at the sign-in, or not signed in: it is waited for
+      sessionStorage.setItem(key, JSON.stringify({ ...kept, ended: true }));
+      for (const note of document.querySelectorAll("[data-kept]")) note.textContent = note.dataset.kept;
+    } else if (!kept.ended || kept.who !== who || stands(key.slice(KEPT.length), kept.typed)) sessionStorage.removeItem(key);
   }
 });
+// Fill in what was typed into a form; whether the page has that form.
+const stands = (action, typed) => {
+  const form = [...document.forms].find((each) => each.getAttribute("action") === action && typed.every(([name]) => each.elements[name]));
+  if (!form) return false;
+  for (const [name, value, checked] of typed) {
+    for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+      if (["checkbox", "radio"].includes(field.type)) { if (field.value === value) field.checked = checked; }
+      else if (field.type !== "hidden") field.value = value;
+    }
+  }
+  for (const folded of document.querySelectorAll("details")) if (folded.contains(form)) folded.open = true;
+  const note = document.createElement("p");
+  note.className = "note";
+  note.setAttribute("role", "status");
+  note.textContent = document.body.dataset.again;
+  form.prepend(note);
+  form.scrollIntoView({ block: "center" });
+  return true;
+};
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 
 // Seconds that are left, beside the time that says it; when they are over, a page about one message shows how it stands now.

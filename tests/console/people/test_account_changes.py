@@ -45,7 +45,7 @@ async def test_after_the_session_ended_a_form_leads_to_sign_in_and_back(here: St
     there = f"/held/{hold.hold_id}"
     sent = await eva.post(f"{there}/ask", {"Referer": URL + there}, question="Is this meant?")
     assert (sent.status_code, sent.headers["location"]) == (303, f"/login?next={there}&ended=1")
-    assert "what you typed is kept" in text(await eva.get(sent.headers["location"]))
+    assert 'data-kept="What you typed is kept."' in (await eva.get(sent.headers["location"])).text
     assert "Is this meant" not in sent.headers["location"]
     again = await eva.post(f"{there}/ask", {"Referer": URL + there}, question="x")  # with the token of the sign-in page
     assert again.headers["location"] == f"/login?next={there}"

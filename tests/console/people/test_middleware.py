@@ -3,6 +3,7 @@ test_forms."""
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -274,7 +275,11 @@ async def test_a_page_says_that_the_store_is_away_before_it_is_known_who_asks(
     assert "Vaktens databas svarar inte" in answer.text
 
 
-async def test_an_address_of_forms_is_no_page(here: Stage) -> None:
-    eva = await here.signed_in(EVA, Role.APPROVER)
-    answer = await eva.get("/decided")
-    assert (answer.status_code, "This page does not exist" in answer.text) == (405, True)
+async def test_an_address_of_forms_leads_to_their_page(here: Stage) -> None:
+    """It stands above the answer to a form: people reload it, or sign in again and come back to it."""
+    eva = await here.signed_in(EVA, *Role)
+    found = [(re.sub(r"{\w+}", "X1", r.path), r.methods or set()) for r in walked(list(here.app.routes))]
+    pages = {path for path, methods in found if "GET" in methods}
+    for path in {path for path, methods in found if "POST" in methods and not path.startswith("/api/")} - pages:
+        assert (await eva.get(path)).headers["location"] in pages, path
+    assert (await eva.get("/decided")).headers["location"] == "/held"
