@@ -34,6 +34,7 @@ _ALIASES = {
     "cp-850": "cp850", "utf-16": "utf-16", "8bit": "utf-8", "7bit": "utf-8", "default": "utf-8", "none": "utf-8",
 }  # fmt: skip
 _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
+_BASE64 = bytes([10, 13, *b"+/=", *range(48, 58), *range(65, 91), *range(97, 123)])
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
 _PADDED_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")  # white space at a line's end is no part of it (RFC 2045 section 6.7)
@@ -47,8 +48,10 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(rb';\s*+([^\s=;"]{1,80})\s*+=\s*+("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _PAIR = re.compile(rb"\\(.)", re.S)
 _KIND = re.compile(rb'[\s"]*+([^\s/,"]++)\s*+/\s*+([^\s,"]++)')  # Thunderbird takes it up to white space or a comma
+_TYPE = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-][\w!#$%&'*+.^`{|}~/-]*", re.A)  # RFC 2045 section 5.1
 _NAMES = frozenset({"name", "filename"})
 _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
+_UUENCODE = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
 _ASCII = bytes([9, 10, 13, *range(32, 127)])
@@ -85,7 +88,7 @@ def transfer(body: bytes, encoding: str) -> tuple[bytes, Phrase | None]:
         return _base64(body)
     if encoding == "quoted-printable":
         return binascii.a2b_qp(_PADDED_BREAK.sub(b"=", body)), None
-    if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+    if encoding in _UUENCODE:
         return _uuencoded(body)
     return body, Phrase("it holds the unknown transfer encoding {name}", name=repr(encoding[:40]))
 
@@ -94,7 +97,7 @@ def _base64(body: bytes) -> tuple[bytes, Phrase | None]:
     packed = _NOT_BASE64.sub(b"", body)
     junk = len(body) - len(packed)
     defect: Phrase | None = None
-    if junk and body.translate(None, b"\r\n \t") != packed:
+    if junk and (body.translate(None, b"\r\n \t") != packed or is_plain(body)):
         defect = Phrase("it holds base64 with characters that do not belong in it")
     out: list[bytes] = []
     left = b""
@@ -110,8 +113,14 @@ def _base64(body: bytes) -> tuple[bytes, Phrase | None]:
 
 def is_plain(body: bytes) -> bool:
     """Whether this is hardly base64, whatever it is called; some programs show it as it is."""
-    junk = len(body) - len(_NOT_BASE64.sub(b"", body)) - body.count(b"\r") - body.count(b"\n")
-    return junk * 12 > len(body)
+    return len(body.translate(None, _BASE64)) * 12 > len(body)
+
+
+def may_be_plain(body: bytes, encoding: str) -> bool:
+    """Whether some program may show this as it is: it is no base64, or not surely; or uuencode, which many do not know."""
+    if encoding == "base64":
+        return is_plain(body) or len({len(line) for line in body.split()[:-1]}) > 1
+    return encoding in _UUENCODE
 
 
 def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
@@ -185,8 +194,10 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
                 data = seen
     if codec == "utf-16" and data[:2] not in _BOMS:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
-    if not _has_ascii(codec) and not data.translate(None, _ASCII):  # a wrong label; some programs ignore it
-        codec = "utf-8"
+    if not _has_ascii(codec):  # perhaps a wrong label; some programs ignore it, and nearly all EBCDIC
+        strange = len(data.translate(None, _ASCII))
+        if not strange or (not codec.startswith("utf") and strange * 2 < len(data)):
+            codec = "utf-8"
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]
     if codec in _LATIN and not data.isascii():  # octets that are UTF-8 by chance hardly occur
@@ -428,11 +439,12 @@ def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:
     """All parts of ``raw`` from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
     found = Walk()
     _part(found, raw, fields, start, len(raw), "", 0, 0, meter, "text/plain")
-    if found.alike:
-        boundaries = {b.encode("utf-8", "surrogateescape") for b in found.boundaries}
-        if not all(line in boundaries or line.removesuffix(b"--") in boundaries for line in found.alike):
-            # they part it by RFC 2046 section 5.1.1, which some servers follow
-            found.give_up(Phrase("it has lines that only begin with a boundary"))
+    boundaries = {b.encode("utf-8", "surrogateescape") for b in found.boundaries}
+    if not boundaries.isdisjoint([b + b"--" for b in boundaries]):  # one begins a part of the other, or ends the first
+        found.give_up(Phrase("it gives two boundaries"))
+    if not all(line in boundaries or line.removesuffix(b"--") in boundaries for line in found.alike):
+        # they part it by RFC 2046 section 5.1.1, which some servers follow
+        found.give_up(Phrase("it has lines that only begin with a boundary"))
     return found
 
 
@@ -450,7 +462,12 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
         out.give_up(Phrase("it gives two boundaries"))
     if "charset" in content.doubled:
         out.give_up(Phrase("it gives two charsets"))
-    kind = content.value if "/" in content.value else "text/plain"  # RFC 2045 section 5.2
+    kind = content.value
+    if _TYPE.fullmatch(kind) is None and not kind.startswith("multipart/"):
+        kind = "text/plain"  # RFC 2045 section 5.2
+    boundary = b"--" + content.parameters.get("boundary", "").encode("utf-8", "surrogateescape")
+    if len(boundary) > 2 and not kind.startswith("multipart/") and raw.find(boundary, start, end) >= 0:
+        out.give_up(Phrase("it is a multipart whose parts cannot be told apart"))
     encoding = mechanism(encodings[0].raw) if encodings else ""
     disposition = fields.get("content-disposition", [])
     disposed = valued(disposition[0].raw) if disposition else valued(b"")

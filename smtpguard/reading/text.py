@@ -20,7 +20,7 @@ from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, backwards, read_markup, seen
-from smtpguard.reading.parts import Index, Part, Walk, body_text, characters, is_plain, transfer, walk, words
+from smtpguard.reading.parts import Index, Part, Walk, body_text, characters, may_be_plain, transfer, walk, words
 from smtpguard.reading.quoting import Split, split
 from smtpguard.reading.request import Meter, TooComplex
 
@@ -55,6 +55,7 @@ _SAID = re.compile(
     r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT|CATEGORIES|CONTACT|RESOURCES|NAME|X-WR-CALNAME|X-WR-CALDESC|X-ALT-DESC|STYLED-DESCRIPTION)(?:;(?:\"[^\"\r\n]*\"|[^\":\r\n])*)?:(.*)$",
     re.I | re.M,
 )
+_BEGINS = re.compile(r"^BEGIN:V", re.I | re.M)
 _METHOD = re.compile(r"^METHOD:\s*([A-Za-z\-]{1,30})\s*$", re.I | re.M)
 _ORGANIZER = re.compile(r"^ORGANIZER(?=[;:])[^:\r\n]{0,300};CN=(?:\"([^\"\r\n]*)\"|([^\";:\r\n]*))", re.I | re.M)
 _FOLDED = re.compile(rb"\r?\n[ \t]")
@@ -106,11 +107,11 @@ def lines_of(data: bytes) -> bytes:
 
 
 def calendar(text: str) -> tuple[str, str]:
-    """Its method (RFC 5546), "" for none, and its text. ``text``: see ``lines_of``."""
+    """Its method (RFC 5546), "" for none, and its text: all of it, if it is no calendar. ``text``: see ``lines_of``."""
     method = _METHOD.search(text)
     called = [one or other for one, other in _ORGANIZER.findall(text)]
     said = "\n".join((*_SAID.findall(text), *called)).replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",")
-    return method[1].upper() if method else "", _TAG.sub("", said)
+    return method[1].upper() if method else "", _TAG.sub("", said if _BEGINS.search(text) else text)
 
 
 def files_within(text: str) -> Iterator[tuple[str, bytes]]:
@@ -287,8 +288,8 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
     data, defect = transfer(part.raw[part.start : end], part.encoding)
     if defect:
         out.defects.append(defect)
-        if part.encoding == "base64" and is_plain(raw := part.raw[part.start : end]):
-            out.undecoded.append(characters(raw, part.parameters.get("charset", "")).text)
+    if part.encoding and may_be_plain(raw := part.raw[part.start : end], part.encoding):
+        out.undecoded.append(characters(raw, part.parameters.get("charset", "")).text)
     decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters)
     if decoded.defect:
         out.defects.append(decoded.defect)

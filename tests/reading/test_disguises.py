@@ -12,6 +12,7 @@ import pytest
 
 from smtpguard.reading.looks import Looks, Readable
 from smtpguard.reading.parts import body_text
+from smtpguard.reading.shown import shown_by
 from tests.every import every
 from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
 
@@ -124,6 +125,55 @@ def test_text_that_is_said_to_be_base64_is_read() -> None:
     message = "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64"
     body = "Content-Transfer-Encoding: quoted-printable\n\nTonight there is b=61con for all of you."
     assert topics(look(parts((message, body)))) == {"pork"}
+
+
+@every(
+    ("encoding", "body"),
+    [
+        ("base64", "Hej vi har bacon till alla"), ("base64", "Hej\nbacon\nidag"), ("7bit\n base64", "Hej vi har bacon till alla"),
+        ("x-uuencode", "Hej, vi har bacon."), ("uue", "begin 644 a.txt\nHej, vi har bacon.\nend"),
+    ],
+)  # fmt: skip
+def test_words_that_are_said_to_be_encoded_are_read(encoding: str, body: str) -> None:
+    """Programs that do not know the encoding, or see that it is none, show them as they are."""
+    message = letter(body, {"Content-Type": "text/plain; charset=utf-8", "Content-Transfer-Encoding": encoding})
+    assert topics(look(message)) == {"pork"}
+    other = letter(body.replace(" ", "", 2), {"Content-Type": "text/plain", "Content-Transfer-Encoding": encoding})
+    assert (shown_by(message).digest != shown_by(other).digest) == (" " in body)
+
+
+@every(
+    ("content_type", "body"),
+    [
+        ("multipart/mixed; boundary=bb", "--bb\nContent-Type: multipart/mixed; boundary=bb--\n\n--bb--\n\nBacon\n--bb----\n--bb--\n"),
+        ("text=mixed/; boundary=bb", "--bb\nContent-Transfer-Encoding: base64\n\nQmFjb24=\n--bb--\n"),
+        ("text/plain; boundary=bb", "--bb\nContent-Transfer-Encoding: base64\n\nQmFjb24=\n--bb--\n"),
+        ("; boundary=bb", "--bb\nContent-Transfer-Encoding: base64\n\nQmFjb24=\n--bb--\n"),
+    ],
+)  # fmt: skip
+def test_parts_that_programs_cut_differently_are_unreadable(content_type: str, body: str) -> None:
+    """mailparser and postal-mime show what the guard would not see."""
+    assert look(letter(body, {"Content-Type": content_type})).readable is Readable.UNREADABLE
+
+
+@every(
+    "kind",
+    [
+        "=?utf-8?q?text/html?=",
+        "=text/",
+        "text\\/",
+        "image/",
+        "text/html/x",
+        "text;charset=500",
+        "text/plain;charset=037",
+    ],
+)
+def test_a_type_that_is_none_is_text(kind: str) -> None:
+    assert topics(look(letter("Vi har bacon för alla", {"Content-Type": kind}))) == {"pork"}
+
+
+def test_what_is_said_to_be_a_calendar_is_read() -> None:
+    assert topics(look(letter("Bacon till alla\nidag", {"Content-Type": "text/calendar"}))) == {"pork"}
 
 
 def test_a_part_right_behind_a_last_boundary_is_read() -> None:

@@ -287,7 +287,7 @@ def test_formats_are_converted() -> None:
     assert enriched("a <bold>b</bold> <<c>") == "a b <c>"
     assert rtf(r"{\rtf1\ansi{\*\generator x;}\pard a\par b\'e5\u8364?{\b c}}") == "a\nbå€c"
     assert rtf("no {rtf}") == "no {rtf}"
-    assert calendar("METHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
+    assert calendar("BEGIN:VCALENDAR\nMETHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
     assert form_of("application/octet-stream", "a.exe") == form_of("image/png", "a.txt") == ""
     assert form_of("application/octet-stream", "txt") == ""
 
