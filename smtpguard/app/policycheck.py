@@ -7,6 +7,7 @@ force: compare it with the one in force, ask where it may let more pass, and jou
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ from smtpguard.lists.members import Expands, ListMembers, Members, Remote
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
+from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Range, Word
 from smtpguard.policy.looser import Looser, looser
 from smtpguard.policy.parse import PEOPLE, Policy, parse
@@ -99,6 +101,7 @@ def check_policy(
         found: list[Problem] = []
         for n, members in enumerate(several):
             here = (*place, n) if (*place, n) in document.values else place
+            found += _no_domains(document, here, members)
             found += _credentials(document, here, members, base)
             if isinstance(members, Remote | ListMembers):  # check --live asks and counts these
                 continue
@@ -118,6 +121,7 @@ def check_policy(
     problems += _terms(documents, where)
     expansions = list(_expansions(document, policy, base))
     problems += _borne(expansions) if EXPANSIONS in indexed else expansions
+    problems += _no_list_ids(document, policy)
     problems += _out_of_reach(document, policy, people)
     problems += short(document, policy.groups, _asked(policy), SystemClock().now())
     if settings is not None:
@@ -175,6 +179,15 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
                 yield warning(document, ("rules", n, "when", name), text)
 
 
+def _no_list_ids(document: Document, policy: Policy) -> Iterator[Problem]:
+    """List-Ids that no message can have: RFC 2919 allows neither space nor angle brackets in one."""
+    for name, info in policy.lists.items():
+        for n, list_id in enumerate(info.list_ids):
+            if not re.fullmatch(r"[^\s<>]+", list_id.strip("<> ")):
+                expected = "what a List-Id has between < and >, like newsletter.lists.example.com"
+                yield document.problem(("lists", name, "list_ids", n), f'invalid List-Id "{list_id}"', expected)
+
+
 def _asked(policy: Policy) -> Mapping[Place, Quorum]:
     """Every quorum of the policy, by its place."""
     found: dict[Place, Quorum] = {("approvals",): policy.approvals}
@@ -230,6 +243,7 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
     """Files of maps are read; servers are asked by check --live."""
     for n, model in enumerate(policy.expansions):
         place: Place = ("expansions", n) if ("expansions", n) in document.values else ("expansions",)
+        yield from _no_domains(document, place, model)
         yield from _credentials(document, place, model, base)
         written = getattr(model, model.source)
         try:
@@ -318,6 +332,16 @@ def _is_shipped(file: str, text: bytes) -> bool:
         return (shipped() / file).read_bytes() == text
     except OSError:
         return False
+
+
+def _no_domains(document: Document, place: Place, model: Members | Expands) -> Iterator[Problem]:
+    """What stands where the domain of a map's names should be, and is none: no name of the map would be an address."""
+    for key in ("domain", "domains"):
+        written = getattr(model, key, None) or ()
+        for n, domain in enumerate([written] if isinstance(written, str) else written):
+            if Address.parse_any(f"x@{domain}") is None:
+                expected = 'a name like "example.com", without *'
+                yield document.problem((*place, key, n), f'invalid domain name "{domain}"', expected)
 
 
 def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:

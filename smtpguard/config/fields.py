@@ -246,7 +246,8 @@ def from_text(
             return value
         if isinstance(value, str):
             return parse(value)
-        raise Invalid(what or (f"{value} has no unit" if isinstance(value, (int, float)) else "no duration"), expected)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        raise Invalid(what or (f"{value} has no unit" if number else "no duration"), expected)
 
     return convert
 

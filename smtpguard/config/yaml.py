@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from smtpguard.config.problem import Broken, Invalid, Problem, Severity, Undeclared, did_you_mean, one_of, ordered
+from smtpguard.locale.phrase import many
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 40
@@ -325,6 +326,9 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
         return document.problem(place, f"{found} for {noun}", f"{sign} {bound:g}")
     if kind in ("too_short", "string_too_short"):
         return document.problem(place, f"{noun} is empty", f"at least {ctx.get('min_length', 1)}")
+    if kind in ("too_long", "string_too_long"):
+        of = ("character", "characters") if kind == "string_too_long" else ("entry", "entries")
+        return document.problem(place, f"{noun} is too long", f"at most {many(ctx['max_length'], *of)}")
     return document.problem(place, f"{noun}: {error['msg']}")
 
 
@@ -388,8 +392,14 @@ def _noun(model: type[BaseModel], place: Place) -> str:
         if field is not None:
             title = field.title or str(part)
         elif isinstance(part, str):  # a name from the file
-            title = part
+            title = _titled(here) or part
     return title or names[-1]
+
+
+def _titled(annotation: Any) -> str:
+    """The title of a type itself."""
+    named = typing.get_args(annotation)[1:] if typing.get_origin(annotation) is typing.Annotated else ()
+    return next((each.title for each in named if isinstance(each, FieldInfo) and each.title), "")
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:

@@ -186,7 +186,7 @@ def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings:
         text = f"stop is only for rules with a condition on {REPLIES}"
         findings.problem((*place, "stop"), text, f"a condition on {REPLIES}", key=True)
     if model.stop > LONGEST_SECONDS:
-        findings.problem((*place, "stop"), f"stop: {model.stop} s", "at most 31d")
+        findings.problem((*place, "stop"), f"stop: {in_short(int(model.stop))}", "at most 31d")
     return int(model.stop)
 
 

@@ -181,7 +181,7 @@ Aways = Annotated[
 
 _BOUND = 'a bound like ">= 0.1% after 500" or ">= 20 in 10m"'
 _LIMIT = re.compile(
-    r">=\s*(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(?P<share>%)?(?:\s+in\s+(?P<window>[0-9]\S*(?:\s[a-z]+)?))?(?:\s+after\s+(?P<after>[0-9]{1,9}))?\s*\Z"
+    r">=\s*(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(?P<share>%)?(?:\s+in\s+(?P<window>[0-9].*?))?(?:\s+after\s+(?P<after>[0-9]{1,9}))?\s*\Z"
 )
 
 
@@ -296,7 +296,7 @@ def _network(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condit
     try:
         networks = tuple(network_of(word) for word in words)
     except ValueError:
-        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[Type.NETWORK]) from None
+        raise Invalid(f"{_said(raw, listed=True)} for {fact.name}", _EXPECTED[Type.NETWORK]) from None
     return InNetwork(fact=fact, limit=f"in {_either(words)}", networks=networks)
 
 
@@ -390,7 +390,7 @@ def _lists(fact: Fact, raw: Any, known: ConditionNames) -> tuple[frozenset[str],
     """Names of lists, and ``special-category`` for all lists of one."""
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
-        raise Invalid(f"{_said(raw)} as lists of {fact.name}", "names of lists, or special-category")
+        raise Invalid(f"{_said(raw, listed=True)} as lists of {fact.name}", "names of lists, or special-category")
     names: set[str] = set()
     declared = known.words.get("recipients.lists", ())
     for word in listed:
@@ -411,7 +411,7 @@ _GRAMMARS: Mapping[Type, Callable[[Fact, Any, bool, ConditionNames], Condition]]
 def _words(fact: Fact, raw: Any, known: ConditionNames) -> list[str]:
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
-        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
+        raise Invalid(f"{_said(raw, listed=True)} for {fact.name}", _EXPECTED[fact.type])
     for word in listed:
         if fact.words and word not in fact.words:
             raise Invalid(f'unknown word "{word}" for {fact.name}', one_of(fact.words), did_you_mean(word, fact.words))
@@ -472,7 +472,8 @@ def _either(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _said(raw: Any) -> str:
+def _said(raw: Any, *, listed: bool = False) -> str:
+    """``listed``: a list may be given."""
     match raw:
         case bool():
             return "true" if raw else "false"
@@ -483,5 +484,5 @@ def _said(raw: Any) -> str:
         case None:
             return "nothing"
         case list():
-            return "a list with an invalid item" if raw else "an empty list"
+            return ("a list with an invalid item" if listed else "a list") if raw else "an empty list"
     return "a mapping"

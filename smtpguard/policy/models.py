@@ -90,8 +90,10 @@ def _of_languages(known: Callable[[], Collection[str]]) -> Callable[[Any], Any]:
     """``known``: asked at each check, since a catalogue may be added."""
 
     def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise Invalid("no language", one_of(known()))
         if value not in known():
-            raise Invalid(f'unknown language "{value}"', one_of(known()), did_you_mean(str(value), known()))
+            raise Invalid(f'unknown language "{value}"', one_of(known()), did_you_mean(value, known()))
         return value
 
     return check
@@ -215,7 +217,8 @@ def _step(value: Any) -> Any:
         return float(share[1]) / 100
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return float(value)
-    raise Invalid(f'"{value}" is not a stage', 'a number of people, a share like "1%", or "rest"')
+    said = f'"{value}"' if isinstance(value, str | int | float) else "this"
+    raise Invalid(f"{said} is not a stage", 'a number of people, a share like "1%", or "rest"')
 
 
 def _steps(value: Any) -> Any:
@@ -438,7 +441,8 @@ class MarkModel(Section):
 def _share(value: Any) -> Any:
     if isinstance(value, str) and (share := _STEP.match(value)) and 0 <= float(share[1]) <= 50:
         return float(share[1]) / 100
-    raise Invalid(f'"{value}" is not a share of the words', 'at most half of them, like "5%"')
+    said = f'"{value}"' if isinstance(value, str | int | float) else "this"
+    raise Invalid(f"{said} is not a share of the words", 'at most half of them, like "5%"')
 
 
 class MailingsModel(Section):
@@ -453,7 +457,7 @@ class MailingsModel(Section):
 class ReplyVotesModel(Section):
     people: int = Field(ge=1)
     sensitivity: Literal["none", "special-category"] = "none"
-    senders_verified: list[Annotated[str, AfterValidator(str.lower)]] = Field(default=[])
+    senders_verified: Domains = Field(default=[])
 
     @property
     def special(self) -> bool:

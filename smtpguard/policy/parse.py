@@ -224,7 +224,7 @@ class _Sections:
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
         model = self.model
         for name, people in self.groups.items():
-            if not people and name not in self.elsewhere:
+            if not people and name not in self.elsewhere and self.findings.sound:
                 self.findings.problem(("groups", name), f"group {name} is empty", "at least one address")
         for name in model.previews:
             if name not in self.groups:
@@ -298,10 +298,14 @@ class _Sections:
         return declared(lists, self.model.streams, self.delimiters)
 
     def _reply_votes(self) -> None:
+        ours = self.model.organization.domains
         for n, domain in enumerate(self.model.reply_votes.senders_verified if self.model.reply_votes else ()):
-            if domain not in self.model.organization.domains:
+            place: Place = ("reply_votes", "senders_verified", n)
+            if domain.startswith("*."):  # no error, since such a policy may be in force
+                self.findings.warn(place, f"{domain} proves no sender: no address has it", "each domain by its name")
+            elif not is_among(domain, ours):
                 text = f"{domain} is no domain of the organization, so that none of its people writes from it"
-                self.findings.problem(("reply_votes", "senders_verified", n), text, "one of organization.domains")
+                self.findings.problem(place, text, "one of organization.domains")
 
     def _aliases(self) -> dict[str, frozenset[str]]:
         """Each address belongs to one person."""

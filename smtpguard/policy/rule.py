@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from smtpguard.config.fields import in_short
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer, Condition
 from smtpguard.policy.counted import RESTS, Ask, Live
@@ -166,7 +167,7 @@ class Rule:
             observed="at rest",
             limit=next(c.limit for c in self.when if c.fact.name == REPLIES),
             public=STOPPED,
-            detail=f"the conversation rests for {self.stop_seconds} s since this rule took effect in it",
+            detail=f"the conversation rests for {in_short(self.stop_seconds)} since this rule took effect in it",
         )
         reasons = tuple(because if reason.fact == REPLIES else reason for reason in hit.reasons)
         return (YES if answer is YES else UNKNOWN), replace(hit, reasons=reasons)

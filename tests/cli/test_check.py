@@ -595,6 +595,23 @@ def test_a_source_that_sync_would_refuse_is_an_error(folder: Path) -> None:
     assert check(folder).exit_code == 0
 
 
+def test_what_no_map_and_no_message_can_name_is_an_error(folder: Path) -> None:
+    """A map of *.example.com would name no address, so its aliases would expand to nobody."""
+    text = POLICY.replace("domains: [example.com]}\n  -", 'domains: [example.com, "*.example.com"]}\n  -').replace(
+        "[{csv: shop.csv}, ", "[{csv: shop.csv}, {aliases: aliases, name: all, domain: a@b}, "
+    )
+    ids = "    list_ids: [good.example.com, <good2.example.com>, News <bad.example.com>, '']\nrules:"
+    (folder / "policy.yaml").write_text(text.replace("rules:", ids))
+    done = check(folder)
+    assert done.exit_code == 1
+    assert [line.partition("policy.yaml:")[2].partition(": expected")[0] for line in done.stderr.splitlines()] == [
+        '5:47: invalid domain name "*.example.com"',
+        '13:70: invalid domain name "a@b"',
+        '14:55: invalid List-Id "News <bad.example.com>"',
+        '14:79: invalid List-Id ""',
+    ]  # fmt: skip
+
+
 def test_missing_files_are_errors(folder: Path) -> None:
     for name in ("secret", "aliases", "shop.csv"):
         (folder / name).unlink()

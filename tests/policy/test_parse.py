@@ -214,6 +214,7 @@ def test_the_reference_names_every_key(model: type[BaseModel]) -> None:
         (">= 0.1% after 500", 1, 499, False), (">= 0.1% after 500", 1, 500, True), (">= 0.1% after 500", 1, 1000, True),
         (">= 0.1% after 500", 1, 1001, False), (">= 0.1%", 400, 400_000, True), (">= 0.1%", 399, 400_000, False),
         (">= 20 in 10m", 19, 10, False), (">= 20 in 10m", 20, 0, True), (">= 20 after 5", 20, 4, False), (">= 5%", 0, 0, False),
+        (">= 20 in 2h 30m after 5", 20, 5, True), (">= 20 in 10 minutes", 20, 5, True),
     ],
 )  # fmt: skip
 def test_a_limit_is_exact(text: str, counted: int, people: int, trips: bool) -> None:
