@@ -32,7 +32,7 @@ from smtpguard.admission.model import Explained, Seen
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
-from smtpguard.app.lists import built_refresher, built_registry
+from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.config.documents import policy_document
 from smtpguard.config.problem import Undeclared
@@ -44,7 +44,7 @@ from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import KEY_OCTETS, Digester
-from smtpguard.lists.index import index_path
+from smtpguard.lists.index import expansions_path, index_path
 from smtpguard.lists.writing import write_passing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session, Transaction, within
@@ -149,14 +149,13 @@ def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
 
 
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
-    """The settings and digester for indexes: those in use, or temporary ones if a list has none yet, deleted when
-    ``undo`` is closed."""
+    """The settings and digester for indexes: those in use, or temporary ones if a list or what expands at the relay has
+    none yet, deleted when ``undo`` is closed."""
     lists, _ = policy.declared
     with_members = [info for info in lists.values() if info.members]
-    there = settings.secret_file.is_file() and all(
-        index_path(indexes(settings), info.name).exists() for info in with_members
-    )
-    if there:
+    needed = [index_path(indexes(settings), info.name) for info in with_members]
+    needed += [expansions_path(indexes(settings))] if policy.expansions else []
+    if settings.secret_file.is_file() and all(path.exists() for path in needed):
         return settings, Digester(installation_secret(settings), settings.delimiters)
     folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="smtpguard-explain-")))
     passing = settings.model_copy(update={"state": folder})
@@ -165,6 +164,9 @@ def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[S
     refresher = built_refresher(passing, policy, digester)
     for info in with_members:  # a list that cannot be read has no index, and is unknown, as for real mail
         refresher.sync(info, SystemClock().now())
+    if policy.expansions:
+        expander = built_expander(passing, policy, built_registry(passing, policy, digester, SystemClock()))
+        expander.sync(expander.info, SystemClock().now())
     return passing, digester
 
 

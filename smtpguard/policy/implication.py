@@ -6,7 +6,7 @@ the value of the fact. False means "cannot be shown".
 
 Whether a message can hit a rule is found by trying the values at which one of its conditions changes its answer. A rule
 has few conditions and each has few such values, so all their combinations can be tried, except those that no message
-has: two recipients cannot be three members. Patterns, and rules with too many combinations, are taken to be possible.
+has: two recipients cannot be three colleagues. Patterns, and rules with too many combinations, are taken to be possible.
 
 Facts shift if a count rises, another recipient turns out to be a customer or a list, or an origin is proven or no longer
 proven. ``unless``: the condition is of an exception.

@@ -70,6 +70,19 @@ def test_the_story_is_explained_in_words(run: Run, story: Path) -> None:
     assert any("1 of communications and 1 of compliance" in line for line in lines)
 
 
+@pytest.mark.parametrize("name", ["iftar", "few"])
+def test_what_expands_at_the_relay_is_known_before_the_first_start(run: Run, etc: Path, story: Path, name: str) -> None:
+    """A list under another name, and one name for three of its people."""
+    people = [line for line in (etc / "lists/ramadan.csv").read_text().splitlines() if "@" in line]
+    three = ", ".join(line.split(",")[1] for line in people[:3])
+    (etc / "aliases").write_text(f"iftar: {RAMADAN}\nfew: {three}\n")
+    with (etc / "policy.yaml").open("a") as policy:
+        policy.write("\nexpansions: [{aliases: aliases, domains: [example.com]}]\n")
+    (row,) = rows(run("--json", "--to", f"{name}@example.com", str(story)))
+    assert row["recipients"]["reach"] == {"iftar": 60, "few": 3}[name]
+    assert ("internal-to-list" in {hit["rule"] for hit in row["hits"]}) is (name == "iftar")
+
+
 def test_the_story_is_explained_as_json(run: Run, story: Path) -> None:
     (row,) = rows(run("--json", str(story)))
     assert row.keys() == KEYS

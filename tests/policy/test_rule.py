@@ -213,6 +213,7 @@ def test_impossible_rules_are_found(when: dict[str, Any], unless: dict[str, Any]
         ({"recipients.internal": ">= 0", "recipients.total": ">= 0", "recipients.outside": ">= 2"}, {}),
         ({"recipients.customers": ">= 5", "mailing.customers": ">= 0", "mailing.ever": "<= 6"}, {}),
         ({"recipients.share": ">= 100 %"}, {}),
+        ({"recipients.members": ">= 2", "recipients.total": 1}, {}),  # an alias of two customers
         ({"recipients.undisclosed": ">= 50", "recipients.total": 1}, {}),  # a list's address in Bcc
         ({"recipients.lists": ["press", "news"]}, {"recipients.lists": "press"}),  # the exception needs press alone
         ({"recipients.total": ">= 3"}, {"recipients.total": ">= 5"}),
