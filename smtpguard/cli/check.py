@@ -215,11 +215,13 @@ def _origin(origin: OriginModel | None) -> str:
 
 def marks_in_words(policy: Policy) -> Iterator[str]:
     """The policy's changes of marks: "mark reply-prefix: +1.5 instead of +2"."""
-    sign = {Side.INTERNAL: "+", Side.MAILING: "-", Side.NEITHER: ""}
+    sign = {Side.INTERNAL: "+", Side.MAILING: "-"}
     for name, weight in sorted(policy.marks.items()):
         kind = KINDS[name]
-        now = f"{sign[kind.side]}{weight:g}" if weight else "switched off"
-        yield f"  mark {name}: {now} instead of {sign[kind.side]}{kind.weight:g}; {kind.reason}"
+        told = kind.side is Side.NEITHER  # it is shown, and has no weight
+        now = "switched off" if not weight else "shown, and weighs nothing" if told else f"{sign[kind.side]}{weight:g}"
+        before = "" if told else f" instead of {sign[kind.side]}{kind.weight:g}"
+        yield f"  mark {name}: {now}{before}; {kind.reason}"
     for own in policy.own_marks:
         where = f"the field {own.header}" if own.header else "the subject or the text"
         what = f'says "{own.term}"' if own.term else f"matches {own.pattern}" if own.pattern else "is there"

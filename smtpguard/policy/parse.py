@@ -322,11 +322,13 @@ class _Sections:
         return found
 
     def _own_marks(self) -> Iterator[Custom]:
-        for name in self.model.marks:
+        for name, weight in self.model.marks.items():
             if name not in KINDS:
                 self.findings.problem(
                     ("marks", name), f'unknown mark "{name}"', hint=did_you_mean(name, KINDS), key=True
                 )
+            elif weight and KINDS[name].side is Side.NEITHER:
+                self.findings.warn(("marks", name), f"{name} is shown and weighs nothing", "0 switches it off")
         for name, own in self.model.own_marks.items():
             if name in KINDS:
                 self.findings.problem(("own_marks", name), f"{name} is a mark of the product", "another name", key=True)

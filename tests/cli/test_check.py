@@ -441,14 +441,18 @@ def test_a_sender_that_needs_smtputf8_is_an_error(run: Callable[..., Result], et
 
 def test_changed_marks_are_shown_with_their_weight(run: Callable[..., Result], etc: Path) -> None:
     assert "mark " not in run("check").stdout
-    own = """marks: {reply-prefix: 1.5, campaign-header: 0}
+    own = """marks: {reply-prefix: 1.5, campaign-header: 0, draft: 7, test: 0}
 own_marks:
   project: {side: internal, weight: 6, term: project heron}
   tool: {side: mailing, weight: 3, header: X-Our-Tool}
   number: {side: internal, weight: 1, pattern: "PT-[0-9]+"}
 """
     edit(etc / "policy.yaml", "version: 1\n", f"version: 1\n{own}")
-    said = run("check").stdout
+    result = run("check")
+    assert "warning: draft is shown and weighs nothing (0 switches it off)\n" in result.stderr
+    said = result.stdout
+    assert "mark draft: shown, and weighs nothing; " in said
+    assert "mark test: switched off; " in said
     assert "mark reply-prefix: +1.5 instead of +2; " in said
     assert "mark campaign-header: switched off instead of -2.5; " in said
     assert 'mark project, your own: +6 where the subject or the text says "project heron"' in said
