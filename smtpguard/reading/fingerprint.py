@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -88,8 +88,9 @@ class Sketch:
         return self.numbers
 
     @classmethod
-    def from_json(cls, numbers: Iterable[float]) -> Sketch:
-        return cls.of(map(int, numbers))
+    def from_json(cls, kept: Iterable[float] | Mapping[str, Iterable[float]]) -> Sketch:
+        """Raises ValueError. Schemas up to 0034 kept the numbers under their name."""
+        return cls.of(map(int, kept.get("numbers", ()) if isinstance(kept, Mapping) else kept))
 
     @property
     def keys(self) -> tuple[int, ...]:

@@ -19,13 +19,15 @@ import pytest
 from alembic import op
 from sqlalchemy import Connection, MetaData, select
 
+from smtpguard.accounts.rows import ABSENCE, ACCOUNT, MEMBERSHIP
 from smtpguard.counts.contacts import known_since
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
+from smtpguard.database.batch import FREEZE
 from smtpguard.database.engine import Database
 from smtpguard.database.migrate import migrate, upgrade
 from smtpguard.database.schema import SCHEMA
-from smtpguard.holds.model import Change, Hold, HoldQuery, State
+from smtpguard.holds.model import HOLD, Change, Hold, HoldQuery, State
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Columns, canonical, columns_of, link, microseconds
@@ -33,15 +35,18 @@ from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import leaf, parent
 from smtpguard.journal.tree import Tree
-from smtpguard.mailings.model import Coming
+from smtpguard.mail.codec import Codec
+from smtpguard.mailings.model import MAILING, Coming
 from smtpguard.observe.rows import Cursors
-from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered
+from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, AttemptResult, Delivered
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
+from smtpguard.returns.model import SAID
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.counts.test_contacts import to
 from tests.counts.test_counting import count
+from tests.every import every
 from tests.store.making import (
     CONTENT,
     SECRET,
@@ -64,6 +69,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return empty_url(request, tmp_path)
 
 
+DOCUMENTS: dict[str, Codec[Any]] = {
+    "FREEZE": FREEZE, "SAID": SAID, "HOLD": HOLD, "INTENT": INTENT, "RECIPIENT": RECIPIENT, "MAILING": MAILING,
+    "ACCOUNT": ACCOUNT, "ABSENCE": ABSENCE, "MEMBERSHIP": MEMBERSHIP,
+}  # fmt: skip
 FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "first.json").read_text())
 
 
@@ -544,3 +553,12 @@ def test_old_entries_get_the_blocks_of_the_tree(tmp_path: Path, first: int, last
             assert kept == again
     finally:
         database.close()
+
+
+@every(("name", "document"), json.loads((Path(__file__).parent / "documents.json").read_text()).items())
+def test_a_document_of_schema_0033_is_read(name: str, document: dict[str, Any]) -> None:
+    """``documents.json``: what its codecs wrote, with every field filled."""
+    codec = DOCUMENTS[name]
+    again = codec.to(codec.back(document))
+    assert again.keys() == document.keys()
+    assert codec.back(json.loads(json.dumps(again))) == codec.back(document)
