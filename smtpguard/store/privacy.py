@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, delete, select, update
 
-from smtpguard.counts.people import number, unpack
+from smtpguard.counts.people import number, pack, unpack
 from smtpguard.database.access import Access, Open, Progress, among, paged
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import (
@@ -40,6 +40,7 @@ from smtpguard.database.schema import (
     sent,
     term,
 )
+from smtpguard.holds import contents
 from smtpguard.holds.model import LIVE
 from smtpguard.incidents import preservation
 from smtpguard.journal.chain import ERASED, canonical, instant, parsed
@@ -295,13 +296,16 @@ def _counts(open: Open, whom: Person) -> Iterator[PersonalData]:
             yield PersonalData(
                 what="count", id=str(number_), parts=(f"counted under {many(len(unpack(bytes(doc))), 'scope')}",)
             )
-    messages = 0
-    for rows in paged(open, select(sent.c.message, sent.c.doc), SLICE, sent.c.message):
-        messages += sum(not whom.numbers.isdisjoint(unpack(bytes(doc))) for _, doc in rows)
-    if messages:
+    if messages := len(_letters(open, whom)):
         yield PersonalData(
             what="count", id="sent", parts=(f"recipient of {many(messages, 'message')}, kept by Message-ID",)
         )
+
+
+def _letters(open: Open, whom: Person) -> list[int]:
+    """The keys of the Message-IDs that they were sent."""
+    pages = paged(open, select(sent.c.message, sent.c.doc), SLICE, sent.c.message)
+    return [key for rows in pages for key, doc in rows if not whom.numbers.isdisjoint(unpack(bytes(doc)))]
 
 
 def _sendings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
@@ -317,16 +321,17 @@ def _sendings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator
 
 def _returned(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     key = returned.c.mail, returned.c.n
-    query = select(*key, returned.c.at, returned.c.sort, returned.c.mailing, returned.c.person, returned.c.doc)
+    about = returned.c.mailing, returned.c.message
+    query = select(*key, returned.c.at, returned.c.sort, *about, returned.c.person, returned.c.doc)
     for rows in paged(open, query, SLICE, *key):
-        for mail, n, at, sort, name, who, doc in rows:
+        for mail, n, at, sort, mailing_id, message, who, doc in rows:
             if (who is not None and bytes(who) in whom.digests) or _within(doc, whom):
                 yield PersonalData(
                     what="returned",
                     id=f"{mail} {n}",
                     at=instant(at),
                     parts=(sort,),
-                    stays=keeps(name) if name else "",
+                    stays=keeps(mailing_id) or keeps(message),
                 )
 
 
@@ -363,6 +368,9 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     for start in range(0, len(going), SOME):
         done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
     await access.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
+    letters = await access.walk(lambda open: _letters(open, whom))
+    for start in range(0, len(letters), SOME):
+        await access.write(partial(_unsent, whom=whom, letters=letters[start : start + SOME]))
     at: int | None = 0
     while at is not None:
         at = await access.write(partial(_unfound, words=words, after=at))
@@ -467,11 +475,24 @@ def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
                     .where(returned.c.mail == mail, returned.c.n == int(at))
                     .values(person=None, doc=NOBODY)
                 ).rowcount
+                if not connection.execute(select(hold.c.hold_id).where(hold.c.content == mail).limit(1)).first():
+                    contents.drop(batch, [mail])
             case "freeze":
                 n += connection.execute(
                     delete(freeze).where(freeze.c.freeze_id == one.id, freeze.c.lifted.is_(True))
                 ).rowcount
     return n
+
+
+def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
+    """Take the person out of those who were sent these letters."""
+    batch.flush()
+    for key, doc in list(among(batch.connection, select(sent.c.message, sent.c.doc), sent.c.message, letters)):
+        others = {one: until for one, until in unpack(bytes(doc)).items() if one not in whom.numbers}
+        row = sent.c.message == key
+        batch.connection.execute(
+            update(sent).where(row).values(doc=pack(others)) if others else delete(sent).where(row)
+        )
 
 
 def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
