@@ -124,7 +124,7 @@ async def hold(context: Context, id: str, reason: str) -> None:
 
 @command.command()
 async def holds(context: Context) -> None:
-    """List what is kept beyond its retention, and until when."""
+    """List what is kept beyond its retention, until when, who asked for it, and why."""
     async with context.store(reads=True) as store:
         _tell(context, await store.preserved())
 
@@ -163,7 +163,8 @@ def _tell(context: Context, some: Sequence[Preserved]) -> None:
             "renewal_asked_by": one.asked_by or None,
         }
         waits = f"; {one.asked_by} asked to keep it longer, and a second person must agree" if one.asked_by else ""
-        context.answer(row, f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{waits}")
+        why = f", asked for by {one.by}{': ' if one.reason else ''}{one.reason}"
+        context.answer(row, f"{one.id}: all its data is kept until {one.until:%Y-%m-%d %H:%M} UTC{why}{waits}")
     if not some and not context.json:
         click.echo("Nothing is kept beyond its retention.")
 

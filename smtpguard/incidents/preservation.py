@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -87,17 +87,16 @@ def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], set[
 
 
 def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases: int) -> Preserved:
-    """From now on. An incident that is preserved already stays so at least as long as before."""
-    now = batch.now
-    row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
-    made = Preserved(
-        id=id, until=max(now + LASTS, instant(row.until) if row is not None else now), by=by, reason=reason
-    )
+    """From now on. Of an incident that is preserved already more may be kept, and not for longer (renew)."""
+    there = select(preserved).where(preserved.c.id == id, preserved.c.until > batch.now_us)
+    row = batch.connection.execute(there).one_or_none()
+    made = _read(row) if row is not None else Preserved(id=id, until=batch.now + LASTS, by=by, reason=reason)
+    first = needed.first if row is None else min(needed.first, row.first)
     batch.connection.execute(delete(preserved).where(preserved.c.id == id))
     batch.connection.execute(
-        insert(preserved).values(id=id, until=microseconds(made.until), first=needed.first, doc=_doc(made))
+        insert(preserved).values(id=id, until=microseconds(made.until), first=first, doc=_doc(made))
     )
-    _said(batch, made, "begun", by, messages=cases)
+    _said(batch, replace(made, reason=reason), "begun", by, messages=cases)
     return made
 
 

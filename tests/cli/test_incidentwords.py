@@ -124,6 +124,7 @@ def test_holds_lists_what_is_kept_and_until_when(prepared: Path) -> None:
     result = run(prepared, "hold", ID, "--reason", "a lawsuit")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"{ID}: all its data is kept until ")
+    assert re.search(r" UTC, asked for by \S+: a lawsuit\n$", run(prepared, "holds").stdout)
     made = json.loads(run(prepared, "holds", "--json").stdout)
     assert (made["id"], made["reason"], made["renewal_asked_by"]) == (ID, "a lawsuit", None)
     asked = run(prepared, "renew", ID, "--as", "Eva@Example.com")

@@ -93,9 +93,22 @@ async def test_an_extension_needs_two_people(store: Store, clock: Clock) -> None
         entry.data["change"] for entry, _ in await store.journal.history("T1") if entry.kind == Kind.PRESERVED.value
     ]
     assert said == ["begun", *["renewal asked"] * 3, "renewed"]
-    again = await store.preserve("T1", by="root", reason="")
-    assert again is not None
-    assert again.until == agreed.until, "a second start does not shorten it"
+
+
+async def test_a_second_start_adds_data_and_prolongs_nothing(store: Store, clock: Clock) -> None:
+    """A person who starts it again, or writes a field of the form, would else renew it alone."""
+    await filled(store, 3)
+    first = await store.preserve("T1", by=EVA, reason="a lawsuit")
+    asked = await store.preserve_longer("T1", EVA)
+    clock.pass_(days=100)
+    assert await store.preserve("T1", by="root", reason="an incident") == asked
+    assert await store.preserved() == [asked]
+    assert first is not None
+    assert (asked.until, asked.reason) == (first.until, "a lawsuit")
+    clock.pass_(days=81)
+    late = await store.preserve("T1", by="root", reason="another one")
+    assert late is not None
+    assert (late.until, late.by) == (clock.now() + timedelta(days=180), "root"), "it had ended"
 
 
 async def test_an_unknown_incident_is_not_preserved(store: Store) -> None:
