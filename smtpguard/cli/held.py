@@ -156,10 +156,20 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
             context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
-            own, frozen = (await services.store.holds.outgoing(hold_id)).own, await _frozen(services, hold)
+            outgoing, frozen = await services.store.holds.outgoing(hold_id), await _frozen(services, hold)
             covers = coverage.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
-            tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers, letters)
+            tell(
+                hold,
+                _left(services, hold),
+                history,
+                purposes,
+                frozen,
+                _whole(services, hold),
+                outgoing,
+                covers,
+                letters,
+            )
 
 
 @command.command()

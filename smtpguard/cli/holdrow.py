@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import AtLeast
-from smtpguard.holds.model import SENDING, Choice, Hold, standing_votes
-from smtpguard.holds.sending import Outgoing, Sending
+from smtpguard.holds.model import SENDING, Choice, Hold, State, standing_votes
+from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.locale.phrase import many
 from smtpguard.outbox.model import Settled
 from smtpguard.policy.freezing import Freeze, Selector
@@ -211,24 +211,26 @@ def tell(
     purposes: Mapping[str, str],
     freezes: Sequence[Freeze] = (),
     whole: AtOnce | None = None,
-    own: Sending | None = None,
+    outgoing: Outgoing = NOTHING,
     covers: Sequence[str] = (),
     letters: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """``purposes``: rule -> its purpose in the command's language, as far as the policy in force has it. ``freezes``:
-    those that stop it. ``whole``: why it cannot be sent in its list's stages. ``own``: the state of its release.
-    ``covers``: what its approval would cover. ``letters``: of its sender, which are decided on with it."""
+    those that stop it. ``whole``: why it cannot be sent in its list's stages. ``outgoing``: how far its release, and that of
+    its copies, has come. ``covers``: what its approval would cover. ``letters``: of its sender, which are decided on with it."""
     stopped = " (stopped before all had received it)" if hold.stopped else ""
     unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
+    stays = outgoing.back if hold.state is State.RELEASED else 0
     lines = [
         ("Id", hold.hold_id),
         ("State", hold.state.value + stopped + unheard),
         *([("Goes out", leaves(hold))] if hold.release_at is not None else []),
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
-        *_doubtful(hold, own),
+        *_doubtful(hold, outgoing.own),
         *_delivered(hold),
+        *([("Not gone", f"{many(stays, 'message')} approved with it")] if stays else []),
         ("From", f"{hold.sender or 'no known sender'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "") if hold.correction is None else ""),
         (

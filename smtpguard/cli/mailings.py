@@ -403,7 +403,10 @@ def told(
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
     yield from _named("State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
-    yield from _named("Frozen", f"what is not out goes out when this is thawed: {in_force(freezes)}" if freezes else "")
+    if freezes:
+        waits = mailing.progress is not None and mailing.progress.at is At.STOPPED
+        then = "after a thaw its stages still wait for a person" if waits else "what is approved goes out with a thaw"
+        yield from _named("Frozen", f"{in_force(freezes)}; {then}")
     sender = f"{mailing.sender or 'nobody named'} (reverse-path {mailing.reverse_path or '<>'})"
     yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
     yield from _named("Subject", mailing.subject)
@@ -507,7 +510,8 @@ def state(mailing: Mailing) -> str:
 
 def _stage(progress: Progress) -> str:
     on = progress.goes_on_at()
-    when = f", goes on at {on:%H:%M} UTC" if on is not None else ""
+    person = ", until a person lets it go on" if progress.waits else ""
+    when = f", goes on at {on:%H:%M} UTC" if on is not None else person
     why = f" ({progress.why})" if progress.why else ""
     return f"{progress.stage + 1} of {len(progress.stages.steps)}, up to {progress.limit:,} people: {progress.at.value}{why}{when}"
 

@@ -281,12 +281,12 @@ class Freezes:
         ids, now = {f.freeze_id for f in lifted}, self.clock.now()
         freezes = (await self.store.gate.read()).freezes
         goes, kept, waiting = list[Hold](), 0, 0
-        async for hold in self.store.holds.every(tuple(LIVE)):
+        async for hold in self.store.holds.every(tuple(LIVE), copies=True):
             stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
             if not stopped & ids:
                 continue
             if hold.state is State.WAITING:
-                waiting += 1
+                waiting += not hold.primary
             elif stopped - ids:
                 kept += 1
             else:

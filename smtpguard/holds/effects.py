@@ -257,8 +257,11 @@ def rejection(hold: Hold, sentence: str, now: datetime, term: Deadlines) -> Reje
 
 
 def stages(hold: Hold, in_force: InForce) -> Stages | None:
-    """The stages of its lists; of several, those that begin with the fewest people. None if it is sent all at once."""
-    return None if at_once(hold, in_force) is not None else _declared(hold, in_force)
+    """The stages of its lists; of several, those that begin with the fewest people. None if it is sent all at once: to a
+    list's address, as a correction, or as letters of one sender, whose approval is for no mailing."""
+    if not hold.mailing_id or hold.queue or hold.correction is not None or at_once(hold, in_force) is not None:
+        return None
+    return _declared(hold, in_force)
 
 
 def _declared(hold: Hold, in_force: InForce) -> Stages | None:

@@ -219,11 +219,13 @@ def newest(
     limit: int = 1000,
     before: datetime | None = None,
     after_id: str | None = None,
+    copies: bool = False,
 ) -> list[Hold]:
     """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its
-    id."""
+    id. ``copies``: those too, which else are shown with their primary hold."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
-    query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))  # a copy is shown with its primary hold
+    if not copies:
+        query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))
     if states:
         query = query.where(table.c.state.in_([s.value for s in states]))
     if before is not None and after_id is not None:

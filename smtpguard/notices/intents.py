@@ -236,6 +236,8 @@ class NoticesNow:
         data = noticedata.about(hold, self.in_force) | _outcome(outcome, by, comment, self.now)
         if outcome == "approved":
             data["voters"] = [vote.approver for vote in standing_votes(hold) if vote.choice is Choice.APPROVE]
+            stages = effects.stages(hold, self.in_force)
+            data["stages"] = stages.sentence if stages is not None else ""
         others = sorted(set(self._approvers(hold)) - {by}) if not hold.asks_writer else []
         return (*self._sender(hold, data), *self._each(hold, others, data))
 
@@ -424,9 +426,10 @@ def digest(person: str, data: Mapping[str, Any], since: datetime, until: datetim
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
-    """The coverage of an approval before there are copies."""
+    """The coverage of an approval before there are copies, and in which stages it is sent."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
-    return list(coverage.said(coverage.covered(hold, learned)))
+    stages = effects.stages(hold, gathered.in_force)
+    return [*coverage.said(coverage.covered(hold, learned)), *([stages.sentence] if stages is not None else [])]
 
 
 def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str]) -> Intents:
@@ -457,8 +460,8 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> Intents:
 
 
 def _outcome(outcome: str, by: str | None, comment: str, now: datetime) -> dict[str, Any]:
-    at = utc_text(now)
-    return {"notice": "decided", "outcome": outcome, "by": by, "comment": comment, "decided_at": at, "voters": []}
+    of = {"outcome": outcome, "by": by, "comment": comment, "voters": [], "stages": ""}
+    return {"notice": "decided", "decided_at": utc_text(now), **of}
 
 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:

@@ -304,7 +304,7 @@ SAMPLE: Mapping[str, Any] = {
     "question": "Sample", "asked_by": "eva@example.com",
     "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"], "away": [{"person": "eva@example.com", "until": "2026-01-02", "deputy": "omar@example.com"}]}], "out_of_hours": None}], "in_place_of": [{"person": "eva@example.com", "until": "2026-01-02"}], "away": False, "decides": "now", "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
-    "by": "eva@example.com", "voters": ["eva@example.com"], "comment": "Sample", "back": 1, "gone": 0, "has": 1, "doubt": 1, "left": 1, "asked": True, "sent": True,
+    "by": "eva@example.com", "voters": ["eva@example.com"], "stages": "Sample.", "comment": "Sample", "back": 1, "gone": 0, "has": 1, "doubt": 1, "left": 1, "asked": True, "sent": True,
     "people": 1000, "doubt_since": "2026-01-01T00:00:00Z", "again": False, "contact": False,
     "test": False, "frozen": [{"selector": "list", "list": "Sample list", "by": "root", "since": "2026-01-01T00:00:00Z",
                                "until": "2026-01-02T00:00:00Z"}], "decided_at": "2026-01-01T00:00:00Z", "said_at": "2026-01-01T00:00:00Z", "percent": 50,

@@ -23,10 +23,10 @@ to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent pe
 confirm             the same as held, to its writer, who is asked to confirm it: and ``until``, ``expires``: true if it
                     expires then, false if others decide
 approve             and ``excerpt``: the beginning of the text, ``recipients_shown``: the first addresses, ``senders``:
-                    [address], ``covers``: [str], what an approval covers
+                    [address], ``covers``: [str], what an approval covers, and in which stages it is sent
 decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released;
                     ``by``: address or null; ``comment``; ``decided_at``; ``voters``: of an approval, all whose votes
-                    approved it. For a revoked approval also ``held_at``,
+                    approved it, ``stages``: in which stages it is sent, "" for all at once. For a revoked approval also ``held_at``,
                     ``expires_at``, ``deciders``; ``back``, ``gone``: messages that were revoked, and that were sent;
                     ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again
 expired             ``held_at``, ``expired_at``, ``deciders``; ``unconfirmed``: its writer was asked and did not answer

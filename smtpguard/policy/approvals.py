@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from fractions import Fraction
 
+from smtpguard.locale.phrase import Amount, Listed, Phrase, Span
+
 SHARE = 0.05
 """The default share of words in which a copy may differ."""
 REST = 0.0
@@ -33,6 +35,26 @@ class Stages:
     pause_seconds: int | None = 1800
     refused: float = 0.05
     reported: float = 0.005
+
+    @property
+    def portions(self) -> Phrase:
+        """ "50 people, 1 % of all, the rest"."""
+        return Phrase("{sentences}", sentences=Listed(tuple(map(_portion, self.steps))))
+
+    @property
+    def sentence(self) -> Phrase:
+        if self.pause_seconds is None:
+            return Phrase("It is sent in stages: {steps}. An approver opens each further stage.", steps=self.portions)
+        pause = Span(self.pause_seconds)
+        return Phrase("It is sent in stages: {steps}, with pauses of {time}.", steps=self.portions, time=pause)
+
+
+def _portion(step: float) -> Phrase:
+    if step == REST:
+        return Phrase("the rest")
+    if step < 1:
+        return Phrase("{share} of all", share=Amount(step * 100, step * 100, percent=True))
+    return Phrase.counted("{n} person", "{n} people", int(step))
 
 
 class ByAddress(enum.Enum):

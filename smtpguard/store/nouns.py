@@ -96,11 +96,11 @@ class Holds(Rows):
     take_back = writes(revoking.take_back)
     follow = writes(deciding.follow)
 
-    async def every(self, states: Sequence[State] = ()) -> AsyncIterator[Hold]:
-        """Newest first, read a page at a time; of all states without ``states``."""
+    async def every(self, states: Sequence[State] = (), *, copies: bool = False) -> AsyncIterator[Hold]:
+        """Newest first, read a page at a time; of all states without ``states``. ``copies``: also those under others."""
         before: datetime | None = None
         after_id: str | None = None
-        while page := await self.newest(states=states, before=before, after_id=after_id):
+        while page := await self.newest(states=states, before=before, after_id=after_id, copies=copies):
             for hold in page:
                 yield hold
             before, after_id = page[-1].held_at, page[-1].hold_id

@@ -84,7 +84,8 @@ def test_an_approved_mailing_is_rejected(campaign: Stage) -> None:
     approved = campaign.run(mailings, "approve", row["id"], "--as", DPO)
     assert f"approved; it goes out when this is thawed: the mailing {row['id']} (by " in approved.output
     shown = campaign.run(mailings, "show", row["id"]).output
-    assert f"Frozen:    what is not out goes out when this is thawed: the mailing {row['id']} (by " in shown
+    assert f"Frozen:    the mailing {row['id']} (by " in shown
+    assert "; what is approved goes out with a thaw\n" in shown
     assert "Sent to:   4 people, 4 more once thawed" in shown
     silent = campaign.run(mailings, "reject", row["id"], "--as", EVA)
     assert (silent.exit_code, "give a reason" in silent.stderr) == (1, True)
@@ -117,6 +118,10 @@ def test_stages_are_continued_and_stopped(tmp_path: Path) -> None:
     assert stopped.exit_code == 0, stopped.output
     assert "A broken link" in campaign.run(mailings, "show", row["id"]).output
     assert "stopped" in campaign.run(mailings, "list", "--least", "1").output
+    campaign.run(freeze, "--mailing", row["id"], "--reason", "Wrong text")
+    shown = campaign.run(mailings, "show", row["id"]).output
+    assert "; after a thaw its stages still wait for a person\n" in shown
+    assert "people: stopped (A broken link), until a person lets it go on\n" in shown
     assert campaign.run(mailings, "go-on", row["id"], "--as", EVA).exit_code == 0
     assert campaign.run(mailings, "go-on", row["id"], "--as", EVA).exit_code == 1
 

@@ -22,6 +22,7 @@ from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, tex
 from tests.console.stage import Browser, Stage
 from tests.every import every
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS
+from tests.guard.office import Office
 
 
 async def open_hold(here: Stage, who: str, hold: Any) -> Browser:
@@ -642,9 +643,18 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     await copy(here, 0)
     hold = await copy(here, 1)
     await votes(await open_hold(here, EVA, hold), hold, "approve")
-    said = text(await (await open_hold(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
-    assert "It is sent in stages: 5, 20 %, the rest. It is sent exactly as it was written." in said
+    dpo = await open_hold(here, DPO, hold)
+    said = text(await dpo.get(f"/held/{hold.hold_id}"))
+    stages = "It is sent in stages: 5 people, 20 % of all, the rest, with pauses of 30 minutes."
+    assert f"{stages} It is sent exactly as it was written." in said
     assert "at once" not in said
+    await votes(dpo, hold, "approve")
+    told = [i.data for i in await here.home.outbox() if i.kind is IntentKind.NOTICE and i.data["notice"] == "decided"]
+    assert {str(data["stages"]) for data in told} == {stages}
+    await Office(here.home).step()
+    for reader, whose in ((dpo, "sent"), (await here.signed_in(ANNA), "sent exactly as you wrote it")):
+        said = text(await reader.get(f"/held/{hold.hold_id}"))
+        assert f"has been {whose}. 1 message that was approved with it has not gone yet." in said
 
 
 async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:

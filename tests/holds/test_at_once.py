@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smtpguard.holds import effects
 from smtpguard.holds.model import Choice, Hold, Unconfirmed
 from smtpguard.holds.model import State as Held
-from smtpguard.mailings.model import State
+from smtpguard.mailings.model import Correction, State
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import DPO, EVA, Campaign, documents, kinds
 from tests.guard.house import MEMBERS, RAMADAN, house
@@ -109,3 +111,15 @@ async def test_after_delivery_to_all_no_stage_follows(tmp_path: Path) -> None:
         one = await made.service.show((await made.one())["id"])
         assert (one.state, one.people.relayed) == (State.APPROVED, 20)
         assert kinds(await made.to_members(0, 2)) == "rr"
+
+
+async def test_what_no_stages_hold_back_is_not_said_to_be_sent_in_stages(tmp_path: Path) -> None:
+    """Letters of one sender, and a correction, go out all at once with their approval."""
+    async with campaign(tmp_path) as made:
+        await made.to_members(0, 12)
+        (hold,) = await made.home.store.holds.newest(states=[Held.WAITING])
+        letters = replace(hold, by_sender=True, letter_from=("anna@example.com",))
+        exact = Correction(mailing_id=hold.mailing_id, people="", as_of=hold.held_at, sent=4)
+        assert effects.stages(hold, made.home.in_force) is not None
+        for other in (letters, replace(hold, kind=effects.TEST, correction=exact)):
+            assert effects.stages(other, made.home.in_force) is None

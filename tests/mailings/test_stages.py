@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.mail.reply import Reply
@@ -141,6 +142,21 @@ async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: 
     await staged.home.thaw()
     assert (await at(staged))[0] == "stopped"
     assert more or kinds(await staged.to_members(12, 13)) == "d"
+
+
+async def test_a_thaw_says_how_many_copies_go_out(staged: Campaign) -> None:
+    """Also if the message that people looked at has gone: the copies under it go out all the same."""
+    home, told = staged.home, []
+    freezes = Freezes(home.store, home.clock, new_id=lambda: "F1", recall_seconds=0)
+    for id in ("F1", "F2"):
+        await home.freeze(Selector.LIST, "ramadan", id=id)
+        goes = await freezes.released_by(await freezes.active())
+        told.append((goes.messages, goes.people, goes.waiting))
+        await home.thaw(id)
+        await staged.office.until_quiet(steps=1)
+        await staged.service.go_on((await staged.one())["id"], approver=EVA, by="test")
+        await staged.approvals.follow()
+    assert told == [(5, 8, 0), (3, 3, 0)]
 
 
 NEWS = "reader@example.org"

@@ -35,7 +35,7 @@ KEYS = {
     | WAITING
     | ASKS
     | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "covers", "senders"},
-    "decided": COMMON | {"outcome", "by", "comment", "decided_at", "voters"},
+    "decided": COMMON | {"outcome", "by", "comment", "decided_at", "voters", "stages"},
     "expired": COMMON | {"held_at", "expired_at", "deciders", "unconfirmed"},
     "reminder": COMMON | WAITING | ASKS | {"percent"},
     "escalation": COMMON | WAITING | {"contact", "away", "decides"},

@@ -515,6 +515,7 @@ def test_an_owner_who_does_not_decide_is_told_whom_to_ask(url: str) -> None:
         assert ("Look at them" in several) is bool(url)
         plain = texts(render("digest", "en", role=role, house={"console_url": url}))[0]
         assert "Look at them" not in plain
+        assert "they" not in plain
         assert ("smtpguard held list" in plain) is (role == "approver" and not url)
 
 

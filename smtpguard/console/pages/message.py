@@ -52,7 +52,6 @@ from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
 from smtpguard.notices import noticedata
-from smtpguard.policy.approvals import REST, Stages
 from smtpguard.policy.facts import Source
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
@@ -162,8 +161,7 @@ async def shown(
         covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
-        staged=_staged(effects.stages(hold, in_force) if hold.mailing_id else None, said),
-        unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
+        staged=staged.sentence if (staged := effects.stages(hold, in_force)) is not None else "",
         large=LARGE,
         delay=here.approvals.delay(hold, ahead.people),
         wrong=wrong,
@@ -298,14 +296,6 @@ async def letter_of(content: Message) -> MessageView:
         if len(_LETTERS) > _MOST_LETTERS:
             _LETTERS.popitem(last=False)
     return found
-
-
-def _staged(stages: Stages | None, said: Speech) -> str:
-    """ "50, 1 %, the rest"; "" without stages."""
-    return ", ".join(
-        said("the rest") if step == REST else f"{said.number(step * 100)} %" if step < 1 else said.number(int(step))
-        for step in (stages.steps if stages is not None else ())
-    )
 
 
 async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request: Request) -> Shown:
