@@ -422,7 +422,7 @@ def told(
     have = _people(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
     yield from _named("Sent to", f"{have}{on_its_way}")
     yield from _named("In doubt", f"for {_people(people.doubted)}: the relay may have it" if people.doubted else "")
-    stored = f", {many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
+    stored = f", {many(mailing.copies + 1, 'message')} to be decided on" if mailing.entry else ""
     yield from _named("Held for", f"{_people(people.held)}{stored}" if people.held else "")
     yield from _named("Waits for", f"{_people(people.deferred)}, at the client" if people.deferred else "")
     yield from _named("Refused", f"for {_people(people.refused)}, by the relay" if people.refused else "")

@@ -36,7 +36,7 @@ BECAME: Mapping[Outcome, str] = {
     Outcome.RELEASED: N_("delivered after people had let it go"),
     Outcome.IN_DOUBT: N_("in doubt: it is unknown whether the relay accepted it"),
     Outcome.ON_ITS_WAY: N_("approved, not sent yet"),
-    Outcome.WAITING: N_("held: no decision yet"),
+    Outcome.WAITING: N_("held: it waits for a decision, or for its stage"),
     Outcome.UNDELIVERED: N_("approved, but not delivered to them"),
     Outcome.GRANTED: N_("a test that people approved, of which nothing is sent"),
     Outcome.DECLINED: N_("held and rejected: not sent"),

@@ -460,7 +460,7 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> Intents:
 
 
 def _outcome(outcome: str, by: str | None, comment: str, now: datetime) -> dict[str, Any]:
-    of = {"outcome": outcome, "by": by, "comment": comment, "voters": [], "stages": ""}
+    of: dict[str, Any] = {"outcome": outcome, "by": by, "comment": comment, "voters": [], "stages": ""}
     return {"notice": "decided", "decided_at": utc_text(now), **of}
 
 

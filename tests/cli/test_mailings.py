@@ -44,7 +44,7 @@ def test_mailings_are_listed_and_shown(campaign: Stage) -> None:
     assert line.endswith("Spring is here")
     text = campaign.run(mailings, "show", row["id"][:6].lower()).output
     assert "Sent to:   4 people" in text
-    assert "Held for:  4 people, 4 messages stored" in text
+    assert "Held for:  4 people, 4 messages to be decided on" in text
     assert f"waits as {row['hold']}" in text
     assert "[####################====================] 50 % of 8 sent" in text
     assert campaign.rows(mailings, "show", row["id"]) == [row]
