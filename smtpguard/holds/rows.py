@@ -262,43 +262,36 @@ def counts(connection: Connection) -> dict[State, int]:
     return {state: found.get(state.value, 0) for state in State}
 
 
-# PostgreSQL: an entry of an index must be smaller than a third of a page.
-_MOST_WORDS = 420
-_MOST_MARKS = 600
-_MOST_MORE = 200
+# In octets. PostgreSQL: an entry of an index must be smaller than a third of a page, 2,704.
+_MOST_WORDS = 900
+_MOST_MARKS = 1600
 _MOST_SUBJECT = 200
 
 
 def words_of(hold: Hold) -> str:
     said = " ".join((hold.hold_id, hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders)))
-    return said.casefold()[:_MOST_WORDS]
+    return said.casefold().encode(errors="ignore")[:_MOST_WORDS].decode(errors="ignore")
 
 
 VOTED = "voted"
 
 
 def marks_of(hold: Hold) -> str:
-    """Each on a line of its own; whole lines, as many as fit: first those that decide who may see it."""
+    """Each on a line of its own; whole lines, as many as fit. Last those that who wrote it can add to."""
     groups = sorted({group for quorum in hold.verdict.quorum for group in quorum.all_groups})
-    first = (
-        *(f"list:{name}" for name in hold.lists),
-        *(f"from:{address}" for address in sorted(hold.senders)),
+    made, left = "\n", _MOST_MARKS - 1
+    for mark in (
         *(f"group:{group}" for group in groups),
-    )
-    more = (
+        *(f"list:{name}" for name in hold.lists),
         *((VOTED,) if hold.votes else ()),
         *(f"to:{name}" for name, _ in hold.versions),
         *(f"rule:{hit.rule}" for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE),
-    )
-    kept = _lines("\n", first, _MOST_MARKS)
-    return _lines(kept, more, len(kept) + _MOST_MORE)
-
-
-def _lines(kept: str, marks: Iterable[str], most: int) -> str:
-    for mark in marks:
-        if len(kept) + len(mark) < most:
-            kept += f"{mark}\n"
-    return kept
+        *(f"from:{address}" for address in sorted(hold.senders)),
+    ):
+        length = len(mark.encode(errors="ignore")) + 1
+        if length <= left:
+            made, left = f"{made}{mark}\n", left - length
+    return made
 
 
 def page(
