@@ -19,7 +19,7 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.service import FEW, decides
 
-UNVOTED, VOTED = "new", "voted"
+UNVOTED, VOTED, ASKED = "new", "voted", "asked"
 WAITS: Mapping[str, str] = {UNVOTED: N_("nobody has voted yet"), VOTED: N_("somebody has voted")}
 """The choices for waiting holds."""
 ENDS: Mapping[str, tuple[State, ...]] = {
@@ -98,10 +98,17 @@ class Filters:
             marks=tuple(asks),
             since=since,
             until=until,
+            unmarked=(ASKED,) if self.mine else (),
         )
         if self.state == UNVOTED:
-            return replace(made, unmarked=(VOTED,))
+            return replace(made, unmarked=(*made.unmarked, VOTED))
         return replace(made, marks=(*made.marks, (VOTED,))) if self.state == VOTED else made
+
+
+async def asked_of(here: ConsoleServices, who: Person) -> int:
+    """The number of holds that this person is asked to decide: as many as ``mine`` shows."""
+    wanted = Filters(mine=True).wanted(here, who, [State.WAITING])
+    return 0 if wanted is None else (await here.store.holds.ranked(wanted, first=(), limit=1))[1]
 
 
 def midnight(day: date, zone: tzinfo) -> datetime:

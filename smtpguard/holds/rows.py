@@ -274,6 +274,8 @@ def words_of(hold: Hold) -> str:
 
 
 VOTED = "voted"
+ASKED = "asked"
+"""Its writer is asked, and so nobody else."""
 
 
 def marks_of(hold: Hold) -> str:
@@ -284,6 +286,7 @@ def marks_of(hold: Hold) -> str:
         *(f"group:{group}" for group in groups),
         *(f"list:{name}" for name in hold.lists),
         *((VOTED,) if hold.votes else ()),
+        *((ASKED,) if hold.asks_writer else ()),
         *(f"to:{name}" for name, _ in hold.versions),
         *(f"rule:{hit.rule}" for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE),
         *(f"from:{address}" for address in sorted(hold.senders)),

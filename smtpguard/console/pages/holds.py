@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, holds_of
+from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of
 from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
@@ -77,7 +77,7 @@ async def waiting(request: Request) -> Response:
         "rows.html" if fragment else "waiting.html",
         rows=[_row(hold, request) for hold in found],
         fragment=fragment,
-        count=n - sum(hold.asks_writer for hold in found),
+        count=n if asks.filtered or who.sees_all else await asked_of(here, who),
         shown=len(found),
         number=f"({n}) " if n else "",
         late=not in_force.open_at(here.clock.now()),

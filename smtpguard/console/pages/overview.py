@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.filters import ANY, PAGE, Filters, midnight
+from smtpguard.console.filters import ANY, PAGE, Filters, asked_of, midnight
 from smtpguard.console.pages.holds import ruled
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
@@ -67,7 +67,7 @@ async def overview(request: Request) -> Response:
         request,
         "overview.html",
         waits=waits,
-        mine=await _mine(request) if Role.APPROVER in who.roles else None,
+        mine=await asked_of(here, who) if Role.APPROVER in who.roles else None,
         figures=[figures[1], month],
         spans=lambda decided: _spans(decided, said),
         chosen=chosen,
@@ -100,12 +100,6 @@ async def _figure(request: Request, days: int) -> Figure:
         since=first,
         found=await here.store.journal.activity(midnight(first, zone), None, zone, most=UNCOUNTED),
     )
-
-
-async def _mine(request: Request) -> int:
-    """How many holds wait for this person."""
-    wanted = Filters(mine=True).wanted(services_of(request), person(request), [State.WAITING])
-    return 0 if wanted is None else (await services_of(request).store.holds.ranked(wanted, first=(), limit=1))[1]
 
 
 def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
