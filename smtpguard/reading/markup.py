@@ -144,7 +144,10 @@ def read_markup(html: str, meter: Meter) -> Markup:
     signs = signs_in(source if len(html) <= len(source) else html.lower())
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
-    tree.strip_tags(["head", "style", "script", "template", "title", "noframes", "object", "svg"], recursive=True)
+    tree.strip_tags(_NOT_TEXT, recursive=True)
+    if "<dialog" in source or len(html) > len(source):
+        for node in tree.css("dialog:not([open])"):
+            node.decompose()
     out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     body = tree.body
     if body is None:
@@ -282,7 +285,9 @@ def _take(nodes: list[LexborNode]) -> str:
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = "svg,object,noframes,iframe[srcdoc]"
+_DRAWN = "svg,object,noframes,noembed,datalist,rp,progress,meter,title,iframe,dialog:not([open])"
+_NOT_TEXT = ["head", "style", "script", "template", "title", "noframes", "object", "svg", "noembed", "datalist", "rp", "progress", "meter", "iframe"]  # fmt: skip
+"""Elements whose content browsers do not show as text, or not there."""
 _CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))

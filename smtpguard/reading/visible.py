@@ -121,26 +121,41 @@ NEAR = 24
 _SMALLER = 0.6  # of a parent's size: a few nested ones are too small
 _RULES = 600
 _LONGEST_RULE = 4_000
-_FAR = 200.0  # pixels out of place: used to hide text, not for layout
+_FAR = 120.0  # pixels out of place: used to hide text, not for layout
 _BEYOND = 2_000.0
 _SIGNS = re.compile(
     r"hidden|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
-    r"|spacing|background|\btext=|style=[^>]{0,2000}\\"
+    r"|spacing|background|padding|mask|blend|offset|translate|scale|rotate|security|-size|\btext=|style=[^>]{0,2000}\\"
 )
 _SHOWS = re.compile(r"(?<![\w-])(?:display|visibility|opacity|max-height|overflow)\s*:")
 """Properties by which a later rule may show what an earlier one hides."""
 _SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
-_DISPLAYS = frozenset(
-    {"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"}
-)
+_DISPLAYS = frozenset({"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"})  # fmt: skip
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
 _DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
-_NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+))\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
+_NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
 _VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
 _CUSTOM = re.compile(r"(--[\w\-]{1,60})\s*:\s*([^;{}]{1,100})")
 _RGB = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
-_TRANSFORM = re.compile(r"(scale|translate|rotate[xy])[xyz3d]*\(([^()]{0,80})\)")
+_TRANSFORM = re.compile(r"([a-z\d]+)\(([^()]{0,80})\)")
+_FILTERED = re.compile(r"(?:opacity\(0|contrast|brightness|invert|blur)")
+_SPACES = re.compile(r"(?:lab|lch|oklab|oklch|hwb|color|color-mix|light-dark)\(")
+_SAME = {
+    "block-size": "height", "inline-size": "width", "max-block-size": "max-height", "max-inline-size": "max-width",
+    "overflow-y": "overflow", "overflow-x": "overflow", "margin-inline": "margin", "margin-inline-start": "margin-left",
+    "inset-inline": "inset", "inset-block-start": "top", "inset-inline-start": "left", "inset-block": "inset",
+    "padding-inline-start": "padding-left", "padding-inline": "padding", "-webkit-clip-path": "clip-path",
+    "-webkit-mask": "mask", "-webkit-mask-image": "mask-image", "-webkit-transform": "transform",
+}  # fmt: skip # several names of a property to one, for text from left to right
+_GONE = ("none", "table-column", "table-column-group")
+_SIDES = ("left", "right", "top", "bottom", "inset")
+_MOVES = ("text-indent", "margin-left", "margin-top", "margin-right", "margin", "padding-left", "padding-top", "padding", "translate")  # fmt: skip
+_COVERS = ("clip-path", "mask", "mask-image", "mix-blend-mode", "offset", "offset-path", "-webkit-text-security")
+"""Properties by which text may disappear, whatever their value: no mailing needs them for words."""
+_HARMLESS = frozenset((None, "none", "normal"))
+_KEYWORDS = frozenset(("auto", "none", "normal", "visible", "hidden", "collapse", "inherit", "initial", "unset", "revert", "currentcolor"))  # fmt: skip
+_NUMERIC = ("visibility", "opacity", "height", "font-size")
 _PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, "in": 96.0, "q": 0.945, "rem": _ROOT, "ex": 8.0,
            "ch": 8.0, "em": _ROOT, "vw": 6.0, "vh": 8.0}  # fmt: skip
 _WORDS = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
@@ -152,7 +167,7 @@ _NAMED = {
     "mintcream": (245, 255, 250), "azure": (240, 255, 255), "aliceblue": (240, 248, 255), "seashell": (255, 245, 238),
     "honeydew": (240, 255, 240), "lightyellow": (255, 255, 224), "lightcyan": (224, 255, 255), "beige": (245, 245, 220),
     "lavenderblush": (255, 240, 245), "oldlace": (253, 245, 230), "linen": (250, 240, 230), "lightgray": (211, 211, 211),
-    "lightgrey": (211, 211, 211), "window": (255, 255, 255), "windowtext": (0, 0, 0), "canvas": (255, 255, 255), "maroon": (128, 0, 0),
+    "lightgrey": (211, 211, 211), "window": (255, 255, 255), "windowtext": (0, 0, 0), "canvas": (255, 255, 255), "field": (255, 255, 255), "highlighttext": (255, 255, 255), "maroon": (128, 0, 0),
     "purple": (128, 0, 128), "teal": (0, 128, 128), "orange": (255, 165, 0), "darkgray": (169, 169, 169), "dimgray": (105, 105, 105),
 }  # fmt: skip
 
@@ -408,25 +423,30 @@ def _declarations(text: str) -> dict[str, str]:
     for declaration in text.split(";"):
         name, colon, value = declaration.partition(":")
         name = name.strip()
-        if not colon or (name in firm and "!" not in value):
+        name = _SAME.get(name, name)
+        value, sign, firmly = value.partition("!")
+        if not colon or (name in firm and not sign) or (sign and firmly.strip() != "important"):
             continue
-        if "!" in value:
-            value = value.partition("!")[0]
-            firm.add(name)
         value = value.strip()
-        if (
-            name == "display"
-            and name in said
-            and value not in _DISPLAYS
-            and not value.startswith(("inline", "table", "-"))
-        ):
+        if name in said and not _may_be(name, value):
             continue  # no value of it: the one before stays
+        if sign:
+            firm.add(name)
         said[name] = value
         if name == "font":
             said["font-size"] = said[name]
         if name == "background":
             said["background-color"] = said[name]
     return said
+
+
+def _may_be(name: str, value: str) -> bool:
+    """Whether it may be a value of this property."""
+    if name == "display":
+        return value in _DISPLAYS or value.startswith(("inline", "table", "-"))
+    if name in ("color", "background-color"):
+        return value in _KEYWORDS or _colour(value) is not None
+    return name not in _NUMERIC or value in _KEYWORDS or value in _WORDS or _NUMBER.search(value) is not None
 
 
 def _size(said: Mapping[str, str]) -> tuple[float | None, bool]:
@@ -474,6 +494,8 @@ def _colour(value: str) -> _Colour | None:
             return _hex(digits[0])
     if (spelled := _RGB.search(value)) is not None:
         return _rgb(spelled[1], spelled[2])
+    if _SPACES.match(value):
+        return _CLEAR  # not known here
     for word in re.findall(r"[a-z]+", value):
         if word == "transparent":
             return _CLEAR
@@ -508,12 +530,7 @@ def _rgb(model: str, inside: str) -> _Colour | None:
 
 
 def _near(one: _Colour, other: _Colour) -> bool:
-    return (
-        other != _CLEAR
-        and abs(one[0] - other[0]) < NEAR
-        and abs(one[1] - other[1]) < NEAR
-        and abs(one[2] - other[2]) < NEAR
-    )
+    return other != _CLEAR and max(abs(one[0] - other[0]), abs(one[1] - other[1]), abs(one[2] - other[2])) < NEAR
 
 
 def _may_meet(said: Iterable[_Style]) -> bool:
@@ -544,27 +561,19 @@ def _none(value: str, most: float = 1) -> bool:
 
 def _hides(said: Mapping[str, str]) -> bool:
     get = said.get
-    if get("display") == "none" or get("content-visibility") == "hidden":
+    display, place = get("display", ""), get("position")
+    if display in _GONE or "(" in display or get("content-visibility") == "hidden" or get("mso-hide") == "all":
         return True
-    if get("mso-hide") == "all" or (get("opacity") and _faint(said["opacity"])) or "opacity(0" in get("filter", ""):
+    if any(_faint(said[name]) for name in ("opacity", "zoom", "scale") if name in said) or " " in get("rotate", ""):
         return True
-    if (zoom := get("zoom")) and _faint(zoom):
+    if place == "fixed" or "currentcolor" in get("background-color", "") or not _HARMLESS.issuperset(map(get, _COVERS)):
         return True
-    if get("position") in ("absolute", "fixed", "relative") and any(
-        _out(said[side]) for side in ("left", "right", "top", "bottom", "inset", "inset-inline-start") if side in said
-    ):
-        return True
-    if any(
-        _out(said[name])
-        for name in ("text-indent", "margin-left", "margin-top", "margin-right", "margin")
-        if name in said
-    ):
+    moves = (*_SIDES, *_MOVES) if place in ("absolute", "relative") else _MOVES
+    if any(_out(said[name]) for name in moves if name in said):
         return True
     if (spacing := get("letter-spacing")) and any(n <= -5 for n, _ in _lengths(spacing)):
         return True
-    if (scale := get("scale")) and _faint(scale):
-        return True
-    return _clipped(said) or _moved(get("transform", ""))
+    return _clipped(said) or _moved(get("transform", "")) or _FILTERED.search(get("filter", "")) is not None
 
 
 def _faint(value: str) -> bool:
@@ -573,26 +582,19 @@ def _faint(value: str) -> bool:
 
 
 def _clipped(said: Mapping[str, str]) -> bool:
-    if _none(said.get("max-height", "")) or _none(said.get("max-width", "")):
+    if "rect" in said.get("clip", "") or _none(said.get("max-height", "")) or _none(said.get("max-width", "")):
         return True
-    cut = said.get("overflow", "").startswith(("hidden", "clip"))
-    if cut and (_none(said.get("height", "")) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0)):
-        return True
-    clip = said.get("clip", "")
-    if "rect" in clip and all(0 <= n <= 1 for n, _ in _lengths(clip)) and any(c.isdigit() for c in clip):
-        return True
-    path = said.get("clip-path", "") + said.get("-webkit-clip-path", "")
-    if "inset" in path:
-        return any(n >= 50 for n, unit in _lengths(path) if unit == "%")
-    return ("circle" in path or "ellipse" in path or "polygon" in path) and all(n <= 1 for n, _ in _lengths(path))
+    cut = said.get("overflow", "").startswith(("hidden", "clip", "auto", "scroll")) or "contain" in said
+    return cut and (
+        _none(said.get("height", ""), 3) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0)
+    )
 
 
 def _moved(transform: str) -> bool:
     for name, inside in _TRANSFORM.findall(transform):
-        numbers = [n for n, _ in _lengths(inside)]
-        if name == "translate":
-            if _out(inside):
+        if name.startswith("scale"):
+            if any(abs(n) < 0.06 for n, _ in _lengths(inside)):
                 return True
-        elif any(abs(n) < 0.06 if name == "scale" else abs(abs(n) - 90) < 1 for n in numbers):
+        elif _out(inside) if name.startswith("translate") else name not in ("rotate", "rotatez"):
             return True
     return False

@@ -80,6 +80,33 @@ HIDDEN = {
     "variable": "<style>:root{{--c: #fff}}</style><p style='color:var(--c)'>{}</p>",
     "behind a background": '<div style="background:#fff"><p style="position:relative;z-index:-1">{}</p></div>',
     "behind a background, by a class": "<style>.b{{position:absolute;z-index:-5}} td{{background:#eee}}</style><table><tr><td><p class=b>{}</p></td></tr></table>",
+    "a colour function": '<p style="color:oklch(100% 0 0)">{}</p>',
+    "a system's colour": '<p style="color:Field">{}</p>',
+    "a number with an exponent": '<p style="opacity:1e-3">{}</p>',
+    "no other colour": '<p style="color:white;color:bogus">{}</p>',
+    "no other number": '<p style="opacity:0;opacity:bogus">{}</p>',
+    "no importance": '<div style="display:none;display:block!ie">{}</div>',
+    "text on its own colour": '<div style="background:currentColor">{}</div>',
+    "logical margin": '<p style="margin-inline-start:-9999px">{}</p>',
+    "logical height": '<div style="block-size:0;overflow:hidden">{}</div>',
+    "no height, scrolled": '<div style="height:0;overflow-y:auto">{}</div>',
+    "no height, contained": '<div style="height:0;contain:paint">{}</div>',
+    "far padding": '<p style="padding-left:9999px">{}</p>',
+    "just above": '<div style="position:absolute;top:-150px">{}</div>',
+    "fixed below": '<div style="position:fixed;top:200vh">{}</div>',
+    "clip far away": '<p style="position:absolute;clip:rect(9999px,9999px,9999px,9999px)">{}</p>',
+    "clip-path of no area": "<p style=\"clip-path:path('M0 0')\">{}</p>",
+    "mask": '<p style="-webkit-mask-image:linear-gradient(transparent,transparent)">{}</p>',
+    "blend": '<p style="mix-blend-mode:screen">{}</p>',
+    "inverted": '<p style="filter:invert(1)">{}</p>',
+    "matrix": '<div style="transform:matrix(0,0,0,0,0,0)">{}</div>',
+    "on its edge": '<div style="transform:rotateY(.25turn)">{}</div>',
+    "on its edge, by a property": '<div style="rotate:y 90deg">{}</div>',
+    "moved by a property": '<div style="translate:-9999px">{}</div>',
+    "moved along a path": "<div style=\"offset-path:path('M-9999 0h1')\">{}</div>",
+    "dots": '<p style="-webkit-text-security:disc">{}</p>',
+    "a column's": '<div style="display:table-column">{}</div>',
+    "a variable within one": '<p style="display:var(--x,var(--y,none))">{}</p>',
     "body": '<body text="#ffffff"><p>{}</p><p style="color:#000">Seen</p></body>',
 }  # fmt: skip
 SEEN = {
@@ -124,9 +151,20 @@ SEEN = {
     "behind the page's own background": '<body style="background:#eee"><p style="position:relative;z-index:-1">{}</p></body>',
     "behind in a layer of its own": '<div style="background:#fff;position:relative;z-index:0"><p style="position:relative;z-index:-1">{}</p></div>',
     "z-index without a place": '<div style="background:#fff"><p style="z-index:-1">{}</p></div>',
+    "turned and moved a little": '<div style="transform:translate(-50%,-4px) rotate(3deg) scale(.9)">{}</div>',
+    "no mask": '<p style="mask:none;filter:none;clip-path:none;mix-blend-mode:normal">{}</p>',
     "before it": '<div style="background:#fff"><p style="position:relative;z-index:5">{}</p></div>',
     "for Outlook alone": "<!--[if mso]><style>.x{{display:none}}</style><![endif]--><p class=x>{}</p>",
 }  # fmt: skip
+
+
+@every("element", ["dialog", "datalist", "noembed", "rp", "progress", "meter", "iframe"])
+def test_what_browsers_do_not_show_makes_no_mailing(element: str) -> None:
+    reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p><{element}>{FOOTER}</{element}>", kind="text/html"))
+    assert not {"unsubscribe-words", "web-version", "newsletter-words"} & names(reading)
+    assert topics(reading) == {"pork"}
+    if element not in ("iframe", "dialog"):
+        assert topics(look(letter(f"<p>Hej ba<{element}>x</{element}>con</p>", kind="text/html"))) == {"pork"}
 
 
 @every("trick", HIDDEN)
