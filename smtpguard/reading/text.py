@@ -132,6 +132,10 @@ _URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
 _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
 
+_HIDDEN = 40
+"""The least characters of hidden text that may be what the message says."""
+
+
 class Attachment(NamedTuple):
     """``nested``: it is an attached message, or a part of one."""
 
@@ -266,13 +270,15 @@ def _seen_as_file(part: Part) -> bool:
 
 
 def _unseen(out: Text, found: Walk) -> Said:
-    """Why its content cannot be known: it has no words, and a part that may show some."""
+    """Why its content cannot be known: it has no words, and a part that may show some, or words that are hidden."""
     if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
         return ""
     silent = (p for p in found.parts if not (p.nested or p.is_message or form_of(p.kind, p.filename)))
     kind = next((p.kind for p in silent if p.body.strip()), "")
     if not kind and out.markup and out.markup.images > out.markup.pixels:
         return Phrase("it has no words of its own, only pictures from elsewhere")
+    if not kind and len(out.hidden) >= _HIDDEN:
+        return Phrase("it has no words of its own, only hidden ones, which some programs may show")
     return Phrase("it has no words of its own, only {kind}", kind=kind) if kind else ""
 
 

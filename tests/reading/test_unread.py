@@ -71,6 +71,13 @@ def test_a_message_of_pictures_only_is_unreadable() -> None:
     assert look(letter(pixel, kind="text/html")).readable is Readable.YES
 
 
+def test_a_message_of_hidden_words_only_is_unreadable() -> None:
+    said = "<div style='color:transparent;text-shadow:0 0 0 #000'>{}</div>"  # every browser shows it
+    reading = look(letter(said.format("Tonight there is bacon for all of you, and more"), kind="text/html"))
+    assert "only hidden" in reading.why_unreadable
+    assert look(letter(said.format("bacon"), kind="text/html")).readable is Readable.YES
+
+
 def test_an_empty_message_is_readable() -> None:
     assert look(letter("")).readable is Readable.YES
     assert look(letter(" \n\n")).readable is Readable.YES
