@@ -109,6 +109,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
             if fits(hold) and not (asked and hold.asked_at is not None):
                 holds.append(hold)
         frozen, still = await services.freezes.holding_up(*holds), await _stands_still(services)
+        standing = await services.mailings.waiting_for_person()
     if context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
@@ -120,6 +121,11 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
         _table(holds, frozen)
     for why in still:
         click.echo(why)
+    for one in standing:
+        why = f" ({one.progress.why})" if one.progress is not None and one.progress.why else ""
+        click.echo(
+            f"Approved, and its stages wait for a person{why}: smtpguard mailings go-on {one.mailing_id} --as ADDRESS"
+        )
     if frozen:
         click.echo("Approved messages that are frozen are sent when they are thawed.")
     for hold in holds:

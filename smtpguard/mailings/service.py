@@ -92,6 +92,13 @@ class Mailings:
             raise NoSuch(f"there is no mailing {mailing_id}")
         return found
 
+    async def waiting_for_person(self) -> tuple[Mailing, ...]:
+        """Those with approved copies stored that only a person lets go on: the release is stopped, or between two
+        stages without a time."""
+        leads = await self.store.holds.several(await self.store.holds.decided_leads())
+        found = [await self.store.mailings.find(id) for id in dict.fromkeys(lead.mailing_id for lead in leads) if id]
+        return tuple(one for one in found if one and one.progress is not None and one.progress.waits_for_person)
+
     async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
         """What each approval of it covers, the newest first."""
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}

@@ -87,6 +87,10 @@ class Progress:
             return None
         return self.since + timedelta(seconds=self.stages.pause_seconds)
 
+    @property
+    def waits_for_person(self) -> bool:
+        return self.waits and self.goes_on_at() is None
+
     def moved(self, move: Move, now: datetime, why: str = "") -> Progress | None:
         """After the move, or None if it is impossible."""
         to = after(self.at, move)

@@ -118,6 +118,8 @@ def test_stages_are_continued_and_stopped(tmp_path: Path) -> None:
     assert stopped.exit_code == 0, stopped.output
     assert "A broken link" in campaign.run(mailings, "show", row["id"]).output
     assert "stopped" in campaign.run(mailings, "list", "--least", "1").output
+    go_on = f"Approved, and its stages wait for a person (A broken link): smtpguard mailings go-on {row['id']} --as ADDRESS\n"
+    assert go_on in campaign.run(held, "list").output
     campaign.run(freeze, "--mailing", row["id"], "--reason", "Wrong text")
     shown = campaign.run(mailings, "show", row["id"]).output
     assert "; after a thaw its stages still wait for a person\n" in shown

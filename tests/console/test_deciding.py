@@ -16,6 +16,7 @@ from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.holds.model import Conflict, State
 from smtpguard.holds.replying import Link, Links
+from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, text
@@ -655,6 +656,13 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     for reader, whose in ((dpo, "sent"), (await here.signed_in(ANNA), "sent exactly as you wrote it")):
         said = text(await reader.get(f"/held/{hold.hold_id}"))
         assert f"has been {whose}. 1 message that was approved with it has not gone yet." in said
+    assert "Nothing waits. All is well." in text(await dpo.get("/held")), "the pause ends by itself"
+    await Mailings(here.home.store, here.home, here.home.clock).stop(hold.mailing_id, approver=EVA, by="test")
+    said = text(await dpo.get("/held"))
+    assert "The rest of these mailings is sent once somebody lets it go on. SV: Eid" in said
+    assert "Nothing waits" not in said
+    bo = await here.signed_in("bo@example.com", Role.APPROVER)
+    assert "SV: Eid" not in text(await bo.get("/held"))
 
 
 async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:

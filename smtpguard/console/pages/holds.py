@@ -46,6 +46,8 @@ from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Re
 from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
+from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.service import decides
 from smtpguard.notices.noticedata import addressed, nameable
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.looks import topic_called
@@ -82,6 +84,7 @@ async def waiting(request: Request) -> Response:
         number=f"({n}) " if n else "",
         late=not in_force.open_at(here.clock.now()),
         asked=[] if asks.after else await _asked(here, who),
+        standing=[] if asks.after else await _standing(here, who),
         wanted=asks,
         here=asks.url(asks.after),
         further=asks.url(_cursor(last)) if last is not None else "",
@@ -279,6 +282,16 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Holds in doubt that this person may see, and for which a person must say whether they were sent."""
     asked = await here.store.holds.asked()
     return [hold for hold in asked if visibility(hold, who, here) is not Visibility.NOTHING]
+
+
+async def _standing(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
+    """Mailings of which something waits that only a person lets go on, if this person is one; and the state of each."""
+    found, now = await here.mailings.waiting_for_person(), here.clock.now()
+    return [
+        (one, labels.mailing_state(one))
+        for one in found
+        if who.sees_all or decides(who.address, one.lists, here.in_force, now)
+    ]
 
 
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
