@@ -7,9 +7,10 @@ force: compare it with the one in force, ask where it may let more pass, and jou
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,10 +34,12 @@ from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, on
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import COLLEAGUES
-from smtpguard.lists.digest import Digester
-from smtpguard.lists.members import Expands, ListMembers, Members, Remote
-from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
+from smtpguard.lists.declared import COLLEAGUES, Names
+from smtpguard.lists.digest import KEY_OCTETS, Digester
+from smtpguard.lists.expanding import Expander
+from smtpguard.lists.members import Expands, ExpandsMailman, ListMembers, Members, Remote
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
@@ -240,19 +243,21 @@ def warning(document: Document, place: Place, text: str, expected: str = "") -> 
 
 
 def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
-    """Files of maps are read; servers are asked by check --live."""
+    """Files of maps are read as a sync reads them; servers are asked by check --live."""
+    lists, _ = policy.declared
+    names = Names(lists, domains=policy.organization.domains, delimiters=policy.delimiters)
+    digester = Digester(os.urandom(KEY_OCTETS), policy.delimiters)
+    registry = Registry(
+        names=names, lists={}, streams={}, digester=digester, folder=base, now=SystemClock().now, expanders=()
+    )
     for n, model in enumerate(policy.expansions):
         place: Place = ("expansions", n) if ("expansions", n) in document.values else ("expansions",)
         yield from _no_domains(document, place, model)
         yield from _credentials(document, place, model, base)
-        written = getattr(model, model.source)
-        try:
-            if model.source == "aliases":
-                deque(maps.aliases(maps.map_path(written, base)), maxlen=0)
-            elif model.source == "virtual":
-                deque(maps.virtual(maps.map_path(written, base)), maxlen=0)
-        except SourceError as e:
-            yield document.problem((*place, model.source), str(e))
+        if not isinstance(model, ExpandsMailman):
+            for _, _, wrong in Expander((model,), registry, folder=base, base=base).tried():
+                if wrong:
+                    yield document.problem((*place, model.source), wrong)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,7 @@ class Expander:
         nothing."""
         for expands in self._declared:
             graph, tally = Graph(self._registry), Tally()
+            tally.begin(_label(expands), "line")
             try:
                 self._read(expands, graph, tally)
             except SourceError as error:

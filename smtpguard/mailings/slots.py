@@ -144,7 +144,7 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
     """``senders``: From as it is shown, of each writer. ``learned``: from how many copies beside the first; 0:
-    ``share`` of the words may differ, or AT_LEAST."""
+    ``share`` of the words may differ, or AT_LEAST; with a share of 0 none."""
 
     senders: tuple[str, ...]
     files: tuple[str, ...]
@@ -203,7 +203,7 @@ class Template:
     @property
     def words_at_most(self) -> int:
         """How many words may differ if there were no copies to learn from."""
-        return max(AT_LEAST, int(self.share * self.words))
+        return max(AT_LEAST, int(self.share * self.words)) if self.share else 0
 
     @property
     def words(self) -> int:

@@ -13,7 +13,7 @@ from smtpguard.policy.models import ListModel, PolicyModel
 
 POLICY: Mapping[str, str] = {
     ".version": "The version of the policy format: 1.",
-    ".enforce": "false: every rule observes, and nothing is held or rejected.",
+    ".enforce": "false: every rule observes, and nothing is held or rejected. Rules with then: alarm still call a person.",
     ".organization": "The organization: its domains, languages, working hours, and people with several addresses.",
     ".groups": "Groups of approvers: a name, and the addresses.",
     "GroupModel.addresses": "Addresses of people in it.",
@@ -105,7 +105,7 @@ POLICY: Mapping[str, str] = {
     "RuleModel.then": "confirm (ask the writer), hold, defer or reject; or alarm: alert a person, and hold nothing.",
     "RuleModel.mode": "observe: record what the rule would have done, and do nothing.",
     "RuleModel.scope": "customers: hold only the customers' part, and relay the colleagues' part.",
-    "RuleModel.explain": "With reject: send the sender a notice with the reasons.",
+    "RuleModel.explain": "With reject: send an internal sender a notice with the reasons, beside the 550.",
     "RuleModel.stop": "How long replies in the conversation are stopped once the rule has taken effect.",
     "RuleModel.within": "With confirm: how long only the writer is asked. Default: within of confirm.",
     "RuleModel.after": "With confirm: what happens when the time is over: hold, or expire.",

@@ -12,7 +12,7 @@
           recipients.lists: [ramadan-greetings]
           recipients.customers: 0 to 400000  # an interval, or a number, or unknown
           recipients.reach: unknown
-        frozen: all                          # or {list: NAME}, {sender: ADDRESS}
+        frozen: all                          # or {list: NAME}, {sender: ADDRESS}; only beside facts
         expect: hold                         # relay, hold, defer or reject
         hits: [internal-to-list]             # these rules hit, observing ones included
         misses: [very-busy-writer]           # and these do not
@@ -23,7 +23,7 @@
         # message: {from: anna@example.com, to: ramadan@lists.example.com, subject: "SV: Diet", text: "...", headers: {X-A: b}}
         envelope: {from: anna@example.com, to: [ramadan@lists.example.com], client: 10.0.0.5, login: anna, listener: inside,
                    senders_verified: true}   # defaults are from the header
-        counted: {mailing.customers: 60}     # counts of earlier mail
+        counted: {mailing.customers: 60}     # counts, with this message among them
         expect: hold
         found: {message.looks: internal, recipients.lists: [ramadan-greetings]}  # expected facts
 """

@@ -599,6 +599,13 @@ def test_a_source_that_sync_would_refuse_is_an_error(folder: Path) -> None:
     assert check(folder).exit_code == 0
 
 
+def test_a_map_that_sync_would_refuse_is_an_error(folder: Path) -> None:
+    (folder / "aliases").write_text("all: a@kund.se\n" + "".join(f"wrong{n}: a@@kund.se\n" for n in range(4)))
+    assert (
+        "policy.yaml:5:15: aliases: 4 of 5 lines are invalid (the first: line 2: not a mailbox" in check(folder).stderr
+    )
+
+
 def test_what_no_map_and_no_message_can_name_is_an_error(folder: Path) -> None:
     """A map of *.example.com would name no address, so its aliases would expand to nobody."""
     text = POLICY.replace("domains: [example.com]}\n  -", 'domains: [example.com, "*.example.com"]}\n  -').replace(

@@ -100,6 +100,14 @@ def test_other_differences_are_not_covered(template: Template, what: str) -> Non
     assert not template.matches(copy(2, **ALTERED[what]))
 
 
+def test_with_a_share_of_nothing_no_word_may_differ() -> None:
+    none = learn(copy(0), (), 0.0)
+    assert Template.loads(none.dumps()) == none
+    assert none.words_at_most == 0
+    assert none.matches(copy(0)) and not none.matches(copy(0, name="Fatima"))
+    assert learn(copy(0), (), 0.001).matches(copy(0, name="Fatima"))
+
+
 def test_without_copies_few_words_may_differ() -> None:
     alone = learn(copy(0), ())
     assert alone.matches(copy(6, goods="a kettle", offer=OFFERS[0]))

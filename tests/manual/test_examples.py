@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, NamedTuple
 
 import click
@@ -18,10 +19,14 @@ import pytest
 import yaml
 
 from smtpguard.cli import main
+from smtpguard.config.documents import policy_documents, shipped
 from smtpguard.config.schema import settings_schema
+from smtpguard.policy.parse import parse
 from smtpguard.policy.schema import policy_schema
+from tests.cli.installing import running
 from tests.every import every
 from tests.manual.made import ROOT
+from tests.reading.letters import OUTLOOK, STORY, letter
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 by_page = every("page", PAGES)
@@ -176,6 +181,48 @@ def test_yaml_examples_match_a_schema(page: Path) -> None:
             schemas = [known()[named[1]]] if named and named[1] in known() else list(known().values())
             best = min((faults(text, schema) for schema in schemas), key=len)
             assert best == [], text
+
+
+AROUND = {
+    "organization": "{domains: [example.com]}",
+    "groups": "{communications: [eva@example.com, omar@example.com], compliance: [dpo@example.com]}",
+    "approvals": "{from: [communications]}",
+    "lists": "{newsletter: {addresses: [newsletter@lists.example.com]}}",
+}
+"""What an example of a policy takes for granted."""
+
+
+def whole(text: str) -> bytes | None:
+    """A policy with this example as it is pasted; None if it is none."""
+    try:
+        part = yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError:
+        return None
+    if isinstance(part, list) and all(isinstance(rule, dict) and "when" in rule for rule in part):
+        part, text = {"rules": part}, f"rules:\n{text}"
+    if not isinstance(part, dict) or not part.keys() <= known()["policy.yaml"]["properties"].keys():
+        return None
+    return "".join([*(f"{key}: {value}\n" for key, value in AROUND.items() if key not in part), text]).encode()
+
+
+@by_page
+def test_examples_of_a_policy_can_be_pasted(page: Path) -> None:
+    for block in blocks(page.read_text()):
+        for text in re.split(r"(?m)^(?=# \w+\.yaml)", dedent(block.text)) if block.language in ("", "yaml") else ():
+            if not text.startswith("# smtpguard.yaml") and (policy := whole(text)) is not None:
+                parse(policy_documents(shipped() / "policy.yaml") | {"policy.yaml": policy})
+
+
+def test_the_cases_in_the_docs_are_those_of_the_sample(tmp_path: Path) -> None:
+    [text] = (b.text for b in blocks((ROOT / "docs/policy.md").read_text()) if b.text.startswith("facts:"))
+    etc = shutil.copytree(shipped(), tmp_path / "etc")
+    (etc / "cases.yaml").write_text(text)
+    (etc / "mail").mkdir()
+    story = letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten", "To": "ramadan@lists.example.com"})
+    (etc / "mail/story.eml").write_bytes(story.raw[:])
+    done = running("test")(etc, str(etc / "cases.yaml"))
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    assert "3 cases, all as expected." in done.output
 
 
 def test_a_wrong_key_is_found() -> None:
