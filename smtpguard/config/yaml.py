@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,9 @@ _MENDS = (
     ("did not find expected '-' indicator", "the indentation of the lines around it"),
     ("could not find expected ':'", "a colon and a space after the key"),
     ("did not find expected <document start>", "one document in each file"),
+    ("did not find expected ',' or", "a comma, or the closing bracket"),
+    ("found unexpected end of stream", "the closing quote"),
+    ("tab character", "spaces, not a tab"),
 )
 """Messages of the parser, and what usually helps."""
 
@@ -57,6 +61,7 @@ _BREAK = re.compile(r"\r\n|\r|\n")
 _UNSEEN = re.compile("[\x85\u2028\u2029]")
 """Line breaks of YAML 1.1, and of the parser, that YAML 1.2 and editors do not take for any: what follows one in a comment would be in force
 unseen."""
+_MOST_SIGNS = 20
 _UNSEEN_OCTETS = re.compile(b"|".join(c.encode() for c in "\x85\u2028\u2029"))
 
 
@@ -193,7 +198,9 @@ class _Builder:
     def _syntax(self, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = ", ".join(part for part in (error.context, error.problem) if part)
+        begun = error.context_mark
+        since = f" (from line {begun.line + 1})" if error.context and begun and begun.line + 1 < line else ""
+        what = ", ".join(part for part in (f"{error.context or ''}{since}", error.problem) if part)
         expected = next((mend for sign, mend in _MENDS if sign in what), "")
         if "cannot start any token" in what:
             expected = "spaces, not a tab" if self._at(line, column) == "\t" else "quotes around it"
@@ -202,10 +209,14 @@ class _Builder:
     def _unseen(self) -> None:
         if not (_UNSEEN_OCTETS if isinstance(self.text, bytes) else _UNSEEN).search(self.text):  # type: ignore[arg-type]
             return
-        for n, line in enumerate(self._lines(), 1):
-            for found in _UNSEEN.finditer(line):
-                text = f"a line break that editors do not show, U+{ord(found[0]):04X}"
-                self.problems.append(Problem(self.file, n, found.start() + 1, text, "a space, or a new line"))
+        self._report_signs(_UNSEEN, "a line break that editors do not show", "a space, or a new line")
+
+    def _report_signs(self, sign: re.Pattern[str], text: str, expected: str = "") -> None:
+        """Report the first characters that it finds."""
+        signs = ((n, found) for n, line in enumerate(self._lines(), 1) for found in sign.finditer(line))
+        for n, found in islice(signs, _MOST_SIGNS):
+            what = f"{text}, U+{ord(found[0]):04X}"
+            self.problems.append(Problem(self.file, n, found.start() + 1, what, expected))
 
     def _at(self, line: int, column: int) -> str:
         """The character at that position."""
@@ -226,7 +237,10 @@ class _Builder:
             problem = f"an octet that is not UTF-8, 0x{octets[e.start]:02X}"
             self.problems.append(Problem(self.file, line, column, problem, "a file in UTF-8"))
         else:
-            self.problems.append(Problem(self.file, 1, 1, f"not text that YAML knows: {error.reason}"))
+            what = f"not text that YAML knows: {error.reason}"
+            self._report_signs(yaml.reader.Reader.NON_PRINTABLE, what)
+            if not self.problems:
+                self.problems.append(Problem(self.file, 1, 1, what))
 
 
 class _TooMuch(Exception):

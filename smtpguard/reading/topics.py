@@ -214,7 +214,7 @@ def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
         raise BadVocabulary(name, (), "not a mapping", "a mapping with groups")
     for key in document:
         if key not in ("title", "groups", "vocabulary"):
-            raise BadVocabulary(name, (str(key),), f"unknown key {key!r}", "title or groups")
+            raise BadVocabulary(name, (str(key),), f'unknown key "{key}"', "title or groups")
     groups = document.get("groups")
     if not isinstance(groups, list) or not groups:
         raise BadVocabulary(name, ("groups",), "missing or no list", "a list of groups of terms")
@@ -224,12 +224,13 @@ def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
         for key in group:
             if key not in ("language", "terms", "inflect", "compound", "except"):
                 raise BadVocabulary(
-                    name, (*path, str(key)), f"unknown key {key!r}", "language, terms, inflect, compound or except"
+                    name, (*path, str(key)), f'unknown key "{key}"', "language, terms, inflect, compound or except"
                 )
         compound = group.get("compound", "none")
         compound = {True: "both", False: "none"}.get(compound, compound) if isinstance(compound, bool) else compound
         if compound not in COMPOUNDS:
-            raise BadVocabulary(name, (*path, "compound"), f"unknown value {compound!r}", "none, first, last or both")
+            text = f'unknown value "{compound}"' if isinstance(compound, str) else "no value"
+            raise BadVocabulary(name, (*path, "compound"), text, "none, first, last or both")
         endings = frozenset(fold(w) for w in _words(name, group, path, "inflect")) | {""}
         for term in _words(name, group, path, "terms"):
             yield Entry(
