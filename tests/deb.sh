@@ -78,13 +78,15 @@ cp -R "$here/config/." "$root/etc/smtpguard/"
 quietly inside chown -R root:smtpguard /etc/smtpguard
 quietly inside smtpguard check
 
-# A stand-in for systemctl that logs its calls. Sockets must stop before their services, and units that ran must start again.
+# A stand-in for systemctl that logs its calls. Timers and sockets must stop before their services, and units that ran must start
+# again: the backup last, and nothing waits for it.
 mkdir -p "$root/run/systemd/system"
 rm -f "$root/usr/bin/systemctl"
 cat >"$root/usr/bin/systemctl" <<'TOOL'
 #!/bin/sh
 case "$*" in
-    list-units*) printf '%s\n' 'smtpguard.service loaded active running Guard' 'smtpguard.socket loaded active running Port' ;;
+    list-units*) printf '%s loaded active running Guard\n' smtpguard-backup.service smtpguard-backup.timer \
+        smtpguard.service smtpguard.socket ;;
     *) echo "$*" >>/tmp/systemctl ;;
 esac
 TOOL
@@ -96,8 +98,10 @@ before=$(sums)
 inside apt-get install -y -qq /tmp/next.deb >"$work/log" 2>&1 || failed "the upgrade"
 [ "$(inside dpkg -s smtpguard | sed -n 's/^Version: //p')" = "$version+next" ] || failed "the upgrade is not installed"
 [ "$(sums)" = "$before" ] || failed "the upgrade changed settings or state"
-[ "$(grep -v reload "$root/tmp/systemctl" | paste -sd,)" = \
-    "stop smtpguard.socket,stop smtpguard.service,start smtpguard.socket,start smtpguard.service" ] ||
+stops="stop smtpguard-backup.timer,stop smtpguard.socket,stop smtpguard-backup.service,stop smtpguard.service"
+starts="start smtpguard.socket,start smtpguard.service"
+starts="$starts,start --no-block smtpguard-backup.timer,start --no-block smtpguard-backup.service"
+[ "$(grep -v reload "$root/tmp/systemctl" | paste -sd,)" = "$stops,$starts" ] ||
     failed "units: $(cat "$root/tmp/systemctl")"
 quietly inside smtpguard check
 
