@@ -20,10 +20,12 @@ from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.service import FEW, decides
 
 UNVOTED, VOTED, ASKED = "new", "voted", "asked"
+APPROVED, CONFIRMED = "approved", "confirmed"
 WAITS: Mapping[str, str] = {UNVOTED: N_("nobody has voted yet"), VOTED: N_("somebody has voted")}
 """The choices for waiting holds."""
 ENDS: Mapping[str, tuple[State, ...]] = {
-    "approved": (*LET_GO, State.GRANTED),
+    APPROVED: (*LET_GO, State.GRANTED),
+    CONFIRMED: (*LET_GO, State.GRANTED),
     "rejected": (State.REJECTED,),
     "withdrawn": (State.WITHDRAWN,),
     "expired": (State.EXPIRED,),
@@ -31,7 +33,7 @@ ENDS: Mapping[str, tuple[State, ...]] = {
 """The choices for decided holds, as the figures count them."""
 ANY = "any"
 """Every hold, whatever its state."""
-DECIDED = tuple(state for states in ENDS.values() for state in states)
+DECIDED = tuple(dict.fromkeys(state for states in ENDS.values() for state in states))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +100,11 @@ class Filters:
             marks=tuple(asks),
             since=since,
             until=until,
-            unmarked=(ASKED,) if self.mine else (),
         )
-        if self.state == UNVOTED:
-            return replace(made, unmarked=(*made.unmarked, VOTED))
-        return replace(made, marks=(*made.marks, (VOTED,))) if self.state == VOTED else made
+        has = tuple((mark,) for mark in (VOTED, CONFIRMED) if mark == self.state)
+        lacks = {UNVOTED: VOTED, APPROVED: CONFIRMED}.get(self.state)
+        unmarked = (*((ASKED,) if self.mine else ()), *((lacks,) if lacks else ()))
+        return replace(made, marks=(*made.marks, *has), unmarked=unmarked)
 
 
 async def asked_of(here: ConsoleServices, who: Person) -> int:

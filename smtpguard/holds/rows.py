@@ -276,6 +276,8 @@ def words_of(hold: Hold) -> str:
 VOTED = "voted"
 ASKED = "asked"
 """Its writer is asked, and so nobody else."""
+CONFIRMED = "confirmed"
+"""Its writer confirmed it, and nobody voted."""
 
 
 def marks_of(hold: Hold) -> str:
@@ -287,6 +289,7 @@ def marks_of(hold: Hold) -> str:
         *(f"list:{name}" for name in hold.lists),
         *((VOTED,) if hold.votes else ()),
         *((ASKED,) if hold.asks_writer else ()),
+        *((CONFIRMED,) if hold.confirm is not None and hold.confirm.at is not None and not hold.votes else ()),
         *(f"to:{name}" for name, _ in hold.versions),
         *(f"rule:{hit.rule}" for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE),
         *(f"from:{address}" for address in sorted(hold.senders)),

@@ -4,7 +4,8 @@ A message counts once, by its last verdict, when it happened: what was decided t
 (outcome.STAYED) does not count as relayed.
 
 Decisions are those on messages that were held within the period, as they were at its end: people's decisions and
-expiries alike. A copy of a mailing follows its primary hold; it is counted apart and is no decision.
+expiries alike. A copy of a mailing follows its primary hold, which then counts for the copy's rules and lists too; it
+is counted apart and is no decision.
 """
 
 from __future__ import annotations
@@ -187,11 +188,16 @@ class Ended:
     answer; ``at``: when it ended, 0 for always. ``said``: the writer's judgement, right or mistake."""
 
     held_at: int
-    rules: tuple[str, ...]
-    lists: tuple[str, ...]
+    rules: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     how: str = ""
     at: int = 0
     said: str = ""
+
+    def grow(self, rules: Sequence[str], lists: Sequence[str]) -> None:
+        """A copy that waits under it was held by these."""
+        self.rules = tuple(dict.fromkeys((*self.rules, *rules)))
+        self.lists = tuple(dict.fromkeys((*self.lists, *lists)))
 
 
 class Sums:
@@ -199,7 +205,8 @@ class Sums:
     understood.
 
     ``hours``: counts by the hour, the subject (ALL, "rule:NAME", "list:NAME") and the action. ``holds``: those whose
-    verdict was added, by id; ``moves``: the ends of others; ``says``: their writers' judgements.
+    verdict was added, by id; ``grown``: the rules and lists that copies add to others; ``moves``: the ends of others;
+    ``says``: their writers' judgements.
     """
 
     def __init__(self, unit: int = HOUR) -> None:
@@ -207,6 +214,7 @@ class Sums:
         self._unit = unit
         self.hours: dict[tuple[int, str, str], int] = {}
         self.holds: dict[str, Ended] = {}
+        self.grown: dict[str, Ended] = {}
         self.moves: dict[str, tuple[str, int]] = {}
         self.says: dict[str, str] = {}
 
@@ -214,8 +222,12 @@ class Sums:
         """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
         if kind == Kind.VERDICT.value:
             at = happened(at, data)
-            if self.judged(at, data) in _WAITS and "with" not in data:
-                self.holds[id] = Ended(at, _words(data.get("rules")), _words(data.get("lists")))
+            if self.judged(at, data) in _WAITS:
+                found = Ended(at, _words(data.get("rules")), _words(data.get("lists")) + _words(data.get("reports_to")))
+                if "with" in data:
+                    self._grow(str(data["with"]), found)
+                else:
+                    self.holds[id] = found
             return
         hold, how = self.holds.get(id), _ENDS.get(kind)
         if kind == Kind.JUDGED.value and hold is not None:
@@ -226,6 +238,10 @@ class Sums:
             hold.how, hold.at = how, microseconds(decided_at(instant(at), data))
         elif how is not None:
             self.moves[id] = how, microseconds(decided_at(instant(at), data))
+
+    def _grow(self, lead: str, copy: Ended) -> None:
+        known = self.holds.get(lead) or self.grown.setdefault(lead, Ended(0))
+        known.grow(copy.rules, copy.lists)
 
     def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
         self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n

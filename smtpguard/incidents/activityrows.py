@@ -7,10 +7,10 @@ for each hold. They derive from the journal alone; if the rows are lost, they ar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
@@ -44,6 +44,8 @@ _COUNT = (
 )
 _HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _ENDED = "SELECT hold_id, held_at, rules, lists, how, at, said FROM ended WHERE held_at >= ? AND held_at < ?"
+_FOUND = "SELECT hold_id, rules, lists FROM ended WHERE hold_id {}"
+_GROW = "UPDATE ended SET rules = ?, lists = ? WHERE hold_id = ?"
 _SAY = "UPDATE ended SET said = ? WHERE hold_id = ?"
 _MOVE = "UPDATE ended SET how = ?, at = ? WHERE hold_id = ?"
 
@@ -105,6 +107,8 @@ def write(batch: Batch, made: Slice) -> bool:
             _HOLD,
             [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at, h.said) for id, h in holds],
         )
+    if sums.grown:
+        batch.execute(_GROW, list(_grown(batch, sums.grown)))
     if sums.moves:
         batch.execute(_MOVE, [(how, at, id) for id, (how, at) in sums.moves.items()])
     if sums.says:
@@ -112,6 +116,19 @@ def write(batch: Batch, made: Slice) -> bool:
     if not connection.execute(update(summing).values(through=made.through)).rowcount:
         connection.execute(summing.insert().values(one=1, through=made.through))
     return True
+
+
+def _grown(batch: Batch, more: Mapping[str, Ended]) -> Iterator[tuple[str, str, str]]:
+    """The rules and lists of these holds, and their ids, with those of the copies that joined them."""
+    for id, rules, lists in list(batch.among(_FOUND, sorted(more))):
+        known = Ended(0, _names(rules), _names(lists))
+        known.grow(more[id].rules, more[id].lists)
+        yield "\n".join(known.rules), "\n".join(known.lists), id
+
+
+@lru_cache(1000)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 def forget(batch: Batch, before: datetime) -> None:
@@ -257,9 +274,8 @@ def _hours(connection: Connection, sums: Sums, low: int, high: int, left_out: Se
 
 
 def _holds(connection: Connection, sums: Sums, begin: int, end: int) -> None:
-    names = cache(lambda text: tuple(text.split("\n")) if text else ())
     for id, held_at, rules, lists, how, at, said in rows_of(connection, _ENDED, (begin, end)):
-        sums.holds[id] = Ended(held_at, names(rules), names(lists), how, at, said)
+        sums.holds[id] = Ended(held_at, _names(rules), _names(lists), how, at, said)
 
 
 _LOOKED_THROUGH = 20

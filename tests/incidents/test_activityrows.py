@@ -23,7 +23,7 @@ STORY: list[tuple[int, Kind, str, dict[str, Any]]] = [
     (0, Kind.VERDICT, "P1", {"action": "relay", "lists": ["news"], "counts": {"customers": 7}}),
     (10, Kind.VERDICT, "H1", {"action": "hold", "rules": ["a", "b"], "lists": ["news"], "hold": "H1"}),
     (70, Kind.VERDICT, "H2", {"action": "hold", "rules": ["a"], "lists": ["vip"], "hold": "H2"}),
-    (80, Kind.VERDICT, "C2", {"action": "hold", "rules": ["a"], "lists": ["vip"], "hold": "C2", "with": "H2"}),
+    (80, Kind.VERDICT, "C2", {"action": "hold", "rules": ["a", "b"], "lists": ["vip"], "hold": "C2", "with": "H2"}),
     (90, Kind.APPROVED, "H1", {}),
     (100, Kind.REOPENED, "H1", {}),
     (130, Kind.REJECTED, "H1", {}),
@@ -58,13 +58,18 @@ async def by_the_journal(store: Store, since: datetime, until: datetime) -> Acti
     return sums.activity(since, until, UTC)
 
 
-@pytest.mark.parametrize("counted", [0, 5, len(STORY)])
+@pytest.mark.parametrize("counted", [0, 3, 5, len(STORY)])
 async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counted: int) -> None:
     await record_story(store, STORY[:counted])
     await summed(store)
     await record_story(store, STORY[counted:])
     for begin, end in ((0, 280), (5, 195), (61, 139), (75, 78), (60, 240), (-90, 600), (12, 205)):
         await equal_sums(store, begin, end)
+    for _ in ("some are summed", "all are"):
+        whole = await store.journal.activity(T0, None, UTC)
+        held = {share.name: share.waiting + share.decided.total for share in whole.rules}
+        assert held == {"a": 2, "b": 3, "no": 0, "watch": 0}, "a copy adds its rules to its primary hold"
+        await summed(store)
 
 
 async def equal_sums(store: Store, begin: int, end: int) -> None:
@@ -251,7 +256,7 @@ async def test_sums_are_trimmed_with_the_journal(store: Store, clock: Any) -> No
 FIGURES = [
     (ActivityFilter(did="relayed"), ["P3", "P2", "P1"]),
     (ActivityFilter(did="held"), ["H3", "C2", "H2", "H1"]),
-    (ActivityFilter(did="held", rule="b"), ["H3", "H1"]),
+    (ActivityFilter(did="held", rule="b"), ["H3", "C2", "H1"]),
     (ActivityFilter(did="held", list="vip"), ["C2", "H2"]),
     (ActivityFilter(did="relayed", list="news"), ["P1"]),
     (ActivityFilter(did="rejected"), ["R1"]),

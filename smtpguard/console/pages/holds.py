@@ -332,7 +332,7 @@ async def history(request: Request) -> Response:
         further=asks.url(further, path="/history") if further else "",
         lists=here.choices,
         rules=ruled(in_force, said),
-        kinds={**{end: labels.SHORT_STATES[end] for end in ENDS}, ANY: N_("any outcome")},
+        kinds={**{end: labels.SHORT_STATES.get(end, end) for end in ENDS}, ANY: N_("any outcome")},
         states=labels.SHORT_STATES,
     )
 
