@@ -248,21 +248,24 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
-    """Whether the approval of the primary hold covers a copy. No copy is covered beyond the approved number of people,
-    nor one that came after the last vote. An earlier version did not compare what each copy shows. A sender's letters
-    that wait as one hold are covered as they are, if they were listed."""
+    """Whether the approval of the primary hold covers a copy; once that has ended, whether another of the same content
+    does. No copy is covered beyond the approved number of people, nor one that came after the last vote. An earlier
+    version did not compare what each copy shows. A sender's letters that wait as one hold are covered as they are, if
+    they were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
         return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
-    if copy.state is not State.WAITING or copy.mailing_id != lead.mailing_id:
+    if mailing is None or copy.state is not State.WAITING or copy.mailing_id != lead.mailing_id:
         return True
-    grants = mailing.grants if mailing is not None else ()
-    grant = next((grant for grant in grants if grant.hold_id == lead.hold_id), None)
-    if mailing is not None and grant is not None and _is_late(lead, copy) and mailing.out + new > grant.people:
+    grant = next((grant for grant in mailing.grants if grant.hold_id == lead.hold_id), None)
+    if grant is None:
+        covers = (one.cover for one in mailing.grants if not one.only)
+        return bool(copy.exact) and any(cover is not None and cover.exact == copy.exact for cover in covers)
+    if _is_late(lead, copy) and mailing.out + new > grant.people:
         return False
     if not lead.exact or copy.exact == lead.exact:
         return True
-    cover = grant.cover if grant is not None else None
+    cover = grant.cover
     if cover is None or not cover.learned or copy.by_address:
         return False
     came = Coming(content=copy.content_sha256, said=copy.exact, author=copy.author, proofs=copy.proofs)

@@ -62,9 +62,10 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
     ) -> Change | None:
         if copy.state is not State.WAITING:
             return after_its_lead(lead, copy, sending, notices)
-        ended = not lead.queue and mailing is not None and mailing.grant is None
-        if lead.state not in LET_GO or (covered and not ended):
+        if lead.state not in LET_GO or covered:
             return effects.followed(lead, copy, mailing, new, now)
+        ended = mailing is not None and all(grant.hold_id != lead.hold_id for grant in mailing.grants)
+        ended = ended and not lead.queue
         kind = Kind.REOPENED if ended else Kind.APART
         event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
         if not lead.queue and mailing is not None and mailing.entry:

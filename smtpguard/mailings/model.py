@@ -389,7 +389,7 @@ class Mailing:
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
         """A new approval, when ``out`` people have been admitted so far. If it is for other lists than an earlier one,
         both are in force, and the earlier people are added to its number, since all are counted together. An unfinished
-        release in stages goes on, beside those whom this reaches ``at_once``."""
+        release in stages goes on for another list, and beside what this lets go ``at_once``."""
         there = self.as_of(now)
         beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         if grant.only:
@@ -399,17 +399,19 @@ class Mailing:
             (not others or grant.by_writer) and not grant.said and grant.people <= out
         ):  # for another list, long after, or for other content
             grant = replace(grant, people=out + grant.people)
+        old = there.progress
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
-        if progress is not None and there.progress is not None and there.progress.at is At.STOPPED:
-            progress = progress.moved(Move.STOP, now, there.progress.why) or progress
+        if old is not None and old.at is At.STOPPED and progress is not None:
+            progress = progress.moved(Move.STOP, now, old.why) or progress
+        elif old is not None and (old.at is At.STOPPED or (beside and progress is None)):
+            progress = old.with_more(at_once)  # what waits for its stage goes on waiting
         if others and not grant.by_writer:
             before = max(out, *(old.people for old in others))
             beside = tuple(
                 replace(old, people=before + grant.people) if not grant.lists >= old.lists else old for old in beside
             )
             grant = replace(grant, people=before + grant.people)
-            old = there.progress
-            if old is not None and (old.waits or not old.last or progress is None):
+            if old is not None and (old.waits or not old.last):
                 progress = old.with_more(at_once)
         if grant.by_writer:  # it undoes no decision of others
             return self._under((grant, *beside), there.rejection, there.progress)

@@ -27,7 +27,7 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.every import every
 from tests.guard.campaign import ANNA, EVA, OMAR, Campaign, approved, documents, kinds
-from tests.guard.house import MEMBERS
+from tests.guard.house import MEMBERS, RAMADAN, house
 
 
 @pytest.fixture
@@ -197,6 +197,43 @@ async def test_waiting_copies_are_held_when_the_approval_ends(staged: Campaign) 
     await pass_(staged, minutes=31)
     await staged.office.until_quiet(steps=2)
     assert all(staged.office.relay.has(m) == 1 for m in MEMBERS[4:12])
+
+
+async def releases(campaign: Campaign) -> int:
+    return sum(1 for i in await campaign.home.outbox() if i.kind is IntentKind.RELEASE)
+
+
+async def test_what_goes_at_once_lets_no_copy_out_of_its_stage(staged: Campaign) -> None:
+    """Such as a corrected text to the list's address, approved while the copies are stopped for a wrong link."""
+    id, before = (await staged.one())["id"], await releases(staged)
+    await staged.service.stop(id, approver=EVA, by="test", comment="A wrong link")
+    post = await staged.send(RAMADAN, body="The right link")
+    assert isinstance(post, IsHeld)
+    await staged.decide(post.hold_id, all_at_once=len(MEMBERS))
+    await staged.approvals.follow()
+    assert await releases(staged) == before + 1
+    assert await at(staged) == ("stopped", 1, "paused")
+
+
+async def test_copies_are_held_when_their_own_approval_ends(tmp_path: Path) -> None:
+    """Also while an approval of another text of the mailing lasts."""
+    async with house(tmp_path, documents=documents(stages="{steps: [5, rest], pause: person}")) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12, body="The first text")
+        (first,) = await home.store.holds.newest()
+        await made.decide(first.hold_id)
+        await made.office.go(hours=24 * 6)
+        await made.to_members(20, 27, body="The second text")
+        (second,) = await home.store.holds.newest(states=[Held.WAITING])
+        await made.decide(second.hold_id)
+        await made.office.go(hours=24 * 2)
+        before = [hold.hold_id for hold in await home.holds() if hold.state is Held.WAITING]
+        await made.approvals.follow()
+        waiting = [hold for hold in await home.holds() if hold.state is Held.WAITING]
+        assert [hold.hold_id for hold in waiting] == before
+        (anew,) = await home.store.holds.newest(states=[Held.WAITING])
+        assert {hold.primary for hold in waiting} == {"", anew.hold_id}
+        assert first.hold_id not in {hold.primary for hold in waiting}
 
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
