@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from smtpguard.mail.address import Address
@@ -148,18 +148,13 @@ class Classified:
     doubtful: tuple[bytes, ...]
     unsure: Mapping[str, str]
     crowds: tuple[Expansion, ...] = ()
+    addressed: tuple[str, ...] = field(init=False, default=())
+    """Lists reached by their address, nested ones included, or by another address that expands to their members; by
+    name."""
+    lists: frozenset[str] = field(init=False, default=_NONE)
+    """Lists certainly touched, by address or by a member."""
 
-    @property
-    def addressed(self) -> tuple[str, ...]:
-        """Lists reached by their address, nested ones included, or by another address that expands to their members; by
-        name."""
-        if not self.touched:
-            return ()
-        return tuple(sorted(t.name for t in self.touched.values() if t.by_address or t.expanded))
-
-    @property
-    def lists(self) -> frozenset[str]:
-        """Lists certainly touched, by address or by a member."""
-        if not self.touched:
-            return _NONE
-        return frozenset(t.name for t in self.touched.values() if t.by_address or t.members.low)
+    def __post_init__(self) -> None:
+        if touched := self.touched.values():
+            self.addressed = tuple(sorted([t.name for t in touched if t.by_address or t.expanded]))
+            self.lists = frozenset([t.name for t in touched if t.by_address or t.members.low])

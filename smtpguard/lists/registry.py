@@ -33,7 +33,7 @@ from smtpguard.lists.recipients import (
     Touched,
 )
 from smtpguard.mail.address import Address
-from smtpguard.mail.constant import maker
+from smtpguard.mail.constant import changed, maker
 from smtpguard.mail.envelope import Network, within
 
 
@@ -129,6 +129,7 @@ def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classi
 _NONE: frozenset[str] = frozenset()
 PEOPLE = "organization.people"
 """The name of the list of people who are colleagues among recipients at any address."""
+_MOST_ALIKE = 1024
 AT_ONCE = 50
 """The most lists that are checked for new indexes before a message is decided, so that no message waits for hundreds."""
 
@@ -170,6 +171,8 @@ class Registry:
         self._shelf = Shelf(folder, *digester.key_ids)
         self.expansions = Expansions(folder, *digester.key_ids) if expansions else None
         self._nested: dict[str, frozenset[str]] = {}
+        self._alike: dict[tuple[frozenset[Kind], tuple[str, ...], tuple[str, ...]], Classified] = {}
+        """Sums for one recipient, by class and lists."""
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
         self._looked = self._next_look = now()
@@ -205,6 +208,7 @@ class Registry:
                 if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
             )  # fmt: skip
             self._nested = self._nest()
+            self._alike.clear()
         return (self.expansions is not None and self.expansions.look()) or changed
 
     @property
@@ -234,7 +238,27 @@ class Registry:
                     found = found._replace(address=address, canonical=address.canonical(delimiters))
                 seen[key] = found
             recipients.append(found)
-        return _of_no_list(recipients, seen.values()) or self._summed(recipients, seen.values())
+        if (nobody := _of_no_list(recipients, seen.values())) is not None:
+            return nobody
+        if len(recipients) == 1 and recipients[0].behind is None:  # as a copy of a mailing has
+            return self._of_one(recipients[0])
+        return self._summed(recipients, seen.values())
+
+    def _of_one(self, one: Classification) -> Classified:
+        """The sum for one recipient: that of another with the same lists, until an index changes."""
+        alike = one.kinds, one.lists, one.doubt
+        known = self._alike.get(alike)
+        if known is None:
+            if len(self._alike) >= _MOST_ALIKE:
+                self._alike.clear()
+            known = self._alike[alike] = self._summed((one,), (one,))
+        person = (one.digest,)
+        return changed(
+            known,
+            recipients=(one,),
+            people=person if known.people else (),
+            doubtful=person if known.doubtful else (),
+        )
 
     def of_lists(self, names: Iterable[str]) -> Classified:
         """The result for a message to all members of these lists, with or without a list address."""
@@ -294,7 +318,7 @@ class Registry:
         for name in addressed:
             reach += touched[name].size
             customers += touched[name].size if self.lists[name].of_customers else NOBODY
-        counted = Classified(
+        counted = _new_classified(
             recipients=tuple(recipients),
             total=len(recipients),
             internal=Count(internal, internal),
