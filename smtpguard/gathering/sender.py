@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from operator import attrgetter
 
 from smtpguard.lists.declared import ListInfo, Names, Stream
@@ -21,7 +21,7 @@ from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.constant import changed, constant, maker
+from smtpguard.mail.constant import changed, computed, constant, maker
 from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.fields import DkimResult, of_field
 from smtpguard.mail.message import Header
@@ -31,7 +31,6 @@ from smtpguard.reading.looks import (
     Readable,
     Reading,
     from_declared_origin,
-    has_list_headers,
     without_list_headers,
 )
 
@@ -258,7 +257,7 @@ class Provenance:
     registry: Registry
     weights: Mapping[str, float]
 
-    @cached_property
+    @computed
     def unproven(self) -> Reading:
         """The reading if no signature is valid."""
         return self.reading if self._of_a_system else without_list_headers(self.reading)
@@ -266,11 +265,9 @@ class Provenance:
     @property
     def could_matter(self) -> bool:
         """Whether the signatures that the header claims could make the message a mailing, or keep it one."""
-        reading = self.reading
-        if has_list_headers(reading) and not self._of_a_system:
-            reading = self.unproven
-            if reading.looks is not self.reading.looks and self._system_signed(self._claimed() | reading.vouched):
-                return True
+        reading = self.unproven
+        if reading.looks is not self.reading.looks and self._system_signed(self._claimed() | reading.vouched):
+            return True
         if reading.looks is Looks.MAILING or reading.readable is not Readable.YES:
             return False
         domain = self._declared(self._claimed() | reading.vouched)
@@ -312,7 +309,7 @@ class Provenance:
             return ""
         return next((d for d in sorted(signed_by) if info.origin.proven(session, frozenset({d}))), "")
 
-    @cached_property
+    @computed
     def _of_a_system(self) -> bool:
         """Whether it comes from a client or login of a system: an expander, or an origin that the policy names."""
         session = self.transaction.session

@@ -69,6 +69,7 @@ class Kind(enum.Enum):
     LIST = "list"
     MEMBER = "member"
     OUTSIDE = "outside"
+    __hash__ = object.__hash__  # Enum's takes the name's, in Python
 
 
 INTERNAL = frozenset({Kind.INTERNAL})

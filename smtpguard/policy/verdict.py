@@ -26,6 +26,7 @@ class Action(enum.Enum):
     DEFER = 2
     REJECT = 3
 
+    __hash__ = object.__hash__  # Enum's takes the name's, in Python
     word: str
     waits: bool
     """Whether the message is accepted and waits here for a person, its writer or another."""

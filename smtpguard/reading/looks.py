@@ -29,6 +29,7 @@ class Side(enum.Enum):
     INTERNAL = "internal"
     MAILING = "mailing"
     NEITHER = "neither"  # informative only: "a post on a mailing list"
+    __hash__ = object.__hash__  # Enum's takes the name's, in Python
 
 
 @constant
@@ -242,6 +243,7 @@ class Readable(enum.Enum):
     YES = "yes"
     UNREADABLE = "unreadable"  # encrypted, broken, or in an unknown format
     TOO_COMPLEX = "too-complex"  # beyond the bounds of size, depth, parts or time
+    __hash__ = object.__hash__  # Enum's takes the name's, in Python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,7 +351,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     conversations do not count.
     """
     marks = tuple(marks)
-    looks, score, contradiction = _judged(tuple(map(_telling, marks)), readable)
+    looks, score, contradiction = _judged(tuple(map(telling, marks)), readable)
     if contradiction is not None:
         one, other = (marks[n].evidence for n in contradiction)
         marks += (KINDS["contradiction"].mark(Phrase("marks of both sides: {one}; yet {other}", one=one, other=other)),)
@@ -365,7 +367,7 @@ class _Telling(NamedTuple):
     group: str
 
 
-_telling = attrgetter(*_Telling._fields)
+telling = attrgetter(*_Telling._fields)
 
 
 @lru_cache(maxsize=1024)
@@ -431,20 +433,13 @@ _UNPROVEN = KINDS["list-unproven"].mark("it bears list headers, which weigh noth
 
 def without_list_headers(reading: Reading) -> Reading:
     """The reading of a message whose list headers were written by a person: they do not count."""
-    if not has_list_headers(reading):
+    kept = [m for m in reading.marks if m.group != "list" or m.side is not Side.MAILING]
+    if len(kept) == len(reading.marks):
         return reading
-    kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
+    kept = [m for m in kept if m.name != "contradiction"]
     kept.append(_UNPROVEN)
     looks, score, marks = judge(kept, readable=reading.readable)
     return changed(reading, looks=looks, score=score, marks=marks)
-
-
-def has_list_headers(reading: Reading) -> bool:
-    return any(map(_of_a_list, reading.marks))
-
-
-def _of_a_list(mark: Mark) -> bool:
-    return mark.side is Side.MAILING and mark.group == "list"
 
 
 def from_declared_origin(
