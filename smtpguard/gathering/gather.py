@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from smtpguard.mailings.slots import Template
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown
 from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.request import Steps, finished
 from smtpguard.reading.shown import Shown
 from smtpguard.reading.thread import bare
 
@@ -153,37 +153,48 @@ AT_ONCE_SECONDS = 0.004
 """For how long messages are read in one round of the event loop."""
 
 
+TOGETHER = 16
+"""For how many callers each step is done before the next one."""
+
+
 class Turns:
     """A few callers' work is done in each round of the event loop, first come first served. So an ordinary message
-    beside a flood waits for some readings at each of its steps, not for one of every connection. They are done one
-    right after the other: each finds the code and the tables of the one before it in the processor's caches."""
+    beside a flood waits for some readings at each of its steps, not for one of every connection. What some callers want
+    is done step by step for all of them."""
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], Steps[Any]]] = deque()
+        self._together: deque[tuple[asyncio.Future[Any], Steps[Any]]] = deque()
 
-    async def of(self, work: Callable[[], T]) -> T:
+    async def of(self, work: Steps[T]) -> T:
         """The result of ``work``. Raises what it raises."""
         loop = asyncio.get_running_loop()
         if not self._taken:
             self._taken = True
             loop.call_soon(self._pass_on, loop)
-            return work()
+            return finished(work)
         mine: asyncio.Future[T] = loop.create_future()
         self._waiting.append((mine, work))
         return await mine
 
     def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._waiting:
+        if not self._waiting and not self._together:
             self._taken = False
             return
         until = loop.time() + AT_ONCE_SECONDS
-        while self._waiting:
-            mine, work = self._waiting.popleft()
+        while self._together or self._waiting:
+            if not self._together:
+                for _ in range(min(TOGETHER, len(self._waiting))):
+                    self._together.append(self._waiting.popleft())
+            mine, work = self._together.popleft()
             if mine.done():  # cancelled
                 continue
             try:
-                mine.set_result(work())
+                next(work)
+                self._together.append((mine, work))
+            except StopIteration as end:
+                mine.set_result(end.value)
             except Exception as error:
                 mine.set_exception(error)
             if loop.time() >= until:
@@ -297,7 +308,7 @@ class Gather:
         message, origin = known.transaction.message, known.origin
         if origin is None and "DKIM-Signature" in message.header:
             origin = await self._verify(known.transaction)
-        shown, fits = await self.turns.of(partial(self._compared_at_once, message, templates))
+        shown, fits = await self.turns.of(self._compared_at_once(message, templates))
         if shown is None:
             shown = await _within(self.read_seconds, lambda: self.reader.shown_apart(message), _NOT_APART)
         if isinstance(shown, Unknown):
@@ -314,11 +325,12 @@ class Gather:
 
     def _compared_at_once(
         self, message: Message, templates: Mapping[str, Template]
-    ) -> tuple[Shown | Unknown | None, Mapping[str, bool]]:
+    ) -> Steps[tuple[Shown | Unknown | None, Mapping[str, bool]]]:
         try:
             shown = self.reader.shown_at_once(message)
         except Exception as error:
             return _failed(_NOT_APART, error), {}
+        yield
         return shown, {name: one.matches(shown) for name, one in templates.items()} if shown is not None else {}
 
     async def _with_origin(
@@ -345,7 +357,7 @@ class Gather:
     async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
         message = transaction.message
         if Source.TEXT in need:
-            seen = await self.turns.of(partial(self._at_once, message, need))
+            seen = await self.turns.of(self._in_steps(message, need))
         else:
             seen = self._at_once(message, need)
         if seen is not None:
@@ -355,6 +367,12 @@ class Gather:
     def _at_once(self, message: Message, need: frozenset[Source]) -> Reading | Unknown | None:
         try:
             return self.reader.at_once(message, need)
+        except Exception as error:
+            return _failed(_NOT_READ, error)
+
+    def _in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | Unknown | None]:
+        try:
+            return (yield from self.reader.in_steps(message, need))
         except Exception as error:
             return _failed(_NOT_READ, error)
 

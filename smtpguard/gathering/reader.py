@@ -22,8 +22,17 @@ from typing import TypeVar
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Looks, Readable, Reading
-from smtpguard.reading.read import Texts, read
-from smtpguard.reading.request import BadReading, Bounds, Depth, Surroundings, dump_request, load_reading
+from smtpguard.reading.read import Texts, in_steps, read
+from smtpguard.reading.request import (
+    BadReading,
+    Bounds,
+    Depth,
+    Steps,
+    Surroundings,
+    dump_request,
+    finished,
+    load_reading,
+)
 from smtpguard.reading.shown import Shown, shown_by
 
 log = logging.getLogger(__name__)
@@ -74,17 +83,24 @@ class BoundedReader:
         self._idle: list[_Child] = []
 
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
+        _, around = self._around()
+        depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
+        if depth is Depth.HEADERS and _small(
+            message, depth, self._pool
+        ):  # to read a header again takes less than to remember it
+            return read(message, around, depth, NARROW, marked=False)
+        return finished(self.in_steps(message, need))
+
+    def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         small = _small(message, depth, self._pool)
-        if small and depth is Depth.HEADERS:  # to read a header again takes less than to remember it
-            return read(message, around, depth, NARROW, marked=False)
         found = self._remembered(message.sha256, policy, depth)
         if found is not None or not small:
             return found
         if self._texts[0] != policy:
             self._texts = policy, Texts()
-        reading = read(message, around, depth, NARROW, texts=self._texts[1])
+        reading = yield from in_steps(message, around, depth, NARROW, texts=self._texts[1])
         if reading.readable is Readable.TOO_COMPLEX:
             return None
         self._remember((message.sha256, policy, depth), reading)

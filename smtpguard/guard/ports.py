@@ -12,6 +12,7 @@ from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.request import Steps
 from smtpguard.reading.shown import Shown
 
 
@@ -36,6 +37,9 @@ class PolicyInForce(Protocol):
 class Reader(Protocol):
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
         """What can be read at once in this process; None if it would take too long, then call ``apart``."""
+
+    def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
+        """As ``at_once``."""
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         """Read within bounds of time and memory. The Reading says what could not be read."""

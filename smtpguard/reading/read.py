@@ -20,7 +20,7 @@ from smtpguard.reading.fold import language_of
 from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
 from smtpguard.reading.looks import CONVERSATION, KINDS, Looks, Mark, Readable, Reading, Side, Topic, judge
 from smtpguard.reading.parts import Index, words
-from smtpguard.reading.request import Bounds, Depth, Meter, Surroundings, TooComplex
+from smtpguard.reading.request import Bounds, Depth, Meter, Steps, Surroundings, TooComplex, finished
 from smtpguard.reading.shown import FLAG
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
@@ -72,17 +72,17 @@ class Texts:
         self._once: OrderedDict[int, None] = OrderedDict()
         self._read: OrderedDict[bytes, TextRead] = OrderedDict()
 
-    def of(self, message: Message, subject: str, around: Surroundings, meter: Meter) -> TextRead:
+    def of(self, message: Message, subject: str, around: Surroundings, meter: Meter) -> Steps[TextRead]:
         """Raises TooComplex and RecursionError."""
         if message.size_bytes > self._octets:
-            return _text_read(message, around, meter)
+            return (yield from _text_read(message, around, meter))
         body = message.raw[message.body_start :]
         once = hash((subject, body))  # takes a tenth of the time of the digest
         if once not in self._once:
             self._once[once] = None
             if len(self._once) > self._hashes:
                 self._once.popitem(last=False)
-            return _text_read(message, around, meter)
+            return (yield from _text_read(message, around, meter))
         self._once.move_to_end(once)
         named = message.header.named
         head = [(name, [f.raw for f in given]) for name, given in named.items() if name.startswith("content-")]
@@ -91,22 +91,24 @@ class Texts:
         key = digest.digest()
         made = self._read.get(key)
         if made is None:
-            made = self._read[key] = _text_read(message, around, meter)
+            made = yield from _text_read(message, around, meter)
+            self._read[key] = made
             if len(self._read) > self._most:
                 self._read.popitem(last=False)
-        self._read.move_to_end(key)
+        if key in self._read:
+            self._read.move_to_end(key)
         return made
 
 
-def _text_read(message: Message, around: Surroundings, meter: Meter) -> TextRead:
+def _text_read(message: Message, around: Surroundings, meter: Meter) -> Steps[TextRead]:
     text = extract(message.raw, message.header.named, message.body_start, meter)
+    yield from meter.pause()
+    topics = around.vocabularies.find(_places(text))
+    yield from meter.pause()
     shown = text.new or text.plain
-    return TextRead(
-        text=text,
-        topics=around.vocabularies.find(_places(text)),
-        marks=_of_text(text, around),
-        language=language_of(shown) if shown else "",
-    )
+    language = language_of(shown) if shown else ""
+    yield from meter.pause()
+    return TextRead(text=text, topics=topics, marks=_of_text(text, around), language=language)
 
 
 def _of_text(text: Text, around: Surroundings) -> tuple[Mark, ...]:
@@ -130,10 +132,26 @@ def read(
     usual = _TELLING.isdisjoint(fields) and len(fields) == len(header.fields) and not header.broken
     if usual and not marked and depth is Depth.HEADERS:
         return _usual(fields, surroundings)
+    return finished(in_steps(message, surroundings, depth, bounds, marked=marked, texts=texts))
+
+
+def in_steps(
+    message: Message,
+    surroundings: Surroundings = _NOWHERE,
+    depth: Depth = Depth.TEXT,
+    bounds: Bounds = _USUAL,
+    *,
+    marked: bool = True,
+    texts: Texts | None = None,
+) -> Steps[Reading]:
+    """As ``read``."""
+    header = message.header
+    fields = header.named
     lists = list_header(fields)
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)
     subject = subject_of(fields)
+    yield
     text = _NO_TEXT
     readable: Readable = Readable.YES
     why: Said = ""
@@ -149,7 +167,7 @@ def read(
         try:
             if len(header.fields) > bounds.header_fields:
                 raise TooComplex(Phrase("its header has more than {n} fields", n=bounds.header_fields))
-            said = (
+            said = yield from (
                 texts.of(message, subject, surroundings, meter) if texts else _text_read(message, surroundings, meter)
             )
             text = said.text
@@ -163,6 +181,7 @@ def read(
     if said is None and marked:
         text = Text(subject=subject)
     own = said.marks if said is not None else _of_text(text, surroundings) if depth is Depth.TEXT else None
+    yield
     marks = _marks(fields, lists, people, text, surroundings, own, results) if marked else []
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
@@ -172,7 +191,9 @@ def read(
     first, number, answers = thread_of(fields, subject, message_id)
     identity, alone = _NO_COPY, ""
     if depth is Depth.TEXT:
+        yield
         identity, alone = _copied(message, message_id, text, people, readable)
+        yield
     return _new_reading(
         looks=looks,
         score=score,

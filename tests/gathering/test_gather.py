@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.policy.implication import _possible
 from smtpguard.policy.rule import NOT_ASKED
 from smtpguard.reading.fingerprint import FEWEST, Sketch, sketch
+from smtpguard.reading.request import Steps
 from tests.clocks import MONDAY
 from tests.every import every
 from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, RAMADAN, House, mail
@@ -366,13 +366,14 @@ async def test_of_many_who_wait_some_are_served_in_each_round_of_the_loop(
     monkeypatch.setattr(gather, "AT_ONCE_SECONDS", seconds)
     turns, done = Turns(), list[str]()
 
-    def work(name: str) -> str:
+    def work(name: str) -> Steps[str]:
         done.append(name)
         if name == "3":
             raise ValueError(name)
         return name
+        yield
 
-    waiting = [asyncio.ensure_future(turns.of(partial(work, str(n)))) for n in range(5)]
+    waiting = [asyncio.ensure_future(turns.of(work(str(n)))) for n in range(5)]
     await asyncio.sleep(0)
     waiting[2].cancel()
     while not all(map(asyncio.Future.done, waiting)):
@@ -383,5 +384,26 @@ async def test_of_many_who_wait_some_are_served_in_each_round_of_the_loop(
     assert isinstance(waiting[3].exception(), ValueError)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert await turns.of(partial(work, "5")) == "5"
+    assert await turns.of(work("5")) == "5"
     assert done[-1] == "5"
+
+
+async def test_each_step_is_taken_for_some_who_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "AT_ONCE_SECONDS", 60)
+    monkeypatch.setattr(gather, "TOGETHER", 2)
+    turns, done = Turns(), list[str]()
+
+    def work(name: str) -> Steps[str]:
+        done.append(f"{name}a")
+        yield
+        done.append(f"{name}b")
+        if name == "1":
+            raise ValueError(name)
+        yield
+        done.append(f"{name}c")
+        return name
+
+    found = await asyncio.gather(*(turns.of(work(str(n))) for n in range(5)), return_exceptions=True)
+    assert " ".join(done) == "0a 0b 0c 1a 2a 1b 2b 2c 3a 4a 3b 4b 3c 4c"
+    assert [str(one) for one in found] == ["0", "1", "2", "3", "4"]
+    assert isinstance(found[1], ValueError)

@@ -17,7 +17,7 @@ from smtpguard.gathering.reader import BoundedReader, Pool
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Looks, Readable, Reading
-from smtpguard.reading.read import Texts
+from smtpguard.reading.read import Texts, in_steps
 from smtpguard.reading.read import read as read_message
 from smtpguard.reading.request import Bounds, Depth, Surroundings
 from smtpguard.reading.shown import shown_by
@@ -164,14 +164,17 @@ async def test_a_process_that_cannot_be_started_raises(make: Make) -> None:
 
 async def test_the_same_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
-    really = module.read  # type: ignore[attr-defined]
 
-    def counting(*a: Any, **k: Any) -> Reading:
-        nonlocal reads
-        reads += 1
-        return really(*a, **k)
+    def counting(really: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*a: Any, **k: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return really(*a, **k)
 
-    monkeypatch.setattr(module, "read", counting)
+        return counted
+
+    monkeypatch.setattr(module, "read", counting(read_message))
+    monkeypatch.setattr(module, "in_steps", counting(in_steps))
     reader = make()
     first = await read(reader, SMALL)
     assert await read(reader, SMALL) is first
@@ -218,6 +221,24 @@ def test_a_text_that_came_before_is_read_as_if_it_were_new(messages: list[bytes]
         message = Message.of(raw)
         for depth in (Depth.TEXT, Depth.TEXT, Depth.TEXT, Depth.HEADERS):  # from the third time on it is remembered
             assert read_message(message, AROUND, depth, texts=SHARED) == read_message(message, AROUND, depth)
+
+
+@given(st.lists(sent.map(b"".join), max_size=6))
+def test_messages_are_read_step_by_step_beside_each_other_as_each_alone(messages: list[bytes]) -> None:
+    now = 0.0
+    bounds = Bounds(clock=lambda: now)
+    some = [Message.of(raw) for raw in messages for _ in range(3)]
+    waiting = {n: in_steps(message, AROUND, bounds=bounds, texts=SHARED) for n, message in enumerate(some)}
+    found: dict[int, Reading] = {}
+    while waiting:
+        for n, steps in list(waiting.items()):
+            now += bounds.seconds  # what others take does not count
+            try:
+                next(steps)
+            except StopIteration as end:
+                found[n] = end.value
+                del waiting[n]
+    assert found == {n: read_message(message, AROUND) for n, message in enumerate(some)}
 
 
 async def test_a_text_is_remembered_from_the_second_time_on_within_bounds(make: Make) -> None:

@@ -13,6 +13,7 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import KINDS, Looks, Mark, Readable, Reading, Side, Topic
+from smtpguard.reading.request import Steps
 from smtpguard.reading.shown import Shown, shown_by
 
 
@@ -37,6 +38,10 @@ class FakeReader:
     excerpt: str = "Shall we have bacon"
 
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
+        return None
+
+    def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
+        yield
         return None
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
