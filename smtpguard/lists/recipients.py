@@ -157,5 +157,6 @@ class Classified:
 
     def __post_init__(self) -> None:
         if touched := self.touched.values():
-            self.addressed = tuple(sorted([t.name for t in touched if t.by_address or t.expanded]))
-            self.lists = frozenset([t.name for t in touched if t.by_address or t.members.low])
+            by_address = sorted([t.name for t in touched if t.by_address or t.expanded])
+            object.__setattr__(self, "addressed", tuple(by_address))
+            object.__setattr__(self, "lists", frozenset([t.name for t in touched if t.by_address or t.members.low]))
