@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import ne
 from typing import Any
 
 from smtpguard.mailings.alignment import (
@@ -153,6 +154,12 @@ class Template:
     share: float = SHARE
     alone: Template | None = None
     """The template of the first alone, if the others are versions that people approved one by one."""
+    passed: list[str | None] = field(init=False, repr=False, compare=False)
+    """For each element the block of the last copy that matched; empty if there are choices."""
+
+    def __post_init__(self) -> None:
+        choices = any(isinstance(one, Choice) for one in self.elements)
+        object.__setattr__(self, "passed", [] if choices else [None] * len(self.elements))
 
     def matches(self, shown: Shown) -> bool:
         if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
@@ -162,7 +169,18 @@ class Template:
         blocks = blocks_of(shown)
         if not self.learned:
             return self._by_default(blocks)
-        return _matches(self.elements, [split_once(block) for block in blocks], blocks)
+        if not self.passed:
+            return _matches(self.elements, [split_once(block) for block in blocks], blocks)
+        return len(blocks) == len(self.passed) and self._one_by_one(blocks)
+
+    def _one_by_one(self, blocks: Sequence[str]) -> bool:
+        """Whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
+        for n in itertools.compress(itertools.count(), map(ne, blocks, self.passed)):
+            element = self.elements[n]
+            if not (isinstance(element, Block) and _is_block(element, split_once(blocks[n]))):
+                return False
+        self.passed[:] = blocks
+        return True
 
     def _by_default(self, blocks: Sequence[str]) -> bool:
         mine = [[str(item) for item in one.items] for one in self.elements if isinstance(one, Block)]

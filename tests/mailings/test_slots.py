@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -107,6 +108,27 @@ def test_with_a_share_of_nothing_no_word_may_differ() -> None:
     assert none.matches(copy(0))
     assert not none.matches(copy(0, name="Fatima"))
     assert learn(copy(0), (), 0.001).matches(copy(0, name="Fatima"))
+
+
+_copies = st.lists(
+    st.tuples(st.integers(0, 50), st.sampled_from([{}, {"name": "Fatima"}, {"code": "00ff"}, *ALTERED.values()])), max_size=8
+)  # fmt: skip
+
+
+@cache
+def _learned(*offer: str) -> str:
+    always = {"offer": offer[0]} if offer else {}
+    return learn(copy(0, **always), [copy(n, **always) for n in range(1, 40)]).dumps()
+
+
+@given(_copies, st.booleans())
+def test_a_copy_matches_whatever_came_before_it(copies: list[tuple[int, dict[str, str]]], choices: bool) -> None:
+    offer = () if choices else (OFFERS[0],)
+    made = Template.loads(_learned(*offer))
+    assert bool(made.passed) is not choices
+    for who, changes in copies:
+        one = copy(who, **(({"offer": OFFERS[0]} if offer else {}) | changes))
+        assert made.matches(one) is Template.loads(_learned(*offer)).matches(one)
 
 
 def test_without_copies_few_words_may_differ() -> None:
