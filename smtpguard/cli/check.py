@@ -38,12 +38,13 @@ from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session, client_address
 from smtpguard.mail.message import Message
+from smtpguard.policy.condition import Condition, SetMatches, WordMatches
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.schema import list_schema, policy_schema
 from smtpguard.policy.suite import Case, CaseResult, EnvelopeModel, cases, message_of
-from smtpguard.policy.verdict import Action, Mode, Scope
+from smtpguard.policy.verdict import Action, Scope
 from smtpguard.reading.looks import KINDS, THRESHOLD, Side
 
 if TYPE_CHECKING:
@@ -232,21 +233,22 @@ def marks_in_words(policy: Policy) -> Iterator[str]:
 
 def rule_in_words(rule: Rule) -> str:
     """ "holds where message.looks is internal or unclear and recipients.list_addresses is any"."""
-    if rule.alarm:
-        does = "alarms"
-    else:
-        observes = rule.mode is Mode.OBSERVE
-        does = f"would {rule.then.word}" if observes else f"{rule.then.word}s"
-        if rule.then is Action.CONFIRM:
-            does = "would ask its writer about" if observes else "asks its writer about"
+    asks, calls = ("ask", "asks"), ("alarm", "alarms")
+    plain = rule.then.word, f"{rule.then.word}s"
+    would, does = calls if rule.calls else asks if rule.then is Action.CONFIRM else plain
+    does = does if rule.alarm or not rule.observes else f"would {would}"
+    does += " its writer about" if rule.then is Action.CONFIRM else ""
     part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
     part = part or (" it" if rule.then is Action.CONFIRM else "")
-    said = [
-        " and ".join(f"{c.fact.name} {'is ' if c.limit[:1].isalnum() else ''}{c.limit}" for c in conditions)
-        for conditions in (rule.when, rule.unless)
-    ]
+    said = [" and ".join(map(_asked, conditions)) for conditions in (rule.when, rule.unless)]
     rests = f"; the conversation then rests for {in_short(rule.stop_seconds)}" if rule.stop_seconds else ""
     return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "") + rests
+
+
+def _asked(one: Condition) -> str:
+    """ "recipients.list_addresses is any"."""
+    is_word = one.limit[:1].isalnum() and not isinstance(one, WordMatches | SetMatches)
+    return f"{one.fact.name} {'is ' if is_word else ''}{one.limit}"
 
 
 # ``check --live``: the state of the store, the answers of the real relay and the list sources, and open ways around the

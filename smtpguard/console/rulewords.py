@@ -116,7 +116,7 @@ def in_words(rule: Rule, said: Speech) -> Said:
         aim=own,
         when=tuple(condition(c, said) for c in rule.when),
         unless=tuple(condition(c, said) for c in rule.unless),
-        then=said(CALLS if rule.alarm else ACTIONS[rule.then]),
+        then=said(CALLS if rule.calls else ACTIONS[rule.then]),
         observes=rule.observes and not rule.alarm,
     )
 

@@ -164,11 +164,11 @@ class _Compared:
 
     def _rule(self, old: Rule, new: Rule) -> _Found:
         name, place = f"rule {old.rule_id}", self.places[old.rule_id]
-        if new.alarm:
+        if new.calls:
             yield f"{name}: then: alarm, where it was {old.then.word}", (*place, "then")
         elif new.mode is Mode.OBSERVE:
             yield f"{name}: mode: observe", (*place, "mode")
-        if new.then < old.then and not new.alarm:
+        if new.then < old.then and not new.calls:
             yield f"{name}: then: {new.then.word}, where it was {old.then.word}", (*place, "then")
         if new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL:
             yield f"{name}: scope: customers, where it was all", (*place, "scope")

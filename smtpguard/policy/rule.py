@@ -90,6 +90,11 @@ class Rule:
         return self.mode is Mode.OBSERVE
 
     @property
+    def calls(self) -> bool:
+        """Whether it is one that calls a person, be it that it only observes."""
+        return self.then is Action.RELAY
+
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         return (*self.when, *self.unless)
 

@@ -313,6 +313,24 @@ def test_the_configuration_is_described(run: Callable[..., Result], etc: Path) -
     assert "thread.replies >= 5 in 10m; the conversation then rests for 6h\n" in said
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("when: {login: any}, then: alarm", "alarms where login is any"),
+        ("when: {login: any}, then: alarm, mode: observe", "would alarm where login is any"),
+        ("when: {login: any}, then: confirm, mode: observe", "would ask its writer about it where login is any"),
+        ("when: {login: {matches: ^a}}, then: hold", "holds where login matches ^a"),
+        (
+            "when: {sender.address: {matches: a}}, unless: {login: {matches: b}}, then: hold, scope: customers",
+            "holds the customers' part where sender.address matches a, unless login all match b",
+        ),
+    ],
+)
+def test_a_rule_is_said_in_words(run: Callable[..., Result], etc: Path, rule: str, said: str) -> None:
+    edit(etc / "policy.yaml", "\nrules: ", f"\nrules:\n  - {{id: one, {rule}}} #")
+    assert f"  rule one: {said}\n" in run("check").stdout
+
+
 def test_files_and_ports_of_the_console_are_checked(run: Callable[..., Result], etc: Path) -> None:
     witness = '{url: "https://witness.example.com", token_file: token}'
     edit(etc / "smtpguard.yaml", "audit: {}", f"audit: {{witness: {witness}, timestamps: {{ca_file: tsa.pem}}}}")
