@@ -114,6 +114,15 @@ def octets(path: Path) -> bytes:
         raise CannotStart(f"{path}: {e.strerror}") from None
 
 
+def try_authorities(ca_file: Path) -> None:
+    """Whether TLS can load them. Raises CannotStart."""
+    octets(ca_file)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except OSError:  # ssl.SSLError is one
+        raise CannotStart(f"{ca_file}: no certificates in PEM") from None
+
+
 def authorities(ca_file: Path) -> list[x509.Certificate]:
     """The certificates that a time-stamp authority's must lead to. Raises CannotStart."""
     try:

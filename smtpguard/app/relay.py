@@ -110,7 +110,9 @@ def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
 
 
 def _with_files(target: RelayTarget) -> RelayTarget:
-    for path in filter(None, (target.ca_file, target.client_certificate, target.client_key)):
+    if target.ca_file is not None:
+        certificates.try_authorities(target.ca_file)
+    for path in filter(None, (target.client_certificate, target.client_key)):
         certificates.octets(path)
     for host in target.fallbacks:
         _with_files(host)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
-from smtpguard.app.files import CannotStart, contact, exposed
+from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
+from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
 from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, readable, shown, warning
 from smtpguard.config.documents import policy_document, policy_documents
-from smtpguard.config.fields import Network, is_public
+from smtpguard.config.fields import Network, is_public, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Relay, Route, Settings, read_settings
@@ -126,6 +126,23 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
             yield document.problem(place, f"there is no file {shown(path)}", "a file that is there")
         elif not readable(path):
             yield document.problem(place, f"{shown(path)} cannot be read by this user")
+        else:
+            try:
+                _try(place, path)
+            except Broken as e:
+                yield document.problem(place, f"{shown(path)} {e.problems[0].text}", "a file with one secret")
+            except CannotStart as e:
+                yield document.problem(place, str(e))
+
+
+def _try(place: Place, path: Path) -> None:
+    """What reads it at the start, or when an alarm is sent. Raises Broken and CannotStart."""
+    if place[-1] == "ca_file":
+        try_authorities(path)
+    elif place[-1] == "secret_file" and place[0] != "alarms":
+        webhook_secret(path)
+    elif place[-1] in ("secret_file", "password_file", "token_file", "client_secret_file"):
+        read_secret(path)
 
 
 def _paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:

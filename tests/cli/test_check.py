@@ -495,12 +495,24 @@ def test_a_policy_without_rules_is_warned_about(run: Callable[..., Result], etc:
     assert again.endswith("was in force already; smtpguard.yaml is read when serve starts\n")
 
 
+_HOOK = '{url: "https://chat.example.com", secret_file: '
+
+
 def test_errors_that_would_show_only_in_use_are_reported(run: Callable[..., Result], etc: Path) -> None:
+    (etc / "none").touch()
+    (etc / "short").write_text("secret")
     for old, new, told in (
         ("dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: policy.yaml}", "policy.yaml: "),
         ("secret_file: var/secret", "secret_file: policy.yaml", "policy.yaml does not hold 32 octets"),
         ("freeze_hook: []", "freeze_hook: [[/no/such/hook, now]]", "/no/such/hook is no program that can be run"),
         ("thaw_hook: []", "thaw_hook: [no-such-hook]", "no-such-hook is no program that can be run"),
+        ("tls: opportunistic,", "tls: require, ca_file: policy.yaml,", "policy.yaml: no certificates in PEM"),
+        ("tls: opportunistic,", "auth: {user: a, password_file: none},", "none is empty"),
+        ("webhooks: []", f"webhooks: [{_HOOK}none, events: [freeze.set]}}]", "none:1:1: is empty"),
+        ("webhooks: []", f"webhooks: [{_HOOK}short, events: [freeze.set]}}]", "secret has at least 16 characters"),
+        ("alarms: {", f"alarms: {{webhook: {_HOOK}none}}, ", "none is empty"),
+        ("audit: {}", 'audit: {witness: {url: "https://w.example.com", token_file: none}}', "none is empty"),
+        ("audit: {}", "audit: {timestamps: {ca_file: policy.yaml}}", "policy.yaml: no certificates in PEM"),
     ):
         edit(etc / "smtpguard.yaml", old, new)
         result = run("check")
