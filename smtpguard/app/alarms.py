@@ -389,6 +389,8 @@ class Status:
     """Names of alarms that the settings suppress: they are shown, and count for nothing."""
     policy: dict[str, Any] | None = None
     waiting: figures.Waiting | None = None
+    quota: int = 0
+    """Octets of held content, above which what would be held is answered 452."""
     relay: dict[str, Any] | None = None
     routes: list[dict[str, Any]] = field(default_factory=list)
     store: dict[str, Any] | None = None
@@ -426,7 +428,7 @@ async def status(settings: Settings) -> Status:
     from smtpguard.app.start import failing
 
     quiet = frozenset(settings.alarms.quiet)
-    found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet)
+    found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet, quota=settings.hold.quota)
     found.bypass = Bypasses(settings.state).in_force(found.at)
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     failed = failing(settings.state, found.at) if not found.serves else None

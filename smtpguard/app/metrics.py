@@ -285,7 +285,7 @@ class Watching:
             "holds_near_deadline": waiting.near,
             "holds_overdue": waiting.overdue,
             "kept_bytes": waiting.kept_bytes,
-            "kept_limit_bytes": int(self._settings.hold.quota_gb * (1 << 30)),
+            "kept_limit_bytes": self._settings.hold.quota,
             "outbox_due": waiting.due,
             "outbox_oldest_due_seconds": store_watching.seconds_since(waiting.due_at, now),
             "outbox_later": waiting.later,

@@ -172,7 +172,7 @@ async def opened(
                 secret=secret,
                 state_dir=settings.state,
                 clock=clock or SystemClock(),
-                quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
+                quota_bytes=settings.hold.quota,
                 migrate=migrate,
                 hot=hot,
                 renewing=old_secret if new_secret is not None else None,
@@ -193,9 +193,15 @@ async def opened(
 
 def _foreign(settings: Settings, error: Foreign) -> str:
     file = settings.state / CHECKPOINTS
+    signed = f"{file} has the journal {error.journal}, signed last on {error.at:%Y-%m-%d %H:%M} UTC"
+    if error.gone:  # an empty store in its place would forget what is held
+        return (
+            f"{settings.store.url} is gone, or never was: {signed}. Put the database back, with its -wal, or restore a backup; or "
+            f"correct store.url. To begin anew: docs/operations.md, Another store"
+        )
     return (
-        f"{settings.store.url} is not the store that {settings.state} belongs to: {file} has the journal {error.journal}, signed last "
-        f"on {error.at:%Y-%m-%d %H:%M} UTC. Correct store.url; or, to start with this store, first move {file} away"
+        f"{settings.store.url} is not the store that {settings.state} belongs to: {signed}. Correct store.url; or, to start with "
+        f"this store, first move {file} away"
     )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _NEEDED = STORE | {"relay", "policy"}
 """Settings keys without which the status could be that of something else."""
 
+_NEARLY = 0.9
+
 
 @click.command(cls=Command, json="One JSON object.")
 async def command(context: Context) -> None:
@@ -161,6 +163,9 @@ def lines(found: Status) -> Iterator[str]:
             yield "Freezes     none"
         first = f", the first since {_when(waiting.held_at)}" if waiting.held_at else ""
         yield f"Waiting     {waiting.holds} to be decided{first}; {waiting.near} near the deadline, {waiting.overdue} past it"
+        if waiting.kept_bytes > _NEARLY * found.quota:
+            share = round(100 * waiting.kept_bytes / found.quota)
+            yield f"{'':<12}held content fills {share} % of hold: {{quota_gb}}; above it, mail that would be held is answered 452"
         due = f", the first since {_when(waiting.due_at)}" if waiting.due_at else ""
         yield f"Outbox      {waiting.due} due{due}; {waiting.later} later"
     if found.relay is not None:

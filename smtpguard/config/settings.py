@@ -291,6 +291,11 @@ class HoldSettings(Section):
     rejection_lasts: Seconds = 86400
     release_delay: Delay = 60
 
+    @property
+    def quota(self) -> int:
+        """In octets."""
+        return max(1, int(self.quota_gb * (1 << 30)))
+
     @model_validator(mode="after")
     def _apart(self) -> HoldSettings:
         if self.reply_at and self.reply_at.lower() == self.approve_at.lower():

@@ -281,7 +281,7 @@ CONDITIONS: tuple[Condition, ...] = (
             "The database cannot be used: mail that needs it is answered 4xx and waits at its clients. Why: {said}"
         ),
         does=N_(
-            "Make room on its disk, end the program that locks it, or bring its server back. No restart is needed, and nothing is lost."
+            "Make room on its disk, end the program that locks it, or bring its server or its file back. No restart is needed."
         ),
         of="store",
     ),

@@ -190,7 +190,7 @@ TREE = (
         (
             "undecided_total",
             "why",
-            "Messages that were answered 451 or 452 without a verdict: full (no space), busy (too many wait), policy (the policy in "
+            "Messages that were answered 451 or 452 without a verdict: full (no space, or the quota of held content is used up), busy (too many wait), policy (the policy in "
             "force cannot be read by this version), store (the database is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
         ),
         ("bypassed_total", "", "Messages relayed without the database, under an emergency bypass"),

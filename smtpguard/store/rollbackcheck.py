@@ -40,11 +40,11 @@ _TAIL = 1 << 16  # octets: the checkpoints of some hours, of all processes that 
 
 class Foreign(StoreError):
     """The checkpoints are another journal's. ``journal``, ``at``: which one's, and when it was signed last, as far as
-    read."""
+    read. ``gone``: there is no database at all."""
 
-    def __init__(self, known: Checkpoint) -> None:
+    def __init__(self, known: Checkpoint, *, gone: bool = False) -> None:
         super().__init__(f"the checkpoints beside the store are of another journal, {known.journal}")
-        self.journal, self.at = known.journal, instant(known.at)
+        self.journal, self.at, self.gone = known.journal, instant(known.at), gone
 
 
 class OtherSecret(StoreError):
@@ -115,7 +115,7 @@ def check_uncreated(secret: bytes, state_dir: Path) -> None:
     for lines in _from_the_end(state_dir / journal.FILE):
         known.told(lines, secret)
         if known.signed:
-            raise Foreign(known.signed[0])
+            raise Foreign(known.signed[0], gone=True)
     if known.claimed:
         raise OtherSecret
 

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -325,6 +325,15 @@ async def test_a_receiver_that_takes_no_checkpoints(tmp_path: Path) -> None:
     at, since = (f"{row[key]:%Y-%m-%d %H:%M} UTC" for key in ("at", "failing_since"))
     line = f"audit: syslog has those up to entry {row['entry']}, signed {at}; has taken none since {since}"
     assert line in [each.strip() for each in lines(found)]
+
+
+async def test_status_says_that_the_quota_of_held_content_is_nearly_used_up(here: Here) -> None:
+    found = await status(here.settings)
+    assert found.waiting is not None
+    assert found.quota == 20 << 30
+    for kept, full in ((9, False), (91, True), (100, True)):
+        found.waiting = replace(found.waiting, kept_bytes=kept * found.quota // 100)
+        assert (f"held content fills {kept} % of hold: {{quota_gb}}" in "\n".join(lines(found))) is full
 
 
 @pytest.mark.parametrize("schema", ["0000", "9999"])

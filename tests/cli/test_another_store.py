@@ -168,8 +168,7 @@ def test_a_report_names_the_time_that_the_journal_lacks(restored: Installation) 
 
 def foreign_error(here: Installation, database: str) -> str:
     return (
-        f"smtpguard: sqlite:///{here.state}/{database} is not the store that {here.state} belongs to: {here.state}/checkpoints has the "
-        "journal "
+        f"smtpguard: sqlite:///{here.state}/{database} is gone, or never was: {here.state}/checkpoints has the journal "
     )
 
 
@@ -180,7 +179,7 @@ def test_another_store_url_is_refused(here: Installation, command: tuple[str, ..
     status, out, err = here.run(*command)
     assert (status, out) == (2, "")
     assert err.startswith(foreign_error(here, "gaurd.db"))
-    assert err.endswith(f"Correct store.url; or, to start with this store, first move {here.state}/checkpoints away\n")
+    assert err.endswith("or correct store.url. To begin anew: docs/operations.md, Another store\n")
     assert err.count("\n") == 1
     assert not list(here.state.glob("gaurd.db*")), "no file of it is left"
     here.use("guard.db")

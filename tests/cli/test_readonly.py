@@ -137,7 +137,7 @@ def test_an_unreadable_file_is_named(name: str, evidence: Path) -> None:
     assert f"{evidence / name}: Permission denied; {whose}\n" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "said"), [("guard.db", "is not the store that"), ("secret", "is missing: ")])
+@pytest.mark.parametrize(("name", "said"), [("guard.db", "is gone, or never was: "), ("secret", "is missing: ")])
 def test_a_missing_file_is_named(name: str, said: str, evidence: Path) -> None:
     journal(evidence)
     (evidence / name).unlink()
