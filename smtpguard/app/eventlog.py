@@ -20,8 +20,13 @@ PEOPLES = frozenset(
         Kind.VOTE,
         Kind.APPROVED,
         Kind.CONFIRMED,
+        Kind.UNCONFIRMED,
         Kind.REJECTED,
         Kind.WITHDRAWN,
+        Kind.APART,
+        Kind.REOPENED,
+        Kind.STOPPED,
+        Kind.SETTLED,
         Kind.FREEZE,
         Kind.THAW,
         Kind.THAW_ASKED,
@@ -38,9 +43,18 @@ PEOPLES = frozenset(
         Kind.ABSENCE,
         Kind.GROUP,
         Kind.TOKEN,
+        Kind.RETURNED,
+        Kind.TRIPPED,
+        Kind.TAKEN,
+        Kind.PRESERVED,
+        Kind.INCIDENT,
+        Kind.ERASED,
+        Kind.SECRET,
+        Kind.KEY,
     }
 )
-"""Kinds of what a command can do, and what another process does about it later, such as the end of a freeze."""
+"""Kinds of what a command can do, and what another process does about it later, such as the end of a freeze. ``lists sync``
+is not among them: the first start reads lists before there is a follower."""
 
 NAME = "(log)"  # the cursor's name; config forbids it for webhooks
 LEASE_SECONDS = 60.0

@@ -264,3 +264,19 @@ async def test_relayed_mail_advances_the_cursor(tmp_path: Path) -> None:
             await home.store.journal.record([Event(kind=Kind.START, id=str(n), at=home.clock.now())])
         await following.told()
         assert (await cursors.at(NAME)).told == before + 3
+
+
+def test_what_only_a_command_records_is_logged_by_the_follower() -> None:
+    """``held settle``, ``held reject`` and ``mailings stop`` of what is approved, ``incident``, ``privacy erase``, ``returns
+    take``, ``renew-secret``: the restore compares the store with the log."""
+    acts = {
+        Kind.SETTLED,
+        Kind.REOPENED,
+        Kind.STOPPED,
+        Kind.APART,
+        Kind.UNCONFIRMED,
+        Kind.TAKEN,
+        Kind.PRESERVED,
+        Kind.INCIDENT,
+    }
+    assert acts | {Kind.ERASED, Kind.RETURNED, Kind.TRIPPED, Kind.SECRET, Kind.KEY} <= PEOPLES
