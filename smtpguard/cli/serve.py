@@ -256,6 +256,8 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
             undo.callback(each.close)
         for kind in _WEB:
             served = getattr(settings, kind) if kind in kinds else None
+            if kind == "metrics" and not _GUARDED.isdisjoint(kinds):
+                continue  # mail does not wait for it: the part says why it cannot listen, and tries again
             if served is not None:  # tried here, so that an error is reported at once
                 for tried in open_all([Wanted(address=served.address, port=served.port)]):
                     tried.close()

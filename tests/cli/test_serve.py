@@ -19,6 +19,9 @@ import trustme
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import sentence_of
+from smtpguard.cli.serve import _listeners
+from smtpguard.config.settings import settings_of
+from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Busy, CommitUnknown, Full, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import SCHEMA
@@ -153,9 +156,13 @@ def test_an_address_that_is_not_free_asks_for_a_retry(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         used = f"{{address: 127.0.0.1, port: {port}}}"
-        for settings in (f"listen: {{smtp: [{used}]}}\n", f"{SMTP}console: {used}\n", f"{SMTP}metrics: {used}\n"):
-            said = f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+        said = f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+        for settings in (f"listen: {{smtp: [{used}]}}\n", f"{SMTP}console: {used}\n"):
             assert serve(settings) == (TRY_AGAIN, said), settings
+        assert serve(f"{SMTP}metrics: {used}\n", "--only", "metrics") == (TRY_AGAIN, said)
+        both = settings_of(load_yaml(f"{SMTP}metrics: {used}\n"), Path("/"), {})
+        for listener in _listeners(both, ("proxy", "delivery", "metrics", "alarms")):  # mail goes on
+            listener.close()
     said = "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
     assert serve("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n") == (TRY_AGAIN, said)
 
