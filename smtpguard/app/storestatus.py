@@ -79,13 +79,16 @@ CONTACTS_DAYS = 30
 
 
 def unreadable(settings: Settings) -> Finding | None:
-    """A finding if this user may not read it, which is no error."""
+    """A finding if this user may not read it, which is no error, unless it is the user who serves: who may write the state."""
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
         (_file(settings), os.R_OK | os.W_OK),
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
+            if os.access(settings.state, os.W_OK):
+                text = f"smtpguard serve cannot start as this user: {path} belongs to {owner_of(path)}"
+                return State.WRONG.of("store", text)
             text = f"the store was not read: {path} belongs to {owner_of(path)}, not to this user"
             return State.UNKNOWN.of("store", text)
     return None

@@ -152,7 +152,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", "config", type=click.Path(path_type=Path), metavar="FILE", envvar="SMTPGUARD_CONFIG",
+@click.option("-c", "--config", "config", type=click.Path(path_type=Path, readable=False), metavar="FILE", envvar="SMTPGUARD_CONFIG",
               help="The settings file. Default: /etc/smtpguard/smtpguard.yaml, then config/smtpguard.yaml.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.version_option(__version__, prog_name="smtpguard", message="%(prog)s %(version)s")

@@ -222,7 +222,8 @@ def test_an_invalid_database_file_stops_the_start(config: Path, serve: Serve) ->
 
 @pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])
 def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``serve`` as the wrong user names the owner; ``check`` names what it could not read."""
+    """``serve`` as the wrong user names the owner; so does ``check``. It is wrong if that user may write the state, and so is
+    the one who serves."""
     assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
     state = config.parent / "var"
     migrate(f"sqlite:///{state}/smtpguard.db")
@@ -242,9 +243,20 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
     if name == "smtpguard.db":
         said = f"the store: {path} belongs to {me}, and cannot be read and written by this user (SQLITE_CANTOPEN)"
         assert started.stderr == f"smtpguard: {said}\n"
-    assert checked.returncode == 0, checked
-    assert f"?     the store was not read: {path} belongs to {me}, not to this user\n" in checked.stdout
+    if name == ".":
+        assert checked.returncode == 0, checked
+        assert f"?     the store was not read: {path} belongs to {me}, not to this user\n" in checked.stdout
+    else:
+        assert checked.returncode == 1, checked
+        assert f"WRONG smtpguard serve cannot start as this user: {path} belongs to {me}\n" in checked.stdout
     assert "Permission denied" not in checked.stderr
+
+
+def test_settings_that_cannot_be_read_are_named(config: Path) -> None:
+    config.chmod(0)
+    started = program.run(["-c", str(config), "serve"], timeout=120, powerless=True)
+    said = f"{config}:1:1: cannot be read: Permission denied; run it as root, or as the user of smtpguard serve\n"
+    assert (started.returncode, "".join(map(as_text, started.stderr.splitlines(keepends=True)))) == (2, said)
 
 
 def test_an_unreachable_database_server_asks_for_a_retry(serve: Serve) -> None:
