@@ -150,6 +150,11 @@ def characters(data: bytes, charset: str) -> Decoded:
     return _decoded(data, known.name, None)
 
 
+def has_controls(data: bytes) -> bool:
+    """Whether it has invisible control characters, which its text has not."""
+    return len(data.translate(None, _CONTROLS)) != len(data)
+
+
 def body_text(data: bytes, kind: str, parameters: Mapping[str, str]) -> Decoded:
     """The text of a part of this type, as mail programs show it. HTML without a charset that is not UTF-8 may name its
     own."""

@@ -23,10 +23,15 @@ from functools import lru_cache
 
 from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Message, in_crlf_lines
-from smtpguard.reading.parts import Index, Part, body_text, transfer, walk, words
+from smtpguard.reading.parts import Index, Part, body_text, has_controls, transfer, walk, words
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 
-_STYLE = re.compile(r"<style\b(?:[^<>]*+>(.*?)(?:</style\s*+>|\Z))?", re.S | re.I)
+_WS = " \t\n\f\r"
+"""White space of HTML. Python's has more, which browsers take for letters."""
+_SPACES = re.compile(f"[{_WS}]+")
+_MAY_END = re.compile("[<>\"'`]")
+"""Signs that may end a comment, a title or an open quotation around a tag."""
+_STYLE = re.compile(rf"<style\b(?:[^<>]*+>(.*?)(?:</style[{_WS}]*+>|\Z))?", re.S | re.I)
 _PRELUDE = re.compile(r"(?:\A|(?<=[{};]))([^{};]*+)\{(?=([^{}]*+))")
 """With the declarations that follow. It begins where another part ends, so that each part is read once."""
 _NAME = re.compile(r"([.#])(-?[_a-z\u0080-\U0010ffff][\w-]*)", re.I)
@@ -61,11 +66,13 @@ _TOGETHER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sheets:
-    """For one HTML text. ``certain``: all its styles are known. ``names``: classes and ids in its style sheets, in
-    lower case, each with a replacement; ``asked``: attributes that selectors name."""
+    """For one HTML text. ``certain``: all its styles are known. ``names``: classes and ids in its style sheets, each
+    with a replacement; ``folded``: in lower case, since only some documents tell case apart; ``asked``: attributes that
+    selectors name."""
 
     certain: bool = False
     names: dict[str, str] = field(default_factory=dict)
+    folded: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
     sizes_pictures: bool = False
 
@@ -83,29 +90,32 @@ class _Sheets:
                 sizes = sizes or bool(_OF_PICTURES.search(prelude) and _SETS_SIZE.search(declarations))
                 asked.update(name.lower() for name in _SELECTED.findall(prelude))
                 for sign, name in _NAME.findall(prelude):
-                    names.setdefault(f"{sign}{name.lower()}", f"{sign}{len(names)}")
-        return cls(certain=True, names=names, asked=frozenset(asked), sizes_pictures=sizes)
+                    names.setdefault(f"{sign}{name}", f"{sign}{len(names)}")
+        folded = frozenset(map(str.lower, names))
+        return cls(certain=True, names=names, folded=folded, asked=frozenset(asked), sizes_pictures=sizes)
 
     def digest(self, sheet: str) -> str:
         """The digest of a style element, independent of the names of its classes and ids."""
         if self.certain:
             sheet = _PRELUDE.sub(lambda prelude: _NAME.sub(self._renamed, prelude[0]), sheet)
-        return hashlib.sha256(" ".join(sheet.split()).encode("utf-8", "replace")).hexdigest()
+        return hashlib.sha256(_SPACES.sub(" ", sheet).strip().encode("utf-8", "replace")).hexdigest()
 
     def _renamed(self, found: re.Match[str]) -> str:
         if ("class" if found[1] == "." else "id") in self.asked:
             return found[0]
-        return self.names.get(f"{found[1]}{found[2].lower()}", found[0])
+        return self.names.get(found[0], found[0])
 
     def attribute(self, key: str, value: str) -> str:
         """In normalized form; "" if it does not change what is shown."""
         if key == "style":
             return f"style={in_order(value)}" if value.strip(" ;") else ""
-        if not self.certain or key in self.asked:
+        if not self.certain or key in self.asked or _MAY_END.search(value):
             return f"{key}={value}"
         if key in _OURS:
             sign = "." if key == "class" else "#"
-            words = [one for one in value.lower().split() if f"{sign}{one}" in self.names or _QUOTES.match(one)]
+            words = [
+                one for one in value.split(" ") if f"{sign}{one}".lower() in self.folded or _QUOTES.match(one.lower())
+            ]
             known = {self.names.get(f"{sign}{one}", one) for one in words}
             return f"{key}={' '.join(sorted(known))}" if known else ""
         return "" if key.startswith("data-") else f"{key}={value}"
@@ -121,10 +131,6 @@ class _Sheets:
         return both and all(value.lower() in _NOTHING for *_, value in sizes)
 
 
-_NO_SHEETS = _Sheets()
-"""Every attribute counts."""
-
-
 def in_order(style: str) -> str:
     """Inline declarations in a fixed order; those that may override each other stay in theirs."""
     if any(sign in style for sign in ("\\", "/*", "{")):
@@ -132,7 +138,7 @@ def in_order(style: str) -> str:
     said = []
     for declaration in filter(str.strip, style.split(";")):
         name, _, value = declaration.partition(":")
-        name, value = name.strip().lower(), value.strip()
+        name, value = name.strip(_WS).lower(), value.strip(_WS)
         if name in ("", "all") or not value or any(value.count(sign) % 2 for sign in "\"'"):
             return style
         if value.count("(") != value.count(")"):
@@ -155,9 +161,16 @@ _MOST_PACKED = 8 << 20
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Scripts without spaces, and their punctuation: each character is a token."""
 _BEFORE, _BEHIND = "([{<«“„‘\"'¿¡", ".,;:!?…)]}>»”’\"'"
-_SOURCE = re.compile(r"(<(style|script)\b.*?(?:</\2\s*>|\Z))|(<!--|-->|<[^<>]*>)", re.S | re.I)
-_TAG = re.compile(r"<\s*(/?[a-z][a-z0-9:_-]*)", re.I)
-_ATTRIBUTE = re.compile(r"""([^\s=>"'/]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
+# An attribute, as browsers part a tag (HTML section 13.2.5.32 and those behind it).
+_BEGINS, _KEY, _EQUALS = rf"(?=[^{_WS}/>])", rf"=?+[^{_WS}/>=]*+", rf"[{_WS}]*+="
+_VALUE = rf"""(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^{_WS}>"'][^{_WS}>]*+|(?=>|\Z))"""
+_ONE = rf"{_BEGINS}{_KEY}(?:{_EQUALS}[{_WS}]*+{_VALUE}|(?!{_EQUALS}))"
+_ATTRIBUTE = re.compile(rf"{_BEGINS}({_KEY})(?:{_EQUALS}[{_WS}]*+({_VALUE})|(?!{_EQUALS}))")
+_SOURCE = re.compile(
+    rf"(<(style|script)\b.*?(?:</\2[{_WS}]*>|\Z))|(<!--|-->|</?[a-z][^{_WS}/>]*+(?:[{_WS}/]++|{_ONE})*+(?:>|\Z)|<[!?/][^>]*+(?:>|\Z))",
+    re.S | re.I,
+)
+_TAG = re.compile(rf"<(/?[a-z][^{_WS}/>]*+)", re.I)
 _LINKS = frozenset(("href", "action", "formaction", "cite", "xlink:href", "longdesc", "ping"))
 _PICTURES = frozenset(("src", "srcset", "background", "poster", "data", "lowsrc", "dynsrc"))
 _TOLD = frozenset(("alt", "title", "aria-label", "placeholder", "value", "label", "content", "summary"))
@@ -167,6 +180,9 @@ _BLOCKS = frozenset([
     "aside", "main", "nav", "pre", "address", "form", "fieldset", "figure", "figcaption", "body", "head", "html",
     "o:p", "title"
 ])  # fmt: skip
+_VOID = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
+)
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.I)
 
 _SHORT, _LONG = 500, 2_000  # characters of a line and of a paragraph that are cached
@@ -317,6 +333,8 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
         blocks.append(f"{PART}{part.kind} {part.within} {name}>")
         if defect or decoded.defect:
             blocks.append(f"<octets {digest(n)}>")
+        if part.kind == "text/html" and has_controls(octets):  # they split names of tags, and are left out of the text
+            blocks.append(f"<octets {digest(n)}>")
         text = unicodedata.normalize("NFC", decoded.text)
         blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)
     return blocks, files
@@ -421,16 +439,14 @@ def _text(source: str) -> tuple[str, ...]:
 def _tag(tag: str, named: Mapping[str, str], sheets: _Sheets) -> tuple[str, list[str], bool]:
     """Its name; its tokens: itself, then targets and visible attribute texts; whether there are any of these."""
     begins = _TAG.match(tag)
-    if begins is None:
-        return "", [" ".join(tag.split())], False
-    name, rest = begins[1].lower(), tag[begins.end() :].rstrip(">").rstrip(" /")
-    if tag[1].isspace():  # a browser shows it as text
-        sheets = _NO_SHEETS
-    kept: list[str] = [name]
+    if begins is None or tag[-1] != ">":
+        return "", [_SPACES.sub(" ", tag)], False
+    name, rest = begins[1].lower(), tag[begins.end() : -1]
+    kept: list[str] = [name, "/"] if rest.endswith("/") and name not in _VOID else [name]
     after: list[str] = []
     point = name == "img" and sheets.is_point(rest)
     for attribute in _ATTRIBUTE.finditer(rest):
-        key, value = attribute[1].lower(), " ".join(html.unescape(_unquoted(attribute[2] or "")).split())
+        key, value = attribute[1].lower(), _SPACES.sub(" ", html.unescape(_unquoted(attribute[2] or ""))).strip(_WS)
         if key in _LINKS or key in _PICTURES:
             kept.append(key)
             after.append(

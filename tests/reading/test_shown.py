@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import random
+import re
+import time
 
 from smtpguard.mail.message import Message
+from smtpguard.reading.markup import read_markup
+from smtpguard.reading.request import Bounds, Meter
 from smtpguard.reading.shown import shown_by
 from tests.every import every
 
@@ -25,7 +30,36 @@ def file(type: str, disposition: str) -> str:
     return FILE.format(type=type, disposition=disposition)
 
 
+def html(body: str) -> str:
+    body = body.replace("\r\n", "\n").replace("\n", "\r\n")
+    return f"Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<!doctype html>{body}"
+
+
+SHEET = "<style>.h{display:none}</style>"
 DIFFERENT = {
+    "a control character in a name": (html("<p hidden>Story</p>"), html("<p hidde\x0bn>Story</p>")),
+    "a quotation mark in a name": (html("<p hidden>Story</p>"), html('<p hidden">Story</p>')),
+    "a blank before the name of a tag": (html("<p>Story</p>"), html("< p>Story</p>")),
+    "an end of a style that is none": (html("<style></style>Story"), html("<style></style\x85>Story")),
+    "case in a class": (html(f"{SHEET}<p class=h>Story</p>"), html(f"{SHEET}<p class=H>Story</p>")),
+    "a blank that is none in a class": (
+        html(f'{SHEET}<p class="a h">Story</p>'),
+        html(f'{SHEET}<p class="a\u00a0h">Story</p>'),
+    ),
+    "a blank that is none in a style": (
+        html('<p style="display:none">Story</p>'),
+        html('<p style="display:none\u2003">Story</p>'),
+    ),
+    "the end of a comment in an attribute": (
+        html('<!-- <p data-x="a>"> Story -->'),
+        html('<!-- <p data-x="-->"> Story -->'),
+    ),
+    "the end of a quotation in an attribute": (
+        html("""<p title="a><i data-x='b'> Story"""),
+        html("""<p title="a><i data-x='"'> Story"""),
+    ),
+    "an open quotation": (html("<p id='x'>Spring</p><p id='y'>"), html("<p id='x>Spring</p><p id='y'>")),
+    "a tag that ends itself": (html("<svg><g/>Story</svg>"), html("<svg><g>Story</svg>")),
     "a second name of a file": (
         file("; name=spring.pdf", "; filename=spring.pdf"),
         file("; name=story.pdf", "; filename=spring.pdf"),
@@ -51,6 +85,10 @@ DIFFERENT = {
     "an encoding that nobody knows": (plain("Spring", "8bit"), plain("Spring", "x-spring")),
 }
 SAME = {
+    "ids, classes and data that no style names": (
+        html(f"{SHEET}<p class='a' id=b data-c='1'>Spring<br></p >"),
+        html(f'{SHEET}<p  class="d e"\r\nid="f">Spring<br/></p>'),
+    ),
     "transfer encodings": (plain(WORDS), plain("Spring has come.", "7bit")),
     "lines of base64": (plain(WORDS), plain(f"{WORDS[:8]}\r\n{WORDS[8:]}")),
     "where the one name of a file is": (file("; name=a.pdf", "; filename=a.pdf"), file("", "; filename=a.pdf")),
@@ -78,3 +116,35 @@ def test_the_subject_within_a_signed_message_counts() -> None:
     signed = 'Content-Type: multipart/signed; boundary=bb\r\n\r\n--bb\r\n{}Content-Type: text/plain; hp="clear"\r\n\r\nx\r\n--bb--'
     none, same, other = (digest(signed.format(said)) for said in ("", "Subject: Spring\r\n", "Subject: Story\r\n"))
     assert none == same != other
+
+
+PAGE = """<style>.a{color:red} .h{display:none}</style><div class="a k"><p class=c data-x="1" title="Hej">Buy &amp; save.</p>
+<span class="h">unseen</span><p hidden>unseen</p><!-- <i data-x="1">aside</i> --><a href="https://x.example/?b=1&amp;c=2">More</a></div>"""
+SIGNS = [*"<>\"'= \t\n\f\v/-&;", "\x1f", "\x85", "\xa0", "\u2028", "\u3000", "<!--", "-->", "--!>", "<!", "</", "<p>", "</p>", "<style>", "</style>",
+         " hidden", " class=h", " CLASS=H", " x='", ' x="', " data-x=h", " data-y='>'", "&quot;", "<i data-x='-->'>"]  # fmt: skip
+
+
+def test_what_compares_equal_has_the_same_words_and_hides_the_same() -> None:
+    """Random changes of a page; lexbor parts it as browsers do."""
+    drawn = random.Random(7)
+    whole, said, equal = digest(html(PAGE)), words(PAGE), 0
+    within = [n for found in re.finditer("<[^<>]+>", PAGE) for n in range(found.start() + 1, found.end())]
+    for _ in range(2_500):
+        at = drawn.choice(within)
+        page = PAGE[:at] + drawn.choice(SIGNS) + PAGE[at + drawn.choice((0, 0, 1)) :]
+        if digest(html(page)) == whole:
+            equal += 1
+            assert words(page) == said, page
+    assert equal > 30
+
+
+def words(page: str) -> tuple[str, str]:
+    made = read_markup(f"<!doctype html>{page}", Meter(Bounds()))
+    return "".join(made.text.split()), "".join(sorted(made.hidden.split()))
+
+
+def test_tags_that_do_not_end_take_linear_time() -> None:
+    began = time.process_time()
+    for piece in ("<a ", "<a b=", '<a b="', "<!", "</", "<a =", "<p class='x' ", "<a b = ", "<p x>", "<b c=\"'"):
+        digest(html(piece * (180_000 // len(piece))))
+    assert time.process_time() - began < 5
