@@ -153,7 +153,7 @@ AT_ONCE_SECONDS = 0.004
 """For how long messages are read in one round of the event loop."""
 
 
-TOGETHER = 16
+TOGETHER = 32
 """For how many callers each step is done before the next one."""
 
 

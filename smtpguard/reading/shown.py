@@ -371,20 +371,16 @@ def _words(text: str) -> list[str]:
         if chunk.isalnum() and chunk.isascii():
             found.append(chunk)
             continue
-        begin, end = 0, len(chunk)
-        while begin < end and chunk[begin] in _BEFORE:
-            begin += 1
-        while end > begin and chunk[end - 1] in _BEHIND:
-            end -= 1
-        core = chunk[begin:end]
-        found += chunk[:begin]
+        rest = chunk.lstrip(_BEFORE)
+        core = rest.rstrip(_BEHIND)
+        found += chunk[: len(chunk) - len(rest)]
         if "://" in core or core[:7].lower() == "mailto:":
             found.append(LINK + core)
         elif not core.isascii() and _UNSPACED.search(core):
             found += _apart(core)
         elif core:
             found.append(core)
-        found += chunk[end:]
+        found += rest[len(core) :]
     return found
 
 
