@@ -37,8 +37,8 @@ def generated() -> Mapping[Path, str]:
     }
     page = _ROOT / "docs/policy.md"
     rows = "".join(map(_row, FACTS.values()))
-    facts = {page: _TABLE.sub(lambda _: rows, page.read_text())}
-    return {**schemas, **facts, **_marks(), **_metrics(), **manual()}
+    policy = _TABLE.sub(lambda _: rows, page.read_text())
+    return {**schemas, page: policy, **_marks(), **_metrics(), **manual(policy)}
 
 
 def _marks() -> Mapping[Path, str]:

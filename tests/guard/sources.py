@@ -6,15 +6,18 @@ import asyncio
 from dataclasses import dataclass, field
 from email.utils import parseaddr
 
-from smtpguard.gathering.values import NUMBERS
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import KINDS, Looks, Mark, Readable, Reading, Side, Topic
-from smtpguard.reading.request import Steps
+from smtpguard.reading.request import Bounds, Meter, Steps
 from smtpguard.reading.shown import Shown, shown_by
+from smtpguard.reading.text import extract
+
+_COUNTED = extract(b"\r\n", {}, 2, Meter(Bounds())).numbers
+"""By the names of facts: what reading a text counts, so that a fact that it does not count has no value here either."""
 
 
 @dataclass
@@ -81,7 +84,7 @@ class FakeReader:
             automatic="Auto-Submitted" in header,
             forwarded_thread="X-Forwarded-Thread" in header,
             language="en",
-            numbers=dict.fromkeys((name.partition(".")[2] for name in NUMBERS), 0),
+            numbers=dict.fromkeys(_COUNTED, 0),
             excerpt=self.excerpt,
             identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
             quotes=frozenset((header.get("X-Quotes") or "").split()),

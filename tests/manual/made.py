@@ -30,11 +30,10 @@ SHELLS: Mapping[str, tuple[type[ShellComplete], str]] = {
 }
 
 
-def manual() -> Mapping[Path, str]:
-    """File -> text, of the pages, man pages and completion files."""
+def manual(policy: str) -> Mapping[Path, str]:
+    """File -> text, of the pages, man pages and completion files. ``policy``: the text of docs/policy.md, with its tables."""
     pages = {ROOT / f"docs/{name}.md": _beginning(name) + MADE + "\n" + made() for name, made in PAGES.items()}
     text = {path.stem: _below_title(text) for path, text in pages.items()}
-    policy = _below_title((ROOT / "docs/policy.md").read_text())
     men = {
         "smtpguard.1": page(
             "smtpguard", 1, "hold internal-looking mail to customer lists", text["cli"],
@@ -46,7 +45,7 @@ def manual() -> Mapping[Path, str]:
         ),
         "smtpguard-policy.5": page(
             "smtpguard-policy", 5, "who may write to whom, and what is held until people have decided",
-            f"{policy}\n## All keys\n\n{_deeper(text['policy-keys'])}",
+            f"{_below_title(policy)}\n## All keys\n\n{_deeper(text['policy-keys'])}",
             version=__version__, see=("smtpguard(1)", "smtpguard.yaml(5)"),
         ),
     }  # fmt: skip
