@@ -150,7 +150,9 @@ def test_several_messages_are_named_as_several() -> None:
         one = made(replace(usual(), **changes))
         assert began in draft("customers", one, report_in_words(one, english), english)
     one = made(replace(usual(), reached=several))
-    assert "60 personer fick minst ett av dem." in draft("staff", one, report_in_words(one, swedish), swedish)
+    text = draft("staff", one, report_in_words(one, swedish), swedish)
+    assert "\n\nMeddelanden gick ut från oss måndag 2 mars 2026" in text, "a sentence begins with a capital letter"
+    assert "60 personer fick minst ett av dem." in text
 
 
 def test_times_around_the_end_of_summer_time_have_their_zones() -> None:

@@ -34,7 +34,7 @@ def messages(language: str) -> Iterator[Message]:
 
 
 def test_swedish_and_english_exist() -> None:
-    assert languages() == ("en", "sv")
+    assert {"en", "sv"} <= {*languages()}
 
 
 @every("language", TRANSLATED)
@@ -135,13 +135,13 @@ def upside_down(text: str) -> str:
 
 
 def test_a_third_language_is_one_file(made_up: MadeUp) -> None:
-    made_up("fi", "fi_FI", upside_down)
-    assert languages() == ("en", "fi", "sv")
-    assert choose("", "fi-FI, en;q=0.5") == "fi"
+    made_up("et", "et_EE", upside_down)
+    assert "et" in languages()
+    assert choose("", "et-EE, en;q=0.5") == "et"
     assert (
-        OrganizationModel.model_validate({"domains": ["example.com"], "languages": ["fi", "sv"]}).languages[0] == "fi"
+        OrganizationModel.model_validate({"domains": ["example.com"], "languages": ["et", "sv"]}).languages[0] == "et"
     )
-    speech = Speech("fi")
+    speech = Speech("et")
     assert speech("Waiting") == "gnitiaW"
     assert speech.ngettext("{n} person", "{n} people", 412_318) == "412\u00a0318 elpoep"
     assert (
@@ -150,10 +150,10 @@ def test_a_third_language_is_one_file(made_up: MadeUp) -> None:
     )
     at = datetime(2026, 3, 2, tzinfo=UTC)
     notice = Notice(
-        id="x", to=Address.parse("eva@example.com"), data={**SAMPLE, "notice": "held"}, language="fi", at=at
+        id="x", to=Address.parse("eva@example.com"), data={**SAMPLE, "notice": "held"}, language="et", at=at
     )
-    raw = NoticeTemplates(NoticeHead(languages=("fi",))).render(notice).decode()
-    assert "Content-Language: fi" in raw
+    raw = NoticeTemplates(NoticeHead(languages=("et",))).render(notice).decode()
+    assert "Content-Language: et" in raw
     assert "ruoY egassem" in raw
 
 

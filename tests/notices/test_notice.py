@@ -424,7 +424,7 @@ def test_an_unknown_kind_raises() -> None:
 
 @every(
     ("wanted", "organization", "chosen"),
-    [("en", ("sv", "en"), "en"), ("de", ("sv", "en"), "sv"), ("", ("sv",), "sv"), ("en", ("sv",), "sv"), ("fi", ("fi",), "en"),
+    [("en", ("sv", "en"), "en"), ("de", ("sv", "en"), "sv"), ("", ("sv",), "sv"), ("en", ("sv",), "sv"), ("et", ("et",), "en"),
      ("sv-FI", ("en", "sv"), "sv")],
 )  # fmt: skip
 def test_the_readers_language_precedes_the_organizations(
