@@ -379,7 +379,7 @@ privacy = Group(help="What is kept about a person: show, erase.")
 async def show(context: Context, address: str) -> None:
     """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
 
-    Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
+    Texts of held messages and of mail that came back are not read: who is named there alone is not found. Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
     That it was asked is journalled, without the address.
     """
     from smtpguard.store.privacy import Person, collect, digests_only
