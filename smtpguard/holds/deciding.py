@@ -45,7 +45,7 @@ from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, Delivered, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import RecipientChange
 from smtpguard.policy.confirming import MEANT_SECONDS
-from smtpguard.policy.freezing import Freeze, Gate
+from smtpguard.policy.freezing import Freeze, Gate, stopped_by
 
 _STATUSES = {
     State.WAITING: CopyStatus.HELD,
@@ -234,6 +234,8 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         new = mailings_of(batch).waiting(row, people) if row is not None else 0
         view = mailings_of(batch).view(row) if row is not None else None
         made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy, new))
+        if made is not None and _stands_still(batch, view, made):
+            return done
         if made is None:
             if row is not None:
                 mailings_of(batch).advance(row, and_then=new)
@@ -245,6 +247,14 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
             _set_apart(batch, row, copy_id, people)
         done += 1
     return done
+
+
+def _stands_still(batch: Batch, mailing: Mailing | None, made: Change) -> bool:
+    """Whether a freeze keeps a copy in its stage. In the outbox it would fill the stage, and the pause would pass, with
+    nothing sent: all stages would go out at once with the thaw."""
+    if mailing is None or mailing.progress is None or made.hold is None or made.hold.state is not State.APPROVED:
+        return False
+    return bool(stopped_by(batch.freezes, mailing.selectable, batch.now))
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:

@@ -203,6 +203,25 @@ async def releases(campaign: Campaign) -> int:
     return sum(1 for i in await campaign.home.outbox() if i.kind is IntentKind.RELEASE)
 
 
+async def test_a_stage_does_not_pass_during_a_freeze(tmp_path: Path) -> None:
+    """Nor its pause: all stages of what is approved during a freeze, or goes on then, would go out with the thaw."""
+    async with house(tmp_path, documents=documents(stages="{steps: [5, 2, rest], pause: 30m}")) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 20)
+        await home.freeze(Selector.LIST, "ramadan")
+        (first,) = await home.store.holds.newest()
+        await made.decide(first.hold_id)
+        for _ in range(3):
+            await pass_(made, minutes=31)
+        going = [hold.hold_id for hold in await home.holds() if hold.state is Held.APPROVED]
+        assert going == [first.hold_id], "the message that people looked at"
+        await home.thaw()
+        await made.approvals.follow()
+        assert (await releases(made), (await at(made))[:2]) == (5, ("paused", 1))
+        await pass_(made, minutes=31)
+        assert await releases(made) == 7
+
+
 async def test_what_goes_at_once_lets_no_copy_out_of_its_stage(staged: Campaign) -> None:
     """Such as a corrected text to the list's address, approved while the copies are stopped for a wrong link."""
     id, before = (await staged.one())["id"], await releases(staged)
