@@ -338,8 +338,10 @@ def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str
     if target.user is not None:
         yield WITHOUT_LOGIN, f"the relay at {target.host}, without our login", target.host, None
     if is_loopback(target.host):
-        source = _SOURCES[6 if ":" in target.host else 4]
-        yield THIS_MACHINE, "the relay, for any program on this machine", target.host, source
+        both = target.host == "localhost"  # its relay may listen on either
+        for host in ("127.0.0.1", "::1") if both else (target.host,):
+            what = f"the relay at {host} port {target.port}" if both else "the relay"
+            yield THIS_MACHINE, f"{what}, for any program on this machine", host, _SOURCES[6 if ":" in host else 4]
         for address in own:
             yield (
                 THIS_MACHINE,

@@ -114,9 +114,10 @@ async def test_an_accepted_way_past_the_guard_is_fine(tmp_path: Path) -> None:
         assert states(found, "way") == [State.FINE, State.UNKNOWN]
 
 
-async def test_a_way_past_the_guard_is_found_on_ipv6(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+async def test_a_way_past_the_guard_is_found_on_ipv6(host: str, tmp_path: Path) -> None:
     async with ScriptedRelay(host="::1") as relay:
-        found = await findings(tmp_path, f"{{host: '::1', port: {relay.port}, tls: none}}")
+        found = await findings(tmp_path, f"{{host: '{host}', port: {relay.port}, tls: none}}")
     [opened] = [f.text for f in found if f.state is State.OPEN]
     assert "any program on this machine" in opened
 
