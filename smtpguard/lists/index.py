@@ -55,6 +55,7 @@ from urllib.parse import quote
 
 from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.declared import ListInfo
+from smtpguard.locale.phrase import Moment, Phrase
 
 MAGIC = b"smtpgIDX"
 LAYOUT = 2
@@ -64,6 +65,9 @@ HEADER_OCTETS = 128
 _CHECKSUM_OCTETS = 16
 LOW_END = (0, 1, 2, 3) if sys.byteorder == "little" else (3, 2, 1, 0)
 """The places of the 16-bit parts in a 64-bit number, the lowest part first."""
+
+
+_NEVER = Phrase("it was never synced")
 
 
 class BadIndex(Exception):
@@ -323,7 +327,7 @@ class Shelf:
 
     def _one(self, info: ListInfo, now: datetime) -> IndexStatus:
         if not info.members:
-            return IndexStatus(state=State.UNLISTED, why=f"the list {info.name} declares no members")
+            return IndexStatus(state=State.UNLISTED, why=Phrase("the list {name} declares no members", name=info.name))
         before = self.statuses.get(info.name)
         index = before.index if before else None
         path = self._paths.get(info.name) or self._paths.setdefault(info.name, index_path(self._folder, info.name))
@@ -338,23 +342,26 @@ class Shelf:
                 index = Index(path, *self._key_ids)
                 self._stamps[info.name] = stamp
         except (OSError, BadIndex) as error:
-            problem = (
-                "it was never synced"
-                if isinstance(error, FileNotFoundError)
-                else getattr(error, "strerror", "") or str(error)
-            )
+            never = isinstance(error, FileNotFoundError)
+            problem = _NEVER if never else getattr(error, "strerror", "") or str(error)
             if index is None:
-                return IndexStatus(state=State.MISSING, why=f"the list {info.name} has no usable index: {problem}")
+                why = Phrase("the list {name} has no usable index: {problem}", name=info.name, problem=problem)
+                return IndexStatus(state=State.MISSING, why=why)
             # the mapping stays valid until this process ends, but is not refreshed
             checked_at = before.checked_at if before else None
-            why = f"the index of {info.name} is gone or damaged, and the one before it is in use: {problem}"
+            why = Phrase(
+                "the index of {name} is gone or damaged, and the one before it is in use: {problem}",
+                name=info.name,
+                problem=problem,
+            )
             return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)
         if stat.st_mtime == INCOMPLETE:
-            why = f"the index of {info.name} is not complete: one of its sources could never be read"
+            why = Phrase("the index of {name} is not complete: one of its sources could never be read", name=info.name)
             return IndexStatus(state=State.STALE, index=index, why=why)
         checked_at = datetime.fromtimestamp(stat.st_mtime, UTC)
         if too_old(checked_at, now, info):
-            why = f"the index of {info.name} is stale: its source was last read {checked_at:%Y-%m-%d %H:%M} UTC"
+            read = Moment(checked_at)
+            why = Phrase("the index of {name} is stale: its source was last read {time}", name=info.name, time=read)
             return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)
         return IndexStatus(state=State.READY, index=index, checked_at=checked_at)
 

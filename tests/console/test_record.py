@@ -209,6 +209,8 @@ async def test_an_unreliable_list_gives_the_reason(here: Stage) -> None:
     here.home.in_force.registry.reopen()
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "Not to be relied on: the index of ramadan is stale" in text(await viewer.get("/policy"))
+    swedish = text(await viewer.get("/policy", **{"Accept-Language": "sv"}))
+    assert re.search(r"indexet för ramadan är för gammalt: källan lästes senast \w+", swedish)
 
 
 async def tried(here: Stage, **fields: Any) -> Any:
