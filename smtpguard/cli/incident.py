@@ -297,6 +297,7 @@ async def ack(context: Context, alarm: str | None) -> None:
     async with context.store(reads=alarm is None) as store:
         found = await active(settings, store)
         if alarm is not None:
+            alarm = " ".join(alarm.split())  # its mail may have broken the line
             exact = [each for each in found if each.key == alarm]
             meant = exact or [each for each in found if each.key.startswith(alarm)]
             if len(meant) != 1:

@@ -92,7 +92,10 @@ def test_acknowledging_an_alarm_is_journalled(story: Path) -> None:
     assert run(story, "ack").stdout == "No alarm stands.\n"
     assert "no alarm is called frozen; there are: none" in run(story, "ack", "frozen").stderr
     at = "2026-03-02T09:00:00+00:00"
-    stands = [{"key": key, "began": at, "told": at, "claimed_until": None} for key in ("relay-away", "store-away")]
+    stands = [
+        {"key": key, "began": at, "told": at, "claimed_until": None}
+        for key in ("relay-away", "store-away", "list-stale news")
+    ]
     (story / "state").mkdir(exist_ok=True)
     [folder] = {path.parent for path in story.rglob("*") if path.name == "checkpoints"} or {story / "state"}
     (folder / "alarms.json").write_text(json.dumps(stands))
@@ -101,11 +104,12 @@ def test_acknowledging_an_alarm_is_journalled(story: Path) -> None:
         in run(story, "ack").stdout
     )
     assert "; taken by " in run(story, "ack", "relay").stdout
+    assert "list-stale news: the list news is stale, since" in run(story, "ack", "list-stale\nnews").stdout
     rows = {row["alarm"]: row["taken_by"] for row in map(json.loads, run(story, "ack", "--json").stdout.splitlines())}
     assert (bool(rows["relay-away"]), rows["store-away"]) == (True, None)
     exported = running("audit", "export")(story).stdout.splitlines()
-    [told] = [row for row in map(json.loads, exported) if row["kind"] == "taken"]
-    assert told["id"] == "relay-away"
+    told = [row["id"] for row in map(json.loads, exported) if row["kind"] == "taken"]
+    assert told == ["relay-away", "list-stale news"]
 
 
 ID = "T000000000000001"

@@ -89,6 +89,7 @@ def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
                     below.append((f"{where}, {own[0]}" if several and own else where, found))
             default = each.get("default")
             shown = f"`{_value(default)}`" if default not in (None, "", [], {}) else ""
+            shown = "required" if key in model.get("required", ()) else shown
             says = each.get("description") or ""
             rows.append(f"| `{key}` | {_cell(_kind(each))} | {_cell(shown)} | {_text(_cell(says))} |\n")
         if rows:
