@@ -442,7 +442,9 @@ def _tag(tag: str, named: Mapping[str, str], sheets: _Sheets) -> tuple[str, list
     after: list[str] = []
     point = name == "img" and sheets.is_point(rest)
     for attribute in _ATTRIBUTE.finditer(rest):
-        key, value = attribute[1].lower(), _SPACES.sub(" ", html.unescape(_unquoted(attribute[2] or ""))).strip(_WS)
+        key, value = attribute[1].lower(), html.unescape(_unquoted(attribute[2] or "")).strip(_WS)
+        if "  " in value or not value.isprintable():  # few: that is faster
+            value = _SPACES.sub(" ", value)
         if key in _LINKS or key in _PICTURES:
             kept.append(key)
             after.append(
