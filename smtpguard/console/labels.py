@@ -107,7 +107,7 @@ WHY_NOT: Mapping[str, str] = {
 DONE: Mapping[str, str] = {
     "": "",
     "approve": N_("Your approval counts."),
-    "reject": N_("It is rejected, and its writer is told why."),
+    "reject": N_("It is rejected, and its writer is told."),
     "unvoted": N_("Your approval is taken back."),
     "undone": N_("It is undone. Nothing was sent, and it waits for a decision again."),
     "asked": N_("The question is on its way to its writer."),
@@ -124,7 +124,7 @@ DONE: Mapping[str, str] = {
     "correcting": N_(
         "The correction waits until others have approved it. Then a copy for each of those who got the mailing passes, and none for anybody else."
     ),
-    "thawed": N_("It is lifted. Mail goes on."),
+    "thawed": N_("It is lifted. What was approved goes out, unless another freeze stops it."),
     "thaw-asked": N_("Another person must agree; then it is lifted."),
 }
 KEPT_STATES: Mapping[str, str] = {

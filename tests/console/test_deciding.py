@@ -450,7 +450,7 @@ async def test_an_approved_message_is_rejected_with_a_reason(here: Stage) -> Non
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="The wrong list", **bound)
     assert done.status_code == 303
     page = text(await eva.get(done.headers["location"]))
-    assert "It is rejected, and its writer is told why." in page
+    assert "It is rejected, and its writer is told." in page
     assert "It was rejected. It is not sent, and never will be." in page
     assert "Take the approval back" not in page
     await here.home.thaw()

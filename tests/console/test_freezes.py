@@ -96,7 +96,9 @@ async def test_a_freeze_is_shown_on_every_page_until_thawed(here: Stage, fields:
     freeze = (await here.home.store.gate.read()).freezes[0]
     omar = await freeze_page(here, OMAR)
     gone = await confirm_thaw(omar, freeze.freeze_id)
-    assert "It is lifted. Mail goes on." in text(await omar.get(gone.headers["location"]))
+    assert "It is lifted. What was approved goes out, unless another freeze stops it." in text(
+        await omar.get(gone.headers["location"])
+    )
     assert await active_freezes(here) == []
     assert "(a wrong link)" not in text(await eva.get("/held"))
     past = text(await eva.get("/history/freezes"))
