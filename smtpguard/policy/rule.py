@@ -157,8 +157,10 @@ class Rule:
         return Miss(rule=self.rule_id, reason=_reason(because, values, facts))
 
     def pauses(self, threads: Iterable[str]) -> tuple[Ask, ...]:
-        """The asks whether it has stopped the conversations that a message belongs to. Each reply counts itself."""
-        return tuple(Ask(RESTS, f"{self.rule_id} {thread}", self.stop_seconds) for thread in threads)
+        """The asks whether it has stopped the conversations that a message belongs to. Each reply counts itself.
+        What it stops while it only observes is counted apart: once it is enforced, no conversation rests because of that."""
+        name = f"{self.rule_id}:observed" if self.observes else self.rule_id  # no id has a colon
+        return tuple(Ask(RESTS, f"{name} {thread}", self.stop_seconds) for thread in threads)
 
     def stopped(self, values: Mapping[str, Value]) -> tuple[Answer, Hit | None]:
         """Its answer in a conversation that it has stopped: as if the count of replies were as high as ever."""

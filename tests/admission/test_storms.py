@@ -188,6 +188,11 @@ async def test_an_observing_rule_records_the_stop_for_its_time(tmp_path: Path) -
         assert isinstance(await post(home, id="LAST"), Relayed)
         [(_, verdict), *_] = await home.events("LAST")
         assert verdict["observed"] == ["reply-storm"]
+        home.clock.pass_(minutes=11)
+        await home.put(policy())
+        await home.watch.read()
+        await storm(home)  # what it stopped while it observed does not count
+        assert isinstance(await post(home), Held)
 
 
 async def test_a_frozen_conversation_stops_at_once(home: House) -> None:
