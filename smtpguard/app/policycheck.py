@@ -32,7 +32,7 @@ from smtpguard.config.documents import (
 )
 from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Settings
-from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.config.yaml import Document, Mark, Place, load_yaml
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import COLLEAGUES, Names
 from smtpguard.lists.digest import KEY_OCTETS, Digester
@@ -43,7 +43,9 @@ from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
+from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.condition import Range, Word
+from smtpguard.policy.grammar import SPECIAL
 from smtpguard.policy.looser import Looser, looser
 from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.policy.verdict import Action, Quorum
@@ -125,6 +127,8 @@ def check_policy(
     expansions = list(_expansions(document, policy, base))
     problems += _borne(expansions) if EXPANSIONS in indexed else expansions
     problems += _no_list_ids(document, policy)
+    problems += _no_names(documents, document, policy, where)
+    problems += _no_bounds(document, policy)
     problems += _out_of_reach(document, policy, people)
     problems += short(document, policy.groups, _asked(policy), SystemClock().now())
     if settings is not None:
@@ -191,6 +195,31 @@ def _no_list_ids(document: Document, policy: Policy) -> Iterator[Problem]:
                 yield document.problem(("lists", name, "list_ids", n), f'invalid List-Id "{list_id}"', expected)
 
 
+def _no_names(documents: Mapping[str, bytes], document: Document, policy: Policy, where: str) -> Iterator[Problem]:
+    """Names that are words of conditions: ``recipients.lists: none`` does not name a list called none."""
+    named: list[tuple[str, Place]] = [(name, ("lists", name)) for name in policy.lists]
+    named += [(info.audience, ("lists", name, "audience")) for name, info in policy.lists.items()]
+    named += [(name, ("streams", name)) for name in policy.streams]
+    named += [(own.name, ("own_marks", own.name)) for own in policy.own_marks]
+    found = [(name, document.mark(place, key=name == place[-1]), place == ("lists", SPECIAL)) for name, place in named]
+    folder = where.removesuffix(where.rpartition("/")[2])
+    found += [(name, Mark(1, 1, folder + file), False) for name, file in vocabulary_names(documents).items()]
+    for name, mark, special in found:
+        if special or name in ("any", "none"):
+            text = f"the name {name} is reserved: in conditions it means something else"
+            yield Problem(mark.file or document.file, mark.line, mark.column, text, "another name")
+
+
+def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
+    """``stops`` of breakers without a bound. The policy's is for lists, too, that have bounds and no ``stops``."""
+    own: dict[Place, Breakers] = {("lists", name, "breakers"): each for name, each in policy.list_breakers.items()}
+    usual = [each for place, each in own.items() if (*place, "stops") not in document.values]
+    for place, breakers in ((("breakers",), Breakers.over((policy.breakers, *usual))), *own.items()):
+        if (*place, "stops") in document.values and not breakers.each:
+            expected = 'a bound beside it, like complaints: ">= 0.1% after 500"'
+            yield document.problem((*place, "stops"), "stops without a bound stops nothing", expected, key=True)
+
+
 def _asked(policy: Policy) -> Mapping[Place, Quorum]:
     """Every quorum of the policy, by its place."""
     found: dict[Place, Quorum] = {("approvals",): policy.approvals}
@@ -204,11 +233,9 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
     listening = settings.listen
     if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
         return
-    asking = [n for n, rule in enumerate(policy.rules.rules) if rule.then is Action.CONFIRM and not rule.observes]
-    if asking and not any(info.origin is not None for info in policy.lists.values()):
-        rule = policy.rules.rules[asking[0]].rule_id
+    for place, rule in _asking(policy) if not any(info.origin is not None for info in policy.lists.values()) else ():
         text = f"rule {rule} cannot ask any writer, so it holds every message that it hits: no listener has auth or senders_verified, and no list has an origin"
-        yield warning(document, ("rules", asking[0], "then"), text)
+        yield warning(document, place, text)
     for name, info in policy.lists.items():
         if info.writers and info.origin is None:
             text = f"no sender can be verified as a writer of {name}: it has no origin, and no listener has auth or senders_verified"
@@ -231,11 +258,16 @@ def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator
     """A writer who is asked to confirm needs the console's page."""
     if settings.console is not None and settings.console.url:
         return
+    for place, rule in _asking(policy):
+        text = f"rule {rule} asks writers, but they have no page to answer on: console has no url"
+        yield warning(document, place, text, "console: {url: https://...} in the settings")
+
+
+def _asking(policy: Policy) -> Iterator[tuple[Place, str]]:
+    """The rules that ask writers, each with the place of its action."""
     for n, rule in enumerate(policy.rules.rules):
         if rule.then is Action.CONFIRM and not rule.observes:
-            text = f"rule {rule.rule_id} asks writers, but they have no page to answer on: console has no url"
-            yield warning(document, ("rules", n, "then"), text, "console: {url: https://...} in the settings")
-            return
+            yield ("rules", n, "then"), rule.rule_id
 
 
 def warning(document: Document, place: Place, text: str, expected: str = "") -> Problem:

@@ -24,6 +24,7 @@ from smtpguard.config.documents import shipped
 from smtpguard.config.settings import read_settings
 from smtpguard.config.yaml import load_yaml
 from tests.cli.installing import change, prepared_installation, running
+from tests.every import every
 from tests.guard.house import MEMBERS, FakePassage, House
 
 SUITE = Path(__file__).parent.parent / "policies"
@@ -537,6 +538,16 @@ def test_writers_without_proof_of_origin_are_warned_about(run: Callable[..., Res
     assert told not in run("check").stderr
 
 
+def test_each_rule_that_can_ask_no_writer_is_named(folder: Path) -> None:
+    rules = "".join(f"  - {{id: {name}, when: {{recipients.total: any}}, then: confirm}}\n" for name in ("a", "b"))
+    (folder / "policy.yaml").write_text(POLICY + rules)
+    told = check(folder).stderr
+    for place, name in (("17:50", "a"), ("18:50", "b")):
+        at = f"policy.yaml:{place}: warning: rule {name}"
+        assert f"{at} cannot ask any writer, so it holds every message that it hits: no listener has auth" in told
+        assert f"{at} asks writers, but they have no page to answer on: console has no url" in told
+
+
 def test_a_listener_that_the_settings_do_not_have_is_named(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "port: 10025", "port: 10025, name: inside")
     rule = "\n  - {id: one, when: {recipients.total: any}, unless: {listener: [inside, %s]}, then: hold}\n"
@@ -651,6 +662,56 @@ def test_what_no_map_and_no_message_can_name_is_an_error(folder: Path) -> None:
         '14:55: invalid List-Id "News <bad.example.com>"',
         '14:79: invalid List-Id ""',
     ]  # fmt: skip
+
+
+def test_names_that_conditions_have_for_something_else_are_errors(folder: Path) -> None:
+    """recipients.lists: none is mail to no list, and never mail to a list called none."""
+    text = POLICY.replace("lists:\n", "lists:\n  none: {addresses: [none@lists.example.com], audience: any}\n"
+                          "  special-category: {addresses: [special@lists.example.com]}\n", 1)  # fmt: skip
+    streams = "streams:\n  any: {from: [shop@example.com], origin: {clients: [10.0.0.9]}}\n"
+    streams += "  special-category: {from: [bills@example.com], origin: {clients: [10.0.0.9]}}\n"
+    (folder / "policy.yaml").write_text(
+        text.replace("rules:", f"{streams}own_marks: {{none: {{side: internal, weight: 1, term: x}}}}\nrules:")
+    )
+    (folder / "vocabularies").mkdir()
+    (folder / "vocabularies" / "any.yaml").write_text("groups: [{language: en, terms: [bacon]}]\n")
+    done = check(folder)
+    assert done.exit_code == 1
+    told = [line.partition(f"{folder.name}/")[2] for line in done.stderr.splitlines() if ": warning: " not in line]
+    said = "the name {} is reserved: in conditions it means something else: expected another name"
+    assert told == [
+        f"{place}: {said.format(name)}"
+        for place, name in (
+            ("policy.yaml:8:3", "none"),
+            ("policy.yaml:8:57", "any"),
+            ("policy.yaml:9:3", "special-category"),
+            ("policy.yaml:17:3", "any"),
+            ("policy.yaml:19:13", "none"),
+            ("vocabularies/any.yaml:1:1", "any"),
+        )
+    ]
+
+
+@every(
+    ("usual", "own", "told"),
+    [
+        ("{stops: lists}", "{}", ["7:12"]),
+        ("{stops: lists}", "{stops: mailing}", ["7:12", "15:16"]),
+        ("{stops: lists}", "{bounces: '>= 5'}", []),
+        ("{stops: lists}", "{bounces: '>= 5', stops: mailing}", ["7:12"]),
+        ("{bounces: '>= 5'}", "{stops: lists}", []),
+        ("{bounces: '>= 5', stops: lists}", "{}", []),
+        ("{}", "{stops: lists}", ["15:16"]),
+    ],
+)
+def test_breakers_without_a_bound_are_errors(folder: Path, usual: str, own: str, told: list[str]) -> None:
+    text = POLICY.replace("rules:", f"    breakers: {own}\nrules:").replace(
+        "lists:\n", f"breakers: {usual}\nlists:\n", 1
+    )
+    (folder / "policy.yaml").write_text(text)
+    done = check(folder)
+    said = ': stops without a bound stops nothing: expected a bound beside it, like complaints: ">= 0.1% after 500"'
+    assert [line.partition("policy.yaml:")[2] for line in done.stderr.splitlines()] == [place + said for place in told]
 
 
 def test_missing_files_are_errors(folder: Path) -> None:
