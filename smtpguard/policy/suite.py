@@ -65,7 +65,12 @@ Action = Literal["relay", "confirm", "hold", "defer", "reject"]
 class FrozenModel(Section):
     list: str | None = None
     sender: str | None = None
-    thread: str | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> FrozenModel:
+        if self.list is None and self.sender is None:
+            raise Invalid("frozen names nothing", "all, {list: NAME} or {sender: ADDRESS}")
+        return self
 
 
 class MessageModel(Section):
@@ -242,7 +247,6 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
         values={k: v for k, v in values.items() if FACTS[k].source is not Source.LIVE},
         lists=lists if isinstance(lists, frozenset) else frozenset(),
         senders=frozenset({sender}) if isinstance(sender, str) else frozenset(),
-        thread="thread",
         threads=("thread",),
         reply="reply",
         sizes=dict.fromkeys(touched, Count.exactly(_PEOPLE)),
@@ -273,7 +277,7 @@ def _freezes(frozen: Literal["all"] | FrozenModel | None) -> tuple[Freeze, ...]:
     if frozen is None:
         return ()
     chosen = {Selector.ALL: ""} if frozen == "all" else {
-        selector: value for selector in (Selector.LIST, Selector.SENDER, Selector.THREAD)
+        selector: value for selector in (Selector.LIST, Selector.SENDER)
         if (value := getattr(frozen, selector.value)) is not None
     }  # fmt: skip
     return tuple(

@@ -108,6 +108,8 @@ def test_a_failing_case_is_reported(run: Run, old: str, new: str, failure: str) 
         ("facts: {message.topics: [prok]}", 'unknown vocabulary "prok" (did you mean pork?)'),
         ("facts: {stream: receipt}", 'unknown stream "receipt" (did you mean receipts?)'),
         ("frozen: {list: newsleter}", 'unknown list "newsleter" (did you mean newsletter?)'),
+        ("frozen: {thread: <1@example.com>}", 'unknown key "thread": expected one of list, sender'),
+        ("frozen: {}", "frozen names nothing: expected all, {list: NAME} or {sender: ADDRESS}"),
         ("quorum: [comunications]", 'unknown group "comunications" (did you mean communications?)'),
         ("found: {message.looks: internal}", "found is of a message, and there is none"),
         ("message: story.eml, facts: {sender.proven: true}", "a message has facts of its own"),

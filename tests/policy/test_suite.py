@@ -66,7 +66,7 @@ cases:
   - {name: nobody knows, facts: {recipients.customers: unknown}, expect: defer}
   - {name: few, facts: {recipients.customers: 0 to 9}, expect: relay}
   - {name: frozen, facts: {recipients.customers: 0}, frozen: {sender: somebody@example.com}, expect: hold, hits: [freeze]}
-  - {name: frozen otherwise, facts: {recipients.customers: 0}, frozen: {thread: another}, expect: relay}
+  - {name: frozen otherwise, facts: {recipients.customers: 0}, frozen: {sender: another@example.com}, expect: relay}
 """)
     assert [(o.name, o.failures) for o in outcomes if o.failures] == []
     assert len(outcomes) == 7
