@@ -432,13 +432,15 @@ async def status(settings: Settings) -> Status:
     found.bypass = Bypasses(settings.state).in_force(found.at)
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     failed = failing(settings.state, found.at) if not found.serves else None
+    serves = os.access(settings.state, os.W_OK)  # another user need not be able to read keys
+    usable = {file: at for file, at in ends(settings).items() if at is not None or serves}
     seen = replace(
         in_store,
         at=found.at,
         absent=absent(found.trees),
         store=store_problem(in_store.store, found.trees),
         starts=failed.why if failed is not None else "",
-        certificates=ends(settings),
+        certificates=usable,
         relay=relay,
         bypass=bypass_in_force(settings, found.at),
     )

@@ -137,6 +137,21 @@ def test_an_unreadable_file_is_named(name: str, evidence: Path) -> None:
     assert f"{evidence / name}: Permission denied; {whose}\n" in done.stderr
 
 
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_key_that_another_user_may_not_read_is_no_alarm(serves: bool, evidence: Path) -> None:
+    """Who may not write the state is not the one who serves, and need not be able to read keys."""
+    journal(evidence)
+    tls = "{certificate: guard.pem, key: guard.key}"
+    with (evidence / "smtpguard.yaml").open("a") as settings:
+        settings.write(f"listen: {{smtp: [{{address: 127.0.0.1, port: 10025, tls: {tls}}}]}}\n")
+    for name in ("guard.pem", "guard.key"):
+        (evidence / name).touch(mode=0)
+    evidence.chmod(0o755 if serves else 0o555)
+    shown = json.loads(run(evidence, "--json", "status").stdout)
+    names = [alarm["alarm"] for alarm in shown["alarms"]]
+    assert ("certificate-unusable" in names) is serves, shown
+
+
 @pytest.mark.parametrize(("name", "said"), [("guard.db", "is gone, or never was: "), ("secret", "is missing: ")])
 def test_a_missing_file_is_named(name: str, said: str, evidence: Path) -> None:
     journal(evidence)
