@@ -11,9 +11,10 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
+from urllib.parse import unquote
 
 from smtpguard.reading.shown import LINK, PICTURE, POINT, Shown
 
@@ -25,6 +26,11 @@ _TARGET = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*|[a-z][a-z0-9+.-]*:", re.
 _PLAIN_SEGMENT = re.compile(r"[\w\-.~%+*,:@!$|()]*\Z")
 _ELSEWHERE = re.compile(r"://|%3a(?:%2f|//)|\bwww\.|%252f", re.I)
 _CODED = re.compile(r"[\w@./+:#=~%-]{1,64}\Z")
+_SITE = re.compile(r"(?<!\w)(?:[^\W_][\w-]*\.)+(?:[^\W\d_]{2,18}|xn--[\w-]+)(?!\w|[.-]\w)", re.I)
+_ADDRESS = re.compile(r"[^@/:?#]+@[\w.-]+\Z")
+_INITIALS = re.compile(
+    r"(?:(?:[^\W\d_]|chr|dr|fr|hr|ing|mag|mr|mrs|ms|ph|prof|sr|st|th)\.)+[^\W\d_]{4,}(?:-[^\W\d_]+)*['’]?s?\Z", re.I
+)
 _NUMBER = re.compile(r"[-+]?[\d.,:/%'’-]*\d[\d.,:/%'’-]*\Z")
 PARTICLES = frozenset([
     "af", "av", "von", "van", "de", "der", "den", "del", "della", "di", "da", "do", "dos", "du", "la", "le", "el", "al",
@@ -76,6 +82,19 @@ def is_free(word: str) -> bool:
     if not letters or not all(is_letter(c) or c in "-'’.&" for c in letters):
         return False
     return letters[0].isupper() or letters[0].lower() == letters[0].upper()
+
+
+def links_in(words: Iterable[str]) -> frozenset[str]:
+    """What mail programs make links of though no markup says so, also percent-encoded: "site", "address"."""
+    return frozenset(filter(None, map(_link_in, words)))
+
+
+def _link_in(word: str) -> str:
+    if "%" in word:
+        word = unquote(unquote(word))
+    if "." not in word or not _SITE.search(word) or _INITIALS.match(word):
+        return ""
+    return "address" if _ADDRESS.match(word) else "site"
 
 
 def is_letter(character: str) -> bool:

@@ -20,6 +20,7 @@ from smtpguard.mailings.alignment import (
     is_target,
     key_of,
     kind_of,
+    links_in,
     opcodes,
     parts_of,
     plain,
@@ -151,7 +152,7 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
                 most = max(sum(w.lower() not in PARTICLES for w in value) for value in some)
             return Slot(
                 kind=kind,
-                values=distinct[:_SAMPLES],
+                values=_samples(distinct),
                 most=min(MOST_WORDS, most + 1),
                 longest=room,
                 empty=empty,
@@ -162,7 +163,7 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
         if len(units) <= MOST_KNOWN and 2 * len(units) <= len(values):
             return Slot(
                 kind="list",
-                values=distinct[:_SAMPLES],
+                values=_samples(distinct),
                 most=most + most // 3,
                 longest=room,
                 empty=empty,
@@ -170,6 +171,12 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
             )
     often = _often(said)
     return Slot(kind="words", values=often, most=max(len(one.split()) for one in often), empty="" in often)
+
+
+def _samples(distinct: Sequence[str]) -> tuple[str, ...]:
+    """First one with a site and one with an address, if any: a slot takes none if its samples have none."""
+    linked = {kind: one for one in reversed(distinct) for kind in links_in(one.split())}
+    return tuple(dict.fromkeys((*linked.values(), *distinct)))[:_SAMPLES]
 
 
 def _often(said: Sequence[T]) -> tuple[T, ...]:
@@ -197,7 +204,7 @@ def _target(seen: Sequence[str]) -> Item:
             continue
         free = all(map(is_segment, theirs)) and len(distinct) >= max(2, -(-len(seen) // 5))
         if free and not (picture and not in_query(parts, n)):
-            made.append(Slot(kind="code", values=distinct[:_SAMPLES], empty="" in distinct))
+            made.append(Slot(kind="code", values=_samples(distinct), empty="" in distinct))
         else:
             made.append(Slot(kind="words", values=distinct[:MOST_ALTERNATIVES]))
     return Target(base=base, parts=tuple(made))

@@ -1,9 +1,9 @@
 """Templates of approved mailings: a text with slots, and whether a message fits it.
 
 A message is a copy of what was approved if it has every block, in order, word by word, and differs only in slots:
-names, numbers, codes, and single parts of links. A block that differs otherwise is covered only if it is one of the
-alternatives among the waiting copies, which the approver could see. The files, From, and the hosts of links and
-pictures never differ.
+names, numbers, codes, and single parts of links. A slot takes no site or address, which mail programs make links of, if
+none was seen in it. A block that differs otherwise is covered only if it is one of the alternatives among the waiting
+copies, which the approver could see. The files, From, and the hosts of links and pictures never differ.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import ne
 from typing import Any
@@ -31,6 +31,7 @@ from smtpguard.mailings.alignment import (
     is_segment,
     is_target,
     kind_of,
+    links_in,
     opcodes,
     parts_of,
     plain,
@@ -59,8 +60,9 @@ _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """``kind``: name, number or code; list: numbers among words that were seen; words: one of ``values``, which were
-    seen. For other kinds ``values`` are examples that were seen. ``most`` and ``longest``: the most words, and
-    characters of one; ``empty``: it may be missing. ``known``: words that it may contain beside its kind."""
+    seen. For other kinds ``values`` are examples that were seen, first those with sites and addresses. ``most`` and
+    ``longest``: the most words, and characters of one; ``empty``: it may be missing. ``known``: words that it may contain
+    beside its kind."""
 
     kind: str
     values: tuple[str, ...]
@@ -82,10 +84,17 @@ class Slot:
         counted = [w for w in words if w.lower() not in PARTICLES] if self.kind == "name" else words
         if len(counted) > self.most or any(len(word) > self.longest for word in words):
             return False
+        if not self.may_link(word for word in words if word not in self.known):
+            return False
         if self.kind == "list":
             return all(unit in self.known or kind_of([unit]) in ("number", "code") for unit in units_of(words))
         kind = kind_of(words, self.known)
         return bool(kind) and (self.kind == "name" or kind == self.kind or (self.kind, kind) == ("code", "number"))
+
+    def may_link(self, words: Iterable[str]) -> bool:
+        """Whether sites and addresses were seen in it if the words have some."""
+        links = links_in(words)
+        return not links or links <= links_in(word for value in self.values for word in value.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +306,7 @@ def _part_fits(mine: str | Slot, one: str) -> bool:
         return mine == one
     if mine.kind == "words":
         return one in mine.values
-    return is_segment(one) and (bool(one) or mine.empty)
+    return is_segment(one) and (bool(one) or mine.empty) and mine.may_link((one,))
 
 
 def _matches(elements: Sequence[Block | Choice], blocks: Sequence[SplitBlock], texts: Sequence[str]) -> bool:
@@ -390,7 +399,10 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
             continue
         if not old or not new or any(j in begins for j in range(j1 + 1, j2)):
             return None
-        if not (kind_of(new) and (kind_of(old) or any(map(_PLACEHOLDER.search, old)))):
+        unfilled = any(map(_PLACEHOLDER.search, old))
+        if not (kind_of(new) and (kind_of(old) or unfilled)):
+            return None
+        if not links_in(new) <= links_in(old) | ({"address"} if unfilled else set()):
             return None
         if kind_of(old) == "name" and _is_no_name(one, i1, i2, capitals):
             return None
@@ -439,14 +451,20 @@ def _capitals(blocks: Sequence[Sequence[str]]) -> str:
 
 def _default_token(old: str, new: str) -> bool:
     if not is_target(old) or not is_target(new):
-        return old == new or bool(kind_of([old]) and kind_of([new]))
+        return old == new or bool(kind_of([old]) and kind_of([new]) and links_in([new]) <= links_in([old]))
     (base, parts), (other, theirs) = parts_of(old), parts_of(new)
     if base != other or len(parts) != len(theirs):
         return False
     picture = old.startswith(PICTURE)
     return all(
         mine == one
-        or (_is_code(mine) and _is_code(one) and is_segment(one) and not (picture and not in_query(parts, n)))
+        or (
+            _is_code(mine)
+            and _is_code(one)
+            and is_segment(one)
+            and links_in([one]) <= links_in([mine])
+            and not (picture and not in_query(parts, n))
+        )
         for n, (mine, one) in enumerate(zip(parts, theirs, strict=True))
     )
 

@@ -88,6 +88,12 @@ ALTERED = {
     "a link in the link": {"code": "https://elsewhere.example"},
     "a link in the link, written otherwise": {"code": "https%3A%2F%2Felsewhere.example"},
     "more in the link": {"code": "00ff/more"},
+    "a site in the place of a name": {"name": "Evil.Com"},
+    "a site beside a name": {"name": "Bo evil1.example"},
+    "a page in the place of a number": {"n": "x1.co/p"},
+    "a site in the link": {"code": "evil.example%2fpay"},
+    "a site in the link, encoded twice": {"code": "%2f%2fevil%252eexample"},
+    "an address in the link": {"code": "a%40evil.example,x"},
     "another host": {"text": TEXT.replace("shop.example.com", "shop.elsewhere.example")},
     "another path": {"text": TEXT.replace("/spring/", "/autumn/")},
     "another constant of the query": {"text": TEXT.replace("x=1", "x=2")},
@@ -129,6 +135,30 @@ def test_a_copy_matches_whatever_came_before_it(copies: list[tuple[int, dict[str
     for who, changes in copies:
         one = copy(who, **(({"offer": OFFERS[0]} if offer else {}) | changes))
         assert made.matches(one) is Template.loads(_learned(*offer)).matches(one)
+
+
+MAILTO = "Dear {name},\r\n\r\nyour account is {account}. Leave: mailto:leave-{code}@lists.example.com\r\n"
+
+
+def _account(who: int, account: str, name: str = "") -> Shown:
+    return copy(who, MAILTO.replace("{account}", account), **({"name": name} if name else {}))
+
+
+def test_a_slot_takes_sites_or_addresses_only_if_some_were_seen() -> None:
+    seen = ["u12345678901"] * 8 + ["anna@shop.example"]
+    made = learn(_account(0, "u123456789"), [_account(n, f"{n}{one}") for n, one in enumerate(seen)])
+    made = Template.loads(made.dumps())
+    assert made.matches(_account(3, "bo@office.example"))
+    assert not made.matches(_account(3, "1.office.example"))
+    assert not made.matches(_account(3, "u77", name="a@b.example"))
+    assert all(made.matches(_account(3, "u77", name=name)) for name in ("J.Svensson", "St.John", "Dr.Ek-Berg", "A.B"))
+    assert not made.matches(copy(3, MAILTO.replace("leave-", "a%40evil.example,leave-"), account="u77"))
+    alone = learn(_account(0, "u12345678901"), ())
+    assert alone.matches(_account(0, "u77"))
+    assert not any(alone.matches(_account(0, one)) for one in ("evil1.example/pay", "a1@evil.example"))
+    unfilled = learn(_account(0, "{{account}}"), ())
+    assert unfilled.matches(_account(0, "a1@shop.example"))
+    assert not unfilled.matches(_account(0, "evil1.example"))
 
 
 def test_without_copies_few_words_may_differ() -> None:
