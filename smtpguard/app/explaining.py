@@ -149,22 +149,25 @@ def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
 
 
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
-    """The settings and digester for indexes: those in use, or temporary ones if a list or what expands at the relay has
-    none yet, deleted when ``undo`` is closed."""
+    """The settings and digester for indexes: those in use. A list, or what expands at the relay, that has none yet gets a
+    temporary one beside them, deleted when ``undo`` is closed."""
     lists, _ = policy.declared
-    with_members = [info for info in lists.values() if info.members]
-    needed = [index_path(indexes(settings), info.name) for info in with_members]
-    needed += [expansions_path(indexes(settings))] if policy.expansions else []
-    if settings.secret_file.is_file() and all(path.exists() for path in needed):
-        return settings, Digester(installation_secret(settings), settings.delimiters)
+    known = settings.secret_file.is_file()
+    digester = Digester(installation_secret(settings) if known else os.urandom(32), settings.delimiters)
+    in_use = {file.name: file.absolute() for file in indexes(settings).glob("*") if file.is_file()} if known else {}
+    new = [info for info in lists.values() if info.members and index_path(Path(), info.name).name not in in_use]
+    expands = bool(policy.expansions) and expansions_path(Path()).name not in in_use
+    if known and not new and not expands:
+        return settings, digester
     folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="smtpguard-explain-")))
     passing = settings.model_copy(update={"state": folder})
     indexes(passing).mkdir(mode=0o700)
-    digester = Digester(os.urandom(32), settings.delimiters)
+    for name, file in in_use.items():
+        (indexes(passing) / name).symlink_to(file)
     refresher = built_refresher(passing, policy, digester)
-    for info in with_members:  # a list that cannot be read has no index, and is unknown, as for real mail
+    for info in new:  # a list that cannot be read has no index, and is unknown, as for real mail
         refresher.sync(info, SystemClock().now())
-    if policy.expansions:
+    if expands:
         expander = built_expander(passing, policy, built_registry(passing, policy, digester, SystemClock()))
         expander.sync(expander.info, SystemClock().now())
     return passing, digester

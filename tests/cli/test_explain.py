@@ -83,6 +83,19 @@ def test_what_expands_at_the_relay_is_known_before_the_first_start(run: Run, etc
     assert ("internal-to-list" in {hit["rule"] for hit in row["hits"]}) is (name == "iftar")
 
 
+def test_lists_in_use_are_used_beside_what_has_no_index_yet(run: Run, etc: Path, story: Path) -> None:
+    """As when ``expansions`` is new in the file, and a list's source is away."""
+    assert running("lists")(etc, "sync").exit_code == 0
+    (etc / "lists/ramadan.csv").unlink()
+    (etc / "aliases").write_text(f"iftar: {RAMADAN}\n")
+    with (etc / "policy.yaml").open("a") as policy:
+        policy.write("\nexpansions: [{aliases: aliases, domains: [example.com]}]\n")
+    before = {file: file.stat().st_mtime_ns for file in (etc / "var").rglob("*")}
+    (row,) = rows(run("--json", "--to", "iftar@example.com", str(story)))
+    assert row["recipients"]["reach"] == 60
+    assert {file: file.stat().st_mtime_ns for file in (etc / "var").rglob("*")} == before
+
+
 def test_the_story_is_explained_as_json(run: Run, story: Path) -> None:
     (row,) = rows(run("--json", str(story)))
     assert row.keys() == KEYS
