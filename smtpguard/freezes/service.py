@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.model import event_of
-from smtpguard.holds.model import LIVE, Hold, State, held_up_by
+from smtpguard.holds.model import LET_GO, LIVE, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED
 from smtpguard.locale.phrase import Phrase
@@ -280,28 +280,47 @@ class Freezes:
         """The approved messages that go out as soon as these freezes are lifted. Raises StoreError."""
         ids, now = {f.freeze_id for f in lifted}, self.clock.now()
         freezes = (await self.store.gate.read()).freezes
+        # Of a mailing in stages the next copies go too, as many as its stage has room for.
+        rest = await self.store.holds.several(await self.store.holds.decided_leads())
+        behind = {lead.hold_id for lead in rest if lead.state in LET_GO}
+        found = [await self.store.mailings.find(id) for id in {lead.mailing_id for lead in rest} if id]
+        staged = {one.mailing_id: one for one in found if one is not None and one.progress is not None}
         goes, kept, waiting = list[Hold](), 0, 0
+        stored: dict[str, list[Hold]] = {mailing_id: [] for mailing_id in staged}
         async for hold in self.store.holds.every(tuple(LIVE), copies=True):
             stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
             if not stopped & ids:
                 continue
             if hold.state is State.WAITING:
                 waiting += not hold.primary
+                if hold.mailing_id in staged and hold.primary in behind and stopped <= ids:
+                    stored[hold.mailing_id].append(hold)
             elif stopped - ids:
                 kept += 1
             else:
                 goes.append(hold)
+        people = 0
+        for mailing in staged.values():
+            people += mailing.people.admitted if any(hold.mailing_id == mailing.mailing_id for hold in goes) else 0
+            out = mailing.out
+            for copy in reversed(stored[mailing.mailing_id]):
+                if mailing.progress is None or not mailing.progress.fits(out, copy.reach):
+                    break
+                goes.append(copy)
+                out += copy.reach
+            people += out - mailing.out
         leads = {hold.hold_id for hold in goes}
+        single = [hold for hold in goes if not hold.primary or hold.primary not in leads]
         begun = [hold for hold in goes if hold.state is State.RELEASING][:MOST]
         sending = [(await self.store.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),
-            people=sum(hold.reach for hold in goes if not hold.primary or hold.primary not in leads),
+            people=people + sum(hold.reach for hold in single if hold.mailing_id not in staged),
             lists=tuple(sorted({name for hold in goes for name in hold.lists})),
             doubt=sum(own.doubt for own in sending if own is not None),
             kept=kept,
             waiting=waiting,
-            first=tuple(hold for hold in goes if not hold.primary or hold.primary not in leads)[:SHOWN],
+            first=tuple(single[:SHOWN]),
         )
 
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:

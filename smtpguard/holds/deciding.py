@@ -45,7 +45,7 @@ from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, Delivered, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import RecipientChange
 from smtpguard.policy.confirming import MEANT_SECONDS
-from smtpguard.policy.freezing import Freeze, Gate, stopped_by
+from smtpguard.policy.freezing import Freeze, Gate
 
 _STATUSES = {
     State.WAITING: CopyStatus.HELD,
@@ -173,7 +173,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
         if hold.state is State.VOID:  # the colleagues' part was not sent either
             mailings.failed(row, apart, CopyStatus.DEFERRED)
             mailings.became(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
-        if hold.state is State.APPROVED:
+        if hold.state is State.APPROVED and not held_up_by(hold, batch.freezes, now):
             mailings.advance(row)
 
 
@@ -218,8 +218,8 @@ def decided_leads(connection: Connection) -> list[str]:
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     """Let the oldest ``n`` copies under a hold follow its decision. Returns how many did; fewer than ``n``: no more can
-    for now. If the approval has ended, copies that still wait are held anew, as one. If it was revoked, copies that
-    were approved with it are revoked too."""
+    for now, since their stage or a freeze keeps them. If the approval has ended, copies that still wait are held anew, as
+    one. If it was revoked, copies that were approved with it are revoked too."""
     batch.flush()
     lead = holds.find(batch.connection, lead_id)
     if lead is None:
@@ -234,10 +234,12 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         new = mailings_of(batch).waiting(row, people) if row is not None else 0
         view = mailings_of(batch).view(row) if row is not None else None
         made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy, new))
-        if made is not None and _stands_still(batch, view, made):
-            return done
-        if made is None:
-            if row is not None:
+        # In the outbox it would fill its stage with nothing sent, and the pause would pass: all stages would go at once
+        # with the thaw. A sender's letters have no stages.
+        staged = view is not None and view.progress is not None and not lead.queue
+        frozen = staged and bool(held_up_by(copy, batch.freezes, batch.now))
+        if made is None or (frozen and made.hold is not None and made.hold.state is State.APPROVED):
+            if row is not None and not frozen:
                 mailings_of(batch).advance(row, and_then=new)
             return done
         apply(batch, copy, made)
@@ -249,28 +251,25 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     return done
 
 
-def _stands_still(batch: Batch, mailing: Mailing | None, made: Change) -> bool:
-    """Whether a freeze keeps a copy in its stage. In the outbox it would fill the stage, and the pause would pass, with
-    nothing sent: all stages would go out at once with the thaw."""
-    if mailing is None or mailing.progress is None or made.hold is None or made.hold.state is not State.APPROVED:
-        return False
-    return bool(stopped_by(batch.freezes, mailing.selectable, batch.now))
-
-
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
-    """Whether the approval of the primary hold covers a copy; once that has ended, whether another of the same content
-    does. No copy is covered beyond the approved number of people, nor one that came after the last vote. An earlier
-    version did not compare what each copy shows. A sender's letters that wait as one hold are covered as they are, if
-    they were listed."""
+    """Whether the approval of the primary hold covers a copy; once that has ended and was not revoked, whether another
+    for its lists covers the same content. No copy is covered beyond the approved number of people, nor one that came
+    after the last vote. An earlier version did not compare what each copy shows. A sender's letters that wait as one
+    hold are covered as they are, if they were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
         return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
     if mailing is None or copy.state is not State.WAITING or copy.mailing_id != lead.mailing_id:
         return True
+    came = Coming(
+        content=copy.content_sha256, said=copy.exact, author=copy.author, proofs=copy.proofs, by_address=copy.by_address
+    )
     grant = next((grant for grant in mailing.grants if grant.hold_id == lead.hold_id), None)
     if grant is None:
-        covers = (one.cover for one in mailing.grants if not one.only)
-        return bool(copy.exact) and any(cover is not None and cover.exact == copy.exact for cover in covers)
+        others = () if lead.stopped_by else (one for one in mailing.grants if not (one.only or one.by_writer))
+        return any(
+            one.lists.issuperset(copy.lists) and mailing.out + new <= one.people and one.matches(came) for one in others
+        )
     if _is_late(lead, copy) and mailing.out + new > grant.people:
         return False
     if not lead.exact or copy.exact == lead.exact:
@@ -278,7 +277,6 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     cover = grant.cover
     if cover is None or not cover.learned or copy.by_address:
         return False
-    came = Coming(content=copy.content_sha256, said=copy.exact, author=copy.author, proofs=copy.proofs)
     return cover.is_from(came) and contents.learned_from(batch.connection, cover.learned, copy.hold_id)
 
 

@@ -324,8 +324,7 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
         return _let_go(lead, copy, now)
     if mailing is None or mailing.grant is None:
         return None
-    progress = mailing.progress
-    if progress is not None and new and (progress.waits or (mailing.out + new > progress.limit and not progress.last)):
+    if mailing.progress is not None and new and not mailing.progress.fits(mailing.out, new):
         return None
     return _let_go(lead, copy, now)
 

@@ -91,6 +91,10 @@ class Progress:
     def waits_for_person(self) -> bool:
         return self.waits and self.goes_on_at() is None
 
+    def fits(self, out: int, more: int) -> bool:
+        """Whether its stage has room for ``more`` people, when ``out`` were admitted."""
+        return not self.waits and (self.last or out + more <= self.limit)
+
     def moved(self, move: Move, now: datetime, why: str = "") -> Progress | None:
         """After the move, or None if it is impossible."""
         to = after(self.at, move)
