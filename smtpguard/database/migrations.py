@@ -609,6 +609,13 @@ def to_0035() -> None:
         op.drop_table(table)
 
 
+def to_0036() -> None:
+    """Leave rules and lists, of which a hold has any number, out of an index: PostgreSQL takes no entry of one above a
+    third of a page."""
+    op.drop_index("ended_held", "ended")
+    _index("ended_held", "ended", "held_at")
+
+
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }

@@ -209,12 +209,17 @@ def _late(seconds: Mapping[str, float], _: Seen) -> Iterator[Found]:
 
 
 _MOST_NAMED = 40
+_MOST_IN_KEY = 20
+"""Lists in an alarm's name. PostgreSQL: an entry of an index must be smaller than a third of a page, 2,704 octets."""
 
 
 def _called(calls: Sequence[RuleCall], seen: Seen) -> Iterator[Found]:
     for one in calls:
         lists = _counted(sorted(one.lists.items())) if one.lists else Phrase("none")
-        about = f"{one.rule} ({', '.join(sorted(one.lists))})" if one.lists else one.rule
+        names, more = sorted(one.lists), len(one.lists) - _MOST_IN_KEY
+        if more > 0:
+            names = [*names[:_MOST_IN_KEY], f"+{more}"]
+        about = f"{one.rule} ({', '.join(names)})" if names else one.rule
         purpose = seen.purposes.get(one.rule, "").rstrip(".")
         words = {"what": about, "purpose": purpose or one.rule, "lists": lists}
         who, rest = _counted(one.senders[:_MOST_NAMED]), len(one.senders) - _MOST_NAMED

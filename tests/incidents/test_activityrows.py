@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, date, datetime, timedelta
+from string import ascii_lowercase, digits
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -70,6 +72,20 @@ async def test_stored_sums_equal_the_journal_for_any_period(store: Store, counte
         held = {share.name: share.waiting + share.decided.total for share in whole.rules}
         assert held == {"a": 2, "b": 3, "no": 0, "watch": 0}, "a copy adds its rules to its primary hold"
         await summed(store)
+
+
+async def test_a_hold_counts_for_all_its_rules_and_lists(store: Store) -> None:
+    """As many as there are, with names that no compression makes short."""
+    chance = random.Random(1)
+    names = ["".join(chance.choices(ascii_lowercase + digits, k=63)) for _ in range(200)]
+    data = {"action": "hold", "rules": names[:100], "lists": names[100:], "hold": "H1"}
+    copy = {"action": "hold", "rules": names[100:], "lists": names[:100], "hold": "C1", "with": "H1"}
+    for story in ([(10, Kind.VERDICT, "H1", data)], [(20, Kind.VERDICT, "C1", copy), (30, Kind.REJECTED, "H1", {})]):
+        await record_story(store, story)
+        await summed(store)
+    whole = await store.journal.activity(T0, None, UTC)
+    for shares in (whole.rules, whole.lists):
+        assert {share.name: share.decided.rejected for share in shares} == dict.fromkeys(names, 1)
 
 
 async def equal_sums(store: Store, begin: int, end: int) -> None:

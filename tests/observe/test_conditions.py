@@ -76,6 +76,10 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
         ({"refusing": {"witness": 901.0, "timestamps": 899.0}}, ["checkpoints-refused witness"]),
         ({"called": (MANY,)}, ["rule-calls many-write (news)"]),
+        (
+            {"called": (replace(MANY, lists={f"list-{n:02}": 1 for n in range(32)}),)},
+            [f"rule-calls many-write ({', '.join(f'list-{n:02}' for n in range(20))}, +12)"],
+        ),
         ({"stopped": (STOPPED, replace(STOPPED, mailing="N", observed=True))}, ["breaker M", "breaker-observed N"]),
         ({"certificates": {"c.pem": NOW + timedelta(days=29)}}, ["certificate-ends c.pem"]),
         (

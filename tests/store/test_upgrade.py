@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,27 @@ async def test_counts_of_schemas_before_0024_go_on(url: str, tmp_path: Path, clo
         assert await count(store, to("T2", "a", "d", asks=(first, customers))) == {first: 5, customers: 6}
         clock.pass_(minutes=55)
         assert await count(store, to("T4", "e", asks=(customers,))) == {customers: 3}
+
+
+async def test_sums_of_schema_0035_go_on(url: str, tmp_path: Path, clock: Clock) -> None:
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            known = brought_to(connection, "0035")
+            row = {"hold_id": "H0", "held_at": microseconds(T0), "lists": "news", "at": 0, "said": ""}
+            rows = [{**row, "rules": "a\nb", "how": "rejected"}, {**row, "hold_id": "H9", "rules": "b", "how": ""}]
+            connection.execute(known.tables["ended"].insert(), rows)
+            held = {"hour": microseconds(T0), "did": "held", "n": 1}
+            connection.execute(known.tables["summed"].insert(), [{**held, "about": f"rule:{name}"} for name in "ab"])
+            connection.execute(
+                known.tables["summing"].insert(), {"one": 1, "through": FIRST["tables"]["head"][0]["seq"]}
+            )
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        found = await store.journal.activity(T0, None, UTC)
+        assert [(s.name, s.decided.rejected, s.waiting) for s in found.rules] == [("a", 1, 0), ("b", 1, 1)]
 
 
 OF_ANNA = "d4e71ae4627a3b5a4bf4479c0a232d69"
