@@ -198,8 +198,9 @@ def _misread(condition: Condition) -> tuple[str, str]:
     if there is none."""
     name = condition.fact.name
     for word in sorted(condition.words) if isinstance(condition, SomeWord | EveryWord | Word) else ():
-        if not isinstance(condition, Word) and word.lower() in ("any", "none"):
-            return f"{name}: {word} is taken for a word here", f"{word.lower()}, in small letters and without brackets"
+        if not isinstance(condition, Word) and (meant := word.strip().lower()) in ("any", "none", ""):
+            said = f"{word} is taken for a word here" if meant else "no message has an empty word"
+            return f"{name}: {said}", f"{meant or 'none'}, in small letters and without brackets"
         if name == "recipients.domains" and not _DOMAIN.match(word):
             return (
                 f"{name}: no domain is called {word}",
