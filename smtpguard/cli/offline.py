@@ -214,10 +214,19 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     """Listening places: no two listeners at one place, none at the relay's, and none open to everybody."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
-    for n, network in enumerate(settings.trust):
-        if network.prefixlen == 0:
-            text = f"{network_text(network)} is everybody: whoever connects may say who the client is, and who has logged in"
-            yield warning(document, ("trust", n), text, "the addresses of the MTAs in front")
+    for key, networks, may, whose in (
+        ("trust", settings.trust, "whoever connects may say who the client is, and who has logged in", "MTAs in front"),
+        (
+            "expanders",
+            settings.expanders,
+            "whoever got a post of a list may send it on as the list server",
+            "list servers",
+        ),
+    ):
+        for n, network in enumerate(networks):
+            if network.prefixlen == 0:
+                text = f"{network_text(network)} is everybody: {may}"
+                yield warning(document, (key, n), text, f"the addresses of the {whose}")
     for kind, n, each in listening.each():
         for doubt in too_open(each.clients or ()):
             yield warning(document, ("listen", kind, n, "clients"), doubt)
@@ -247,13 +256,21 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")
     here = {(each.address, each.port) for each in listening.smtp}
+    hosts: list[tuple[Place, str]] = []
+    if settings.alarms.relay is not None:
+        hosts.append((("alarms", "relay", "host"), settings.alarms.relay.host))
     for at, relay in _relays(settings):
+        hosts.append(((*at, "host"), relay.host))
         if (relay.host, relay.port) in here:
             yield document.problem((*at, "port"), "the relay is this guard itself: mail would loop")
         for n, other in enumerate(relay.fallbacks):
+            hosts.append(((*at, "fallbacks", n, "host"), other.host))
             if (other.host, other.port) in here:
                 text = "this fallback is this guard itself: mail would loop"
                 yield document.problem((*at, "fallbacks", n, "host"), text)
+    for place, host in hosts:
+        if not _HOST.fullmatch(host):
+            yield document.problem(place, f'"{host}" is no host', "a name or an address; its port is a key of its own")
 
 
 def _relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
@@ -377,6 +394,8 @@ def second_way(settings: Settings) -> tuple[str, str]:
     )
 
 
+_HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?")
+"""A name, an IPv4 or an IPv6 address; no place where a connection could go is spelled otherwise."""
 _ROUTES = Path("/proc/net/route")
 _IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _BRIDGE = re.compile(r"(docker|podman|cni|lxcbr|lxdbr|flannel)\w*\Z|br-[0-9a-f]{12}\Z")

@@ -226,7 +226,7 @@ def network_text(network: Network) -> str:
 
 
 def _web(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(url := url.strip())
     if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
         raise Invalid("not a valid http(s) URL", 'a url like "https://guard.example.com"')
     if parts.path not in ("", "/") or parts.username is not None:  # every page is at the root of its host
@@ -243,7 +243,7 @@ def _not_ours(name: str) -> str:
 
 def secret_place(url: str) -> str:
     """Data sent there must not be readable on the way: https, or this machine."""
-    parts = urlsplit(url)
+    parts = urlsplit(url := url.strip())
     host = parts.hostname or ""
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
         raise Invalid("not an https url", 'a url like "https://host.example.com"')
@@ -308,7 +308,7 @@ class Console(Section):
 
 
 def _feed(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(url := url.strip())
     if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
         raise Invalid("no url of a feed", 'a url like "https://news.example.com/rss"')
     return url

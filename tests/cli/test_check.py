@@ -254,6 +254,21 @@ def test_a_relay_loop_and_a_port_used_twice_are_reported(run: Callable[..., Resu
     assert "this fallback is this guard itself" in result.stderr
 
 
+@every(
+    ("host", "fine"),
+    [
+        ("mail.example.com", True), ("mail", True), ("::1", True), ("fe80::1%eth0", True), ("b\u00fccher.example", True),
+        ("mail.example.com:587", False), (" mail", False), ("smtp://mail", False), ("it@mail", False), ("[::1]", False),
+    ],
+)  # fmt: skip
+def test_a_host_to_which_no_connection_can_go_is_an_error(folder: Path, host: str, fine: bool) -> None:
+    (folder / "smtpguard.yaml").write_text(
+        f"relay: {{host: '{host}', fallbacks: [{{host: '{host}'}}]}}\nalarms: {{relay: {{host: '{host}', port: 26}}}}\n"
+    )
+    said = f'"{host}" is no host: expected a name or an address; its port is a key of its own'
+    assert check(folder).stderr.count(said) == (0 if fine else 3)
+
+
 def test_routes_that_match_no_or_little_mail_are_reported(run: Callable[..., Result], etc: Path) -> None:
     settings = etc / "smtpguard.yaml"
     route = "  - {{name: {name}, {mail}, relay: {{host: {name}.example.com{more}}}}}\n"

@@ -53,6 +53,16 @@ def test_an_sqlite_path_is_relative_to_the_file(url: str, absolute: str) -> None
     assert read(f"store: {{url: '{url}'}}").store.url == absolute
 
 
+def test_spaces_around_a_url_are_no_part_of_it() -> None:
+    """Behind https://guard.example.com and a space every link in a notice would be broken."""
+    settings = read(
+        "console: {url: 'https://guard.example.com '}\nwebhooks: [{url: ' https://hooks.example.com/x', secret_file: hook, events: [freeze.set]}]"
+    )
+    assert settings.console is not None
+    assert settings.console.url == "https://guard.example.com"
+    assert settings.webhooks[0].url == "https://hooks.example.com/x"
+
+
 def test_a_relative_settings_file_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "smtpguard.yaml").write_text("")
     monkeypatch.chdir(tmp_path)
