@@ -54,6 +54,8 @@ _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
 _UUENCODE = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
+NO_CONTROLS = dict.fromkeys(_CONTROLS)
+"""For ``str.translate``."""
 _ASCII = bytes([9, 10, 13, *range(32, 127)])
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _AS_CP1252 = {octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
@@ -136,33 +138,29 @@ def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
     return b"".join(out), defect
 
 
-def characters(data: bytes, charset: str) -> Decoded:
-    """Octets as text. An unknown charset is decoded as UTF-8, octets that are not UTF-8 as Windows-1252, and reported."""
+def characters(data: bytes, charset: str, *, controls: bool = False) -> Decoded:
+    """Octets as text. An unknown charset is decoded as UTF-8, octets that are not UTF-8 as Windows-1252, and reported.
+    ``controls``: with invisible control characters."""
     name = charset.strip().strip("\"'").lower()
     if name in _ALIASES or name in _UNKNOWN_OKAY:
-        return _decoded(data, _ALIASES.get(name, "utf-8"), None)
+        return _decoded(data, _ALIASES.get(name, "utf-8"), None, controls)
     try:
         known = codecs.lookup(name)
     except (LookupError, ValueError, UnicodeError):
-        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])))
+        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])), controls)
     if known.name.replace("-", "_") in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
-        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])))
-    return _decoded(data, known.name, None)
+        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])), controls)
+    return _decoded(data, known.name, None, controls)
 
 
-def has_controls(data: bytes) -> bool:
-    """Whether it has invisible control characters, which its text has not."""
-    return len(data.translate(None, _CONTROLS)) != len(data)
-
-
-def body_text(data: bytes, kind: str, parameters: Mapping[str, str]) -> Decoded:
+def body_text(data: bytes, kind: str, parameters: Mapping[str, str], *, controls: bool = False) -> Decoded:
     """The text of a part of this type, as mail programs show it. HTML without a charset that is not UTF-8 may name its
-    own."""
+    own. ``controls``: as in ``characters``."""
     charset = parameters.get("charset", "")
     if kind == "text/html" and not charset and (named := _META.search(data[:_BEGINNING])) and not _is_in(data, "utf-8"):
         spelled = named[1].decode("ascii", "replace")
         charset = spelled if characters(named[0], spelled).text == named[0].decode("latin-1") else ""
-    decoded = characters(data, charset)
+    decoded = characters(data, charset, controls=controls)
     if "delsp" not in parameters or parameters["delsp"].lower() != "yes" or kind != "text/plain":
         return decoded
     return replace(decoded, text=_flowed(decoded.text))
@@ -186,7 +184,7 @@ def _flowed(text: str) -> str:
     return "".join(pieces[1:])
 
 
-def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
+def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = False) -> Decoded:
     if codec in _ASCII_AND_MORE:
         if data[:2] in _BOMS:  # overrides any label, as in browsers
             codec = "utf-16"
@@ -195,7 +193,7 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None) -> Decoded:
                 data, "iso2022_jp_2"
             ):  # as Japanese mail programs read it, regardless of the label
                 codec = "iso2022_jp_2"
-            else:
+            elif not controls:
                 data = seen
     if codec == "utf-16" and data[:2] not in _BOMS:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"

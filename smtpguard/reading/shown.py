@@ -23,7 +23,7 @@ from functools import lru_cache
 
 from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Message, in_crlf_lines
-from smtpguard.reading.parts import Index, Part, body_text, has_controls, transfer, walk, words
+from smtpguard.reading.parts import NO_CONTROLS, Index, Part, body_text, transfer, walk, words
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 
 _WS = " \t\n\f\r"
@@ -41,6 +41,8 @@ _UNCERTAIN = re.compile(
     re.I,
 )
 """Text that looks like tags; remote style sheets; attributes shown as text; escaped names."""
+_FOREIGN = re.compile("<(?:[sS][vV][gG]|[mM][aA][tT][hH])")
+"""SVG and MathML, the only markup where a tag may end itself."""
 _SRC = re.compile(r"""(?<![\w-])src\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
 _LINK = re.compile(r"<link\b", re.I)
 _REMOTE = re.compile(r"stylesheet", re.I)
@@ -180,9 +182,6 @@ _BLOCKS = frozenset([
     "aside", "main", "nav", "pre", "address", "form", "fieldset", "figure", "figcaption", "body", "head", "html",
     "o:p", "title"
 ])  # fmt: skip
-_VOID = frozenset(
-    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
-)
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.I)
 
 _SHORT, _LONG = 500, 2_000  # characters of a line and of a paragraph that are cached
@@ -329,11 +328,9 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
             files.append(f"{part.kind} {name} {digest(n)}")
             continue
         meter.take_text(len(octets))
-        decoded = body_text(octets, part.kind, part.parameters)
+        decoded = body_text(octets, part.kind, part.parameters, controls=part.kind == "text/html")
         blocks.append(f"{PART}{part.kind} {part.within} {name}>")
         if defect or decoded.defect:
-            blocks.append(f"<octets {digest(n)}>")
-        if part.kind == "text/html" and has_controls(octets):  # they split names of tags, and are left out of the text
             blocks.append(f"<octets {digest(n)}>")
         text = unicodedata.normalize("NFC", decoded.text)
         blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)
@@ -399,14 +396,14 @@ def _apart(core: str) -> Iterator[str]:
 
 
 def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
-    sheets = _Sheets.of(source)
+    sheets, foreign = _Sheets.of(source), _FOREIGN.search(source) is not None
     tags: dict[str, tuple[str, list[str], bool]] = {}  # many occur often
     block: list[str] = []
     filled = False
     position = 0
     for match in _SOURCE.finditer(source):
         between = source[position : match.start()]
-        said = _text(between) if len(between) <= _SHORT else tuple(_words(html.unescape(between)))
+        said = _text(between) if len(between) <= _SHORT else _said(between)
         position = match.end()
         block += said
         filled = filled or bool(said)
@@ -414,31 +411,33 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
             block.append(f"<{match[2].lower()} {sheets.digest(match[1])}>")
             continue
         if (tag := match[3]) not in tags:
-            tags[tag] = _tag(tag, named, sheets)
+            tags[tag] = _tag(tag, named, sheets, foreign)
         name, own, told = tags[tag]
         if name.lstrip("/") in _BLOCKS and filled:
             yield "\n".join(block)
             block, filled = [], False
         block += own
         filled = filled or told
-    block += _words(html.unescape(source[position:]))
+    block += _said(source[position:])
     if block:
         yield "\n".join(block)
 
 
-@lru_cache(maxsize=1024)
-def _text(source: str) -> tuple[str, ...]:
-    """The words between two tags; cached as lines are."""
-    return tuple(_words(html.unescape(source)))
+def _said(source: str) -> tuple[str, ...]:
+    """The words between two tags, where control characters are invisible. Within tags they part names."""
+    return tuple(_words(html.unescape(source).translate(NO_CONTROLS)))
 
 
-def _tag(tag: str, named: Mapping[str, str], sheets: _Sheets) -> tuple[str, list[str], bool]:
+_text = lru_cache(maxsize=1024)(_said)  # as lines are
+
+
+def _tag(tag: str, named: Mapping[str, str], sheets: _Sheets, foreign: bool) -> tuple[str, list[str], bool]:
     """Its name; its tokens: itself, then targets and visible attribute texts; whether there are any of these."""
     begins = _TAG.match(tag)
     if begins is None or tag[-1] != ">":
         return "", [_SPACES.sub(" ", tag)], False
     name, rest = begins[1].lower(), tag[begins.end() : -1]
-    kept: list[str] = [name, "/"] if rest.endswith("/") and name not in _VOID else [name]
+    kept: list[str] = [name, "/"] if foreign and rest.endswith("/") else [name]
     after: list[str] = []
     point = name == "img" and sheets.is_point(rest)
     for attribute in _ATTRIBUTE.finditer(rest):

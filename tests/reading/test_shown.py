@@ -60,6 +60,7 @@ DIFFERENT = {
     ),
     "an open quotation": (html("<p id='x'>Spring</p><p id='y'>"), html("<p id='x>Spring</p><p id='y'>")),
     "a tag that ends itself": (html("<svg><g/>Story</svg>"), html("<svg><g>Story</svg>")),
+    "a control character before the name of a tag": (html("<svg>Story"), html("<\x0bsvg>Story")),
     "a second name of a file": (
         file("; name=spring.pdf", "; filename=spring.pdf"),
         file("; name=story.pdf", "; filename=spring.pdf"),
@@ -88,6 +89,15 @@ SAME = {
     "ids, classes and data that no style names": (
         html(f"{SHEET}<p class='a' id=b data-c='1'>Spring<br></p >"),
         html(f'{SHEET}<p  class="d e"\r\nid="f">Spring<br/></p>'),
+    ),
+    "tags that end themselves, outside SVG": (
+        html("<!--[if mso]><o:AllowPNG/><![endif]--><p/>Spring"),
+        html("<!--[if mso]><o:AllowPNG><![endif]--><p>Spring"),
+    ),
+    "control characters between tags": (html("<p>Spr\x02ing\x0b</p>"), html("<p>Spring</p>")),
+    "a charset with shifts": (
+        html("<p>\u6625</p>"),
+        html("<p>\x1b$B=U\x1b(B</p>").replace("utf-8", "iso-2022-jp"),
     ),
     "transfer encodings": (plain(WORDS), plain("Spring has come.", "7bit")),
     "lines of base64": (plain(WORDS), plain(f"{WORDS[:8]}\r\n{WORDS[8:]}")),
