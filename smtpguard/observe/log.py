@@ -253,8 +253,11 @@ def fields(event: Event) -> dict[str, Any]:
     return {**shown, **rest, **shown}  # shown comes first, and wins
 
 
-_LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at"})
-"""In the journal only, since they are long; as are a verdict's ``people``. 0 and False are not empty."""
+_LONG = frozenset(
+    {"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at", "sealed", "kept"}
+)
+"""In the journal only, since they are long, such as the digests that ``privacy erase`` has sealed; as are a verdict's
+``people``. 0 and False are not empty."""
 
 
 def _reason(reason: object) -> str:

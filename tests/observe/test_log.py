@@ -277,6 +277,10 @@ def test_other_events_in_text_format() -> None:
     assert shown(Kind.LIST, gone) == (
         "error: list 01  a.csv is empty: 120 people of a.csv, 7 rows that are no address, too old to be relied on"
     )
+    erased: dict[str, object] = {"what": "person", "entries": 3, "kept": [{"id": "H"}], "kept_in_all": 1}
+    assert shown(Kind.ERASED, erased | {"sealed": ["f" * 32] * 5000}, actor=("root",)) == (
+        "erased    01  actor=root what=person entries=3 kept_in_all=1"
+    )
     assert (
         shown(Kind.STREAM, {"limit": 3, "of": ["a", "b"], "by": "a b"}) == 'warning: stream 01  limit=3 of=a,b by="a b"'
     )
