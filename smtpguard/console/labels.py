@@ -289,7 +289,7 @@ WORDS: Mapping[str, KindWords] = {
     Kind.GROUP.value: KindWords(N_("Others are in a group by now")),
     Kind.TOKEN.value: KindWords(N_("A program's token was changed")),
     Kind.WEBHOOK.value: KindWords(N_("A webhook could not be notified")),
-    Kind.ERASED.value: KindWords(N_("Erased by retention")),
+    Kind.ERASED.value: KindWords(N_("Data was erased")),
 }
 DETAILS: Mapping[str, str] = {
     "relay": N_("let through"),

@@ -75,7 +75,7 @@ class Kind(enum.Enum):
     RETENTION = "retention"  # the retention was changed; a shorter one takes effect a day later
     PRESERVED = "preserved"  # an incident is kept past its retention; data.change: begun, renewal asked, renewed, ended
     INCIDENT = "incident"  # what people say of an incident; data.change: aware (data.since), written (data.field)
-    ERASED = "erased"  # retention has erased private parts or content
+    ERASED = "erased"  # retention, or privacy erase (data.what: person), has erased private parts or content
 
 
 DECISIONS: Mapping[Kind, str] = {
