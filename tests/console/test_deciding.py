@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ from starlette.datastructures import FormData
 from smtpguard.accounts.model import Role
 from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
-from smtpguard.holds.model import Conflict, State
+from smtpguard.holds.effects import TEST
+from smtpguard.holds.model import Change, Conflict, State
 from smtpguard.holds.replying import Link, Links
 from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
@@ -663,6 +665,17 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     assert "Nothing waits" not in said
     bo = await here.signed_in("bo@example.com", Role.APPROVER)
     assert "SV: Eid" not in text(await bo.get("/held"))
+
+
+async def test_a_test_is_not_described_as_sent(here: Stage) -> None:
+    """To approve it lets its mailing pass."""
+    await staged(here, b"confirm")
+    hold = await held(here)
+    await here.home.store.holds.change(hold.hold_id, lambda one: Change(hold=replace(one, kind=TEST)))
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
+    said = text(await (await open_hold(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
+    assert "The test itself is not sent." in said
+    assert "It is sent" not in said
 
 
 async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:

@@ -218,10 +218,11 @@ FROZEN = [
     ],
 )  # fmt: skip
 def test_an_outcome_states_only_facts(data: dict[str, Any], english: str, swedish: str) -> None:
-    usual: dict[str, Any] = {"frozen": [], "sent": False, "test": False, "gone": 0, "asked": False}
+    usual: dict[str, Any] = dict.fromkeys(("frozen", "sent", "test", "gone", "asked"), False) | {"stages": "In stages."}
     for language, said in (("en", english), ("sv", swedish)):
         plain, html = (" ".join(text.split()) for text in texts(render("decided", language, **usual | data)))
         assert said in plain
+        assert ("In stages." in plain) == (data["outcome"] == "approved" and "test" not in data), "a test is not sent"
         assert "None" not in plain + html
 
 
