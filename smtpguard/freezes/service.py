@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -170,7 +170,7 @@ class Released:
     """What a thaw releases. ``people``: an upper bound; a person who gets several messages counts for each. ``doubt``:
     recipients who may have the message already, and are tried once more. ``kept``: approved messages that other freezes
     stop as well. ``waiting``: messages that wait for a decision, which a thaw does not send. ``first``: the newest of
-    those that go, a mailing as one."""
+    those that go, a mailing as one; its reach here is what goes of it, if it is sent in stages."""
 
     messages: int
     people: int
@@ -299,23 +299,22 @@ class Freezes:
                 kept += 1
             else:
                 goes.append(hold)
-        people = 0
-        for mailing in staged.values():
-            people += mailing.people.admitted if any(hold.mailing_id == mailing.mailing_id for hold in goes) else 0
+        for id, mailing in staged.items():
             out = mailing.out
-            for copy in reversed(stored[mailing.mailing_id]):
+            for copy in reversed(stored[id]):
                 if mailing.progress is None or not mailing.progress.fits(out, copy.reach):
                     break
                 goes.append(copy)
                 out += copy.reach
-            people += out - mailing.out
+            reach = mailing.people.admitted + out - mailing.out
+            goes = [replace(one, reach=reach) if one.mailing_id == id and not one.primary else one for one in goes]
         leads = {hold.hold_id for hold in goes}
         single = [hold for hold in goes if not hold.primary or hold.primary not in leads]
         begun = [hold for hold in goes if hold.state is State.RELEASING][:MOST]
         sending = [(await self.store.holds.outgoing(hold.hold_id)).own for hold in begun]
         return Released(
             messages=len(goes),
-            people=people + sum(hold.reach for hold in single if hold.mailing_id not in staged),
+            people=sum(hold.reach for hold in single),
             lists=tuple(sorted({name for hold in goes for name in hold.lists})),
             doubt=sum(own.doubt for own in sending if own is not None),
             kept=kept,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of
+from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of, sees
 from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
@@ -47,7 +47,6 @@ from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import decides
 from smtpguard.notices.noticedata import addressed, nameable
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.looks import topic_called
@@ -287,11 +286,7 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
 async def _standing(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
     """Mailings of which something waits that only a person lets go on, if this person is one; and the state of each."""
     found, now = await here.mailings.waiting_for_person(), here.clock.now()
-    return [
-        (one, labels.mailing_state(one))
-        for one in found
-        if who.sees_all or decides(who.address, one.lists, here.in_force, now)
-    ]
+    return [(one, labels.mailing_state(one)) for one in found if sees(who, one, here.in_force, now)]
 
 
 def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
