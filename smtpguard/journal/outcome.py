@@ -265,6 +265,8 @@ _OF_A_STATE = {
     "waiting": Outcome.WAITING,
 }
 _OF_A_HOLD = {kind.value: _OF_A_STATE[state] for kind, state in DECISIONS.items()}
+_UNDONE = ("taken-back", "lapsed")
+"""Choices in the entry of a vote after which a hold waits for people, even if it was approved and about to go out."""
 _OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
 _ASKED = "approval.asked"
 """The fact in the verdict of a message that was sent to be approved beforehand."""
@@ -415,6 +417,11 @@ class Message:
         elif kind == Kind.RELEASED.value:
             self.release = self.release or Account()
             self.release.over = True
+        elif kind == Kind.VOTE.value:
+            if "release_at" in data:  # the last vote: it goes out when the time to undo it is over
+                self.end = Outcome.ON_ITS_WAY
+            elif data.get("choice") in _UNDONE:
+                self.end = Outcome.WAITING
         elif kind in _OF_A_HOLD:
             self.end = Outcome.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
 

@@ -73,6 +73,25 @@ def test_outcomes_of_a_hold(kinds: tuple[Kind, ...]) -> None:
     assert ends(journal.report()) == {OF_A_HOLD[kinds]: (1, people)}
 
 
+UNDOABLE = {
+    (): Outcome.ON_ITS_WAY,
+    ("taken-back",): Outcome.WAITING,
+    ("lapsed",): Outcome.WAITING,
+    ("taken-back", "approve"): Outcome.WAITING,
+}
+
+
+@every("then", UNDOABLE)
+def test_what_can_still_be_undone_is_approved(then: tuple[str, ...]) -> None:
+    journal = Journal()
+    journal.verdict("H1", "hold")
+    journal.write(Kind.VOTE, "H1", choice="approve")
+    journal.write(Kind.VOTE, "H1", choice="approve", release_at="2026-03-02T09:01:00Z")
+    for choice in then:
+        journal.write(Kind.VOTE, "H1", choice=choice)
+    assert ends(journal.report()) == {UNDOABLE[then]: (1, 1)}
+
+
 def test_the_colleagues_part_is_no_delivery_of_the_hold(journal: Journal) -> None:
     mine = [f"{n}@example.com" for n in range(30)]
     journal.verdict("H1", "hold", reach=30)
