@@ -102,6 +102,7 @@ class Approvals:
     notices: Notices = field(default_factory=Notices)
     term: Deadlines = field(default_factory=Deadlines)
     _steady: tuple[datetime, float] = field(init=False)
+    _jumped: timedelta = field(init=False, default=timedelta(0))  # as it was logged
 
     def __post_init__(self) -> None:
         self._steady = (self.clock.now(), self.clock.monotonic())
@@ -517,7 +518,9 @@ class Approvals:
         then, at = self._steady
         expected = then + timedelta(seconds=tick - at)
         if wall > expected + CLOCK_JUMP:
-            log.warning("the clock has jumped by %s: nothing expires until a restart", wall - expected)
+            if abs(wall - expected - self._jumped) > CLOCK_JUMP:
+                self._jumped = wall - expected
+                log.warning("the clock has jumped by %s: nothing expires until a restart", self._jumped)
             return expected
-        self._steady = (wall, tick)
+        self._steady, self._jumped = (wall, tick), timedelta(0)
         return wall

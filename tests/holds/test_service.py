@@ -282,6 +282,26 @@ async def test_an_expired_hold_cannot_be_approved_before_the_sweep(home: House) 
     assert (await home.hold(hold.hold_id)).state is State.EXPIRED
 
 
+async def test_a_clock_that_jumps_expires_nothing_and_is_logged_once(
+    home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold = await home.held()
+    approvals = home.approvals()
+    for days, logged in ((10, 1), (0, 1), (10, 2)):  # of the wall clock alone
+        home.clock.at += timedelta(days=days)
+        for _ in range(3):
+            await approvals.sweep()
+            home.clock.pass_(seconds=20)
+        assert sum("has jumped by" in line for line in caplog.messages) == logged
+    assert (await home.hold(hold.hold_id)).state is State.WAITING
+    home.clock.at -= timedelta(days=20)
+    await approvals.sweep()
+    home.clock.at += timedelta(days=10)
+    await approvals.sweep()
+    assert sum("has jumped by" in line for line in caplog.messages) == 3
+    assert (await home.hold(hold.hold_id)).state is State.WAITING
+
+
 async def test_a_hold_decided_meanwhile_does_not_expire(home: House) -> None:
     hold = await home.held()
     with pytest.raises(Conflict, match="decided meanwhile"):
