@@ -105,10 +105,17 @@ starts="$starts,start --no-block smtpguard-backup.timer,start --no-block smtpgua
     failed "units: $(cat "$root/tmp/systemctl")"
 quietly inside smtpguard check
 
+enabled=$root/etc/systemd/system/sockets.target.wants/smtpguard.socket
+mkdir -p "${enabled%/*}"
+ln -s /usr/lib/systemd/system/smtpguard.socket "$enabled" # as "systemctl enable" does
+touch "$root/etc/systemd/system/smtpguard-ours.service"
+ln -s /etc/systemd/system/smtpguard-ours.service "${enabled%/*}/smtpguard-ours.service"
 inside apt-get remove -y -qq smtpguard >"$work/log" 2>&1 || failed "apt-get remove"
 [ ! -e "$root/opt/smtpguard" ] || failed "left in /opt: $(find "$root/opt/smtpguard" | head -3)"
 [ "$(sums)" = "$before" ] || failed "removing it changed settings or state"
+[ -L "$enabled" ] || failed "removing it disabled it for the next installation"
 inside apt-get purge -y -qq smtpguard >"$work/log" 2>&1 || failed "apt-get purge"
 grep -q "were kept: /etc/smtpguard /var/lib/smtpguard" "$work/log" || failed "purge does not say what is left"
 [ "$(sums)" = "$before" ] || failed "purging it took the journal along"
+[ "$(ls "${enabled%/*}")" = smtpguard-ours.service ] || failed "left enabled: $(ls "${enabled%/*}")"
 echo "deb: $version installed, upgraded, removed and purged on a clean root"
