@@ -76,7 +76,7 @@ def mention(batch: Batch, some: Sequence[Mention]) -> int:
 
 def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
     """The first breaker that trips by what has come back since one did, or since people let the mailing go on."""
-    since, stands = _last_trip(batch, mailing)
+    since, stands = _last_trip(batch, mailing, watched)
     if stands:
         return ()
     for breaker in watched.breakers.each:
@@ -88,12 +88,13 @@ def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
     return ()
 
 
-def _last_trip(batch: Batch, mailing: str) -> tuple[int, bool]:
-    """When one tripped for it last, or what that froze was thawed; and whether a freeze of that stands."""
+def _last_trip(batch: Batch, mailing: str, watched: Watched) -> tuple[int, bool]:
+    """When one tripped for it last, or what that froze was thawed; and whether a freeze of that stands. What tripped while
+    nothing was enforced does not count once it is: nobody has let the mailing go on since."""
     since = 0
     active = {stop.freeze_id for stop in batch.freezes if stop.until is None or batch.now < stop.until}
     for one, _ in journal.of(batch.connection, mailing):
-        if one.kind == Kind.TRIPPED.value:
+        if one.kind == Kind.TRIPPED.value and not (watched.enforce and one.data["observed"]):
             ids = [str(id) for id in one.data["freezes"]]
             thawed = [
                 other.at for id in ids for other, _ in journal.of(batch.connection, id) if other.kind == Kind.THAW.value

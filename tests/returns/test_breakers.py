@@ -125,6 +125,22 @@ async def test_an_observing_breaker_stops_nothing(tmp_path: Path) -> None:
         assert await is_relayed(out, MEMBERS[3])
 
 
+async def test_what_tripped_while_it_observed_does_not_count_once_it_is_enforced(tmp_path: Path) -> None:
+    """Nobody has let the mailing go on, so the next return stops it."""
+    async with outgoing(tmp_path, 'bounces: ">= 2"', "enforce: false") as out:
+        copies = await out.to_members(0, 4)
+        for n in (0, 1):
+            assert not (await out.back(dsn(copies[n], MEMBERS[n]))).freezes
+        assert [(one["observed"], one["counted"]) for one in await trips(out)] == [(True, 2)]
+        out.home.clock.pass_(minutes=1)
+        await out.home.put({**DOCUMENTS, "policy.yaml": f'{POLICY}breakers: {{bounces: ">= 2"}}\n'.encode()})
+        await out.home.follow()
+        assert len((await out.back(dsn(copies[2], MEMBERS[2]))).freezes) == 1
+        assert [(one["observed"], one["counted"]) for one in await trips(out)] == [(True, 2), (False, 3)]
+        out.home.clock.pass_(minutes=1)
+        assert not (await out.back(dsn(copies[3], MEMBERS[3]))).freezes, "it stands"
+
+
 @pytest.mark.parametrize("sort", ["bounces", "complaints", "replies"])
 async def test_forged_returns_trip_nothing(tmp_path: Path, sort: str) -> None:
     """Sixty returns forged by a person with one copy and all addresses trip no breaker."""
