@@ -146,8 +146,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)
     if "<dialog" in source or len(html) > len(source):
-        for node in tree.css("dialog:not([open])"):
-            node.decompose()
+        _take(tree.css("dialog:not([open])"))
     out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     body = tree.body
     if body is None:

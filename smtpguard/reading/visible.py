@@ -143,17 +143,18 @@ _FILTERED = re.compile(r"(?:opacity\(0|contrast|brightness|invert|blur)")
 _SPACES = re.compile(r"(?:lab|lch|oklab|oklch|hwb|color|color-mix|light-dark)\(")
 _SAME = {
     "block-size": "height", "inline-size": "width", "max-block-size": "max-height", "max-inline-size": "max-width",
-    "overflow-y": "overflow", "overflow-x": "overflow", "margin-inline": "margin", "margin-inline-start": "margin-left",
-    "inset-inline": "inset", "inset-block-start": "top", "inset-inline-start": "left", "inset-block": "inset",
-    "padding-inline-start": "padding-left", "padding-inline": "padding", "-webkit-clip-path": "clip-path",
-    "-webkit-mask": "mask", "-webkit-mask-image": "mask-image", "-webkit-transform": "transform",
+    "margin-inline-start": "margin-left", "inset-block-start": "top", "inset-inline-start": "left",
+    "padding-inline-start": "padding-left", "-webkit-clip-path": "clip-path", "-webkit-mask": "mask",
+    "-webkit-mask-image": "mask-image", "-webkit-transform": "transform",
 }  # fmt: skip # several names of a property to one, for text from left to right
 _GONE = ("none", "table-column", "table-column-group")
-_SIDES = ("left", "right", "top", "bottom", "inset")
-_MOVES = ("text-indent", "margin-left", "margin-top", "margin-right", "margin", "padding-left", "padding-top", "padding", "translate")  # fmt: skip
+_SIDES = ("left", "right", "top", "bottom", "inset", "inset-inline", "inset-block")
+_MOVES = ("text-indent", "margin-left", "margin-top", "margin-right", "margin", "margin-inline", "padding-left", "padding-top", "padding",
+          "padding-inline", "translate")  # fmt: skip
+_OVERFLOWS = ("overflow", "overflow-x", "overflow-y")
 _COVERS = ("clip-path", "mask", "mask-image", "mix-blend-mode", "offset", "offset-path", "-webkit-text-security")
 """Properties by which text may disappear, whatever their value: no mailing needs them for words."""
-_HARMLESS = frozenset((None, "none", "normal"))
+_HARMLESS = frozenset((None, "none", "normal", "initial", "unset", "inherit"))
 _KEYWORDS = frozenset(("auto", "none", "normal", "visible", "hidden", "collapse", "inherit", "initial", "unset", "revert", "currentcolor"))  # fmt: skip
 _NUMERIC = ("visibility", "opacity", "height", "font-size")
 _PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, "in": 96.0, "q": 0.945, "rem": _ROOT, "ex": 8.0,
@@ -424,10 +425,12 @@ def _declarations(text: str) -> dict[str, str]:
         name, colon, value = declaration.partition(":")
         name = name.strip()
         name = _SAME.get(name, name)
-        value, sign, firmly = value.partition("!")
+        before, sign, firmly = value.rpartition("!")
+        if sign and any(end in firmly for end in "\"')"):  # within a string or an address
+            sign = ""
         if not colon or (name in firm and not sign) or (sign and firmly.strip() != "important"):
             continue
-        value = value.strip()
+        value = (before if sign else value).strip()
         if name in said and not _may_be(name, value):
             continue  # no value of it: the one before stays
         if sign:
@@ -584,8 +587,8 @@ def _faint(value: str) -> bool:
 def _clipped(said: Mapping[str, str]) -> bool:
     if "rect" in said.get("clip", "") or _none(said.get("max-height", "")) or _none(said.get("max-width", "")):
         return True
-    cut = said.get("overflow", "").startswith(("hidden", "clip", "auto", "scroll")) or "contain" in said
-    return cut and (
+    cut = any(said.get(name, "").startswith(("hidden", "clip", "auto", "scroll")) for name in _OVERFLOWS)
+    return (cut or "contain" in said) and (
         _none(said.get("height", ""), 3) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0)
     )
 

@@ -22,6 +22,8 @@ HIDDEN = {
     "font-size 5%": '<span style="font-size:5%">{}</span>',
     "em of an em": '<div style="font-size:.4em"><div style="font-size:.4em"><b>{}</b></div></div>',
     "font shorthand": '<span style="font:0/0 Arial">{}</span>',
+    "an exclamation mark in a font's name": "<span style=\"font:0/0 'a!'\">{}</span>",
+    "an exclamation mark in an address": '<p style="clip-path:url(a.svg?!#b) !important">{}</p>',
     "font-size in a calculation": '<span style="font-size:min(1px,16px)">{}</span>',
     "white on white": '<p style="color:#fff">{}</p>',
     "nearly white": '<p style="color:rgb(250, 250, 252)">{}</p>',
@@ -88,6 +90,10 @@ HIDDEN = {
     "no importance": '<div style="display:none;display:block!ie">{}</div>',
     "text on its own colour": '<div style="background:currentColor">{}</div>',
     "logical margin": '<p style="margin-inline-start:-9999px">{}</p>',
+    "margins on one axis alone": '<p style="margin:-9999px 0;margin-inline:0">{}</p>',
+    "insets on one axis alone": '<p style="position:absolute;inset-inline:-9999px;inset-block:0">{}</p>',
+    "padding on one axis": '<p style="padding-inline:9999px">{}</p>',
+    "overflow on one axis alone": '<div style="height:0;overflow:hidden;overflow-x:visible">{}</div>',
     "logical height": '<div style="block-size:0;overflow:hidden">{}</div>',
     "no height, scrolled": '<div style="height:0;overflow-y:auto">{}</div>',
     "no height, contained": '<div style="height:0;contain:paint">{}</div>',
@@ -152,6 +158,7 @@ SEEN = {
     "behind in a layer of its own": '<div style="background:#fff;position:relative;z-index:0"><p style="position:relative;z-index:-1">{}</p></div>',
     "z-index without a place": '<div style="background:#fff"><p style="z-index:-1">{}</p></div>',
     "turned and moved a little": '<div style="transform:translate(-50%,-4px) rotate(3deg) scale(.9)">{}</div>',
+    "an initial mask": '<p style="mask:initial;clip-path:unset;mix-blend-mode:inherit">{}</p>',
     "no mask": '<p style="mask:none;filter:none;clip-path:none;mix-blend-mode:normal">{}</p>',
     "before it": '<div style="background:#fff"><p style="position:relative;z-index:5">{}</p></div>',
     "for Outlook alone": "<!--[if mso]><style>.x{{display:none}}</style><![endif]--><p class=x>{}</p>",
@@ -163,6 +170,8 @@ def test_what_browsers_do_not_show_makes_no_mailing(element: str) -> None:
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p><{element}>{FOOTER}</{element}>", kind="text/html"))
     assert not {"unsubscribe-words", "web-version", "newsletter-words"} & names(reading)
     assert topics(reading) == {"pork"}
+    nested = look(letter(f"<p>Hej</p><{element}><{element}>{FOOTER}</{element}></{element}>", kind="text/html"))
+    assert "unsubscribe-words" not in names(nested)
     if element not in ("iframe", "dialog"):
         assert topics(look(letter(f"<p>Hej ba<{element}>x</{element}>con</p>", kind="text/html"))) == {"pork"}
 
