@@ -15,7 +15,6 @@ import hashlib
 import html
 import json
 import re
-import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from functools import lru_cache
 
 from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Message, in_crlf_lines
+from smtpguard.reading.fold import normalized
 from smtpguard.reading.parts import NO_CONTROLS, Index, Part, body_text, transfer, walk, words
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 
@@ -332,7 +332,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
         blocks.append(f"{PART}{part.kind} {part.within} {name}>")
         if defect or decoded.defect:
             blocks.append(f"<octets {digest(n)}>")
-        text = unicodedata.normalize("NFC", decoded.text)
+        text = normalized("NFC", decoded.text)
         blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)
     return blocks, files
 

@@ -8,9 +8,9 @@ message looks like: a letter and a mailing can both be drafts. Every pattern tak
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 
+from smtpguard.reading.fold import normalized
 from smtpguard.reading.markup import TRACKED
 from smtpguard.reading.phrases import automaton_of
 
@@ -160,9 +160,7 @@ def _found(pattern: re.Pattern[str], text: str, signs: Sequence[int]) -> re.Matc
 def named_like_a_draft(files: Sequence[str]) -> str:
     """The first document of ``files`` whose name says that it is not finished, or ""."""
     for name in files:
-        if (_DOCUMENT.search(name) or _ARCHIVE.search(name)) and _NAMED_DRAFT.search(
-            unicodedata.normalize("NFC", name)
-        ):
+        if (_DOCUMENT.search(name) or _ARCHIVE.search(name)) and _NAMED_DRAFT.search(normalized("NFC", name)):
             return name
     return ""
 
@@ -205,6 +203,6 @@ def _may_be(spoken: str, before: str, attached: str) -> bool:
 
 def _stem(name: str) -> str:
     """The letters and digits of a name without its extension, in a normal spelling: "Vår_lista.PDF" is "varlista"."""
-    apart = unicodedata.normalize("NFKD", _DOCUMENT.sub("", name)).casefold().replace("ø", "o").replace("æ", "ae")
+    apart = normalized("NFKD", _DOCUMENT.sub("", name)).casefold().replace("ø", "o").replace("æ", "ae")
     plain = "".join(c for c in apart if c.isalnum())
     return plain.replace("ae", "a").replace("oe", "o").replace("ue", "u")
