@@ -293,7 +293,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         blocks += filter(None, map(_text_block, within))
         if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):
             blocks.append(flag)
-    except (TooComplex, RecursionError):
+    except (TooComplex, RecursionError, ValueError):  # ``int`` takes no character reference of thousands of digits
         return alone
     made = Shown(
         content=message.sha256,

@@ -201,7 +201,8 @@ def mention(source: str, title: object, url: object, at: datetime | None, now: d
     """None of what has no title. A time that is not known, or is still to come, is now."""
     if not isinstance(title, str):
         return None
-    said = " ".join(html.unescape(_MARKUP.sub(" ", title[:5_000])).split())[:_MOST_CHARACTERS]
+    # cut to fewer digits than ``int`` takes from a character reference
+    said = " ".join(html.unescape(_MARKUP.sub(" ", title[:4_000])).split())[:_MOST_CHARACTERS]
     said = "".join(c for c in said if c.isprintable())
     if not said:
         return None

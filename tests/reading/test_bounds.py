@@ -150,6 +150,10 @@ def test_no_text_takes_long(body: str, kind: str) -> None:
     assert time.process_time() - started < SECONDS
 
 
+def test_a_character_reference_of_thousands_of_digits_is_compared_as_octets() -> None:
+    assert shown_by(letter(f"&#{'9' * 5_000};", kind="text/html"), Bounds()).opaque
+
+
 _SHEET = "<p style='font-size:1px'>x</p><style>a{font-size:1px}</style>"
 
 

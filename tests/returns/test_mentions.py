@@ -141,6 +141,7 @@ def test_links_and_titles_are_plain_text() -> None:
     assert made is not None
     assert (made.title, made.at) == ("a b & c", NOW)
     assert mention("x", " <b> </b>", "", None, NOW) is None
+    assert mention("x", f"a &#{'9' * 4_900};", "", None, NOW) is not None
 
 
 async def test_the_same_link_from_several_sources_is_one_mention(out: Out) -> None:
