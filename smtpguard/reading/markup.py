@@ -145,8 +145,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)
-    if "<dialog" in source or len(html) > len(source):
-        _take(tree.css("dialog:not([open])"))
+    instead = _take(tree.css(_INSTEAD)) if _SUPERSEDED.search(source) or len(html) > len(source) else ""
     out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     body = tree.body
     if body is None:
@@ -158,8 +157,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    if unseen := take_unseen(tree, html, source, sheets, meter):
-        out.hidden = seen("\n".join(unseen))
+    out.hidden = seen("\n".join((instead, *take_unseen(tree, html, source, sheets, meter))))
     out.quoting = next((sign for sign in _QUOTING if sign in signs), "")
     if out.quoting:
         for node in tree.css(_BEGINS):
@@ -284,9 +282,12 @@ def _take(nodes: list[LexborNode]) -> str:
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = "svg,object,noframes,noembed,datalist,rp,progress,meter,title,iframe,dialog:not([open])"
-_NOT_TEXT = ["head", "style", "script", "template", "title", "noframes", "object", "svg", "noembed", "datalist", "rp", "progress", "meter", "iframe"]  # fmt: skip
+_DRAWN = "svg,object,noframes,rp,title,iframe[srcdoc]"
+_NOT_TEXT = ["head", "style", "script", "template", "title", "noframes", "object", "svg", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
+_INSTEAD = "datalist,dialog:not([open]),iframe,meter,noembed,progress"
+"""Elements whose words only programs show that do not know them."""
+_SUPERSEDED = re.compile("<(?:datalist|dialog|iframe|meter|noembed|progress)")
 _CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))

@@ -170,6 +170,9 @@ def test_what_browsers_do_not_show_makes_no_mailing(element: str) -> None:
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p><{element}>{FOOTER}</{element}>", kind="text/html"))
     assert not {"unsubscribe-words", "web-version", "newsletter-words"} & names(reading)
     assert topics(reading) == {"pork"}
+    if element != "rp":
+        alone = look(letter(f"<{element}>{FOOTER}</{element}>", kind="text/html"))
+        assert "only hidden" in alone.why_unreadable
     nested = look(letter(f"<p>Hej</p><{element}><{element}>{FOOTER}</{element}></{element}>", kind="text/html"))
     assert "unsubscribe-words" not in names(nested)
     if element not in ("iframe", "dialog"):
