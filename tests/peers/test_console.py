@@ -14,7 +14,7 @@ from typing import Any
 import pyotp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
 from smtpguard.database.errors import Unavailable
@@ -622,6 +622,21 @@ async def test_a_report_is_saved_in_one_form_after_the_other(web: Site) -> None:
         async with page.expect_download() as saved:
             await page.get_by_role("button", name=form, exact=True).click()
         assert (await saved.value).suggested_filename.endswith(form.lower())
+
+
+async def test_who_got_it_is_saved_for_one_file_after_the_other(web: Site) -> None:
+    id = await sent_mailing(web, "saved")
+    assert web.here.console is not None
+    for who in (EVA, OMAR):
+        await web.here.console.mailings.disclose(id, approver=who, by="test")
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto(f"/mailings/{id}")
+    for member in MEMBERS[:2]:
+        table = FilePayload(name="crm.csv", mimeType="text/csv", buffer=f"mail\n{member}\n".encode())
+        await page.locator("#file").set_input_files(table)
+        async with page.expect_download() as saved:
+            await page.get_by_role("button", name="Save who got it (CSV)").click()
+        assert (await saved.value).suggested_filename == f"{id}.csv"
 
 
 async def test_a_list_whose_session_ended_says_so(web: Site) -> None:

@@ -35,7 +35,7 @@ document.addEventListener("input", (event) => {
 
 // A decision is sent once, however often the button is pressed. A form that makes a file leaves the page as it is, for the next.
 document.addEventListener("submit", (event) => {
-  if (event.target.matches(".files")) return;
+  if (event.target.matches(".saves")) return;
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "yes";
 });
