@@ -27,7 +27,7 @@ from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.effects import TEST, Deadlines, deliver_by
-from smtpguard.holds.model import Confirmation, Hold, State
+from smtpguard.holds.model import Confirmation, Hold, State, leads
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
@@ -197,7 +197,12 @@ class Record:
             transaction = self.gathered.transaction
             if entry is None or entry.hold_id == again.hold_id:
                 told = self.notices.at(self.gathered.in_force, live.now).held(again, self.gathered)
-            events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data={"by": transaction.id}))
+            data: dict[str, Any] = {"by": transaction.id}
+            if live.entry is not None and live.entry.hold_id != again.hold_id:
+                data["with"] = live.entry.hold_id
+            elif again.primary:
+                data |= leads(again)
+            events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data=data))
         return Admission(
             verdict=verdict,
             events=tuple(events),

@@ -14,7 +14,7 @@ from smtpguard.holds.replying import No
 from smtpguard.incidents.report import Found
 from smtpguard.journal.chain import Clear, Entry, instant, moment
 from smtpguard.journal.checkpoint import Lost
-from smtpguard.journal.event import Kind, happened
+from smtpguard.journal.event import Kind, follows, happened
 from smtpguard.journal.proof import Proof
 from smtpguard.locale.phrase import N_, NN_, Phrase
 from smtpguard.locale.phrase import Said as Text
@@ -422,7 +422,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
 
 def decides(entry: Entry) -> bool:
     """Whether people decided on mail by it; not of one that follows another's decision."""
-    return entry.kind in WORDS and WORDS[entry.kind].decides and "with" not in entry.data
+    return entry.kind in WORDS and WORDS[entry.kind].decides and not follows(entry.data)
 
 
 def tripped(data: Mapping[str, Any], said: Speech) -> str:

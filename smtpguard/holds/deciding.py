@@ -29,6 +29,7 @@ from smtpguard.holds.model import (
     State,
     after,
     held_up_by,
+    leading,
     settles_as,
     standing_votes,
 )
@@ -98,6 +99,10 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if made.hold is not None and held.state is State.WAITING and not held.primary and approved:
         stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
         made = replace(made, hold=replace(made.hold, held_up=stopped))
+    row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
+    heir = _heir(batch, row, made.hold) if row is not None and made.hold is not None else None
+    if heir is not None:
+        made = leading(heir, made)
     sealed = batch.sealed(made.events)
     intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
     for intent in made.intents:
@@ -106,7 +111,6 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     batch.append(sealed)
     if made.cover:
         contents.keep(batch, made.cover)
-    row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
     over = True
     if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
         over = _taken_out(batch, row, held, made.hold)
@@ -121,7 +125,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:
-            _decided(batch, row, held, made.hold, made, over=over)
+            _decided(batch, row, held, made.hold, made, heir, over=over)
     return made
 
 
@@ -141,12 +145,13 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
     return True
 
 
-def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
-    """Apply the change to its mailing. ``over``: no answer to an attempt is outstanding."""
+def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, heir: Hold | None, *, over: bool) -> None:
+    """Apply the change to its mailing. ``heir``: the copy that takes its place; ``over``: no answer to an attempt is
+    outstanding."""
     mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
-        entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
+        entry, copies = _promoted(batch, hold, heir) if heir is not None else ("", 0)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
         mailing = mailing.granted(made.grant, made.stages, mailings.view(row).out, now, made.at_once)
@@ -177,20 +182,24 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, 
             mailings.advance(row)
 
 
-def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
-    """Replace the primary hold of a mailing that was voided: promote the oldest copy, with the lists, rules and writers
-    of the primary. Returns its id and how many copies are under it; "" if there is none."""
+def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
+    """The oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of that."""
+    if void.state is not State.VOID or row.mailing.entry != void.hold_id:
+        return None
     batch.flush()
     query = select(table.c.hold_id).where(
         table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
     )
     next_id = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(1)).scalar()
     copy = holds.find(batch.connection, next_id) if next_id is not None else None
-    if copy is None:
-        return "", 0
+    return replace(copy.in_place_of(void), primary="", expires_at=void.expires_at) if copy is not None else None
+
+
+def _promoted(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
+    """Put the successor in the place of a primary hold that became void. Returns its id and how many copies are under it."""
+    batch.flush()
     waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
     copies = batch.connection.execute(waiting).scalar_one() - 1
-    successor = replace(copy.in_place_of(void), primary="", expires_at=void.expires_at)
     holds.replace(batch.connection, replace(successor, attend_at=None))
     for ids, values in (
         (table.c.hold_id == successor.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
@@ -242,11 +251,10 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
             if row is not None and not frozen:
                 mailings_of(batch).advance(row, and_then=new)
             return done
-        apply(batch, copy, made)
-        if made.apart and lead.queue:
-            _queue_apart(batch, lead, copy)
-        elif made.apart and row is not None:
-            _set_apart(batch, row, copy_id, people)
+        if made.apart:
+            _set_apart(batch, lead, row, copy, made, people)
+        else:
+            apply(batch, copy, made)
         done += 1
     return done
 
@@ -285,29 +293,24 @@ def _is_late(lead: Hold, copy: Hold) -> bool:
     return copy.held_at > max((v.at for v in standing_votes(lead) if v.choice is Choice.APPROVE), default=copy.held_at)
 
 
-def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
-    """Set a letter apart that came after those that were decided on: the first such becomes the primary hold of the
-    others."""
+def _set_apart(batch: Batch, lead: Hold, row: Row | None, copy: Hold, made: Change, people: Sequence[bytes]) -> None:
+    """Let a copy wait as a hold of its own, or under the one of its mailing that waits; a letter under the first that
+    came after those that were decided on."""
     batch.flush()
-    _wait_under(batch, letter.hold_id, holds.queues(batch, [lead.queue]).get(lead.queue, ""), letter.reach)
-
-
-def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
-    """Let a copy wait as a hold of its own, or under one of the mailing's."""
+    entry = row.mailing.entry if row is not None else ""
+    under = holds.queues(batch, [lead.queue]).get(lead.queue, "") if lead.queue else entry
+    apply(batch, copy, made if under else leading(made.hold or copy, made))
     batch.flush()
-    mailing = row.mailing
-    _wait_under(batch, copy_id, mailing.entry, mailings_of(batch).weight(row, people))
-    entry, copies = (mailing.entry, mailing.copies + 1) if mailing.entry else (copy_id, 0)
-    mailings_of(batch).change(row, replace(mailing, entry=entry, copies=copies))
-
-
-def _wait_under(batch: Batch, hold_id: str, lead: str, reach: int) -> None:
-    """``lead``: the hold that it waits under, "" if by itself. ``reach``: how many people it adds."""
-    own = {"lead": lead} if lead else {"lead": None, "copies": 0, "reach": reach}
-    batch.connection.execute(update(table).where(table.c.hold_id == hold_id).values(**own))
-    if lead:
+    reach = copy.reach
+    if row is not None and not lead.queue:
+        reach = mailings_of(batch).weight(row, people)
+        entry, copies = (entry, row.mailing.copies + 1) if entry else (copy.hold_id, 0)
+        mailings_of(batch).change(row, replace(row.mailing, entry=entry, copies=copies))
+    own = {"lead": under} if under else {"lead": None, "copies": 0, "reach": reach}
+    batch.connection.execute(update(table).where(table.c.hold_id == copy.hold_id).values(**own))
+    if under:
         more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
-        batch.connection.execute(update(table).where(table.c.hold_id == lead).values(**more))
+        batch.connection.execute(update(table).where(table.c.hold_id == under).values(**more))
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:

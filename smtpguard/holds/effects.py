@@ -39,7 +39,6 @@ from smtpguard.mailings.slots import Template
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.approvals import ByAddress, Stages
 from smtpguard.policy.rule import RETURNS
-from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
 
@@ -135,7 +134,7 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned
         hold_id=hold.hold_id,
         approved=hold.identity,
         lists=frozenset(hold.lists),
-        rules=frozenset(h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE),
+        rules=frozenset(hold.rules),
         people=bound(hold, votes, in_force),
         since=now,
         until=now + timedelta(seconds=term.approval_seconds),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient, Session
@@ -305,11 +306,15 @@ class Hold:
         return self.reopened_at or self.held_at
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """Those that hold it."""
+        return tuple(h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
+
+    @property
     def scope(self) -> frozenset[str]:
         """The lists and rules that a vote on it takes into account, beside content and envelope."""
-        rules = (h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
         bound = (f"set {self.correction.people}",) if self.correction is not None else ()
-        return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules), *bound))
+        return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in self.rules), *bound))
 
 
 def standing_votes(hold: Hold) -> tuple[Vote, ...]:
@@ -442,6 +447,18 @@ def event_on(
     private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": addresses}
     said = {role: values for role, values in private.items() if values}
     return Event(kind=kind, id=hold.hold_id, at=at, data=data, private=said)
+
+
+def leads(hold: Hold) -> dict[str, Any]:
+    """What an entry says to make a primary hold of a copy: its figures need no other entry (incidents.activity)."""
+    held_at, rules, lists = microseconds(hold.held_at), list(hold.rules), list(hold.lists)
+    return {"leads": {"hold": hold.hold_id, "held_at": held_at, "rules": rules, "lists": lists}}
+
+
+def leading(hold: Hold, made: Change) -> Change:
+    """The change with which a copy becomes a primary hold: its last entry says so."""
+    *others, event = made.events
+    return replace(made, events=(*others, replace(event, data={**event.data, **leads(hold)})))
 
 
 def vote_on(hold: Hold, choice: str, at: datetime, *, actors: tuple[str, ...], comment: str) -> Event:

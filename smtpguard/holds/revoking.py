@@ -19,7 +19,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State
+from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State, leading
 from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
@@ -155,7 +155,8 @@ def _taken(batch: Batch, group: _Group, step: Step) -> list[Change]:
     if left and not led:
         successor = replace(deciding.existing(batch, left[0]).in_place_of(lead), told=lead.told)
         try:
-            made.append((successor, step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)))
+            change = step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)
+            made.append((successor, leading(successor, change)))
         except Refused:
             if not made:
                 raise

@@ -31,7 +31,6 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import HOLD, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
-from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
@@ -291,7 +290,7 @@ def marks_of(hold: Hold) -> str:
         *((ASKED,) if hold.asks_writer else ()),
         *((CONFIRMED,) if hold.confirm is not None and hold.confirm.at is not None and not hold.votes else ()),
         *(f"to:{name}" for name, _ in hold.versions),
-        *(f"rule:{hit.rule}" for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE),
+        *(f"rule:{rule}" for rule in hold.rules),
         *(f"from:{address}" for address in sorted(hold.senders)),
     ):
         length = len(mark.encode(errors="ignore")) + 1

@@ -5,7 +5,7 @@ A message counts once, by its last verdict, when it happened: what was decided t
 
 Decisions are those on messages that were held within the period, as they were at its end: people's decisions and
 expiries alike. A copy of a mailing follows its primary hold, which then counts for the copy's rules and lists too; it
-is counted apart and is no decision.
+is counted apart and is no decision. A copy that becomes a primary hold is one from then on (``follows``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from datetime import date, datetime, tzinfo
 from typing import Any
 
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.journal.event import DECISIONS, Kind, decided_at, happened
+from smtpguard.journal.event import DECISIONS, Kind, decided_at, follows, happened
 
-WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, *DECISIONS})
+WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, Kind.STOPPED, *DECISIONS})
 """The kinds of entries that are summed."""
 HOUR = 3_600_000_000
 """In microseconds: the unit of the sums."""
@@ -229,7 +229,13 @@ class Sums:
                 else:
                     self.holds[id] = found
             return
-        hold, how = self.holds.get(id), _ENDS.get(kind)
+        leads, how = data.get("leads"), _ENDS.get(kind)
+        if isinstance(leads, Mapping):
+            self._lead(at, leads)
+            how = "approved" if how is None else how  # some of it was sent
+        elif follows(data):
+            return
+        hold = self.holds.get(id)
         if kind == Kind.JUDGED.value and hold is not None:
             hold.said = str(data.get("said"))
         elif kind == Kind.JUDGED.value:
@@ -238,6 +244,11 @@ class Sums:
             hold.how, hold.at = how, microseconds(decided_at(instant(at), data))
         elif how is not None:
             self.moves[id] = how, microseconds(decided_at(instant(at), data))
+
+    def _lead(self, at: int, leads: Mapping[str, Any]) -> None:
+        held_at = leads.get("held_at")
+        made = Ended(held_at if isinstance(held_at, int) else at)
+        self.holds.setdefault(str(leads.get("hold")), made).grow(_words(leads.get("rules")), _words(leads.get("lists")))
 
     def _grow(self, lead: str, copy: Ended) -> None:
         known = self.holds.get(lead) or self.grown.setdefault(lead, Ended(0))

@@ -42,7 +42,7 @@ _COUNT = (
     "INSERT INTO summed (hour, about, did, n) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (hour, about, did) DO UPDATE SET n = summed.n + excluded.n"
 )
-_HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_HOLD = "INSERT INTO ended (hold_id, held_at, rules, lists, how, at, said) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hold_id) DO UPDATE SET rules = excluded.rules, lists = excluded.lists, how = excluded.how, at = excluded.at"
 _ENDED = "SELECT hold_id, held_at, rules, lists, how, at, said FROM ended WHERE held_at >= ? AND held_at < ?"
 _FOUND = "SELECT hold_id, rules, lists FROM ended WHERE hold_id {}"
 _GROW = "UPDATE ended SET rules = ?, lists = ? WHERE hold_id = ?"
@@ -179,6 +179,7 @@ def activity(
             if progress is not None:
                 progress(done + page[-1][0].seq - part.after, total)
         done += part.through - part.after
+    sums.holds = {id: hold for id, hold in sums.holds.items() if begin <= hold.held_at < end}
     with open() as connection:
         for end_seq, one in journal.stayed(connection, sorted(ends)):
             at = happened(one.at, one.data)

@@ -128,6 +128,13 @@ def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
         return at
 
 
+def follows(data: Mapping[str, Any]) -> bool:
+    """Whether an entry of ``DECISIONS`` is about a copy, which follows the decision on its primary hold (``with``).
+    ``leads`` is in the entry with which a hold becomes a primary one: which, since when it is held, its rules and lists.
+    """
+    return "with" in data and "leads" not in data
+
+
 def happened(at: int, data: Mapping[str, Any]) -> int:
     """When that of an entry happened, in microseconds: what a bypass recorded enters the journal once the store is back."""
     given = data.get("happened")

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Select, and_, func, select, true
 from smtpguard.database.batch import read_freezes, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear, entry, hold, outbox, underway
+from smtpguard.holds import rows as holds
 from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, microseconds, parsed
 from smtpguard.journal.event import Event, Kind
@@ -112,21 +113,11 @@ def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event
 
 
 def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
-    """For the holds that ``events`` (a page of ``news``) end: the verdicts that held them, by hold id. Retries made no
-    other hold."""
+    """For the holds that ``events`` (a page of ``news``) end: when they were held, and by which rules, those of its
+    copies included, as in ``report``; by hold id. No test is among them."""
     ended = sorted({event.id for event in events if ends_hold(event)})
-    if not ended:
-        return {}
-    query = select(entry.c.id, entry.c.at, entry.c.body).where(
-        entry.c.id.in_(ended), entry.c.kind == Kind.VERDICT.value
-    )
-    found: dict[str, Held] = {}
-    for id, at, body in connection.execute(query.order_by(entry.c.seq)):
-        data = parsed(body)["data"]
-        rules = data.get("rules")
-        if data.get("action") == "hold" and not data.get("retry") and isinstance(rules, list):
-            found[id] = Held(instant(at), tuple(str(rule) for rule in rules))
-    return found
+    found = holds.several(connection, ended) if ended else []
+    return {one.hold_id: Held(one.held_at, one.rules) for one in found if not one.kind}
 
 
 _KINDS = {kind.value: kind for kind in Kind}

@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from smtpguard.journal.event import DECISIONS, NOTICES, Event, Kind, decided_at
+from smtpguard.journal.event import DECISIONS, NOTICES, Event, Kind, decided_at, follows
 from smtpguard.journal.outcome import Outcome, relayed
 
 
@@ -261,7 +261,7 @@ class Held:
 
 def ends_hold(event: Event) -> bool:
     """Whether the event is a decision, or the expiry, of a hold that is no copy."""
-    return event.kind in _ENDS and "with" not in event.data
+    return event.kind in _ENDS and not follows(event.data)
 
 
 class _Times:
@@ -326,7 +326,7 @@ class Tally:
             case Kind.WEBHOOK:
                 self._count("webhooks_given_up_total", str(data.get("hook")))
             case kind if kind in _ENDS:
-                self._count("hold_ends_total", _ENDS[kind], _YES["with" in data])
+                self._count("hold_ends_total", _ENDS[kind], _YES[follows(data)])
                 if held is not None and ends_hold(event):
                     self._ended(_ENDS[kind], decided_at(event.at, data), held)
 

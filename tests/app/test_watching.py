@@ -25,6 +25,7 @@ from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.errors import Unavailable
+from smtpguard.holds.rows import add, row_of
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import FILE as CHECKPOINTS
@@ -34,10 +35,11 @@ from smtpguard.observe.alarms import Alarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
+from smtpguard.policy.verdict import Action, Hit, Verdict
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from tests.clocks import Clock
-from tests.store.making import a_freeze
+from tests.store.making import a_freeze, a_hold
 
 LIST = "ramadan-greetings"
 
@@ -145,7 +147,9 @@ async def test_counters_of_the_policy_begin_at_zero(here: Here) -> None:
 
 
 async def test_decisions_count_by_rule_even_for_earlier_holds(here: Here) -> None:
-    await here.happens(Kind.VERDICT, "H1", action="hold", rules=["internal-to-list"])
+    hit = Hit(rule="internal-to-list", action=Action.HOLD, reasons=())
+    hold = a_hold("H1", at=here.clock.now(), verdict=Verdict(action=Action.HOLD, hits=(hit,)))
+    await here.store.write(lambda batch: add(batch.connection, row_of(hold, "")))
     await here.look()
     assert here.number("rule_hold_ends_total", "internal-to-list", "approved") == 0
     here.clock.pass_(hours=3)

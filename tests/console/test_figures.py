@@ -14,7 +14,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.filters import ENDS
-from smtpguard.holds.model import Choice, Refused, State
+from smtpguard.holds.model import LET_GO, Choice, Refused, State
 from smtpguard.mail.envelope import Lost
 from tests.console.holding import ANNA, DPO, EVA
 from tests.console.stage import Browser, Stage, stage
@@ -35,12 +35,17 @@ class History:
     def __init__(self, here: Stage, chance: random.Random) -> None:
         assert here.console is not None
         self.home, self.chance, self.office = here.home, chance, Office(here.home)
-        self.approvals, self.intake = here.console.approvals, here.home.intake()
+        self.approvals, self.intake, self.mailings = here.console.approvals, here.home.intake(), here.console.mailings
         self._number = count()
 
     async def send(self) -> None:
+        kind = self.chance.choice(["copy", "copy", "one", RAMADAN, "held", "ask", "no", "late"])
+        mailing = self.chance.choice(["spring", "summer"])
+        for _ in range(self.chance.choice([1, 4]) if kind == "copy" else 1):
+            await self._send(kind, mailing)
+
+    async def _send(self, kind: str, mailing: str) -> None:
         chance, n = self.chance, next(self._number)
-        kind = chance.choice(["copy", "copy", "copy", "one", RAMADAN, "held", "ask", "no", "late"])
         more = {
             "Message_ID": f"<{n}@example.com>",
             "body": f"Bacon {n}?",
@@ -49,14 +54,14 @@ class History:
         to = [kind if kind == RAMADAN else f"x@{kind}.example"]
         if kind == "copy":
             to = [*chance.sample(MEMBERS[:20], chance.choice([1, 1, 5])), *chance.choice([(), (), ("x@held.example",)])]
-            more |= {"X_Looks": "mailing", "X_Mailing": chance.choice(["spring", "summer"])}
+            more |= {"X_Looks": "mailing", "X_Mailing": mailing}
         elif kind == "one":
             to = [chance.choice(MEMBERS)]
         asked = {"session": {"auth_user": ANNA}, "sender": ANNA} if kind == "ask" else {}
         way = FakePassage(replies=(chance.choice([OK, OK, OK, NO]),))
         if chance.random() < 0.1:
             way.raises = Lost(LATER, after_dot=True)
-        gone = chance.random() < 0.05
+        gone = chance.random() < 0.1
         await self.intake(self.home.transaction(*to, gone=lambda: gone, **more | asked), way)
 
     async def decide(self) -> None:
@@ -79,7 +84,28 @@ class History:
         except Refused:
             return
 
+    async def take_back(self) -> None:
+        """What is approved, as far as it is not sent: then a copy may be what waits, or what is rejected."""
+        chance = self.chance
+        approved = [
+            hold for hold in await self.home.holds() if hold.state in LET_GO and hold.copies and not hold.primary
+        ]
+        if not approved:
+            return
+        hold = chance.choice(approved)
+        try:
+            if hold.mailing_id and chance.random() < 0.3:
+                back = chance.choice([self.mailings.reopen, self.mailings.reject])
+                await back(hold.mailing_id, approver=EVA, by="test", comment="Wrong list")
+            elif chance.random() < 0.3:
+                await self.approvals.withdraw(hold.hold_id, sender=min(hold.senders), by="test", comment="Wrong list")
+            else:
+                await self.approvals.vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Wrong list")
+        except Refused:
+            return
+
     async def go_on(self) -> None:
+        self.office.relay.says = {member: LATER for member in MEMBERS[:20] if self.chance.random() < 0.3}
         await self.office.step(minutes=self.chance.choice([1, 30, 200]))
         await self.approvals.sweep()
         await self.approvals.follow()
@@ -107,7 +133,8 @@ async def test_figures_lead_to_what_they_count(tmp_path: Path, seed: int) -> Non
         await home.follow()
         history = History(here, chance)
         for _ in range(60):
-            await chance.choice([history.send, history.send, history.decide, history.go_on])()
+            steps = history.send, history.send, history.decide, history.decide, history.go_on, history.take_back
+            await chance.choice(steps)()
         await home.store.journal.record([])
         viewer = await here.signed_in("vera@example.com", Role.VIEWER, Role.OPERATOR)
         page = (await viewer.get("/")).text

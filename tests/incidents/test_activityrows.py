@@ -88,6 +88,42 @@ async def test_a_hold_counts_for_all_its_rules_and_lists(store: Store) -> None:
         assert {share.name: share.decided.rejected for share in shares} == dict.fromkeys(names, 1)
 
 
+def led(id: str, minute: int) -> dict[str, Any]:
+    return {"leads": {"hold": id, "held_at": microseconds(T0 + minute * MINUTE), "rules": ["a"], "lists": ["vip"]}}
+
+
+SUCCESSION: list[tuple[int, Kind, str, dict[str, Any]]] = [
+    (10, Kind.VERDICT, "H1", {"action": "hold", "rules": ["a"], "lists": ["vip"], "hold": "H1"}),
+    *((11 + n, Kind.VERDICT, f"C{n}", {"action": "hold", "rules": ["a"], "lists": ["vip"], "with": "H1"}) for n in range(4)),
+    (20, Kind.VOIDED, "H1", led("C0", 11)),
+    (21, Kind.APPROVED, "C0", {}),
+    (21, Kind.APPROVED, "C1", {"with": "C0"}),
+    (21, Kind.APPROVED, "C2", {"with": "C0"}),
+    (22, Kind.ADOPTED, "H1", {"with": "C0"}),
+    (30, Kind.STOPPED, "C1", {"with": "C0", **led("C1", 12)}),
+    (30, Kind.STOPPED, "C2", {"with": "C1"}),
+    (40, Kind.APART, "C3", {"with": "C0", **led("C3", 14)}),
+    (50, Kind.REJECTED, "C3", {}),
+    (60, Kind.VERDICT, "C4", {"action": "hold", "rules": ["b"], "lists": ["vip"], "with": "C3"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("counted", [0, 6, 11, 13, 15, len(SUCCESSION)])
+async def test_a_copy_counts_once_it_is_a_primary_hold(store: Store, counted: int) -> None:
+    """From its own time on, whichever entry says so, and by whichever rules and lists it waits then."""
+    await record_story(store, SUCCESSION[:counted])
+    await summed(store)
+    await record_story(store, SUCCESSION[counted:])
+    for _ in ("some are summed", "all are"):
+        for begin, approved, waiting in ((0, 2, 0), (11, 2, 0), (12, 1, 0), (13, 0, 0)):
+            found = await store.journal.activity(T0 + begin * MINUTE, None, UTC)
+            ended = found.decided
+            assert (ended.approved, ended.rejected, ended.total, found.waiting) == (approved, 1, approved + 1, waiting)
+        whole = await store.journal.activity(T0, None, UTC)
+        assert {share.name: share.decided.total for share in (*whole.rules, *whole.lists)} == {"a": 3, "b": 1, "vip": 3}
+        await summed(store)
+
+
 async def equal_sums(store: Store, begin: int, end: int) -> None:
     since, until = T0 + begin * MINUTE, T0 + end * MINUTE
     asked = await store.journal.activity(since, until, UTC)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics import Held
 from smtpguard.policy.freezing import Selector
+from smtpguard.policy.verdict import Action, Hit, Mode, Verdict
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import (
@@ -195,12 +195,14 @@ async def test_an_entry_of_an_unknown_kind_is_ignored(store: Store) -> None:
 
 
 async def test_rules_that_held_a_decided_message(store: Store, clock: Clock) -> None:
-    verdict = partial(event, Kind.VERDICT, action="hold")
-    await store.journal.record([
-        verdict("H1", rules=["busy"]), verdict("H1", rules=["other"], retry=True), verdict("H2", rules=["busy"]),
-        event(Kind.VERDICT, "H3", action="relay", rules=[]), verdict("H4"), event(Kind.VOTE, "H1"),
-    ])  # fmt: skip
-    ends = [event(Kind.APPROVED, id) for id in ("H1", "H3", "H4", "H9")]
+    hits = (
+        Hit(rule="busy", action=Action.HOLD, reasons=()),
+        Hit(rule="new", action=Action.HOLD, reasons=(), mode=Mode.OBSERVE),
+    )
+    verdict = Verdict(action=Action.HOLD, hits=hits)
+    for id, kind in (("H1", ""), ("H2", ""), ("H3", "test")):
+        await held(store, id, verdict=verdict, kind=kind)
+    ends = [event(Kind.APPROVED, id) for id in ("H1", "H3", "H9")]
     ends.append(replace(event(Kind.APPROVED, "H2"), data={"with": "H1"}))
     found = await store.ask(lambda c: figures.held(c, ends))
     assert found == {"H1": Held(T0, ("busy",))}

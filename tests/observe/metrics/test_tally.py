@@ -115,6 +115,7 @@ def test_kinds_that_end_a_hold() -> None:
         Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.VOIDED,
     ]  # fmt: skip
     assert not ends_hold(event(Kind.APPROVED, **WITH_T1))
+    assert ends_hold(event(Kind.REJECTED, **WITH_T1, leads={})), "it is a primary hold from now on"
 
 
 def test_every_kind_of_entry_is_counted() -> None:
