@@ -32,8 +32,8 @@ from smtpguard.mail.address import Address, after_local
 from smtpguard.mail.envelope import Envelope, Onward, Recipient, Session, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, set_of
-from smtpguard.mailings.service import decides, event_of
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, event_of, set_of
+from smtpguard.mailings.service import decides
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, Source

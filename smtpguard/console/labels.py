@@ -16,7 +16,7 @@ from smtpguard.journal.chain import Clear, Entry, instant, moment
 from smtpguard.journal.checkpoint import Lost
 from smtpguard.journal.event import Kind, follows, happened
 from smtpguard.journal.proof import Proof
-from smtpguard.locale.phrase import N_, NN_, Phrase
+from smtpguard.locale.phrase import N_, NN_, Phrase, load
 from smtpguard.locale.phrase import Said as Text
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
@@ -396,6 +396,8 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     details = [said(words[value]) for words, value in told if isinstance(value, str) and value in words]
     if entry.kind == Kind.BYPASS.value:
         details.append(said(CHANGES.get(str(data.get("change")), "")))
+    if entry.kind == Kind.MAILING.value and (why := data.get("why")):
+        details.append(said.say(load(why)))
     if "bypass" in data:
         when = instant(happened(entry.at, data))
         details.append(

@@ -259,16 +259,16 @@ class Batch:
     def append(self, sealed: Iterable[tuple[Event, str, str | None]]) -> None:
         """Chain events. An outcome removes its verdict from underway; a doubt leaves it there and marks it."""
         entries, clears = self.rows("entry"), self.rows("clear")
-        seq, prev = self.head.seq, self.head.hash
+        head = self.head
         for event, body, clear in sealed:
-            seq += 1
+            seq, prev = head.seq + 1, head.hash
             self.events.append(event)
             at, kind = microseconds(event.at), event.kind.value
             hash = link(prev, seq, at, kind, event.id, body)
             entries.append((seq, at, kind, event.id, body, prev, hash, *columns_of(kind, event.id, event.data)))
             passes(kind, event.id)
             self._hashes.append(hash)
-            prev = hash
+            head.seq, head.hash = seq, hash  # what follows from it may append too
             if clear is not None:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
@@ -283,7 +283,6 @@ class Batch:
                 self.connection.execute(
                     update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
                 )
-        self.head.seq, self.head.hash = seq, prev
 
     def record(self, events: Sequence[Event]) -> None:
         self.append(self.sealed(events))

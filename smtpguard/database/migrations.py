@@ -616,6 +616,11 @@ def to_0036() -> None:
     _index("ended_held", "ended", "held_at")
 
 
+def to_0037() -> None:
+    """Mailings by their state, without those on which nobody decides."""
+    _index("mailing_decided", "mailing", "state", where="state <> 'passing'")
+
+
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }

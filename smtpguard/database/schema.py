@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0036"
+SCHEMA = "0037"
 """The newest of migrations.STEPS, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()
@@ -32,6 +32,8 @@ metadata = MetaData()
 RARE = "kind NOT IN ('verdict', 'outcome')"
 """Nearly all journal entries are verdicts and outcomes. The others are found by an index without them, but only by a
 query with exactly this condition (journal.of_kind)."""
+DECIDED = "state <> 'passing'"
+"""Mailings on which people decide: nearly all others are letters. The condition of an index, as RARE."""
 SINGLE, SEVERAL = "length(people) = 8", "length(people) > 8"
 """Holds for one person, whose digest has 8 octets, and for several: the conditions of two indexes, as RARE."""
 
@@ -115,6 +117,7 @@ mailing = _table("mailing", big("n", key=True), text("id"), number("first_at las
                  flag("filed"), octets("sketch"), text("counts doc"), number("went_first went_last", null=True))  # fmt: skip
 _index(mailing, "mailing_id", "id", unique=True)
 _index(mailing, "mailing_last", "last_at n")
+_index(mailing, "mailing_decided", "state")  # DECIDED
 
 # keys to find a mailing by: numbers of its sketch, or the number of an exact key
 mailing_key = _table("mailing_key", number("key n", key=True), rowid=False)

@@ -37,6 +37,7 @@ from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, after_late_outcome
 from smtpguard.journal.event import Event
 from smtpguard.journal.outcome import DeliveryStatus
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import Row
@@ -445,7 +446,7 @@ def _stop(batch: Batch, freeze: Freeze) -> None:
             or not freeze.stops(row.mailing.selectable, batch.now)
         ):
             continue
-        if (stopped := progress.moved(Move.STOP, batch.now, "a freeze")) is not None:
+        if (stopped := progress.moved(Move.STOP, batch.now, Phrase("a freeze"))) is not None:
             mailings_of(batch).change(row, replace(row.mailing, progress=stopped))
 
 

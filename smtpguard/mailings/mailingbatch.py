@@ -31,7 +31,7 @@ from smtpguard.mailings.mailingrow import (
     on_list,
     renewed,
 )
-from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing
+from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing, stood
 from smtpguard.mailings.staging import Move
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.facts import OF_MAILINGS
@@ -414,6 +414,9 @@ class MailingBatch:
             self._put(row, people, Copy(old.at, old.kind, old.weight, status, old.content, went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
+        """Journals if its stages wait for a person from now on."""
+        if mailing.progress is not None and mailing.progress.stands_since(row.mailing.progress):
+            self._page.record([stood(row.mailing, mailing.progress, self._page.now)])
         row.mailing, row.changed = mailing, True
 
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:

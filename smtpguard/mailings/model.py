@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import dump
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.constant import constant
 from smtpguard.mailings.staging import At, Move, Progress
@@ -402,7 +404,7 @@ class Mailing:
         old = there.progress
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
         if old is not None and old.at is At.STOPPED and progress is not None:
-            progress = progress.moved(Move.STOP, now, old.why) or progress
+            progress = replace(progress.moved(Move.STOP, now, old.why) or progress, told=old.told)
         elif old is not None and (old.at is At.STOPPED or (beside and progress is None)):
             progress = old.with_more(at_once)  # what waits for its stage goes on waiting
         if others and not grant.by_writer:
@@ -499,6 +501,20 @@ def whole_id(prefix: str, found: Collection[str]) -> str:
     if len(found) > 1:
         raise NoSuch(f"several mailings begin with {prefix}: {', '.join(list(found)[:5])}")
     return next(iter(found))
+
+
+def event_of(
+    mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str = "", **data: object
+) -> Event:
+    private = {"actor": tuple(filter(None, actors))} | ({"comment": (comment,)} if comment else {})
+    return Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data={"what": what, **data}, private=private)
+
+
+def stood(mailing: Mailing, progress: Progress, now: datetime) -> Event:
+    """Its release in stages has stopped by itself, or begun a pause, that only a person ends."""
+    what = Move.STOP if progress.at is At.STOPPED else Move.FULL
+    data = {"why": dump(progress.why)} if progress.why else {}
+    return event_of(mailing, now, what.value, ("smtpguard",), stage=progress.stage, limit=progress.limit, **data)
 
 
 MAILING = Codec(Mailing)

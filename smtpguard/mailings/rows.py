@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, text, update
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import entry, mailing, mailing_key, peopleset, preserved_key, reached
+from smtpguard.database.schema import DECIDED, entry, mailing, mailing_key, peopleset, preserved_key, reached
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
@@ -90,6 +90,16 @@ def newest(
         n = select(mailing.c.n).where(mailing.c.id == before[1]).scalar_subquery()
         query = query.where(mailing.c.last_at <= at, or_(mailing.c.last_at < at, mailing.c.n < n))
     return _shown(connection, connection.execute(query).all(), now)
+
+
+def standing(connection: Connection, now: datetime) -> list[Mailing]:
+    """Those with copies, stored or at their client, that only a person lets go on."""
+    query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
+    there = [(row, Row.read(*row).view(now).progress) for row in connection.execute(query.order_by(mailing.c.n))]
+    found = _shown(
+        connection, [row for row, progress in there if progress is not None and progress.waits_for_person], now
+    )
+    return [one for one in found if one.people.held or one.people.deferred]
 
 
 def named(connection: Connection, prefix: str) -> list[str]:

@@ -28,14 +28,24 @@ from smtpguard.holds.effects import Deadlines, canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.chain import instant, utc_text
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.lists.members import CsvMembers, Members
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import version_of
-from smtpguard.locale.phrase import many
+from smtpguard.locale.phrase import Phrase, many
 from smtpguard.mailings import copies
 from smtpguard.mailings.copies import SAY_WHY, Revocation
-from smtpguard.mailings.model import SUREST, CopyStatus, Disclosure, Mailing, NoSuch, Rejection, State, whole_id
+from smtpguard.mailings.model import (
+    SUREST,
+    CopyStatus,
+    Disclosure,
+    Mailing,
+    NoSuch,
+    Rejection,
+    State,
+    event_of,
+    whole_id,
+)
 from smtpguard.mailings.staging import Move as Step
 from smtpguard.notices.intents import Notices
 
@@ -93,11 +103,9 @@ class Mailings:
         return found
 
     async def waiting_for_person(self) -> tuple[Mailing, ...]:
-        """Those with approved copies stored that only a person lets go on: the release is stopped, or between two
-        stages without a time."""
-        leads = await self.store.holds.several(await self.store.holds.decided_leads())
-        found = [await self.store.mailings.find(id) for id in dict.fromkeys(lead.mailing_id for lead in leads) if id]
-        return tuple(one for one in found if one and one.progress is not None and one.progress.waits_for_person)
+        """Those with copies, stored or at their client, that only a person lets go on: the release is stopped, or
+        between two stages without a time."""
+        return tuple(await self.store.mailings.standing())
 
     async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
         """What each approval of it covers, the newest first."""
@@ -238,10 +246,14 @@ class Mailings:
                     "it is not released in stages: freeze it to stop it, or reject or reopen it to take back the approval"
                 )
             _check_decides(who, mailing, in_force, now)
-            moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
+            moved = mailing.progress.timely(now).moved(
+                move, now, comment or Phrase("by {who}", who=who) if move is Step.STOP else ""
+            )
             if moved is None:
                 raise Conflict(f"it is {mailing.progress.timely(now).at.value}")
-            if move is Step.GO:
+            if move is Step.STOP:
+                moved = replace(moved, told=True)
+            else:
                 refused, reported = mailing.people.refused, mailing.reported
                 moved = replace(moved, reached=mailing.out, refused=refused, reported=reported)
             event = event_of(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
@@ -329,13 +341,6 @@ def decides(
     """Whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: its writers."""
     groups = {group for quorum in in_force.rules.quorum(lists) for group in quorum.all_groups}
     return any(in_force.groups.decides(who, group, now, wrote) for group in groups)
-
-
-def event_of(
-    mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object
-) -> Event:
-    private = {"actor": tuple(filter(None, actors))} | ({"comment": (comment,)} if comment else {})
-    return Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data={"what": what, **data}, private=private)
 
 
 def _slices(addresses: Iterable[str]) -> Iterator[list[str]]:

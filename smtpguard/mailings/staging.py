@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.policy.approvals import REST, Stages
 
 LEAST = 3
@@ -52,7 +53,7 @@ def after(at: At, move: Move) -> At | None:
 class Progress:
     """The progress of a release. ``stage``: counted from 0; ``full``: it has reached its people, so that resuming opens
     the next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it.
-    ``reached``, ``refused``, ``reported``: the people when a person last resumed it: what stops it is counted from
+    ``told``: people know that it waits for one of them. ``reached``, ``refused``, ``reported``: the people when a person last resumed it: what stops it is counted from
     then."""
 
     stages: Stages
@@ -62,7 +63,8 @@ class Progress:
     limit: int
     since: datetime
     full: bool = False
-    why: str = ""
+    why: Said = ""
+    told: bool = False
     reached: int = 0
     refused: int = 0
     reported: int = 0
@@ -95,7 +97,11 @@ class Progress:
         """Whether its stage has room for ``more`` people, when ``out`` were admitted."""
         return not self.waits and (self.last or out + more <= self.limit)
 
-    def moved(self, move: Move, now: datetime, why: str = "") -> Progress | None:
+    def stands_since(self, before: Progress | None) -> bool:
+        """Whether it has stopped by itself since ``before``, or begun a pause, that only a person ends."""
+        return self.waits_for_person and not self.told and (before is None or before.at is not self.at)
+
+    def moved(self, move: Move, now: datetime, why: Said = "") -> Progress | None:
         """After the move, or None if it is impossible."""
         to = after(self.at, move)
         if to is None or (move is Move.FULL and self.last):
@@ -104,7 +110,7 @@ class Progress:
             last = len(self.stages.steps) - 1
             return self if self.last else replace(self, stage=last, limit=max(self.limit, self.whole), since=now)
         if to is not At.RUNNING:
-            return replace(self, at=to, since=now, why=why, full=self.full or move is Move.FULL)
+            return replace(self, at=to, since=now, why=why, told=False, full=self.full or move is Move.FULL)
         if not self.full:
             return replace(self, at=to, since=now, why="")
         stage = self.stage + 1
@@ -129,12 +135,12 @@ class Progress:
         """Apply refusals of the relay and reports: too many of either since a person resumed it stop it."""
         refused, reported = refused - self.refused, reported - self.reported
         tried = max(reached - self.reached + refused, 1)
-        for what, n, most in (
-            ("refused by the relay", refused, self.stages.refused),
-            ("reported", reported, self.stages.reported),
+        for why, n, most in (
+            (N_("the mail server refused {n} of {tried} people"), refused, self.stages.refused),
+            (N_("{n} of {tried} people bounced or complained"), reported, self.stages.reported),
         ):
             if n >= LEAST and n / tried >= most:
-                return self.moved(Move.STOP, now, f"{n} of {tried} {what}") or self
+                return self.moved(Move.STOP, now, Phrase(why, n=n, tried=tried)) or self
         return self
 
 

@@ -136,6 +136,11 @@ class Mailings(Rows):
         now = self._access.now()
         return await self._access.ask(lambda c: mailings.newest(c, least, state, limit, now, before), snapshot=True)
 
+    async def standing(self) -> Sequence[Mailing]:
+        """Those that wait for a person between their stages (mailings.rows.standing)."""
+        now = self._access.now()
+        return await self._access.ask(lambda c: mailings.standing(c, now), snapshot=True)
+
     async def keep_set(self, people: Collection[bytes]) -> str:
         """Keep a set of people, as keyed digests, for an approval that is bound to it. Its name (mailings.model.set_of)."""
         name, pieces = mailings.pieces(people)

@@ -4,6 +4,7 @@ and by a freeze; nothing is lost.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.console.labels import entry_in_words
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
+from smtpguard.incidents.query import IncidentQuery
+from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import load
+from smtpguard.locale.speech import Speech
 from smtpguard.mail.reply import Reply
 from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.staging import LEAST, TRANSITIONS, At, Move, Progress, after
@@ -27,7 +33,7 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.every import every
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, documents, kinds
-from tests.guard.house import MEMBERS, RAMADAN, house
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, house
 
 
 @pytest.fixture
@@ -40,6 +46,12 @@ async def pass_(campaign: Campaign, **time: float) -> None:
     campaign.home.clock.pass_(**time)
     await campaign.home.watch.read()
     await campaign.approvals.follow()
+
+
+async def stood(campaign: Campaign) -> list[tuple[Any, Any]]:
+    """The journal's entries, and their names, that a release waits for a person."""
+    found = await campaign.home.store.journal.history((await campaign.one())["id"])
+    return [(entry.data, clear) for entry, clear in found if entry.data.get("what") in ("stop", "full")]
 
 
 async def at(campaign: Campaign) -> tuple[Any, ...]:
@@ -69,6 +81,7 @@ async def test_stages_are_stopped_and_continued_by_a_person(staged: Campaign) ->
     stopped = await staged.service.stop(id, approver=EVA, by="test", comment="wait")
     assert stopped.progress is not None
     assert (stopped.progress.at, stopped.progress.why, stopped.state) == (At.STOPPED, "wait", State.PAUSED)
+    assert [clear["actor"] for _, clear in await stood(staged)] == [[EVA, "test"]], "one entry, that person's"
     await pass_(staged, hours=2)
     assert kinds(await staged.to_members(12, 13)) == "d"
     with pytest.raises(Conflict):
@@ -118,6 +131,7 @@ async def test_what_stopped_a_release_counts_anew_once_a_person_resumes_it(stage
     """Else it would stop again at once, and nobody could let the rest go."""
     id = (await staged.one())["id"]
     await staged.service.feedback(id, bounces=3, by="api")
+    assert [load(data["why"]) for data, _ in await stood(staged)] == ["3 of 9 people bounced or complained"]
     resumed = await staged.service.go_on(id, approver=EVA, by="test")
     assert resumed.progress is not None
     assert resumed.progress.at is At.RUNNING
@@ -131,6 +145,51 @@ async def test_refusals_stop_a_release(staged: Campaign) -> None:
     await staged.office.until_quiet(steps=1)
     assert (await at(staged))[0] == "stopped"
     assert (await staged.one())["refused"] == 8
+    (entry,) = await stood(staged)
+    assert (entry[0]["what"], entry[0]["stage"], load(entry[0]["why"])) == (
+        "stop",
+        1,
+        "the mail server refused 3 of 12 people",
+    )
+    assert entry[1] == {"actor": ["smtpguard"]}
+    found = await staged.home.store.journal.incident(
+        IncidentQuery(ids=frozenset({(await staged.one())["id"]})), prove=True
+    )
+    assert found.report is not None
+    [step] = [one for one in found.report.steps if one.entry.kind == "mailing"]
+    told = entry_in_words(step.entry, step.clear, Speech("sv"))
+    assert (told.text, told.who) == ("Utskicket: stoppat, e-postservern avvisade 3 av 12 personer", "smtpguard")
+
+
+async def test_a_stop_in_the_midst_of_a_batch_is_chained(staged: Campaign) -> None:
+    """Three refusals and a doubt come together: the entry of the stop is written before the doubt's is complete."""
+    await pass_(staged, minutes=31)
+    home, arrived = staged.home, asyncio.Queue[None]()
+
+    async def never() -> None:
+        arrived.put_nowait(None)
+        await asyncio.Event().wait()
+
+    copies = [
+        home.transaction(
+            MEMBERS[n], X_Looks="mailing", X_Mailing="spring", Message_ID=f"<{n}@example.org>", body=f"Copy {n}"
+        )
+        for n in range(12, 16)
+    ]
+    sending = [asyncio.create_task(staged._intake(copy, FakePassage(before_dot=never))) for copy in copies]
+    for _ in copies:  # all are on their way
+        await asyncio.wait_for(arrived.get(), 60)
+    refused = {"outcome": "refused", "replies": ["550 5.7.1 No"]}
+    ends = [(Kind.OUTCOME, refused)] * 3 + [(Kind.IN_DOUBT, {"outcome": "lost"})]
+    now = home.clock.now()
+    events = [Event(kind=kind, id=copy.id, at=now, data=data) for (kind, data), copy in zip(ends, copies, strict=True)]
+    await home.store.journal.record(events)
+    for task in sending:
+        task.cancel()
+    await asyncio.gather(*sending, return_exceptions=True)
+    assert ((await at(staged))[0], len(await stood(staged))) == ("stopped", 1)
+    proof = await home.store.journal.verify()
+    assert proof.first_bad is None
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["alone", "while more of it is held"])
@@ -142,6 +201,7 @@ async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: 
     await staged.home.thaw()
     assert (await at(staged))[0] == "stopped"
     assert more or kinds(await staged.to_members(12, 13)) == "d"
+    assert [(data["what"], load(data["why"])) for data, _ in await stood(staged)] == [("stop", "a freeze")]
 
 
 async def test_a_thaw_says_how_many_copies_go_out(staged: Campaign) -> None:
@@ -160,6 +220,20 @@ async def test_a_thaw_says_how_many_copies_go_out(staged: Campaign) -> None:
 
 
 NEWS = "reader@example.org"
+
+
+async def test_a_pause_for_a_person_is_journalled_and_listed_once(tmp_path: Path) -> None:
+    """Also if all that waits is at its client; and again after each stage."""
+    async with approved(tmp_path, stages="{steps: [8, 4, rest], pause: person}") as campaign:
+        id = (await campaign.one())["id"]
+        assert [(data["what"], data["stage"]) for data, _ in await stood(campaign)] == [("full", 0)]
+        assert await campaign.service.waiting_for_person() == (), "nothing of it waits"
+        assert kinds(await campaign.to_members(12, 14)) == "dd"
+        await pass_(campaign, hours=20)
+        assert [one.mailing_id for one in await campaign.service.waiting_for_person()] == [id]
+        await campaign.service.go_on(id, approver=EVA, by="test")
+        assert kinds(await campaign.to_members(12, 17)) == "rrrrd"
+        assert [(data["what"], data["stage"]) for data, _ in await stood(campaign)] == [("full", 0), ("full", 1)]
 
 
 async def test_an_approval_for_another_list_is_independent(staged: Campaign) -> None:
