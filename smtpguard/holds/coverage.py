@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from operator import eq
 from typing import Any
 
 from smtpguard.holds.effects import TEST, Learned, covers_copies
@@ -24,7 +26,7 @@ from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 
 _EXAMPLES = 3
 _MOST_SAID = 12
-_LONG = 160
+_LONG, _LONG_TEXT, _AROUND = 160, 1_000, 60
 BEGINNING = 160
 """Number of characters shown of each letter that waits with another."""
 
@@ -104,9 +106,9 @@ def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
         return (_all(*first, _by_default(template.words_at_most)), _NEVER)
     if template.alone is not None:
         first.append(_by_default(template.alone.words_at_most))
-    differs = [_slot(slot, before, blind) for before, slot in template.slots]
-    differs += [Phrase("parts of links to {host}", host=host) for host in _hosts(template)]
-    differs += [_one_of(texts, blind) for texts in template.choices]
+    differs = {_slot(slot, before, blind): slot.kind == "words" for before, slot in template.slots}
+    differs |= {Phrase("parts of links to {host}", host=host): False for host in _hosts(template)}
+    differs |= {_one_of(texts, blind): True for texts in template.choices}
     n = covers.copies + 1
     if not differs:
         return (
@@ -116,10 +118,10 @@ def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
             ),
             _NEVER,
         )
-    several = list(dict.fromkeys(differs))
-    listed: list[Said] = list(several[:_MOST_SAID])
-    if len(several) > _MOST_SAID:
-        listed.append(Phrase("and {n} more", n=len(several) - _MOST_SAID))
+    # what was seen and is covered is said in full; of names and numbers, only how many more there are
+    listed: list[Said] = [one for n, (one, whole) in enumerate(differs.items()) if whole or n < _MOST_SAID]
+    if left := len(differs) - len(listed):
+        listed.append(Phrase("and {n} more", n=left))
     says = N_(
         "A copy is covered while it is as the {n} messages that wait. These differ from person to person in: {differs}."
     )
@@ -156,7 +158,7 @@ def _slot(slot: Slot, before: str, blind: bool) -> Phrase:
         return named
     words = slot.kind == "words"
     examples = slot.values if words else slot.values[:_EXAMPLES]
-    shown: list[Said] = [_short(one) or _NOTHING for one in examples[:_MOST_SAID]]
+    shown: list[Said] = [_new_in(one, examples[:n]) or _NOTHING for n, one in enumerate(examples)]
     seen = Listed((*shown, *(() if words else ("…",))))
     if not before:
         return Phrase("{kind} ({seen})", kind=named, seen=seen)
@@ -166,8 +168,15 @@ def _slot(slot: Slot, before: str, blind: bool) -> Phrase:
 def _one_of(texts: Sequence[str], blind: bool) -> Phrase:
     if blind:
         return Phrase("one of {n} texts", n=len(texts))
-    shown = (Phrase("“{text}”", text=_short(text) or _NOTHING) for text in texts[:_MOST_SAID])
+    shown = (Phrase("“{text}”", text=_new_in(text, texts[:n]) or _NOTHING) for n, text in enumerate(texts))
     return Phrase("one of {n} texts: {texts}", n=len(texts), texts=Listed(tuple(shown)))
+
+
+def _new_in(text: str, before: Sequence[str]) -> str:
+    """From a few words before the place where it differs from all texts ``before``, so that no two look alike."""
+    alike = max((sum(takewhile(bool, map(eq, text, one))) for one in before), default=0)
+    start = text.rfind(" ", 0, max(0, alike - _AROUND)) + 1
+    return f"{'…' if start else ''}{_short(text[start:], _LONG_TEXT)}"
 
 
 def _hosts(template: Template | None) -> list[str]:
@@ -177,8 +186,8 @@ def _hosts(template: Template | None) -> list[str]:
     )
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+def _short(text: str, most: int = _LONG) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 _ONLY = Phrase(

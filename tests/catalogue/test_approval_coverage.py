@@ -16,6 +16,7 @@ import yaml
 from smtpguard.holds import coverage
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Hold
+from smtpguard.mailings import slots
 from smtpguard.mailings.differences import FACT
 from tests.catalogue.wholeguard import (
     ANNA,
@@ -475,6 +476,23 @@ def offered(n: int, offer: str, *, to: str = "") -> bytes:
     )
     made = personal(n, source=text)
     return made if not to else made.replace(READERS[n].encode(), to.encode())
+
+
+def test_all_that_was_seen_and_is_covered_is_said() -> None:
+    """Each of 20 alternatives, also one that differs late in a long text, or stands behind many names."""
+    long = " ".join(f"word{n}" for n in range(60))
+    texts = (*(f"{long} and offer {n} of them" for n in range(18)), "", f"{long} and more of it")
+    numbers = tuple(slots.Slot(kind="number", values=(str(n),)) for n in range(15))
+    words = slots.Slot(kind="words", values=tuple(f"{'rose ' * 50}{n}" for n in range(20)))
+    items = tuple(item for n, slot in enumerate((*numbers, words)) for item in (f"place{n}", slot))
+    template = slots.Template(
+        senders=("x",), files=(), elements=(slots.Block(items=items), slots.Choice(alternatives=tuple((one,) for one in texts))), learned=40
+    )  # fmt: skip
+    (told, _) = coverage.said(coverage.Coverage(template=template, copies=40))
+    assert all(f"and offer {n} of them" in told for n in range(18))
+    assert "and more of it" in told
+    assert all(f"rose {n}" in told for n in range(20))
+    assert "and 3 more" in told
 
 
 async def test_preapproved_versions_are_learned_together(campaign: WholeGuard) -> None:
