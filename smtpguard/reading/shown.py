@@ -157,6 +157,10 @@ def _family(name: str) -> str:
 _ONCE = ("from", "sender", "reply-to", "subject")
 FLAG = "x-message-flag"
 """A field whose text Outlook shows above the message."""
+_ADDRESSED = ("to", "cc")
+_ANGLED = re.compile(r"<[^<>]*>")
+_NAMED_WORDS, _NAMED_CHARACTERS = 6, 64
+"""The most of the names in To or Cc, which differ from copy to copy and are not compared; more than that is a text."""
 _USUAL = Bounds()
 _MOST_PACKED = 8 << 20
 
@@ -291,6 +295,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
         within = dict.fromkeys(subject for subject in found.subjects if subject != _field(fields, "subject"))
         blocks += filter(None, map(_text_block, within))
+        blocks += filter(None, (_beyond_a_name(_field(fields, name)) for name in _ADDRESSED))
         if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):
             blocks.append(flag)
     except (TooComplex, RecursionError, ValueError):  # ``int`` takes no character reference of thousands of digits
@@ -339,6 +344,13 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
 
 def _field(fields: Index, name: str) -> str:
     return " ".join(" ".join(words(f.raw) for f in fields.get(name, ())).split())
+
+
+def _beyond_a_name(value: str) -> str:
+    """The names in To or Cc as a block; "" if they are no longer than the name of one person, or none."""
+    named = [word for word in _ANGLED.sub(" ", value).split() if "@" not in word and any(map(str.isalnum, word))]
+    said = " ".join(named)
+    return _text_block(said) if len(named) > _NAMED_WORDS or len(said) > _NAMED_CHARACTERS else ""
 
 
 def _text_blocks(text: str) -> Iterator[str]:
