@@ -611,9 +611,23 @@ def to_0035() -> None:
 
 def to_0036() -> None:
     """Leave rules and lists, of which a hold has any number, out of an index: PostgreSQL takes no entry of one above a
-    third of a page."""
+    third of a page. Mark the holds whose writer is asked, or confirmed them."""
     op.drop_index("ended_held", "ended")
     _index("ended_held", "ended", "held_at")
+    hold = sa.table("hold", *(sa.column(name, sa.Text()) for name in ("hold_id", "doc", "marks")))
+    for row in _holds(hold, "doc", "marks", where=hold.c.doc.contains('"confirm":{')):
+        mark = _asking_mark(json.loads(row.doc))
+        if mark:
+            marks = (row.marks or "\n") + f"{mark}\n"
+            op.get_bind().execute(sa.update(hold).where(hold.c.hold_id == row.hold_id).values(marks=marks))
+
+
+def _asking_mark(doc: dict[str, Any]) -> str:
+    """As in holds.rows from this schema on."""
+    asked = doc.get("confirm")
+    if not asked or asked.get("at"):
+        return "confirmed" if asked and not doc.get("votes") else ""
+    return "asked" if doc["state"] == "waiting" and not asked.get("lapsed_at") else ""
 
 
 def to_0037() -> None:

@@ -17,7 +17,7 @@ from smtpguard.database.engine import Database
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, HoldQuery, State
+from smtpguard.holds.model import Confirmation, Hold, HoldQuery, State
 from smtpguard.holds.rows import marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.policy.verdict import Action, Hit, Mode, Quorum, Verdict
@@ -147,15 +147,21 @@ def test_a_migration_indexes_older_holds(url: str, request: pytest.FixtureReques
             )),
             versions=(("news", "1"),),
         )  # fmt: skip
+        asked = replace(hold, hold_id="H2", confirm=Confirmation(writer="a@example.com", until=hold.expires_at))
+        confirmed = replace(
+            asked, hold_id="H3", confirm=Confirmation(writer="a@example.com", until=hold.expires_at, at=hold.held_at)
+        )
         with database.write() as connection:
             older = brought_to(connection, "0004").tables["hold"]
-            row = holds.row_of(hold, hold.hold_id) | {"acknowledged": True}
-            connection.execute(older.insert(), {name: row[name] for name in row.keys() & older.c.keys()})
+            for one in (hold, asked, confirmed):
+                row = holds.row_of(one, one.hold_id) | {"acknowledged": True}
+                connection.execute(older.insert(), {name: row[name] for name in row.keys() & older.c.keys()})
         migrate(url)
         with database.read() as connection:
-            found = connection.execute(text("SELECT sought, marks, reach, expires_at FROM hold")).one()
-        assert found.sought == words_of(hold)
-        assert sorted(found.marks.splitlines()) == sorted(marks_of(hold).splitlines())
-        assert (found.reach, found.expires_at) == (hold.reach, microseconds(hold.expires_at))
+            rows = connection.execute(text("SELECT sought, marks, reach, expires_at FROM hold ORDER BY hold_id")).all()
+        for one, found in zip((hold, asked, confirmed), rows, strict=True):
+            assert found.sought == words_of(one)
+            assert sorted(found.marks.splitlines()) == sorted(marks_of(one).splitlines())
+            assert (found.reach, found.expires_at) == (one.reach, microseconds(one.expires_at))
     finally:
         database.close()
