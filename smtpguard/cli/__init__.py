@@ -13,6 +13,7 @@ import gc
 import importlib
 import os
 import select
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,7 +113,10 @@ class _Commands(click.Group):
         FAILURES.logged = False
         before = gc.get_threshold()
         gc.set_threshold(*_COLLECT)
-        if "serve" in (args[0] if args else sys.argv[1:]):
+        serves = "serve" in (args[0] if args else sys.argv[1:])
+        # A SIGHUP, which asks for a reload, would end serve before its supervisor takes it: it waits.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP} if serves else ())
+        if serves:
             from smtpguard.observe import log
 
             FAILURES.logged = log.is_for_journal() and log.configure("json")
@@ -147,6 +151,9 @@ class _Commands(click.Group):
         finally:
             gc.set_threshold(*before)
             gc.enable()
+            if serves:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # without a supervisor nobody takes it
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         FAILURES.logged = False
         sys.exit(status if isinstance(status, int) else 0)
 

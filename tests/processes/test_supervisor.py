@@ -140,6 +140,16 @@ def test_a_reload_before_it_is_ready_makes_nothing_ready(
     assert not any("RELOADING=1" in text for text in tree.seen)
 
 
+def test_a_reload_during_the_start_is_carried_out(grow: Grow, tmp_path: Path) -> None:
+    done = tmp_path / "reloaded"
+    tree = grow(["proxy"], reload=["touch", str(done)], told=True)
+    tree.line("reloaded")
+    tree.process.send_signal(signal.SIGHUP)  # as any later one
+    tree.line("reloaded")
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+
+
 def test_a_reload_that_hangs_delays_no_stop(grow: Grow) -> None:
     tree = grow(["proxy"], reload=["sleep", str(10 * PATIENCE)])
     tree.until("READY=1")
