@@ -67,7 +67,7 @@ RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
 LOCK = "alarms.running"
 CERTIFICATES_SECONDS = 60.0
 MINUTES = 10
-ALWAYS = frozenset({"proxy", "milter", "delivery"})
+ALWAYS = frozenset({"proxy", "milter", "delivery", "console"})
 """Parts that must have a ready process if a process tree has them."""
 
 

@@ -256,9 +256,8 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
             undo.callback(each.close)
         for kind in _WEB:
             served = getattr(settings, kind) if kind in kinds else None
-            if kind == "metrics" and not _GUARDED.isdisjoint(kinds):
-                continue  # mail does not wait for it: the part says why it cannot listen, and tries again
-            if served is not None:  # tried here, so that an error is reported at once
+            # Tried here, so that an error is reported at once; but mail goes on without it, and the part tries again.
+            if served is not None and _GUARDED.isdisjoint(kinds):
                 for tried in open_all([Wanted(address=served.address, port=served.port)]):
                     tried.close()
         undo.pop_all()
@@ -302,6 +301,7 @@ def _supervisor(
         # -P: run the installed smtpguard, not a module of that name in the current folder.
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows=("metrics", "alarms"),
+        pages=() if _GUARDED.isdisjoint(parts) else ("console",),
         status_file=StatusFile(settings.state),
         places=[relay.connections for relay in settings.relays.values()],
         caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],

@@ -253,6 +253,7 @@ class Child:
         self.part = part
         self.ready = False
         self.was_ready = False  # at least once, in any of its lives
+        self.ended = False  # the same
         self.offered: dict[int, Offered] = {}
         self.pause_seconds = timing.first_pause_seconds
         self._life = life

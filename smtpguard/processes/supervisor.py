@@ -63,18 +63,19 @@ class Supervisor:
         reload: Sequence[str] = (),
         timing: Timing | None = None,
         shows: Collection[str] = (),
+        pages: Collection[str] = (),
         places: Sequence[int] = (),
         caps: Sequence[Mapping[str, int]] = (),
         status_file: StatusFile | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
-        together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers. They are
-        optional: nothing waits until they are ready, and however often they die, mail goes on. ``status_file``: the file
-        of the tree's state. ``monotonic``: the clock for rate limits of log lines."""
+        together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers: nothing
+        waits until they are ready. ``pages``: those that are waited for until one has ended. However often one of either dies,
+        mail goes on. ``status_file``: the file of the tree's state. ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
-        self._shows = frozenset(shows)
+        self._shows, self._pages = frozenset(shows), frozenset(pages)
         self._status_file = status_file
         self._numbers = Numbers()
         self._caps = caps
@@ -115,6 +116,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # what came during the start is carried out now
         for child in self._children:
             self._loop.call_soon(self._start, child)  # not from within this task, which the child would inherit
         ticking = asyncio.create_task(self._tick())
@@ -270,9 +272,7 @@ class Supervisor:
     def became_ready(self, child: Child) -> None:
         _log.info("ready", part=child.name, pid=child.pid)
         self._ready_for_more(child)
-        if not self._announced and all(each.ready for each in self._children if each.part not in self._shows):
-            self._announced = True
-            self._announce()
+        self._announce_if_ready()
 
     def took(self, child: Child) -> None:
         self._ready_for_more(child)
@@ -299,6 +299,14 @@ class Supervisor:
     def _grant(self, relay: int, name: str, places: Mapping[str, Any]) -> None:
         next(child for child in self._children if child.name == name).grant({"relay": relay, **places})
 
+    def _waits_for(self, child: Child) -> bool:
+        return not (child.ready or child.part in self._shows or (child.part in self._pages and child.ended))
+
+    def _announce_if_ready(self) -> None:
+        if not self._announced and not any(map(self._waits_for, self._children)):
+            self._announced = True
+            self._announce()
+
     def exited(self, child: Child, status: int) -> None:
         for places in self._places:
             places.ended(child.name)
@@ -315,13 +323,15 @@ class Supervisor:
                 self._refuse_homeless()
                 self._done.set()
             return
-        if status == CANNOT_RUN and not child.was_ready:
+        again, child.ended = child.ended and child.part in self._pages, True
+        if status == CANNOT_RUN and not child.was_ready and not again:
             self._end(CANNOT_RUN)  # it has logged why
             return
+        self._announce_if_ready()
         now = self._loop.time()
         _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
         # What a part cannot run with now, such as half of a renewed certificate, does not stop those that run.
-        if child.part not in self._shows and not child.late and status not in (TRY_AGAIN, CANNOT_RUN):
+        if child.part not in self._shows | self._pages and not child.late and status not in (TRY_AGAIN, CANNOT_RUN):
             self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > self._timing.deaths_seconds:
             self._deaths.popleft()
@@ -363,9 +373,7 @@ class Supervisor:
                     _log.error("killing a part", part=child.name, pid=child.pid, why=why)
             if not self._announced and now - self._extended_at >= _STARTING_SECONDS:
                 self._extended_at = now
-                absent = ", ".join(
-                    child.name for child in self._children if not child.ready and child.part not in self._shows
-                )
+                absent = ", ".join(child.name for child in self._children if self._waits_for(child))
                 self._notifier.not_yet(6 * _STARTING_SECONDS, f"waiting for {absent}")
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()

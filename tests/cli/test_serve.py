@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
 import sqlite3
 import stat
@@ -16,9 +17,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from smtpguard.app import start
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
-from smtpguard.cli.context import sentence_of
+from smtpguard.cli.context import TryAgain, sentence_of
 from smtpguard.cli.serve import _listeners
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
@@ -157,14 +159,27 @@ def test_an_address_that_is_not_free_asks_for_a_retry(serve: Serve) -> None:
         port = taken.getsockname()[1]
         used = f"{{address: 127.0.0.1, port: {port}}}"
         said = f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
-        for settings in (f"listen: {{smtp: [{used}]}}\n", f"{SMTP}console: {used}\n"):
-            assert serve(settings) == (TRY_AGAIN, said), settings
-        assert serve(f"{SMTP}metrics: {used}\n", "--only", "metrics") == (TRY_AGAIN, said)
-        both = settings_of(load_yaml(f"{SMTP}metrics: {used}\n"), Path("/"), {})
-        for listener in _listeners(both, ("proxy", "delivery", "metrics", "alarms")):  # mail goes on
-            listener.close()
+        assert serve(f"listen: {{smtp: [{used}]}}\n") == (TRY_AGAIN, said)
+        for page in ("console", "metrics"):
+            assert serve(f"{SMTP}{page}: {used}\n", "--only", page) == (TRY_AGAIN, said)
+            settings = settings_of(load_yaml(f"{SMTP}{page}: {used}\n"), Path("/"), {})
+            for listener in _listeners(settings, ("proxy", "delivery", page, "alarms")):  # mail goes on
+                listener.close()
     said = "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
     assert serve("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n") == (TRY_AGAIN, said)
+
+
+def test_a_reload_during_the_start_does_not_end_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    def told(*_: object) -> None:
+        waits.append(signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise TryAgain("not now")
+
+    monkeypatch.setattr(start, "migrate_apart", told)
+    assert serve(SMTP) == (TRY_AGAIN, "smtpguard: not now\n")
+    assert waits == [True]
 
 
 def test_metrics_alone_need_an_address(config: Path, serve: Serve) -> None:

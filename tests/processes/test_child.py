@@ -108,6 +108,31 @@ def test_a_part_that_cannot_run_ends_serve_at_once(grow: Grow) -> None:
     assert tree.wait() == 2
 
 
+def test_mail_goes_on_without_a_part_that_has_pages_alone(
+    grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = tmp_path / "free"
+    monkeypatch.setenv("TOY_AWAY", str(free))
+    tree = grow(["proxy", "away"], pages="away", first_pause_seconds=0.01, longest_pause_seconds=0.05, deaths=2)
+    tree.until("READY=1\nSTATUS=proxy ready; ")
+    for _ in range(3):
+        tree.line("part died")
+    tree.greets(bool)
+    free.touch()
+    pid = int(re.findall(r"pid\W+(\d+)", tree.line("ready", "away"))[0])
+    for _ in range(3):
+        os.kill(pid, signal.SIGKILL)
+        pid = int(re.findall(r"pid\W+(\d+)", tree.line("ready", "away"))[0])
+    tree.greets(bool)
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+
+
+def test_a_part_that_has_pages_alone_is_waited_for(grow: Grow) -> None:
+    tree = grow(["proxy", "late"], pages="late")
+    tree.until("READY=1\nSTATUS=proxy, late ready; ")
+
+
 def test_a_part_that_cannot_run_any_more_is_retried(
     grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

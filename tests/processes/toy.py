@@ -129,7 +129,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         trusted=[ip_network(str(options.pop("trust")))] if "trust" in options else [],
     )
     reload = options.pop("reload", [])
-    shows = str(options.pop("shows", ""))
+    shows, pages = str(options.pop("shows", "")), str(options.pop("pages", ""))
     monotonic = (lambda: 0.0) if options.pop("still", False) else time.monotonic
     proxy = bool(options.pop("proxy", False))
     ports_and_headers.HEADER_SECONDS = float(str(options.pop("proxy_seconds", ports_and_headers.HEADER_SECONDS)))
@@ -141,6 +141,9 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         taker = "milter" if "milter" in parts else "proxy"
         wanted.append(Wanted(part="milter", taker=taker, unix=Path(str(options.pop("unix")))))
     listeners = open_all(wanted, inherited())
+    if options.pop("told", False):  # while it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        os.kill(os.getpid(), signal.SIGHUP)
     print(json.dumps([each.socket.getsockname()[1] for each in listeners[: len(ports)]]), flush=True)
     return await Supervisor(
         parts=parts,
@@ -150,6 +153,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         notifier=Notifier(),
         reload=reload,  # type: ignore[arg-type]
         shows=(shows,) if shows else (),
+        pages=(pages,) if pages else (),
         monotonic=monotonic,
         timing=Timing(**options),  # type: ignore[arg-type]
     ).run()
