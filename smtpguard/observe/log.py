@@ -254,7 +254,7 @@ def fields(event: Event) -> dict[str, Any]:
 
 
 _LONG = frozenset(
-    {"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at", "sealed", "kept"}
+    {"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at", "leads", "sealed", "kept"}
 )
 """In the journal only, since they are long, such as the digests that ``privacy erase`` has sealed; as are a verdict's
 ``people``. 0 and False are not empty."""

@@ -30,7 +30,7 @@ from smtpguard import __version__
 from smtpguard.database.access import Clock
 from smtpguard.database.errors import StoreError
 from smtpguard.journal.chain import Clear, Entry, utc_text
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Event, Kind, follows
 from smtpguard.observe.rows import Cursor, Cursors, News
 
 if TYPE_CHECKING:  # slow to import
@@ -99,7 +99,9 @@ def topic_of(entry: Entry) -> Topic | None:
             return topic
         case Topic.HELD if data.get("action") != "hold" or data.get("hold") != entry.id or data.get("retry"):
             return None
-        case Topic.HELD | Topic.DECIDED if data.get("with"):
+        case Topic.HELD if data.get("with"):
+            return None
+        case Topic.DECIDED if follows(data):
             return None
         case Topic.STALE if not (data.get("problem") or data.get("stale")):
             return None

@@ -39,9 +39,11 @@ from smtpguard.observe.webhooks import (
     shaped,
     signed,
 )
+from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import Selector
 from tests.every import every
 from tests.guard.house import RAMADAN, House, house
+from tests.mailings.test_revoking import releases
 from tests.observe import receiver as does
 from tests.observe.receiver import Receiver, receiver
 
@@ -163,6 +165,22 @@ async def test_a_revoked_approval_is_sent(here: Here) -> None:
     assert told == [
         (first, "approved", None), (first, "reopened", "Once more"), (first, "approved", None), (first, "rejected", "No"),
     ]  # fmt: skip
+
+
+async def test_the_decision_on_the_rest_of_a_mailing_is_sent(here: Here) -> None:
+    """Once the first message is sent, a copy is what is decided on."""
+    first = await here.held()
+    copy = await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
+    approvals, home = here.home.approvals(), here.home
+    await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
+    for lease in await releases(home):
+        sent = lease.recipients if lease.intent.hold_id == first else ()
+        answers = [AttemptResult(recipient=one, delivered=Delivered.SENT) for one in sent]
+        await home.store.outbox.settle(lease, answers, [])
+    await approvals.vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
+    await here.tell(here.hook(frozenset({Topic.DECIDED})))
+    told = [(asked.json["data"]["hold"], asked.json["data"]["outcome"]) for asked in here.to.asked]
+    assert told == [(first, "approved"), (copy, "rejected")]
 
 
 async def test_time_and_body_are_signed(here: Here) -> None:
