@@ -6,7 +6,6 @@ What a list cannot say becomes an interval, or Unknown with its reason. A fact t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import lru_cache
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import EXACT, ONE, Classification, Classified, Kind, largest, share
@@ -14,7 +13,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
 from smtpguard.reading.fold import UNCLEAR
-from smtpguard.reading.looks import NOT_TO_GO_OUT, UNFINISHED, Readable, Reading, Side, telling
+from smtpguard.reading.looks import NOT_TO_GO_OUT, UNFINISHED, Readable, Reading, Side
 
 FEW = 3  # customers of a letter
 OF_HEADER = tuple(f.name for f in FACTS.values() if f.source is Source.HEADERS and f.area != "sender")
@@ -109,29 +108,21 @@ def of_text(
 def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
     """The evidence found in the text, in words. Marks: first those of unfinished text, then those of text not meant for
     others, then those of internal mail, the heaviest first."""
-    marks = [reading.marks[n] for n in _in_order(tuple(map(telling, reading.marks)))]
+    marks = sorted(
+        reading.marks,
+        key=lambda m: (
+            m.name not in UNFINISHED,
+            m.name not in NOT_TO_GO_OUT,
+            m.side is not Side.INTERNAL,
+            m.side is Side.NEITHER,
+            -m.weight,
+        ),
+    )
     return {
         "message.looks": tuple([m.evidence for m in marks]),
         "message.unfinished": tuple([m.evidence for m in marks if m.name in UNFINISHED]),
         "message.unsuitable_topics": topics_of(reading),
     }
-
-
-@lru_cache(maxsize=1024)
-def _in_order(told: tuple[tuple[str, Side, float, str], ...]) -> list[int]:
-    """The places of marks, in the order of ``evidence_of``. Cached, as their judgement is."""
-
-    def rank(n: int) -> tuple[bool, bool, bool, bool, float]:
-        name, side, weight, _ = told[n]
-        return (
-            name not in UNFINISHED,
-            name not in NOT_TO_GO_OUT,
-            side is not Side.INTERNAL,
-            side is Side.NEITHER,
-            -weight,
-        )
-
-    return sorted(range(len(told)), key=rank)
 
 
 def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[Phrase, ...]:

@@ -351,7 +351,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     conversations do not count.
     """
     marks = tuple(marks)
-    looks, score, contradiction = _judged(tuple(map(telling, marks)), readable)
+    looks, score, contradiction = _judged(tuple(map(_telling, marks)), readable)
     if contradiction is not None:
         one, other = (marks[n].evidence for n in contradiction)
         marks += (KINDS["contradiction"].mark(Phrase("marks of both sides: {one}; yet {other}", one=one, other=other)),)
@@ -367,7 +367,7 @@ class _Telling(NamedTuple):
     group: str
 
 
-telling = attrgetter(*_Telling._fields)
+_telling = attrgetter(*_Telling._fields)
 
 
 @lru_cache(maxsize=1024)
