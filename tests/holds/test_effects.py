@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC
 
 import pytest
 
@@ -242,6 +243,14 @@ async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: C
     (entry,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert (entry.hold_id, entry.copies) == (second.hold_id, 2)
     assert (await campaign.one())["hold"] == entry.hold_id
+    assert await campaign.send(MEMBERS[4], Message_ID="<4@example.com>", body="Copy 4") == first, (
+        "its client tries again"
+    )
+    of = dict(await campaign.home.events(first.hold_id))
+    assert of["voided"]["leads"]["hold"] == of["adopted"]["with"] == entry.hold_id
+    assert (await campaign.home.hold(first.hold_id)).primary == entry.hold_id
     await campaign.decide(first.hold_id)
     await campaign.office.until_quiet(steps=2)
-    assert [campaign.office.relay.has(m) for m in MEMBERS[4:8]] == [0, 1, 1, 1]
+    assert [campaign.office.relay.has(m) for m in MEMBERS[4:8]] == [1, 1, 1, 1]
+    found = await campaign.home.store.journal.activity(entry.held_at, None, UTC)
+    assert (found.decided.approved, found.decided.total, found.waiting) == (1, 1, 0), "as the lists show it"
