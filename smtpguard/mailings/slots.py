@@ -399,12 +399,12 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
             continue
         if not old or not new or any(j in begins for j in range(j1 + 1, j2)):
             return None
-        unfilled = any(map(_PLACEHOLDER.search, old))
-        if not (kind_of(new) and (kind_of(old) or unfilled)):
+        kind = kind_of(old)
+        if not kind_of(new) or not (kind or any(map(_PLACEHOLDER.search, old))):
             return None
-        if not links_in(new) <= links_in(old) | ({"address"} if unfilled else set()):
+        if not links_in(new) <= (links_in(old) if kind else {"address"}):  # a placeholder may be for an address
             return None
-        if kind_of(old) == "name" and _is_no_name(one, i1, i2, capitals):
+        if kind == "name" and _is_no_name(one, i1, i2, capitals):
             return None
         changed += max(len(old), len(new))
     return changed

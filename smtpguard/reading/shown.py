@@ -157,6 +157,8 @@ def _family(name: str) -> str:
 _ONCE = ("from", "sender", "reply-to", "subject")
 FLAG = "x-message-flag"
 """A field whose text Outlook shows above the message."""
+_BASES = ("content-base", "content-location")
+"""Fields by which some programs complete the links of a page (RFC 2557)."""
 _ADDRESSED = ("to", "cc")
 _ANGLED = re.compile(r"<[^<>]*>")
 _NAMED_WORDS, _NAMED_CHARACTERS = 6, 64
@@ -335,6 +337,8 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
         meter.take_text(len(octets))
         decoded = body_text(octets, part.kind, part.parameters, controls=part.kind == "text/html")
         blocks.append(f"{PART}{part.kind} {part.within} {name}>")
+        if part.kind == "text/html":
+            blocks += [f"<{name} {base}>" for name in _BASES if (base := _field(part.fields, name))]
         if defect or decoded.defect:
             blocks.append(f"<octets {digest(n)}>")
         text = normalized("NFC", decoded.text)

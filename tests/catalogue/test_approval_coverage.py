@@ -113,6 +113,7 @@ ALTERED = {
     "what was shown is hidden": newsletter(page().replace("<p>until", '<p style="display:none">until')),
     "another From": newsletter(sender="Eva <eva@example.com>"),
     "another name in From": newsletter(sender=f"The board <{CAMPAIGNS}>"),
+    "another base of its links": newsletter(head="Content-Location: https://elsewhere.example/\r\n"),
     "text for a recipient's name": newsletter(to=f'"{INTERNAL}" <{NEWSLETTER}>'),
     "text that Outlook shows above the message": newsletter(head=f"X-Message-Flag: {INTERNAL}\r\n"),
 }
@@ -153,6 +154,7 @@ DIFFERS = {
     "what was shown is hidden": ("markup", ""),
     "another From": ("sender", "eva@example.com"),
     "another name in From": ("sender", "The board"),
+    "another base of its links": ("markup", ""),
     "text for a recipient's name": ("paragraph", INTERNAL[:4]),
     "text that Outlook shows above the message": ("paragraph", INTERNAL[:40]),
 }

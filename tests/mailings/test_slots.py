@@ -156,6 +156,7 @@ def test_a_slot_takes_sites_or_addresses_only_if_some_were_seen() -> None:
     alone = learn(_account(0, "u12345678901"), ())
     assert alone.matches(_account(0, "u77"))
     assert not any(alone.matches(_account(0, one)) for one in ("evil1.example/pay", "a1@evil.example"))
+    assert not learn(_account(0, "20%"), ()).matches(_account(0, "a1@evil.example"))
     unfilled = learn(_account(0, "{{account}}"), ())
     assert unfilled.matches(_account(0, "a1@shop.example"))
     assert not unfilled.matches(_account(0, "evil1.example"))
