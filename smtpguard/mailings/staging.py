@@ -53,8 +53,8 @@ def after(at: At, move: Move) -> At | None:
 class Progress:
     """The progress of a release. ``stage``: counted from 0; ``full``: it has reached its people, so that resuming opens
     the next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it.
-    ``told``: people know that it waits for one of them. ``reached``, ``refused``, ``reported``: the people when a person last resumed it: what stops it is counted from
-    then."""
+    ``told``: people know that it waits for one of them. ``reached``, ``refused``, ``reported``: the people when a person
+    last resumed it: what stops it is counted from then."""
 
     stages: Stages
     whole: int
