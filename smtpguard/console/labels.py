@@ -350,6 +350,7 @@ NOTICES: Mapping[str, str] = {
     "plea": N_("that its writer asks for its release"),
     "expired": N_("no decision yet"),
     "voted": N_("about a vote by mail"),
+    "stages": N_("that its stages wait for a person"),
 }
 WAS: Mapping[str, str] = dict.fromkeys(("approved", "releasing"), N_("after it was approved"))
 DEEDS: Mapping[str, str] = {

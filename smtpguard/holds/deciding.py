@@ -454,7 +454,7 @@ def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tupl
     """Apply ``step`` to a mailing. Raises KeyError if there is no such mailing."""
     row = existing_mailing(batch, mailing_id)
     mailing, change = step(mailings_of(batch).view(row))
-    batch.append(batch.sealed(change.events))
+    outboxes.record(batch, change.events, change.intents)
     mailings_of(batch).change(row, mailing)
     mailings_of(batch).judge(row)
     return mailings_of(batch).view(row)

@@ -393,8 +393,11 @@ class Approvals:
         return made.hold
 
     async def follow(self) -> int:
-        """Copies follow their primary holds; one delivery process calls it every few seconds. Returns how many did."""
-        return await copies.sweep(self.store, self._now(), self.term)
+        """Copies follow their primary holds, and people are told of stages that wait for them; one delivery process calls
+        it every few seconds. Returns how many copies did."""
+        followed = await copies.sweep(self.store, self._now(), self.term)
+        await copies.tell(self.store, self._now())
+        return followed
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises

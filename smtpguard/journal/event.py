@@ -143,6 +143,7 @@ def happened(at: int, data: Mapping[str, Any]) -> int:
 
 NOTICES = (
     "alarm", "answer", "approve", "checkpoint", "confirm", "decided", "deputy", "digest", "doubt", "escalation", "expired", "held",
-    "list-failed", "list-stale", "list-well", "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream", "voted",
+    "list-failed", "list-stale", "list-well", "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stages",
+    "stream", "voted",
 )  # fmt: skip
 """What entries of the kind ``notice`` name as such. Each has a template of its name."""

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import StoreError
@@ -38,6 +39,7 @@ from smtpguard.holds.model import (
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.staging import Progress
 from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import persons_behind
 from smtpguard.outbox.model import Intent
@@ -98,6 +100,26 @@ async def begin(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines
 async def sweep(store: Store, notices: NoticesNow, term: Deadlines) -> int:
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
     return sum([await follow(store, lead_id, notices, term) for lead_id in await store.holds.decided_leads()])
+
+
+async def tell(store: Store, notices: NoticesNow) -> None:
+    """Tell people once that the stages of a mailing wait for one of them. Beyond the first few mailings of a window the
+    notice comes in the next one."""
+    for one in await store.mailings.standing():
+        hold = await store.holds.find(one.grant.hold_id) if one.grant is not None else None
+        if hold is None or one.progress is None or one.progress.told:
+            continue
+        verdict = replace(hold.verdict, quorum=notices.in_force.rules.quorum(one.lists) or hold.verdict.quorum)
+        asked = replace(hold, lists=one.lists, senders=hold.senders | one.writers, verdict=verdict)
+        if told := notices.stages(asked, one, one.progress):
+            await store.mailings.change(one.mailing_id, partial(_told, one.progress, told))
+
+
+def _told(progress: Progress, told: tuple[Intent, ...], mailing: Mailing) -> tuple[Mailing, Change]:
+    """Nothing if it has moved on meanwhile."""
+    if mailing.progress != progress:
+        return mailing, Change()
+    return replace(mailing, progress=replace(progress, told=True)), Change(intents=told)
 
 
 SAY_WHY = "give a reason: its writer and the approvers are told"

@@ -41,6 +41,8 @@ from smtpguard.lists.sync import News, Report
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
+from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.staging import At, Progress
 from smtpguard.notices import noticedata
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy import counted
@@ -290,6 +292,18 @@ class NoticesNow:
         approval ended; or "later", a letter of a sender that came after those that were decided on."""
         data = self._waiting(hold) | {"notice": "reminder", "percent": 0, why: True}
         return self._each(hold, self._approvers(hold), data, alone=f"-{why}")
+
+    def stages(self, hold: Hold, mailing: Mailing, progress: Progress) -> Intents:
+        """The stages of its mailing wait for a person: to those who decide on it, else to the contact, and to its writer.
+        None if they were told of a few mailings in this window."""
+        people = self._approvers(hold) or [self.of.contact]
+        if not self.of.flood.takes(f"stages {people}", self.now):
+            return ()
+        data = self._waiting(hold) | {"notice": "stages", "mailing": mailing.mailing_id, "cause": progress.why}
+        data |= {"stopped": progress.at is At.STOPPED, "since": utc_text(progress.since)}
+        data |= {"has": mailing.people.at_least, "waits": mailing.people.held + mailing.people.deferred}
+        alone = f"-{progress.since:%Y%m%dT%H%M%S%f}"
+        return (*self._sender(hold, data, alone=alone), *self._each(hold, people, data, alone=alone))
 
     def doubt(self, hold: Hold, people: int, since: datetime) -> Intents:
         """Whether a release to a list address was sent is unknown: the approvers are asked, and the contact is told,

@@ -317,6 +317,7 @@ SAMPLE: Mapping[str, Any] = {
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "mine": "sample", "reasons": [{"rule": "sample", "description": "Sample", "sentences": []}]}],
     "first": "2026-01-01", "last": "2026-01-02", "deputy": "omar@example.com", "groups": ["sample"], "choice": "approve", "proof": "token", "refused": "", "answer_to": "", "may_approve": True,
+    "mailing": "SAMPLE", "stopped": True, "cause": Phrase("a freeze"), "waits": 1000,
     "writer": False, "expires": False, "unconfirmed": False,
 }  # fmt: skip
 """Sample data to test every template."""

@@ -40,6 +40,8 @@ escalation          to owners and out-of-hours approvers: ``held_at``, ``expires
 doubt               to approvers and the guard's contact, about a release to a list address in doubt: ``people`` who may
                     have it, ``doubt_since``, ``again``: they were told before, ``contact``: this reader is the contact;
                     ``deciders``
+stages              to approvers and writers, of a mailing whose stages wait for a person: ``mailing``: its id; ``stopped``,
+                    else it pauses; ``cause``: why it stopped; ``since``; ``has``, ``waits``: people; ``deciders``
 rejected            to an internal sender, if the rule has ``explain``: ``at``, ``reasons``, ``marks``, ``more_marks``
 question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
 answer              to approvers: the same, from its writer; ``question``, ``asked_by``: the question answered, "" for

@@ -224,6 +224,9 @@ async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, now: da
         case "digest" | "owner-digest":
             filled = await fill_digest(store, data, in_force)
             return filled if filled["total"] else None
+        case "stages":
+            one = await store.mailings.find(data["mailing"])
+            return data if one is not None and one.progress is not None and one.progress.waits_for_person else None
         case "decided" | "doubt":
             return await _decision(store, data, in_force, now)
     return data

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.console.labels import entry_in_words
+from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
@@ -33,7 +34,7 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.every import every
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, documents, kinds
-from tests.guard.house import MEMBERS, RAMADAN, FakePassage, house
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, PatchedStore, house
 
 
 @pytest.fixture
@@ -159,6 +160,42 @@ async def test_refusals_stop_a_release(staged: Campaign) -> None:
     [step] = [one for one in found.report.steps if one.entry.kind == "mailing"]
     told = entry_in_words(step.entry, step.clear, Speech("sv"))
     assert (told.text, told.who) == ("Utskicket: stoppat, e-postservern avvisade 3 av 12 personer", "smtpguard")
+
+
+async def test_people_are_told_once_that_stages_wait_for_one_of_them(staged: Campaign) -> None:
+    """Those who decide and the writer; not of what a person stopped; nothing is lost by a failure before the commit."""
+    home = staged.home
+    id = (await staged.one())["id"]
+
+    async def told() -> list[str]:
+        found = [one for one in await home.outbox() if one.data.get("notice") == "stages"]
+        assert all(one.data["mailing"] == id for one in found)
+        return sorted(str(one.recipients[0].address) for one in found)
+
+    await staged.service.stop(id, approver=EVA, by="test")
+    await staged.approvals.follow()
+    assert await told() == [], "its people did it"
+    await staged.service.go_on(id, approver=EVA, by="test")
+    await staged.service.feedback(id, bounces=3, by="api")
+    broken = staged.home.approvals()
+    broken.store = PatchedStore(home.store, {"mailings.change": failing})  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        await broken.follow()
+    assert await told() == []
+    await staged.approvals.follow()
+    await staged.approvals.follow()
+    everybody = await told()
+    assert everybody == sorted([ANNA, DPO, EVA, OMAR])
+    home.clock.pass_(minutes=1)
+    await staged.service.go_on(id, approver=EVA, by="test")
+    await staged.service.feedback(id, bounces=3, by="api")
+    await staged.approvals.follow()
+    assert await told() == sorted(2 * everybody), "it has stopped again"
+    assert len(await stood(staged)) == 3, "the person's entry, and two"
+
+
+async def failing(*_: Any) -> Any:
+    raise Unavailable("gone")
 
 
 async def test_a_stop_in_the_midst_of_a_batch_is_chained(staged: Campaign) -> None:

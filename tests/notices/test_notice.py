@@ -538,6 +538,23 @@ def test_what_nobody_decided_says_who_decides() -> None:
         assert ("one of communications: eva@example.com" in plain) is not unconfirmed
 
 
+@every(
+    ("data", "english", "swedish"),
+    [
+        ({"stopped": True, "cause": Phrase("the mail server refused {n} of {tried} people", n=3, tried=20)}, "has stopped. The rest is not sent until a person lets it go on. Why: the mail server refused 3 of 20 people.", "har stoppats. Resten skickas inte förrän en person låter det gå vidare. Skäl: e-postservern avvisade 3 av 20 personer."),
+        ({"stopped": False, "cause": ""}, "one of them is complete. The rest is not sent until a person lets it go on. On the server", "och en av dem är klar. Resten skickas inte förrän en person låter det gå vidare. På servern"),
+        ({"writer": True}, "Those named below decide whether it goes on.", "De som nämns nedan avgör om det går vidare."),
+    ],
+)  # fmt: skip
+def test_stages_that_wait_say_why_and_how_to_go_on(data: dict[str, Any], english: str, swedish: str) -> None:
+    figures: dict[str, Any] = {"mailing": "M2", "has": 50, "waits": 399_950, "since": "2026-03-03T13:05:00Z"}
+    for language, said in (("en", english), ("sv", swedish)):
+        plain = " ".join(texts(render("stages", language, **figures | data))[0].split())
+        assert said in plain
+        assert ("smtpguard mailings go-on M2 --as eva@example.com" in plain) is not data.get("writer", False)
+        assert {"en": "399,950 people", "sv": "399 950 personer"}[language] in plain
+
+
 @every("kind", ["answer", "plea", "question", "reminder", "escalation", "doubt", "expired", "decided"])
 def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
     data: dict[str, Any] = {
