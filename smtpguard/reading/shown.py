@@ -161,7 +161,7 @@ _BASES = ("content-base", "content-location")
 """Fields by which some programs complete the links of a page (RFC 2557)."""
 _ADDRESSED = ("to", "cc")
 _ANGLED = re.compile(r"<[^<>]*>")
-_NAMED_WORDS, _NAMED_CHARACTERS = 6, 64
+_NAMED_WORDS, _NAMED_CHARACTERS = 8, 64
 """The most of the names in To or Cc, which differ from copy to copy and are not compared; more than that is a text."""
 _USUAL = Bounds()
 _MOST_PACKED = 8 << 20

@@ -122,6 +122,13 @@ def test_the_flag_that_outlook_shows_counts() -> None:
     assert len({one, other, digest(plain(WORDS))}) == 3
 
 
+def test_the_name_of_one_person_in_to_does_not_count() -> None:
+    names = ("Bo Ek", "Herrn Prof. Dr. med. Hans von der Tann", "Maria de los Angeles de la Vega")
+    assert len({digest(plain(WORDS), head=f'To: "{name}" <a@b.example>\r\n') for name in names}) == 1
+    said = "Lisa, tell nobody at all of it until next week"
+    assert digest(plain(WORDS), head=f'To: "{said}" <a@b.example>\r\n') != digest(plain(WORDS))
+
+
 def test_the_subject_within_a_signed_message_counts() -> None:
     signed = 'Content-Type: multipart/signed; boundary=bb\r\n\r\n--bb\r\n{}Content-Type: text/plain; hp="clear"\r\n\r\nx\r\n--bb--'
     none, same, other = (digest(signed.format(said)) for said in ("", "Subject: Spring\r\n", "Subject: Story\r\n"))
