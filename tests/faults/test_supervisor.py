@@ -34,6 +34,11 @@ def is_up(port: int) -> bool:
         return False
 
 
+def absent(guard: Machine) -> list[str]:
+    found = json.loads(guard.run("--json", "status", exits=None).stdout)
+    return [alarm["about"] for alarm in found["alarms"] if alarm["alarm"] == "part-away"]
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -59,6 +64,16 @@ def test_a_killed_supervisor_leaves_no_port_in_use(tmp_path: Path) -> None:
             until(guard._greets, "mail to be taken")
         assert guard.starts == 2, guard.said()
         assert "in use" not in guard.said()
+
+
+def test_mail_goes_on_while_the_port_of_the_console_is_taken(tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"console": f"{{address: 127.0.0.1, port: {port}}}"}
+    with socket.create_server(("127.0.0.1", port)) as other, machine(tmp_path, settings=settings) as (guard, _):
+        until(lambda: '"serving"' in guard.log.read_text(), "the start to be over")
+        until(lambda: absent(guard) == ["console"], "status to say so")
+        other.close()
+        guard.until(lambda: is_up(port), "the console")
 
 
 @pytest.fixture
