@@ -665,6 +665,8 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     said = text(await dpo.get("/held"))
     assert "The rest of these mailings is sent once somebody lets it go on. SV: Eid" in said
     assert "Nothing waits" not in said
+    assert "1 mailing is to be let go on" in (overview := text(await dpo.get("/")))
+    assert "none for you" not in overview
     bo = await here.signed_in("bo@example.com", Role.APPROVER)
     assert "SV: Eid" not in text(await bo.get("/held"))
 

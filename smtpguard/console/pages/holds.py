@@ -83,7 +83,7 @@ async def waiting(request: Request) -> Response:
         number=f"({n}) " if n else "",
         late=not in_force.open_at(here.clock.now()),
         asked=[] if asks.after else await _asked(here, who),
-        standing=[] if asks.after else await _standing(here, who),
+        standing=[] if asks.after else await standing_for(here, who),
         wanted=asks,
         here=asks.url(asks.after),
         further=asks.url(_cursor(last)) if last is not None else "",
@@ -283,7 +283,7 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     return [hold for hold in asked if visibility(hold, who, here) is not Visibility.NOTHING]
 
 
-async def _standing(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
+async def standing_for(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
     """Mailings of which something waits that only a person lets go on, if this person is one; and the state of each."""
     found, now = await here.mailings.waiting_for_person(), here.clock.now()
     return [(one, labels.mailing_state(one)) for one in found if sees(who, one, here.in_force, now)]

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
 from smtpguard.console.filters import ANY, PAGE, Filters, asked_of, midnight
-from smtpguard.console.pages.holds import ruled
+from smtpguard.console.pages.holds import ruled, standing_for
 from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.console.services import ACTING, OPERATING, SEEING, Routes, person
@@ -67,6 +67,7 @@ async def overview(request: Request) -> Response:
         request,
         "overview.html",
         waits=waits,
+        standing=len(await standing_for(here, who)),
         mine=await asked_of(here, who) if Role.APPROVER in who.roles else None,
         figures=[figures[1], month],
         spans=lambda decided: _spans(decided, said),
