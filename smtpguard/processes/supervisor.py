@@ -123,6 +123,7 @@ class Supervisor:
         try:
             await self._done.wait()
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it has no handler once the loop is closed
             ticking.cancel()
             self._reloads.cancel()
             self._deaf()

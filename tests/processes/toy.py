@@ -160,4 +160,6 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(serve(json.loads(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3]))))
+    status = asyncio.run(serve(json.loads(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])))
+    os.kill(os.getpid(), signal.SIGHUP)  # while its end is journalled
+    sys.exit(status)
