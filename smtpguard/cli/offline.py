@@ -394,7 +394,7 @@ def second_way(settings: Settings) -> tuple[str, str]:
     )
 
 
-_HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?")
+_HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 """A name, an IPv4 or an IPv6 address; no place where a connection could go is spelled otherwise."""
 _ROUTES = Path("/proc/net/route")
 _IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))

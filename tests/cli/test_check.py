@@ -257,7 +257,7 @@ def test_a_relay_loop_and_a_port_used_twice_are_reported(run: Callable[..., Resu
 @every(
     ("host", "fine"),
     [
-        ("mail.example.com", True), ("mail", True), ("::1", True), ("fe80::1%eth0", True), ("b\u00fccher.example", True),
+        ("mail.example.com", True), ("mail", True), ("::1", True), ("fe80::1%br-lan", True), ("b\u00fccher.example", True),
         ("mail.example.com:587", False), (" mail", False), ("smtp://mail", False), ("it@mail", False), ("[::1]", False),
     ],
 )  # fmt: skip
