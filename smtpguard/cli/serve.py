@@ -129,6 +129,8 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         keep()
         life = partial(run, settings=settings, kinds=kinds, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
+    if status == supervisor.CANNOT_RUN and not _GUARDED.isdisjoint(kinds):
+        _tell_failed(settings, "a part cannot run: the log says why", lasting=True)
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
     except StoreError as e:  # it has ended all the same, with its own status
@@ -181,16 +183,18 @@ def _whether_passing() -> Iterator[None]:
 @contextlib.contextmanager
 def _heard(settings: Settings) -> Iterator[None]:
     """Tell a person if it does not start, since the alarms part does not run then."""
-    from smtpguard.app import start
-
     try:
         yield
     except (TryAgain, CannotRun, StoreError) as e:
-        why = str(sentence_of(e) or e)
-        # After a lasting error there is no other attempt. A person who started it by hand sees the error.
-        last = not isinstance(e, TryAgain) and Notifier().managed
-        asyncio.run(start.failed(settings, why, datetime.now(UTC), last=last))
+        _tell_failed(settings, str(sentence_of(e) or e), lasting=not isinstance(e, TryAgain))
         raise
+
+
+def _tell_failed(settings: Settings, why: str, *, lasting: bool) -> None:
+    """After a lasting error there is no other attempt. A person who started it by hand sees the error."""
+    from smtpguard.app import start
+
+    asyncio.run(start.failed(settings, why, datetime.now(UTC), last=lasting and Notifier().managed))
 
 
 @contextlib.contextmanager

@@ -267,6 +267,15 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
     assert "Permission denied" not in checked.stderr
 
 
+def test_a_part_that_cannot_run_is_a_start_that_failed(config: Path) -> None:
+    """The alarm tells of it: no part is left that could, and a service manager does not try again."""
+    oidc = "{issuer: 'https://sso.example.com', client_id: a, client_secret_file: none, groups: {some: approver}}"
+    config.write_text(f"{SMTP}console: {{port: 0, url: 'https://guard.example.com', oidc: {oidc}}}\n")
+    started = program.run(["-c", str(config), "serve"], timeout=120)
+    assert started.returncode == 2, started
+    assert json.loads((config.parent / "var/starts.json").read_text())["why"] == "a part cannot run: the log says why"
+
+
 def test_settings_that_cannot_be_read_are_named(config: Path) -> None:
     config.chmod(0)
     started = program.run(["-c", str(config), "serve"], timeout=120, powerless=True)
