@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from smtpguard.guard.ports import Clock
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind, new_event
+from smtpguard.locale.phrase import load
 from smtpguard.observe import log
 from smtpguard.observe.rows import Cursor, Cursors
 from smtpguard.policy.verdict import Action
@@ -129,5 +130,7 @@ class AuditFollower:
 def _event(entry: Entry, clear: Clear | None) -> Event:
     """``at``: when it was done, since its line may be later; ``entry``: its number in the journal."""
     data = {"at": entry.time.isoformat(timespec="seconds"), "entry": entry.seq, **entry.data}
+    if isinstance(why := data.get("why"), Mapping):
+        data["why"] = str(load(why))
     private = {role: tuple(values) for role, values in (clear or {}).items()}
     return Event(kind=Kind(entry.kind), id=entry.id, at=entry.time, data=data, private=private)

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, and_, exists, false, func, or_, select, updat
 from smtpguard.counts import counting
 from smtpguard.database.batch import Batch
 from smtpguard.database.errors import ContentMissing
+from smtpguard.database.schema import DECIDED, outbox
 from smtpguard.database.schema import hold as table
-from smtpguard.database.schema import outbox
 from smtpguard.freezes import rows as freezes
 from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
@@ -438,7 +438,8 @@ def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
 def _stop(batch: Batch, freeze: Freeze) -> None:
     """Stop every release in stages that a freeze selects. Thawing does not resume them."""
     batch.flush()
-    for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused', 'held')")]:
+    wanted = f"SELECT n FROM mailing WHERE {DECIDED} AND state IN ('approved', 'paused', 'held')"
+    for n in [n for (n,) in batch.select(wanted)]:
         row = mailings_of(batch).by_number(n)
         if (
             row is None

@@ -17,6 +17,8 @@ from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Conflict
 from smtpguard.journal.event import Event, Kind
+from smtpguard.locale.phrase import Phrase, dump
+from smtpguard.observe.log import fields
 from smtpguard.observe.rows import Cursors
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store, open_store
@@ -175,6 +177,11 @@ async def test_a_freeze_at_the_command_line_is_logged_once(tmp_path: Path) -> No
         assert entries[line.data["entry"]].kind == "freeze"
         assert line.data["at"] == home.clock.now().isoformat(timespec="seconds")
         assert (line.data["selector"], line.data["value"]) == ("list", "news")
+        why = Phrase("the mail server refused {n} of {tried} people", n=3, tried=12)
+        stopped = Event(kind=Kind.MAILING, id="M1", at=home.clock.now(), data={"what": "stop", "why": dump(why)})
+        await home.store.journal.record([stopped])
+        assert await one.told() == 1
+        assert fields(told[-1])["why"] == "the mail server refused 3 of 12 people"
 
 
 async def test_actions_without_a_follower_are_logged_later_in_order(tmp_path: Path) -> None:
