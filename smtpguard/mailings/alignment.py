@@ -26,11 +26,14 @@ _TARGET = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*|[a-z][a-z0-9+.-]*:", re.
 _PLAIN_SEGMENT = re.compile(r"[\w\-.~%+*,:@!$|()]*\Z")
 _ELSEWHERE = re.compile(r"://|%3a(?:%2f|//)|\bwww\.|%252f", re.I)
 _CODED = re.compile(r"[\w@./+:#=~%-]{1,64}\Z")
-_SITE = re.compile(r"(?<!\w)(?:[^\W_][\w-]*\.)+(?:[^\W\d_]{2,18}|xn--[\w-]+)(?!\w|[.-]\w)", re.I)
+_SITE = re.compile(r"(?<=[\w-])\.(?:[^\W\d_]{2,18}|xn--[\w-]++)(?!\w|[.-]++\w)", re.I)
 _ADDRESS = re.compile(r"[^@/:?#]+@[\w.-]+\Z")
 _INITIALS = re.compile(
-    r"(?:(?:[^\W\d_]|chr|dr|fr|hr|ing|mag|mr|mrs|ms|ph|prof|sr|st|th)\.)+[^\W\d_]{4,}(?:-[^\W\d_]+)*['’]?s?\Z", re.I
+    r"(?:(?:[^\W\d_]|chr|dr|fr|frau|fru|herr|hr|ing|mag|mme|mr|mrs|ms|ph|prof|sr|sra|st|th)\.)+"
+    r"(?!(?:app|biz|cc|co|com|dev|icu|io|me|net|org|pro|top|vip|xyz)\b)[^\W\d_]{2,}(?:-[^\W\d_]+)*['’]?s?\Z",
+    re.I,
 )
+"""A name after initials or titles ("A.Ek", "Mr.Lee"). What anybody can register under a short top-level domain is none."""
 _NUMBER = re.compile(r"[-+]?[\d.,:/%'’-]*\d[\d.,:/%'’-]*\Z")
 PARTICLES = frozenset([
     "af", "av", "von", "van", "de", "der", "den", "del", "della", "di", "da", "do", "dos", "du", "la", "le", "el", "al",
@@ -92,7 +95,7 @@ def links_in(words: Iterable[str]) -> frozenset[str]:
 def _link_in(word: str) -> str:
     if "%" in word:
         word = unquote(unquote(word))
-    if "." not in word or not _SITE.search(word) or _INITIALS.match(word):
+    if "." not in word or not _SITE.search(word) or (word[0].isupper() and _INITIALS.match(word)):
         return ""
     return "address" if _ADDRESS.match(word) else "site"
 

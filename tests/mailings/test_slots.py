@@ -151,7 +151,13 @@ def test_a_slot_takes_sites_or_addresses_only_if_some_were_seen() -> None:
     assert made.matches(_account(3, "bo@office.example"))
     assert not made.matches(_account(3, "1.office.example"))
     assert not made.matches(_account(3, "u77", name="a@b.example"))
-    assert all(made.matches(_account(3, "u77", name=name)) for name in ("J.Svensson", "St.John", "Dr.Ek-Berg", "A.B"))
+    assert all(
+        made.matches(_account(3, "u77", name=name))
+        for name in ("J.Svensson", "St.John", "Dr.Ek-Berg", "A.B", "A.Ek", "Mr.Lee", "Herr.Ek")
+    )
+    assert not any(made.matches(_account(3, "u77", name=name)) for name in ("T.Co", "Dr.Com", "Anna.Se"))
+    assert made.matches(copy(3, MAILTO.replace("leave-", "IjEi.ZxYaBc.-bCd,leave-"), account="u77")), "a signed token"
+    assert not made.matches(copy(3, MAILTO.replace("leave-", "a.shop,leave-"), account="u77"))
     assert not made.matches(copy(3, MAILTO.replace("leave-", "a%40evil.example,leave-"), account="u77"))
     alone = learn(_account(0, "u12345678901"), ())
     assert alone.matches(_account(0, "u77"))
@@ -380,6 +386,14 @@ def test_many_paragraphs_are_compared_in_linear_time() -> None:
     approved = learn(old, ())
     began = time.process_time()
     assert {one.kind for one in differences(approved, new, exact=False)} >= {"words", "paragraph", "paragraph-missing"}
+    assert time.process_time() - began < 10
+
+
+def test_a_site_in_a_long_word_is_looked_for_in_linear_time() -> None:
+    """At each hyphen all that follows it was read again: 100 KB without a space stopped a worker for half a minute."""
+    began = time.process_time()
+    assert alignment.links_in([f"{'a-' * 50_000}.", f"{'a_-.' * 50_000}"]) == frozenset()
+    assert alignment.links_in([f"{'a-' * 50_000}.shop"]) == {"site"}
     assert time.process_time() - began < 10
 
 
