@@ -37,7 +37,7 @@ from smtpguard.holds.model import (
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
-from smtpguard.notices.intents import approvers
+from smtpguard.notices.noticedata import approvers
 from smtpguard.policy.verdict import Quorum
 from smtpguard.reading.looks import Reading, Side, topic_called, veiled
 from smtpguard.reading.parts import Index, Part, transfer, walk

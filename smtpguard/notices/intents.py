@@ -321,9 +321,9 @@ class NoticesNow:
     def escalation(self, hold: Hold) -> Intents:
         """No answer for an hour: the owners of its lists are told, and the out-of-hours approvers."""
         data = self._waiting(hold) | {"notice": "escalation", "contact": False, "away": False}
-        same, told = self.in_force.groups.person, escalated_to(hold, self.in_force)
+        same, told = self.in_force.groups.person, noticedata.escalated_to(hold, self.in_force)
         asked = {same(one): one for one in self._approvers(hold)}
-        spare = set(map(same, out_of_hours(hold, self.in_force))) - asked.keys()
+        spare = set(map(same, noticedata.out_of_hours(hold, self.in_force))) - asked.keys()
         owners = told.keys() - asked.keys() - spare
         later, never = ([told[who] for who in told if who in some] for some in (spare, owners))
         return (
@@ -358,7 +358,7 @@ class NoticesNow:
         return self._to(person, data, id, hold.hold_id, role="approver", alone=True)
 
     def _approvers(self, hold: Hold) -> list[str]:
-        return approvers(hold, self.in_force, self.now)
+        return noticedata.approvers(hold, self.in_force, self.now)
 
     def _unvoted(self, hold: Hold) -> list[str]:
         person = self.in_force.groups.person
@@ -483,35 +483,6 @@ def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
     again = f"-{hold.reopened_at:%Y%m%dT%H%M%S}" if hold.reopened_at is not None else ""
     undone = f"-{hold.undone}" if hold.undone else ""
     return f"{hold.hold_id}{again}{undone}-{data['notice']}"
-
-
-def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
-    """The people who are asked: of its quorums, out of hours also those of the out-of-hours quorum, and deputies in
-    place of absent people; never its writer."""
-    groups: set[str] = set()
-    for quorum in hold.verdict.quorum:
-        late = quorum.out_of_hours if not in_force.open_at(now) else None
-        groups.update(quorum.groups, late.groups if late is not None else ())
-    everybody = frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in groups))
-    asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody}
-    return sorted(asked)
-
-
-def escalated_to(hold: Hold, in_force: InForce) -> dict[str, str]:
-    """The owners of its lists and the out-of-hours approvers, each person once (Groups.person), with the address to write
-    to; never its writer. A policy may spell an owner otherwise than a group."""
-    same, delimiters = in_force.groups.person, in_force.registry.digester.delimiters
-    told = {same(one): one for one in sorted(out_of_hours(hold, in_force))}
-    for name in hold.lists:
-        owner = in_force.registry.lists[name].owner if name in in_force.registry.lists else None
-        if owner:
-            told.setdefault(same(Address.parse(owner).canonical(delimiters)), owner)
-    return {who: told[who] for who in sorted(told.keys() - set(map(same, hold.senders)))}
-
-
-def out_of_hours(hold: Hold, in_force: InForce) -> frozenset[str]:
-    spare = (q.out_of_hours.groups for q in hold.verdict.quorum if q.out_of_hours is not None)
-    return frozenset().union(*(in_force.people(group) for groups in spare for group in groups))
 
 
 def notice_to(

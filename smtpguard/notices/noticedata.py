@@ -1,4 +1,4 @@
-"""The data of a notice about a message: ``data`` of NOTICE intents, which the templates get.
+"""The data of a notice about a message, ``data`` of NOTICE intents, which the templates get; and who is asked or told.
 
 A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` if there is a hold, and this ``data`` (JSON; times
 are ISO 8601 UTC with "Z"; absent values are null):
@@ -82,6 +82,7 @@ from smtpguard.holds.replying import bound_to, may_be_approved
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
+from smtpguard.mail.address import Address
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.policy.facts import OF_TOPICS
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
@@ -233,6 +234,35 @@ def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
 def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
     """The lists that may be named and whose membership is sensitive (GDPR Art. 9)."""
     return [{"list": info.called, "category": info.category or ""} for info in lists if info.special]
+
+
+def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
+    """The people who are asked: of its quorums, out of hours also those of the out-of-hours quorum, and deputies in
+    place of absent people; never its writer."""
+    groups: set[str] = set()
+    for quorum in hold.verdict.quorum:
+        late = quorum.out_of_hours if not in_force.open_at(now) else None
+        groups.update(quorum.groups, late.groups if late is not None else ())
+    everybody = frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in groups))
+    asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody}
+    return sorted(asked)
+
+
+def escalated_to(hold: Hold, in_force: InForce) -> dict[str, str]:
+    """The owners of its lists and the out-of-hours approvers, each person once (Groups.person), with the address to write
+    to; never its writer. A policy may spell an owner otherwise than a group."""
+    same, delimiters = in_force.groups.person, in_force.registry.digester.delimiters
+    told = {same(one): one for one in sorted(out_of_hours(hold, in_force))}
+    for name in hold.lists:
+        owner = in_force.registry.lists[name].owner if name in in_force.registry.lists else None
+        if owner:
+            told.setdefault(same(Address.parse(owner).canonical(delimiters)), owner)
+    return {who: told[who] for who in sorted(told.keys() - set(map(same, hold.senders)))}
+
+
+def out_of_hours(hold: Hold, in_force: InForce) -> frozenset[str]:
+    spare = (q.out_of_hours.groups for q in hold.verdict.quorum if q.out_of_hours is not None)
+    return frozenset().union(*(in_force.people(group) for groups in spare for group in groups))
 
 
 def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:

@@ -47,9 +47,9 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import dsn
-from smtpguard.notices.intents import approvers, digest, escalated_to, notice_to
+from smtpguard.notices.intents import digest, notice_to
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
-from smtpguard.notices.noticedata import NONE, nameable, of_copy, reasons
+from smtpguard.notices.noticedata import NONE, approvers, escalated_to, nameable, of_copy, reasons
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, RETURNS, STREAM

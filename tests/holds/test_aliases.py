@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
-from smtpguard.notices.intents import approvers
+from smtpguard.notices.noticedata import approvers
 from tests.guard.campaign import Campaign, documents
 from tests.guard.house import DOCUMENTS, House, house
 

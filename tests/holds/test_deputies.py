@@ -12,8 +12,9 @@ import pytest
 
 from smtpguard.holds.model import Hold, NotEntitled, State
 from smtpguard.journal.event import Event, Kind
-from smtpguard.notices.intents import Notices, approvers
+from smtpguard.notices.intents import Notices
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
+from smtpguard.notices.noticedata import approvers
 from smtpguard.policy.approvals import Absence, Groups
 from tests.guard.house import DOCUMENTS, House, house
 

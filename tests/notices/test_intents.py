@@ -16,8 +16,8 @@ from smtpguard.holds.questions import Questions
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
 from smtpguard.locale.phrase import Phrase
-from smtpguard.notices.intents import MOST_WORDS, Flood, Notices, approvers
-from smtpguard.notices.noticedata import UNSAID, nameable
+from smtpguard.notices.intents import MOST_WORDS, Flood, Notices
+from smtpguard.notices.noticedata import UNSAID, approvers, nameable
 from smtpguard.notices.render import fill_digest as fill
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Relayed
