@@ -118,7 +118,6 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
                 settings, by=context.user, parts=tuple(names), committed=EventLog(), from_file=from_file
             )
             done = asyncio.run(preparing)
-        start.succeeded(settings)
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
@@ -296,6 +295,8 @@ def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
 def _supervisor(
     settings: Settings, config: Path, parts: Sequence[str], life: Life, listeners: Sequence[Listener]
 ) -> Supervisor:
+    from smtpguard.app import start
+
     return Supervisor(
         parts=parts,
         life=life,
@@ -307,6 +308,7 @@ def _supervisor(
         shows=("metrics", "alarms"),
         pages=() if _GUARDED.isdisjoint(parts) else ("console",),
         status_file=StatusFile(settings.state),
+        started=partial(start.succeeded, settings),
         places=[relay.connections for relay in settings.relays.values()],
         caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],
     )

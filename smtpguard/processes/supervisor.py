@@ -67,16 +67,19 @@ class Supervisor:
         places: Sequence[int] = (),
         caps: Sequence[Mapping[str, int]] = (),
         status_file: StatusFile | None = None,
+        started: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
         together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers: nothing
         waits until they are ready. ``pages``: those that are waited for until one has ended. However often one of either dies,
-        mail goes on. ``status_file``: the file of the tree's state. ``monotonic``: the clock for rate limits of log lines."""
+        mail goes on. ``status_file``: the file of the tree's state. ``started`` is called once all that are waited for were ready.
+        ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
         self._shows, self._pages = frozenset(shows), frozenset(pages)
         self._status_file = status_file
+        self._started = started
         self._numbers = Numbers()
         self._caps = caps
         sharers = max(1, list(parts).count("proxy"))
@@ -214,13 +217,8 @@ class Supervisor:
         if now - self._said_at < _SAID_SECONDS:
             return
         self._said_at = now
-        _log.error(
-            "no file descriptor for a connection",
-            error=why,
-            refused=self._no_descriptor,
-            connections=len(self._connections),
-        )
-        self._no_descriptor = 0
+        refused, self._no_descriptor, now_open = self._no_descriptor, 0, len(self._connections)
+        _log.error("no file descriptor for a connection", error=why, refused=refused, connections=now_open)
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
         """To the least loaded of its parts; ``number`` if it has one already, since its first part died."""
@@ -306,6 +304,7 @@ class Supervisor:
     def _announce_if_ready(self) -> None:
         if not self._announced and not any(map(self._waits_for, self._children)):
             self._announced = True
+            self._started()
             self._announce()
 
     def exited(self, child: Child, status: int) -> None:

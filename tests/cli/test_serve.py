@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import TryAgain, sentence_of
 from smtpguard.cli.serve import _listeners
-from smtpguard.config.settings import settings_of
+from smtpguard.config.settings import read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Busy, CommitUnknown, Full, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
@@ -268,12 +269,19 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
 
 
 def test_a_part_that_cannot_run_is_a_start_that_failed(config: Path) -> None:
-    """The alarm tells of it: no part is left that could, and a service manager does not try again."""
+    """The alarm tells of it: no part is left that could, and a service manager does not try again. It goes on from one such
+    start to the next, which a client may cause."""
     oidc = "{issuer: 'https://sso.example.com', client_id: a, client_secret_file: none, groups: {some: approver}}"
     config.write_text(f"{SMTP}console: {{port: 0, url: 'https://guard.example.com', oidc: {oidc}}}\n")
+    began = datetime.now(UTC)
+    state = config.parent / "var"
+    state.mkdir()
+    asyncio.run(start.failed(read_settings(config, {}), "not yet", began))
     started = program.run(["-c", str(config), "serve"], timeout=120)
     assert started.returncode == 2, started
-    assert json.loads((config.parent / "var/starts.json").read_text())["why"] == "a part cannot run: the log says why"
+    known = start.failing(state, began)
+    assert known is not None
+    assert (known.since, known.why) == (began, "a part cannot run: the log says why")
 
 
 def test_settings_that_cannot_be_read_are_named(config: Path) -> None:
