@@ -424,8 +424,10 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
 
 
 def decides(entry: Entry) -> bool:
-    """Whether people decided on mail by it; not of one that follows another's decision."""
-    return entry.kind in WORDS and WORDS[entry.kind].decides and not follows(entry.data)
+    """Whether people decided on mail by it; not of one that follows another's decision, nor of stages that stopped by
+    themselves or pause (mailings.model.stood)."""
+    itself = entry.kind == Kind.MAILING.value and ("why" in entry.data or entry.data.get("what") == "full")
+    return entry.kind in WORDS and WORDS[entry.kind].decides and not follows(entry.data) and not itself
 
 
 def tripped(data: Mapping[str, Any], said: Speech) -> str:
