@@ -160,7 +160,7 @@ FLAG = "x-message-flag"
 _BASES = ("content-base", "content-location")
 """Fields by which some programs complete the links of a page (RFC 2557)."""
 _ADDRESSED = ("to", "cc")
-_ANGLED = re.compile(r"<[^<>]*>")
+_ADDRESS = re.compile(r"(?<![^\s<>,;])[^\s<>,;@]++@[\w-]++(?:\.[\w-]++)*+(?![^\s<>,;])")
 _NAMED_WORDS, _NAMED_CHARACTERS = 8, 64
 """The most of the names in To or Cc, which differ from copy to copy and are not compared; more than that is a text."""
 _USUAL = Bounds()
@@ -351,8 +351,9 @@ def _field(fields: Index, name: str) -> str:
 
 
 def _beyond_a_name(value: str) -> str:
-    """The names in To or Cc as a block; "" if they are no longer than the name of one person, or none."""
-    named = [word for word in _ANGLED.sub(" ", value).split() if "@" not in word and any(map(str.isalnum, word))]
+    """The names in To or Cc as a block; "" if they are no longer than the name of one person, or none. Only addresses
+    are no names: what else stands within < and > is shown."""
+    named = [word for word in _ADDRESS.sub(" ", value).split() if any(map(str.isalnum, word))]
     said = " ".join(named)
     return _text_block(said) if len(named) > _NAMED_WORDS or len(said) > _NAMED_CHARACTERS else ""
 

@@ -125,8 +125,11 @@ def test_the_flag_that_outlook_shows_counts() -> None:
 def test_the_name_of_one_person_in_to_does_not_count() -> None:
     names = ("Bo Ek", "Herrn Prof. Dr. med. Hans von der Tann", "Maria de los Angeles de la Vega")
     assert len({digest(plain(WORDS), head=f'To: "{name}" <a@b.example>\r\n') for name in names}) == 1
+    several = 'To: "Bo Ek"<a@b.example>,<c@localhost>, d.e@f-g.example;h@i.example\r\n'
+    assert digest(plain(WORDS), head=several) == digest(plain(WORDS))
     said = "Lisa, tell nobody at all of it until next week"
-    assert digest(plain(WORDS), head=f'To: "{said}" <a@b.example>\r\n') != digest(plain(WORDS))
+    for shown in (said, f"<{said}>", said.replace(" ", "@ ")):
+        assert digest(plain(WORDS), head=f'To: "{shown}" <a@b.example>\r\n') != digest(plain(WORDS))
 
 
 def test_the_subject_within_a_signed_message_counts() -> None:
