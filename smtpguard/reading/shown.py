@@ -47,7 +47,8 @@ _SRC = re.compile(r"""(?<![\w-])src\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
 _LINK = re.compile(r"<link\b", re.I)
 _REMOTE = re.compile(r"stylesheet", re.I)
 _OF_PICTURES = re.compile(r"\bimg\b|[*\[]", re.I)
-_SETS_SIZE = re.compile(r"(?<![\w-])(?:min-)?(?:width|height)\s*:", re.I)
+_SETS_SIZE = re.compile(r"(?<![\w-])(?:(?:min-)?width|min-height|height(?!\s*:\s*auto\b))\s*:", re.I)
+"""Of pictures. By ``height: auto``, which most templates have, one that is a pixel wide is no larger than a line."""
 _SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>]*)""", re.I)
 _NOTHING = frozenset(("0", "1", "0px", "1px"))
 _ENLARGES = re.compile(

@@ -59,6 +59,14 @@ DIFFERENT = {
         html("""<p title="a><i data-x='"'> Story"""),
     ),
     "an open quotation": (html("<p id='x'>Spring</p><p id='y'>"), html("<p id='x>Spring</p><p id='y'>")),
+    "the path of a picture that a sheet makes high": (
+        html("<style>img{height:9px}</style><img src=https://a.example/1.gif width=1 height=1>Spring"),
+        html("<style>img{height:9px}</style><img src=https://a.example/2.gif width=1 height=1>Spring"),
+    ),
+    "the path of a picture that a sheet makes wide": (
+        html("<style>img{height:auto;width:auto}</style><img src=https://a.example/1.gif width=1 height=1>Spring"),
+        html("<style>img{height:auto;width:auto}</style><img src=https://a.example/2.gif width=1 height=1>Spring"),
+    ),
     "a tag that ends itself": (html("<svg><g/>Story</svg>"), html("<svg><g>Story</svg>")),
     "a control character before the name of a tag": (html("<svg>Story"), html("<\x0bsvg>Story")),
     "a second name of a file": (
@@ -89,6 +97,14 @@ SAME = {
     "ids, classes and data that no style names": (
         html(f"{SHEET}<p class='a' id=b data-c='1'>Spring<br></p >"),
         html(f'{SHEET}<p  class="d e"\r\nid="f">Spring<br/></p>'),
+    ),
+    "the path of a pixel": (
+        html(
+            "<style>td img{max-width:100%;height:auto}</style><img src=https://a.example/1.gif width=1 height=1>Spring"
+        ),
+        html(
+            "<style>td img{max-width:100%;height:auto}</style><img src=https://a.example/2.gif width=1 height=1>Spring"
+        ),
     ),
     "tags that end themselves, outside SVG": (
         html("<!--[if mso]><o:AllowPNG/><![endif]--><p/>Spring"),
