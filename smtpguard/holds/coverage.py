@@ -8,10 +8,9 @@ recipients (noticedata.nameable).
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from operator import eq
 from typing import Any
 
 from smtpguard.holds.effects import TEST, Learned, covers_copies
@@ -174,7 +173,8 @@ def _one_of(texts: Sequence[str], blind: bool) -> Phrase:
 
 def _new_in(text: str, before: Sequence[str]) -> str:
     """From a few words before the place where it differs from all texts ``before``, so that no two look alike."""
-    alike = max((sum(takewhile(bool, map(eq, text, one))) for one in before), default=0)
+    places = range(len(text))  # halved, not walked: texts may be long
+    alike = max((bisect(places, 0, key=lambda n: not one.startswith(text[: n + 1])) for one in before), default=0)
     start = text.rfind(" ", 0, max(0, alike - _AROUND)) + 1
     return f"{'…' if start else ''}{_short(text[start:], _LONG_TEXT)}"
 
