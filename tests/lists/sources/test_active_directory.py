@@ -6,6 +6,7 @@ directories are tested in tests/peers/test_directory.py.
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -177,7 +178,7 @@ def test_a_truncated_answer_is_an_error(
             whole(self, place, base, cookie)
         else:
             self.say(place, entry(f"CN=1,{base}", PEOPLE[0]))
-            self.request.close()
+            self.request.shutdown(socket.SHUT_RDWR)
 
     whole = _Talk.found
     monkeypatch.setattr(_Talk, "found", cut)
