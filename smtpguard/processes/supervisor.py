@@ -108,9 +108,7 @@ class Supervisor:
         self._announced = False
         self._stopping = False
         self._status = 0
-        self._refused: Counter[tuple[str, str]] = (
-            Counter()
-        )  # at the limits, since the last round: by client and listener
+        self._refused = Counter[tuple[str, str]]()  # at the limits, since the last round: by client and listener
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
@@ -126,7 +124,10 @@ class Supervisor:
         try:
             await self._done.wait()
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it has no handler once the loop is closed
+            # Nobody takes it now: ignored, also by a thread that waits for a reload and has no such mask.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+            self._loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             ticking.cancel()
             self._reloads.cancel()
             self._deaf()
