@@ -100,11 +100,15 @@ def _away(said: str, _: Seen) -> Iterator[Found]:
         yield Found(words={"said": said})
 
 
+def _none(_: Any, __: Seen) -> Iterator[str]:
+    return iter(())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
     one of several nodes sends it; else of this host. ``of``: the value of ``Seen`` that it looks at; ``found``: where it is
-    true, by that and by what else was seen.
+    true, by that and by what else was seen; ``unclear``: about what it is neither true nor over.
     ``again``: how often it is sent while it lasts, whoever takes it; None: as its severity says."""
 
     name: str
@@ -114,6 +118,7 @@ class Condition:
     does: str
     of: str
     found: Callable[[Any, Seen], Iterator[Found]] = _away
+    unclear: Callable[[Any, Seen], Iterator[str]] = _none
     after_seconds: float = 0
     shared: bool = False
     again: timedelta | None = None
@@ -121,6 +126,10 @@ class Condition:
     def known(self, seen: Seen) -> bool:
         """Whether it can be evaluated."""
         return getattr(seen, self.of) is not None
+
+    def key(self, about: str) -> str:
+        """Of its alarm about that."""
+        return f"{self.name} {about}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +141,7 @@ class Alarm:
 
     @property
     def key(self) -> str:
-        return f"{self.condition.name} {self.found.about}".strip()
+        return self.condition.key(self.found.about)
 
     @property
     def title(self) -> Phrase:
@@ -189,6 +198,13 @@ def _ending(certificates: Mapping[str, datetime | None], seen: Seen, *, now: boo
     for what, at in certificates.items():
         if at is not None and at < seen.at + ENDS_SOON and (at < seen.at + ENDS_NOW) is now:
             yield Found(about=what, words={"what": what, "at": Moment(at)})
+
+
+def _unclear(certificates: Mapping[str, datetime | None], seen: Seen, *, now: bool) -> Iterator[str]:
+    """Certificates that cannot be used; and for the warning those within a week, which have the other alarm."""
+    for what, at in certificates.items():
+        if at is None or (not now and at < seen.at + ENDS_NOW):
+            yield what
 
 
 def _unusable(certificates: Mapping[str, datetime | None], _: Seen) -> Iterator[Found]:
@@ -386,6 +402,7 @@ CONDITIONS: tuple[Condition, ...] = (
         does=N_("Renew it. A renewed file is in use within a minute."),
         of="certificates",
         found=partial(_ending, now=True),
+        unclear=partial(_unclear, now=True),
     ),
     Condition(
         name="certificate-ends",
@@ -395,6 +412,7 @@ CONDITIONS: tuple[Condition, ...] = (
         does=N_("Renew it. A renewed file is in use within a minute."),
         of="certificates",
         found=partial(_ending, now=False),
+        unclear=partial(_unclear, now=False),
     ),
     Condition(
         name="certificate-unusable",
@@ -494,14 +512,11 @@ def raised(seen: Seen) -> Iterator[Alarm]:
 
 
 def unknown(seen: Seen) -> frozenset[str]:
-    """The names of the conditions that cannot be evaluated, and the keys of alarms that are neither true nor over: of a
-    certificate that cannot be used, and the warning of one that ends within a week, which has the other alarm."""
+    """The names of the conditions that cannot be evaluated, and the keys of alarms that are neither true nor over."""
     names = {condition.name for condition in CONDITIONS if not condition.known(seen)}
-    for what, at in (seen.certificates or {}).items():
-        if at is None or at < seen.at + ENDS_NOW:
-            names.add(f"certificate-ends {what}")
-        if at is None:
-            names.add(f"certificate-ends-now {what}")
+    for condition in CONDITIONS:
+        if condition.known(seen):
+            names.update(map(condition.key, condition.unclear(getattr(seen, condition.of), seen)))
     return frozenset(names)
 
 
