@@ -241,7 +241,7 @@ class Gather:
         reading, facts = text, _NOTHING_KNOWN
         streams: tuple[Stream, ...] = ()
         if not compared:  # as with nearly all mail
-            reading = text or self._at_once(transaction.message, ONLY_HEADERS)
+            reading = text or finished(self._in_steps(transaction.message, ONLY_HEADERS))
             reading = reading or await self._read(transaction, ONLY_HEADERS)
             sender, facts, streams = _learned(transaction, in_force, sender, everyone, counted, post, reading, text)
         known = _new_gathered(
@@ -359,16 +359,10 @@ class Gather:
         if Source.TEXT in need:
             seen = await self.turns.of(self._in_steps(message, need))
         else:
-            seen = self._at_once(message, need)
+            seen = finished(self._in_steps(message, need))
         if seen is not None:
             return seen
         return await _within(self.read_seconds, lambda: self.reader.apart(message, need), _NOT_READ)
-
-    def _at_once(self, message: Message, need: frozenset[Source]) -> Reading | Unknown | None:
-        try:
-            return self.reader.at_once(message, need)
-        except Exception as error:
-            return _failed(_NOT_READ, error)
 
     def _in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | Unknown | None]:
         try:

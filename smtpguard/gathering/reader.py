@@ -83,18 +83,14 @@ class BoundedReader:
         self._idle: list[_Child] = []
 
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
-        _, around = self._around()
-        depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
-        if depth is Depth.HEADERS and _small(
-            message, depth, self._pool
-        ):  # to read a header again takes less than to remember it
-            return read(message, around, depth, NARROW, marked=False)
         return finished(self.in_steps(message, need))
 
     def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         small = _small(message, depth, self._pool)
+        if small and depth is Depth.HEADERS:  # to read a header again takes less than to remember it
+            return read(message, around, depth, NARROW, marked=False)
         found = self._remembered(message.sha256, policy, depth)
         if found is not None or not small:
             return found
