@@ -19,7 +19,7 @@ from smtpguard.journal.proof import Proof
 from smtpguard.locale.phrase import N_, NN_, Phrase, load
 from smtpguard.locale.phrase import Said as Text
 from smtpguard.locale.speech import Speech
-from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import Mailing, is_automatic
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.staging import At
 from smtpguard.policy.freezing import PUT_BACK
@@ -425,9 +425,9 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
 
 def decides(entry: Entry) -> bool:
     """Whether people decided on mail by it; not of one that follows another's decision, nor of stages that stopped by
-    themselves or pause (mailings.model.stood)."""
-    itself = entry.kind == Kind.MAILING.value and ("why" in entry.data or entry.data.get("what") == "full")
-    return entry.kind in WORDS and WORDS[entry.kind].decides and not follows(entry.data) and not itself
+    themselves or pause."""
+    automatic = entry.kind == Kind.MAILING.value and is_automatic(entry.data)
+    return entry.kind in WORDS and WORDS[entry.kind].decides and not follows(entry.data) and not automatic
 
 
 def tripped(data: Mapping[str, Any], said: Speech) -> str:

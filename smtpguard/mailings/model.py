@@ -517,4 +517,9 @@ def stood(mailing: Mailing, progress: Progress, now: datetime) -> Event:
     return event_of(mailing, now, what.value, ("smtpguard",), stage=progress.stage, limit=progress.limit, **data)
 
 
+def is_automatic(data: Mapping[str, object]) -> bool:
+    """Whether an entry about a mailing is such a one (``stood``), and no act of a person."""
+    return "why" in data or data.get("what") == Move.FULL.value
+
+
 MAILING = Codec(Mailing)
