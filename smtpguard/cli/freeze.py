@@ -88,7 +88,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     text = [
         f"Frozen: {what(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.",
         f"Recalled before their final dot: {len(frozen.recalled)}.",
-        f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}. What had gone out before is not counted.",
+        f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}. Messages sent before the freeze are not counted.",
         *(f"  {id}" for id in frozen.past_recall[:20]),
     ]
     context.answer(row, text if frozen.counted else text[:1])

@@ -610,7 +610,7 @@ def to_0035() -> None:
 
 
 def to_0036() -> None:
-    """Leave rules and lists, of which a hold has any number, out of an index: PostgreSQL takes no entry of one above a
+    """Remove rules and lists from an index. A hold may have any number of them, and PostgreSQL limits an index entry to a
     third of a page. Mark the holds whose writer is asked, or confirmed them."""
     op.drop_index("ended_held", "ended")
     _index("ended_held", "ended", "held_at")

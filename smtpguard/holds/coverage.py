@@ -117,7 +117,7 @@ def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
             ),
             _NEVER,
         )
-    # what was seen and is covered is said in full; of names and numbers, only how many more there are
+    # List all texts that were seen. List names and numbers up to a limit, then how many more there are.
     listed: list[Said] = [one for n, (one, whole) in enumerate(differs.items()) if whole or n < _MOST_SAID]
     if left := len(differs) - len(listed):
         listed.append(Phrase("and {n} more", n=left))
