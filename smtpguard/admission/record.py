@@ -22,7 +22,7 @@ from smtpguard.admission.mailingverdict import (
     with_additions,
 )
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
-from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
+from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING, pack
 from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
@@ -41,7 +41,6 @@ from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Live, Questions
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
-from smtpguard.policy.recorded import pack
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
-from smtpguard.admission.recorded import FACTS
+from smtpguard.admission.recorded import FACTS, unpack
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade
@@ -41,7 +41,6 @@ from smtpguard.lists.declared import Origin
 from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.recorded import unpack
 from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.rollbackcheck import Rollback
 from smtpguard.store.store import Store

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from smtpguard.admission.recorded import unpack
 from smtpguard.incidents.intrusion import Ingress, Marks, Usual, marks_of
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline
@@ -49,7 +50,6 @@ from smtpguard.journal.outcome import (
 )
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
-from smtpguard.policy.recorded import unpack
 
 _StoppedCopy = tuple[Outcome, Single]
 DAY = 86_400 * 1_000_000

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.policy import recorded
+from smtpguard.admission import recorded
+from smtpguard.admission.recorded import NOT_FOUND, pack, unpack
 from smtpguard.policy.facts import FACTS, Count, Fact, Source, Type, Unknown, Value
-from smtpguard.policy.recorded import NOT_FOUND, pack, unpack
 from tests.every import every
 
 KEPT = {fact.name: fact for fact in FACTS.values() if fact.source is not Source.LIVE and not fact.elsewhere}
@@ -68,8 +68,8 @@ def test_a_later_fact_is_unknown_in_an_older_line(monkeypatch: pytest.MonkeyPatc
     """A fact with a later ``since`` is unknown in older lines. Its row says the version, and nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
     fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=NEXT)
-    later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._TABLE if letter == "t"))  # fmt: skip
-    monkeypatch.setattr(recorded, "_TABLE", later)
+    later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._BY_LETTER if letter == "t"))  # fmt: skip
+    monkeypatch.setattr(recorded, "_BY_LETTER", later)
     monkeypatch.setattr(recorded, "_NAMES", (*recorded._NAMES, fact.name))
     unpack.cache_clear()
     recorded._packed.cache_clear()
