@@ -285,9 +285,11 @@ _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[a
 _DRAWN = "svg,object,noframes,rp,title,iframe[srcdoc]"
 _NOT_TEXT = ["head", "style", "script", "template", "title", "noframes", "object", "svg", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
-_INSTEAD = "datalist,dialog:not([open]),iframe,meter,noembed,progress"
+_INSTEAD = (
+    "audio,canvas,datalist,dialog:not([open]),iframe,meter,noembed,progress,video,annotation,annotation-xml,mphantom"
+)
 """Elements whose words only programs show that do not know them."""
-_SUPERSEDED = re.compile("<(?:datalist|dialog|iframe|meter|noembed|progress)")
+_SUPERSEDED = re.compile("<(?:audio|canvas|datalist|dialog|iframe|meter|noembed|progress|video|annotation|mphantom)")
 _CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))

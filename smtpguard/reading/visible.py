@@ -9,7 +9,6 @@ within conditions and within each other, signs too many. What is not known is ta
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from functools import lru_cache
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from smtpguard.locale.phrase import Phrase
+from smtpguard.reading.colours import BLACK, CLEAR, LINK, UNKNOWN, WHITE, Colour, colour_in, near
 from smtpguard.reading.request import Meter, TooComplex
 
 _LONGEST_SHEET = 60_000
@@ -28,7 +28,10 @@ _ROOT = 16.0  # pixels of an em there
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.S)
 _STRING = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _WITHIN = r"\s*([^{};@]{0,300})\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}"
-_ON_SCREENS = re.compile(rf"@(media)\b{_WITHIN}|@(?:supports|layer)\b{_WITHIN}", re.I)
+_ON_SCREENS = re.compile(rf"@(media|supports)\b{_WITHIN}|@(?:layer|container|scope)\b{_WITHIN}", re.I)
+_EITHER = re.compile(r",|\bor\b")
+_ELSEWHERE = re.compile(r"dark|-ms-|portrait|coarse|monochrome|forced-colors|reduced-motion|hover\s*:\s*none")
+"""Conditions of other programs, of telephones, and of what few people set."""
 _FEATURE = re.compile(
     r"(min|max)-(?:device-)?width\s*:\s*(\d+\.?\d*)\s*(px|em|rem)?|width\s*([<>]=?)\s*(\d+\.?\d*)\s*(px|em|rem)?"
 )
@@ -45,7 +48,7 @@ def sheets_of(tree: LexborHTMLParser) -> list[str]:
     for node in tree.css("style")[:20]:
         given = node.attributes
         kind, media = given.get("type") or "text/css", given.get("media") or ""
-        if kind.strip().lower() == "text/css" and any(map(_is_for_screens, media.lower().split(","))):
+        if kind.strip().lower() == "text/css" and any(map(_is_for_screens, _EITHER.split(media.lower()))):
             found.append(node.text()[:_LONGEST_SHEET])
     return found
 
@@ -97,13 +100,14 @@ def _opened(found: re.Match[str]) -> str:
     """The rules within a condition, if they are for a large screen."""
     if not found[1]:
         return found[5] or ""
-    return found[3] if any(map(_is_for_screens, found[2].lower().split(","))) else ""
+    return found[3] if any(map(_is_for_screens, _EITHER.split(found[2].lower()))) else ""
 
 
 def _is_for_screens(query: str) -> bool:
     """Whether a media query holds on a large screen with light colours. What is not known is taken to hold."""
     kinds = query.partition("(")[0].split()
-    elsewhere = any(kind not in ("all", "screen", "only", "not", "and") for kind in kinds) or "dark" in query
+    elsewhere = any(kind not in ("all", "screen", "only", "not", "and", "selector") for kind in kinds)
+    elsewhere = elsewhere or _ELSEWHERE.search(query) is not None
     return ("not" in kinds) == (elsewhere or any(map(_is_off, _FEATURE.findall(query))))
 
 
@@ -116,8 +120,6 @@ def _is_off(width: tuple[str, ...]) -> bool:
 
 SMALLEST = 3.5
 """In pixels: smaller text is unreadable."""
-NEAR = 24
-"""The distance of 255 in each of red, green and blue below which colours look the same."""
 _SMALLER = 0.6  # of a parent's size: a few nested ones are too small
 _RULES = 600
 _LONGEST_RULE = 4_000
@@ -129,18 +131,22 @@ _SIGNS = re.compile(
 )
 _SHOWS = re.compile(r"(?<![\w-])(?:display|visibility|opacity|max-height|overflow)\s*:")
 """Properties by which a later rule may show what an earlier one hides."""
-_SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
+_SETS = "[style],[hidden],[bgcolor],[background],font[color],font[size],body[text]"
+_CELLS = frozenset(("body", "table", "tbody", "thead", "tfoot", "tr", "td", "th"))
+_GIVEN = (("bgcolor", "background-color", _CELLS), ("color", "color", ("font",)), ("text", "color", ("body",)))
 _DISPLAYS = frozenset({"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"})  # fmt: skip
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
-_DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
+_DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|before|after|first-line|first-letter|selection)", re.I)
+_AT_REST = re.compile(r":not\(\s*:(?:hover|active|focus|visited)[a-z-]*\s*\)", re.I)
+_LINKED = re.compile(r":(?:any-)?link\b", re.I)
+_APART = re.compile(r",(?![^()]{0,200}\))")
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
 _VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
 _CUSTOM = re.compile(r"(--[\w\-]{1,60})\s*:\s*([^;{}]{1,100})")
-_RGB = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
+_OPACITY = re.compile(r"opacity\(([^()]*)\)")
+_FILTERED = re.compile(r"contrast|brightness|invert|blur")
 _TRANSFORM = re.compile(r"([a-z\d]+)\(([^()]{0,80})\)")
-_FILTERED = re.compile(r"(?:opacity\(0|contrast|brightness|invert|blur)")
-_SPACES = re.compile(r"(?:lab|lch|oklab|oklch|hwb|color|color-mix|light-dark)\(")
 _SAME = {
     "block-size": "height", "inline-size": "width", "max-block-size": "max-height", "max-inline-size": "max-width",
     "margin-inline-start": "margin-left", "inset-block-start": "top", "inset-inline-start": "left",
@@ -161,20 +167,6 @@ _PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, 
            "ch": 8.0, "em": _ROOT, "vw": 6.0, "vh": 8.0}  # fmt: skip
 _WORDS = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
           "xx-large": 32.0}  # fmt: skip
-_NAMED = {
-    "white": (255, 255, 255), "black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
-    "gray": (128, 128, 128), "grey": (128, 128, 128), "silver": (192, 192, 192), "navy": (0, 0, 128), "snow": (255, 250, 250),
-    "ivory": (255, 255, 240), "whitesmoke": (245, 245, 245), "ghostwhite": (248, 248, 255), "floralwhite": (255, 250, 240),
-    "mintcream": (245, 255, 250), "azure": (240, 255, 255), "aliceblue": (240, 248, 255), "seashell": (255, 245, 238),
-    "honeydew": (240, 255, 240), "lightyellow": (255, 255, 224), "lightcyan": (224, 255, 255), "beige": (245, 245, 220),
-    "lavenderblush": (255, 240, 245), "oldlace": (253, 245, 230), "linen": (250, 240, 230), "lightgray": (211, 211, 211),
-    "lightgrey": (211, 211, 211), "window": (255, 255, 255), "windowtext": (0, 0, 0), "canvas": (255, 255, 255), "field": (255, 255, 255), "highlighttext": (255, 255, 255), "maroon": (128, 0, 0),
-    "purple": (128, 0, 128), "teal": (0, 128, 128), "orange": (255, 165, 0), "darkgray": (169, 169, 169), "dimgray": (105, 105, 105),
-}  # fmt: skip
-
-_Colour = tuple[int, int, int]
-_CLEAR = (-1, -1, -1)  # for a text: transparent; for a background: a picture
-_BLUE: _Colour = (0, 0, 238)  # the default of a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +179,8 @@ class _Style:
     visible: bool | None = None
     size: float | None = None
     relative: bool = False
-    colour: _Colour | None = None
-    back: _Colour | None = None
+    colour: Colour | None = None
+    back: Colour | None = None
     layer: bool = False
     behind: bool = False
     aside: bool = False
@@ -203,14 +195,14 @@ class _State:
     hidden: bool = False
     visible: bool = True
     size: float = _ROOT
-    colour: _Colour = (0, 0, 0)
-    back: _Colour = (255, 255, 255)
+    colour: Colour = BLACK
+    back: Colour = WHITE
     covers: bool = False
 
     @property
     def seen(self) -> bool:
         return self.visible and not (
-            self.hidden or self.size < SMALLEST or self.colour == _CLEAR or _near(self.colour, self.back)
+            self.hidden or self.size < SMALLEST or self.colour in (CLEAR, UNKNOWN) or near(self.colour, self.back)
         )
 
     def within(self, look: _Style) -> _State:
@@ -221,7 +213,7 @@ class _State:
             size,
             self.colour if look.colour is None else look.colour,
             self.back if look.back is None else look.back,
-            not look.layer and (self.covers or (look.back is not None and look.back != _CLEAR)),
+            not look.layer and (self.covers or (look.back is not None and look.back != CLEAR)),
         )
 
 
@@ -321,10 +313,10 @@ def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Style]) -> lis
 def _in_place(node: LexborNode, look: _Style) -> _Style:
     """A link without a colour is blue; an element moved elsewhere may be on a picture beside it."""
     if node.tag == "a" and look.colour is None and "href" in node.attributes:
-        look = replace(look, colour=_BLUE)
+        look = replace(look, colour=LINK)
     beside = node.parent if look.aside and look.back is None else None
     if beside is not None and beside.css_first("img,video,picture,input[type=image]") is not None:
-        look = replace(look, back=_CLEAR)
+        look = replace(look, back=CLEAR)
     return look
 
 
@@ -347,7 +339,8 @@ def _rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:
             text = declarations[:_LONGEST_RULE].strip().lower()
             if not _SIGNS.search(text) or ("var(" not in text and _look(text) == _PLAIN and not _SHOWS.search(text)):
                 continue
-            for selector in selectors.split(","):
+            selectors = _LINKED.sub("[href]", _AT_REST.sub("", selectors)) if ":" in selectors else selectors
+            for selector in _APART.split(selectors):
                 if not _DYNAMIC.search(selector) and selector.strip():
                     found.append((selector.strip(), text))
         if len(found) > _RULES:
@@ -367,11 +360,12 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
     if len(given) > 1 or "style" not in given:
         if "hidden" in given:
             text = "display:none;"
-        if given.get("background"):
+        tag = node.tag or ""
+        if tag in _CELLS and given.get("background"):
             text += "background-image:url(x);"
-        for name, property in (("bgcolor", "background-color"), ("color", "color"), ("text", "color")):
-            if (value := given.get(name)) and (name != "text" or node.tag == "body"):
-                text += f"{property}:{value};"
+        text += "".join(f"{says}:{v};" for name, says, tags in _GIVEN if tag in tags and (v := given.get(name)))
+        if tag == "font" and given.get("size"):
+            text += "font-size:medium;"  # even the least is read
     text = f"{text}{sheet};{given.get('style') or ''}" if text or sheet else given.get("style") or ""
     return _look(_filled(text.lower(), custom)[:4000])
 
@@ -384,9 +378,9 @@ def _look(text: str) -> _Style:
         return _PLAIN
     size, relative = _size(said)
     back = _background(said)
-    colour = _colour(said.get("color", ""))
+    colour = colour_in(said.get("color", ""))
     if (filled := said.get("-webkit-text-fill-color")) is not None:
-        colour = _colour(filled) or colour
+        colour = colour_in(filled) or colour
     if "text" in said.get("background-clip", "") + said.get("-webkit-background-clip", ""):
         colour = None  # the text is filled with the background: it is visible
         back = None
@@ -448,7 +442,7 @@ def _may_be(name: str, value: str) -> bool:
     if name == "display":
         return value in _DISPLAYS or value.startswith(("inline", "table", "-"))
     if name in ("color", "background-color"):
-        return value in _KEYWORDS or _colour(value) is not None
+        return value in _KEYWORDS or colour_in(value) is not None
     return name not in _NUMERIC or value in _KEYWORDS or value in _WORDS or _NUMBER.search(value) is not None
 
 
@@ -473,77 +467,25 @@ def _size(said: Mapping[str, str]) -> tuple[float | None, bool]:
     return n * _PIXELS[unit], False
 
 
-def _background(said: Mapping[str, str]) -> _Colour | None:
+def _background(said: Mapping[str, str]) -> Colour | None:
     value = said.get("background-color", "")
     picture = said.get("background-image", "") + value
-    if "url(" in picture:
-        return _CLEAR  # above any colour
-    found = _colour(value.partition("gradient(")[0]) if value else None
+    if "url(" in picture or "image-set(" in picture:
+        return CLEAR  # above any colour
+    found = colour_in(value.partition("gradient(")[0].strip()) if value else None
     if found is None and "gradient(" in picture:
-        found = _colour(picture.partition("gradient(")[2])
-    if found is not None:
-        return None if found == _CLEAR else found
-    return None
-
-
-def _colour(value: str) -> _Colour | None:
-    """The first colour in a value; ``_CLEAR`` for a transparent one; None for none."""
-    value = value.strip()
-    if not value:
-        return None
-    if "#" in value:
-        digits = re.match(r"[0-9a-f]{3,8}", value.partition("#")[2])
-        if digits:
-            return _hex(digits[0])
-    if (spelled := _RGB.search(value)) is not None:
-        return _rgb(spelled[1], spelled[2])
-    if _SPACES.match(value):
-        return _CLEAR  # not known here
-    for word in re.findall(r"[a-z]+", value):
-        if word == "transparent":
-            return _CLEAR
-        if word in _NAMED:
-            return _NAMED[word]
-    return _hex(value) if re.fullmatch(r"[0-9a-f]{6}|[0-9a-f]{3}", value) else None  # as in attributes
-
-
-def _hex(digits: str) -> _Colour | None:
-    if len(digits) in (3, 4):
-        digits = "".join(2 * d for d in digits)
-    if len(digits) < 6:
-        return None
-    if len(digits) == 8 and int(digits[6:8], 16) < 13:
-        return _CLEAR
-    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
-
-
-def _rgb(model: str, inside: str) -> _Colour | None:
-    numbers = [float(n) * (2.55 if u == "%" and model == "rgb" else 1) for n, u in _NUMBER.findall(inside)]
-    if len(numbers) < 3:
-        return None
-    if len(numbers) > 3 and numbers[3] * (0.01 if "%" in inside.rpartition(" ")[2] and numbers[3] > 1 else 1) < 0.06:
-        return _CLEAR
-    if model == "hsl":
-        red, green, blue = colorsys.hls_to_rgb(
-            numbers[0] % 360 / 360, min(numbers[2], 100) / 100, min(numbers[1], 100) / 100
-        )
-        numbers = [red * 255, green * 255, blue * 255]
-    red, green, blue = (int(max(0, min(255, n))) for n in numbers[:3])
-    return red, green, blue
-
-
-def _near(one: _Colour, other: _Colour) -> bool:
-    return other != _CLEAR and max(abs(one[0] - other[0]), abs(one[1] - other[1]), abs(one[2] - other[2])) < NEAR
+        found = colour_in(picture.partition("gradient(")[2])
+    return None if found == CLEAR else found
 
 
 def _may_meet(said: Iterable[_Style]) -> bool:
     """Whether the colour of a text may equal that of some background."""
     said = list(said)
-    colours = {look.colour for look in said if look.colour} | {(0, 0, 0)}
-    if _CLEAR in colours:
+    colours = {look.colour for look in said if look.colour} | {BLACK}
+    if CLEAR in colours or UNKNOWN in colours:
         return True
-    backs = {look.back for look in said if look.back} | {(255, 255, 255)}
-    return any(_near(colour, back) for colour in colours for back in backs)
+    backs = {look.back for look in said if look.back} | {WHITE}
+    return any(near(colour, back) for colour in colours for back in backs)
 
 
 def _lengths(value: str) -> Iterator[tuple[float, str]]:
@@ -567,9 +509,12 @@ def _hides(said: Mapping[str, str]) -> bool:
     display, place = get("display", ""), get("position")
     if display in _GONE or "(" in display or get("content-visibility") == "hidden" or get("mso-hide") == "all":
         return True
-    if any(_faint(said[name]) for name in ("opacity", "zoom", "scale") if name in said) or " " in get("rotate", ""):
+    shades = [said[name] for name in ("opacity", "zoom", "scale") if name in said]
+    if any(map(_faint, shades + _OPACITY.findall(get("filter", "")))) or " " in get("rotate", ""):
         return True
-    if place == "fixed" or "currentcolor" in get("background-color", "") or not _HARMLESS.issuperset(map(get, _COVERS)):
+    if "currentcolor" in get("background-color", "") or not _HARMLESS.issuperset(map(get, _COVERS)):
+        return True
+    if place == "fixed" and any(_off_the_window(said[name]) for name in _SIDES if name in said):
         return True
     moves = (*_SIDES, *_MOVES) if place in ("absolute", "relative") else _MOVES
     if any(_out(said[name]) for name in moves if name in said):
@@ -579,9 +524,12 @@ def _hides(said: Mapping[str, str]) -> bool:
     return _clipped(said) or _moved(get("transform", "")) or _FILTERED.search(get("filter", "")) is not None
 
 
+def _off_the_window(value: str) -> bool:
+    return any(n < -20 or n > (90 if unit == "%" else 600) for n, unit in _lengths(value))
+
+
 def _faint(value: str) -> bool:
-    found = next(iter(_NUMBER.findall(value)), None)
-    return found is not None and float(found[0]) * (0.01 if found[1] == "%" else 1) < 0.06
+    return any(float(n) * (0.01 if unit == "%" else 1) < 0.06 for n, unit in _NUMBER.findall(value))
 
 
 def _clipped(said: Mapping[str, str]) -> bool:
@@ -589,15 +537,23 @@ def _clipped(said: Mapping[str, str]) -> bool:
         return True
     cut = any(said.get(name, "").startswith(("hidden", "clip", "auto", "scroll")) for name in _OVERFLOWS)
     return (cut or "contain" in said) and (
-        _none(said.get("height", ""), 3) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0)
+        any(_none(said.get(name, ""), 3) for name in ("height", "max-height", "width"))
+        or _none(said.get("line-height", ""), 0)
     )
 
 
 def _moved(transform: str) -> bool:
     for name, inside in _TRANSFORM.findall(transform):
+        numbers = [n for n, _ in _lengths(inside)]
         if name.startswith("scale"):
-            if any(abs(n) < 0.06 for n, _ in _lengths(inside)):
-                return True
-        elif _out(inside) if name.startswith("translate") else name not in ("rotate", "rotatez"):
+            gone = any(abs(n) < 0.06 for n in numbers)
+        elif name.startswith("skew"):
+            gone = any(abs(n) > 60 or "deg" not in inside for n in numbers if n)
+        elif name == "matrix" and len(numbers) == 6:
+            a, b, c, d, x, y = numbers
+            gone = abs(a * d - b * c) < 0.06 or _out(f"{x} {y}")
+        else:
+            gone = _out(inside) if name.startswith("translate") else name not in ("rotate", "rotatez", "perspective")
+        if gone:
             return True
     return False

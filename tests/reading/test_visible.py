@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from smtpguard.reading.colours import colour_in
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.request import Bounds, Meter, TooComplex
@@ -83,6 +84,27 @@ HIDDEN = {
     "behind a background": '<div style="background:#fff"><p style="position:relative;z-index:-1">{}</p></div>',
     "behind a background, by a class": "<style>.b{{position:absolute;z-index:-5}} td{{background:#eee}}</style><table><tr><td><p class=b>{}</p></td></tr></table>",
     "a colour function": '<p style="color:oklch(100% 0 0)">{}</p>',
+    "a mixture of colours": '<p style="color:color-mix(in srgb, white, #fff 30%)">{}</p>',
+    "on a colour function": '<p style="background-color:oklch(0% 0 0)">{}</p>',
+    "the lighter of two": '<p style="color:light-dark(white, black)">{}</p>',
+    "a colour of a colour": '<p style="color:rgb(from white r g b)">{}</p>',
+    "a computed colour": '<p style="color:rgb(calc(255),255,255)">{}</p>',
+    "a rare name": '<p style="color:papayawhip;background:antiquewhite">{}</p>',
+    "pale yellow": '<p style="color:cornsilk">{}</p>',
+    "huge numbers": '<p style="color:oklch(1e300 0 1e300)">{}</p>',
+    "a background where none is possible": '<div bgcolor=black background=x.png><p bgcolor=black style="color:#fff">{}</p></div>',
+    "a link by what it is": "<style>a:link{{display:none}}</style><a href=x>{}</a>",
+    "what is not touched": "<style>p:not(:hover){{display:none}}</style><p>{}</p>",
+    "one of several": "<style>p:is(b, p){{display:none}}</style><p>{}</p>",
+    "in a container": "<style>@container (min-width:1px){{p{{display:none}}}}</style><p>{}</p>",
+    "in a scope": "<style>@scope (body){{p{{display:none}}}}</style><p>{}</p>",
+    "one of two conditions": "<style>@media (min-width:1px) or (max-width:600px){{p{{display:none}}}}</style><p>{}</p>",
+    "little opacity of a filter": '<p style="filter:opacity(.01)">{}</p>',
+    "no height by its scale": '<p style="scale:1 0">{}</p>',
+    "hardly any height": '<p style="max-height:2px;overflow:hidden">{}</p>',
+    "fixed above": '<div style="position:fixed;bottom:900px">{}</div>',
+    "a steep skew": '<p style="transform:skew(89.9deg)">{}</p>',
+    "a matrix that moves": '<p style="transform:matrix(1,0,0,1,-9999,0)">{}</p>',
     "a system's colour": '<p style="color:Field">{}</p>',
     "a number with an exponent": '<p style="opacity:1e-3">{}</p>',
     "no other colour": '<p style="color:white;color:bogus">{}</p>',
@@ -121,6 +143,21 @@ SEEN = {
     "white on a blue button": '<div style="background:#036"><p style="color:white"><b>{}</b></p></div>',
     "layout": '<table style="font-size:0"><tr><td style="font-size:14px">{}</td></tr></table>',
     "layout by classes": '<style>.t{{font-size:0}} .t td{{font-size:14px}}</style><table class=t><tr><td>{}</td></tr></table>',
+    "dark by a colour function": '<p style="color:oklch(0.21 0.034 264.665)">{}</p>',
+    "white on a colour function": '<td style="background-color:oklch(37% .013 285);color:#fff">{}',
+    "dark in other spaces": '<p style="color:lab(29% 39 20)"><b style="color:color(srgb .1 .2 .3)"><i style="color:hwb(0 0% 60%)">{}</i></b></p>',
+    "a mixture with black": '<p style="color:color-mix(in oklab, white, black 70%)">{}</p>',
+    "the darker of two": '<p style="color:light-dark(black, white)">{}</p>',
+    "white on a colour by name": '<div style="background:steelblue;color:white">{}</div>',
+    "fixed": '<div style="position:fixed;top:0;left:50%">{}</div>',
+    "skewed": '<a style="transform:skewX(-10deg)">{}</a>',
+    "a matrix that changes nothing": '<p style="transform:matrix(1, 0, 0, 1, 0, 0)">{}</p>',
+    "half of its opacity": '<p style="filter:opacity(.5)">{}</p>',
+    "size of a font": '<td style="font-size:0"><font size=3>{}</font>',
+    "for old Internet Explorers": "<style>@media (-ms-high-contrast:none){{p{{display:none}}}}@supports (-ms-ime-align:auto){{p{{display:none}}}}</style><p>{}</p>",
+    "without what every browser has": "<style>@supports not (display:grid){{p{{display:none}}}}</style><p>{}</p>",
+    "for fingers, and upright": "<style>@media (hover:none),(orientation:portrait){{p{{display:none}}}}</style><p>{}</p>",
+    "an attribute of another element": "<p color=white><a color=white href=x>{}</a></p>",
     "grey": '<p style="color:#999">{}</p>',
     "small print": '<p style="font-size:8px">{}</p>',
     "on a picture": '<div style="background-image:url(white.png);color:#fff">{}</div>',
@@ -165,7 +202,7 @@ SEEN = {
 }  # fmt: skip
 
 
-@every("element", ["dialog", "datalist", "noembed", "rp", "progress", "meter", "iframe"])
+@every("element", ["dialog", "datalist", "noembed", "rp", "progress", "meter", "iframe", "video", "audio", "canvas"])
 def test_what_browsers_do_not_show_makes_no_mailing(element: str) -> None:
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p><{element}>{FOOTER}</{element}>", kind="text/html"))
     assert not {"unsubscribe-words", "web-version", "newsletter-words"} & names(reading)
@@ -227,6 +264,24 @@ def test_style_sheets_take_linear_time() -> None:
     for piece in ("'", "{", "}", "a{", "a,b{& &,& &{", "@media(", "@media a{b{}", "@x;", "@a", "/*", "a{b:c;"):
         sum(1 for _ in rules_of(piece * (60_000 // len(piece))))
     assert time.process_time() - began < 5
+
+
+@every(
+    "value",
+    {
+        "hsl(0.3turn 50% 50%)": (89, 191, 64), "hwb(200 10% 20%)": (26, 145, 204), "lab(29.2345 39.3825 20.0664)": (125, 35, 41),
+        "lch(52.2% 72.2 50)": (205, 86, 26), "oklab(40.1% 0.1143 0.045)": (125, 36, 41), "oklch(.7 50% 200 / .5)": (0, 191, 205),
+        "oklch(98.5% 0.002 247.839)": (249, 250, 251), "color(srgb-linear .2 .2 .2)": (124, 124, 124), "rgb(none 20% none)": (0, 51, 0),
+        "color-mix(in srgb, red 30%, blue)": (77, 0, 179), "rebeccapurple": (102, 51, 153), "1px solid #abc": (170, 187, 204),
+        "rgb(1e308,1e308,-1e308)": (255, 255, 0), "oklch(-1e308 1e308 1e308)": None, "lab(1e308 1e308 1e308)": None,
+    }.items(),
+)  # fmt: skip
+def test_colours_are_those_of_browsers(value: tuple[str, tuple[int, int, int] | None]) -> None:
+    """As Chromium computes them."""
+    text, seen = value
+    found = colour_in(text)
+    assert found is not None
+    assert seen is None or max(abs(a - b) for a, b in zip(found, seen, strict=True)) < 4
 
 
 def test_a_hidden_link_does_not_count() -> None:
