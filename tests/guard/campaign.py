@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from smtpguard.freezes.service import GateWatch
 from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import Choice
 from smtpguard.mailings.service import Mailings, row
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, House, house
+from smtpguard.store.store import open_store
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, FakePassage, House, house
 from tests.guard.office import Office
 
 UNAPPROVED = """
@@ -73,14 +75,30 @@ class Campaign:
 
 
 @asynccontextmanager
-async def approved(folder: Path, *, stages: str = "") -> AsyncIterator[Campaign]:
+async def approved(folder: Path, *, stages: str = "", url: str | None = None) -> AsyncIterator[Campaign]:
     """A mailing that four members have; eight copies under one hold are approved."""
-    async with house(folder, documents=documents(stages=stages)) as home:
+    async with house(folder, documents=documents(stages=stages), url=url) as home:
         made = Campaign(home, copies=50)
         await made.to_members(0, 12)
         (entry,) = await home.store.holds.newest()
         await made.decide(entry.hold_id)
         yield made
+
+
+@asynccontextmanager
+async def beside(one: Campaign, folder: Path) -> AsyncIterator[Campaign]:
+    """Another machine with the same store, clock and relay."""
+    home = one.home
+    async with open_store(home.store.url, secret=KEY, state_dir=folder, clock=home.clock) as store:
+        there = House(store, home.clock, home.folder, documents())
+        there.ids = (f"U{n:015d}" for n in itertools.count(1))
+        there.watch = GateWatch(store.gate, home.clock)
+        await there.follow()
+        await there.watch.read()
+        other = Campaign(there, copies=one.term.copies)
+        other._number, other.office.relay = one._number, one.office.relay
+        other.office.worker = other.office.hire("beside")
+        yield other
 
 
 def kinds(given: list[Disposition]) -> str:

@@ -35,11 +35,12 @@ from smtpguard.policy.verdict import Held as IsHeld
 from tests.every import every
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, documents, kinds
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, PatchedStore, house
+from tests.store.making import on_sqlite
 
 
 @pytest.fixture
-async def staged(tmp_path: Path) -> AsyncIterator[Campaign]:
-    async with approved(tmp_path, stages='{steps: [5, "20%", rest], pause: 30m}') as made:
+async def staged(tmp_path: Path, url: str) -> AsyncIterator[Campaign]:
+    async with approved(tmp_path, stages='{steps: [5, "20%", rest], pause: 30m}', url=url) as made:
         yield made
 
 
@@ -60,6 +61,7 @@ async def at(campaign: Campaign) -> tuple[Any, ...]:
     return one["stage"]["at"], one["stage"]["stage"], one["state"]
 
 
+@on_sqlite
 async def test_stages_continue_by_time(staged: Campaign) -> None:
     """Stages continue by time: four copies were relayed before, the first stage takes five of the eight that wait, then
     there is a pause."""
@@ -75,6 +77,7 @@ async def test_stages_continue_by_time(staged: Campaign) -> None:
     assert (await at(staged))[:2] == ("running", 3)
 
 
+@on_sqlite
 async def test_stages_are_stopped_and_continued_by_a_person(staged: Campaign) -> None:
     id = (await staged.one())["id"]
     with pytest.raises(NotEntitled):
@@ -91,6 +94,7 @@ async def test_stages_are_stopped_and_continued_by_a_person(staged: Campaign) ->
     assert kinds(await staged.to_members(12, 13)) == "r"
 
 
+@on_sqlite
 async def test_its_writer_does_not_move_it_by_an_alias(staged: Campaign) -> None:
     (mailing,) = await staged.service.list(least=1)
     policy = documents()
@@ -102,6 +106,7 @@ async def test_its_writer_does_not_move_it_by_an_alias(staged: Campaign) -> None
     await staged.service.stop(mailing.mailing_id, approver=OMAR, by="test")
 
 
+@on_sqlite
 async def test_the_writer_of_a_copy_does_not_move_it(staged: Campaign) -> None:
     def with_copies_by_omar(mailing: Mailing) -> tuple[Mailing, Change]:
         assert mailing.grant is not None
@@ -116,6 +121,7 @@ async def test_the_writer_of_a_copy_does_not_move_it(staged: Campaign) -> None:
     await staged.service.stop(id, approver=EVA, by="test")
 
 
+@on_sqlite
 async def test_reports_stop_a_release(staged: Campaign) -> None:
     id = (await staged.one())["id"]
     await pass_(staged, minutes=31)
@@ -128,6 +134,7 @@ async def test_reports_stop_a_release(staged: Campaign) -> None:
         await staged.service.feedback(id, by="api")
 
 
+@on_sqlite
 async def test_what_stopped_a_release_counts_anew_once_a_person_resumes_it(staged: Campaign) -> None:
     """Else it would stop again at once, and nobody could let the rest go."""
     id = (await staged.one())["id"]
@@ -230,6 +237,7 @@ async def test_a_stop_in_the_midst_of_a_batch_is_chained(staged: Campaign) -> No
     assert proof.first_bad is None
 
 
+@on_sqlite
 @pytest.mark.parametrize("more", [False, True], ids=["alone", "while more of it is held"])
 async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: Campaign, more: bool) -> None:
     await pass_(staged, minutes=31)
