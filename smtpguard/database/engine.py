@@ -15,6 +15,7 @@ import os
 import re
 import sqlite3
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, partial
@@ -40,6 +41,9 @@ IDLE_SECONDS = 10
 """A node that is stopped within its transaction (SIGSTOP, a paused machine) is rolled back; those who wait for it wait
 longer."""
 CONNECT_SECONDS = 5
+CLOCKS_SECONDS = 300
+"""By how much the clocks of this host and of the server may differ. Leases, pauses, deadlines and freezes with an end are
+times that one host writes and another reads: an hour ahead, it would send again what a relay is being given."""
 _ADVISORY_KEY = 0x536D7470  # any number, the same for every writer
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
 _LOG_PAGES = 8000  # pages of the write-ahead log that are allocated beforehand
@@ -76,7 +80,7 @@ _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
-    "pg_postmaster_start_time()::text"
+    "pg_postmaster_start_time()::text, extract(epoch FROM clock_timestamp())::float8"
 )
 
 
@@ -281,7 +285,13 @@ class Database:
             self._drop()
             connection = self._connected()
             begun = self._driver.execute(_BEGIN_POSTGRESQL)
-        *_, server = begun.fetchone()
+        *_, server, at = begun.fetchone()
+        if abs(ahead := time.time() - at) > CLOCKS_SECONDS:
+            self._driver.rollback()
+            raise Unavailable(
+                f"the clock of this host is {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} "
+                f"the database server's: nothing is written until it is corrected"
+            )
         if server != self._server:  # a pooler keeps our connection when it turns to another server
             self._server = server
             self.connections += 1

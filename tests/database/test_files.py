@@ -8,6 +8,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -142,6 +143,24 @@ def test_a_stopped_process_does_not_block_other_writers(postgresql: str, monkeyp
         assert tuple(connection.exec_driver_sql(there).one()) == (True, True)
     for database in (stopped, other):
         database.close()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(4, ""), (61, "61 minutes ahead of"), (-61, "61 minutes behind"), (-4, "")]
+)
+def test_a_host_whose_clock_is_off_writes_nothing(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch, minutes: int, said: str
+) -> None:
+    """The times that it writes are read by others, and theirs by it: leases, pauses, and the ends of freezes."""
+    database, now = Database(new_database(postgresql)), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 60 * minutes)
+    if said:
+        with pytest.raises(Unavailable, match=said), database.write():
+            pass
+        monkeypatch.undo()
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE head SET generation = generation + 1")
+    database.close()
 
 
 PAGES = 200
