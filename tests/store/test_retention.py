@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import event
+
+from smtpguard.database.batch import Batch
 from smtpguard.journal.event import Kind
-from smtpguard.store.retention import Retention
+from smtpguard.store.retention import Retention, erase
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.journal.test_rows import filled
@@ -64,3 +68,28 @@ async def test_longer_retention_takes_effect_at_once(store: Store, clock: Clock)
     assert await store.agree(SHORT, "here") == USUAL
     clock.pass_(hours=1)
     assert await store.agree(SHORT, "here") == SHORT
+
+
+async def test_a_slice_scans_no_large_table(store: Store) -> None:
+    """It has the store to itself each minute, and a mailing leaves hundreds of thousands of rows."""
+
+    def planned(batch: Batch) -> list[str]:
+        def noted(_: Any, __: Any, sql: str, values: Any, *___: Any) -> None:
+            statements.append((sql, values))
+
+        statements = list[tuple[str, Any]]()
+        event.listen(batch.connection, "before_cursor_execute", noted)
+        erase(batch, USUAL)
+        event.remove(batch.connection, "before_cursor_execute", noted)
+        sqlite = batch.connection.dialect.name == "sqlite"
+        if not sqlite:  # PostgreSQL scans a small table sequentially
+            batch.connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = f"EXPLAIN {'QUERY PLAN ' * sqlite}"
+        return [str(batch.connection.exec_driver_sql(explain + sql, values).all()) for sql, values in statements]
+
+    plans = await store.write(planned)
+    large = "entry|clear|hold|outbox|delivery|content|mailing|reached|returned"
+    assert [plan for plan in plans if re.search(rf"(SCAN|Seq Scan on) ({large})\b(?! USING)", plan)] == []
+    assert any(re.search(r"outbox_due.* next_at ?<|outbox_due.*\(next_at <", plan) for plan in plans), (
+        "not all ever sent"
+    )
