@@ -30,6 +30,7 @@ from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, after_local
 from smtpguard.mail.envelope import Envelope, Onward, Recipient, Session, Transaction
+from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, event_of, set_of
@@ -90,7 +91,7 @@ class Preapproval:
             return _no("Only colleagues and the list's writers may send a mailing for approval.")
         if facts.identity is None or not facts.identity.sketch:
             return _no("Its text is too short to recognize its copies.")
-        gathered = await self.gather.compare(gathered)
+        gathered = await self.gather.compare(gathered, to=mailboxes(transaction.message.header, "to"))
         await self.store.contents.keep(transaction.message)
         plan = in_force.rules.plan(facts)
         record = Record(gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True)
@@ -294,7 +295,7 @@ class Corrections:
         facts = gathered.facts
         if facts.identity is None or not facts.identity.sketch:
             raise Refused(N_("its text is too short to be known again"))
-        gathered = await self.gather.compare(gathered)
+        gathered = await self.gather.compare(gathered, to=mailboxes(transaction.message.header, "to"))
         plan = in_force.rules.plan(facts)
         record = Record(
             gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True, correction=correction

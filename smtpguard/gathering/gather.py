@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -20,6 +20,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
+from smtpguard.mail.address import Address
 from smtpguard.mail.constant import changed, constant, maker
 from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.fields import DkimResult
@@ -289,12 +290,15 @@ class Gather:
         known: Gathered,
         templates: Mapping[str, Template] = _NO_TEMPLATE,
         approved: Mapping[str, Approved] = _NOTHING_APPROVED,
+        to: Sequence[Address] | None = None,
     ) -> Gathered:
         """Add everything that the message shows or opens, and what proves its writer: for people who decide on it, and
         to compare it with approved messages. ``templates``: by name, those that it may be a copy of. ``approved``: by
-        hold, what was approved of its mailing."""
+        hold, what was approved of its mailing. ``to``: its recipients, if they are not those of the envelope."""
         if known.coming is None:
-            known = await self._taken_apart(known, templates)
+            known = await self._taken_apart(
+                known, templates, known.transaction.envelope.addresses if to is None else to
+            )
         coming, shown = known.coming, known.shown
         assert coming is not None
         assert shown is not None
@@ -304,13 +308,16 @@ class Gather:
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
         return changed(known, coming=coming, differs=differs) if new or differs or known.differs else known
 
-    async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template]) -> Gathered:
+    async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template], to: Sequence[Address]) -> Gathered:
         message, origin = known.transaction.message, known.origin
         if origin is None and "DKIM-Signature" in message.header:
             origin = await self._verify(known.transaction)
-        shown, fits = await self.turns.of(self._compared_at_once(message, templates))
+        recipient = str(to[0]).lower() if len(to) == 1 else ""
+        shown, fits = await self.turns.of(self._compared_at_once(message, recipient, templates))
         if shown is None:
             shown = await _within(self.read_seconds, lambda: self.reader.shown_apart(message), _NOT_APART)
+            if isinstance(shown, Shown):
+                shown = changed(shown, recipient=recipient)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
         coming = Coming(
@@ -324,14 +331,17 @@ class Gather:
         return changed(known, origin=origin, shown=shown, coming=coming)
 
     def _compared_at_once(
-        self, message: Message, templates: Mapping[str, Template]
+        self, message: Message, recipient: str, templates: Mapping[str, Template]
     ) -> Steps[tuple[Shown | Unknown | None, Mapping[str, bool]]]:
         try:
             shown = self.reader.shown_at_once(message)
         except Exception as error:
             return _failed(_NOT_APART, error), {}
         yield
-        return shown, {name: one.matches(shown) for name, one in templates.items()} if shown is not None else {}
+        if shown is None:
+            return None, {}
+        shown = changed(shown, recipient=recipient)
+        return shown, {name: one.matches(shown) for name, one in templates.items()}
 
     async def _with_origin(
         self, known: Gathered, text: Reading

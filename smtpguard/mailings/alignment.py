@@ -11,7 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 from urllib.parse import unquote
@@ -156,9 +156,30 @@ def in_query(parts: Sequence[str], n: int) -> bool:
     return "?" in parts[:n]
 
 
-def blocks_of(shown: Shown) -> list[str]:
-    """The subject, and the blocks under it."""
-    return ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
+OWN = f"{LINK}mailto:"
+"""The token for a link to the address of a copy's own recipient."""
+
+
+def blocks_of(shown: Shown, own: Collection[str] = ()) -> list[str]:
+    """The subject, and the blocks under it, with OWN for a link to its recipient, or to an address of ``own``."""
+    blocks = ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
+    mine = frozenset((shown.recipient, *own)) - {""}
+    return [with_own(block, mine) for block in blocks] if mine else blocks
+
+
+def with_own(block: str, own: Collection[str]) -> str:
+    if OWN not in block:
+        return block
+    return "\n".join(OWN if mailbox(token) in own else token for token in block.split("\n"))
+
+
+def mailbox(token: str) -> str:
+    """The address that a link is to, if it says nothing else; otherwise ""."""
+    return unquote(token[len(OWN) :]).lower() if token.startswith(OWN) else ""
+
+
+def linked_in(blocks: Iterable[str]) -> frozenset[str]:
+    return frozenset(mailbox(token) for block in blocks if OWN in block for token in block.split("\n")) - {""}
 
 
 SplitBlock = tuple[tuple[str, ...], frozenset[int]]

@@ -126,7 +126,7 @@ def _name(file: str) -> str:
 def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
     """Blocks that only one side has. The most similar of these are reported as changed."""
     fit = Template.fits_exactly if exact else approved.fits
-    blocks = blocks_of(coming)
+    blocks = blocks_of(coming, approved.own)
     subject = approved.elements[0] if approved.elements else None
     if isinstance(subject, Block) and not fit(subject, blocks[0]):
         yield Difference(kind="subject", what=_readable(tokens(coming.subject)))

@@ -20,6 +20,7 @@ from smtpguard.mailings.alignment import (
     is_target,
     key_of,
     kind_of,
+    linked_in,
     links_in,
     opcodes,
     parts_of,
@@ -44,13 +45,15 @@ T = TypeVar("T", bound=Hashable)
 def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:
     """The common template of ``first`` and of those ``copies`` that have its files. A copy that could not be parsed, or
     has other files, is ignored."""
-    base = blocks_of(first)
     alike = [c for c in copies if not c.opaque and c.files == first.files]
     senders = tuple(dict.fromkeys((first.sender, *(c.sender for c in alike))))
-    others = [blocks_of(c) for c in alike]
+    recipients = frozenset(c.recipient for c in (first, *alike))
+    base, *others = (blocks_of(c, recipients) for c in (first, *alike))
+    linked = (a for c in (first, *alike) for a in linked_in(c.blocks) if a != c.recipient or not others)
+    own = tuple(sorted(recipients.intersection(linked)))
     if not others:
         elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(split(block)[0])) for block in base)
-        return Template(senders=senders, files=first.files, elements=elements, share=share)
+        return Template(senders=senders, files=first.files, elements=elements, share=share, own=own)
     maps = [_aligned(tuple(base), tuple(other)) for other in others]
     made: list[Block | Choice] = []
     whole = [*(range(len(base)),), *maps]  # the place of each block of the first in each, or -1
@@ -65,7 +68,7 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
         if n < len(base):
             made.append(_block([b[place] for b, place in zip(blocks, places, strict=True)]))
         ends = places
-    return Template(senders=senders, files=first.files, elements=tuple(made), learned=len(others), share=share)
+    return Template(senders=senders, files=first.files, elements=tuple(made), learned=len(others), share=share, own=own)
 
 
 def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:

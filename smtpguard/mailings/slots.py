@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import ne
 from typing import Any
 
@@ -21,6 +21,7 @@ from smtpguard.mailings.alignment import (
     JOINERS,
     MONTHS,
     MOST_WORDS,
+    OWN,
     PARTICLES,
     SplitBlock,
     blocks_of,
@@ -32,6 +33,7 @@ from smtpguard.mailings.alignment import (
     is_target,
     kind_of,
     links_in,
+    mailbox,
     opcodes,
     parts_of,
     plain,
@@ -39,6 +41,7 @@ from smtpguard.mailings.alignment import (
     split,
     split_once,
     units_of,
+    with_own,
 )
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
@@ -154,33 +157,54 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
     """``senders``: From as it is shown, of each writer. ``learned``: from how many copies beside the first; 0:
-    ``share`` of the words may differ, or AT_LEAST; with a share of 0 none."""
+    ``share`` of the words may differ, or AT_LEAST; with a share of 0 none. ``own``: addresses a link to which counts as
+    one to the copy's own recipient: they are recipients, and copies to other people link to them too."""
 
     senders: tuple[str, ...]
     files: tuple[str, ...]
     elements: tuple[Block | Choice, ...]
     learned: int = 0
     share: float = SHARE
+    own: tuple[str, ...] = ()
     alone: Template | None = None
     """The template of the first alone, if the others are versions that people approved one by one."""
+    linked: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The addresses that every copy links to."""
     passed: list[str | None] = field(init=False, repr=False, compare=False)
     """For each element the block of the last copy that matched; empty if there are choices."""
 
     def __post_init__(self) -> None:
         choices = any(isinstance(one, Choice) for one in self.elements)
         object.__setattr__(self, "passed", [] if choices else [None] * len(self.elements))
+        items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
+        linked = frozenset(mailbox(item) for item in items if isinstance(item, str)) - {""}
+        object.__setattr__(self, "linked", linked)
 
     def matches(self, shown: Shown) -> bool:
         if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
             return False
         if self.alone is not None and self.alone.matches(shown):
             return True
-        blocks = blocks_of(shown)
+        if shown.recipient in self.linked:
+            return self._with_own(shown.recipient).matches(shown)
+        blocks = blocks_of(shown, self.own)
         if not self.learned:
             return self._by_default(blocks)
         if not self.passed:
             return _matches(self.elements, [split_once(block) for block in blocks], blocks)
         return len(blocks) == len(self.passed) and self._one_by_one(blocks)
+
+    def _with_own(self, address: str) -> Template:
+        """As it is for the copy to a person whom all copies link to, such as the team's own mailbox."""
+        blocks = [
+            replace(
+                one, items=tuple(with_own(item, (address,)) if isinstance(item, str) else item for item in one.items)
+            )
+            for one in self.elements
+            if isinstance(one, Block)
+        ]
+        elements = tuple(blocks.pop(0) if isinstance(one, Block) else one for one in self.elements)
+        return replace(self, elements=elements, own=(*self.own, address), alone=None)
 
     def _one_by_one(self, blocks: Sequence[str]) -> bool:
         """Whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
@@ -220,7 +244,7 @@ class Template:
     def is_only(self, shown: Shown) -> bool:
         """Whether it is the very content of which no copies were seen."""
         mine = [list(one.items) for one in self.elements if isinstance(one, Block)]
-        same = [split(block)[0] for block in blocks_of(shown)] == mine
+        same = [split(block)[0] for block in blocks_of(shown, self.own)] == mine
         return same and shown.sender in self.senders and shown.files == self.files
 
     @staticmethod
@@ -278,13 +302,16 @@ class Template:
         ]
         kinds = "".join("c" if isinstance(one, Choice) else "b" for one in self.elements)
         document: list[Any] = [self.senders, self.files, kinds, elements, self.learned, self.share]
-        if self.alone is not None:
-            document.append(self.alone.dumps())
+        if self.alone is not None or self.own:
+            document.append(self.alone.dumps() if self.alone is not None else "")
+        if self.own:
+            document.append(self.own)
         return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str) -> Template:
-        senders, files, kinds, elements, learned, share, *alone = json.loads(text)
+        senders, files, kinds, elements, learned, share, *rest = json.loads(text)
+        alone, own = (*rest, "", ())[:2] if rest else ("", ())
         made: list[Block | Choice] = []
         for kind, value in zip(kinds, elements, strict=True):
             if kind == "c":
@@ -297,7 +324,8 @@ class Template:
             elements=tuple(made),
             learned=learned,
             share=share,
-            alone=cls.loads(alone[0]) if alone else None,
+            own=tuple(own),
+            alone=cls.loads(alone) if alone else None,
         )
 
 
@@ -399,15 +427,20 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
             continue
         if not old or not new or any(j in begins for j in range(j1 + 1, j2)):
             return None
-        kind = kind_of(old)
-        if not kind_of(new) or not (kind or any(map(_PLACEHOLDER.search, old))):
-            return None
-        if not links_in(new) <= (links_in(old) if kind else {"address"}):  # a placeholder may be for an address
-            return None
-        if kind == "name" and _is_no_name(one, i1, i2, capitals):
+        if not _may_replace(old, new) or (kind_of(old) == "name" and _is_no_name(one, i1, i2, capitals)):
             return None
         changed += max(len(old), len(new))
     return changed
+
+
+def _may_replace(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether words are names, numbers or codes that may be in the place of others, or of a placeholder."""
+    kind = kind_of(old)
+    if not kind_of(new) or any(is_markup(word) and len(word) > 1 for word in old):
+        return False
+    if not kind and not any(map(_PLACEHOLDER.search, old)):
+        return False
+    return links_in(new) <= (links_in(old) if kind else {"address"})  # a placeholder may be for an address
 
 
 def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bool:
@@ -450,8 +483,10 @@ def _capitals(blocks: Sequence[Sequence[str]]) -> str:
 
 
 def _default_token(old: str, new: str) -> bool:
+    if new == OWN and old.startswith(OWN) and _PLACEHOLDER.search(old, len(OWN)):
+        return True
     if not is_target(old) or not is_target(new):
-        return old == new or bool(kind_of([old]) and kind_of([new]) and links_in([new]) <= links_in([old]))
+        return old == new or _may_replace([old], [new])
     (base, parts), (other, theirs) = parts_of(old), parts_of(new)
     if base != other or len(parts) != len(theirs):
         return False

@@ -208,7 +208,8 @@ class Shown:
     """``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line or cell) are tokens, each
     on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender and
     Reply-To as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and attached messages.
-    ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known."""
+    ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known. ``recipient``: of the envelope, in lower
+    case; "" if there are several."""
 
     content: str
     subject: str = ""
@@ -216,6 +217,7 @@ class Shown:
     blocks: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     opaque: bool = False
+    recipient: str = ""
 
     @property
     def digest(self) -> str:
@@ -239,7 +241,7 @@ class Shown:
         return said if len(said) <= most else f"{said[:most].rpartition(' ')[0] or said[:most]}…"
 
     def pack(self) -> bytes:
-        document = [self.content, self.subject, self.sender, self.blocks, self.files, self.opaque]
+        document = [self.content, self.subject, self.sender, self.blocks, self.files, self.opaque, self.recipient]
         return zlib.compress(json.dumps(document, ensure_ascii=True).encode(), 6)
 
     @classmethod
@@ -250,15 +252,16 @@ class Shown:
             text = opened.decompress(data, _MOST_PACKED)
             if opened.unconsumed_tail:
                 raise ValueError("too long")
-            content, subject, sender, blocks, files, opaque = json.loads(text)
-            strings = (content, subject, sender, *blocks, *files)
+            content, subject, sender, blocks, files, opaque, *to = json.loads(text)
+            strings = (content, subject, sender, *blocks, *files, *to)
         except (ValueError, TypeError, RecursionError, zlib.error) as wrong:
             raise ValueError(f"nothing that a message shows: {type(wrong).__name__}") from None
-        if not all(isinstance(one, str) for one in strings) or not isinstance(opaque, bool):
+        if not all(isinstance(one, str) for one in strings) or not isinstance(opaque, bool) or len(to) > 1:
             raise ValueError("nothing that a message shows")
         return cls(
-            content=content, subject=subject, sender=sender, blocks=tuple(blocks), files=tuple(files), opaque=opaque
-        )
+            content=content, subject=subject, sender=sender, blocks=tuple(blocks), files=tuple(files), opaque=opaque,
+            recipient="".join(to),
+        )  # fmt: skip
 
 
 def is_compared(digest: str) -> bool:

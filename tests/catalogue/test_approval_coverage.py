@@ -467,6 +467,36 @@ async def test_before_slots_are_learned_a_few_words_may_differ(campaign: WholeGu
     assert "Held" in await to_person(campaign, 30, altered)
 
 
+def with_own_link(n: int, to: str, link: str = "") -> bytes:
+    """A copy whose footer links to the address that it was sent to, as many tools write it."""
+    text = page(
+        f"dear {NAMES[n % 10]}, your customer number is {1000 + n * 37}",
+        *SPRING,
+        foot=f'<p>This was sent to <a href="mailto:{link or to}">{link or to}</a></p>',
+    )
+    return signed(unsigned(personal(n, source=text).replace(READERS[n].encode(), to.encode(), 1)))
+
+
+@pytest.mark.parametrize("way", ["copies", "beforehand"])
+async def test_a_copy_may_link_to_its_recipients_address(campaign: WholeGuard, way: str) -> None:
+    if way == "copies":
+        for n in range(MANY + 8):
+            await to_person(campaign, n, with_own_link(n, READERS[n]))
+        (hold,) = await campaign.holds()
+    else:
+        test = "approve+newsletter@guard.example.com"
+        hold = await campaign.hold(await campaign.send(with_own_link(1, test), test, sender=CAMPAIGNS))
+    await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
+    sent = await campaign.deliver()
+    assert len(sent) >= (9 if way == "copies" else 0)
+    for n in range(20, 20 + MANY + 4):
+        await campaign.passes(with_own_link(n, READERS[n]), READERS[n], sender=CAMPAIGNS)
+    mallory = "mallory@elsewhere.example"
+    said = differences(await campaign.hold(await to_person(campaign, 40, with_own_link(40, READERS[40], mallory))))
+    assert said["link"].endswith(f'"mailto:{mallory}".')
+    assert "Held" in await to_person(campaign, 41, with_own_link(41, READERS[41], READERS[300]))
+
+
 OFFERS = (
     "this week every rose costs a quarter less, and whoever takes three gets a fourth one of the same kind for nothing",
     "this week every apple tree costs a third less, and we plant it in your garden without asking for anything more",

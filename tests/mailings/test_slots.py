@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -166,6 +167,56 @@ def test_a_slot_takes_sites_or_addresses_only_if_some_were_seen() -> None:
     unfilled = learn(_account(0, "{{account}}"), ())
     assert unfilled.matches(_account(0, "a1@shop.example"))
     assert not unfilled.matches(_account(0, "evil1.example"))
+
+
+OFFICE = "office@shop.example"
+
+
+def _footer(to: str, link: str = "", *, office: str = OFFICE, shown_to: str | None = None) -> Shown:
+    """As some tools end a copy: it says to which address it was sent, with a link to it."""
+    page = (
+        '<p>Dear customer,</p><p>spring has come to all of our shops, and with it everything that makes a garden.</p><p>Ask <a href="mailto:{0}">'
+        'our office</a>.</p><p>This was sent to <a href="mailto:{1}">{1}</a></p>'
+    )
+    made = shown(page.format(office, link or to), head="Content-Type: text/html; charset=utf-8\r\n")
+    return replace(made, recipient=(to if shown_to is None else shown_to).lower())
+
+
+PEOPLE = [f"reader{n}@office{n}.example" for n in range(30)]
+
+
+@every(
+    ("first", "others"),
+    [(one, some) for one in (PEOPLE[0], OFFICE) for some in ([], PEOPLE[1:], [*PEOPLE[1:], OFFICE])],
+)
+def test_a_copy_may_link_to_the_address_of_its_own_recipient_alone(first: str, others: list[str]) -> None:
+    """Also if its recipient is the one to whom all copies link."""
+    made = learn(_footer(first), [_footer(one) for one in others])
+    made = Template.loads(made.dumps())
+    assert all(made.matches(_footer(to)) for to in ("Anna+News@elsewhere.example", OFFICE, PEOPLE[29], first))
+    anna = "anna@elsewhere.example"
+    for other in (
+        _footer(anna, "mallory@evil.example"),
+        _footer(anna, shown_to="mallory@evil.example"),
+        _footer(anna, shown_to=""),
+        _footer(anna, office="mallory@evil.example"),
+        _footer(OFFICE, office="mallory@evil.example"),
+        _footer(anna, f"{anna}?cc=mallory@evil.example"),
+    ):
+        assert not made.matches(other)
+        assert "link" in {one.kind for one in differences(made, other, exact=False)}
+
+
+def test_a_link_to_a_placeholder_is_one_to_the_recipient() -> None:
+    made = learn(_footer("test@shop.example", "*|EMAIL|*"), ())
+    assert made.matches(_footer("anna@elsewhere.example"))
+    assert not made.matches(_footer("anna@elsewhere.example", "mallory@evil.example"))
+
+
+def test_without_copies_no_words_come_in_the_place_of_markup() -> None:
+    page = "<p>this week we are open, and {} of you</b> can come to see the new shop by the harbour</p>"
+    made = learn(shown(page.format("<b>all"), head="Content-Type: text/html\r\n"), ())
+    assert not made.matches(shown(page.format("Lisa Is Drunk all"), head="Content-Type: text/html\r\n"))
 
 
 def test_without_copies_few_words_may_differ() -> None:
