@@ -54,7 +54,7 @@ TRACKED = (
     "msocomtxt",
 )
 _BACKWARDS = ("<bdo", "bidi-override", "isolate-override")
-_WRITTEN = ("list-style", "quotes", "symbols")
+_WRITTEN = ("list-style", "quotes", "symbols", "hyphenate-character", "initial-value")
 """Properties of a style that write text, but for ``content``, which is in nearly every source."""
 
 ALL = tuple(
@@ -123,6 +123,7 @@ class Markup:
     text: str = ""
     quoted: str = ""
     hidden: str = ""
+    preheader: str = ""  # hidden text before all other, which programs show in the list of messages
     unshown: list[str] = field(default_factory=list)
     rejoined: str = ""  # the text without what stands within its words; "" if nothing does
     alts: list[str] = field(default_factory=list)
@@ -157,7 +158,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    out.hidden = seen("\n".join((instead, *take_unseen(tree, html, source, sheets, meter))))
+    unseen, first = take_unseen(tree, html, source, sheets, meter)
+    out.hidden, out.preheader = seen("\n".join((instead, *unseen))), " ".join(unseen[0].split()) if first else ""
     out.quoting = next((sign for sign in _QUOTING if sign in signs), "")
     if out.quoting:
         for node in tree.css(_BEGINS):
@@ -282,15 +284,17 @@ def _take(nodes: list[LexborNode]) -> str:
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = "svg,object,noframes,rp,title,iframe[srcdoc]"
-_NOT_TEXT = ["head", "style", "script", "template", "title", "noframes", "object", "svg", "rp"]
+_DRAWN = "svg,object,noframes,rp,title,iframe[srcdoc],template[shadowrootmode]"
+_NOT_TEXT = ["head", "style", "script", "template", "title", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
-_INSTEAD = (
-    "audio,canvas,datalist,dialog:not([open]),iframe,meter,noembed,progress,video,annotation,annotation-xml,mphantom"
+_INSTEAD = "audio,datalist,dialog:not([open]),iframe,meter,noembed,noframes,object,progress,svg,video,annotation,annotation-xml,mphantom"
+"""Elements whose words only some programs show: those that do not know them, or that draw them."""
+_SUPERSEDED = re.compile(
+    "<(?:audio|datalist|dialog|iframe|meter|noembed|noframes|object|progress|svg|video|annotation|mphantom)"
 )
-"""Elements whose words only programs show that do not know them."""
-_SUPERSEDED = re.compile("<(?:audio|canvas|datalist|dialog|iframe|meter|noembed|progress|video|annotation|mphantom)")
-_CONTENT = re.compile(r"(?:content|list-style|list-style-type|quotes|symbols|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})")
+_CONTENT = re.compile(
+    r"(?:content|list-style|list-style-type|quotes|symbols|prefix|suffix|negative|hyphenate-character|initial-value|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})"
+)
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
@@ -307,7 +311,7 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
     left = 4 * _MOST  # they may nest, and inner ones would be read again
     for node in tree.css(_DRAWN):
-        inner = node.attributes.get("srcdoc")
+        inner = (node.html or "").partition(">")[2] if node.tag == "template" else node.attributes.get("srcdoc")
         apart = [_words(inner)] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
         found += apart  # words, and words that tags split
         left -= len(inner or apart[0]) + 100
@@ -315,10 +319,10 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
             break
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
-    if "<style" in source and _may_write(source, signs):
-        # strings beside each other are one text
-        values = ("".join(one or other for one, other in _STRING.findall(v)) for v in _CONTENT.findall(source[:_MOST]))
-        found += [unescaped(value) for value in values if len(value) > 1]
+    if ("<style" in source or not signs.isdisjoint(_WRITTEN)) and _may_write(source, signs):
+        for written in _CONTENT.findall(source[:_MOST]):
+            strings = [unescaped(one or other) for one, other in _STRING.findall(written)]
+            found += [sign.join(strings) for sign in ("", " ")[: len(strings)]]  # one text, or several
         for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
             found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
     return [text for text in found if text and not text.isspace()]

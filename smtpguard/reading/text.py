@@ -341,6 +341,7 @@ def _joined(markups: list[Markup]) -> Markup:
         text="".join(f"{m.text}\n" for m in markups),
         rejoined="".join(f"{m.rejoined}\n" for m in markups if m.rejoined),
     )
+    whole.preheader = markups[0].preheader
     for name in ("quoted", "hidden", "unshown", "alts", "links", "images", "pixels", "tables", "source"):
         setattr(whole, name, reduce(add, (getattr(m, name) for m in markups)))
     return whole

@@ -102,9 +102,10 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
     plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""
     phrases: dict[str, Phrase] = {}
-    # hidden text is no evidence for a mailing; its own signs count
+    # what few or none see is no evidence for a mailing; its own signs count
     for said, only in (
-        (own, None), (plain, None), (text.hidden[:MOST], _OF_ITSELF), (f"{text.subject}\n{own[:400]}", _OF_A_BEGINNING)
+        (own, None), (plain, None), (text.hidden[:MOST], _OF_ITSELF), (text.unshown[:MOST], _OF_ITSELF),
+        (f"{text.subject}\n{own[:400]}", _OF_A_BEGINNING)
     ):  # fmt: skip
         for name, evidence in _phrases(said) if said else ():
             if only is None or name in only:
@@ -112,7 +113,11 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
-    for kind, found in unfinished(text.subject, own, text.markup.signs if text.markup else frozenset()):
+    left = dict(unfinished(text.subject, own, text.markup.signs if text.markup else frozenset()))
+    if text.hidden or text.alts:  # shown in the list of messages, or in place of pictures
+        aside = unfinished("", "\n".join((text.hidden, *text.alts)))
+        left |= {kind: found for kind, found in aside if kind in _OF_TEMPLATES and kind not in left}
+    for kind, found in left.items():
         yield KINDS[kind].mark(_LEFT[kind], words=found)
     yield from _wrong_file(text, own, text.markup.source if text.markup else "")
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
@@ -156,6 +161,7 @@ def _around(words: list[str], folded: str, start: int, end: int) -> str:
 
 _OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk", "secretive"})
 _OF_A_BEGINNING = frozenset({"newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"})
+_OF_TEMPLATES = frozenset({"placeholder", "filler"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
 _FOOTER = 1_500
 _IN_ERROR = re.compile(
@@ -355,10 +361,10 @@ def shape_marks(text: Text) -> Iterator[Mark]:
             )
         if markup.pixels:
             yield KINDS["tracking-pixel"].mark("it holds a picture of one pixel, as those who count readers use")
-        hidden = " ".join(markup.hidden.split())
+        hidden, line = " ".join(markup.hidden.split()), markup.preheader
         if len(hidden) > 12:
-            if markup.tables and len(hidden) < 600:
-                yield KINDS["preheader"].mark('a hidden line for previews: "{words}"', words=hidden[:50])
+            if markup.tables and 12 < len(line) < 600:
+                yield KINDS["preheader"].mark('a hidden line for previews: "{words}"', words=line[:50])
             yield KINDS["hidden-text"].mark('it holds text that nobody sees: "{words}"', words=hidden[:50])
     if typed:
         yield KINDS["composition"].mark("it is put together as {typed} does it", typed=typed)

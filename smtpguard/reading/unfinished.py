@@ -1,7 +1,7 @@
 """Signs that a message is not finished: unfilled fields of a template, a draft, comments of colleagues, a test, filler
 text, a file other than the one that it mentions.
 
-They are looked for in the subject and in the visible part of the writer's own text. They say nothing about what a
+They are looked for in the subject and in the visible part of the writer's own text, and those of a template in hidden text too. They say nothing about what a
 message looks like: a letter and a mailing can both be drafts. Every pattern takes linear time.
 """
 

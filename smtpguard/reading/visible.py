@@ -10,7 +10,7 @@ within conditions and within each other, signs too many. What is not known is ta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -220,14 +220,16 @@ class _State:
 _PLAIN = _Style()
 
 
-def take_unseen(tree: LexborHTMLParser, html: str, source: str, sheets: Iterable[str], meter: Meter) -> list[str]:
-    """Remove invisible text and links from ``tree``, and return the texts. ``source``: the beginning of ``html`` in
-    lower case; ``sheets``: its style sheets.
+def take_unseen(
+    tree: LexborHTMLParser, html: str, source: str, sheets: Iterable[str], meter: Meter
+) -> tuple[list[str], bool]:
+    """Remove invisible text and links from ``tree``, and return the texts, and whether the page begins with one.
+    ``source``: the beginning of ``html`` in lower case; ``sheets``: its style sheets.
 
     Raises TooComplex if style sheets have too many rules.
     """
     if len(html) <= len(source) and not _SIGNS.search(source):
-        return []
+        return [], False
     rules = _rules(sheets, meter)
     custom = dict(_CUSTOM.findall(html)) if "var(" in html else {}
     inline = [(node, _attributes(node, custom)) for node in tree.css(_SETS)]
@@ -236,7 +238,7 @@ def take_unseen(tree: LexborHTMLParser, html: str, source: str, sheets: Iterable
     behind = any(look.behind for look in said)
     small = any(look.size is not None and look.size < (_SMALLER if look.relative else SMALLEST) for look in said)
     if not (by_colour or small or behind or any(look.hides or look.visible is False for look in said)):
-        return []
+        return [], False
     texts: dict[int, str] = {}
     for selector, text in rules:
         look = _look(_filled(text, custom))
@@ -253,10 +255,15 @@ def take_unseen(tree: LexborHTMLParser, html: str, source: str, sheets: Iterable
         id: own[id] if id in own and id not in texts else _attributes(node, custom, texts.get(id, ""))
         for id, node in nodes.items()
     }
-    return _cut(nodes, looks, meter)
+    doomed = _doomed(nodes, looks, meter)
+    found = [text for node in doomed if (text := node.text(separator="")).strip()]
+    begins = bool(found) and _begins_within(tree, {node.mem_id for node in doomed})
+    for node in reversed(doomed):
+        node.decompose()
+    return found, begins
 
 
-def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Meter) -> list[str]:
+def _doomed(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Meter) -> list[LexborNode]:
     states: dict[int, _State] = {}
     doomed: list[LexborNode] = []
     for n, (id, node) in enumerate(nodes.items()):
@@ -270,10 +277,16 @@ def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Style], meter: Me
             state.covers = False
         if not state.seen and around.seen:
             doomed += _unseen(node, state, looks)
-    found = [text for node in doomed if (text := node.text(separator="")).strip()]
-    for node in reversed(doomed):
-        node.decompose()
-    return found
+    return doomed
+
+
+def _begins_within(tree: LexborHTMLParser, ids: Set[int]) -> bool:
+    """Whether the first words of the page stand within one of these nodes."""
+    every = tree.body.traverse(include_text=True) if tree.body is not None else ()
+    node = next((n for n in every if n.tag == "-text" and (n.text_content or "").strip()), None)
+    while node is not None and node.mem_id not in ids:
+        node = node.parent
+    return node is not None
 
 
 def _around(node: LexborNode, states: Mapping[int, _State]) -> _State:

@@ -144,6 +144,13 @@ def test_markup_has_the_mark(name: str, html: str) -> None:
     check(name, letter(html, kind="text/html"))
 
 
+def test_hidden_text_elsewhere_is_no_preview() -> None:
+    hidden = "<table><tr><td>{}Hej Bo, ses vi?</td></tr></table><p style='mso-hide:all'>{}något som ingen ser</p>"
+    assert "preheader" not in names(look(letter(hidden.format("", ""), kind="text/html")))
+    first = "<style>p{display:none}</style><div> <!-- x --></div><p>något som ingen ser</p>"
+    assert "preheader" in names(look(letter(first + hidden.format("", ""), kind="text/html")))
+
+
 def test_parts_have_the_mark() -> None:
     check("calendar", parts(("Content-Type: text/plain", "x"), ("Content-Type: text/calendar; method=REQUEST", ICS)))
     check(

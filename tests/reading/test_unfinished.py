@@ -157,6 +157,19 @@ def test_tracked_changes_in_the_markup() -> None:
     assert "comment" in names(look(letter(html, kind="text/html")))
 
 
+@every("body", ["<div style='display:none'>Hej {}</div>", "<img src=x alt='{}'>"])
+def test_what_previews_show_is_unfinished(body: str) -> None:
+    """The hidden first line is shown in the list of messages, the text of a picture in its place."""
+    for left, kind in (
+        ("{{first_name}}", "placeholder"),
+        ("*|MC_PREVIEW_TEXT|*", "placeholder"),
+        ("Lorem ipsum", "filler"),
+    ):
+        assert kind in names(look(letter(f"{body.format(left)}{CAMPAIGN}", PLATFORM, kind="text/html")))
+    for words in ("test", "Utkast", "DRAFT"):
+        assert not set(KINDS) & names(look(letter(f"{body.format(words)}{CAMPAIGN}", PLATFORM, kind="text/html")))
+
+
 def test_an_unfilled_field_does_not_change_what_it_looks_like() -> None:
     unfilled = CAMPAIGN.replace("Kära kund!", "Kära {{first_name}}!")
     assert look(letter(unfilled, PLATFORM, kind="text/html")).looks is Looks.MAILING

@@ -323,11 +323,25 @@ def test_malformed_rtf_takes_linear_time() -> None:
         "<svg><text><tspan>ba</tspan><tspan>con</tspan></text></svg>",
         "<p>ba&#1;con&#127;</p>", "<p>ba&#x1bca1;con</p>",
         "<p>Tonight <bdo dir=rtl>nocab</bdo></p>", '<p style="unicode-bidi:bidi-override;direction:rtl">nocab</p>',
+        "<q style='quotes:\"bacon\" \"b\"'>a</q>", "<ul style=\"list-style-type:'bacon'\"><li>x</ul>",
+        "<style>@counter-style z{system:cyclic;symbols:a;prefix:'bacon'}ul{list-style:z}</style><ul><li>x</ul>",
+        "<p style=\"hyphenate-character:'bacon'\">x", "<div><template shadowrootmode=open><p>ba<b>con</b></p></template></div>",
         "<p>&#x202e;nocab&#x202c;</p>", "<details><summary>x</summary>bacon</details>", "<button>x</button><button>bacon</button>",
     ],
 )  # fmt: skip
 def test_words_outside_the_text_are_found(body: str) -> None:
     assert topics(html(body)) == {"pork"}
+
+
+@every(
+    "body",
+    ["<object>{}</object>", "<svg><text>{}</text></svg>", "<!--[if mso]><p>{}</p><![endif]-->", "<video>{}</video>"],
+)
+def test_internal_words_that_few_see_make_no_mailing(body: str) -> None:
+    reading = look(
+        letter(CAMPAIGN + body.format("Endast för internt bruk: vi varslar sju på måndag."), PLATFORM, kind="text/html")
+    )
+    assert "inside-only" in names(reading)
 
 
 def test_reversed_text_without_markup_is_found() -> None:
