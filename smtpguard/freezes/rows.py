@@ -13,7 +13,7 @@ from smtpguard.database.batch import FREEZE, Batch, read_freezes, read_head
 from smtpguard.database.schema import freeze as table
 from smtpguard.database.schema import underway
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import Freeze, Gate, Selectable
 
 
@@ -60,3 +60,12 @@ def unsettled(connection: Connection, before: datetime) -> Sequence[str]:
     """Verdicts to relay before this time without an outcome: after a crash their outcome is unknown."""
     query = select(underway.c.id).where(underway.c.at < microseconds(before), underway.c.doubt.is_(False))
     return list(connection.execute(query.order_by(underway.c.at, underway.c.id)).scalars())
+
+
+def doubt(batch: Batch, before: datetime) -> tuple[str, ...]:
+    """Journal that they are in doubt, unless an outcome was written meanwhile. Returns their ids."""
+    batch.flush()
+    left = tuple(unsettled(batch.connection, before))
+    why = {"why": "no outcome was recorded: the process that relayed it has ended"}
+    batch.record([Event(kind=Kind.IN_DOUBT, id=id, at=batch.now, data=why) for id in left])
+    return left

@@ -18,7 +18,7 @@ from smtpguard.database.errors import StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
-from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.event import Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import over, persons_behind
@@ -97,9 +97,5 @@ async def report_doubts(store: Store, clock: Clock) -> tuple[str, ...]:
     """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as after a
     crash; returns their ids. The client got no 250, so it tries again; a retry to a list address then waits for a
     person, since the relay may have accepted the first one. Raises StoreError."""
-    now = clock.now()
-    left = tuple(await store.journal.unsettled(now - SETTLED_WITHIN))
-    if left:
-        why = {"why": "no outcome was recorded: the process that relayed it has ended"}
-        await store.journal.record([Event(kind=Kind.IN_DOUBT, id=id, at=now, data=why) for id in left])
-    return left
+    before = clock.now() - SETTLED_WITHIN
+    return await store.journal.doubt(before) if await store.journal.unsettled(before) else ()

@@ -268,6 +268,7 @@ class Journal(Rows):
     freezes = asks(journal.freezes)
     signed = asks(journal.signed)
     unsettled = asks(gates.unsettled)
+    doubt = writes(gates.doubt)
     outcomes = asks(journal.outcomes)
     checkpoints = asks(journal.signed_after)
     votes = asks(activityrows.votes)

@@ -5,7 +5,7 @@ without an outcome is reported as in doubt.
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -241,3 +241,17 @@ async def test_a_verdict_without_an_outcome_is_in_doubt_after_a_time(home: House
     assert await report_doubts(home.store, home.clock) == (transaction.id,)
     assert [kind for kind, _ in await home.events(transaction.id)] == ["verdict", "in-doubt"]
     assert await report_doubts(home.store, home.clock) == ()
+
+
+async def test_an_outcome_that_comes_while_doubts_are_reported_counts(home: House) -> None:
+    transaction = home.transaction("ulf@example.com")
+
+    async def as_before_it(before: datetime) -> list[str]:
+        await home.store.journal.record(())  # the outcome is written
+        return [transaction.id]
+
+    assert isinstance(await home.intake()(transaction, FakePassage()), Relayed)
+    home.clock.pass_(minutes=16)
+    store: Any = PatchedStore(home.store, {"journal.unsettled": as_before_it})
+    assert await report_doubts(store, home.clock) == ()
+    assert [kind for kind, _ in await home.settled(transaction.id)] == ["verdict", "outcome"]
