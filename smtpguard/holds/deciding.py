@@ -170,8 +170,9 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
             return
         mailings.record_return(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
-        if over:
-            mailings.became(row, held, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
+        if over:  # another copy may still be on its way to those whose own was cancelled
+            got = [person for person in held if person not in made.cancelled]
+            mailings.became(row, got, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
     elif before.state in SENDING and hold.state in _STATUSES:
         mailings.record_return(row, held, _STATUSES[hold.state])
     elif hold.state in _STATUSES:

@@ -318,6 +318,22 @@ async def test_a_partly_sent_mailing_is_revoked_for_the_rest(spring: Campaign) -
         await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
 
 
+async def test_who_did_not_get_a_stopped_copy_has_nothing_although_another_was_on_its_way(campaign: Campaign) -> None:
+    campaign.term = campaign._intake.term = campaign.approvals.term = Deadlines(copies=50, release_delay_seconds=0)
+    await campaign.to_members(0, 4)
+    await campaign.send(MEMBERS[4], MEMBERS[5])
+    await campaign.send(MEMBERS[5])
+    entry = await primary_hold(campaign)
+    await campaign.decide(entry.hold_id)
+    campaign.office.relay.says = {MEMBERS[5]: LATER}
+    [lease] = await releases(campaign.home, 1)
+    await campaign.office.worker.carry_out(lease)
+    await campaign.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="No more of it")
+    assert await states(campaign) == ["released", "rejected"]
+    (mailing,) = await campaign.service.list(least=1)
+    assert (mailing.people.relayed, mailing.people.stopped) == (5, 1)
+
+
 async def test_a_whole_mailing_is_rejected(spring: Campaign) -> None:
     id = (await spring.one())["id"]
     with pytest.raises(Refused, match="give a reason"):
