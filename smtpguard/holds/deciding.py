@@ -322,7 +322,8 @@ def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping
     else:
         back = false()
     waiting = lead.state is not State.WAITING and not lead.stopped_by
-    wait = table.c.state == State.WAITING.value
+    # One whose client has no 250 yet follows once it has, or becomes void.
+    wait = and_(table.c.state == State.WAITING.value, table.c.acknowledged.is_(True))
     copies = (
         select(table.c.hold_id).where(table.c.lead == lead.hold_id).order_by(table.c.held_at, table.c.hold_id).limit(n)
     )

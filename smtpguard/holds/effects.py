@@ -76,12 +76,19 @@ def decided_by(hold: Hold) -> str:
     return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
 
 
+def check_answered(hold: Hold) -> None:
+    """Raises Conflict while its client has no 250. It may never get one, and then the message is the client's."""
+    if not hold.acknowledged:
+        raise Conflict("its client has had no answer yet, and may have to send it again")
+
+
 def check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
     """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
     if hold.state is not State.WAITING:
         raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
     if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
         raise Conflict("its writer is not asked: the approvers decide on it")
+    check_answered(hold)
     if in_force.of_special_category(hold.lists):
         raise Conflict("its writer alone cannot release it")
 

@@ -145,6 +145,7 @@ class Approvals:
                 raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
             if hold.confirm is not None and hold.asks_writer:
                 raise Conflict(f"only its writer can decide until {hold.confirm.until:%H:%M} UTC")
+            effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             bound = people or effects.bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
