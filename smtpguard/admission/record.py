@@ -196,6 +196,7 @@ class Record:
             transaction = self.gathered.transaction
             if entry is None or entry.hold_id == again.hold_id:
                 told = self.notices.at(self.gathered.in_force, live.now).held(again, self.gathered)
+            told = (*self._part(again), *told)
             data: dict[str, Any] = {"by": transaction.id}
             if live.entry is not None and live.entry.hold_id != again.hold_id:
                 data["with"] = live.entry.hold_id

@@ -127,6 +127,9 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:
             _decided(batch, row, held, made.hold, made, heir, over=over)
+        if made.hold.state is State.VOID:  # its client has it; if it comes again, all of this is written anew
+            for kind in (IntentKind.NOTICE, IntentKind.PART):
+                outboxes.take_out(batch, held.hold_id, kind)
     return made
 
 

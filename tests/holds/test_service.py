@@ -13,11 +13,16 @@ import pytest
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.effects import Deadlines, Seen, deliver_by
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State
+from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address
 from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind
+from smtpguard.policy.verdict import Held as IsHeld
+from smtpguard.store import privacy
 from tests.clocks import MONDAY
 from tests.every import every
-from tests.guard.house import DOCUMENTS, MEMBERS, House, PatchedStore, house
+from tests.guard.campaign import Campaign
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, PatchedStore, house
 
 APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
 
@@ -269,6 +274,63 @@ async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
     early = home.approvals()._in_time(unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=14)))
     assert early.hold is not None
     assert early.hold.state is State.WAITING
+
+
+async def unanswered(home: House, hold_id: str) -> None:
+    """As if its client had got 451 or had left."""
+    sql = "UPDATE hold SET acknowledged = false WHERE hold_id = ?"
+    await home.store.write(lambda b: b.execute(sql, [(hold_id,)]))
+
+
+async def test_nobody_approves_what_its_client_has_no_answer_for(home: House) -> None:
+    """Approved, it could never be sent, and would never end."""
+    hold = await home.held()
+    await unanswered(home, hold.hold_id)
+    with pytest.raises(Conflict, match="its client has had no answer yet"):
+        await home.approve(hold.hold_id)
+    await home.send(RAMADAN)  # its client tries again
+    assert (await home.approve(hold.hold_id)).hold.state is State.APPROVED
+
+
+async def test_a_copy_whose_client_has_no_answer_waits_for_it(campaign: Campaign) -> None:
+    given = await campaign.to_members(0, 7)
+    lead, copy = given[4], given[6]
+    assert isinstance(lead, IsHeld)
+    assert isinstance(copy, IsHeld)
+    await unanswered(campaign.home, copy.hold_id)
+    await campaign.decide(lead.hold_id)
+    assert (await campaign.home.hold(copy.hold_id)).state is State.WAITING
+    again = await campaign.send(MEMBERS[6], Message_ID="<6@example.com>", body="Copy 6")
+    assert again == copy
+    await campaign.approvals.follow()
+    assert (await campaign.home.hold(copy.hold_id)).state is State.APPROVED
+
+
+TO = ["ulf@example.com", *MEMBERS[:25]]
+SHOWN = ", ".join([*MEMBERS, "ulf@example.com"])
+
+
+async def test_a_void_hold_leaves_nothing_to_be_sent(home: House) -> None:
+    """Its notices would go once its row is gone, and keep the row from being deleted."""
+    hold = await home.held(*TO, To=SHOWN)
+    await unanswered(home, hold.hold_id)
+    home.clock.pass_(minutes=16)
+    await home.approvals().sweep()
+    assert (await home.hold(hold.hold_id)).state is State.VOID
+    await privacy.erase(home.store, privacy.Person(Address.parse(MEMBERS[0]), Digester(KEY, "+")), by="root")
+    assert await home.store.holds.find(hold.hold_id) is None
+    assert await home.outbox() == []
+
+
+async def test_a_void_hold_that_comes_again_tells_and_passes_on_as_at_first(home: House) -> None:
+    hold = await home.held(*TO, To=SHOWN)
+    first = sorted(intent.kind.value for intent in await home.outbox())
+    assert first == ["notice"] * 4 + ["part"]
+    await unanswered(home, hold.hold_id)
+    home.clock.pass_(minutes=16)
+    await home.approvals().sweep()
+    assert (await home.held(*TO, To=SHOWN)).hold_id == hold.hold_id
+    assert sorted(intent.kind.value for intent in await home.outbox()) == first
 
 
 async def test_an_expired_hold_cannot_be_approved_before_the_sweep(home: House) -> None:
