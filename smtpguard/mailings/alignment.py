@@ -23,8 +23,11 @@ MOST_WORDS = 6
 MOST_OF_CODE = 64
 _SEGMENT = 600
 _TARGET = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*|[a-z][a-z0-9+.-]*:", re.I)
-_PLAIN_SEGMENT = re.compile(r"[\w\-.~%+*,:@!$|()]*\Z")
+_PLAIN_SEGMENT = re.compile(r"[\w\-.~%+*,:@!$|()'’]*\Z")
 _ELSEWHERE = re.compile(r"://|%3a(?:%2f|//)|\bwww\.|%252f", re.I)
+_NESTED = re.compile(r"https?%3a%2f%2f", re.I)
+_SERIAL = re.compile(r"(?:[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}|[\da-f]{16,64})(?:\.[a-z]{2,4})?\Z")
+_DETAIL = re.compile(r"(?<=[\w.-])\+[\w.=+-]+(?=@[\w.-]+>?(?:;|\Z))")
 _CODED = re.compile(r"[\w@./+:#=~%-]{1,64}\Z")
 _SITE = re.compile(r"(?<=[\w-])\.(?:[^\W\d_]{2,18}|xn--[\w-]++)(?!\w|[.-]++\w)", re.I)
 _ADDRESS = re.compile(r"[^@/:?#]+@[\w.-]+\Z")
@@ -34,7 +37,10 @@ _INITIALS = re.compile(
     re.I,
 )
 """A name after initials or titles ("A.Ek", "Mr.Lee"). What anybody can register under a short top-level domain is none."""
-_NUMBER = re.compile(r"[-+]?[\d.,:/%'’-]*\d[\d.,:/%'’-]*\Z")
+_CURRENCY = r"(?:[A-Z]{0,3}[$£¥€₡-₿]|AUD|CAD|CHF|CNY|CZK|DKK|EUR|GBP|INR|JPY|NOK|PLN|SEK|USD|[Kk]r\.?|Rs\.?|zł)"
+_NUMBER = re.compile(rf"[-+−]?{_CURRENCY}?[-+−]?[\d.,:/%'’-]*\d[\d.,:/%'’-]*{_CURRENCY}?\Z")
+_ISOLATES = "\u200e\u200f\u2066\u2067\u2068\u2069"
+"""Marks of direction that tools put around a value; those that turn the order of letters are none of them."""
 PARTICLES = frozenset([
     "af", "av", "von", "van", "de", "der", "den", "del", "della", "di", "da", "do", "dos", "du", "la", "le", "el", "al",
     "bin", "bint", "ibn", "ben", "y", "e", "och", "and", "und", "et", "ja"
@@ -54,6 +60,9 @@ Words = tuple[list[str], frozenset[int]]
 
 def kind_of(words: Sequence[str], known: Sequence[str] = ()) -> str:
     """Number, code or name, if all words of a value are such; otherwise "". ``known``: words that may be in a name."""
+    if not isolated(words):
+        return ""
+    words = [bare for word in words if (bare := word.strip(_ISOLATES))]
     if not 0 < len(words) <= MOST_WORDS:
         return ""
     if all(is_number(word) for word in words):
@@ -67,6 +76,12 @@ def kind_of(words: Sequence[str], known: Sequence[str] = ()) -> str:
     return "name" if unspaced <= 8 and free and not all(w in JOINERS for w in words) else ""
 
 
+def isolated(words: Sequence[str]) -> bool:
+    """Whether each isolate of direction is closed, so that it changes nothing behind the words."""
+    text = "".join(words)
+    return text.isascii() or sum(map(text.count, "\u2066\u2067\u2068")) == text.count("\u2069")
+
+
 def is_number(word: str) -> bool:
     return len(word) <= 20 and _NUMBER.match(word) is not None
 
@@ -76,15 +91,16 @@ def is_coded(word: str) -> bool:
 
 
 def is_free(word: str) -> bool:
-    """A number, a code, or a possible name: with an initial capital, in scripts that have them."""
+    """A number, a code, or a possible name: with a capital (also "iZettle"), in scripts that have them."""
     if is_markup(word) or len(word) > MOST_OF_CODE:
         return False
-    if word in JOINERS or word in MONTHS or is_number(word) or is_coded(word):
+    word = word.strip(_ISOLATES)
+    if not word or word in JOINERS or word in MONTHS or is_number(word) or is_coded(word):
         return True
     letters = word.strip(".'’-")
     if not letters or not all(is_letter(c) or c in "-'’.&" for c in letters):
         return False
-    return letters[0].isupper() or letters[0].lower() == letters[0].upper()
+    return letters != letters.lower() or letters[0].lower() == letters[0].upper()
 
 
 def links_in(words: Iterable[str]) -> frozenset[str]:
@@ -144,12 +160,22 @@ def parts_of(token: str) -> tuple[str, tuple[str, ...]]:
         local, at, behind = rest.partition("@")
         domain, query, more = behind.partition("?")
         base, rest = f"{base}{at}{domain.lower()}", f"/{local}{query}{more}"
-    parts = re.split(r"([/?&=#;])", re.sub(r"(?:=|%3D)+(?=&|#|\Z)", "", rest))
+    parts = re.split(r"([/?&=#;])", re.sub(r"(?:=|%3D)+(?=&|#|\Z)", "", rest.replace(" ", "%20")))
     return f"{kind} {base.lower()}", tuple(parts)
 
 
 def is_segment(part: str) -> bool:
     return len(part) <= _SEGMENT and _PLAIN_SEGMENT.match(part) is not None and _ELSEWHERE.search(part) is None
+
+
+def nested(part: str) -> str:
+    """A link to the encoded address that a part of another link is, as trackers have it; "" for other parts."""
+    return f"{LINK}{unquote(part)}" if _NESTED.match(part) else ""
+
+
+def is_serial(part: str) -> bool:
+    """A code that a tool made, such as no person gives to a picture."""
+    return _SERIAL.match(part) is not None
 
 
 def in_query(parts: Sequence[str], n: int) -> bool:
@@ -180,6 +206,12 @@ def mailbox(token: str) -> str:
 
 def linked_in(blocks: Iterable[str]) -> frozenset[str]:
     return frozenset(mailbox(token) for block in blocks if OWN in block for token in block.split("\n")) - {""}
+
+
+def mailboxes(sender: str) -> str:
+    """``Shown.sender`` without the sub-addresses in Sender and Reply-To, in which tools number their copies."""
+    own, field, others = re.split(r"(; (?:sender|reply-to): |\Z)", sender, maxsplit=1)
+    return own + field + _DETAIL.sub("", others)
 
 
 SplitBlock = tuple[tuple[str, ...], frozenset[int]]

@@ -87,7 +87,7 @@ def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Diff
     """The gravest first, each kind once; none if it is what was approved. ``exact``: what was approved has no slots."""
     if coming.opaque:
         return (Difference(kind="octets"),)
-    found = [*_sender(approved, coming), *_files(approved.files, coming.files), *_text(approved, coming, exact)]
+    found = [*_sender(approved, coming, exact), *_files(approved.files, coming.files), *_text(approved, coming, exact)]
     if not found and not (approved.is_only(coming) if exact else approved.matches(coming)):
         found.append(Difference(kind="many-words" if not exact and not approved.learned else "order"))
     return gravest(found)
@@ -101,8 +101,8 @@ def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
     return tuple(sorted(kinds.values(), key=lambda one: _RANKS[one.kind]))
 
 
-def _sender(approved: Template, coming: Shown) -> Iterator[Difference]:
-    if coming.sender not in approved.senders:
+def _sender(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
+    if not (coming.sender in approved.senders if exact else approved.is_from(coming.sender)):
         yield Difference(kind="sender", what=_short(coming.sender))
 
 

@@ -16,12 +16,15 @@ from smtpguard.mailings.alignment import (
     in_query,
     is_free,
     is_segment,
+    is_serial,
     is_tag,
     is_target,
     key_of,
     kind_of,
     linked_in,
     links_in,
+    mailboxes,
+    nested,
     opcodes,
     parts_of,
     plain,
@@ -38,6 +41,8 @@ MOST_ALTERNATIVES = 20
 """The most alternatives of one block, or of words in it, that an approver can review."""
 MOST_KNOWN = 60
 """The most known words of a list in each copy, beside numbers."""
+MOST_SERIES = 10
+"""With more pictures than this, each in one copy alone, each person gets one of their own."""
 _SAMPLES = 5
 T = TypeVar("T", bound=Hashable)
 
@@ -46,7 +51,7 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
     """The common template of ``first`` and of those ``copies`` that have its files. A copy that could not be parsed, or
     has other files, is ignored."""
     alike = [c for c in copies if not c.opaque and c.files == first.files]
-    senders = tuple(dict.fromkeys((first.sender, *(c.sender for c in alike))))
+    senders = tuple({mailboxes(c.sender): c.sender for c in reversed((first, *alike))}.values())[::-1]
     recipients = frozenset(c.recipient for c in (first, *alike))
     base, *others = (blocks_of(c, recipients) for c in (first, *alike))
     linked = (a for c in (first, *alike) for a in linked_in(c.blocks) if a != c.recipient or not others)
@@ -188,7 +193,7 @@ def _often(said: Sequence[T]) -> tuple[T, ...]:
     return tuple(sorted(counted, key=lambda one: (one != said[0], -counted[one]))[:MOST_ALTERNATIVES])
 
 
-def _target(seen: Sequence[str]) -> Item:
+def _target(seen: Sequence[str]) -> str | Target:
     """A token that all have; for a link, with slots for the parts that differ."""
     if not is_target(seen[0]) or all(one == seen[0] for one in seen):
         return seen[0]
@@ -198,7 +203,7 @@ def _target(seen: Sequence[str]) -> Item:
         distinct = tuple(dict.fromkeys(seen))
         return Target(base=base, whole=distinct[:MOST_ALTERNATIVES])  # without parts it is no target
     picture = seen[0].startswith(PICTURE)
-    made: list[str | Slot] = []
+    made: list[str | Slot | Target] = []
     for n, mine in enumerate(parts):
         theirs = [p[n] for _, p in apart]
         distinct = tuple(dict.fromkeys(theirs))
@@ -206,8 +211,17 @@ def _target(seen: Sequence[str]) -> Item:
             made.append(mine)
             continue
         free = all(map(is_segment, theirs)) and len(distinct) >= max(2, -(-len(seen) // 5))
-        if free and not (picture and not in_query(parts, n)):
+        inner = [nested(one) for one in theirs]
+        if (
+            all(inner)
+            and len({parts_of(one)[0] for one in inner}) == 1
+            and not isinstance(found := _target(inner), str)
+        ):
+            made.append(found)
+        elif free and not (picture and not in_query(parts, n)):
             made.append(Slot(kind="code", values=_samples(distinct), empty="" in distinct))
+        elif len(distinct) > max(MOST_SERIES, 0.9 * len(seen)) and all(map(is_serial, theirs)):
+            made.append(Slot(kind="picture", values=_samples(distinct)))
         else:
             made.append(Slot(kind="words", values=distinct[:MOST_ALTERNATIVES]))
     return Target(base=base, parts=tuple(made))

@@ -27,13 +27,17 @@ from smtpguard.mailings.alignment import (
     blocks_of,
     in_query,
     is_coded,
+    is_free,
     is_markup,
     is_number,
     is_segment,
+    is_serial,
     is_target,
     kind_of,
     links_in,
     mailbox,
+    mailboxes,
+    nested,
     opcodes,
     parts_of,
     plain,
@@ -62,7 +66,7 @@ _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """``kind``: name, number or code; list: numbers among words that were seen; words: one of ``values``, which were
+    """``kind``: name, number or code; picture: a serial code in its path; list: numbers among words that were seen; words: one of ``values``, which were
     seen. For other kinds ``values`` are examples that were seen, first those with sites and addresses. ``most`` and
     ``longest``: the most words, and characters of one; ``empty``: it may be missing. ``known``: words that it may contain
     beside its kind."""
@@ -92,7 +96,9 @@ class Slot:
         if self.kind == "list":
             return all(unit in self.known or kind_of([unit]) in ("number", "code") for unit in units_of(words))
         kind = kind_of(words, self.known)
-        return bool(kind) and (self.kind == "name" or kind == self.kind or (self.kind, kind) == ("code", "number"))
+        if self.kind == "name":  # many write their own in lower case
+            return bool(kind) or (len(words) == 1 and words[0][0].isalpha() and is_free(words[0].capitalize()))
+        return bool(kind) and (kind == self.kind or (self.kind, kind) == ("code", "number"))
 
     def may_link(self, words: Iterable[str]) -> bool:
         """Whether sites and addresses were seen in it if the words have some."""
@@ -103,10 +109,11 @@ class Slot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: of path and query, each
-    fixed, or a slot. ``whole``: the targets that were seen, if they differ in more than single parts."""
+    fixed, a slot, or, for an encoded address within a link, a target of its own. ``whole``: the targets that were seen, if they differ in more
+    than single parts."""
 
     base: str
-    parts: tuple[str | Slot, ...] = ()
+    parts: tuple[str | Slot | Target, ...] = ()
     whole: tuple[str, ...] = ()
 
     def matches(self, token: str) -> bool:
@@ -181,7 +188,7 @@ class Template:
         object.__setattr__(self, "linked", linked)
 
     def matches(self, shown: Shown) -> bool:
-        if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
+        if shown.opaque or not self.is_from(shown.sender) or shown.files != self.files:
             return False
         if self.alone is not None and self.alone.matches(shown):
             return True
@@ -232,6 +239,10 @@ class Template:
             if budget < 0:
                 return False
         return True
+
+    def is_from(self, sender: str) -> bool:
+        """Whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox."""
+        return sender in self.senders or mailboxes(sender) in map(mailboxes, self.senders)
 
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
@@ -329,11 +340,15 @@ class Template:
         )
 
 
-def _part_fits(mine: str | Slot, one: str) -> bool:
+def _part_fits(mine: str | Slot | Target, one: str) -> bool:
     if isinstance(mine, str):
         return mine == one
+    if isinstance(mine, Target):
+        return mine.matches(nested(one))
     if mine.kind == "words":
         return one in mine.values
+    if mine.kind == "picture":
+        return is_serial(one) and one.partition(".")[2] == mine.values[0].partition(".")[2]
     return is_segment(one) and (bool(one) or mine.empty) and mine.may_link((one,))
 
 
@@ -493,6 +508,7 @@ def _default_token(old: str, new: str) -> bool:
     picture = old.startswith(PICTURE)
     return all(
         mine == one
+        or (bool(nested(mine)) and _default_token(nested(mine), nested(one)))
         or (
             _is_code(mine)
             and _is_code(one)

@@ -49,10 +49,12 @@ _REMOTE = re.compile(r"stylesheet", re.I)
 _OF_PICTURES = re.compile(r"\bimg\b|[*\[]", re.I)
 _SETS_SIZE = re.compile(r"(?<![\w-])(?:(?:min-)?width|min-height|height(?!\s*:\s*auto\b))\s*:", re.I)
 """Of pictures. By ``height: auto``, which most templates have, one that is a pixel wide is no larger than a line."""
-_SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>]*)""", re.I)
+_SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>!]*)""", re.I)
 _NOTHING = frozenset(("0", "1", "0px", "1px"))
 _ENLARGES = re.compile(
-    r"zoom|transform|padding|border(?!\s*[:=]\s*[\"']?(?:0|none))|background|content|srcset|scale", re.I
+    r"""zoom|transform|(?:padding[a-z-]*+|border-[a-z-]*width)(?!\s*:\s*0(?:px)?\s*(?:!\s*important\s*)?(?:;|["']|\Z))"""
+    r"""|border(?!-[a-z-]*width|\s*[:=]\s*["']?(?:0|none))|background|content|srcset|scale""",
+    re.I,
 )
 _QUOTES = re.compile(
     r"gmail_|yahoo_|moz-|protonmail|tutanota|zmail|divrplyfwdmsg|appendonsend|outlookmessage|isforwardcontent|mail-editor|reference-message"

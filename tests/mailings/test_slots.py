@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -143,6 +144,79 @@ MAILTO = "Dear {name},\r\n\r\nyour account is {account}. Leave: mailto:leave-{co
 
 def _account(who: int, account: str, name: str = "") -> Shown:
     return copy(who, MAILTO.replace("{account}", account), **({"name": name} if name else {}))
+
+
+HTML = "Content-Type: text/html; charset=utf-8\r\n"
+SHOP = "https://shop.example/a"
+VALUES: dict[str, tuple[str, Callable[[int], str], Sequence[str], Sequence[str]]] = {
+    "an amount with its currency": (
+        "<p>You owe us {}.</p>",
+        lambda n: f"€{n * 1234.56:,.2f}",
+        ("€0.99", "$7,000.00", "−€12.50", "1.234,50€", "kr1.234,00"),
+        ("€", "€Lisa", "Lisa€5,00", "EVIL5,00"),
+    ),
+    "a balance, some below zero": ("<p>It is {} today.</p>", lambda n: f"{'−' * (n % 2)}{n}.50", ("−7.50",), ("−", "−seven")),
+    "a name as people write their own": (
+        "<p>Hi {},</p>",
+        lambda n: f"{'ANXKLM'[n % 6]}anna{chr(97 + n // 6)}",
+        ("gus", "iZettle", "o'brien"),
+        ("the boss", "gus is fired", "Gus is fired", ".", "evil.com"),
+    ),
+    "a name between marks of direction": (
+        "<p>שלום {},</p>",
+        lambda n: f"\u2068{'ANXKLM'[n % 6]}anna{chr(97 + n // 6)}\u2069",
+        ("\u2068Nils Ek\u2069", "\u2068יעל\u2069", "Nils"),
+        ("\u2068Nils", "\u202eNils", "\u2068is fired\u2069", "\u2068Evil.Com\u2069"),
+    ),
+    "names in a link": (
+        f'<p><a href="{SHOP}?n={{}}&x=1">Go</a></p>',
+        lambda n: ("O'Brien", "Bo Ek", "Bo%20Ek", "Ida+Ek")[n % 4] + str(n),
+        ("D’Arcy Ek", "Fatima"),
+        ("Bo&y=2", "Bo evil.com", "https://evil.example"),
+    ),
+    "an address within a link": (
+        '<p><a href="https://track.example/c?u=7&url={}">Go</a></p>',
+        lambda n: quote(f"{SHOP}?c={n * 7919:06x}&x=1", safe=""),
+        (quote(f"{SHOP}?c=00ff00&x=1", safe=""),),
+        (
+            quote("https://evil.example/a?c=00ff00&x=1", safe=""),
+            quote("https://shop.example@evil.example/a?c=00ff00&x=1", safe=""),
+            quote(f"{SHOP}?c=00ff00&x=2", safe=""),
+            quote(f"{SHOP}/b?c=00ff00&x=1", safe=""),
+            quote(f"{SHOP}?c=https://evil.example&x=1", safe=""),
+            f"{SHOP}?c=00ff00%26x=1",
+            "00ff00",
+        ),
+    ),
+    "a picture for each person": (
+        '<p><img src="https://news.example/campaign/{}/px.png" alt=""></p>',
+        lambda n: f"{n * 7919:08x}-1c2d-4e5f-8a9b-{n:012x}",
+        ("0a1b2c3d-0000-4000-8000-0123456789ab",),
+        ("lisa-is-fired-2026", "0a1b2c3d", "0a1b2c3d-0000-4000-8000-0123456789ab.jpg", "a/b"),
+    ),
+    "Reply-To for each person": ("", lambda n: f"reply+{n:x}@in.example", ("reply+x9@in.example",), ("thief+1@in.example", "reply+1@evil.example")),
+}  # fmt: skip
+
+
+@every(("text", "value", "fit", "unfit"), list(VALUES.values()))
+def test_values_that_tools_put_into_each_copy(
+    text: str, value: Callable[[int], str], fit: Sequence[str], unfit: Sequence[str]
+) -> None:
+    def made(said: str) -> Shown:
+        if text:
+            return shown(f"{text.format(said)}<p>spring has come to all of our shops this week</p>", head=HTML)
+        return shown("<p>spring has come</p>", head=f"{HTML}Reply-To: {said}\r\n")
+
+    learned = learn(made(value(1)), [made(value(n)) for n in range(2, 40)])
+    learned = Template.loads(learned.dumps())
+    assert [one for one in (value(77), *fit) if not learned.matches(made(one))] == []
+    assert [one for one in unfit if learned.matches(made(one))] == []
+
+
+def test_versions_and_few_copies_are_no_pictures_for_each_person() -> None:
+    page = '<p>Dear {},</p><img src="https://img.example/{}.png">'
+    few = [shown(page.format(NAMES[n % 8], f"{n:032x}"), head=HTML) for n in range(9)]
+    assert not learn(few[0], few[1:8]).matches(few[8])
 
 
 def test_a_slot_takes_sites_or_addresses_only_if_some_were_seen() -> None:

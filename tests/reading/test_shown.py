@@ -36,6 +36,10 @@ def html(body: str) -> str:
 
 
 SHEET = "<style>.h{display:none}</style>"
+PIXEL = (
+    '<img src="https://a.example/o/{0}/e.gif" alt="" width="1" height="1" border="0" style="height:1px!important;width:1px !important;'
+    'border-width:0!important;margin-top:0!important;padding-top:0!important;padding-left:{1}">Spring'
+)
 DIFFERENT = {
     "a control character in a name": (html("<p hidden>Story</p>"), html("<p hidde\x0bn>Story</p>")),
     "a quotation mark in a name": (html("<p hidden>Story</p>"), html('<p hidden">Story</p>')),
@@ -92,6 +96,9 @@ DIFFERENT = {
         plain(f"\u043f\u0438\u0432\u043e\r\n{WORDS}", "x-base64"),
     ),
     "an encoding that nobody knows": (plain("Spring", "8bit"), plain("Spring", "x-spring")),
+} | {
+    f"the path of a picture that is no pixel: {size}": (html(PIXEL.format("1", size)), html(PIXEL.format("2", size)))
+    for size in ("0 90px", "9px", "0;padding-inline-start:90px", "0;border-left-width:90px", "0;width:90px!important")
 }
 SAME = {
     "ids, classes and data that no style names": (
@@ -105,6 +112,10 @@ SAME = {
         html(
             "<style>td img{max-width:100%;height:auto}</style><img src=https://a.example/2.gif width=1 height=1>Spring"
         ),
+    ),
+    "the path of a pixel without border and padding": (
+        html(PIXEL.format("1", "0 !important")),
+        html(PIXEL.format("2", "0 !important")),
     ),
     "tags that end themselves, outside SVG": (
         html("<!--[if mso]><o:AllowPNG/><![endif]--><p/>Spring"),
