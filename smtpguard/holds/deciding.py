@@ -6,7 +6,7 @@ copies meet the decision at admission.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, and_, exists, false, func, or_, select, update
@@ -464,6 +464,13 @@ def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tupl
     mailings_of(batch).change(row, mailing)
     mailings_of(batch).judge(row)
     return mailings_of(batch).view(row)
+
+
+def prolong_pauses(batch: Batch, ids: Iterable[str]) -> None:
+    """A pause of these mailings that ends by time begins now."""
+    for row in map(mailings_of(batch).by_name, ids):
+        if row is not None and (paused := row.mailing.progress) is not None and paused.goes_on_at() is not None:
+            mailings_of(batch).change(row, replace(row.mailing, progress=replace(paused, since=batch.now)))
 
 
 Asking = Callable[[Hold, Sequence[Recipient]], Change]

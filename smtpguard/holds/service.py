@@ -396,6 +396,7 @@ class Approvals:
     async def follow(self) -> int:
         """Copies follow their primary holds, and people are told of stages that wait for them; one delivery process calls
         it every few seconds. Returns how many copies did."""
+        await self.store.mailings.prolong_pauses()
         followed = await copies.sweep(self.store, self._now(), self.term)
         await copies.tell(self.store, self._now())
         return followed

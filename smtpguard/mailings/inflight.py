@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from smtpguard.database.access import among
 from smtpguard.database.engine import rows_among
@@ -36,6 +36,8 @@ _SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN h
  AND h.people IS NOT NULL AND """
 _SENDING_HOLDS = f"{_SENDING} h.hold_id {{}}"
 _SENDING_COPIES = f"{_SENDING} m.n {{}}"
+_UNSENT = f"""SELECT sum(length(h.people)) FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
+ WHERE NOT o.done AND o.kind = '{IntentKind.RELEASE.value}' AND h.mailing = :mailing"""
 _FOR_SEVERAL = f"SELECT 1 FROM hold WHERE {SEVERAL} AND mailing IN (SELECT id FROM mailing WHERE n {{}}) LIMIT 1"
 _FOR_SINGLE = f"SELECT hold_id FROM hold WHERE {SINGLE} AND people {{}}"
 _RESULTS = "SELECT intent_id, state, people FROM delivery WHERE intent_id {}"
@@ -118,6 +120,11 @@ def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> 
     in_doubt = DeliveryStatus.ATTEMPTED in unsaid or (doubted and DeliveryStatus.PENDING not in unsaid)
     into.attempted |= people & (doubted | (others if in_doubt else set()))
     into.people |= (people & pending.difference(*known.values())) | (set() if in_doubt else others)
+
+
+def unsent(connection: Connection, mailing_id: str) -> int:
+    """How many people an entry of the outbox is for."""
+    return int(connection.execute(text(_UNSENT), {"mailing": mailing_id}).scalar() or 0) // len(_APART)
 
 
 def split(people: bytes) -> list[bytes]:

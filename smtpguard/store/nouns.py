@@ -141,6 +141,11 @@ class Mailings(Rows):
         now = self._access.now()
         return await self._access.ask(lambda c: mailings.standing(c, now), snapshot=True)
 
+    async def prolong_pauses(self) -> None:
+        """A pause between two stages begins when half of the stage before is sent."""
+        if ids := await self._access.ask(mailings.early):
+            await self._access.write(lambda b: deciding.prolong_pauses(b, ids))
+
     async def keep_set(self, people: Collection[bytes]) -> str:
         """Keep a set of people, as keyed digests, for an approval that is bound to it. Its name (mailings.model.set_of)."""
         name, pieces = mailings.pieces(people)

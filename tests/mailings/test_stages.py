@@ -32,6 +32,7 @@ from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.approvals import REST, Stages
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
+from smtpguard.wire.relay import RelayUnavailable
 from tests.every import every
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, documents, kinds
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, PatchedStore, house
@@ -45,6 +46,9 @@ async def staged(tmp_path: Path, url: str) -> AsyncIterator[Campaign]:
 
 
 async def pass_(campaign: Campaign, **time: float) -> None:
+    """After the outbox was sent, or tried."""
+    await campaign.office.worker.step()
+    await campaign.approvals.follow()
     campaign.home.clock.pass_(**time)
     await campaign.home.watch.read()
     await campaign.approvals.follow()
@@ -66,15 +70,30 @@ async def test_stages_continue_by_time(staged: Campaign) -> None:
     """Stages continue by time: four copies were relayed before, the first stage takes five of the eight that wait, then
     there is a pause."""
     assert await at(staged) == ("paused", 1, "paused")
-    assert sum(1 for i in await staged.home.outbox() if i.kind is IntentKind.RELEASE) == 5
+    assert await releases(staged) == 5
     assert kinds(await staged.to_members(12, 14)) == "dd"
     await pass_(staged, minutes=31)
-    assert sum(1 for i in await staged.home.outbox() if i.kind is IntentKind.RELEASE) == 8
+    assert await releases(staged) == 8
     assert kinds(await staged.to_members(12, 30)) == "r" * 9 + "d" * 9, "twelve in all: a fifth of sixty"
     assert await at(staged) == ("paused", 2, "paused")
     await pass_(staged, minutes=31)
     assert kinds(await staged.to_members(21, 60)) == "r" * 39
     assert (await at(staged))[:2] == ("running", 3)
+
+
+async def test_a_pause_begins_when_half_of_its_stage_is_sent(staged: Campaign) -> None:
+    """While the relay is away, no stage joins the one that waits for it in the outbox: not even a part's long death ends
+    the pause."""
+    office = staged.office
+    office.relay.raises = RelayUnavailable("connection refused")
+    for hours in (1, 1, 5):
+        await pass_(staged, hours=hours)
+    assert (await releases(staged), await at(staged)) == (5, ("paused", 1, "paused"))
+    office.relay.raises = None
+    await pass_(staged, minutes=20)
+    assert kinds(await staged.to_members(12, 13)) == "d", "it began when they were sent"
+    await pass_(staged, minutes=11)
+    assert kinds(await staged.to_members(12, 13)) == "r"
 
 
 @on_sqlite
@@ -152,7 +171,7 @@ async def test_refusals_stop_a_release(staged: Campaign) -> None:
     staged.office.relay.says = {m: Reply.of(550, "5.7.1", "No") for m in MEMBERS}
     await staged.office.until_quiet(steps=1)
     assert (await at(staged))[0] == "stopped"
-    assert (await staged.one())["refused"] == 8
+    assert (await staged.one())["refused"] == 3
     (entry,) = await stood(staged)
     assert (entry[0]["what"], entry[0]["stage"], load(entry[0]["why"])) == (
         "stop",
@@ -320,7 +339,9 @@ async def test_waiting_copies_are_held_when_the_approval_ends(staged: Campaign) 
 
 
 async def releases(campaign: Campaign) -> int:
-    return sum(1 for i in await campaign.home.outbox() if i.kind is IntentKind.RELEASE)
+    """Those in the outbox, and those that were sent."""
+    sent = [hold for hold in await campaign.home.holds() if hold.state is Held.RELEASED]
+    return len(sent) + sum(1 for i in await campaign.home.outbox() if i.kind is IntentKind.RELEASE)
 
 
 @pytest.mark.parametrize("stage", [1, 5])
