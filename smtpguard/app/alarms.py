@@ -291,7 +291,9 @@ class Alarms(Part):
             await self.metrics.stop(grace_seconds)
 
     def seen(self) -> Seen:
-        """All that is known now."""
+        """All that is known now. A start that has not lasted yet is no end of those that failed."""
+        from smtpguard.app.start import failing
+
         now, passed = self._clock.now(), self._clock.monotonic()
         if passed - self._certificates[0] > CERTIFICATES_SECONDS:
             self._certificates = passed, ends(self._settings)
@@ -313,7 +315,7 @@ class Alarms(Part):
             deferred=deferred,
             minutes=MINUTES,
             absent=absent(running),
-            starts="",
+            starts=None if failing(self._settings.state, now) else "",
             bypass=bypass_in_force(self._settings, now),
         )
 

@@ -225,7 +225,7 @@ def failing(state: Path, now: datetime) -> Failing | None:
 
 
 def succeeded(settings: Settings) -> None:
-    """The start succeeded. Makes the file, with room for a later failure."""
+    """The start succeeded, and lasts. Makes the file, with room for a later failure."""
     with suppress(OSError):
         _write(settings.state, "{}")
 

@@ -128,8 +128,10 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         keep()
         life = partial(run, settings=settings, kinds=kinds, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
-    if status == supervisor.CANNOT_RUN and not _GUARDED.isdisjoint(kinds):
-        _tell_failed(settings, "a part cannot run: the log says why", lasting=True)
+    if status and not _GUARDED.isdisjoint(kinds):
+        lasting = status == supervisor.CANNOT_RUN
+        what = "a part cannot run" if lasting else "its processes die again and again"
+        _tell_failed(settings, f"{what}: the log says why", lasting=lasting)
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
     except StoreError as e:  # it has ended all the same, with its own status

@@ -73,7 +73,8 @@ class Supervisor:
         """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
         together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers: nothing
         waits until they are ready. ``pages``: those that are waited for until one has ended. However often one of either dies,
-        mail goes on. ``status_file``: the file of the tree's state. ``started`` is called once all that are waited for were ready.
+        mail goes on. ``status_file``: the file of the tree's state. ``started`` is called when all that are waited for were ready and the tree has lasted: for
+        as long as deaths are counted, or until a stop.
         ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
@@ -106,6 +107,7 @@ class Supervisor:
         self._deaths: deque[float] = deque()
         self._listening: set[str] = set()  # parts
         self._announced = False
+        self._lasting: asyncio.TimerHandle | None = None
         self._stopping = False
         self._status = 0
         self._refused = Counter[tuple[str, str]]()  # at the limits, since the last round: by client and listener
@@ -305,7 +307,7 @@ class Supervisor:
     def _announce_if_ready(self) -> None:
         if not self._announced and not any(map(self._waits_for, self._children)):
             self._announced = True
-            self._started()
+            self._lasting = self._loop.call_later(self._timing.deaths_seconds, self._started)
             self._announce()
 
     def exited(self, child: Child, status: int) -> None:
@@ -432,6 +434,10 @@ class Supervisor:
         """No more connections; the parts finish their current work."""
         self._status = status
         self._stopping = True
+        if self._lasting is not None:
+            self._lasting.cancel()
+            if not status:
+                self._started()
         self._notifier.stopping()
         _log.info("stopping", connections=len(self._connections))
         self._deaf()

@@ -15,10 +15,11 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.alarms import status
+from smtpguard.app.alarms import Alarms, status
 from smtpguard.app.start import FILE, OCTETS, failed, failing, succeeded
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
+from tests.clocks import Clock
 from tests.scripted_relay import ScriptedRelay
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -130,6 +131,16 @@ async def test_an_unreadable_file_counts_as_no_failure_yet(here: Here) -> None:
         assert failing(here.settings.state, NOW) is None
         await failed(here.settings, WHY, NOW)
         assert failing(here.settings.state, NOW) is not None
+
+
+async def test_a_start_that_has_not_lasted_yet_does_not_end_the_alarm(here: Here) -> None:
+    """Else one whose parts die again and again would be reported at each start, and as over before it."""
+    alarms = Alarms(here.settings, Clock(NOW))
+    assert alarms.seen().starts == ""
+    await here.fail()
+    assert alarms.seen().starts is None
+    succeeded(here.settings)
+    assert alarms.seen().starts == ""
 
 
 def test_status_shows_failed_starts(here: Here) -> None:

@@ -284,6 +284,21 @@ def test_a_part_that_cannot_run_is_a_start_that_failed(config: Path) -> None:
     assert (known.since, known.why) == (began, "a part cannot run: the log says why")
 
 
+def test_parts_that_die_again_and_again_are_a_start_that_failed(
+    config: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody hears of it: no alarms part lives long enough to tell of the others."""
+
+    async def gives_up(_: object) -> int:
+        return TRY_AGAIN
+
+    monkeypatch.setattr("smtpguard.processes.supervisor.Supervisor.run", gives_up)
+    assert serve()[0] == TRY_AGAIN
+    known = start.failing(config.parent / "var", datetime.now(UTC))
+    assert known is not None
+    assert known.why == "its processes die again and again: the log says why"
+
+
 def test_settings_that_cannot_be_read_are_named(config: Path) -> None:
     config.chmod(0)
     started = program.run(["-c", str(config), "serve"], timeout=120, powerless=True)

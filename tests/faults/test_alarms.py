@@ -91,5 +91,7 @@ def test_a_store_that_is_down_at_the_start_is_reported_once(tmp_path: Path) -> N
                 assert subjects(contact) == ["Critical: smtpguard does not start"], guard.said()
             guard.config.write_text(settings)
             guard.start()
+            guard.stop()  # a start lasts for a minute, or until a stop
+            guard.start()
             until(lambda: "Over: smtpguard does not start" in subjects(contact), "the end; " + guard.said())
             assert len(subjects(contact)) == 2

@@ -99,8 +99,21 @@ def test_five_deaths_end_serve(grow: Grow) -> None:
 
 
 def test_a_part_whose_work_ends_counts_as_dead(grow: Grow) -> None:
+    """Nor has such a start lasted, although all were ready."""
     tree = grow(["ending", "proxy"], first_pause_seconds=0.01, grace_seconds=1)
+    tree.until("READY=1")
     assert tree.wait() == TRY_AGAIN
+    assert "started" not in tree.said().splitlines()
+
+
+@pytest.mark.parametrize("seconds", [0.01, 3600])
+def test_a_start_has_lasted_after_a_while_or_with_a_stop(grow: Grow, seconds: float) -> None:
+    tree = grow(["proxy"], deaths_seconds=seconds)
+    tree.until("READY=1")
+    if seconds < 1:
+        tree.line("started")
+    tree.process.send_signal(signal.SIGTERM)
+    assert (tree.wait(), "started" in tree.said().splitlines()) == (0, True)
 
 
 def test_a_part_that_cannot_run_ends_serve_at_once(grow: Grow) -> None:

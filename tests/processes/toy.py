@@ -156,6 +156,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         pages=(pages,) if pages else (),
         monotonic=monotonic,
         timing=Timing(**options),  # type: ignore[arg-type]
+        started=lambda: print("started", flush=True),
     ).run()
 
 
