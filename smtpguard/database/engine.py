@@ -80,7 +80,7 @@ _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
-    "pg_postmaster_start_time()::text, extract(epoch FROM clock_timestamp())::float8"
+    "pg_postmaster_start_time()::text, extract(epoch FROM clock_timestamp())::bigint"
 )
 
 
@@ -145,8 +145,8 @@ class Database:
         if self.sqlite:
             return self._sqlite_engine(write=write)
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
-        limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
-                  "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
+        limits = {"client_encoding": "utf8", "connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5,
+                  "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
         engine = create_engine(
             self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
         )

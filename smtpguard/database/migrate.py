@@ -91,6 +91,10 @@ def bring(database: Database) -> None:
     try:
         with database.write() as connection:
             found = revision(connection)
+            if found is None and not database.sqlite:
+                [(encoding,)] = rows_of(connection, "SHOW server_encoding")
+                if encoding != "UTF8":
+                    raise NotMigrated(None, f"its encoding is {encoding}, which has not all letters: it must be UTF8")
             if found != SCHEMA:
                 upgrade(connection)
             if connection.execute(head.select()).first() is None:

@@ -129,6 +129,25 @@ async def test_every_write_transaction_is_durable(postgresql: str, tmp_path: Pat
         database.close()
 
 
+async def test_defaults_of_the_database_change_nothing(postgresql: str, tmp_path: Path) -> None:
+    url = new_database(postgresql)
+    name = url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        for setting in (
+            "client_encoding = LATIN1", "extra_float_digits = -15", "bytea_output = escape", "datestyle = German",
+            "intervalstyle = iso_8601", "timezone = 'Asia/Kolkata'", "statement_timeout = 2000", "lock_timeout = 2000",
+            "default_transaction_isolation = serializable",
+            "enable_seqscan = off", "standard_conforming_strings = off",
+        ):  # fmt: skip
+            connection.execute(f"ALTER DATABASE {name} SET {setting}")
+    private = {"subject": ("Räksmörgås 日本語 😀",)}
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock()) as store:
+        await store.journal.record([Event(kind=Kind.START, id="1", at=T0, data={"n": 0.1}, private=private)])
+        [(entry, clear)] = await store.journal.history("1")
+        assert (entry.time, entry.data, clear) == (T0, {"n": 0.1}, {"subject": list(private["subject"])})
+        assert (await store.journal.verify()).ok
+
+
 def test_a_stopped_process_does_not_block_other_writers(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = new_database(postgresql)
     assert engine.IDLE_SECONDS < engine.BUSY_SECONDS, "other writers wait longer"

@@ -86,6 +86,16 @@ def test_a_server_that_is_read_only_is_set_up_once_it_is_not(postgresql: str) ->
         migrate(url)
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding_is_not_set_up(postgresql: str, encoding: str) -> None:
+    """It has no place for a subject in Japanese: that message would be answered 451 for ever."""
+    name = f"in_{encoding.lower()}"
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(NotMigrated, match=f"could not be set up: its encoding is {encoding}"):
+        migrate(postgresql.replace("/postgres?", f"/{name}?"))
+
+
 def test_a_newer_database_is_not_migrated_back(url: str) -> None:
     migrate(url)
     set_version(url, "9999")
