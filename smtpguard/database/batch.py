@@ -40,7 +40,7 @@ Row = Sequence[Any]
 FREEZE = Codec(Freeze)
 _VERDICT = Kind.VERDICT.value
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
-_HEAD_AND_FRONTS = f"SELECT EXISTS (SELECT 1 FROM front), h.* FROM ({_HEAD}) AS h"
+_BEGUN = f"SELECT EXISTS (SELECT 1 FROM front), (SELECT version_num FROM alembic_version), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _ARRIVED = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
 _ROWS = (128, 64, 32, *range(16, 0, -1))  # in one INSERT
@@ -165,7 +165,12 @@ class Batch:
         self.secret = secret
         self.now = now
         self.now_us = microseconds(now)
-        fronted, *head = _first(self.select(_HEAD_AND_FRONTS))
+        fronted, found, *head = _first(self.select(_BEGUN))
+        if found != schema.SCHEMA:
+            raise Unavailable(
+                f"the database has schema {found} since another smtpguard was started, and this one, which runs on, knows "
+                f"{schema.SCHEMA}: start the same version here"
+            )
         self.head = _head(head)
         self._was = replace(self.head)
         self._recent = recent or Recent()  # hashes of the entries before

@@ -21,10 +21,11 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.database.migrations import STEPS
 from smtpguard.database.schema import SCHEMA, metadata
+from smtpguard.journal.event import Kind
 from smtpguard.store.store import open_store
 from tests.clocks import Clock
 from tests.every import every
-from tests.store.making import SECRET
+from tests.store.making import SECRET, event
 from tests.store.servers import empty_url, new_database
 from tests.store.test_upgrade import restore
 
@@ -114,6 +115,21 @@ def set_version(url: str, version: str) -> None:
 def test_an_unknown_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="store"):
         Database(url)
+
+
+async def test_a_process_that_runs_on_after_a_migration_writes_nothing(url: str, tmp_path: Path) -> None:
+    """As on a second host that is upgraded later. It would write rows that lack what the new version looks for."""
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True) as store:
+        await store.journal.record([event(Kind.START, "1")])
+        database = Database(url)
+        with database.write() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(Unavailable, match=f"has schema 9999 .* knows {SCHEMA}: start the same version here"):
+            await store.journal.record([event(Kind.STOP, "2")])
+        with database.write() as connection:
+            connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{SCHEMA}'")
+        database.close()
+        await store.journal.record([event(Kind.STOP, "2")])
 
 
 def test_the_database_file_is_private(tmp_path: Path) -> None:
