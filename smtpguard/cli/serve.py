@@ -326,6 +326,7 @@ def load(names: Iterable[str]) -> None:
         importlib.import_module(PARTS[name][0])
     with contextlib.suppress(ImportError):
         importlib.import_module("uvloop")
+    gc.freeze()  # imports leave no garbage, and ``keep`` would look for it in all that they made
 
 
 def keep() -> None:
