@@ -148,17 +148,19 @@ def _one_script(found: re.Match[str]) -> str:
     return word.translate(_ALIKE) if _LATIN.search(word) else word
 
 
+_DOMAIN = re.compile(r"\.[a-z]{2,}")
+"""The end of one. Its letters are no word: "com" is one in Portuguese, "se" in Spanish."""
 _COMMON: dict[str, str] = {
-    "sv": "och att det som är på för med den till inte av har jag ett om var från vi kan ska när men så hej ni du nu",
+    "sv": "och att det de som är på för med den till inte av har jag ett om var från vi kan ska när men så hej ni du nu",
     "no": "og det som er på for med den til ikke av har jeg et om var fra vi kan skal når men så hei dere du nå etter",
     "da": "og at det som er på for med den til ikke af har jeg et om var fra vi kan skal når men så hej jer du nu efter",
     "fi": "ja on ei että se en ole hän mutta tai kun niin me te ovat oli myös jos voi nyt hei kiitos terveisin olen",
     "de": "und der die das ist nicht ein eine zu mit auf für von den im wir sie ich es dem auch werden bei oder hallo",
-    "fr": "et le la les des est un une pas pour que dans qui sur avec vous nous je au plus ne par bonjour du ce cette",
-    "es": "y el la los las es un una no para que en con por se su lo del al más como pero hola usted nosotros este esta",
-    "en": "and the is of to in that it you for on with this are be not have we was as at or from will can hi your i",
-    "it": "e il la di che è un una non per in con sono del della si ma come anche da alla dei ciao questo",
-    "nl": "en het een van is niet dat op te voor met zijn wij je aan er om ook als maar bij hallo deze",
+    "fr": "et le la les a de des est un une pas pour que dans qui sur avec vous nous je au plus ne par bonjour du ce cette",
+    "es": "y el la los las a de es un una no para que en con por se su lo del al más como pero hola usted nosotros este esta",
+    "en": "and the a is of to in that it you for on with this are be not have we was as at or from will can hi your i",
+    "it": "e il la a di che è un una non per in con sono del della si ma come anche da alla dei ciao questo",
+    "nl": "en de het een van is niet dat op te voor met zijn wij je aan er om ook als maar bij hallo deze",
     "pt": "e o a os as de que não um uma para com em por se mais como mas dos das ao olá você este",
     "pl": "i w nie na się z do jest to że o jak po co tak za od ale dla przez czy jego",
     "ar": "في من على إلى أن هذا هذه التي الذي مع لا ما عن كان هو هي أو ثم قد كل",
@@ -183,7 +185,7 @@ _SCORES = {
 
 def language_of(text: str) -> str:
     """A code of two letters, or an empty string if it is unclear."""
-    tokens = letters(text[:600].lower())
+    tokens = letters(_DOMAIN.sub(" ", text[:600].lower()))
     scores = sum(map(_SCORES.__getitem__, filter(_SCORES.__contains__, tokens)))
     if not scores:
         return ""

@@ -51,26 +51,26 @@ _PHRASES: dict[str, dict[str, str]] = {
     },
     "unsubscribe-words": {
         "en": "unsubscribe*|opt out of|opt-out|opting out|stop receiving|no longer wish to receive|no longer want to receive"
-        "|do not wish to receive|don't want to receive|prefer not to receive|remove me from|be removed from|removed from this list"
-        "|removed from our|remove yourself|to be removed|leave this list|leave the list|cancel your subscription|cancel subscription"
-        "|stop these emails|turn off these emails|don't want these emails|stop getting these|to sign off|sign off the list"
+        "|do not wish to receive|don't want to receive|prefer not to receive|remove me from|be removed from this|be removed from our|be removed from the list|be removed from future|removed from this list"
+        "|removed from our|remove yourself|wish to be removed|like to be removed|want to be removed|leave this list|leave the list|cancel your subscription|cancel subscription"
+        "|stop these emails|turn off these emails|don't want these emails|stop getting these|sign off the list"
         "|not to receive future|not receive future|receive future e-mail|discontinue receiving|discontinue this",
         "sv": "avprenumerera*|avregistrera*|avanmäl*|avsluta prenumeration*|avsluta din prenumeration|säga upp din prenumeration"
         "|inte längre vill få|vill inte längre ha|vill du inte ha fler|vill du inte längre få|sluta prenumerera|avbeställ*|avböj fler",
         "no": "meld deg av|melde deg av|avmeld*|avslutt abonnement*|avregistrer*|ikke lenger ønsker å motta|stopp abonnement",
-        "da": "afmeld*|frameld*|afmelde*|ikke længere ønsker at modtage|opsig dit abonnement|stop abonnement",
+        "da": "afmeld nyhed*|afmeld dig|afmelde dig|afmelde nyhed*|afmeld her|afmeld abonnement*|frameld*|ikke længere ønsker at modtage|opsig dit abonnement|stop abonnement",
         "fi": "peruuta tilau*|peru tilau*|lopeta tilau*|poistua listalta|postituslistalta|et halua enää vastaanottaa|tilauksen peru*|peruuttaa uutiskir*",
-        "de": "abmelden|abbestell*|newsletter abmeld*|vom newsletter ab*|austragen|nicht mehr erhalten|keine weiteren e-mails|abmeldelink|abzumelden",
+        "de": "hier abmelden|jederzeit abmelden|wieder abmelden|abmelden möchten|abmelden, klick*|verteiler abmelden|liste abmelden|um sich abzumelden|abbestell*|newsletter abmeld*|newsletter-abmeld*|vom newsletter ab*|aus dem verteiler|nicht mehr erhalten|keine weiteren e-mails|abmeldelink",
         "fr": "se désabonner|vous désabonner|désabonne*|désinscri*|désinscription|ne plus recevoir|me désabonner|ne souhaitez plus",
         "es": "darse de baja|darte de baja|dar de baja|cancelar suscrip*|cancelar la suscrip*|anular suscrip*|desuscri*|no deseas recibir"
         "|dejar de recibir|no desea recibir|no desea seguir",
-        "it": "annulla iscrizione|cancella iscrizione|disiscri*|annullare l'iscrizione|cancellarsi|cancellati|non ricevere più|non desideri più",
-        "nl": "afmelden|uitschrijven|afmeld*|niet meer ontvangen",
+        "it": "annulla iscrizione|cancella iscrizione|disiscri*|annullare l'iscrizione|cancellarsi|cancellati dalla|cancellati qui|non ricevere più|non desideri più",
+        "nl": "hier afmelden|afmelden voor|afmelden van|nieuwsbrief afmelden|afmeldlink|uitschrijven|niet meer ontvangen",
         "pt": "cancelar inscrição|cancelar a inscrição|cancelar a subscrição|descadastr*|anular a subscrição|deixar de receber|cancelar subscrição",
-        "pl": "wypisz się|zrezygnować z|anuluj subskrypcj*|rezygnacj*|wypisać się",
-        "cs": "odhlásit*|odhlášení|zrušit odběr", "hu": "leiratkoz*", "ro": "dezabon*", "tr": "abonelikten çık*|listeden çık*|üyelikten ayrıl*",
+        "pl": "wypisz się|zrezygnować z newsletter*|zrezygnować z otrzymywania|zrezygnować z subskrypcj*|rezygnacja z newsletter*|rezygnacja z otrzymywania|rezygnacja z subskrypcj*|anuluj subskrypcj*|wypisać się",
+        "cs": "odhlásit*|odhlášení|zrušit odběr", "hu": "leiratkoz*", "ro": "dezabon*", "tr": "abonelikten çik*|listeden çik*|bültenden çik*|üyelikten ayril*|aboneliği iptal*|aboneliğinizi iptal*",
         "ru": "отписаться|отписка|отказаться от рассылки|отменить подписку", "uk": "відписатися", "el": "διαγραφή από|απεγγραφή",
-        "ar": "إلغاء الاشتراك|الغاء الاشتراك|لإلغاء الاشتراك", "he": "להסרה|הסרה מרשימת", "ja": "配信停止|購読解除|配信解除|登録解除",
+        "ar": "إلغاء الاشتراك|الغاء الاشتراك|لإلغاء الاشتراك", "he": "להסרה|הסרה מרשימת|לביטול המנוי|ביטול הרשמה|לביטול ההרשמה", "ja": "配信停止|購読解除|配信解除|登録解除",
         "zh": "退订|取消订阅|取消訂閱|退訂", "ko": "수신거부|수신 거부|구독 취소", "et": "loobu uudiskirja*|lahku listist", "lt": "atsisakyti naujien*",
     },
     "preferences": {
@@ -85,7 +85,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "no": "administrer abonnement*|endre innstillinger|oppdater profilen|e-postinnstillinger|varslingsinnstillinger|oppdater dine",
         "da": "opdater dine|administrer dit abonnement|rediger din profil|mailindstillinger|opdater din profil|ret dine oplysninger",
         "fi": "päivitä tietosi|hallitse tilau*|muuta asetuksia|sähköpostiasetuk*|muokkaa tilau*",
-        "de": "einstellungen ändern|profil aktualisieren|e-mail-einstellungen|newsletter-einstellungen|daten ändern|abonnement verwalten|präferenzen",
+        "de": "ihre einstellungen ändern|profil aktualisieren|e-mail-einstellungen|newsletter-einstellungen|daten ändern|abonnement verwalten|präferenzen",
         "fr": "gérer vos préférences|mettre à jour vos préférences|préférences de|gérer mes|modifier vos préférences|modifier mon profil|modifier vos données|gérer votre abonnement",
         "es": "preferencias de|gestionar suscrip*|actualizar tus|actualizar sus|administrar suscrip*|actualizar perfil|modificar tus datos",
         "it": "gestisci le tue|preferenze di|aggiorna il tuo profilo|modifica iscrizione", "nl": "voorkeuren aan*|gegevens wijzigen|profiel wijzigen",
@@ -106,7 +106,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "es": "ver en el navegador|ver en navegador|versión web|versión online|ver online|no se visualiza|visualiza correctamente|ver en tu navegador|ver en línea",
         "it": "visualizza nel browser|versione web|versione online|visualizza online|non visualizzi", "nl": "bekijk in|webversie|online versie|online bekijken|bekijk online",
         "pt": "ver no navegador|versão web|versão online|visualizar no", "pl": "zobacz w przeglądarce|wersja online|otwórz w przeglądarce",
-        "ru": "в браузере|веб-версия", "ar": "عرض في المتصفح|في المتصفح", "ja": "ブラウザで", "zh": "在浏览器中|网页版", "tr": "tarayıcıda", "cs": "v prohlížeči",
+        "ru": "в браузере|веб-версия", "ar": "عرض في المتصفح|في المتصفح", "ja": "ブラウザで", "zh": "在浏览器中|网页版", "tr": "tarayicida", "he": "בדפדפן", "cs": "v prohlížeči",
     },
     "why-you-get-this": {
         "en": "you are receiving this|you're receiving this|you received this|you have received this|you got this email because|why am i getting|why did i get"
@@ -124,7 +124,8 @@ _PHRASES: dict[str, dict[str, str]] = {
         "es": "recibes este|recibe este|has recibido este|ha recibido este|este mensaje se envió|este correo fue enviado|este email se ha enviado|porque te has suscrito|porque estás",
         "it": "ricevi questa|hai ricevuto questa|questa email è stata inviata|stai ricevendo|ricevete questa", "nl": "u ontvangt deze|je ontvangt deze|deze e-mail is verzonden|omdat je|omdat u",
         "pt": "você está recebendo|recebeu este|este email foi enviado|este e-mail foi enviado", "pl": "otrzymujesz tę|otrzymałeś tę|wiadomość została wysłana",
-        "ar": "لقد تلقيت هذا|تتلقى هذه|تم إرسال هذه",
+        "ar": "لقد تلقيت هذا|تتلقى هذه|تم إرسال هذه", "he": "קיבלת הודעה זו|קיבלת מייל זה|נשלח אליך|נשלחה אליך", "tr": "kayitli olduğunuz için|abone olduğunuz için|üye olduğunuz için",
+        "ja": "方にお送りして|方に配信して|ご登録いただいた|会員登録された",
     },
     "do-not-reply": {
         "en": "do not reply|don't reply|please do not respond|not reply to this|not monitored|unmonitored|cannot receive replies|cannot accept replies|unable to respond to replies"
@@ -139,7 +140,8 @@ _PHRASES: dict[str, dict[str, str]] = {
         "es": "no responda a|no respondas a|no responder a|por favor, no responda|generado automáticamente|mensaje automático|correo automático|enviado automáticamente",
         "it": "non rispondere a|generato automaticamente|messaggio automatico|si prega di non rispondere", "nl": "niet beantwoorden|niet antwoorden|automatisch gegenereerd|automatisch verzonden",
         "pt": "não responda|gerado automaticamente|mensagem automática", "pl": "nie odpowiadaj|prosimy nie odpowiadać|wygenerowan* automatycznie|nie odpowiadać|wygenerowana automatycznie|automatycznie wygenerowan*",
-        "ar": "لا ترد على|لا ترد|رسالة تلقائية",
+        "ar": "لا ترد على|لا ترد|رسالة تلقائية", "he": "נא לא להשיב|אין להשיב|אין להגיב|הודעה אוטומטית", "tr": "yanitlamayin*|cevap vermeyin*|cevaplamayin*|otomatik bir ileti*|otomatik olarak gönderil*",
+        "ja": "返信しないで|返信できません|返信いただけません|送信専用|自動送信|自動配信", "zh": "请勿回复|請勿回覆", "ko": "발신전용|발신 전용|회신하지", "ru": "не отвечайте на это",
     },
     "imprint": {
         "en": "all rights reserved|privacy policy|privacy notice|terms of service|terms of use|terms and conditions|privacy statement|registered trademark*|trademarks of|terms & conditions|contact customer service",
@@ -148,7 +150,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "de": "impressum|datenschutz|datenschutzerklärung|alle rechte vorbehalten|agb", "fr": "tous droits réservés|politique de confidentialité|mentions légales|données personnelles",
         "es": "todos los derechos reservados|política de privacidad|aviso legal|términos y condiciones", "it": "tutti i diritti riservati|informativa sulla privacy|informativa privacy",
         "nl": "privacybeleid|alle rechten voorbehouden|privacyverklaring", "pt": "todos os direitos reservados|política de privacidade", "pl": "polityka prywatności|wszelkie prawa zastrzeżone|regulamin",
-        "ar": "جميع الحقوق محفوظة|سياسة الخصوصية",
+        "ar": "جميع الحقوق محفوظة|سياسة الخصوصية", "he": "כל הזכויות שמורות|מדיניות פרטיות|מדיניות הפרטיות", "tr": "tüm haklari saklidir|gizlilik politikasi", "ja": "プライバシーポリシー",
     },
     "dear-customer": {
         "en": "dear customer|dear valued|dear member|dear subscriber|dear user|dear reader|dear client|dear sir or madam|valued customer|dear friend|dear shopper|dear readers|dear subscribers|our members|our subscribers|our customers|our readers",
@@ -156,7 +158,8 @@ _PHRASES: dict[str, dict[str, str]] = {
         "da": "kære kunde|kære medlem|vores kunder|vores medlemmer", "fi": "hyvä asiakas|arvoisa asiakas|hyvä jäsen|asiakkaamme",
         "de": "lieber kunde|liebe kundin|sehr geehrter kunde|sehr geehrte kundin|liebe leser*|liebes mitglied|unsere kunden|unsere leser", "fr": "cher client|chère cliente|cher abonné|cher membre|chers clients|madame, monsieur|nos clients|nos abonnés",
         "es": "estimado cliente|querido cliente|estimado socio|nuestros clientes", "it": "gentile cliente|caro cliente", "nl": "beste klant|geachte klant", "pt": "prezado cliente|caro cliente",
-        "pl": "szanowny kliencie|drogi kliencie|szanowny odbiorco|szanowni państwo|szanowna pani|szanowny panie", "ar": "عزيزي العميل|عميلنا العزيز",
+        "pl": "szanowny kliencie|drogi kliencie|szanowny odbiorco|szanowni klienci|drodzy klienci", "ar": "عزيزي العميل|عميلنا العزيز",
+        "he": "לקוח יקר|לקוחה יקרה|לקוחות יקרים", "tr": "değerli müşteri*|sayin müşteri*|değerli üye*", "ja": "お客様各位|会員の皆様|会員各位", "zh": "尊敬的客户|亲爱的用户", "ru": "уважаемый клиент|уважаемые клиенты",
     },
     "newsletter-words": {
         "en": "newsletter|e-newsletter|ezine|e-zine|daily digest|weekly digest|weekly update|in this issue|today's headlines|top stories|editor's note|forward to a friend|forward this|sponsored by|advertisement"
@@ -166,7 +169,8 @@ _PHRASES: dict[str, dict[str, str]] = {
         "de": "newsletter|rundbrief|jetzt kaufen|jetzt bestellen|angebot der woche|angebote|rabatt|mehr erfahren|hier klicken|kostenloser versand|weiterlesen|folgen sie uns|gutschein*|jetzt anmelden",
         "fr": "infolettre|lettre d'information|newsletter|livraison gratuite|profitez|offre spéciale|en savoir plus|cliquez ici|lire la suite|suivez-nous|j'en profite|promotion*|offre valable", "es": "boletín|newsletter|envío gratis|compra ahora|oferta*|descuento*|leer más|saber más|haz clic|haga clic|síguenos",
         "it": "newsletter|spedizione gratuita|acquista ora|offerta|sconto|scopri di più|clicca qui", "nl": "nieuwsbrief|gratis verzending|korting|lees meer|klik hier|aanbieding*", "pt": "boletim|newsletter|frete grátis|compre agora|saiba mais|clique aqui|desconto*", "pl": "newsletter|biuletyn|promocj*|kliknij tutaj|rabat*|czytaj więcej|darmowa dostawa",
-        "ar": "النشرة الإخبارية|عرض خاص|اشتر الآن|تسوق الآن|خصم|اقرأ المزيد|انقر هنا",
+        "ar": "النشرة الإخبارية|عرض خاص|اشتر الآن|تسوق الآن|خصم|اقرأ المزيد|انقر هنا", "he": "ניוזלטר|מבצעי|הנחה|משלוח חינם|קנו עכשיו|לרכישה", "tr": "bülten*|indirim*|kampanya*|alişveriş*|satin al*|kargo bedava|ücretsiz kargo|firsat*",
+        "ja": "メルマガ|メールマガジン|送料無料|セール|クーポン|お買い得|ご購入はこちら",
     },
     "order-words": {
         "en": "order confirmation|your order|thanks for your order|on its way to you|how did we do|take our survey|take the survey|we would love to hear|we'd love to hear|rate your|your recent purchase|your recent visit|your stay|your trial|your subscription|order number|order #|order no|your purchase|tracking number|track your|your package|your parcel|your shipment|out for delivery|has been delivered|has been shipped|has shipped|delivery date|estimated delivery|your delivery|your receipt"
@@ -176,12 +180,15 @@ _PHRASES: dict[str, dict[str, str]] = {
         "fi": "tilausvahvistus|tilauksesi|kiitos tilauksestasi|vastaa kyselyyn|vierailusi|ostoksesi|jäsenyytesi|tilausnumero|pakettisi|kuitti|laskusi|tilisi|vaihda salasana*|vahvista sähköposti*|seurantatunnus", "de": "bestellbestätigung|ihre bestellung|danke für ihre bestellung|vielen dank für ihre bestellung|unterwegs zu ihnen|wie zufrieden|ihr aufenthalt|ihr einkauf|ihre mitgliedschaft|deine bestellung|bestellnummer|ihr paket|dein paket|sendungsnummer|sendungsverfolgung|ihre rechnung|ihr konto|dein konto|passwort zurücksetzen|kundennummer|ihre sendung|deine sendung|bestätigungscode",
         "fr": "votre commande|merci pour votre commande|votre avis|votre séjour|votre achat|votre abonnement|numéro de commande|votre colis|votre facture|votre compte|réinitialiser votre mot de passe|confirmation de commande|numéro de suivi|votre réservation|code de vérification", "es": "tu pedido|gracias por tu pedido|gracias por su pedido|tu opinión|su opinión|tu estancia|tu compra|su compra|tu suscripción|su pedido|número de pedido|tu paquete|su paquete|tu factura|su factura|tu cuenta|su cuenta|restablecer*|código de verificación|número de seguimiento|confirmación de",
         "it": "il tuo ordine|numero d'ordine|il tuo account|la tua spedizione|codice di verifica|reimposta*", "nl": "je bestelling|uw bestelling|bestelnummer|je pakket|uw pakket|je account|wachtwoord herstellen|verificatiecode", "pt": "seu pedido|sua conta|sua fatura|redefinir senha|código de verificação|número do pedido", "pl": "twoja paczka|twoja przesyłka|twoje zamówienie|numer zamówienia|twoje konto|paczka o numerze|numer przesyłki|zresetuj hasło",
-        "ar": "طلبك|رقم الطلب|شحنتك|حسابك|إعادة تعيين كلمة المرور|رمز التحقق",
+        "ar": "طلبك|رقم الطلب|شحنتك|حسابك|إعادة تعيين كلمة المرور|رمز التحقق", "he": "הזמנתך|מספר הזמנה|החשבון שלך|קוד אימות", "tr": "siparişiniz*|sipariş numara*|faturaniz*|hesabiniz*|rezervasyonunuz*|doğrulama kodu*",
+        "ja": "ご注文|注文番号|お届け予定|ご予約|認証コード|パスワードの再設定",
     },
     "inside-only": {
-        "en": "internal only|internal use only|not for external|for internal distribution|classification: internal|do not share externally|internal - confidential",
-        "sv": "endast för internt bruk|endast internt|endast för intern|endast för interna|endast för internt", "no": "kun for intern|kun for internt|kun for interne|kun til intern|kun til internt|kun internt", "da": "kun til intern|kun til internt|kun til interne|kun internt", "fi": "vain sisäiseen käyttöön|vain sisäisesti", "de": "nur für den internen|nur intern|nur für internen",
-        "fr": "interne uniquement", "es": "solo para uso interno|uso exclusivamente interno", "it": "solo per uso interno", "nl": "alleen voor intern|alleen voor interne", "ja": "社外秘|社内限定", "zh": "仅供内部", "ko": "사내 한정|대외비", "ru": "для служебного пользования",
+        "en": "internal only|internal use only|not for external|for internal distribution|classification: internal|do not share externally|internal - confidential|dear employees|dear staff|dear all staff|because you are employed by|because you're employed by",
+        "sv": "endast för internt bruk|endast internt|endast för intern|endast för interna|endast för internt|kära medarbetare|bästa medarbetare|hej medarbetare|hej alla medarbetare|eftersom du är anställd", "no": "kun for intern|kun for internt|kun for interne|kun til intern|kun til internt|kun internt|kjære ansatte|kjære medarbeidere|fordi du er ansatt", "da": "kun til intern|kun til internt|kun til interne|kun internt|kære medarbejdere|kære ansatte|fordi du er ansat", "fi": "vain sisäiseen käyttöön|vain sisäisesti|hyvä henkilöstö|hyvät työntekijät", "de": "nur für den internen|nur intern|nur für internen|liebe mitarbeiter*|sehr geehrte mitarbeiter*|liebe beschäftigte*",
+        "fr": "interne uniquement|chers salariés|chers employés", "es": "solo para uso interno|uso exclusivamente interno|estimados empleados|queridos empleados", "it": "solo per uso interno|cari dipendenti|gentili dipendenti", "nl": "alleen voor intern|alleen voor interne|beste medewerkers", "pt": "apenas para uso interno|somente para uso interno|caros funcionários|prezados funcionários",
+        "pl": "tylko do użytku wewnętrznego|wyłącznie do użytku wewnętrznego|drodzy pracownicy|szanowni pracownicy", "tr": "şirket içi kullanim*|kurum içi kullanim*|dahili kullanim*|değerli çalişanlar*|sevgili çalişanlar*", "he": "לשימוש פנימי|לעובדים בלבד|עובדים יקרים|עובדות ועובדים יקרים", "ar": "للموظفين فقط|السادة الموظفين|الموظفين الكرام",
+        "ja": "社外秘|社内限定|社員各位|従業員各位|社員の皆様|従業員の皆様", "zh": "仅供内部", "ko": "사내 한정|대외비", "ru": "для служебного пользования|уважаемые сотрудники|дорогие сотрудники",
     },
     "internal-words": {
         "en": "for internal use|internal use|do not forward outside|do not distribute outside|not for distribution|company confidential|strictly confidential|staff only|employees only|proprietary and confidential|not for onward",
@@ -206,14 +213,15 @@ _PHRASES: dict[str, dict[str, str]] = {
     "out-of-office": {
         "en": "out of office|out of the office|away from the office|on vacation until|on leave until|i am currently away|i'm currently away|automatic reply|autoreply|limited access to email|limited access to e-mail|away from my desk|back in the office on|on annual leave|on parental leave|on holiday until|will be out of",
         "sv": "autosvar|frånvaromeddelande|jag är på semester|jag är ledig|inte på kontoret|jag är tillbaka|föräldraledig|tillbaka på kontoret|är inte på plats|automatiskt svar", "no": "ikke på kontoret|fraværsmelding|automatisk svar|jeg er på ferie|tilbake på kontoret|har ferie", "da": "ikke på kontoret|autosvar|automatisk svar|jeg er på ferie|tilbage på kontoret|holder ferie|har ferie", "fi": "poissa toimistolta|automaattinen vastaus|olen lomalla|olen vuosilomalla|poissaoloilmoitus",
-        "de": "abwesenheitsnotiz|nicht im büro|automatische antwort|im urlaub|bin ich nicht erreichbar|außer haus|wieder im büro", "fr": "absent du bureau|absence du bureau|réponse automatique|en congé jusqu|actuellement absent|je suis absent|je suis en congés", "es": "fuera de la oficina|respuesta automática|estoy de vacaciones|ausente hasta", "it": "fuori sede|risposta automatica|sono in ferie|fuori ufficio", "nl": "niet op kantoor|automatisch antwoord|afwezig tot", "pt": "fora do escritório|resposta automática|estou de férias", "pl": "poza biurem|autoodpowiedź|jestem na urlopie|automatyczna odpowiedź", "ar": "خارج المكتب|رد تلقائي",
+        "de": "abwesenheitsnotiz|nicht im büro|automatische antwort|im urlaub|bin ich nicht erreichbar|außer haus|wieder im büro", "fr": "absent du bureau|absence du bureau|réponse automatique|en congé jusqu|actuellement absent|je suis absent|je suis en congés", "es": "fuera de la oficina|respuesta automática|estoy de vacaciones|ausente hasta", "it": "fuori sede|risposta automatica|sono in ferie|fuori ufficio", "nl": "niet op kantoor|automatisch antwoord|afwezig tot", "pt": "fora do escritório|resposta automática|estou de férias", "pl": "poza biurem|autoodpowiedź|jestem na urlopie|automatyczna odpowiedź", "ar": "خارج المكتب|رد تلقائي", "he": "מחוץ למשרד|תשובה אוטומטית", "tr": "ofis dişinda*|otomatik yanit*|izindeyim", "ja": "不在通知|自動応答",
     },
     "work-talk": {
         "en": "meeting|the meeting|stand-up|standup|conference call|call me|give me a call|give you a call|let me know|let's meet|lunch|after work|attached is|attached are|please find attached|see attached|i've attached|i have attached|the attached|action items|deadline|follow up|follow-up|my desk|your desk|the office|please review|take a look|can you|could you|fyi|can we|shall we|i'll be|i will be|looking forward|as discussed|per our|please advise|draft|spreadsheet|agenda|minutes|colleague|colleagues|the team|my team|your team|our team|hr|payroll|manager|budget|quarterly|contract|the boss|conference room|intranet|sharepoint|teams meeting|zoom",
         "sv": "mötet|möte|avstämning|fika|fikar*|lunch|afterwork|after work|hör av dig|ring mig|återkom|bifogar|bifogad|bifogat|se bifogat|kan du|kan ni|ska vi|ses vi|vi ses|kollega|kollegor|kollegan|teamet|chefen|kontoret|fikarummet|personalfest*|julbord|deadline|underlag*|budgeten|utkast|protokoll|dagordning|personalen|gänget|på jobbet|jobbet|semester|intranätet|avdelningen|medarbetar*|löne*",
         "no": "møtet|møte|lunsj|ring meg|vedlagt|kan du|kan dere|skal vi|sees|kollega|kolleger|teamet|sjefen|kontoret|julebord|fristen|utkast|referat|på jobb|jobben|avdelingen|ansatte", "da": "mødet|møde|frokost|ring til mig|vedhæftet|kan du|kan i|skal vi|ses|kollega|kolleger|teamet|chefen|kontoret|julefrokost|udkast|referat|på arbejde|afdelingen|medarbejder*", "fi": "kokous|palaveri|lounas|liitteenä|voitko|voitteko|voidaanko|nähdään|kollega|työkaveri*|tiimi|pomo|toimisto*|pikkujoulu*|luonnos|pöytäkirja|töissä|osasto*|henkilöstö*",
         "de": "besprechung|meeting|mittagessen|anbei|im anhang|kannst du|könnt ihr|könnten sie|sollen wir|kollege|kollegen|kollegin|das team|chef|büro|weihnachtsfeier|entwurf|protokoll|arbeit|abteilung|mitarbeiter*|termin", "fr": "réunion|déjeuner|ci-joint|pièce jointe|peux-tu|pouvez-vous|pourrais-tu|collègue*|l'équipe|le bureau|au bureau|brouillon|compte rendu|planning|rendez-vous", "es": "reunión|almuerzo|comida|adjunto|puedes|podrías|puede usted|compañero*|el equipo|la oficina|borrador|acta|jefe|departamento|cita",
-        "it": "riunione|pranzo|in allegato|allegato|puoi|potresti|collega|colleghi|ufficio|bozza|verbale", "nl": "vergadering|overleg|lunch|bijlage|kun je|kunt u|collega*|kantoor|concept|notulen", "pt": "reunião|almoço|em anexo|anexo|você pode|colega*|escritório|rascunho", "pl": "spotkanie|załączeniu|w załączniku|czy możesz|kolega|koledzy|biuro|szkic", "ar": "اجتماع|الاجتماع|مرفق|الزملاء|زملائي|المكتب",
+        "it": "riunione|pranzo|in allegato|allegato|puoi|potresti|collega|colleghi|ufficio|bozza|verbale", "nl": "vergadering|overleg|lunch|bijlage|kun je|kunt u|collega*|kantoor|concept|notulen", "pt": "reunião|almoço|em anexo|anexo|você pode|colega*|escritório|rascunho", "pl": "spotkanie|załączeniu|w załączniku|czy możesz|kolega|koledzy|biuro|szkic|dział it|dział kadr", "ar": "اجتماع|الاجتماع|مرفق|الزملاء|زملائي|المكتب|قسم تقنية المعلومات|الموارد البشرية",
+        "he": "ישיבה|הישיבה|פגישה|מצורף|מצורפת|צהריים|עמיתים|המשרד|מערכות מידע|שרת הקבצים|משאבי אנוש", "tr": "toplanti*|öğle yemeği*|ekte|ofis*|mesai*|arkadaşlar|çalişma arkadaş*|bilgi teknolojileri|insan kaynaklari", "ja": "お疲れ様です|お疲れさまです|会議|打ち合わせ|添付|議事録|ランチ|部長|課長|情報システム部|人事部|総務部",
     },
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ MOST = 60_000  # characters from the beginning, and from the end, in which phras
 _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|tja|god(?: ?morgon|dag)|bästa|käre?|kära|hei|halla|moi|terve"
     r"|hyvää? \w+|hallo|guten (?:tag|morgen)|liebe[r]?|sehr geehrte[r]?|moin|servus|bonjour|salut|coucou|chère?|hola|buenos días|buenas|estimad[oa]|querid[oa]"
-    r"|ciao|buongiorno|gentile|beste|dag|hoi|olá|oi|caro|cara|cześć|witam|dzień dobry|ahoj|szia|merhaba|привет|добрый день|здравствуйте|مرحبا|السلام عليكم)"
+    r"|ciao|buongiorno|gentile|beste|dag|hoi|olá|oi|caro|cara|cześć|witam|dzień dobry|szanown[aiy]|ahoj|szia|merhaba|selam|sayın|שלום|היי|привет|добрый день|здравствуйте|مرحبا|السلام عليكم)"
     r"\b[ ,]*(?:[^\W\d_][\w\-'.]*[ ,]*(?:(?:and|och|og|ja|und|et|y|e|en|&)\s)?){0,4}[,!.:\-–]?\s*(?:\n|\Z)",
     re.I,
 )
@@ -50,7 +50,7 @@ _FORMULA = (
     r"|tack(?: på förhand)?|kram(?:ar)?|ha det(?: bra| gott)?|trevlig helg|vi ses|hej då|med vennlig hilsen|vennlig hilsen|hilsen|mvh\.?|med venlig hilsen|venlig hilsen|mange hilsner|de bedste hilsner|beste hilsener"
     r"|ystävällisin terveisin|terveisin|terv\.?|yst\.? ?terv\.?|kiitos|t\.|mit freundlichen grüßen|freundliche grüße|viele grüße|liebe grüße|beste grüße|herzliche grüße|mfg|lg|vg|gruß|grüße|gruss"
     r"|cordialement|bien cordialement|bien à (?:vous|toi)|cdt|amicalement|sincères salutations|bonne journée|merci(?: d'avance)?|saludos(?: cordiales)?|un saludo|atentamente|un abrazo|gracias"
-    r"|cordiali saluti|saluti|distinti saluti|a presto|grazie|met vriendelijke groet(?:en)?|groet(?:en|jes)?|mvg|atenciosamente|abraços?|obrigad[oa]|pozdrawiam|z poważaniem|pozdrav(?:y)?|s pozdravem|üdvözlettel|с уважением|مع التحية|تحياتي)"
+    r"|cordiali saluti|saluti|distinti saluti|a presto|grazie|met vriendelijke groet(?:en)?|groet(?:en|jes)?|mvg|atenciosamente|abraços?|obrigad[oa]|pozdrawiam|z poważaniem|selamlar|sevgiler|saygılar(?:ım|ımız)la|iyi çalışmalar|teşekkürler|בברכה|תודה(?: רבה)?|בכבוד רב|pozdrav(?:y)?|s pozdravem|üdvözlettel|с уважением|مع التحية|تحياتي)"
 )
 _CLOSING = re.compile(
     _FORMULA + r"[ \t]*[,.!\-–]*[ \t]*(?:\n+|,? )[ \t]*(?:[^\W\d_][\w'.\-]*[ ,]*){1,5}(?:\n|\Z)",

@@ -14,6 +14,7 @@ from smtpguard.mail.message import Message
 from smtpguard.reading import fold, markup, textmarks, unfinished
 from smtpguard.reading.fold import letters
 from smtpguard.reading.looks import KINDS, THRESHOLD, Looks, Mark, Readable, Side, Topic, judge, veiled
+from smtpguard.reading.phrases import _PHRASES
 from smtpguard.reading.request import Custom
 from smtpguard.reading.textmarks import _phrases
 from tests.every import every
@@ -142,6 +143,40 @@ def test_a_message_has_the_mark(name: str, headers: Mapping[str, str], body: str
 @every(("name", "html"), HTML)
 def test_markup_has_the_mark(name: str, html: str) -> None:
     check(name, letter(html, kind="text/html"))
+
+
+@every(
+    "body",
+    [
+        "Bitte speichern Sie alles und melden sich um acht ab, also vor dem Update abmelden.", "Tom needs to sign off the budget on Friday.",
+        "Old files will be removed from the server; the laptops are to be removed on Monday.", "Gli appuntamenti di domani sono cancellati.",
+        "Rezygnacja Piotra z pracy wchodzi w życie w piątek.", "Husk at afmelde frokost senest torsdag.",
+        "Vergeet niet om je na het werk af te melden en je pc af te sluiten: afmelden is verplicht.", "Sie können die Einstellungen ändern, wenn Outlook offen ist.",
+    ],
+)  # fmt: skip
+def test_everyday_words_are_none_of_a_mailing(body: str) -> None:
+    assert not {"unsubscribe-words", "preferences"} & names(look(letter(body)))
+
+
+@every(
+    ("name", "body"),
+    [
+        ("unsubscribe-words", "Newsletter abmelden"), ("unsubscribe-words", "Hier abmelden"), ("unsubscribe-words", "Rezygnacja z newslettera"),
+        ("unsubscribe-words", "Abonelikten çıkmak için tıklayın"), ("unsubscribe-words", "Afmeld nyhedsbrevet"),
+        ("web-version", "Tarayıcıda görüntüle"), ("web-version", "לצפייה בדפדפן"), ("do-not-reply", "本メールは送信専用です"),
+        ("dear-customer", "Değerli müşterimiz"), ("inside-only", "Yalnızca şirket içi kullanım içindir"), ("inside-only", "לשימוש פנימי בלבד"),
+        ("inside-only", "Liebe Mitarbeiterinnen und Mitarbeiter,"), ("inside-only", "社員各位"), ("addressed", "Szanowni Państwo,\n\ndziś pracujemy."),
+        ("signed", "Toplantı yarın.\n\nSaygılarımla\nAyşe Yılmaz"), ("signed", "נתראה מחר\n\nבברכה\nדנה"),
+    ],
+)  # fmt: skip
+def test_words_of_more_languages_are_known(name: str, body: str) -> None:
+    assert name in names(look(letter(body)))
+
+
+def test_phrases_are_in_the_form_in_which_they_are_looked_for() -> None:
+    for languages in _PHRASES.values():
+        for phrase in "|".join(languages.values()).replace("*", "").split("|"):
+            assert " ".join(fold.fold(phrase).split()) == phrase
 
 
 def test_hidden_text_elsewhere_is_no_preview() -> None:
@@ -407,3 +442,15 @@ def test_one_pass_finds_every_sign_of_html() -> None:
     begun = "|".join(sign[:-1] for sign in markup.ALL)
     for source in ("é\0".join(markup.ALL), begun, *(f"\ud800{sign}{begun}" for sign in markup.ALL)):
         assert markup.signs_in(source) == {sign for sign in markup.ALL if sign in source}
+
+
+@every(
+    ("text", "language"),
+    [
+        ("De kommer i morgon och har med sig underlaget", "sv"), ("La reunión de mañana es de once a doce", "es"), ("A reunião de amanhã é das onze ao meio-dia", "pt"),
+        ("De vergadering van de afdeling is om tien uur", "nl"), ("Le rapport de Pierre est de retour", "fr"), ("The report is at www.example.de", "en"),
+        ("https://news.example.com/x/1 bo@example.com", ""), ("Merhaba, cuma günü 12.00'de yeni lokantaya gelmek isteyen var mı?", ""), ("שלום https://news.example.com/x/1", ""),
+    ],
+)  # fmt: skip
+def test_the_end_of_an_address_is_no_word_of_a_language(text: str, language: str) -> None:
+    assert fold.language_of(text) == language
