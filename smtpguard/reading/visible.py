@@ -131,9 +131,8 @@ _SIGNS = re.compile(
 )
 _SHOWS = re.compile(r"(?<![\w-])(?:display|visibility|opacity|max-height|overflow)\s*:")
 """Properties by which a later rule may show what an earlier one hides."""
-_SETS = "[style],[hidden],[bgcolor],[background],font[color],font[size],body[text]"
+_SETS = "[style],[hidden],[bgcolor],[background],font[color],body[text]"
 _CELLS = frozenset(("body", "table", "tbody", "thead", "tfoot", "tr", "td", "th"))
-_GIVEN = (("bgcolor", "background-color", _CELLS), ("color", "color", ("font",)), ("text", "color", ("body",)))
 _DISPLAYS = frozenset({"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"})  # fmt: skip
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
 _DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|before|after|first-line|first-letter|selection)", re.I)
@@ -239,6 +238,8 @@ def take_unseen(
     small = any(look.size is not None and look.size < (_SMALLER if look.relative else SMALLEST) for look in said)
     if not (by_colour or small or behind or any(look.hides or look.visible is False for look in said)):
         return [], False
+    if small and "<font" in html:  # its size is that of its text again
+        inline = [(node, _attributes(node, custom)) for node in tree.css(f"{_SETS},font[size]")]
     texts: dict[int, str] = {}
     for selector, text in rules:
         look = _look(_filled(text, custom))
@@ -373,12 +374,14 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
     if len(given) > 1 or "style" not in given:
         if "hidden" in given:
             text = "display:none;"
-        tag = node.tag or ""
-        if tag in _CELLS and given.get("background"):
-            text += "background-image:url(x);"
-        text += "".join(f"{says}:{v};" for name, says, tags in _GIVEN if tag in tags and (v := given.get(name)))
-        if tag == "font" and given.get("size"):
-            text += "font-size:medium;"  # even the least is read
+        tag = node.tag
+        if tag in _CELLS:
+            text += "background-image:url(x);" if given.get("background") else ""
+            text += f"background-color:{value};" if (value := given.get("bgcolor")) else ""
+            text += f"color:{value};" if tag == "body" and (value := given.get("text")) else ""
+        elif tag == "font":
+            text += f"color:{value};" if (value := given.get("color")) else ""
+            text += "font-size:medium;" if given.get("size") else ""  # even the least is read
     text = f"{text}{sheet};{given.get('style') or ''}" if text or sheet else given.get("style") or ""
     return _look(_filled(text.lower(), custom)[:4000])
 
