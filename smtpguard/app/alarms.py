@@ -23,10 +23,11 @@ from smtpguard import __version__
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
-from smtpguard.app.files import CannotStart, make_state, no_room
+from smtpguard.app.files import CannotStart, make_state, no_room, no_spool
 from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import never_served, opened
+from smtpguard.app.start import failing
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.contacts import known_since
@@ -292,18 +293,13 @@ class Alarms(Part):
 
     def seen(self) -> Seen:
         """All that is known now. A start that has not lasted yet is no end of those that failed."""
-        from smtpguard.app.start import failing
-
         now, passed = self._clock.now(), self._clock.monotonic()
         if passed - self._certificates[0] > CERTIFICATES_SECONDS:
             self._certificates = passed, ends(self._settings)
         known = self._seen or Seen(at=now)
         running = list(trees(self._settings.state))
-        counts = Counter[str]()
-        for tree in running:
-            if tree.alive:
-                counts.update(tree.row.get("counts", {}))
-        self._answers.add(passed, counts)
+        counts = (Counter(tree.row.get("counts", {})) for tree in running if tree.alive)
+        self._answers.add(passed, sum(counts, Counter[str]()))
         answered, deferred = self._answers.of_late
         return replace(
             known,
@@ -316,6 +312,7 @@ class Alarms(Part):
             minutes=MINUTES,
             absent=absent(running),
             starts=None if failing(self._settings.state, now) else "",
+            spool=no_spool(self._settings),
             bypass=bypass_in_force(self._settings, now),
         )
 
@@ -427,8 +424,6 @@ async def status(settings: Settings) -> Status:
     """The status of the whole installation, as far as it can be found out, and what could not. Each question has its own
     timeout, so that one without an answer delays no other. Nothing is written. Never raises for an error of a part, the
     store or the relay."""
-    from smtpguard.app.start import failing
-
     quiet = frozenset(settings.alarms.quiet)
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet, quota=settings.hold.quota)
     found.bypass = Bypasses(settings.state).in_force(found.at)
@@ -442,6 +437,7 @@ async def status(settings: Settings) -> Status:
         absent=absent(found.trees),
         store=store_problem(in_store.store, found.trees),
         starts=failed.why if failed is not None else "",
+        spool=no_spool(settings),
         certificates=usable,
         relay=relay,
         bypass=bypass_in_force(settings, found.at),

@@ -137,9 +137,23 @@ def store_url(settings: Settings) -> str:
 
 def no_room(settings: Settings) -> str:
     """Which disk is full, if it is that of a SQLite database: no record can be written, and mail is answered 452."""
-    if not settings.store.url.startswith(_SQLITE):
-        return ""
-    folder = Path(settings.store.url.removeprefix(_SQLITE).partition("?")[0]).parent
+    folder = _database_folder(settings)
+    return _full(folder) if folder is not None else ""
+
+
+def no_spool(settings: Settings) -> str:
+    """Which disk is full, if it is that of the state folder and not that of a SQLite database: no large message can be
+    kept."""
+    folder, full = _database_folder(settings), _full(settings.state)
+    return full if full and (folder is None or not _full(folder)) else ""
+
+
+def _database_folder(settings: Settings) -> Path | None:
+    url = settings.store.url
+    return Path(url.removeprefix(_SQLITE).partition("?")[0]).parent if url.startswith(_SQLITE) else None
+
+
+def _full(folder: Path) -> str:
     try:
         room = os.statvfs(folder)
     except OSError:

@@ -51,7 +51,7 @@ class Stopped:
 class Seen:
     """The observations of one round. None: it could not be observed, or was not.
 
-    ``store``, ``relay``: "" if it answers, else why it cannot be used. ``put_back``: the sentence for a store that was
+    ``store``, ``relay``: "" if it answers, else why it cannot be used; so ``spool``, the folder for large messages. ``put_back``: the sentence for a store that was
     restored to an earlier state, "" otherwise. ``unreadable``, ``differs``: what is wrong with the policy in force, and
     with its file. ``frozen``: freezes of everything that are in force; who made one, and why, is a person's, and only for
     mail to ``contact``; so is it of ``bypass``, that of this host. ``certificates``: when each expires, by its name in the
@@ -79,6 +79,7 @@ class Seen:
     starts: str | None = None
     behind: Mapping[str, float] | None = None
     refusing: Mapping[str, float] | None = None
+    spool: str | None = None
     called: tuple[RuleCall, ...] | None = None
     purposes: Mapping[str, str] = field(default_factory=dict)
     stopped: tuple[Stopped, ...] | None = None
@@ -305,6 +306,18 @@ CONDITIONS: tuple[Condition, ...] = (
             "Make room on its disk, end the program that locks it, or bring its server or its file back. No restart is needed."
         ),
         of="store",
+    ),
+    Condition(
+        name="state-full",
+        severity=Severity.CRITICAL,
+        after_seconds=60,
+        title=N_("the disk of the state folder is full"),
+        says=N_(
+            "The disk of the state folder is full: mail of more than 1 MiB is answered 452 and waits at its clients, and lists are not read "
+            "again. Why: {said}"
+        ),
+        does=N_("Make room there. No restart is needed."),
+        of="spool",
     ),
     Condition(
         name=BYPASS,

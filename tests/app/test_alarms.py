@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -18,6 +19,7 @@ import pytest
 
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.alarms import Alarms, Answers, Observer, relay_says
+from smtpguard.app.files import no_spool
 from smtpguard.app.guardline import Turned
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_target
@@ -317,3 +319,28 @@ async def test_a_database_that_can_only_be_read_is_away(
                 found = alarms.seen().store
                 assert found is not None
                 assert said in found if said else not found, statement
+
+
+def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own, unless it is the disk of the database, of which another alarm tells."""
+    full = {tmp_path / "state"}
+
+    def room(folder: Path) -> os.statvfs_result:
+        return os.statvfs_result((4096, 4096, 100, 0, 0 if folder in full else 100, 9, 9, 9, 0, 255))
+
+    monkeypatch.setattr("smtpguard.app.files.os.statvfs", room)
+    for url, said in ((f"sqlite:///{tmp_path}/guard.db", "state"), ("postgresql://db/guard", "state")):
+        settings = settings_of(load_yaml(f"state: state\nstore: {{url: '{url}'}}\n"), tmp_path, {})
+        assert no_spool(settings) == f"no space left in {tmp_path / said}"
+        assert [alarm.key for alarm in raised(replace(WELL, spool=Alarms(settings, Clock(NOW)).seen().spool))] == [
+            "state-full"
+        ]
+    full.add(tmp_path)
+    assert (
+        no_spool(
+            settings_of(load_yaml(f"state: state\nstore: {{url: 'sqlite:///{tmp_path}/guard.db'}}\n"), tmp_path, {})
+        )
+        == ""
+    )
+    full.clear()
+    assert no_spool(settings) == ""
