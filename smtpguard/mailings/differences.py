@@ -133,12 +133,13 @@ def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference
     known = {
         one for each in approved.elements if isinstance(each, Choice) for some in each.alternatives for one in some
     }
+    formed = [b for each in approved.elements if isinstance(each, Choice) for form in each.forms for b in form]
     left: dict[tuple[str, ...], list[str]] = {}
     for block in blocks[1:]:
         if block.startswith(PART):
             continue
         said = tuple(tokens(block))
-        if "\n".join(said) not in known:
+        if "\n".join(said) not in known and not any(fit(one, block) for one in formed):
             left.setdefault(said, []).append(block)
     missing = [
         element

@@ -33,7 +33,7 @@ from smtpguard.mailings.alignment import (
     stretches,
     units_of,
 )
-from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
+from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template, is_block
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
@@ -41,6 +41,9 @@ MOST_ALTERNATIVES = 20
 """The most alternatives of one block, or of words in it, that an approver can review."""
 MOST_KNOWN = 60
 """The most known words of a list in each copy, beside numbers."""
+MOST_FORMS = 6
+FEWEST_OF_A_FORM = 3
+"""The fewest different texts of one form, in a place where some copies have none or another, in which slots are learned."""
 MOST_SERIES = 10
 """With more pictures than this, each in one copy alone, each person gets one of their own."""
 _SAMPLES = 5
@@ -77,16 +80,46 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
 
 
 def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
-    """The most frequent alternatives, if there are too many; if each has the same number of blocks with the same
-    markup, their common template."""
+    """The alternatives: common templates of those that differ in slots alone, and the most frequent others. If there are
+    too many: the common template of all, if each has the same number of blocks with the same markup, and it fits all."""
+    common: list[Block] = []
     if len(set(seen)) > MOST_ALTERNATIVES and len(set(map(len, seen))) == 1:
         columns = list(zip(*seen, strict=True))
         if all(
             len({tuple(filter(is_tag, map(key_of, block.split("\n")))) for block in column}) == 1 for column in columns
         ):
-            yield from map(_block, columns)
-            return
-    yield Choice(alternatives=_often(seen))
+            common = [_block(column) for column in columns]
+            if all(
+                all(is_block(block, split_once(one)) for one in some)
+                for block, some in zip(common, columns, strict=True)
+            ):
+                yield from common
+                return
+    forms, left = _forms(seen)
+    if common and not forms:
+        yield from common
+    else:
+        yield Choice(alternatives=_often(left) if left else (), forms=forms)
+
+
+def _forms(seen: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[Block, ...], ...], list[tuple[str, ...]]]:
+    """The common templates of alternatives that differ in slots alone, and the alternatives beside them."""
+    groups: list[list[tuple[str, ...]]] = []
+    for one in filter(None, seen):
+        like = (some for some in groups if len(some[0]) == len(one) and all(map(_alike, some[0], one)))
+        if (found := next(like, None)) is not None:
+            found.append(one)
+        elif len(groups) < MOST_FORMS:
+            groups.append([one])
+    forms: list[tuple[Block, ...]] = []
+    left = list(seen)
+    for some in groups:
+        if len(set(some)) >= FEWEST_OF_A_FORM:
+            form = tuple(map(_block, zip(*some, strict=True)))
+            if any(isinstance(item, Slot) and item.kind != "words" for block in form for item in block.items):
+                forms.append(form)
+                left = [one for one in left if one not in some]
+    return tuple(forms), left
 
 
 def _block(seen: Sequence[str]) -> Block:

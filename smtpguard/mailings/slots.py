@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import ne
 from typing import Any
@@ -156,9 +156,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One of several alternative sequences of blocks; an empty one: they may be missing."""
+    """One of several alternative sequences of blocks; an empty one: they may be missing. ``forms``: those with slots."""
 
     alternatives: tuple[tuple[str, ...], ...]
+    forms: tuple[tuple[Block, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ class Template:
     def __post_init__(self) -> None:
         choices = any(isinstance(one, Choice) for one in self.elements)
         object.__setattr__(self, "passed", [] if choices else [None] * len(self.elements))
-        items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
+        items = (item for one in self.blocks for item in one.items)
         linked = frozenset(mailbox(item) for item in items if isinstance(item, str)) - {""}
         object.__setattr__(self, "linked", linked)
 
@@ -217,7 +218,7 @@ class Template:
         """Whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
         for n in itertools.compress(itertools.count(), map(ne, blocks, self.passed)):
             element = self.elements[n]
-            if not (isinstance(element, Block) and _is_block(element, split_once(blocks[n]))):
+            if not (isinstance(element, Block) and is_block(element, split_once(blocks[n]))):
                 return False
         self.passed[:] = blocks
         return True
@@ -247,7 +248,7 @@ class Template:
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
         if self.learned:
-            return _is_block(element, split_once(block))
+            return is_block(element, split_once(block))
         tokens, begins = split(block)
         mine = [str(item) for item in element.items]
         return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
@@ -273,31 +274,39 @@ class Template:
         return sum(isinstance(item, str) and not is_markup(item) for item in items)
 
     @property
+    def blocks(self) -> Iterator[Block]:
+        """Also those of alternatives with slots."""
+        for element in self.elements:
+            if isinstance(element, Block):
+                yield element
+            else:
+                yield from itertools.chain.from_iterable(element.forms)
+
+    @property
     def slots(self) -> tuple[tuple[str, Slot], ...]:
         """Each with the words before it."""
         found: list[tuple[str, Slot]] = []
-        for element in self.elements:
-            if isinstance(element, Block):
-                words: list[str] = []
-                for item in element.items:
-                    if isinstance(item, Slot):
-                        found.append((" ".join(words[-3:]), item))
-                        words = []
-                    elif isinstance(item, str) and not is_markup(item) and item != "<subject>":
-                        words = [*words, item] if any(map(str.isalnum, item)) else []
+        for block in self.blocks:
+            words: list[str] = []
+            for item in block.items:
+                if isinstance(item, Slot):
+                    found.append((" ".join(words[-3:]), item))
+                    words = []
+                elif isinstance(item, str) and not is_markup(item) and item != "<subject>":
+                    words = [*words, item] if any(map(str.isalnum, item)) else []
         return tuple(found)
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """Links and pictures that differ."""
-        items = (item for element in self.elements if isinstance(element, Block) for item in element.items)
+        items = (item for block in self.blocks for item in block.items)
         return tuple(dict.fromkeys(item for item in items if isinstance(item, Target)))
 
     @property
     def choices(self) -> tuple[tuple[str, ...], ...]:
-        """The alternatives of each block that differs, as people read them."""
+        """The alternatives of each block that differs, as people read them; of those with slots an example."""
         found = (element for element in self.elements if isinstance(element, Choice))
-        return tuple(tuple(readable(alternative) for alternative in one.alternatives) for one in found)
+        return tuple(tuple(map(readable, (*one.alternatives, *map(_example, one.forms)))) for one in found)
 
     @property
     def name(self) -> str:
@@ -306,12 +315,14 @@ class Template:
 
     def dumps(self) -> str:
         elements: list[Any] = [
-            list(map(list, one.alternatives))
-            if isinstance(one, Choice)
-            else [[_item_out(i) for i in one.items], one.together]
+            _block_out(one)
+            if isinstance(one, Block)
+            else [one.alternatives, [list(map(_block_out, form)) for form in one.forms]]
+            if one.forms
+            else one.alternatives
             for one in self.elements
         ]
-        kinds = "".join("c" if isinstance(one, Choice) else "b" for one in self.elements)
+        kinds = "".join("b" if isinstance(one, Block) else "f" if one.forms else "c" for one in self.elements)
         document: list[Any] = [self.senders, self.files, kinds, elements, self.learned, self.share]
         if self.alone is not None or self.own:
             document.append(self.alone.dumps() if self.alone is not None else "")
@@ -325,10 +336,12 @@ class Template:
         alone, own = (*rest, "", ())[:2] if rest else ("", ())
         made: list[Block | Choice] = []
         for kind, value in zip(kinds, elements, strict=True):
-            if kind == "c":
-                made.append(Choice(alternatives=tuple(map(tuple, value))))
-            else:
-                made.append(Block(items=tuple(map(_item_in, value[0])), together=tuple(map(tuple, value[1]))))
+            if kind == "b":
+                made.append(_block_in(value))
+                continue
+            alternatives, forms = value if kind == "f" else (value, ())
+            forms = tuple(tuple(map(_block_in, form)) for form in forms)
+            made.append(Choice(alternatives=tuple(map(tuple, alternatives)), forms=forms))
         return cls(
             senders=tuple(senders),
             files=tuple(files),
@@ -359,19 +372,22 @@ def _matches(elements: Sequence[Block | Choice], blocks: Sequence[SplitBlock], t
         after: set[int] = set()
         for at in here:
             if isinstance(element, Block):
-                if at < len(blocks) and _is_block(element, blocks[at]):
+                if at < len(blocks) and is_block(element, blocks[at]):
                     after.add(at + 1)
                 continue
             for alternative in element.alternatives:
                 if tuple(map(plain, texts[at : at + len(alternative)])) == alternative:
                     after.add(at + len(alternative))
+            for form in element.forms:
+                if at + len(form) <= len(blocks) and all(map(is_block, form, blocks[at : at + len(form)])):
+                    after.add(at + len(form))
         here = after
         if not here:
             return False
     return len(blocks) in here
 
 
-def _is_block(block: Block, words: SplitBlock) -> bool:
+def is_block(block: Block, words: SplitBlock) -> bool:
     tokens, begins = words
     if block.fixed is not None:
         return tokens == block.fixed
@@ -522,6 +538,20 @@ def _default_token(old: str, new: str) -> bool:
 
 def _is_code(part: str) -> bool:
     return any(c.isdigit() for c in part) or len(part) >= 12
+
+
+def _example(form: Sequence[Block]) -> list[str]:
+    """The words of an alternative, with a value that was seen in each slot."""
+    items = (item for block in form for item in block.items)
+    return [item if isinstance(item, str) else item.values[0] for item in items if not isinstance(item, Target)]
+
+
+def _block_out(block: Block) -> Any:
+    return [[_item_out(item) for item in block.items], block.together]
+
+
+def _block_in(value: Any) -> Block:
+    return Block(items=tuple(map(_item_in, value[0])), together=tuple(map(tuple, value[1])))
 
 
 def _item_out(item: Item) -> Any:

@@ -22,7 +22,7 @@ from smtpguard.mailings import alignment
 from smtpguard.mailings.alignment import kind_of, opcodes, stretches
 from smtpguard.mailings.differences import differences
 from smtpguard.mailings.slotlearning import learn
-from smtpguard.mailings.slots import Block, Item, Slot, Target, Template, _is_block
+from smtpguard.mailings.slots import Block, Item, Slot, Target, Template, is_block
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import Shown, shown_by
 from tests.every import every
@@ -211,6 +211,48 @@ def test_values_that_tools_put_into_each_copy(
     learned = Template.loads(learned.dumps())
     assert [one for one in (value(77), *fit) if not learned.matches(made(one))] == []
     assert [one for one in unfit if learned.matches(made(one))] == []
+
+
+VIP = "As a member of our club, {name}, you have {n} points to spend in every shop until May."
+VERSIONS = (
+    f"<p>Hi {{name}},</p><p>spring has come to all of our shops this week.</p><p>{VIP}</p><p>See you there.</p>",
+    "<p>Hi {name},</p><p>spring has come to all of our shops this week.</p><p>See you there.</p>",
+    "<p>Hej {name},</p><p>våren har kommit till alla våra butiker den här veckan.</p><p>Din kod är {code} och den gäller till maj.</p>",
+)
+
+
+def _version(who: int, which: int, **given: str) -> Shown:
+    values = {
+        "name": f"{'ANXKLM'[who % 6]}anna{chr(97 + who // 6)}",
+        "n": str(who * 37),
+        "code": f"K{who * 7919:x}",
+    } | given
+    return shown(VERSIONS[which].format(**values), head=HTML)
+
+
+@every("most", [3, 2, 1])
+def test_paragraphs_of_some_copies_may_have_slots_of_their_own(most: int) -> None:
+    """A paragraph for some, or another language, with names and numbers: each copy with one of them was held."""
+    made = learn(_version(0, 1), [_version(n, n % most if most > 1 else 0) for n in range(1, 40)])
+    made = Template.loads(made.dumps())
+    assert all(made.matches(_version(who, which)) for who in range(40, 60) for which in range(min(most, 2)))
+    assert made.matches(_version(50, 2)) is (most == 3)
+    assert {slot.kind for _, slot in made.slots} == {"name", "number"} | ({"code"} if most == 3 else set())
+    assert any("As a member of our club" in one for texts in made.choices for one in texts)
+    for other in (
+        _version(50, 0, n="whisky"),
+        _version(50, 0, name="the boss is drunk"),
+        shown(VERSIONS[0].replace("to spend", "to drink").format(name="Anna", n=7), head=HTML),
+        shown(VERSIONS[0].replace(VIP, f"{VIP}</p><p>{VIP}").format(name="Anna", n=7), head=HTML),
+    ):
+        assert not made.matches(other)
+        assert {one.kind for one in differences(made, other, exact=False)} & {"words", "paragraph", "order"}
+
+
+def test_a_paragraph_of_two_copies_has_no_slots() -> None:
+    made = learn(_version(0, 1), [_version(n, n not in (7, 9)) for n in range(1, 40)])
+    assert made.matches(_version(7, 0))
+    assert not made.matches(_version(8, 0))
 
 
 def test_versions_and_few_copies_are_no_pictures_for_each_person() -> None:
@@ -431,7 +473,7 @@ def test_a_block_fits_if_any_division_of_its_words_does(
     items: list[Item], tokens: tuple[str, ...], begins: frozenset[int]
 ) -> None:
     block = Block(items=tuple(items))
-    assert _is_block(block, (tokens, begins)) == _fits(items, tokens, begins)
+    assert is_block(block, (tokens, begins)) == _fits(items, tokens, begins)
 
 
 def test_generated_campaigns_in_eight_languages() -> None:
