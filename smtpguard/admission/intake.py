@@ -235,12 +235,6 @@ class Intake:
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)
 
-    @staticmethod
-    async def _others() -> None:
-        """Let messages that came in the same turn of the event loop take the step before this one too: done for one after the
-        other it finds its code in the processor's caches."""
-        await asyncio.sleep(0)
-
     def _timed(self, seconds: float) -> None:
         self.admissions[bisect_left(ADMISSION_SECONDS, seconds)] += 1
         self.admission_microseconds += int(seconds * 1_000_000)
@@ -268,7 +262,6 @@ class Intake:
         held is read as well, since people will want the reasons; that is rare enough to be expensive."""
         rules, ask = in_force.rules, self.gather.ask
         gathered = await self.gather.open(transaction, in_force, began=came)
-        await self._others()
         plan = rules.plan(gathered.facts)
         for _ in range(_SOURCES):
             if not plan.pending:
@@ -308,7 +301,6 @@ class Intake:
         except Exception:
             log.exception("transaction %s: not recorded in the journal's front", transaction.id)
             return None
-        await self._others()
         [event] = admission.events
         onward.begin()
         there = await front.record(event, key=key, marks=marks_of(gathered.facts), generation=generation)

@@ -3,7 +3,6 @@ admission would write."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sqlite3
 import sys
@@ -21,7 +20,6 @@ from smtpguard.gathering.gather import Gather
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
-from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from smtpguard.reading.read import read
@@ -73,26 +71,6 @@ async def test_a_plain_message_is_recorded_in_the_front(fronted: House) -> None:
     assert fronted.front.recorded == [id]
     kinds = [kind for kind, _ in await fronted.settled(id)]
     assert kinds == ["verdict", "outcome"]
-
-
-async def test_messages_of_one_turn_take_each_step_together(fronted: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-
-    def noted(what: Any, name: str) -> None:
-        method = getattr(what, name)
-
-        def call(*args: Any, **more: Any) -> Any:
-            steps.append(name)
-            return method(*args, **more)
-
-        monkeypatch.setattr(what, name, call)
-
-    noted(Gather, "open")
-    noted(RuleSet, "plan")
-    noted(FakePassage, "begin")
-    await asyncio.gather(*[sent(fronted, f"{who}@example.org", body=who) for who in ("x", "y", "z")])
-    assert steps == ["open"] * 3 + ["plan"] * 3 + ["begin"] * 3
-    assert len(fronted.front.recorded) == 3
 
 
 @pytest.mark.parametrize("to", [[RAMADAN], [MEMBERS[0]], MEMBERS[:25], ["x@example.org", MEMBERS[0]]])
