@@ -203,6 +203,7 @@ class FileMemory:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._kept: dict[str, RaisedAlarm] = {}
+        self._alone = False  # the last change could not be written
 
     async def known(self) -> Mapping[str, RaisedAlarm]:
         """Without a lock: the file is replaced as a whole, and reading leaves no lock file behind."""
@@ -245,6 +246,8 @@ class FileMemory:
             os.close(descriptor)
 
     def _read(self) -> dict[str, RaisedAlarm]:
+        if self._alone:
+            return dict(self._kept)
         try:
             rows = json.loads(self._path.read_text())
             return {raised.key: raised for raised in map(_RAISED.back, rows)}
@@ -257,7 +260,9 @@ class FileMemory:
         rows = [_RAISED.to(each) for each in known.values()]
         try:
             replace_file(self._path, json.dumps(rows, indent=1) + "\n", durable=False)
+            self._alone = False
         except OSError as e:
+            self._alone = True
             log.warning("%s: %s", self._path, e.strerror)
 
 

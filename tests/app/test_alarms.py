@@ -4,6 +4,7 @@ fails."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import sqlite3
@@ -344,3 +345,25 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
     )
     full.clear()
     assert no_spool(settings) == ""
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_what_a_full_disk_does_not_take_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Else an alarm would be sent again in every round."""
+    memory, other = FileMemory(tmp_path), RaisedAlarm(key="frozen", began=NOW, told=NOW)
+    if there:
+        assert await memory.swap(None, other)
+    known = RaisedAlarm(key="state-full", began=NOW)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("smtpguard.app.alarmchannels.replace_file", full)
+        assert await memory.swap(None, known)
+        assert await memory.swap(known, replace(known, told=NOW))
+        assert (await memory.known())["state-full"].told == NOW
+    assert await memory.swap(replace(known, told=NOW), None)
+    assert await FileMemory(tmp_path).known() == ({"frozen": other} if there else {})
