@@ -35,7 +35,7 @@ from smtpguard.holds.model import (
 )
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, after_late_outcome
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import DeliveryStatus
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Recipient
@@ -384,6 +384,10 @@ def written(
         holds.attempted(batch, made)
     if settled is not None and over is not None:
         events, intents = over(made, intent_id)
+        if made.state.value in (Kind.REJECTED.value, Kind.WITHDRAWN.value) and made.state is not held.state:
+            data = {"was": held.state.value} | ({"with": held.primary} if held.primary else {})
+            # Nobody has it after all.
+            events = (*events, Event(kind=Kind(made.state.value), id=held.hold_id, at=batch.now, data=data))
         batch.record(events)
         outboxes.write(batch, [outboxes.rows_of(one, batch.now_us) for one in intents])
     return made

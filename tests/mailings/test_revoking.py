@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import INTENT, AttemptResult, Delivered, IntentKind, Lease, Settled
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
+from tests.clocks import MONDAY
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House
 from tests.guard.office import BO, LATER, NO, OK, ULF, Office
@@ -118,6 +120,8 @@ async def test_a_release_being_sent_is_in_doubt_until_the_relay_answers(
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == had
     assert await office.state(hold_id) is state
+    decided = (await office.store.journal.activity(MONDAY, None, UTC)).decided
+    assert (decided.rejected, decided.total) == (state is State.REJECTED, 1), "as the lists show it"
 
 
 async def test_a_slow_process_does_not_send_under_a_new_approval(office: Office) -> None:
