@@ -36,9 +36,9 @@ coverage: $(VENV)/.dev
 kills: $(VENV)/.dev
 	KILLS=$(N) $(BIN)/pytest -o faulthandler_timeout=0 tests/faults/test_front.py -k kills
 
-# Mail from so many seeds goes every way (make test has two): make fuzz N=100
+# Mail from so many seeds goes every way, and random histories (make test has a few): make fuzz N=100
 fuzz: $(VENV)/.dev
-	FUZZ="0 $(N)" $(BIN)/pytest -n auto -q tests/fuzz/test_ways.py
+	FUZZ="0 $(N)" $(BIN)/pytest -n auto -q tests/fuzz/test_ways.py tests/incidents/test_truth.py
 
 # The story to so many people, stopped after 412, with what the report and the relay say of it; make test has a small one: make story N=10000
 story: $(VENV)/.dev

@@ -1,0 +1,489 @@
+"""Random histories of a guard: mail of all kinds, a relay that does as drawn, people who decide and take back, absences,
+freezes, corrections, returns, erasure, other policies, restarts, and time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from smtpguard.admission.intake import Intake
+from smtpguard.admission.preapproval import Corrections, Preapproval
+from smtpguard.database.errors import StoreError
+from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.model import Choice, Hold, Refused, State
+from smtpguard.holds.service import Approvals
+from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import RELAY_UNAVAILABLE
+from smtpguard.mailings.model import NoSuch
+from smtpguard.mailings.service import Mailings
+from smtpguard.observe import figures
+from smtpguard.observe.metrics import Tally
+from smtpguard.observe.rows import Cursors
+from smtpguard.observe.webhooks import Allowed, Answered, Dispatcher, Hook, Sender, Topic
+from smtpguard.outbox import rows as outboxes
+from smtpguard.outbox.asking import report_doubts
+from smtpguard.policy.approvals import Absence
+from smtpguard.policy.freezing import Selector
+from smtpguard.reading.fingerprint import Sketch
+from smtpguard.returns.service import Returns
+from smtpguard.store import privacy
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store, open_store
+from tests.clocks import Clock
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, FakePassage, House, index, mail
+from tests.guard.office import LATER, NO, OK, FakeRelay, Office
+from tests.returns.mails import arf, dsn, letter
+from tests.store.making import sqlite_url
+
+NEWS, TOOL, DEPUTY = "news@lists.example.com", "campaigns@example.com", "sten@example.com"
+COLLEAGUES = ["ulf@example.com", "bo@example.com"]
+READERS = ["reader@example.org", ANNA, *MEMBERS[50:]]
+VOTERS = (EVA, OMAR, DPO, DEPUTY, "new@example.com", "duty@example.com", ANNA)
+STAGES = ["{steps: [2, 10%, rest], pause: 30m}", "{steps: [3, rest], pause: 2h}", "{steps: [1, 5, rest]}"]
+CONFIRM = '  - {id: to-several, when: {mailing.customers: ">= 3"}, then: confirm}\n'
+BREAKERS = 'breakers: {complaints: ">= 2", bounces: ">= 3", replies: ">= 4 in 1h"}\n'
+TRACE = re.compile(rb"X-Smtpguard: id=([^;\s]+)")
+OFTEN = ["post", "copy", "copies", "work", "work", "chores", "chores", "vote", "decide", "time"]
+RARELY = [
+    "freeze",
+    "thaw",
+    "again",
+    "absence",
+    "policy",
+    "back",
+    "correct",
+    "returned",
+    "ask_before",
+    "restart",
+    "retain",
+]
+
+
+def person(address: str) -> str:
+    return Address.parse(address).canonical("+")
+
+
+def documents(chance: Random) -> dict[str, bytes]:
+    policy = POLICY + UNAPPROVED
+    if chance.random() < 0.5:
+        policy = policy.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    stages: {chance.choice(STAGES)}\n")
+    policy += CONFIRM if chance.random() < 0.3 else ""
+    policy += BREAKERS if chance.random() < 0.4 else ""
+    if chance.random() < 0.2:
+        policy = policy.replace("[dpo@example.com]", "[dpo@example.com, new@example.com]")
+    return {**DOCUMENTS, "policy.yaml": policy.encode()}
+
+
+class Receiver(Sender):
+    """Of webhooks. ``got``: what it was sent, repetitions too."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__()
+        self.history, self.got = history, list[dict[str, Any]]()
+
+    async def send(self, url: str, secret: bytes, payload: Any, *args: Any) -> Answered:
+        fails, lost = self.history.faults and self.history.chance.random() < 0.3, self.history.chance.random() < 0.5
+        if not (fails and lost):
+            self.got.append(dict(payload))
+        return Answered(problem="HTTP 500" if fails else "")
+
+
+class History(FakeRelay):
+    """``said``: for each message the recipients that the relay, or a person about it, said that it has; ``took``: those that
+    it has. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
+
+    home: House
+    store: Store
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        super().__init__()
+        self.folder, self.chance, self.clock = folder, Random(seed), Clock()
+        self.said: dict[str, set[str]] = defaultdict(set)
+        self.took: dict[str, set[str]] = defaultdict(set)
+        self.faults, self.erases = True, seed % 4 == 3
+        self.tally, self.tallied = Tally(), 0
+        self.receiver = Receiver(self)
+        self._delay = self.chance.choice([0, 0, 60])
+        self._numbers, self._owners = itertools.count(), itertools.count()
+        self._ids = (f"T{n:015d}" for n in itertools.count(1))
+        self._texts: list[tuple[list[str], dict[str, Any]]] = []
+        self._arrived: list[tuple[list[str], bytes, str]] = []
+        self._open = AsyncExitStack()
+
+    async def open(self, first: dict[str, bytes] | None = None) -> None:
+        """As a process starts; ``first``: the policy of a new store."""
+        self.reindex()
+        where = sqlite_url(self.folder / "guard.db")
+        opened = open_store(where, secret=KEY, state_dir=self.folder, clock=self.clock, migrate=True)
+        store = self.store = await self._open.enter_async_context(opened)
+        known = first or dict(await store.policies.documents((await store.gate.read()).policy_sha256))
+        home = self.home = House(store, self.clock, self.folder / "indexes", known)
+        home.ids = self._ids
+        home.term = Deadlines(copies=self.chance.choice([2, 50]), release_delay_seconds=self._delay)
+        home.front = await store.open_front()
+        home.watch = GateWatch(store.gate, self.clock, front=home.front)
+        if first is not None:
+            await home.put(first)
+        await self.follow()
+        self.office = Office(home)
+        self.office.relay, self.owner = self, f"worker {next(self._owners)}"
+        self.office.worker = self.office.hire(self.owner)
+        self.approvals: Approvals = home.approvals()
+        self.mailings = Mailings(store, home, self.clock, term=home.term, notices=home.notices)
+        self.freezes = Freezes(
+            store, self.clock, new_id=lambda: f"F{next(self._numbers)}", recall_seconds=0, loud=False
+        )
+        digester = home.in_force.registry.digester
+        self.returns = Returns(
+            store, home, self.clock, digester, self.freezes, key=KEY, new_id=lambda: f"B{next(self._numbers)}"
+        )
+        self.intake: Intake = home.intake()
+        beside: dict[str, Any] = {
+            "store": store,
+            "policies": home,
+            "gather": home.gather,
+            "term": home.term,
+            "notices": home.notices,
+        }
+        self.intake.own = [Preapproval(address=Address.parse("approve@guard.example.com"), **beside)]
+        self.corrections = Corrections(clock=self.clock, new_id=lambda: next(self._ids), **beside)
+        self.hook = Hook(
+            name="chat", url="", secret=b"", topics=frozenset(Topic), allowed=Allowed(persons=True, special=True)
+        )
+        self.teller = Dispatcher([self.hook], Cursors(store), self.receiver, self.clock)
+        if first is not None:
+            self.told_from = (await Cursors(store).at(self.hook.name)).told
+        await store.outbox.abandon(lambda owner: True)
+
+    async def close(self) -> None:
+        await self._open.aclose()
+
+    async def follow(self) -> None:
+        await self.home.follow()
+        await self.home.watch.read()
+
+    def reindex(self) -> None:
+        for name, people in (("ramadan", MEMBERS), ("news", READERS)):
+            index(self.folder / "indexes", name, people, self.clock.now())
+
+    # the relay, to what is released
+
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
+        found, everyone = TRACE.search(prepend), [str(a) for a in envelope.addresses]
+        if found is None:  # a notice
+            return Answers(replies=[OK] * len(everyone))
+        id, luck = found.group(1).decode(), self.chance.random() if self.faults else 1
+        replies = [self.chance.choice([OK, OK, OK, LATER, NO]) if self.faults else OK for _ in everyone]
+        if luck < 0.08:
+            raise Lost(RELAY_UNAVAILABLE)
+        if not await fence():
+            raise Recalled
+        if self.faults and self.chance.random() < 0.2:
+            await self.decide()
+        good = {a for a, reply in zip(everyone, replies, strict=True) if reply.positive}
+        if luck < 0.24:
+            self.took[id] |= good if self.chance.random() < 0.5 else set()
+            raise Lost(LATER, after_dot=True) if luck < 0.2 else asyncio.CancelledError
+        if not await fence():
+            raise Recalled
+        self.took[id] |= good
+        self.said[id] |= good
+        return Answers(replies=replies, reports=luck > 0.4)
+
+    # what happens
+
+    async def act(self) -> None:
+        what = self.chance.choice(OFTEN * 3 + RARELY + ["erase"] * self.erases)
+        act: Callable[[], Awaitable[None]] = getattr(self, what)
+        await act()
+
+    async def post(self) -> None:
+        chance = self.chance
+        one, two = chance.sample(MEMBERS, 2)
+        some = [
+            [one],
+            [one, two],
+            [RAMADAN],
+            [RAMADAN, one],
+            [one, one.replace("@", "+a@")],
+            [NEWS],
+            [NEWS, RAMADAN],
+            COLLEAGUES[:1],
+        ]
+        many = [chance.sample(MEMBERS, 6), [*COLLEAGUES, *chance.sample(MEMBERS, 24)]]
+        to, looks = chance.choice(some + many), chance.choice(["internal", "mailing", "unclear"])
+        await self.submit(
+            to, X_Looks=looks, X_Labels=chance.choice(["", "", "", "contract"]), body=f"Bacon {next(self._numbers)}?"
+        )
+
+    async def copy(self) -> None:
+        chance = self.chance
+        one = [chance.choice(MEMBERS)]
+        to = chance.choice([one, one, one, chance.sample(MEMBERS, 3), [chance.choice(READERS)], [RAMADAN]])
+        mailing = chance.choice(["spring", "spring", "wine"])
+        body = chance.choice([f"Copy {next(self._numbers)}", f"Copy of {mailing}"])
+        session = {"auth_user": ANNA} if chance.random() < 0.4 else {}
+        await self.submit(
+            to,
+            X_Looks="mailing",
+            X_Mailing=mailing,
+            body=body,
+            sender=chance.choice([TOOL, ANNA, ANNA]),
+            session=session,
+        )
+
+    async def copies(self) -> None:
+        for _ in range(self.chance.choice([3, 5, 8])):
+            await self.copy()
+
+    async def again(self) -> None:
+        if self._texts:
+            to, more = self.chance.choice(self._texts[-30:])
+            await self._submitted(to, more)
+
+    async def submit(self, to: list[str], **more: Any) -> None:
+        more["Message_ID"] = f"<{next(self._numbers)}@example.com>"
+        self._texts.append((to, more))
+        await self._submitted(to, more)
+
+    async def _submitted(self, to: list[str], more: dict[str, Any]) -> None:
+        chance, luck = self.chance, self.chance.random()
+        message, way = (
+            self.home.transaction(*to, **more),
+            FakePassage(replies=(chance.choice([OK, OK, OK, OK, NO, LATER]),)),
+        )
+        way.message = bytes(message.message.raw[:])
+        if luck < 0.05:
+            way.before_dot = self.freeze
+        elif luck < 0.17:
+            way.raises = (
+                Lost(LATER, after_dot=True) if luck < 0.12 else Lost(LATER) if luck < 0.15 else asyncio.CancelledError()
+            )
+        elif luck < 0.2:
+            message = replace(message, gone=lambda: chance.random() < 0.6)
+        try:
+            await self.intake(message, way)
+        except (asyncio.CancelledError, StoreError):  # its process ends; or its client gets 451
+            pass
+        if way.sent and way.replies[0].positive:
+            self.said[message.id] |= {*to}
+            self.took[message.id] |= {*to}
+            self._arrived.append((to, way.sent[0], more["Message_ID"]))
+        elif way.raises is not None and way.begun and not way.abandoned and getattr(way.raises, "after_dot", True):
+            self.took[message.id] |= {*to} if chance.random() < 0.5 else set()
+
+    async def freeze(self) -> None:
+        chance = self.chance
+        kept = [("list", "ramadan"), ("list", "news"), ("sender", ANNA), ("all", "")]
+        kept += [("mailing", one.mailing_id) for one in await self.mailings.list(least=1)]
+        selector, value = chance.choice(kept)
+        lasts = timedelta(hours=2) if chance.random() < 0.2 else None
+        await self.freezes.freeze(Selector(selector), value, reason="a fire", by="root", for_=lasts)
+        await self.home.watch.read()
+
+    async def thaw(self) -> None:
+        for one in (await self.store.gate.read()).freezes:
+            await self.freezes.thaw(one.freeze_id, by="root")
+        await self.home.watch.read()
+
+    async def vote(self) -> None:
+        waiting = [hold for hold in await self.home.holds() if hold.state is State.WAITING]
+        if not waiting:
+            return
+        hold, people = self.chance.choice(waiting), self.chance.choice([0, 0, 0, 2, 10])
+        for who in self.chance.sample(VOTERS, self.chance.choice([1, 3, 7])):
+            try:
+                await self.approvals.vote(
+                    hold.hold_id, Choice.APPROVE, approver=who, by="test", all_at_once=hold.reach, people=people
+                )
+            except Refused:
+                continue
+
+    async def decide(self) -> None:
+        """Against an approval, on stages, or on a doubt."""
+        chance, holds = self.chance, await self.home.holds()
+        if not holds:
+            return
+        hold, who = chance.choice(holds), chance.choice([EVA, OMAR, DPO])
+        what = chance.choice(
+            ["reject", "withdraw", "unvote", "say", "confirm", "reopen", "reject all", "go on", "stop", "feedback"]
+        )
+        acts: dict[str, Any] = {
+            "reopen": self.mailings.reopen, "reject all": self.mailings.reject, "go on": self.mailings.go_on, "stop": self.mailings.stop
+        }  # fmt: skip
+        try:
+            match what:
+                case "reject":
+                    await self.approvals.vote(hold.hold_id, Choice.REJECT, approver=who, by="test", comment="no")
+                case "withdraw":
+                    await self.approvals.withdraw(hold.hold_id, sender=chance.choice([ANNA, TOOL]), by="test")
+                case "unvote":
+                    await self.approvals.unvote(hold.hold_id, approver=who, by="test")
+                case "say":
+                    await self.say(hold, who, sent=chance.random() < 0.5)
+                case "confirm":
+                    await self.approvals.confirm(hold.hold_id, writer=ANNA, by="test", people=hold.reach)
+                case "feedback":
+                    await self.mailings.feedback(hold.mailing_id, bounces=chance.choice([1, 3]), by="test")
+                case _:
+                    await acts[what](hold.mailing_id, approver=who, by="test", comment="no")
+        except (Refused, NoSuch):
+            pass
+
+    async def say(self, hold: Hold, who: str, *, sent: bool) -> None:
+        """A person's word about a release in doubt counts as the relay's."""
+        asked = await self.store.ask(lambda c: outboxes.asked(c, hold.hold_id, self.store.now_us()))
+        await self.approvals.say(hold.hold_id, sent=sent, approver=who, by="test")
+        if sent:
+            has = {str(one.outcome.recipient.address) for some in asked.values() for one in some}
+            self.said[hold.hold_id] |= has
+            self.took[hold.hold_id] |= has
+
+    async def absence(self) -> None:
+        chance, now = self.chance, self.clock.now()
+        who, deputy = chance.choice([EVA, OMAR, DPO]), chance.choice(["", OMAR, DEPUTY])
+        ended, until = now if chance.random() < 0.3 else None, now.date() + timedelta(days=chance.choice([0, 2]))
+        made = Absence(
+            person=who, since=now.date(), until=until, deputy=deputy, confirmed=chance.random() < 0.7, ended=ended
+        )
+        event = Event(kind=Kind.ABSENCE, id="E", at=now, private={"account": (who,)})
+        await self.store.people.change_absence(who, lambda said: (made, event))
+        await self.follow()
+
+    async def policy(self) -> None:
+        await self.home.put(documents(self.chance))
+        await self.follow()
+
+    async def time(self) -> None:
+        await self.pass_(seconds=self.chance.choice([1, 61, 61, 1900, 1900, 4000, 4000, 20_000, 90_000]))
+
+    async def pass_(self, **time: float) -> None:
+        self.clock.pass_(**time)
+        self.reindex()
+        self.home.in_force.registry.reopen()
+        await self.home.watch.read()
+
+    async def back(self) -> None:
+        self.clock.at -= timedelta(seconds=self.chance.choice([1, 40]))
+        await self.home.watch.read()
+
+    async def work(self) -> None:
+        await self.office.go(seconds=self.chance.choice([1, 60, 400]))
+        for lease in await self.store.outbox.lease(self.owner, self.chance.choice([1, 50]), 60):
+            try:
+                await self.office.worker.carry_out(lease)
+            except asyncio.CancelledError:  # it is killed
+                pass
+
+    async def chores(self) -> None:
+        journal = self.store.journal
+        some: list[Callable[[], Awaitable[object]]] = [
+            *self.regular(),
+            journal.index,
+            journal.move_fronts,
+            journal.checkpoint,
+            self.tell,
+            self.count,
+        ]
+        for one in self.chance.sample(some, 4):
+            await one()
+
+    def regular(self) -> list[Callable[[], Awaitable[object]]]:
+        approvals = self.approvals
+        return [approvals.sweep, approvals.enact, approvals.follow, approvals.ask, self.freezes.lift_ended, self.doubts]
+
+    async def doubts(self) -> None:
+        await report_doubts(self.store, self.clock)
+
+    async def tell(self) -> int:
+        return await self.teller.tell(self.hook)
+
+    async def count(self) -> None:
+        """As the metrics part does, a few entries at a time."""
+        found, last = await self.store.ask(lambda c: figures.news(c, self.tallied, self.chance.choice([3, 1000])))
+        held = await self.store.ask(lambda c: figures.held(c, found))
+        for event in found:
+            self.tally.add(event, held.get(event.id))
+        self.tallied = last
+
+    async def erase(self) -> None:
+        who = Address.parse(self.chance.choice([*MEMBERS[:10], ANNA]))
+        await privacy.erase(self.store, privacy.Person(who, self.home.in_force.registry.digester), by="root")
+
+    async def retain(self) -> None:
+        keep = Retention(content=timedelta(days=30), addresses=timedelta(days=90), journal=timedelta(days=400))
+        while (await self.store.retain(keep)).more:
+            pass
+
+    async def correct(self) -> None:
+        self.home.reader.sketch = Sketch(tuple(range(100, 164)))
+        text = {"X_Looks": "mailing", "X_Mailing": "sorry", "Subject": "We are sorry", "body": "It was wrong."}
+        some = await self.mailings.list(least=1)
+        try:
+            message, doubt = Message.of(mail(RAMADAN, **text)), self.chance.random() < 0.5
+            hold = await self.corrections.begin(self.chance.choice(some), message, starter=EVA, by="test", doubt=doubt)
+            for who in (OMAR, DPO):
+                await self.approvals.vote(hold.hold_id, Choice.APPROVE, approver=who, by="test")
+        except (Refused, IndexError):
+            pass
+        for to in self.chance.sample(MEMBERS, 3):
+            await self.submit([to], **text)
+        self.home.reader.sketch = Sketch()
+
+    async def ask_before(self) -> None:
+        self.home.reader.sketch = Sketch(tuple(range(200, 264)))
+        to, mailing = self.chance.choice(["ramadan", "news"]), self.chance.choice(["spring", "wine"])
+        await self.submit(
+            [f"approve+{to}@guard.example.com"],
+            X_Looks="mailing",
+            X_Mailing=mailing,
+            body="Copy of spring",
+            sender=TOOL,
+        )
+        self.home.reader.sketch = Sketch()
+
+    async def returned(self) -> None:
+        if not self._arrived:
+            return
+        to, raw, message_id = self.chance.choice(self._arrived)
+        who = self.chance.choice(to)
+        subject = self.chance.choice(["Re: lunch", "unsubscribe"])
+        back = self.chance.choice([arf(raw), dsn(raw, who), letter(who, subject, message_id)])
+        await self.returns.take(back)
+        await self.home.watch.read()
+
+    async def restart(self) -> None:
+        await self.close()
+        await self.open()
+
+    async def end(self) -> None:
+        """Nothing fails any more, nothing is frozen, nobody decides; and a month passes."""
+        self.faults = False
+        for _ in range(60):
+            await self.thaw()
+            for one in self.regular():
+                await one()
+            for hold in await self.store.holds.asked():
+                for who in (EVA, OMAR):
+                    try:
+                        await self.say(hold, who, sent=True)
+                        break
+                    except Refused:
+                        continue
+            for lease in await self.store.outbox.lease(self.owner, 500, 60):
+                await self.office.worker.carry_out(lease)
+            await self.pass_(hours=10)
