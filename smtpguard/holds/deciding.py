@@ -21,6 +21,7 @@ from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import (
     LET_GO,
+    LIVE,
     SENDING,
     Change,
     Choice,
@@ -127,7 +128,8 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:
             _decided(batch, row, held, made.hold, made, heir, over=over)
-        if made.hold.state is State.VOID:  # its client has it; if it comes again, all of this is written anew
+        if not held.acknowledged and made.hold.state not in LIVE:  # its client has it: nothing of it is ever to be sent
+            batch.flush()
             for kind in (IntentKind.NOTICE, IntentKind.PART):
                 outboxes.take_out(batch, held.hold_id, kind)
     return made

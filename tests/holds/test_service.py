@@ -310,13 +310,16 @@ TO = ["ulf@example.com", *MEMBERS[:25]]
 SHOWN = ", ".join([*MEMBERS, "ulf@example.com"])
 
 
-async def test_a_void_hold_leaves_nothing_to_be_sent(home: House) -> None:
+@pytest.mark.parametrize("end", [State.VOID, State.REJECTED])
+async def test_a_hold_that_ends_without_an_answer_leaves_nothing_to_be_sent(home: House, end: State) -> None:
     """Its notices would go once its row is gone, and keep the row from being deleted."""
     hold = await home.held(*TO, To=SHOWN)
     await unanswered(home, hold.hold_id)
+    if end is State.REJECTED:
+        await home.approvals().vote(hold.hold_id, REJECT, approver="eva@example.com", by="test", comment="No")
     home.clock.pass_(minutes=16)
     await home.approvals().sweep()
-    assert (await home.hold(hold.hold_id)).state is State.VOID
+    assert (await home.hold(hold.hold_id)).state is end
     await privacy.erase(home.store, privacy.Person(Address.parse(MEMBERS[0]), Digester(KEY, "+")), by="root")
     assert await home.store.holds.find(hold.hold_id) is None
     assert await home.outbox() == []
