@@ -42,6 +42,8 @@ MOST_ALTERNATIVES = 20
 MOST_KNOWN = 60
 """The most known words of a list in each copy, beside numbers."""
 MOST_FORMS = 6
+_MOST_COMPARED = 500_000
+"""The most tokens of alternatives that are compared with others to find forms."""
 FEWEST_OF_A_FORM = 3
 """The fewest different texts of one form, in a place where some copies have none or another, in which slots are learned."""
 MOST_SERIES = 10
@@ -105,7 +107,11 @@ def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
 def _forms(seen: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[Block, ...], ...], list[tuple[str, ...]]]:
     """The common templates of alternatives that differ in slots alone, and the alternatives beside them."""
     groups: list[list[tuple[str, ...]]] = []
+    budget = _MOST_COMPARED
     for one in filter(None, seen):
+        budget -= len(groups) * sum(block.count("\n") + 1 for block in one)
+        if budget < 0:
+            return (), list(seen)
         like = (some for some in groups if len(some[0]) == len(one) and all(map(_alike, some[0], one)))
         if (found := next(like, None)) is not None:
             found.append(one)

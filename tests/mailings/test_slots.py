@@ -18,7 +18,7 @@ from bench.campaigns import templates
 from bench.covers import measured
 from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
-from smtpguard.mailings import alignment
+from smtpguard.mailings import alignment, slotlearning
 from smtpguard.mailings.alignment import kind_of, opcodes, stretches
 from smtpguard.mailings.differences import differences
 from smtpguard.mailings.slotlearning import learn
@@ -554,6 +554,19 @@ def test_many_paragraphs_are_compared_in_linear_time() -> None:
     began = time.process_time()
     assert {one.kind for one in differences(approved, new, exact=False)} >= {"words", "paragraph", "paragraph-missing"}
     assert time.process_time() - began < 10
+
+
+def test_few_of_many_long_alternatives_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long paragraph of other words in many copies: to compare each with others took seconds."""
+    draw, compared = random.Random(1), []
+    texts = [" ".join(draw.choices(("alpha", "beta", "gamma", "delta"), k=3_000)) for _ in range(90)]
+    copies = [
+        shown(f"<p>Dear customer,</p>{f'<p>{one}</p>' * (n % 3 > 0)}<p>Bye</p>", head=HTML)
+        for n, one in enumerate(texts)
+    ]
+    monkeypatch.setattr(slotlearning, "_alike", lambda *two: compared.append(two))
+    assert learn(copies[0], copies[1:]).choices
+    assert len(compared) < 200
 
 
 def test_a_site_in_a_long_word_is_looked_for_in_linear_time() -> None:
