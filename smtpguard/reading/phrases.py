@@ -67,7 +67,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "it": "annulla iscrizione|cancella iscrizione|disiscri*|annullare l'iscrizione|cancellarsi|cancellati dalla|cancellati qui|non ricevere più|non desideri più",
         "nl": "hier afmelden|afmelden voor|afmelden van|nieuwsbrief afmelden|afmeldlink|uitschrijven|niet meer ontvangen",
         "pt": "cancelar inscrição|cancelar a inscrição|cancelar a subscrição|descadastr*|anular a subscrição|deixar de receber|cancelar subscrição",
-        "pl": "wypisz się|zrezygnować z newsletter*|zrezygnować z otrzymywania|zrezygnować z subskrypcj*|rezygnacja z newsletter*|rezygnacja z otrzymywania|rezygnacja z subskrypcj*|anuluj subskrypcj*|wypisać się",
+        "pl": "wypisz się|zrezygnować z newsletter*|zrezygnować z otrzymywania|zrezygnować z subskrypcj*|rezygnacja z newsletter*|rezygnacja z otrzymywania|rezygnacja z subskrypcj*|anuluj subskrypcj*|wypisać się|aby zrezygnować, kliknij",
         "cs": "odhlásit*|odhlášení|zrušit odběr", "hu": "leiratkoz*", "ro": "dezabon*", "tr": "abonelikten çik*|listeden çik*|bültenden çik*|üyelikten ayril*|aboneliği iptal*|aboneliğinizi iptal*",
         "ru": "отписаться|отписка|отказаться от рассылки|отменить подписку", "uk": "відписатися", "el": "διαγραφή από|απεγγραφή",
         "ar": "إلغاء الاشتراك|الغاء الاشتراك|لإلغاء الاشتراك", "he": "להסרה|הסרה מרשימת|לביטול המנוי|ביטול הרשמה|לביטול ההרשמה", "ja": "配信停止|購読解除|配信解除|登録解除",
@@ -140,7 +140,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "es": "no responda a|no respondas a|no responder a|por favor, no responda|generado automáticamente|mensaje automático|correo automático|enviado automáticamente",
         "it": "non rispondere a|generato automaticamente|messaggio automatico|si prega di non rispondere", "nl": "niet beantwoorden|niet antwoorden|automatisch gegenereerd|automatisch verzonden",
         "pt": "não responda|gerado automaticamente|mensagem automática", "pl": "nie odpowiadaj|prosimy nie odpowiadać|wygenerowan* automatycznie|nie odpowiadać|wygenerowana automatycznie|automatycznie wygenerowan*",
-        "ar": "لا ترد على|لا ترد|رسالة تلقائية", "he": "נא לא להשיב|אין להשיב|אין להגיב|הודעה אוטומטית", "tr": "yanitlamayin*|cevap vermeyin*|cevaplamayin*|otomatik bir ileti*|otomatik olarak gönderil*",
+        "ar": "لا ترد على|لا ترد|عدم الرد|رسالة تلقائية", "he": "נא לא להשיב|אין להשיב|אין להגיב|הודעה אוטומטית", "tr": "yanitlamayin*|cevap vermeyin*|cevaplamayin*|otomatik bir ileti*|otomatik olarak gönderil*",
         "ja": "返信しないで|返信できません|返信いただけません|送信専用|自動送信|自動配信", "zh": "请勿回复|請勿回覆", "ko": "발신전용|발신 전용|회신하지", "ru": "не отвечайте на это",
     },
     "imprint": {
@@ -158,7 +158,7 @@ _PHRASES: dict[str, dict[str, str]] = {
         "da": "kære kunde|kære medlem|vores kunder|vores medlemmer", "fi": "hyvä asiakas|arvoisa asiakas|hyvä jäsen|asiakkaamme",
         "de": "lieber kunde|liebe kundin|sehr geehrter kunde|sehr geehrte kundin|liebe leser*|liebes mitglied|unsere kunden|unsere leser", "fr": "cher client|chère cliente|cher abonné|cher membre|chers clients|madame, monsieur|nos clients|nos abonnés",
         "es": "estimado cliente|querido cliente|estimado socio|nuestros clientes", "it": "gentile cliente|caro cliente", "nl": "beste klant|geachte klant", "pt": "prezado cliente|caro cliente",
-        "pl": "szanowny kliencie|drogi kliencie|szanowny odbiorco|szanowni klienci|drodzy klienci", "ar": "عزيزي العميل|عميلنا العزيز",
+        "pl": "szanowny kliencie|drogi kliencie|szanowny odbiorco|szanowni klienci|drodzy klienci", "ar": "عزيزي العميل|عميلنا العزيز|عملاءنا الكرام|عملائنا الكرام|عملاؤنا الكرام",
         "he": "לקוח יקר|לקוחה יקרה|לקוחות יקרים", "tr": "değerli müşteri*|sayin müşteri*|değerli üye*", "ja": "お客様各位|会員の皆様|会員各位", "zh": "尊敬的客户|亲爱的用户", "ru": "уважаемый клиент|уважаемые клиенты",
     },
     "newsletter-words": {
@@ -184,11 +184,11 @@ _PHRASES: dict[str, dict[str, str]] = {
         "ja": "ご注文|注文番号|お届け予定|ご予約|認証コード|パスワードの再設定",
     },
     "inside-only": {
-        "en": "internal only|internal use only|not for external|for internal distribution|classification: internal|do not share externally|internal - confidential|dear employees|dear staff|dear all staff|because you are employed by|because you're employed by",
-        "sv": "endast för internt bruk|endast internt|endast för intern|endast för interna|endast för internt|kära medarbetare|bästa medarbetare|hej medarbetare|hej alla medarbetare|eftersom du är anställd", "no": "kun for intern|kun for internt|kun for interne|kun til intern|kun til internt|kun internt|kjære ansatte|kjære medarbeidere|fordi du er ansatt", "da": "kun til intern|kun til internt|kun til interne|kun internt|kære medarbejdere|kære ansatte|fordi du er ansat", "fi": "vain sisäiseen käyttöön|vain sisäisesti|hyvä henkilöstö|hyvät työntekijät", "de": "nur für den internen|nur intern|nur für internen|liebe mitarbeiter*|sehr geehrte mitarbeiter*|liebe beschäftigte*",
+        "en": "internal only|internal use only|not for external|for internal distribution|classification: internal|do not share externally|internal - confidential|dear employees|dear staff|dear all staff|because you are employed by|because you're employed by|staff newsletter|employee newsletter",
+        "sv": "endast för internt bruk|endast internt|endast för intern|endast för interna|endast för internt|kära medarbetare|bästa medarbetare|hej medarbetare|hej alla medarbetare|eftersom du är anställd|personalblad*|personaltidning*", "no": "kun for intern|kun for internt|kun for interne|kun til intern|kun til internt|kun internt|kjære ansatte|kjære medarbeidere|fordi du er ansatt|personalblad*", "da": "kun til intern|kun til internt|kun til interne|kun internt|kære medarbejdere|kære ansatte|fordi du er ansat|personaleblad*", "fi": "vain sisäiseen käyttöön|vain sisäisesti|hyvä henkilöstö|hyvät työntekijät|henkilöstökirje*|henkilöstölehti*", "de": "nur für den internen|nur intern|nur für internen|liebe mitarbeiter*|sehr geehrte mitarbeiter*|liebe beschäftigte*|mitarbeiter-newsletter|mitarbeiternewsletter|mitarbeiterzeitung*|mitarbeiterzeitschrift*",
         "fr": "interne uniquement|chers salariés|chers employés", "es": "solo para uso interno|uso exclusivamente interno|estimados empleados|queridos empleados", "it": "solo per uso interno|cari dipendenti|gentili dipendenti", "nl": "alleen voor intern|alleen voor interne|beste medewerkers", "pt": "apenas para uso interno|somente para uso interno|caros funcionários|prezados funcionários",
-        "pl": "tylko do użytku wewnętrznego|wyłącznie do użytku wewnętrznego|drodzy pracownicy|szanowni pracownicy", "tr": "şirket içi kullanim*|kurum içi kullanim*|dahili kullanim*|değerli çalişanlar*|sevgili çalişanlar*", "he": "לשימוש פנימי|לעובדים בלבד|עובדים יקרים|עובדות ועובדים יקרים", "ar": "للموظفين فقط|السادة الموظفين|الموظفين الكرام",
-        "ja": "社外秘|社内限定|社員各位|従業員各位|社員の皆様|従業員の皆様", "zh": "仅供内部", "ko": "사내 한정|대외비", "ru": "для служебного пользования|уважаемые сотрудники|дорогие сотрудники",
+        "pl": "tylko do użytku wewnętrznego|wyłącznie do użytku wewnętrznego|drodzy pracownicy|szanowni pracownicy|biuletyn pracowniczy", "tr": "şirket içi kullanim*|kurum içi kullanim*|dahili kullanim*|değerli çalişanlar*|sevgili çalişanlar*|çalişan bülteni*", "he": "לשימוש פנימי|לעובדים בלבד|עובדים יקרים|עובדות ועובדים יקרים|עלון העובדים", "ar": "للموظفين فقط|السادة الموظفين|الموظفين الكرام|نشرة الموظفين",
+        "ja": "社外秘|社内限定|社内報|社員各位|従業員各位|社員の皆様|従業員の皆様", "zh": "仅供内部", "ko": "사내 한정|대외비", "ru": "для служебного пользования|уважаемые сотрудники|дорогие сотрудники",
     },
     "internal-words": {
         "en": "for internal use|internal use|do not forward outside|do not distribute outside|not for distribution|company confidential|strictly confidential|staff only|employees only|proprietary and confidential|not for onward",

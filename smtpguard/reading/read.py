@@ -301,7 +301,7 @@ def _marks(
         marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
     elif server := _list_server(fields, lists, marks):
         personal = any(m.name in _PERSONAL for m in marks)
-        whose = (*_SERVERS_OWN, *(("sender",) if personal else ()))
+        whose = (*_SERVERS_OWN, *(("sender", "machine") if personal else ()))
         marks = [m for m in marks if not (m.side is Side.MAILING and m.group in whose)]
         says = N_("it is a post on a discussion list; {server} put the list headers on it")
         if personal:

@@ -167,10 +167,29 @@ def test_everyday_words_are_none_of_a_mailing(body: str) -> None:
         ("dear-customer", "Değerli müşterimiz"), ("inside-only", "Yalnızca şirket içi kullanım içindir"), ("inside-only", "לשימוש פנימי בלבד"),
         ("inside-only", "Liebe Mitarbeiterinnen und Mitarbeiter,"), ("inside-only", "社員各位"), ("addressed", "Szanowni Państwo,\n\ndziś pracujemy."),
         ("signed", "Toplantı yarın.\n\nSaygılarımla\nAyşe Yılmaz"), ("signed", "נתראה מחר\n\nבברכה\nדנה"),
+        ("inside-only", "Personalbladet nr 11"), ("inside-only", "社内報 11月号"), ("inside-only", "عدد جديد من نشرة الموظفين"),
+        ("do-not-reply", "يرجى عدم الرد على هذه الرسالة"), ("dear-customer", "عملاءنا الكرام،"),
     ],
 )  # fmt: skip
 def test_words_of_more_languages_are_known(name: str, body: str) -> None:
     assert name in names(look(letter(body)))
+
+
+@every(
+    ("body", "looks"),
+    [
+        ("Hello,\n\nYour payslip for November is now available. Salaries are paid on the 25th.\n\nThis is an automatically generated message, please do not reply.", Looks.UNCLEAR),
+        ("Hej!\n\nPå fredag mellan 18 och 22 uppdateras filservern. Logga ut innan du går hem.\n\nDetta mejl går inte att svara på.", Looks.UNCLEAR),
+        ("各位\n\n金曜日18時からファイルサーバーを停止します。\n\n本メールには返信できません。", Looks.UNCLEAR),
+        ("Dear customer,\n\nyour broadband is interrupted on Saturday from 2 to 6 am.\n\nThis mailbox is not monitored.", Looks.MAILING),
+        ("Tack för din beställning! Ordernummer 1182.\n\nDetta mejl går inte att svara på.", Looks.MAILING),
+    ],
+)  # fmt: skip
+@every("more", [{}, {"Auto-Submitted": "auto-generated"}])
+def test_what_a_machine_sends_is_no_mailing_for_that_alone(body: str, looks: Looks, more: dict[str, str]) -> None:
+    """Its address, its header and its words say one thing: nobody reads answers."""
+    message = letter(body, {"From": "noreply@example.com", "To": "customers@example.com", **more})
+    assert look(message).looks is looks
 
 
 def test_phrases_are_in_the_form_in_which_they_are_looked_for() -> None:
