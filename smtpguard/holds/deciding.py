@@ -157,7 +157,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
     mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
-        entry, copies = _promoted(batch, hold, heir) if heir is not None else ("", 0)
+        entry, copies = _promoted(batch, hold, heir) if heir is not None else _next(batch, hold.mailing_id)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
         mailing = mailing.granted(made.grant, made.stages, mailings.view(row).out, now, made.at_once)
@@ -217,6 +217,22 @@ def _promoted(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
     notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
     batch.connection.execute(update(outbox).where(*notices).values(hold_id=successor.hold_id))
     return successor.hold_id, copies
+
+
+def _next(batch: Batch, mailing_id: str) -> tuple[str, int]:
+    """The hold that people are to decide on after the one that has ended, with the number of its copies; "" for none. An
+    earlier one that was reopened waits beside it, or a post to a list's address. Letters of a sender lead no mailing."""
+    batch.flush()
+    ids = select(table.c.hold_id).where(
+        table.c.state == State.WAITING.value,
+        table.c.lead.is_(None),
+        table.c.queue.is_(None),
+        table.c.mailing == mailing_id,
+    )
+    found = holds.several(batch.connection, batch.connection.execute(ids).scalars().all())
+    wait = [(hold.by_address, hold.held_at, hold.hold_id, hold.copies) for hold in found if not hold.kind]
+    *_, entry, copies = min(wait, default=("", 0))
+    return entry, copies
 
 
 def decided_leads(connection: Connection) -> list[str]:

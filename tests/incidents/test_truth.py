@@ -150,10 +150,12 @@ class Views:
             if entry.data.get("mailing") and entry.kind == Kind.VERDICT.value:
                 of[str(entry.data["mailing"])].add(id_of(entry))
         holds = {hold.hold_id: hold for hold in await self.history.home.holds()}
+        leading = {hold.mailing_id for hold in holds.values() if leads(hold)}
         going = await self.going()
         for mailing in await self.history.mailings.list(least=0, limit=1000):
             ids, tally = of[mailing.mailing_id], mailing.people
             assert not mailing.entry or holds[mailing.entry].state is State.WAITING
+            assert mailing.entry or mailing.mailing_id not in leading
             has, may = (people(some[id] for id in ids if id in some) for some in (self.history.said, self.history.took))
             if not self.history.erases:
                 assert tally.at_least <= len(has) <= tally.relayed + tally.apart, mailing.mailing_id
@@ -223,6 +225,10 @@ class Views:
             if not hold.primary and not hold.kind and hold.correction is None and hold.state is not State.VOID:
                 words = {"approved", "confirmed", "stopped"} if hold.state in SENT else {hold.state.value}
                 assert last_word.get(hold.hold_id) in words, hold.hold_id
+
+
+def leads(hold: Hold) -> bool:
+    return hold.state is State.WAITING and not (hold.primary or hold.queue or hold.kind)
 
 
 def id_of(verdict: Entry) -> str:
