@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     and_,
     case,
+    exists,
     func,
     insert,
     literal_column,
@@ -28,7 +29,7 @@ from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hold as table
-from smtpguard.holds.model import HOLD, Hold, HoldQuery, Rank, State
+from smtpguard.holds.model import HOLD, LIVE, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.inflight import parted
 from smtpguard.reading.shown import Shown
@@ -110,6 +111,12 @@ def grow(connection: Connection, hold: Hold) -> None:
     row = row_of(hold, "")
     values = {name: row[name] for name in ("doc", "sought", "marks", "attend_at")}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
+
+
+def is_followed(hold_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether copies under this hold are not settled: without it none of them would ever be sent, or end."""
+    copy = table.alias("copy")
+    return exists().where(copy.c.lead == hold_id, copy.c.state.in_([state.value for state in LIVE]))
 
 
 def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from smtpguard.counts.people import number, pack, unpack
 from smtpguard.database.access import Access, Open, Progress, among, paged
@@ -41,6 +41,7 @@ from smtpguard.database.schema import (
     term,
 )
 from smtpguard.holds import contents
+from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LIVE
 from smtpguard.incidents import preservation
 from smtpguard.journal.chain import ERASED, canonical, instant, parsed
@@ -204,13 +205,14 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
 
 
 def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
-    query = select(hold.c.hold_id, hold.c.state, hold.c.held_at, hold.c.doc, hold.c.people)
+    needed = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id))
+    query = select(hold.c.hold_id, hold.c.state, needed, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
-        for id, state, at, doc, people in rows:
+        for id, state, undecided, at, doc, people in rows:
             parts = _within(doc, whom)
             behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
             if parts or behind:
-                why = keeps(id) or (f"decision {id}" if state in _LIVE else "")
+                why = keeps(id) or (f"decision {id}" if undecided else "")
                 yield PersonalData(
                     what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why
                 )
@@ -456,9 +458,8 @@ def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
     for one in some:
         match one.what:
             case "hold":
-                n += connection.execute(
-                    delete(hold).where(hold.c.hold_id == one.id, hold.c.state.not_in(_LIVE))
-                ).rowcount
+                over = hold.c.hold_id == one.id, hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id)
+                n += connection.execute(delete(hold).where(*over)).rowcount
             case "mailing":
                 n += _unreached(batch, whom, one.id)
             case "set":

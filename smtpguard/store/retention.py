@@ -28,6 +28,7 @@ from smtpguard.database.schema import (
     underway,
 )
 from smtpguard.holds import contents
+from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LIVE, State
 from smtpguard.incidents import activityrows, preservation
 from smtpguard.journal import rows as journal
@@ -152,6 +153,7 @@ def _old_holds(batch: Batch, before: datetime) -> int:
         hold.c.state.in_(_SETTLED),
         ~exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.done.is_(False)),
         ~preservation.is_kept(preservation.ID, hold.c.hold_id),
+        ~holds.is_followed(hold.c.hold_id),
     )
     ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
     if ids:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.database.errors import ContentMissing
-from smtpguard.holds.model import Choice
+from smtpguard.holds.model import Choice, State
 from smtpguard.incidents import preservation
 from smtpguard.journal.chain import ERASED
 from smtpguard.lists.digest import Digester
@@ -19,7 +19,9 @@ from smtpguard.outbox.model import Delivered
 from smtpguard.returns.model import Match, Return, Sort
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
+from smtpguard.store.retention import Retention
 from tests.every import every
+from tests.guard.campaign import EVA, approved
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
 from tests.mailings.test_copystatus import last
 from tests.returns.mails import Out, dsn
@@ -137,6 +139,23 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         assert ANNA in await clear(home)
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())
+
+
+async def test_a_hold_that_others_follow_stays(tmp_path: Path) -> None:
+    """Copies that wait for their stage would never be sent, and never end."""
+    async with approved(tmp_path, stages="{steps: [5, rest]}") as tool:
+        store, lead = tool.home.store, (await tool.home.holds())[0]
+        recipient = whom(str(lead.envelope.addresses[0]))
+        await tool.office.worker.step()
+        await privacy.erase(store, recipient, by="root")
+        await store.write(lambda b: b.execute("UPDATE hold SET held_at = 0 WHERE hold_id = ?", [(lead.hold_id,)]))
+        await store.retain(Retention())
+        await tool.service.go_on(lead.mailing_id, approver=EVA, by="test")
+        await tool.approvals.follow()
+        await tool.office.worker.step()
+        assert {hold.state for hold in await tool.home.holds()} == {State.RELEASED}
+        await privacy.erase(store, recipient, by="root")
+        assert await store.holds.find(lead.hold_id) is None
 
 
 @pytest.mark.parametrize("quick", [True, False])
