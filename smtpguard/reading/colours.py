@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 Colour = tuple[int, int, int]
 CLEAR: Colour = (-1, -1, -1)
@@ -16,10 +17,20 @@ LINK: Colour = (0, 0, 238)
 
 _NEAR = 24.0
 """The distance of 255 in green below which two colours look the same. Of red and blue a person sees less."""
-_FAINT = 0.06
-_FUNCTION = re.compile(r"(?<![\w-])(rgb|hsl|hwb|lab|lch|oklab|oklch|color|color-mix|light-dark)a?\(")
-_NUMBER = re.compile(r"(?<![\w.-])(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?|none\b)\s*(%|deg|turn|rad|grad)?")
-_HEX = re.compile(r"#([0-9a-f]{3,8})")
+_FAINT = 0.09
+"""The opacity below which black on white looks as white does."""
+_FUNCTION = re.compile(r"(?<![\w-])(rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|light-dark)\(")
+_LONGEST = 300
+_AMOUNT = r"([+-]?(?:\d*\.)?\d+(?:e[+-]?\d{1,3})?|none(?![%a-z]))(%|deg|turn|rad|grad)?"
+_WITH_COMMAS = re.compile(r"\s*" + r"\s*,\s*".join(3 * [_AMOUNT]) + rf"\s*(?:,\s*{_AMOUNT}\s*)?")
+_WITH_SPACES = re.compile(r"\s*" + r"(?:\s+|(?<=%))".join(3 * [_AMOUNT]) + rf"\s*(?:/\s*{_AMOUNT}\s*)?")
+_SPACE = re.compile(r"\s*(srgb|srgb-linear|display-p3|a98-rgb|prophoto-rgb|rec2020)\s+")
+_MIXING = re.compile(r"\s*in\s+(?:srgb|srgb-linear|lab|oklab|display-p3|xyz(?:-d50|-d65)?)\s*")
+_PART = re.compile(r"(?:(\d+\.?\d*)%\s+)?(.*?)(?:\s+(\d+\.?\d*)%)?", re.S)
+_HUE = {"hsl": 0, "hwb": 0, "lch": 2, "oklch": 2}
+"""Which of the three numbers is an angle."""
+_HEX = re.compile(r"#([0-9a-f]+)")
+_SINGLE = re.compile(r"#[0-9a-f]+|[\w-]+")
 _BARE = re.compile(r"[0-9a-f]{6}|[0-9a-f]{3}")  # as in attributes
 _WORD = re.compile(r"(?<![\w-])[a-z]+(?![\w-])")
 _TURNS = {"": 1 / 360, "deg": 1 / 360, "turn": 1.0, "rad": 0.159155, "grad": 1 / 400, "%": 1.0}
@@ -53,16 +64,28 @@ palevioletred db7093 papayawhip ffefd5 peachpuff ffdab9 peru cd853f pink ffc0cb 
 663399 red ff0000 rosybrown bc8f8f royalblue 4169e1 saddlebrown 8b4513 salmon fa8072 sandybrown f4a460 seagreen 2e8b57 seashell fff5ee sienna
 a0522d silver c0c0c0 skyblue 87ceeb slateblue 6a5acd slategray 708090 slategrey 708090 snow fffafa springgreen 00ff7f steelblue 4682b4 tan
 d2b48c teal 008080 thistle d8bfd8 tomato ff6347 turquoise 40e0d0 violet ee82ee wheat f5deb3 white ffffff whitesmoke f5f5f5 yellow ffff00
-yellowgreen 9acd32 window ffffff windowtext 000000 canvas ffffff canvastext 000000 field ffffff fieldtext 000000 highlighttext ffffff
+yellowgreen 9acd32 mark ffff00 marktext 000000 graytext 808080 window ffffff windowtext 000000 canvas ffffff canvastext 000000 field ffffff fieldtext 000000 highlighttext ffffff
 buttonface efefef buttontext 000000 linktext 0000ee
 """.split()  # noqa: SIM905
+
+
+@lru_cache(maxsize=512)
+def colour_of(value: str) -> Colour | None:
+    """The colour that a whole value in lower case is; None if browsers drop it."""
+    if "(" not in value:
+        return (UNKNOWN if value in _OF_SYSTEMS else colour_in(value)) if _SINGLE.fullmatch(value) else None
+    function = _FUNCTION.match(value)
+    if function is None:
+        return UNKNOWN
+    given, rest = _arguments(value[function.end() :])
+    return _computed(function[1].rstrip("a"), given) if not rest.strip() else None
 
 
 def colour_in(value: str) -> Colour | None:
     """The first colour in a value in lower case; CLEAR for a transparent one; None for none."""
     function, digits = _FUNCTION.search(value), _HEX.search(value)
     if function is not None and (digits is None or function.start() < digits.start()):
-        return _computed(function[1], _arguments(value[function.end() :]))
+        return _computed(function[1].rstrip("a"), _arguments(value[function.end() :])[0])
     if digits is not None:
         return _hex(digits[1])
     for word in _WORD.findall(value):
@@ -85,7 +108,7 @@ def near(one: Colour, other: Colour) -> bool:
 def _hex(digits: str) -> Colour | None:
     if len(digits) in (3, 4):
         digits = "".join(2 * d for d in digits)
-    if len(digits) < 6:
+    if len(digits) not in (6, 8):
         return None
     if len(digits) == 8 and int(digits[6:8], 16) < _FAINT * 255:
         return CLEAR
@@ -95,47 +118,71 @@ def _hex(digits: str) -> Colour | None:
 _NAMED: dict[str, Colour] = {n: c for n, d in zip(_NAMES[::2], _NAMES[1::2], strict=True) if (c := _hex(d)) is not None}
 
 
-def _arguments(text: str) -> list[str]:
-    """Those of a function, up to its closing bracket."""
+_OF_SYSTEMS = frozenset(
+    """accentcolor accentcolortext activetext visitedtext buttonborder highlight selecteditem selecteditemtext activeborder activecaption
+    appworkspace background buttonhighlight buttonshadow captiontext inactiveborder inactivecaption inactivecaptiontext infobackground infotext
+    menu menutext scrollbar threeddarkshadow threedface threedhighlight threedlightshadow threedshadow windowframe -webkit-link
+    -webkit-activelink -webkit-text -webkit-focus-ring-color""".split()  # noqa: SIM905
+)
+
+
+def _arguments(text: str) -> tuple[list[str], str]:
+    """Those of a function, up to its closing bracket, and what is behind it. No arguments if they are too long."""
     parts, depth = [""], 0
-    for sign in text[:300]:
+    for n, sign in enumerate(text):
+        if n > _LONGEST:
+            return [], ""
         if sign == ")" and not depth:
-            break
+            return parts, text[n + 1 :]
         depth += (sign == "(") - (sign == ")")
         if sign == "," and not depth:
             parts.append("")
         else:
             parts[-1] += sign
-    return parts
+    return parts, ""
 
 
 def _computed(name: str, given: Sequence[str]) -> Colour | None:
     """The colour that a function gives (CSS Color 4 and 5); None if it is malformed."""
     if name == "light-dark":
-        return colour_in(given[0].strip())
+        both = [colour_of(one.strip()) for one in given]
+        if not given or UNKNOWN in both:
+            return UNKNOWN
+        return both[0] if len(both) == 2 and None not in both else None
+    text = ",".join(given)
+    if not given or (name != "color-mix" and ("(" in text or "from" in text or "xyz" in text)):
+        return UNKNOWN
     if name == "color-mix":
         return _mixed(given)
-    text = " ".join(given)
-    if "(" in text or "from" in text or "xyz" in text:
-        return UNKNOWN
-    parts = [(0.0 if n == "none" else max(-999.0, min(999.0, float(n))), unit) for n, unit in _NUMBER.findall(text)]
-    if len(parts) < 3:
+    linear = "linear" in text
+    if name == "color":
+        if (space := _SPACE.match(text)) is None:
+            return None
+        text = text[space.end() :]
+    found = (_WITH_COMMAS if "," in text else _WITH_SPACES).fullmatch(text)
+    if found is None or not _well_formed(name, found):
         return None
+    amounts = zip(found.groups()[::2], found.groups()[1::2], strict=True)
+    parts = [(0.0 if n == "none" else max(-999.0, min(999.0, float(n))), unit or "") for n, unit in amounts if n]
     if len(parts) > 3 and parts[3][0] * (0.01 if parts[3][1] else 1) < _FAINT:
         return CLEAR
     (x, xu), (y, _), (z, zu) = parts[:3]
     if name == "rgb":
         return _limited([n * (2.55 if unit else 1) / 255 for n, unit in parts[:3]])
     if name == "hsl":
-        return _limited(colorsys.hls_to_rgb(x * _TURNS[xu] % 1, min(z, 100) / 100, min(y, 100) / 100))
+        light, strength = (max(0.0, min(n, 100.0)) / 100 for n in (z, y))
+        return _limited(colorsys.hls_to_rgb(x * _TURNS[xu] % 1, light, strength))
     if name == "hwb":
+        y, z = max(0.0, y), max(0.0, z)
         white, black = (n / max(100, y + z) for n in (y, z))
         return _limited([c * (1 - white - black) + white for c in colorsys.hls_to_rgb(x * _TURNS[xu] % 1, 0.5, 1)])
     if name == "color":
         channels = [n * (0.01 if unit else 1) for n, unit in parts[:3]]
-        return _limited([_gamma(c) for c in channels] if "linear" in text else channels)
+        return _limited([_gamma(c) for c in channels] if linear else channels)
     x, y, z = (n * (whole / 100 if unit == "%" else 1) for (n, unit), whole in zip(parts, _WHOLE[name], strict=False))
+    x = max(0.0, min(x, float(_WHOLE[name][0])))
     if name.endswith("lch"):
+        y = max(0.0, y)
         turn = complex(0, 6.283185 * z * _TURNS.get(zu, 1 / 360))
         chroma = y * 2.718281828**turn
         y, z = chroma.real, chroma.imag
@@ -162,17 +209,37 @@ def _gamma(light: float) -> float:
     return 12.92 * light if light <= 0.0031308 else 1.055 * min(light, 1.0) ** (1 / 2.4) - 0.055
 
 
+def _well_formed(name: str, found: re.Match[str]) -> bool:
+    """Whether browsers take these numbers with these units."""
+    units, hue = found.groups()[1::2], _HUE.get(name)
+    if any(unit not in (None, "%") if n != hue else unit == "%" for n, unit in enumerate(units)):
+        return False
+    if found.re is _WITH_SPACES:
+        return True
+    return "none" not in found[0] and (
+        (name == "rgb" and len(set(units[:3])) == 1) or (name == "hsl" and units[1] == units[2] == "%")
+    )
+
+
 def _mixed(given: Sequence[str]) -> Colour | None:
     """In the middle between two colours, or where a percentage says."""
-    if len(given) < 3:
-        return None
-    one, other = colour_in(given[1].strip()), colour_in(given[2].strip())
-    if one is None or other is None:
+    if len(given) == 2:  # new programs take it without the space in which to mix
         return UNKNOWN
-    if min(*one, *other) < 0:
-        return UNKNOWN if one != other else one
-    first, second = (re.search(r"(\d+\.?\d*)%\s*\Z", re.sub(r"\A.*\)", "", part.strip())) for part in given[1:3])
-    share = float(first[1]) / 100 if first else 1 - float(second[1]) / 100 if second else 0.5
+    if len(given) != 3 or not given[0].strip().startswith("in"):
+        return None
+    parts = [found for one in given[1:] if (found := _PART.fullmatch(one.strip())) is not None]
+    colours = [colour_of(part[2]) for part in parts]
+    if len(colours) < 2 or None in colours:
+        return None
+    one, other = (colour or UNKNOWN for colour in colours)
+    if min(*one, *other) < 0 or not _MIXING.fullmatch(given[0]):
+        return one if one == other == CLEAR else UNKNOWN
+    first, second = (float(n) if (n := part[1] or part[3]) else None for part in parts)
+    first = first if first is not None else 100 - second if second is not None else 50.0
+    second = second if second is not None else 100 - first
+    if not (0 <= first <= 100 and 0 <= second <= 100 and first + second >= 100):
+        return UNKNOWN  # none, or partly transparent
+    share = first / (first + second)
     return _limited([(a * share + b * (1 - share)) / 255 for a, b in zip(one, other, strict=True)])
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.reading.colours import BLACK, CLEAR, LINK, UNKNOWN, WHITE, Colour, colour_in, near
+from smtpguard.reading.colours import BLACK, CLEAR, LINK, UNKNOWN, WHITE, Colour, colour_in, colour_of, near
 from smtpguard.reading.request import Meter, TooComplex
 
 _LONGEST_SHEET = 60_000
@@ -141,7 +141,7 @@ _LINKED = re.compile(r":(?:any-)?link\b", re.I)
 _APART = re.compile(r",(?![^()]{0,200}\))")
 _ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
 _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
-_VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
+_VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}(?:\([^()]{0,100}\)[^()]{0,40})?))?\)")
 _CUSTOM = re.compile(r"(--[\w\-]{1,60})\s*:\s*([^;{}]{1,100})")
 _OPACITY = re.compile(r"opacity\(([^()]*)\)")
 _FILTERED = re.compile(r"contrast|brightness|invert|blur")
@@ -394,9 +394,9 @@ def _look(text: str) -> _Style:
         return _PLAIN
     size, relative = _size(said)
     back = _background(said)
-    colour = colour_in(said.get("color", ""))
+    colour = colour_of(said.get("color", ""))
     if (filled := said.get("-webkit-text-fill-color")) is not None:
-        colour = colour_in(filled) or colour
+        colour = colour_of(filled) or colour
     if "text" in said.get("background-clip", "") + said.get("-webkit-background-clip", ""):
         colour = None  # the text is filled with the background: it is visible
         back = None
@@ -426,7 +426,7 @@ def _character(number: int) -> str:
 
 def _declarations(text: str) -> dict[str, str]:
     if "/*" in text:
-        text = _COMMENT.sub("", text)
+        text = _COMMENT.sub(" ", text)
     if "\\" in text:
         text = unescaped(text).lower()
     said: dict[str, str] = {}
@@ -441,7 +441,7 @@ def _declarations(text: str) -> dict[str, str]:
         if not colon or (name in firm and not sign) or (sign and firmly.strip() != "important"):
             continue
         value = (before if sign else value).strip()
-        if name in said and not _may_be(name, value):
+        if (name in said or name == "color") and not _may_be(name, value):
             continue  # no value of it: the one before stays
         if sign:
             firm.add(name)
@@ -458,7 +458,7 @@ def _may_be(name: str, value: str) -> bool:
     if name == "display":
         return value in _DISPLAYS or value.startswith(("inline", "table", "-"))
     if name in ("color", "background-color"):
-        return value in _KEYWORDS or colour_in(value) is not None
+        return value in _KEYWORDS or colour_of(value) is not None
     return name not in _NUMERIC or value in _KEYWORDS or value in _WORDS or _NUMBER.search(value) is not None
 
 
@@ -488,7 +488,8 @@ def _background(said: Mapping[str, str]) -> Colour | None:
     picture = said.get("background-image", "") + value
     if "url(" in picture or "image-set(" in picture:
         return CLEAR  # above any colour
-    found = colour_in(value.partition("gradient(")[0].strip()) if value else None
+    of_several = "background" in said or "gradient(" in value
+    found = colour_in(value.partition("gradient(")[0]) if of_several else colour_of(value)
     if found is None and "gradient(" in picture:
         found = colour_in(picture.partition("gradient(")[2])
     return None if found == CLEAR else found

@@ -276,7 +276,7 @@ def test_style_sheets_take_linear_time() -> None:
         "lch(52.2% 72.2 50)": (205, 86, 26), "oklab(40.1% 0.1143 0.045)": (125, 36, 41), "oklch(.7 50% 200 / .5)": (0, 191, 205),
         "oklch(98.5% 0.002 247.839)": (249, 250, 251), "color(srgb-linear .2 .2 .2)": (124, 124, 124), "rgb(none 20% none)": (0, 51, 0),
         "color-mix(in srgb, red 30%, blue)": (77, 0, 179), "rebeccapurple": (102, 51, 153), "1px solid #abc": (170, 187, 204),
-        "rgb(1e308,1e308,-1e308)": (255, 255, 0), "oklch(-1e308 1e308 1e308)": None, "lab(1e308 1e308 1e308)": None,
+        "rgb(1e308,1e308,-1e308)": (255, 255, 0), "lab(176 0 0)": (255, 255, 255), "hsl(9 -5% 20%)": (51, 51, 51), "oklch(-1e308 1e308 1e308)": None, "lab(1e308 1e308 1e308)": None,
     }.items(),
 )  # fmt: skip
 def test_colours_are_those_of_browsers(value: tuple[str, tuple[int, int, int] | None]) -> None:
@@ -285,6 +285,37 @@ def test_colours_are_those_of_browsers(value: tuple[str, tuple[int, int, int] | 
     found = colour_in(text)
     assert found is not None
     assert seen is None or max(abs(a - b) for a, b in zip(found, seen, strict=True)) < 4
+
+
+def sees(style: str) -> bool:
+    return "a word" in read_markup(f'<p style="{style}">a word</p>', Meter(Bounds())).text
+
+
+@every(
+    "value",
+    [
+        "rgb(1 2)", "rgb(1,2,3,4,5)", "rgb(1,2 3)", "rgb(50%, 2, 3)", "rgb(1px 2 3)", "rgb(1. 2 3)", "rgb(none,2,3)", "rgb(1 2 none%)", "hsl(1, 2, 3)",
+        "lab(1,2,3)", "hwb(10% 2% 3%)", "color(nosuch 1 1 1)", "color(srgb 1 1)", "color-mix(in srgb, red, nosuch)", "light-dark(red)",
+        "#12345", "#1234567", "red red", "1px red", "r/**/ed", "rgb(1 2 3) red", "rgb(1 2 3))", "nosuch",
+    ],
+)  # fmt: skip
+def test_colours_that_browsers_drop_are_dropped(value: str) -> None:
+    """As Chromium does: what was said before stays."""
+    assert not sees(f"color:#fff;color:{value}")
+    assert sees(f"color:#333;color:{value}")
+    assert sees(f"color:{value}")
+
+
+@every(
+    "value",
+    [
+        "rgb(from red r g b)", "rgb(calc(1 + 1) 2 3)", "color(xyz 0 0 0)", "contrast-color(white)", "accentcolortext", "color-mix(red, blue)",
+        "color-mix(in hsl, red, blue)", "color-mix(in srgb, red 5%, blue 3%)", "light-dark(red, rgb(from red r g b))", f"rgb(0 0 {'0' * 300})",
+    ],
+)  # fmt: skip
+def test_colours_that_are_not_worked_out_prove_nothing(value: str) -> None:
+    assert not sees(f"color:{value}")
+    assert not sees(f"background-color:{value}")
 
 
 def test_a_hidden_link_does_not_count() -> None:
