@@ -45,6 +45,8 @@ _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
 NOTICE = timedelta(days=1)
 """The delay before a shorter retention takes effect, so that somebody may notice it."""
+TURN = timedelta(hours=1)
+"""How often hosts with different settings journal theirs in turn; far less than NOTICE, so that the longest stays in force."""
 SLICE = 500
 CUT = 10_000
 
@@ -83,14 +85,16 @@ class Erased:
 
 def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
     """The retention in force, when the settings want ``wanted``: longer periods at once, shorter ones a day after they
-    were journalled. If nothing is journalled, as after an upgrade, that day begins now. ``by``: the host."""
+    were journalled. If nothing is journalled, as after an upgrade, that day begins now. ``by``: the host. If another
+    wants something else, the longest of both is in force while both run."""
     [*found] = journal.of_kinds(batch.connection, [Kind.RETENTION], 1)
     now = wanted.longest(Retention())
     if found:
         told = found[0][0]
         before, said = Retention.of(told.data["before"]), Retention.of(told.data)
         now = said if told.time <= batch.now - NOTICE else said.longest(before)
-        if said == wanted:
+        waits = told.data["host"] != by and told.time > batch.now - TURN and now.longest(wanted) == now
+        if said == wanted or waits:
             return now
     data = {**wanted.row(), "before": now.row(), "host": by}
     batch.record([Event(kind=Kind.RETENTION, id=str(batch.head.seq + 1), at=batch.now, data=data)])

@@ -16,6 +16,7 @@ from tests.clocks import Clock
 from tests.journal.test_rows import filled
 
 USUAL = Retention()
+MIXED = Retention(content=timedelta(minutes=1), addresses=timedelta(days=120))
 SHORT = Retention(content=timedelta(minutes=1), addresses=timedelta(minutes=1), journal=timedelta(days=30))
 
 
@@ -68,6 +69,18 @@ async def test_longer_retention_takes_effect_at_once(store: Store, clock: Clock)
     assert await store.agree(SHORT, "here") == USUAL
     clock.pass_(hours=1)
     assert await store.agree(SHORT, "here") == SHORT
+
+
+async def test_hosts_with_different_retention_journal_it_in_turn_each_hour(store: Store, clock: Clock) -> None:
+    """The longest of both stays in force, also when one of them is stopped for half a day."""
+    assert await store.agree(USUAL, "one") == USUAL
+    for quarter in range(3 * 24 * 4):
+        clock.pass_(minutes=15)
+        assert await store.agree(SHORT, "two") == USUAL
+        if quarter // 48 != 3:
+            assert await store.agree(USUAL, "one") == USUAL
+    assert len(await journalled(store)) < 3 * 24
+    assert await store.agree(MIXED, "one") == MIXED.longest(USUAL), "longer periods at once"
 
 
 async def test_a_slice_scans_no_large_table(store: Store) -> None:
