@@ -32,7 +32,7 @@ from smtpguard.counts.contacts import known_since
 from smtpguard.database.access import Open
 from smtpguard.database.engine import file_of
 from smtpguard.database.errors import StoreError
-from smtpguard.database.migrate import Newer, SchemaError
+from smtpguard.database.migrate import Newer, SchemaError, misencoded
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.rows import FILE as CHECKPOINTS
@@ -73,6 +73,7 @@ class Finding:
         return self.state not in (State.WRONG, State.OPEN)
 
 
+_ENCODED = "Stop smtpguard, and restore a dump of it into a database in UTF8"
 CONTACTS_DAYS = 30
 """By then most customers to whom people write have been written to."""
 
@@ -125,6 +126,8 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
                     f"{file} belongs to another state of the journal, and was not merged; examine it, and move it away"
                 )
                 found.append(State.WRONG.of("store", text))
+            if wrong := await store.ask(misencoded):
+                found.append(State.WRONG.of("store", f"the database: {wrong}. {_ENCODED}"))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await store.people.everybody())
             if policy is not None:

@@ -9,12 +9,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from smtpguard.app import storestatus
 from smtpguard.app.files import read_policy
 from smtpguard.app.storestatus import store_findings, turned_away
 from smtpguard.config.settings import read_settings
+from smtpguard.database import migrate
 from tests.catalogue.test_first_contacts import words
 from tests.catalogue.wholeguard import READERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.cli.installing import install
@@ -155,3 +157,21 @@ def test_a_store_with_an_older_schema_is_read(story: Path) -> None:
         )
         == 4
     )
+
+
+def test_a_database_in_use_that_is_not_in_utf8_is_named(
+    postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As versions before set one up: mail with letters that it lacks is answered 451."""
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE in_use ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    install(tmp_path, KEY, postgresql.replace(":@", "@").replace("/postgres?", "/in_use?"))
+    settings = read_settings(tmp_path / "smtpguard.yaml")
+    with monkeypatch.context() as before:
+        before.setattr(migrate, "misencoded", lambda _: "")
+        migrate.migrate(settings.store.url)
+    texts = [finding.text for finding in asyncio.run(store_findings(settings))]
+    assert (
+        "the database: its encoding is LATIN1, which has not all letters: it must be UTF8. Stop smtpguard, and restore a "
+        "dump of it into a database in UTF8"
+    ) in texts
