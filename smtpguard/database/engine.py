@@ -290,7 +290,7 @@ class Database:
             self._driver.rollback()
             raise Unavailable(
                 f"the clock of this host is {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} "
-                f"the database server's: nothing is written until it is corrected"
+                f"the database server's: nothing is written until both are right"
             )
         if server != self._server:  # a pooler keeps our connection when it turns to another server
             self._server = server

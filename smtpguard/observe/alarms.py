@@ -303,7 +303,8 @@ CONDITIONS: tuple[Condition, ...] = (
             "The database cannot be used: mail that needs it is answered 4xx and waits at its clients. Why: {said}"
         ),
         does=N_(
-            "Make room on its disk, end the program that locks it, or bring its server or its file back. No restart is needed."
+            "As the reason says: make room on its disk, end the program that locks it, bring its server or its file back, correct a "
+            "clock, or start the newer version here. Nothing else needs a restart."
         ),
         of="store",
     ),
