@@ -247,7 +247,7 @@ class Intake:
             documents = await self.store.holds.templates(set(filter(None, names.values())))
             shown = await self.store.holds.shown([hold_id for hold_id, name in names.items() if not name])
         except StoreError as error:
-            log.warning("the content of an approved hold could not be read: %s", type(error).__name__)
+            log.warning("the content of an approved hold could not be read: %s", error)
             documents, shown = {}, {}
         found = dict.fromkeys(names, Approved(template=None))
         for hold_id, name in names.items():

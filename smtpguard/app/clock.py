@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import NoReturn
 
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import Outage, StoreError
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
@@ -64,21 +64,23 @@ log = logging.getLogger(__name__)
 
 async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> NoReturn:
     """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time."""
+    outage = Outage(log, what)
     while True:
         try:
             await work()
         except StoreError as e:
-            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
+            outage.tell(e)
         await asyncio.sleep(seconds)
 
 
 async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int) -> NoReturn:
     """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
+    outage = Outage(log, what)
     while True:
         try:
             done = await work()
         except StoreError as e:
-            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
+            outage.tell(e)
             done = 0
         if done < most:
             await asyncio.sleep(seconds)

@@ -190,7 +190,7 @@ class Front:
         try:
             await self.sessions.write()
         except StoreError as error:
-            log.warning("sessions: the store does not answer: %s", type(error).__name__)
+            log.warning("sessions: their last use is not stored: %s", error)
         if self.provider is not None:
             await self.provider.close()
 

@@ -31,7 +31,7 @@ from smtpguard.app.lists import built_expander, built_refresher, built_registry,
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import PolicyUnreadable, StoreError
+from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
@@ -66,6 +66,7 @@ class ListRefresh:
         self._few = asyncio.Semaphore(AT_ONCE)
         self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # apart from the threads that everything else uses
         self._unsaid: list[Report] = []
+        self._outage = Outage(log, "news of lists", clock.monotonic)
         self._stopping = threading.Event()
 
     async def run(self) -> None:
@@ -131,7 +132,7 @@ class ListRefresh:
             try:
                 await self._store.journal.record(list(list_events(report)), told)
             except StoreError as e:
-                log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
+                self._outage.tell(e)
                 return
             self._unsaid.remove(report)
 
@@ -227,6 +228,7 @@ class Memberships:
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._outage = Outage(log, "members of groups", clock.monotonic)
 
     async def step(self) -> None:
         """Ask all that are due, and wait for them."""
@@ -290,6 +292,6 @@ class Memberships:
                 log.warning("group %s: %s; its last members count for a day", made.group, made.why)
             await self._store.people.put_membership(made)
         except StoreError as error:
-            log.warning("group %s: the store does not answer: %s", made.group, type(error).__name__)
+            self._outage.tell(error)
         finally:
             del self._asking[before.group]

@@ -124,7 +124,7 @@ class Metrics(Part):
             await self._watching.look(store, policies)
         except StoreError as e:
             self._watching.failed()
-            self._say("store", f"metrics: the store does not answer: {type(e).__name__}")
+            self._say("store", f"metrics: the store does not answer: {e}")
         except Exception as e:  # an internal error: earlier numbers are served all the same
             self._say("store", f"metrics: {type(e).__name__}", e)
         else:

@@ -37,7 +37,7 @@ from smtpguard.config.documents import (
 )
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import PolicyUnreadable, StoreError, Unavailable
+from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError, Unavailable
 from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
@@ -85,6 +85,7 @@ class Following:
         self._clock = clock
         self._reading = reading
         self._alone: InForce | None = None
+        self._outage = Outage(log, "the policy in force", clock.monotonic)
         self._current: InForce | None = None
         self._generation = -1
         """The generation of the gate at which absences were read."""
@@ -191,8 +192,14 @@ class Following:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None:  # mail planned under the old policy is not admitted: 451 until this is fixed
-            log.error("the policy in force cannot be loaded: %s", error)
+        if isinstance(
+            error, PolicyUnreadable
+        ):  # mail planned under the old policy is not admitted: 451 until it is fixed
+            log.error("%s", error)
+        elif isinstance(error, StoreError):
+            self._outage.tell(error)
+        elif error is not None:
+            log.error("the policy in force cannot be loaded", exc_info=error)
         elif self._alone is not before:
             log.info("policy %s is in force", task.result().policy_sha256[:12])
         if isinstance(error, StoreError) and not isinstance(error, PolicyUnreadable):

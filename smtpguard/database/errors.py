@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import errno
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+OUTAGE_SECONDS = 300.0
+"""Between two log lines of one thing that waits for the store."""
 
 
 class StoreError(Exception):
@@ -48,3 +55,21 @@ class Gone(StoreError):
 def no_space(error: OSError) -> bool:
     """Whether the disk or the quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(slots=True)
+class Outage:
+    """Logs why ``what`` waits for the store. It is tried many times in an outage: a line in the same words follows after
+    five minutes at the earliest."""
+
+    log: logging.Logger
+    what: str
+    monotonic: Callable[[], float] = time.monotonic
+    _told: str = ""
+    _told_at: float = 0.0
+
+    def tell(self, error: Exception) -> None:
+        now, why = self.monotonic(), str(error) or type(error).__name__
+        if why != self._told or now - self._told_at >= OUTAGE_SECONDS:
+            self._told, self._told_at = why, now
+            self.log.warning("%s: waiting for the store: %s", self.what, why)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import Outage, StoreError
 from smtpguard.freezes.model import event_of
 from smtpguard.holds.model import LET_GO, LIVE, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
@@ -78,12 +78,13 @@ class GateWatch:
 
     async def run(self) -> None:
         """Never returns. While the store does not answer, the fences stop all mail: doubt stands still."""
+        outage = Outage(log, "the gate", self.clock.monotonic)
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self.read()
             except (StoreError, TimeoutError) as error:
-                log.warning("the gate cannot be read: %s", type(error).__name__)
+                outage.tell(error)
             await asyncio.sleep(POLL_SECONDS)
 
     def stops(self, facts: Facts) -> bool:
@@ -336,7 +337,7 @@ class Freezes:
         try:
             return await self._recall(freeze)
         except StoreError as error:
-            log.error("it is frozen, and what it stopped cannot be counted: %s", type(error).__name__)
+            log.error("it is frozen, and what it stopped cannot be counted: %s", error)
             return None
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:

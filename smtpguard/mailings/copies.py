@@ -94,7 +94,7 @@ async def begin(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines
     try:
         await follow(store, lead_id, notices, term)
     except StoreError as error:
-        log.warning("copies of hold %s follow later: %s", lead_id, type(error).__name__)
+        log.warning("copies of hold %s follow later: %s", lead_id, error)
 
 
 async def sweep(store: Store, notices: NoticesNow, term: Deadlines) -> int:

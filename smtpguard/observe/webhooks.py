@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
 from smtpguard.database.access import Clock
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import Outage, StoreError
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind, follows
 from smtpguard.observe.rows import Cursor, Cursors, News
@@ -322,11 +322,12 @@ class Dispatcher:
                 tasks.create_task(self._serve(hook))
 
     async def _serve(self, hook: Hook) -> None:
+        outage = Outage(log, f"webhook {hook.name}", self._clock.monotonic)
         while True:
             try:
                 told = await self.tell(hook)
             except StoreError as error:
-                log.warning("webhook %s: the store does not answer: %s", hook.name, type(error).__name__)
+                outage.tell(error)
                 told = 0
             except Exception:  # an internal error must stop neither mail nor the other hooks
                 log.exception("webhook %s", hook.name)

@@ -26,7 +26,7 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any, Protocol
 
-from smtpguard.database.errors import ContentMissing, StoreError
+from smtpguard.database.errors import ContentMissing, Outage, StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
@@ -162,6 +162,10 @@ class Delivery:
     jitter: Callable[[], float] = random.random
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _stopping: bool = field(default=False, init=False)
+    _outage: Outage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._outage = Outage(log, "the outbox", self.clock.monotonic)
 
     async def run(self) -> None:
         """Until ``stop``; then attempts in progress are finished. If it is cancelled, they are in doubt."""
@@ -196,7 +200,7 @@ class Delivery:
         try:
             await self._carry_out(lease)
         except StoreError as error:
-            log.warning("outbox %s: the store does not answer: %s", lease.intent.intent_id, type(error).__name__)
+            log.warning("outbox %s: tried again when its lease ends: %s", lease.intent.intent_id, error)
         except Exception:
             log.exception("outbox %s: failed", lease.intent.intent_id)
 
@@ -204,7 +208,7 @@ class Delivery:
         try:
             return await self.store.outbox.lease(self.owner, n, PACE.lease_seconds)
         except StoreError as error:
-            log.warning("the outbox cannot be read: %s", type(error).__name__)
+            self._outage.tell(error)
             return ()
 
     # one entry
@@ -245,7 +249,7 @@ class Delivery:
             try:
                 mark.refused = not await self._settle(lease, hold, begun, mark=True)
             except StoreError as error:  # it may be marked nevertheless, which the retry takes back
-                log.warning("outbox %s: not marked, so not sent: %s", lease.intent.intent_id, type(error).__name__)
+                log.warning("outbox %s: not marked, so not sent: %s", lease.intent.intent_id, error)
                 return False
             except ValueError:  # revoked meanwhile
                 mark.refused = True
@@ -386,7 +390,7 @@ class Delivery:
             except StoreError as error:
                 if self.clock.monotonic() >= end:
                     raise
-                log.warning("outbox %s: waiting for the store: %s", lease.intent.intent_id, type(error).__name__)
+                log.warning("outbox %s: waiting for the store: %s", lease.intent.intent_id, error)
             except ValueError:
                 if not unsure:
                     raise

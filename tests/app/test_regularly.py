@@ -22,10 +22,10 @@ def work(*outcomes: bool | Exception) -> Callable[[], Awaitable[bool]]:
 
 
 async def test_a_store_that_is_away_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    asked = work(True, Unavailable("busy"), True, RuntimeError("ours"))
+    asked = work(True, Unavailable("busy"), Unavailable("busy"), True, RuntimeError("ours"))
     with pytest.raises(RuntimeError, match="ours"):
         await every(0, "holds", asked)
-    assert caplog.messages == ["holds: the store does not answer: Unavailable"]
+    assert caplog.messages == ["holds: waiting for the store: busy"]
 
 
 async def test_slices_end_with_the_last_one() -> None:

@@ -112,6 +112,34 @@ async def test_a_gate_that_does_not_answer_recalls(monkeypatch: pytest.MonkeyPat
     assert not await watch.fence(Selectable())()
 
 
+async def test_a_gate_that_cannot_be_read_is_logged_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not four times a second."""
+    monkeypatch.setattr("smtpguard.freezes.service.POLL_SECONDS", 0.0)
+    clock = Clock()
+    said = [*("refused",) * 3, "no answer", None, "no answer", "later", "no answer", RuntimeError("the end")]
+
+    class Away(Gates):
+        async def read(self) -> Gate:
+            match said.pop(0):
+                case None:
+                    return self.now
+                case RuntimeError() as end:
+                    raise end
+                case "later":
+                    clock.pass_(minutes=5)
+                    raise TimeoutError
+                case why:
+                    raise Unavailable(why)
+
+    with pytest.raises(RuntimeError, match="the end"):
+        await GateWatch(Away(), clock).run()  # type: ignore[arg-type]
+    gate = "the gate: waiting for the store:"
+    told = ["refused", "no answer", "TimeoutError", "no answer"]
+    assert caplog.messages == [f"{gate} {why}" for why in told]
+
+
 async def test_a_release_is_not_stopped_by_a_new_policy() -> None:
     gates, clock = Gates(), Clock()
     watch = GateWatch(gates, clock)  # type: ignore[arg-type]

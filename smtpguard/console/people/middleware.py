@@ -302,10 +302,10 @@ async def _failed(request: Request, error: Exception) -> Response:
         log.warning("/%s: %s", kind, error)
         return await rendering.page(request, "error.html", 503, problem="policy")
     if isinstance(error, CommitUnknown):
-        log.warning("/%s: the record: it is not known whether it was written", kind)
+        log.warning("/%s: the store: it is not known whether it was written", kind)
         return await rendering.page(request, "error.html", 503, problem="unknown")
     if isinstance(error, StoreError):
-        log.warning("/%s: the record: %s", kind, type(error).__name__)
+        log.warning("/%s: the store: %s", kind, error)
         return await _refused(request, 503)
     log.error("/%s failed: %s", kind, type(error).__name__, exc_info=error)
     return await _refused(request, 500)
