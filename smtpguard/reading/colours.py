@@ -20,6 +20,7 @@ _NEAR = 24.0
 _FAINT = 0.09
 """The opacity below which black on white looks as white does."""
 _FUNCTION = re.compile(r"(?<![\w-])(rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|light-dark)\(")
+_OF_COLOURS = ("color-mix", "light-dark")
 _LONGEST = 300
 _AMOUNT = r"([+-]?(?:\d*\.)?\d+(?:e[+-]?\d{1,3})?|none(?![%a-z]))(%|deg|turn|rad|grad)?"
 _WITH_COMMAS = re.compile(r"\s*" + r"\s*,\s*".join(3 * [_AMOUNT]) + rf"\s*(?:,\s*{_AMOUNT}\s*)?")
@@ -144,14 +145,18 @@ def _arguments(text: str) -> tuple[list[str], str]:
 
 def _computed(name: str, given: Sequence[str]) -> Colour | None:
     """The colour that a function gives (CSS Color 4 and 5); None if it is malformed."""
+    text = ",".join(given)
+    if (
+        not given
+        or "currentcolor" in text
+        or (name not in _OF_COLOURS and ("(" in text or "from" in text or "xyz" in text))
+    ):
+        return UNKNOWN
     if name == "light-dark":
         both = [colour_of(one.strip()) for one in given]
-        if not given or UNKNOWN in both:
+        if UNKNOWN in both:
             return UNKNOWN
         return both[0] if len(both) == 2 and None not in both else None
-    text = ",".join(given)
-    if not given or (name != "color-mix" and ("(" in text or "from" in text or "xyz" in text)):
-        return UNKNOWN
     if name == "color-mix":
         return _mixed(given)
     linear = "linear" in text

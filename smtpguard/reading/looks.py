@@ -151,7 +151,7 @@ _TABLE = (
     Kind("platform-links", _M, 2.5, "links", "links that run through a marketing platform"),
     Kind("campaign-links", _M, 1.5, "links", "links with campaign parameters"),
     Kind("auto-generated", _M, 1.5, "machine", "Auto-Submitted: auto-generated, or a mailer for programs"),
-    Kind("noreply", _M, 2.5, "machine", "the sender takes no answers: a machine writes to customers or colleagues"),
+    Kind("noreply", _M, 3.0, "machine", "the sender takes no answers: a machine, which writes to customers, and to colleagues"),
     Kind("role-sender", _M, 1.5, "sender", "a mailbox named for news or campaigns, not for a person"),
     Kind("bounce-address", _M, 1.5, "sender", "a return address made for each recipient (VERP)"),
     Kind("nobody-shown", _M, 1.0, "recipients", "To names nobody, a placeholder, or the sender"),

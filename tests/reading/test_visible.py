@@ -310,7 +310,7 @@ def test_colours_that_browsers_drop_are_dropped(value: str) -> None:
     "value",
     [
         "rgb(from red r g b)", "rgb(calc(1 + 1) 2 3)", "color(xyz 0 0 0)", "contrast-color(white)", "accentcolortext", "color-mix(red, blue)",
-        "color-mix(in hsl, red, blue)", "color-mix(in srgb, red 5%, blue 3%)", "light-dark(red, rgb(from red r g b))", f"rgb(0 0 {'0' * 300})",
+        "color-mix(in hsl, red, blue)", "color-mix(in srgb, red 5%, blue 3%)", "light-dark(red, rgb(from red r g b))", "color-mix(in srgb, currentcolor 10%, transparent)", f"rgb(0 0 {'0' * 300})",
     ],
 )  # fmt: skip
 def test_colours_that_are_not_worked_out_prove_nothing(value: str) -> None:
