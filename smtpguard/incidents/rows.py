@@ -81,7 +81,7 @@ class _Search:
         if self._trimmed():
             return None
         proof = None
-        if self._sources is not None:
+        if self._sources is not None and case.messages:
             proof = self._walk.prove(progress, self._sources)
         if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
             return None

@@ -149,7 +149,7 @@ def interval(
 class People:
     """A set of people: adding a person twice counts once."""
 
-    _singles: dict[str, tuple[frozenset[Version], frozenset[Version]]] = field(default_factory=dict)
+    _singles: dict[str, Where] = field(default_factory=dict)
     _crowds: dict[Version, Interval] = field(default_factory=dict)
 
     def add(self, unit: Unit) -> None:
@@ -158,24 +158,32 @@ class People:
             high = None if before.high is None or unit.high is None else max(before.high, unit.high)
             self._crowds[unit.of] = Interval(max(before.low, unit.low), high)
             return
-        on, off = self._singles.get(unit.digest, (unit.on, unit.off))
-        self._singles[unit.digest] = (on | unit.on, off | unit.off)
+        self._add(unit.digest, (unit.on, unit.off))
+
+    def _add(self, digest: str, where: Where) -> None:
+        before = self._singles.setdefault(digest, where)
+        if before != where:
+            self._singles[digest] = before[0] | where[0], before[1] | where[1]
 
     def update(self, others: People) -> None:
-        for digest, (on, off) in others._singles.items():
-            self.add(Single(digest=digest, on=on, off=off))
+        if not self._singles:
+            self._singles = dict(others._singles)
+        else:
+            for digest, where in others._singles.items():
+                self._add(digest, where)
         for of, some in others._crowds.items():
             self.add(Crowd(of=of, low=some.low, high=some.high))
 
     def count(self, asked: Asked | None = None, changes: Changes = NO_CHANGES) -> Interval:
         """``asked``: for persons of whom it was not recorded when their message came. ``changes``: of lists between
         versions."""
+        if not self._crowds or asked is None:
+            return interval(Counter(self._singles.values()), self._crowds, changes)
         singles: Counter[Where] = Counter()
         for digest, (on, off) in self._singles.items():
-            if self._crowds and asked is not None:
-                for of in self._crowds.keys() - on - off:
-                    found = asked(digest, of)
-                    on, off = on | {of} if found else on, off | {of} if found is False else off
+            for of in self._crowds.keys() - on - off:
+                found = asked(digest, of)
+                on, off = on | {of} if found else on, off | {of} if found is False else off
             singles[on, off] += 1
         return interval(singles, self._crowds, changes)
 

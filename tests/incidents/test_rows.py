@@ -57,6 +57,16 @@ async def test_matches_are_found_across_pages(store: Store) -> None:
 
 
 @on_sqlite
+async def test_a_journal_without_a_match_is_not_proved(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes minutes, and the answer would be the same."""
+    await store.journal.record([verdict(store, "T1")])
+    walked: list[object] = []
+    monkeypatch.setattr(journalscan.Walk, "prove", lambda *asked, **more: walked.append(asked))
+    one = await found(store, subject="no such thing")
+    assert (one.report, one.proof, walked) == (None, None, [])
+
+
+@on_sqlite
 async def test_a_name_is_no_pattern(store: Store) -> None:
     names = ["100%", "a_b", 'the "big" one', "back\\slash", "Nyhetsbrev på svenska", "*"]
     for n, name in enumerate(names):
