@@ -43,6 +43,7 @@ _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
+_ENDED = [state.value for state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED)]
 _FEW = 20
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
@@ -147,9 +148,10 @@ def attempted(batch: Batch, hold: Hold) -> None:
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
-    """Their clients were answered 250, or in the end were not. Returns how many of them exist: a void one does not wait,
-    and its client must not get a 250."""
-    these = table.c.hold_id.in_(list(hold_ids)), table.c.state != State.VOID.value
+    """Their clients were answered 250, or in the end were not. Returns how many of them there are. One that ended before
+    that does not count: nothing of it is ever to be sent (deciding.apply), so its client must not get a 250."""
+    ended = and_(table.c.acknowledged.is_(False), table.c.state.in_(_ENDED))
+    these = table.c.hold_id.in_(list(hold_ids)), table.c.state != State.VOID.value, ~ended
     done = connection.execute(update(table).where(*these).values(acknowledged=answered))
     return done.rowcount
 

@@ -131,15 +131,17 @@ async def test_a_retry_in_the_same_batch_gets_the_same_hold(store: Store) -> Non
 
 
 @on_sqlite
-async def test_no_client_gets_a_250_for_a_hold_that_became_void_before_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [State.VOID, State.REJECTED])
+async def test_no_client_gets_a_250_for_a_hold_that_ended_before_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, end: State
 ) -> None:
-    """A sweep may come between the commit and the answer of a retry, a quarter of an hour after the first attempt."""
+    """A sweep, or a person, may come between the commit and the answer of a retry, a quarter of an hour after the first
+    attempt."""
     await store.contents.keep(CONTENT)
     acknowledge = holds_rows.acknowledge
 
     def late(connection: Connection, *more: Any) -> int:
-        connection.execute(update(hold_table).values(state=State.VOID.value))
+        connection.execute(update(hold_table).values(state=end.value))
         return acknowledge(connection, *more)
 
     with monkeypatch.context() as patch:
