@@ -32,12 +32,14 @@ As long as a digest."""
 # In SQL, since every attempt of a release asks them:
 _RELAYING = "SELECT mailing, people, doubt FROM underway WHERE people IS NOT NULL AND mailing {}"
 _SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
- JOIN mailing AS m ON m.id = h.mailing WHERE NOT o.done AND o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
+ JOIN mailing AS m ON m.id = h.mailing WHERE o.done = false AND o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
  AND h.people IS NOT NULL AND """
 _SENDING_HOLDS = f"{_SENDING} h.hold_id {{}}"
 _SENDING_COPIES = f"{_SENDING} m.n {{}}"
-_UNSENT = f"""SELECT sum(length(h.people)) FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
- WHERE NOT o.done AND o.kind = '{IntentKind.RELEASE.value}' AND h.mailing = :mailing"""
+_UNSENT = f"""SELECT 1 FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
+ JOIN delivery AS d ON d.intent_id = o.intent_id WHERE o.done = false AND o.kind = '{IntentKind.RELEASE.value}'
+ AND h.mailing = :mailing AND d.state IN ('{DeliveryStatus.PENDING.value}', '{DeliveryStatus.ATTEMPTED.value}')
+ LIMIT 1 OFFSET :most"""
 _FOR_SEVERAL = f"SELECT 1 FROM hold WHERE {SEVERAL} AND mailing IN (SELECT id FROM mailing WHERE n {{}}) LIMIT 1"
 _FOR_SINGLE = f"SELECT hold_id FROM hold WHERE {SINGLE} AND people {{}}"
 _RESULTS = "SELECT intent_id, state, people FROM delivery WHERE intent_id {}"
@@ -122,9 +124,9 @@ def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> 
     into.people |= (people & pending.difference(*known.values())) | (set() if in_doubt else others)
 
 
-def unsent(connection: Connection, mailing_id: str) -> int:
-    """How many people an entry of the outbox is for."""
-    return int(connection.execute(text(_UNSENT), {"mailing": mailing_id}).scalar() or 0) // len(_APART)
+def is_unsent(connection: Connection, mailing_id: str, most: int) -> bool:
+    """Whether more than ``most`` recipients of its releases are not settled."""
+    return connection.execute(text(_UNSENT), {"mailing": mailing_id, "most": most}).first() is not None
 
 
 def split(people: bytes) -> list[bytes]:

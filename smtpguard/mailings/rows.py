@@ -27,7 +27,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.inflight import LET_GO, InFlight, going, unsent
+from smtpguard.mailings.inflight import LET_GO, InFlight, going, is_unsent
 from smtpguard.mailings.mailingbatch import QUIET as OVER
 from smtpguard.mailings.mailingrow import (
     COLUMNS,
@@ -103,10 +103,11 @@ def standing(connection: Connection, now: datetime) -> list[Mailing]:
 
 
 def early(connection: Connection) -> list[str]:
-    """The ids of those whose pause is still to begin (staging.Progress.is_early)."""
+    """The ids of those whose pause ends by time and is still to begin (staging.Progress.half)."""
     query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
     there = [(one.mailing_id, one.progress) for one in (Row.read(*row).mailing for row in connection.execute(query))]
-    return [id for id, progress in there if progress is not None and progress.is_early(unsent(connection, id))]
+    timed = ((id, progress) for id, progress in there if progress is not None and progress.goes_on_at() is not None)
+    return [id for id, progress in timed if is_unsent(connection, id, progress.half)]
 
 
 def named(connection: Connection, prefix: str) -> list[str]:

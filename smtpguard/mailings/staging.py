@@ -1,8 +1,8 @@
 """Release in stages: first some people, then a pause in which it can be stopped, then more, then the rest.
 
-A transition table and the conditions of its moves. A full stage begins a pause, which ends by time or by a person; a
-pause that ends by time begins once half of the stage is sent. A person, a freeze, refusals of the relay, and reports of bounces and complaints stop it; then only a person can resume
-it.
+A transition table and the conditions of its moves. A full stage begins a pause, which ends by time or by a person. The
+time begins once half of the stage is sent. A person, a freeze, refusals of the relay, and reports of bounces and
+complaints stop it; then only a person can resume it.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ class Progress:
         limit = _limit(self.stages.steps[stage], self.whole, self.limit)
         return replace(self, at=to, stage=stage, limit=limit, since=now, full=False, why="")
 
-    def is_early(self, unsent: int) -> bool:
-        """Whether a pause that ends by time is still to begin, since more than half of its stage is ``unsent``. Otherwise all
-        stages would wait in the outbox for a relay that is away, and go at once when it is back."""
-        return self.goes_on_at() is not None and 2 * unsent > _limit(self.stages.steps[self.stage], self.whole, 0)
+    @property
+    def half(self) -> int:
+        """A pause that ends by time begins when no more of its stage is unsent. Otherwise all stages would wait in the outbox
+        for a relay that is away, and go at once when it is back."""
+        return _limit(self.stages.steps[self.stage], self.whole, 0) // 2
 
     def timely(self, now: datetime) -> Progress:
         """As it is now: a pause that is over has ended."""

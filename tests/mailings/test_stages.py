@@ -97,6 +97,21 @@ async def test_a_pause_begins_when_half_of_its_stage_is_sent(staged: Campaign) -
 
 
 @on_sqlite
+async def test_who_has_a_message_counts_as_sent_while_others_of_it_wait(tmp_path: Path, url: str) -> None:
+    """Else one mailbox that is full for days would keep the stages from going on."""
+    async with house(tmp_path, documents=documents(stages="{steps: [5, rest], pause: 30m}"), url=url) as home:
+        campaign = Campaign(home, copies=50)
+        await campaign.to_members(0, 4)
+        await campaign.send(*MEMBERS[4:9])
+        await campaign.to_members(9, 12)
+        campaign.office.relay.says = {MEMBERS[4]: Reply.of(452, "4.2.2", "Mailbox full")}
+        await campaign.decide((await home.holds())[0].hold_id)
+        assert (await releases(campaign), await at(campaign)) == (1, ("paused", 1, "paused"))
+        await pass_(campaign, minutes=31)
+        assert (await releases(campaign), (await at(campaign))[0]) == (4, "running")
+
+
+@on_sqlite
 async def test_stages_are_stopped_and_continued_by_a_person(staged: Campaign) -> None:
     id = (await staged.one())["id"]
     with pytest.raises(NotEntitled):
