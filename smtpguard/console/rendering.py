@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from smtpguard.console import labels
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
-from smtpguard.holds.model import Choice, Conflict, NotEntitled
+from smtpguard.holds.model import Choice, Conflict, NoAnswer, NotEntitled
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
@@ -164,6 +164,10 @@ def text_of(sent: FormData, name: str, most: int = 2_000) -> str:
 
 CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
 
+NO_ANSWER = N_(
+    "Nothing was done: its client has had no answer yet, and may have to send it again. Try again in a quarter of an hour."
+)
+
 UNKNOWN = N_(
     "It is not known whether it was done: the database was lost meanwhile. Look at it again before you repeat it."
 )
@@ -172,7 +176,7 @@ UNKNOWN = N_(
 def not_done(error: Conflict | NotEntitled | StoreError, said: Speech) -> tuple[int, str]:
     """The status, and the sentence for people, where a service did nothing."""
     if isinstance(error, Conflict):
-        return 409, said(CHANGED)
+        return 409, said(NO_ANSWER if isinstance(error, NoAnswer) else CHANGED)
     if isinstance(error, NotEntitled):
         return 403, said("Nothing was done: you have no right to do this.")
     if isinstance(error, CommitUnknown):

@@ -23,6 +23,7 @@ from smtpguard.holds.model import (
     Conflict,
     Hold,
     Move,
+    NoAnswer,
     NotEntitled,
     State,
     Vote,
@@ -77,9 +78,9 @@ def decided_by(hold: Hold) -> str:
 
 
 def check_answered(hold: Hold) -> None:
-    """Raises Conflict while its client has no 250. It may never get one, and then the message is the client's."""
+    """Raises NoAnswer while its client has no 250. It may never get one, and then the message is the client's."""
     if not hold.acknowledged:
-        raise Conflict("its client has had no answer yet, and may have to send it again")
+        raise NoAnswer("its client has had no answer yet, and may have to send it again")
 
 
 def check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:

@@ -36,6 +36,10 @@ class Conflict(Refused):
     """It has changed since that person looked: decided by somebody else, or changed otherwise (HTTP 409)."""
 
 
+class NoAnswer(Conflict):
+    """Its client has no 250 yet."""
+
+
 class State(enum.Enum):
     WAITING = "waiting"
     APPROVED = "approved"  # the release is in the outbox

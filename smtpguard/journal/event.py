@@ -27,8 +27,8 @@ class Kind(enum.Enum):
     APPROVED = "approved"  # the quorum is complete; the release is in the outbox
     CONFIRMED = "confirmed"  # its writer confirmed it, and the number of people; the release is in the outbox
     UNCONFIRMED = "unconfirmed"  # its writer is no longer asked: it waits for others to decide
-    REJECTED = "rejected"
-    WITHDRAWN = "withdrawn"
+    REJECTED = "rejected"  # also after stopped, once it is known that nobody has it
+    WITHDRAWN = "withdrawn"  # also after stopped, once it is known that nobody has it
     EXPIRED = "expired"
     APART = "apart"  # a copy that differs from what was approved waits for people by itself
     REOPENED = "reopened"  # an approval was revoked, or ended, before anything was sent: it waits for people again

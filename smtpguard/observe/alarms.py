@@ -338,7 +338,7 @@ CONDITIONS: tuple[Condition, ...] = (
         severity=Severity.CRITICAL,
         after_seconds=60,
         title=N_("smtpguard does not start"),
-        says=N_("smtpguard does not start, and is not running: mail waits at its clients. Why: {said}"),
+        says=N_("smtpguard does not start, or ends soon after: mail waits at its clients. Why: {said}"),
         does=N_(
             "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
         ),

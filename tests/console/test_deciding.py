@@ -187,7 +187,7 @@ async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
     assert "Not to this list,\nplease" in [data["comment"] for data in told]
 
 
-@pytest.mark.parametrize("what", ["policy", "lists", "decided"])
+@pytest.mark.parametrize("what", ["policy", "lists", "decided", "no answer"])
 async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     hold = await held(here, NEWS)
     eva = await open_hold(here, EVA, hold)
@@ -196,12 +196,15 @@ async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     elif what == "policy":
         await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"\n# another one\n"})
         await here.home.follow()
+    elif what == "no answer":
+        await here.home.store.write(lambda b: b.execute("UPDATE hold SET acknowledged = false", [()]))
     else:
         await here.home.approve(hold.hold_id, OMAR)
     before = await here.home.hold(hold.hold_id)
     answer = await votes(eva, hold, "approve")
     assert answer.status_code == 409
-    assert "Nothing was done: it has changed since you looked." in text(answer)
+    said = "its client has had no answer yet" if what == "no answer" else "it has changed since you looked"
+    assert f"Nothing was done: {said}" in text(answer)
     assert (await here.home.hold(hold.hold_id)) == before
 
 
