@@ -32,10 +32,11 @@ As long as a digest."""
 # In SQL, since every attempt of a release asks them:
 _RELAYING = "SELECT mailing, people, doubt FROM underway WHERE people IS NOT NULL AND mailing {}"
 _SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
- JOIN mailing AS m ON m.id = h.mailing WHERE o.done = false AND o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
+ JOIN mailing AS m ON m.id = h.mailing WHERE o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
  AND h.people IS NOT NULL AND """
-_SENDING_HOLDS = f"{_SENDING} h.hold_id {{}}"
-_SENDING_COPIES = f"{_SENDING} m.n {{}}"
+# SQLite finds what is not done by the index of that only if it is compared.
+_SENDING_HOLDS = f"{_SENDING} NOT o.done AND h.hold_id {{}}"
+_SENDING_COPIES = f"{_SENDING} o.done = false AND m.n {{}}"
 _UNSENT = f"""SELECT 1 FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
  JOIN delivery AS d ON d.intent_id = o.intent_id WHERE o.done = false AND o.kind = '{IntentKind.RELEASE.value}'
  AND h.mailing = :mailing AND d.state IN ('{DeliveryStatus.PENDING.value}', '{DeliveryStatus.ATTEMPTED.value}')
@@ -97,7 +98,7 @@ def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[b
         yield from rows_among(connection, _SENDING_COPIES, numbers)
         return
     if any(rows_among(connection, _FOR_SEVERAL, numbers)):
-        of = f"{_SENDING} m.n IN ({', '.join(map(str, numbers))})"
+        of = f"{_SENDING} o.done = false AND m.n IN ({', '.join(map(str, numbers))})"
         yield from rows_among(
             connection, f"{of} AND (length(h.people) > {len(_APART)} OR h.people {{}})", sorted(wanted)
         )
