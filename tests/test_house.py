@@ -55,7 +55,13 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "lists": {"mail": None, "config": None},
     # codec: documents; config.statefiles: files beside the database; freezing: the gate, which the batch reads
     "database": {"mail": {"codec"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
-    "journal": {"database": None, "config": {"statefiles"}, "mail": {"codec", "constant"}},
+    # address, fold: a word that is searched is found in any spelling
+    "journal": {
+        "database": None,
+        "config": {"statefiles"},
+        "mail": {"codec", "constant", "address"},
+        "reading": {"fold"},
+    },
     # Count: an interval of people; the lists and streams that a policy declares, with their sources
     "policy": {"mail": None, "config": None, "reading": None, "lists": {"recipients", "declared", "members"}},
     "accounts": {

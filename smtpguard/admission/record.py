@@ -43,11 +43,14 @@ from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.parts import words
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
 DEFERRED = "This message cannot be decided on now, try again later."
 PERSONAL = named(lambda fact: fact.personal)
 MAX_SUBJECT = 500
+_MOST_OCTETS = 8_000
+"""Of the subject of a message that was not read."""
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 _new_admission = maker(Admission)
 _NOBODY: frozenset[Any] = frozenset()
@@ -522,7 +525,8 @@ def _because(verdict: Verdict, action: Action) -> Hit:
 def _subject(gathered: Gathered) -> str:
     if isinstance(gathered.reading, Reading) and gathered.reading.subject:
         return gathered.reading.subject[:MAX_SUBJECT]
-    return (gathered.transaction.message.header.get("Subject") or "")[:MAX_SUBJECT]
+    found = gathered.transaction.message.header.all("Subject")
+    return words(found[0].raw[:_MOST_OCTETS])[:MAX_SUBJECT] if found else ""
 
 
 def _message_id(gathered: Gathered) -> str:

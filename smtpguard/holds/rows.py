@@ -31,7 +31,9 @@ from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hold as table
 from smtpguard.holds.model import HOLD, LIVE, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
+from smtpguard.mail.address import with_ascii_domain
 from smtpguard.mailings.inflight import parted
+from smtpguard.reading.fold import searched
 from smtpguard.reading.shown import Shown
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
@@ -277,8 +279,10 @@ _MOST_SUBJECT = 200
 
 
 def words_of(hold: Hold) -> str:
-    said = " ".join((hold.hold_id, hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders)))
-    return said.casefold().encode(errors="ignore")[:_MOST_WORDS].decode(errors="ignore")
+    said = " ".join((hold.hold_id, hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders))).casefold()
+    if (also := searched(said)) != said:
+        said = f"{said} {also}"
+    return said.encode(errors="ignore")[:_MOST_WORDS].decode(errors="ignore")
 
 
 VOTED = "voted"
@@ -356,7 +360,10 @@ def _number(connection: Connection, wanted: HoldQuery) -> int:
 
 
 def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
-    narrow = [table.c.sought.contains(word, autoescape=True) for word in wanted.words]
+    narrow: list[ColumnElement[bool]] = []
+    for word in wanted.words:
+        spelled = {word, searched(word), with_ascii_domain(searched(word))}
+        narrow.append(or_(*(table.c.sought.contains(each, autoescape=True) for each in sorted(spelled))))
     for any_of in wanted.marks:
         narrow.append(or_(*(_marked(mark) for mark in any_of)))
     narrow += [~_marked(mark) for mark in wanted.unmarked]

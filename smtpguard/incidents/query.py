@@ -15,6 +15,7 @@ from smtpguard.journal.event import Event, Kind, happened
 from smtpguard.locale.phrase import N_
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.parse import Policy, parse
+from smtpguard.reading.fold import searched
 
 NAMES = {"from": N_("From"), "reverse_path": N_("reverse-path"), "actor": N_("logged in as")}
 """Roles of a verdict's private part that name a message's writer."""
@@ -54,7 +55,7 @@ class IncidentQuery:
         if self.lists and self.lists.isdisjoint(data.get("lists", ())):
             return False
         if self.subject and not any(
-            self.subject.casefold() in text.casefold() for text in (clear or {}).get("subject", ())
+            searched(self.subject) in searched(text) for text in (clear or {}).get("subject", ())
         ):
             return False
         return not self.senders or digests.wrote(content["private"], clear)

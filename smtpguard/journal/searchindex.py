@@ -26,6 +26,8 @@ from smtpguard.database.schema import entry, term, terms
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, clear_from, may_say, parsed
 from smtpguard.journal.event import Kind
+from smtpguard.mail.address import with_ascii_domain
+from smtpguard.reading.fold import searched
 
 STRETCH = 2_000
 """Entries whose words are stored together: at most so many are read and written at once, in the order of the index."""
@@ -73,7 +75,12 @@ def _digests(secret: bytes, journal_id: str) -> Digests:
 
 def plain(word: str) -> str:
     """Normalized for comparison: without surrounding punctuation, case-folded."""
-    return word.strip("<>()[]{}\"'“”‘’,;:.!? \t").casefold()
+    return word.strip("<>()[]{}\"'“”‘’„«»‹›「」『』【】、。！？：；,;:.!? \t").casefold()
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """As it is written, and as it compares with other spellings; words beyond ASCII are indexed by both."""
+    return (plain(word),) if word.isascii() else (plain(word), plain(with_ascii_domain(searched(plain(word)))))
 
 
 def words_of(one: Entry, clear: Clear | None) -> set[str]:
@@ -93,6 +100,11 @@ def _content(body: str, action: str | None, named: str | None) -> Mapping[str, A
 
 def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list[str]:
     """Before ``plain``, and some of them several times."""
+    found = _written(kind, content, clear)
+    return found + [spelled for word in found if not word.isascii() for spelled in spellings(word)]
+
+
+def _written(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list[str]:
     if kind == _OUTCOME:
         return _of_replies(content.get("replies", ()))
     if kind == _RELEASE:
@@ -112,9 +124,9 @@ def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list[s
 
 def _of_subject(subject: str) -> Iterator[str]:
     """Each word as it is written, and each of its parts."""
-    folded = subject.casefold()
-    yield from [plain(word) for word in folded.split()][:_MOST_SUBJECT_WORDS]
-    yield from _WORD.findall(folded)[:_MOST_SUBJECT_WORDS]
+    for text in dict.fromkeys((subject.casefold(), searched(subject))):
+        yield from text.split()[:_MOST_SUBJECT_WORDS]
+        yield from _WORD.findall(text)[:_MOST_SUBJECT_WORDS]
 
 
 def _of_replies(replies: Iterable[str]) -> list[str]:
@@ -199,7 +211,7 @@ def forget(batch: Batch, through: int) -> None:
 
 def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[str]:
     """The messages that have all of ``words``, the newest first, at most ``limit``. A queue id matches by itself."""
-    wanted = frozenset(plain(word) for word in words) - {""}
+    wanted = {found for word in words if any(found := spellings(word))}
     if not wanted:
         return []
     with open() as connection:
@@ -210,10 +222,13 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[st
     ids: dict[str, None] = {}
     for pairs in journal.back(open, head.seq + 1, through + 1, _INDEXED):
         for one, clear in pairs:
-            if wanted <= words_of(one, clear):
+            known = words_of(one, clear)
+            if not any(known.isdisjoint(word) for word in wanted):
                 ids[one.id] = None
     if lowest is not None:
-        for id in _indexed(open, [digests.of(word) for word in sorted(wanted)], int(lowest), through // STRETCH):
+        for id in _indexed(
+            open, [[*map(digests.of, word)] for word in sorted(wanted)], int(lowest), through // STRETCH
+        ):
             ids[id] = None
             if len(ids) >= limit:
                 break
@@ -245,21 +260,20 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
     return found
 
 
-def _indexed(open: Open, words: Sequence[int], first: int, last: int) -> Iterator[str]:
-    """Messages that have all of them, the newest first: a few stretches at a time for a word of every message, more and
-    more for a rare one. The rarest word is looked up first."""
+def _indexed(open: Open, words: Sequence[Sequence[int]], first: int, last: int) -> Iterator[str]:
+    """Messages that have one spelling of each, the newest first: a few stretches at a time for a word of every message,
+    more and more for a rare one. The rarest word is looked up first."""
     with open() as connection:
         lately = term.c.stretch.between(last - _PROBED, last)
-        often = {
-            w: connection.execute(select(func.count()).where(lately, term.c.word == w)).scalar_one() for w in words
-        }
-    words, many = sorted(words, key=lambda word: often[word]), _PROBED
+        often = [select(func.count()).where(lately, term.c.word.in_(word)) for word in words]
+        counts = [connection.execute(query).scalar_one() for query in often]
+    words, many = [word for _, word in sorted(zip(counts, words, strict=True))], _PROBED
     while last >= first:
         some = range(max(first, last - many + 1), last + 1)
         found: list[int] = []
         with open() as connection:
             for n, word in enumerate(words):
-                query = select(term.c.seq).where(term.c.stretch.in_(some), term.c.word == word)
+                query = select(term.c.seq).where(term.c.stretch.in_(some), term.c.word.in_(word))
                 if n and len(found) <= SLICE:
                     query = query.where(term.c.seq.in_(found))
                 seqs = set(connection.execute(query).scalars())

@@ -116,6 +116,15 @@ class Address:
             return None
 
 
+def with_ascii_domain(word: str) -> str:
+    """An address or a Message-ID with its domain in lower case and in A-labels; any other word as it is."""
+    local, at, domain = word.rpartition("@")
+    try:
+        return f"{local}@{_ascii_domain(domain)}" if at and not domain.isascii() else word
+    except BadAddress:
+        return word
+
+
 def after_local(address: Address, ours: Address) -> str | None:
     """The text that follows the local part of ``ours``, with its sign, in lower case: "+list", "" for ``ours`` itself. None if
     the domain is another one, or the local part begins otherwise. Routing in the local part (``name%here@other``) is not

@@ -111,6 +111,15 @@ def without_unseen(text: str) -> str:
     return text.translate(_UNSEEN)
 
 
+def searched(text: str) -> str:
+    """As searches compare it, whatever keyboard or program it comes from: case-folded, composed, the four letters i of
+    Turkish as one, without what is invisible."""
+    if text.isascii():
+        return text.lower()
+    text = normalized("NFKC", normalized("NFKC", without_unseen(text)).casefold())
+    return text.replace("i\u0307", "i").replace("ı", "i")
+
+
 _LETTERS = re.compile(r"[^\W\d_]+")
 _NO_LETTERS = {code: " " for code in range(128) if not chr(code).isalpha()}
 

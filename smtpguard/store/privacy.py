@@ -46,7 +46,7 @@ from smtpguard.holds.model import LIVE
 from smtpguard.incidents import preservation
 from smtpguard.journal.chain import ERASED, canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.searchindex import Digests, plain
+from smtpguard.journal.searchindex import Digests, spellings
 from smtpguard.lists.digest import Digester
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
@@ -404,7 +404,7 @@ def _planned(
             for n, value in enumerate(values):
                 if whom.names(value):
                     sealed.add(digests[role][n])
-                    words.add(plain(value))
+                    words.update(spellings(value))
                     done.values += 1
     return done, going, seqs, sealed, words
 

@@ -14,11 +14,12 @@ import pytest
 from smtpguard.admission.recorded import ERASED, FACTS, OLD, REPLY, UNREAD, UNSAID, Recorded
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
+from smtpguard.mail.message import Message
 from smtpguard.policy.counted import APPROVED, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
 from smtpguard.policy.facts import Count, Source, Unknown, Value
-from smtpguard.policy.verdict import Verdict
+from smtpguard.policy.verdict import Held, Verdict
 from tests.app.twoguards import documents, sample
 from tests.guard.drawing import letter
 from tests.guard.house import MEMBERS, RAMADAN, FakePassage, House, house, index
@@ -129,6 +130,15 @@ async def test_unusual_facts_are_recorded(home: House, closings: Closings, name:
     missing = [slot for slot in ASKED if slot in closings.last and message.value(slot) is None]
     assert missing == [], "every fact that was asked for is known, since it touches a list or is a copy"
     assert (message.facts or {}).get(REPLY, False) is (name == "to many colleagues")
+
+
+async def test_the_subject_of_an_unread_message_is_that_which_programs_show(home: House) -> None:
+    home.reader.fails = Unknown(why="it is broken")
+    sent = home.transaction(RAMADAN, Subject="Räksmörgås")
+    latin = Message.of(sent.message.raw[:].replace("Räksmörgås".encode(), "Räksmörgås".encode("latin-1")))
+    done = await home.intake()(replace(sent, message=latin), FakePassage())
+    assert isinstance(done, Held)
+    assert (await home.hold(done.hold_id)).subject == "Räksmörgås"
 
 
 async def test_topics_are_recorded_only_of_mail_to_lists_or_customers(home: House) -> None:

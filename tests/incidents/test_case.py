@@ -51,6 +51,7 @@ ASKED = {
     "a sender": (IncidentQuery(senders=frozenset({"Sara@Example.com"})), {"T2"}),
     "an erased sender": (IncidentQuery(senders=frozenset({"otto@example.com"})), {"T5"}),
     "a subject": (IncidentQuery(subject="MÖTE"), {"T4"}),
+    "a subject in another spelling": (IncidentQuery(subject="Mo\u0308te"), {"T4"}),
     "all must fit": (
         IncidentQuery(lists=frozenset({LIST}), senders=frozenset({"kalle@example.com"}), subject="diet"),
         {"T1"},

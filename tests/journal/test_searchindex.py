@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,37 @@ async def some(store: Store, request: pytest.FixtureRequest) -> Store:
     if request.param == "in the index":
         await written(store)
     return store
+
+
+SPELLED = {
+    "D1": ("Räksmörgås (“kväll”) İSTANBUL", "Åsa@Räka.example"),
+    "D2": (unicodedata.normalize("NFD", "Räksmörgås/lunch ＦＵＬＬ"), "åsa@xn--rka-qla.example"),
+    "D3": ("👨‍👩‍👧 Straße ﬁnal", "x@example.org"),
+}
+
+
+@pytest.fixture(params=["in the index", "not yet"])
+async def spelled(store: Store, request: pytest.FixtureRequest) -> Store:
+    held = {"action": "hold"}
+    await store.journal.record(
+        [mail(store, id, to, subject=subject, data=held | {"hold": id}) for id, (subject, to) in SPELLED.items()]
+    )
+    if request.param == "in the index":
+        await written(store)
+    return store
+
+
+@every(
+    ("text", "ids"),
+    [
+        ("räksmörgås", ["D2", "D1"]), ("RÄKSMÖRGÅS", ["D2", "D1"]), (unicodedata.normalize("NFD", "räksmörgås"), ["D2", "D1"]),
+        ("«Räksmörgås»", ["D2", "D1"]), ("räksmörgås kväll", ["D1"]), ("räksmörgås/lunch", ["D2"]), ("istanbul", ["D1"]), ("ıstanbul", ["D1"]),
+        ("full", ["D2"]), ("strasse FINAL", ["D3"]), ("👨\u200d👩\u200d👧", ["D3"]), ("åsa@räka.example", ["D2", "D1"]), ("ÅSA@xn--rka-qla.example", ["D2", "D1"]),
+    ],
+)  # fmt: skip
+async def test_a_message_is_found_however_a_word_is_spelled(spelled: Store, text: str, ids: list[str]) -> None:
+    found = await spelled.journal.find(text.split(), 10)
+    assert sorted(found, reverse=True) == ids
 
 
 @every(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -80,6 +81,9 @@ SOUGHT: list[tuple[dict[str, Any], list[str]]] = [
     ({"words": ["åsa", "lunch"]}, ["H2"]),
     ({"words": ["åsa", "100%"]}, []),
     ({"words": ["\\"]}, []),
+    ({"words": [unicodedata.normalize("NFD", "åsa")]}, ["H2"]),
+    ({"words": ["åsa@räka.example"]}, ["H2"]),
+    ({"words": ["istanbul"]}, ["H2"]),
     ({"marks": [["list:news"]]}, ["H2"]),
     ({"marks": [["list:new"]]}, []),
     ({"marks": [["list:News"]]}, []),
@@ -96,7 +100,7 @@ async def test_holds_are_found_by_words_and_tags(store: Store, filled: Database)
     written(
         filled,
         a_hold("H1", subject="100% off", lists=("ramadan",), senders=anna),
-        a_hold("H2", at=T0 + timedelta(seconds=1), subject="Lunch med Åsa", lists=("news",), senders=anna,
+        a_hold("H2", at=T0 + timedelta(seconds=1), subject="Lunch med Åsa, İstanbul", sender="åsa@xn--rka-qla.example", lists=("news",), senders=anna,
                verdict=Verdict(action=Action.HOLD, quorum=(NIGHT,))),
     )  # fmt: skip
     for asked, ids in SOUGHT:
