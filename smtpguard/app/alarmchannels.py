@@ -249,7 +249,7 @@ class FileMemory:
         if self._alone:
             return dict(self._kept)
         try:
-            rows = json.loads(self._path.read_text())
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
             return {raised.key: raised for raised in map(_RAISED.back, rows)}
         except FileNotFoundError:
             return {} if self._path.parent.is_dir() else dict(self._kept)

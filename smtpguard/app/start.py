@@ -218,7 +218,7 @@ _FAILING = Codec(Failing)
 def failing(state: Path, now: datetime) -> Failing | None:
     """None if the last start succeeded, or nobody tries any more."""
     try:
-        found = _FAILING.loads((state / FILE).read_text())
+        found = _FAILING.loads((state / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if now - found.last <= APART else None

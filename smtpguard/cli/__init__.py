@@ -9,8 +9,11 @@ check`` need not wait for a database driver.
 from __future__ import annotations
 
 import atexit
+import codecs
 import gc
 import importlib
+import io
+import json
 import os
 import select
 import signal
@@ -69,6 +72,28 @@ atexit.register(gc.freeze)
 SEARCHED = (Path("/etc/smtpguard/smtpguard.yaml"), Path("config/smtpguard.yaml"))
 
 
+_WIDE = frozenset(("ascii", "utf-8"))  # Click writes UTF-8 where the locale has ASCII
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What the terminal's encoding has not, as in JSON, so that a program can read it too: an em dash is ``\\u2014``."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(_escaped.__name__, _escaped)
+
+
+def _typed(word: str) -> str:
+    """An argument in UTF-8 that Python took for another encoding, as in the locale C. What is in no encoding, and names
+    no file, is taken for Latin-1: a freeze's reason must not stop the freeze, nor any page that shows it."""
+    try:
+        return word if word.isascii() else os.fsencode(word).decode()
+    except UnicodeError:
+        undecoded = any("\udc80" <= sign <= "\udcff" for sign in word) and not os.path.lexists(word)
+    return os.fsencode(word).decode("latin-1") if undecoded else word
+
+
 class _Commands(click.Group):
     """A group that imports a command when it is used."""
 
@@ -110,6 +135,10 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, and turn every error into one line on standard error and an exit status."""
         kwargs.update(standalone_mode=False, prog_name="smtpguard")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name not in _WIDE:
+                stream.reconfigure(errors=_escaped.__name__)
+        args = ([*map(_typed, args[0] if args else kwargs.pop("args", None) or sys.argv[1:])], *args[1:])
         FAILURES.logged = False
         before = gc.get_threshold()
         gc.set_threshold(*_COLLECT)

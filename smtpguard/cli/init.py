@@ -342,8 +342,8 @@ def _write(settings: Path, policy: Path, answers: Answers) -> None:
     settings.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".init-", dir=settings.parent) as folder:
         trial = Path(folder, settings.name)
-        trial.write_text(_settings_text(answers, today))
-        trial.with_name(policy.name).write_text(_policy_text(answers, today))
+        trial.write_text(_settings_text(answers, today), encoding="utf-8")
+        trial.with_name(policy.name).write_text(_policy_text(answers, today), encoding="utf-8")
         wrong = [problem for problem in check(trial).problems if problem.fatal]
         if wrong:
             raise CannotRun("\n".join(str(problem).replace(f"{folder}/", "") for problem in wrong))
@@ -445,7 +445,7 @@ def _filled(template: str, answers: Answers, today: date) -> str:
 
 def _sample_rules() -> str:
     """The sample's rules with their comments, except those that need more than is known yet."""
-    _, _, text = (shipped() / POLICY).read_text().partition("\nrules:")
+    _, _, text = (shipped() / POLICY).read_text(encoding="utf-8").partition("\nrules:")
     first, *rules = re.split(r"(?m)^(?=  - id: )", "rules:" + text.split("\n# yaml-language-server")[0])
     wanted = [rule for rule in rules if not rule.startswith(tuple(f"  - id: {name}\n" for name in _NOT_BY_DEFAULT))]
     return first + "".join(wanted).rstrip("\n")

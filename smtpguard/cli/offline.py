@@ -463,6 +463,6 @@ def _address(text: str) -> IPv4Address:
 
 def _read() -> str:
     try:
-        return _ROUTES.read_text()
+        return _ROUTES.read_text(encoding="utf-8")
     except OSError:
         return ""

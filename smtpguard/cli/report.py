@@ -400,7 +400,7 @@ async def suggest(context: Context, since: str, holds: float, write: Path | None
         await context.journal_export(store, what="suggest")
     weeks = max((last - first) / 1e6 / timedelta(days=7).total_seconds(), 1 / 7)
     found = evidence.found(weeks, holds)
-    old = settings.policy.read_text()
+    old = settings.policy.read_text(encoding="utf-8")
     new, elsewhere = _edited(old, found)
     if context.json:
         for each in found.suggestions:
@@ -485,7 +485,7 @@ def _write_policy(file: Path, text: str) -> None:
     own."""
     from smtpguard.cli.offline import check
 
-    with file.open("x") as out:
+    with file.open("x", encoding="utf-8") as out:
         out.write(text)
     wrong = [problem for problem in check(file).problems if problem.fatal]
     if wrong:

@@ -49,7 +49,7 @@ def replace_file(path: Path, text: str, *, durable: bool, at: float | None = Non
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             if durable:
                 file.flush()

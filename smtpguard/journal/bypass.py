@@ -294,7 +294,7 @@ def _row_of(octets: bytes) -> Any:
 
 def _read(path: Path) -> Bypass | None:
     try:
-        return _BYPASS.loads(path.read_text())
+        return _BYPASS.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -176,7 +176,7 @@ def keep(folder: Path, report: Report) -> None:
 def latest(folder: Path, name: str) -> Report | None:
     """The last sync's report, None if there is none, or it cannot be read."""
     try:
-        return _REPORTS.loads(report_path(folder, name).read_text())
+        return _REPORTS.loads(report_path(folder, name).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return None
 

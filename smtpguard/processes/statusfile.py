@@ -126,7 +126,7 @@ def trees(state: Path) -> Iterator[Tree]:
     found = []
     for file in files:
         try:
-            row = json.loads(file.read_text())
+            row = json.loads(file.read_text(encoding="utf-8"))
             alive = abs(now - row["at"]) < OLD_SECONDS and _there(row)
         except (OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or of another version
             continue

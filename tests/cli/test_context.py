@@ -66,6 +66,19 @@ def test_a_reader_that_closes_the_output_is_no_error(monkeypatch: pytest.MonkeyP
     assert ended.value.code == 0
 
 
+@every(
+    ("charset", "typed", "shown"),
+    [
+        ("utf-8", "räksmörgås", "räksmörgås"), ("latin-1", "räks — 🎉", "räks \\u2014 \\ud83c\\udf89"),
+        ("utf-8", "räks".encode().decode("ascii", "surrogateescape"), "räks"),  # the locale C
+        ("utf-8", "räks".encode("latin-1").decode("ascii", "surrogateescape"), "räks"),  # a terminal with another encoding
+    ],
+)  # fmt: skip
+def test_words_of_any_encoding_are_taken_and_shown(charset: str, typed: str, shown: str) -> None:
+    done = CliRunner(charset=charset).invoke(main, ["-c", f"/nowhere/{typed}", "check"])
+    assert done.stderr == f"smtpguard: /nowhere/{shown}: no such file\n"
+
+
 def test_another_broken_pipe_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
