@@ -163,9 +163,8 @@ def _old_holds(batch: Batch, before: datetime) -> int:
     if ids:
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
     needed = outbox.c.hold_id.is_not(None) & preservation.is_kept(preservation.ID, outbox.c.hold_id)
-    old = outbox.c.next_at < microseconds(
-        before
-    )  # of what is done: when it was done; found by the index of what is due
+    # when it was done, by the index of what is due
+    old = outbox.c.next_at < microseconds(before)
     sent = select(outbox.c.intent_id).where(outbox.c.done.is_(True), old, ~needed)
     gone = list(batch.connection.execute(sent.limit(SLICE)).scalars())
     if gone:
