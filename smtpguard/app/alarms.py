@@ -31,6 +31,7 @@ from smtpguard.app.start import failing
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.contacts import known_since
+from smtpguard.database.engine import wrong_clock
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
@@ -122,7 +123,7 @@ class Observer:
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
-            store=no_room(self.settings),
+            store=no_room(self.settings) or await self.store.ask(wrong_clock),
             frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL and f.freeze_id in active),
             put_back=self._put_back(gate),
             stopped=trips,

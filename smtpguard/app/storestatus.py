@@ -30,7 +30,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of
 from smtpguard.counts.contacts import known_since
 from smtpguard.database.access import Open
-from smtpguard.database.engine import file_of
+from smtpguard.database.engine import file_of, wrong_clock
 from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, misencoded
 from smtpguard.journal import rows as journal
@@ -126,6 +126,8 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
                     f"{file} belongs to another state of the journal, and was not merged; examine it, and move it away"
                 )
                 found.append(State.WRONG.of("store", text))
+            if wrong := await store.ask(wrong_clock):
+                found.append(State.WRONG.of("store", wrong))
             if wrong := await store.ask(misencoded):
                 found.append(State.WRONG.of("store", f"the database: {wrong}. {_ENCODED}"))
             if settings.console is not None and policy is not None:

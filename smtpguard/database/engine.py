@@ -77,10 +77,11 @@ _SQLITE_SAYS = {
 }
 _CURSOR = "cursor of batches"
 _PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
+_CLOCK = "extract(epoch FROM clock_timestamp())::bigint"
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
-    "pg_postmaster_start_time()::text, extract(epoch FROM clock_timestamp())::bigint"
+    f"pg_postmaster_start_time()::text, {_CLOCK}"
 )
 
 
@@ -286,12 +287,9 @@ class Database:
             connection = self._connected()
             begun = self._driver.execute(_BEGIN_POSTGRESQL)
         *_, server, at = begun.fetchone()
-        if abs(ahead := time.time() - at) > CLOCKS_SECONDS:
+        if why := _clocks(at):
             self._driver.rollback()
-            raise Unavailable(
-                f"the clock of this host is {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} "
-                f"the database server's: nothing is written until both are right"
-            )
+            raise Unavailable(why)
         if server != self._server:  # a pooler keeps our connection when it turns to another server
             self._server = server
             self.connections += 1
@@ -461,6 +459,19 @@ def rows_of(connection: Connection, sql: str, values: Sequence[Any] = ()) -> lis
     with driver.cursor(binary=True) as cursor:
         rows: list[Any] = cursor.execute(sql.replace("?", "%s"), values).fetchall()
         return rows
+
+
+def wrong_clock(connection: Connection) -> str:
+    """Why nothing is written by this host, if a clock is wrong; "" if they agree, or the database is a file."""
+    return "" if connection.dialect.name == "sqlite" else _clocks(*rows_of(connection, f"SELECT {_CLOCK}")[0])
+
+
+def _clocks(at: int) -> str:
+    """``at``: the server's time, just now, in seconds."""
+    if abs(ahead := time.time() - at) <= CLOCKS_SECONDS:
+        return ""
+    how = "ahead of" if ahead > 0 else "behind"
+    return f"the clock of this host is {abs(ahead) / 60:.0f} minutes {how} the database server's: nothing is written until both are right"
 
 
 def among(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from smtpguard.app import storestatus
+from smtpguard.app.alarms import status
 from smtpguard.app.files import read_policy
 from smtpguard.app.storestatus import store_findings, turned_away
 from smtpguard.config.settings import read_settings
@@ -159,10 +161,8 @@ def test_a_store_with_an_older_schema_is_read(story: Path) -> None:
     )
 
 
-def test_a_database_in_use_that_is_not_in_utf8_is_named(
-    postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As versions before set one up: mail with letters that it lacks is answered 451."""
+def test_what_is_wrong_with_a_server_is_named(postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock, and an encoding as earlier versions took it: mail with letters that it lacks is answered 451."""
     with psycopg.connect(postgresql, autocommit=True) as connection:
         connection.execute("CREATE DATABASE in_use ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     install(tmp_path, KEY, postgresql.replace(":@", "@").replace("/postgres?", "/in_use?"))
@@ -170,7 +170,16 @@ def test_a_database_in_use_that_is_not_in_utf8_is_named(
     with monkeypatch.context() as before:
         before.setattr(migrate, "misencoded", lambda _: "")
         migrate.migrate(settings.store.url)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3660)
     texts = [finding.text for finding in asyncio.run(store_findings(settings))]
+    clock = (
+        "the clock of this host is 61 minutes ahead of the database server's: nothing is written until both are right"
+    )
+    assert clock in texts
+    told = asyncio.run(status(settings))
+    assert told.store is not None
+    assert told.store["problem"] == clock
     assert (
         "the database: its encoding is LATIN1, which has not all letters: it must be UTF8. Stop smtpguard, and restore a "
         "dump of it into a database in UTF8"
