@@ -31,6 +31,7 @@ _PART = re.compile(r"(?:(\d+\.?\d*)%\s+)?(.*?)(?:\s+(\d+\.?\d*)%)?", re.S)
 _HUE = {"hsl": 0, "hwb": 0, "lch": 2, "oklch": 2}
 """Which of the three numbers is an angle."""
 _HEX = re.compile(r"#([0-9a-f]+)")
+_NO_DIGIT = re.compile("[^0-9a-f]")
 _SINGLE = re.compile(r"#[0-9a-f]+|[\w-]+")
 _BARE = re.compile(r"[0-9a-f]{6}|[0-9a-f]{3}")  # as in attributes
 _WORD = re.compile(r"(?<![\w-])[a-z]+(?![\w-])")
@@ -95,6 +96,23 @@ def colour_in(value: str) -> Colour | None:
         if word in _NAMED:
             return _NAMED[word]
     return _hex(value) if _BARE.fullmatch(value) else None
+
+
+@lru_cache(maxsize=512)
+def of_attribute(value: str) -> str:
+    """The value in a style sheet of a colour in an attribute: whatever it is, it is one (HTML section 2.3.6)."""
+    value = value.strip(" \t\n\f\r").lower()
+    if value == "transparent":
+        return "inherit"  # the one that is none
+    if value in _NAMED or re.fullmatch("#[0-9a-f]{3}", value):
+        return value
+    digits = _NO_DIGIT.sub("0", value.removeprefix("#")[:128]) or "0"
+    size = -(-len(digits) // 3)
+    digits = digits.ljust(3 * size, "0")
+    parts = [digits[n : n + size][-8:] for n in (0, size, 2 * size)]
+    while len(parts[0]) > 2 and all(part[0] == "0" for part in parts):
+        parts = [part[1:] for part in parts]
+    return "#" + "".join(part[:2].rjust(2, "0") for part in parts)
 
 
 def near(one: Colour, other: Colour) -> bool:

@@ -17,7 +17,18 @@ from functools import lru_cache
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.reading.colours import BLACK, CLEAR, LINK, UNKNOWN, WHITE, Colour, colour_in, colour_of, near
+from smtpguard.reading.colours import (
+    BLACK,
+    CLEAR,
+    LINK,
+    UNKNOWN,
+    WHITE,
+    Colour,
+    colour_in,
+    colour_of,
+    near,
+    of_attribute,
+)
 from smtpguard.reading.request import Meter, TooComplex
 
 _LONGEST_SHEET = 60_000
@@ -377,10 +388,10 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
         tag = node.tag
         if tag in _CELLS:
             text += "background-image:url(x);" if given.get("background") else ""
-            text += f"background-color:{value};" if (value := given.get("bgcolor")) else ""
-            text += f"color:{value};" if tag == "body" and (value := given.get("text")) else ""
+            text += f"background-color:{of_attribute(value)};" if (value := given.get("bgcolor")) else ""
+            text += f"color:{of_attribute(value)};" if tag == "body" and (value := given.get("text")) else ""
         elif tag == "font":
-            text += f"color:{value};" if (value := given.get("color")) else ""
+            text += f"color:{of_attribute(value)};" if (value := given.get("color")) else ""
             text += "font-size:medium;" if given.get("size") else ""  # even the least is read
     text = f"{text}{sheet};{given.get('style') or ''}" if text or sheet else given.get("style") or ""
     return _look(_filled(text.lower(), custom)[:4000])

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from smtpguard.reading.colours import colour_in
+from smtpguard.reading.colours import colour_in, of_attribute
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.request import Bounds, Meter, TooComplex
@@ -304,6 +304,17 @@ def test_colours_that_browsers_drop_are_dropped(value: str) -> None:
     assert not sees(f"color:#fff;color:{value}")
     assert sees(f"color:#333;color:{value}")
     assert sees(f"color:{value}")
+
+
+@every(
+    "value",
+    {"#FFFFFFF": "#fffff0", "#ffff": "#ffff00", "red red": "#0e00d0", "rgb(255,255,255)": "#005025", "chucknorris": "#c00000", "#fff ": "#fff",
+     "steelblue": "steelblue", "transparent": "inherit", "f" * 200: "#ffffff"}.items(),
+)  # fmt: skip
+def test_colours_of_attributes_are_those_of_browsers(value: tuple[str, str]) -> None:
+    """As Chromium computes them."""
+    assert of_attribute(value[0]) == value[1]
+    assert "a word" not in read_markup("<font color='#FFFFFFF'>a word</font>", Meter(Bounds())).text
 
 
 @every(
