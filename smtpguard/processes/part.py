@@ -114,6 +114,10 @@ class _Life:
         beating = asyncio.create_task(self._beat())
         try:
             await self._live()
+        except Exception as e:
+            if not self._ready:
+                self._channel.send({"ends": str(e)})
+            raise
         finally:
             beating.cancel()
             await self._part.close()
@@ -241,8 +245,11 @@ class Watcher(Protocol):
     def exited(self, child: Child, status: int) -> None: ...
 
 
-Life = Callable[[str, int], int]
-"""The main function of a part's process: the kind of part, and the descriptor of its channel. Returns its exit status."""
+Life = Callable[[str, int, str], int]
+"""The main function of a part's process: the kind of part, the descriptor of its channel, and why the process
+before it could not start, if that was logged a short time ago. Returns its exit status."""
+SAME_SECONDS = 300.0
+"""Between two log lines about a part that cannot start for the same reason again and again."""
 
 
 class Child:
@@ -268,6 +275,8 @@ class Child:
         """Whether this process was killed because its start took too long."""
         self._start_seconds = timing.start_seconds
         self._heard_at = self._started_at = 0.0
+        self._error = self._logged = ""
+        self._logged_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -286,7 +295,10 @@ class Child:
         try:
             with theirs:
                 channel = theirs.fileno()
-                pid = fork(f"smtpguard: {self.name}", channel, partial(self._life, self.part, channel))
+                if loop.time() - self._logged_at >= SAME_SECONDS:
+                    self._logged = ""
+                life = partial(self._life, self.part, channel, self._logged)
+                pid = fork(f"smtpguard: {self.name}", channel, life)
             self._pidfd = os.pidfd_open(pid)
         except OSError:
             ours.close()
@@ -299,6 +311,14 @@ class Child:
         loop.add_reader(self._pidfd, self._reap)
         self._heard_at = self._started_at = loop.time()
         self.ready = self._leaving = self._killed = self.late = False
+        self._error = ""
+
+    def ended_as_before(self) -> bool:
+        """Whether it cannot start for the reason that is in the log already; if not, the reason is from now on."""
+        if self._error and self._error == self._logged:
+            return True
+        self._logged, self._logged_at = self._error, asyncio.get_running_loop().time()
+        return False
 
     def offer(self, number: int, offered: Offered) -> None:
         assert self._channel is not None
@@ -377,10 +397,13 @@ class Child:
         match word:
             case "ready":
                 self.ready = self.was_ready = True
+                self._logged = ""
                 self._start_seconds = self._timing.start_seconds
                 self._watcher.became_ready(self)
             case "leaving":
                 self._leaving = True
+            case "ends":
+                self._error = value
             case "took":
                 for number in value:
                     offered = self.offered.pop(number, None)

@@ -332,7 +332,8 @@ class Supervisor:
             return
         self._announce_if_ready()
         now = self._loop.time()
-        _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
+        if status not in (TRY_AGAIN, CANNOT_RUN) or not child.ended_as_before():
+            _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
         # What a part cannot run with now, such as half of a renewed certificate, does not stop those that run.
         if child.part not in self._shows | self._pages and not child.late and status not in (TRY_AGAIN, CANNOT_RUN):
             self._deaths.append(now)

@@ -141,6 +141,20 @@ def test_mail_goes_on_without_a_part_that_has_pages_alone(
     assert tree.wait() == 0
 
 
+def test_why_a_part_cannot_start_is_logged_once_while_it_lasts(
+    grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port is in use at five starts, its certificate is away at three; then it starts."""
+    monkeypatch.setenv("TOY_TRIES", str(tmp_path / "tries"))
+    tree = grow(["proxy", "refused"], pages="refused", first_pause_seconds=0.01, longest_pause_seconds=0.05)
+    lines = [tree.line()]
+    while "ready" not in lines[-1] or "refused" not in lines[-1]:
+        lines.append(tree.line())
+    said = "".join(lines)
+    assert said.count("cannot run the port is in use") == said.count("cannot run no certificate") == 1
+    assert said.count("part died") == 2
+
+
 def test_a_part_that_has_pages_alone_is_waited_for(grow: Grow) -> None:
     tree = grow(["proxy", "late"], pages="late")
     tree.until("READY=1\nSTATUS=proxy, late ready; ")

@@ -44,6 +44,13 @@ class Toy(life.Part):
             time.sleep(2.5)  # noqa: ASYNC251 - as a machine that is busy
         if self.name == "booting":
             time.sleep(60)  # noqa: ASYNC251 - it will not be ready in this life
+        if self.name == "refused":
+            with open(os.environ["TOY_TRIES"], "a+") as tries:  # noqa: ASYNC230, PTH123
+                before = tries.tell()
+                tries.write(".")
+            why = (["the port is in use"] * 5 + ["no certificate"] * 3 + [""])[before]
+            if why:
+                raise PermissionError(why)
         if self.name == "away" and not os.path.exists(os.environ["TOY_AWAY"]):  # noqa: ASYNC240, PTH110
             os._exit(TRY_AGAIN)
         if self.name == "wrong" and not os.path.exists(os.environ.get("TOY_RIGHT", "")):  # noqa: ASYNC240, PTH110
@@ -114,11 +121,16 @@ class Toy(life.Part):
             await asyncio.Event().wait()
 
 
-def child(name: str, channel: int) -> int:
+def child(name: str, channel: int, said: str) -> int:
     if STUBBORN:
         life.GRACE_SECONDS = life.LAST_SECONDS = 0.5
     with socket.socket(fileno=channel) as sock:
-        asyncio.run(life.run(Toy(name), sock))
+        try:
+            asyncio.run(life.run(Toy(name), sock))
+        except PermissionError as e:
+            if str(e) != said:
+                os.write(1, f"cannot run {e}\n".encode())  # whole, among lines of the supervisor
+            return TRY_AGAIN
     return 0
 
 
