@@ -264,7 +264,7 @@ class Alarms(Part):
                 try:
                     await self._rounds.round(self.seen())
                 except Exception:  # whatever it is, the next round may reach somebody
-                    log.exception("alarms")
+                    log.exception("what is wrong could not be told, tried again")
 
     def _alone(self) -> bool:
         """Of several trees over one state folder one looks, and covers all of them."""

@@ -237,6 +237,6 @@ async def _settled(serving: Awaitable[None], connection: socket.socket, closed: 
     try:
         await serving
     except OSError as e:
-        log.info("a connection could not be set up: %s", type(e).__name__)
+        log.info("a connection could not be set up: %s", str(e) or type(e).__name__)
         connection.close()
         closed()

@@ -297,7 +297,7 @@ class Approvals:
             except Refused:  # undone or decided meanwhile
                 continue
             except (StoreError, KeyError) as error:
-                log.warning("hold %s could not be released: %s", hold.hold_id, type(error).__name__)
+                log.warning("hold %s is approved and not sent yet, tried again: %r", hold.hold_id, error)
                 continue
             enacted += 1
             await copies.begin(self.store, made.hold_id, notices, self.term)
@@ -366,7 +366,7 @@ class Approvals:
             except Refused:  # decided meanwhile
                 continue
             except (StoreError, KeyError) as error:
-                log.warning("hold %s could not be read: %s", hold.hold_id, type(error).__name__)
+                log.warning("hold %s: its deadline is looked at again: %r", hold.hold_id, error)
                 continue
             changed += 1
         return changed
@@ -525,7 +525,10 @@ class Approvals:
         if wall > expected + CLOCK_JUMP:
             if abs(wall - expected - self._jumped) > CLOCK_JUMP:
                 self._jumped = wall - expected
-                log.warning("the clock has jumped by %s: nothing expires until a restart", self._jumped)
+                log.warning(
+                    "the clock has jumped by %s: until it is set back, or a restart, deadlines ignore the jump",
+                    self._jumped,
+                )
             return expected
         self._steady, self._jumped = (wall, tick), timedelta(0)
         return wall

@@ -223,7 +223,7 @@ async def take(memory: Memory, key: str, by: str, at: datetime) -> bool:
 def _logged(task: asyncio.Task[None]) -> None:
     """Of a background step that failed: the next round tries again."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("an alarm's round failed, the next one tries again: %s", error or type(error).__name__)
+        log.warning("an alarm's round failed, the next one tries again: %s", str(error) or type(error).__name__)
 
 
 def _claimed(known: RaisedAlarm, now: datetime) -> bool:

@@ -96,7 +96,7 @@ class Sending:
             self._failing = 0.0
         elif not self._failing or now - self._failing >= WARN_SECONDS:
             self._failing = now
-            log.warning("%s did not take a checkpoint: %s: until it does, only this host vouches for the journal", self.what, problem)  # fmt: skip
+            log.warning("%s did not take a checkpoint, and gets it again: %s", self.what, problem)
 
 
 class Witnessing(Sending):
@@ -113,9 +113,12 @@ class Witnessing(Sending):
     ) -> None:
         super().__init__(access, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given, http)
         self._url, self._token = url, token
+        self._logged = 0  # the entry of the last checkpoint in the log
 
     async def _given(self, made: Checkpoint) -> str:
-        log.info("%s", line(made))
+        if made.seq != self._logged:  # it may be sent several times
+            log.info("%s", line(made))
+            self._logged = made.seq
         if not self._url:
             return ""
         headers = {"Content-Type": "text/plain; charset=utf-8"}

@@ -44,7 +44,7 @@ async def sweep(store: Store, notices: NoticesNow) -> int:
             await store.outbox.ask_about(hold_id, step, partial(over, in_force=notices.in_force, now=notices.now))
             changed += 1
         except (StoreError, KeyError) as error:
-            log.warning("hold %s could not be read: %s", hold_id, type(error).__name__)
+            log.warning("hold %s: people are asked later about what is in doubt: %r", hold_id, error)
     return changed
 
 

@@ -105,7 +105,7 @@ class Bypassed:
             try:
                 await self.settle()
             except Exception:  # mail goes on all the same
-                log.exception("the bypass")
+                log.exception("what the bypass recorded could not be moved into the journal, tried again")
 
     async def settle(self) -> None:
         """Close a front that is complete, and have what is recorded taken into the chain, if the store is there."""
