@@ -80,7 +80,7 @@ async def test_each_checkpoint_is_sent_once_in_order(store: Store, clock: Clock,
 async def test_a_refused_checkpoint_is_sent_again(
     store: Store, clock: Clock, witness: Witness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "smtpguard")
     one = giving(store, clock, witness)
     await signed(store)
     await one.give()
