@@ -432,7 +432,7 @@ def _not_yet(progress: Progress) -> Hit:
     public = Phrase("This mailing is sent in stages and waits until an approver continues it, try again later.")
     if on is not None:
         public = Phrase(
-            "This mailing is sent in stages and goes on at {time} UTC, try again later.", time=f"{on:%H:%M}"
+            "This mailing is sent in stages and goes on at {time} UTC, try again later.", time=f"{on:%Y-%m-%d %H:%M}"
         )
     observed = f"{progress.at.value} after stage {progress.stage + 1} of {len(progress.stages.steps)}"
     limit = str(progress.limit)

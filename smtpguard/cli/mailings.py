@@ -511,7 +511,7 @@ def state(mailing: Mailing) -> str:
 def _stage(progress: Progress) -> str:
     on = progress.goes_on_at()
     person = ", until a person lets it go on" if progress.waits_for_person else ""
-    when = f", goes on at {on:%H:%M} UTC" if on is not None else person
+    when = f", goes on at {on:%Y-%m-%d %H:%M} UTC" if on is not None else person
     why = f" ({progress.why})" if progress.why else ""
     return f"{progress.stage + 1} of {len(progress.stages.steps)}, up to {progress.limit:,} people: {progress.at.value}{why}{when}"
 

@@ -144,7 +144,8 @@ class Approvals:
             if hold.release_at is not None:
                 raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
             if hold.confirm is not None and hold.asks_writer:
-                raise Conflict(f"only its writer can decide until {hold.confirm.until:%H:%M} UTC")
+                until = f"{hold.confirm.until:%Y-%m-%d %H:%M} UTC"
+                raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             bound = people or effects.bound(hold, (), in_force)

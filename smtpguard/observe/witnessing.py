@@ -96,7 +96,7 @@ class Sending:
             self._failing = 0.0
         elif not self._failing or now - self._failing >= WARN_SECONDS:
             self._failing = now
-            log.warning("%s did not take a checkpoint, and gets it again: %s", self.what, problem)
+            log.warning("%s did not take a checkpoint: %s; it is sent again", self.what, problem)
 
 
 class Witnessing(Sending):

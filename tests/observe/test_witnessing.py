@@ -215,7 +215,7 @@ async def test_while_it_is_away_it_is_asked_each_minute_and_the_log_says_so(
         clock.pass_(seconds=int(AGAIN_SECONDS))
     assert len(authority.asked) == 3
     said = [record.message for record in caplog.records if "did not take" in record.message]
-    assert said == ["the time-stamp authority did not take a checkpoint, and gets it again: HTTP 503"]
+    assert said == ["the time-stamp authority did not take a checkpoint: HTTP 503; it is sent again"]
     clock.pass_(seconds=int(WARN_SECONDS))
     authority.status = 200
     with caplog.at_level(logging.INFO):

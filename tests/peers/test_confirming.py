@@ -112,7 +112,7 @@ def test_a_withdrawn_message_reaches_no_one(chain: Chain) -> None:
     mail_that_asks(chain, "slip")
     [hold] = chain.guard.held("slip")
     refused = chain.guard.run("held", "approve", hold["id"], "--as", EVA, exits=1)
-    assert "only its writer can decide until" in refused.stderr
+    assert "only its writer can let it go until" in refused.stderr
     chain.guard.run("held", "withdraw", hold["id"], "--as", ANNA)
     assert chain.guard.held("slip")[0]["state"] == "withdrawn"
     assert chain.recorder.with_id("slip@example.com") == []

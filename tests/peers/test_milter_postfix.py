@@ -171,7 +171,7 @@ class TestSubmission:
         assert (hold["confirm"]["asked"], hold["confirm"]["proof"]) == (True, "login")
         assert not chain.recorder.with_id("meant-1@example.com")
         refused = chain.guard.run("held", "approve", hold["id"], "--as", "eva@example.com", exits=1)
-        assert "only its writer can decide until" in refused.stderr
+        assert "only its writer can let it go until" in refused.stderr
         chain.guard.run("held", "confirm", hold["id"], "--as", ANNA, "--people", str(hold["reach"]))
         assert passed(chain, "meant-1@example.com").endswith(mail)
         assert chain.guard.held("Meant")[0]["confirm"]["people"] == hold["reach"]
