@@ -496,6 +496,8 @@ def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         document = load_yaml(path)
     except OSError as e:
         raise Broken([Problem(str(path), 1, 1, f"cannot be read: {e.strerror or e}")]) from None
+    if not document.value:  # an editor or a full disk has emptied it: the defaults are another store and another relay
+        raise Broken([document.problem((), "the file has no settings", "at least one key, such as relay")])
     return settings_of(document, path.parent, environ)
 
 

@@ -64,9 +64,16 @@ def test_spaces_around_a_url_are_no_part_of_it() -> None:
 
 
 def test_a_relative_settings_file_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "smtpguard.yaml").write_text("")
+    (tmp_path / "smtpguard.yaml").write_text("workers: 1")
     monkeypatch.chdir(tmp_path)
     assert read_settings(Path("smtpguard.yaml"), {}).policy == tmp_path / "policy.yaml"
+
+
+@pytest.mark.parametrize("text", ["", "# relay: {host: relay.example.com}\n", "{}"])
+def test_an_emptied_file_is_no_settings(tmp_path: Path, text: str) -> None:
+    (tmp_path / "smtpguard.yaml").write_text(text)
+    with pytest.raises(Broken, match="the file has no settings"):
+        read_settings(tmp_path / "smtpguard.yaml", {})
 
 
 @pytest.mark.parametrize("spelling", ["$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}"])
