@@ -44,7 +44,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.codec import Codec
 from smtpguard.observe.alarms import BY_NAME, Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.rounds import AGAIN, AlarmMessage, Phase
-from smtpguard.policy.parse import Policy
+from smtpguard.policy.parse import Organization, Policy
 from smtpguard.processes.part import die_with_parent
 from smtpguard.processes.statusfile import Notifier, trees
 from smtpguard.store.store import Store
@@ -260,7 +260,8 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
         sign = signer(settings)
     except (CannotStart, OSError):
         sign = None
-    ways = AlarmChannels(settings, lambda: None, sign)
+    organization = await asyncio.to_thread(_organization, settings)
+    ways = AlarmChannels(settings, lambda: organization, sign)
     phase = Phase.BEGINS if here.told is None else Phase.LASTS
     Notifier().not_yet(2 * TELL_SECONDS)
     try:
@@ -275,6 +276,13 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
         before = (await memory.known()).get(alarm.key)
         await memory.swap(before, RaisedAlarm(key=alarm.key, began=here.since, told=now))
     return heard
+
+
+def _organization(settings: Settings) -> Organization | None:
+    """Of the policy file, since no policy is in force yet: whose language the alarm has. None if it cannot be read."""
+    with suppress(Broken, OSError):
+        return parse_policy(settings, policy_documents(settings.policy)).organization
+    return None
 
 
 def _others_tell(state: Path) -> bool:

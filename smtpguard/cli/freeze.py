@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]
+_OTHER_VERSION = (
+    "Freeze on the console's page, by the version that runs; or restart smtpguard serve, so that it is of this version, "
+    "and freeze then. Else stop"
+)
 
 
 def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
@@ -76,7 +80,10 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
             frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
     except StoreError as error:
         is_it = "It is not known whether it is frozen" if isinstance(error, CommitUnknown) else "NOTHING IS FROZEN"
-        raise CannotRun(f"{is_it}: {sentence_of(error)}. Stop the mail server itself.") from error
+        from smtpguard.database.migrate import SchemaError  # no freeze should wait for it
+
+        way = _OTHER_VERSION if isinstance(error, SchemaError) else "Stop"
+        raise CannotRun(f"{is_it}: {sentence_of(error)}. {way} the mail server itself.") from error
     row = {
         **freeze_row(frozen.freeze),
         "recalled": len(frozen.recalled),

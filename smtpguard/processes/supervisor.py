@@ -383,6 +383,8 @@ class Supervisor:
                 self._notifier.watchdog()
             self._tell_numbers()
             self._strangers.look(now)
+            if self._no_descriptor:  # the last of a burst
+                self._look_at_descriptors(os.strerror(errno.EMFILE))
             if self._status_file is not None:
                 fails = self._numbers.levels[STORE_FAILS] > 0
                 counts = self._numbers.with_refusals
@@ -446,6 +448,9 @@ class Supervisor:
             refuse_backlog(listener)
         self._introductions.close()
         self._strangers.close()
+        if self._no_descriptor:
+            self._said_at = float("-inf")
+            self._look_at_descriptors(os.strerror(errno.EMFILE))
         for child in self._children:
             child.stop(self._timing.grace_seconds)
         if not any(child.running for child in self._children):

@@ -20,6 +20,7 @@ from smtpguard.app.start import FILE, OCTETS, failed, failing, succeeded
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from tests.clocks import Clock
+from tests.guard.house import DOCUMENTS
 from tests.scripted_relay import ScriptedRelay
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -52,6 +53,15 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         )
         (tmp_path / "state").mkdir()
         yield Here(relay, settings_of(load_yaml(text), tmp_path, {}))
+
+
+async def test_the_alarm_is_in_the_language_of_the_organization(here: Here) -> None:
+    (here.settings.policy.parent / "vocabularies").mkdir()
+    for name, text in DOCUMENTS.items():
+        (here.settings.policy.parent / name).write_bytes(text)
+    await failed(here.settings, WHY, NOW, last=True)
+    (subject,) = here.alarms
+    assert subject.startswith("Kritiskt: smtpguard startar inte ("), subject
 
 
 async def test_an_alarm_is_sent_after_a_minute_and_every_quarter_hour(here: Here) -> None:

@@ -68,6 +68,20 @@ def test_a_freeze_that_is_none_says_so(
     assert "Stop the mail server itself." in failed.stderr
 
 
+def test_a_freeze_of_another_version_than_the_database_names_the_ways_to_stop(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtpguard.database.migrate.SCHEMA", "9999")
+    failed = stage.run(freeze, "--all", "--reason", "x")
+    assert failed.exit_code == 2
+    for words in (
+        "NOTHING IS FROZEN: the store: the database has schema",
+        "Freeze on the console's page",
+        "stop the mail server itself.",
+    ):
+        assert words in failed.stderr, failed.stderr
+
+
 def test_a_freeze_holds_new_mail(stage: Stage) -> None:
     text = stage.run(freeze, "--sender", "Anna+lists@Example.com", "--reason", "her account is taken").output
     assert "Frozen: the sender anna@example.com, until it is thawed." in text
