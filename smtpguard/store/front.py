@@ -66,6 +66,7 @@ LATE_SECONDS = 1.0
 """If nobody has moved a frame by this time after its write, this process moves it."""
 _LARGEST = 1 << 16
 _MOST_OPEN = 10_000
+_MOST_NAMED = 20  # in a line of the log
 _FINAL = frozenset({"relayed", "refused"})
 """Outcomes after which nothing more is decided on a message."""
 _VERDICT = Kind.VERDICT.value
@@ -491,7 +492,9 @@ class Front:
         new = [f for f in frames if (f.kind, f.id) not in there]
         late = {f.id for f in new if f.kind == _VERDICT and f.generation != batch.head.generation}
         if late:
-            log.error("%d verdicts of %s do not fit the journal, and were removed", len(late), self.path)
+            more = f" and {len(late) - _MOST_NAMED} more" if len(late) > _MOST_NAMED else ""
+            named = ", ".join(sorted(late)[:_MOST_NAMED]) + more
+            log.error("%s has verdicts that do not fit the journal, and are not in it: %s", self.path, named)
         batch.append_fronted([f for f in new if f.id not in late])
         batch.fronts_moved[self.name] = self._number
 

@@ -7,9 +7,11 @@ import asyncio
 import errno
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -536,6 +538,19 @@ async def test_running_processes_look_for_dead_ones(store: Store, tmp_path: Path
         assert not one.path.exists()
         assert "T1" in await moved(other)
         other._writer.front = two
+
+
+async def test_verdicts_that_do_not_fit_the_journal_any_more_are_named_in_the_log(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database was put back to a state with another gate, which does not know the front."""
+    front = await fronted(store)
+    assert await record(front, "T1")
+    with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
+        connection.execute("DELETE FROM front")
+        connection.execute("UPDATE head SET generation = generation + 1")
+    await store.journal.record([event(Kind.START, "a batch")])
+    assert "verdicts that do not fit the journal, and are not in it: T1" in caplog.text
 
 
 async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_path: Path) -> None:
