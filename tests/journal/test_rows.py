@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import event as listening
 
 from smtpguard.database import schema
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
-from smtpguard.journal.chain import NO_COLUMNS, link
+from smtpguard.journal.chain import NO_COLUMNS, link, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.outbox.model import AttemptResult, Delivered
@@ -59,14 +61,35 @@ async def test_keys_are_found_by_index(store: Store) -> None:
     assert "entry_rare" in await store.ask(lambda c: _plan(c, where))
 
 
+async def test_a_time_is_found_without_reading_the_journal(store: Store) -> None:
+    await filled(store)
+    statements: list[tuple[str, Any]] = []
+
+    def asked(connection: Connection) -> list[str]:
+        def noted(_: Connection, __: Any, sql: str, values: Any, *___: Any) -> None:
+            statements.append((sql, values))
+
+        listening.listen(connection, "before_cursor_execute", noted)
+        journal.span(connection, 1, microseconds(store.now()))
+        listening.remove(connection, "before_cursor_execute", noted)
+        return [_explained(connection, sql, values) for sql, values in statements]
+
+    plans = await store.ask(asked)
+    assert len(plans) > 2
+    assert [plan for plan in plans if re.search(r"SCAN entry|Seq Scan", plan)] == []
+
+
 def _plan(connection: Connection, where: ColumnElement[bool]) -> str:
     """The query plan. PostgreSQL may not scan a small table sequentially."""
     query = select(schema.entry.c.seq).where(where).compile(connection, compile_kwargs={"literal_binds": True})
+    return _explained(connection, str(query))
+
+
+def _explained(connection: Connection, sql: str, values: Any = ()) -> str:
     sqlite = connection.dialect.name == "sqlite"
     if not sqlite:
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-    rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * sqlite}{query}")
-    return str(rows.all())
+    return str(connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * sqlite}{sql}", values).all())
 
 
 async def tamper(store: Store, *statements: str) -> None:
