@@ -249,13 +249,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _mailings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     """Whom each came for; and who wrote it or decided on it, in its document."""
-    reaching: dict[int, str] = {}
-    query = select(reached.c.n, reached.c.status).select_from(mailing.join(reached, reached.c.n == mailing.c.n))
-    with open() as connection:
-        for n, status in connection.execute(query.where(reached.c.person.in_(whom.digests))):
-            reaching[int(n)] = CopyStatus(status).name.lower()
     columns = select(mailing.c.n, mailing.c.id, mailing.c.state, mailing.c.last_at, mailing.c.doc)
+    query = select(reached.c.n, reached.c.status).where(reached.c.person.in_(whom.digests))
     for rows in paged(open, columns, SLICE, mailing.c.n):
+        with open() as connection:
+            statuses = connection.execute(query.where(reached.c.n.in_([row.n for row in rows]))).all()
+        reaching = {int(n): CopyStatus(status).name.lower() for n, status in statuses}
         for n, id, state, at, doc in rows:
             parts = _within(doc, whom)
             if n in reaching or parts:

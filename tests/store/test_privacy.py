@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event
 
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Choice, State
@@ -94,6 +97,31 @@ async def test_a_customers_data_is_listed_and_erased(tmp_path: Path, url: str) -
         assert entry["person"] == list(whom(CUSTOMER).hexes)
         again = await privacy.erase(home.store, whom(CUSTOMER), by="root")
         assert (again.values, again.holds) == (0, 0)
+
+
+async def test_a_persons_mailings_are_found_by_index(tmp_path: Path, url: str) -> None:
+    """Each mailing may have reached hundreds of thousands."""
+    statements: list[tuple[str, Any]] = []
+
+    def noted(_: Connection, __: Any, sql: str, values: Any, *___: Any) -> None:
+        statements.append((sql, values))
+
+    def asked(connection: Connection) -> list[str]:
+        event.listen(connection, "before_cursor_execute", noted)
+        list(privacy._mailings(lambda: nullcontext(connection), whom(MEMBERS[0]), lambda id: ""))
+        event.remove(connection, "before_cursor_execute", noted)
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        explain = f"EXPLAIN {'QUERY PLAN ' * sqlite}"
+        some = [each for each in statements if "reached" in each[0]]
+        return [str(connection.exec_driver_sql(explain + sql, values).all()) for sql, values in some]
+
+    async with house(tmp_path, url=url) as home:
+        await story(home)
+        plans = await home.store.ask(asked)
+    assert plans
+    assert [plan for plan in plans if re.search(r"SCAN reached|Seq Scan on reached", plan)] == []
 
 
 async def test_each_statement_of_a_returned_mail_is_found(tmp_path: Path, url: str, monkeypatch: Any) -> None:
