@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
-from smtpguard.database.access import Open
+from smtpguard.database.access import Open, Progress
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear as names
@@ -209,8 +209,9 @@ def forget(batch: Batch, through: int) -> None:
 # finding
 
 
-def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[str]:
-    """The messages that have all of ``words``, the newest first, at most ``limit``. A queue id matches by itself."""
+def find(open: Open, secret: bytes, words: Sequence[str], limit: int, progress: Progress | None = None) -> list[str]:
+    """The messages that have all of ``words``, the newest first, at most ``limit``. A queue id matches by itself.
+    ``progress``: of the entries that are not indexed yet; the index counts as one."""
     wanted = {found for word in words if any(found := spellings(word))}
     if not wanted:
         return []
@@ -220,18 +221,25 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[st
         through = _through(connection, digests)
         lowest = connection.execute(select(func.min(term.c.stretch))).scalar()
     ids: dict[str, None] = {}
-    for pairs in journal.back(open, head.seq + 1, through + 1, _INDEXED):
+    left = head.seq - through
+    for n, pairs in enumerate(journal.back(open, head.seq + 1, through + 1, _INDEXED), start=1):
         for one, clear in pairs:
             known = words_of(one, clear)
             if not any(known.isdisjoint(word) for word in wanted):
                 ids[one.id] = None
-    if lowest is not None:
+        if progress is not None:
+            progress(min(n * journal.STRETCH, left), left + 1)
+        if len(ids) >= limit:
+            break
+    if lowest is not None and len(ids) < limit:
         for id in _indexed(
             open, [[*map(digests.of, word)] for word in sorted(wanted)], int(lowest), through // STRETCH
         ):
             ids[id] = None
             if len(ids) >= limit:
                 break
+    if progress is not None:
+        progress(left + 1, left + 1)
     return list(ids)[:limit]
 
 

@@ -323,10 +323,10 @@ class Journal(Rows):
 
         return await self._access.ask(lambda c: incident.called(c, word))
 
-    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
+    async def find(self, words: Sequence[str], limit: int, progress: Progress | None = None) -> Sequence[str]:
         """The messages that have all of these words, the newest first. Words are addresses, Message-IDs, queue ids, and
-        words of the subjects of held or counted messages."""
-        return await self._access.walk(lambda opened: searchindex.find(opened, self._secret, words, limit))
+        words of the subjects of held or counted messages. ``progress`` is called in a thread, while entries are not indexed."""
+        return await self._access.walk(lambda opened: searchindex.find(opened, self._secret, words, limit, progress))
 
     async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:
         """How many messages since then name each of these addresses."""

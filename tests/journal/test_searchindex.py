@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from smtpguard.database.schema import term
+from smtpguard.journal import rows as journal
 from smtpguard.journal import searchindex
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.retention import Retention
@@ -115,6 +116,19 @@ async def test_messages_are_found_by_known_words(some: Store, text: str, ids: li
 
 async def test_the_newest_matches_are_given(some: Store) -> None:
     assert await some.journal.find(["anna@example.com"], 2) == ["M4", "M3"]
+
+
+async def test_entries_that_are_not_indexed_are_read_only_as_far_as_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "STRETCH", 2)
+    await store.journal.record([mail(store, f"M{n}") for n in range(9)])
+    told: list[tuple[int, int]] = []
+    assert await store.journal.find(["anna@example.com"], 3, lambda *done: told.append(done)) == ["M8", "M7", "M6"]
+    assert told == [(2, 11), (4, 11), (11, 11)], "ten entries, with that of the policy, and the index"
+    told.clear()
+    assert await store.journal.find(["nobody@example.com"], 3, lambda *done: told.append(done)) == []
+    assert told[-2:] == [(10, 11), (11, 11)]
 
 
 async def test_terms_are_indexed_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
