@@ -20,7 +20,7 @@ from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slots import Slot, Target, Template
 from smtpguard.policy.verdict import Reason, Verdict
 from smtpguard.reading.looks import topic_called
-from smtpguard.reading.shown import is_compared
+from smtpguard.reading.shown import LINK, PICTURE, POINT, is_compared
 from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 
 _EXAMPLES = 3
@@ -63,7 +63,7 @@ class Coverage:
                 {"before": before, "kind": slot.kind, "seen": list(slot.values)}
                 for before, slot in (template.slots if template is not None else ())
             ],
-            "links": _hosts(template),
+            "links": _hosts(template.targets) if template is not None else [],
             "one_of": [list(texts) for texts in template.choices] if template is not None else [],
         }
 
@@ -106,7 +106,10 @@ def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
     if template.alone is not None:
         first.append(_by_default(template.alone.words_at_most))
     differs = {_slot(slot, before, blind): slot.kind == "words" for before, slot in template.slots}
-    differs |= {Phrase("parts of links to {host}", host=host): False for host in _hosts(template)}
+    differs |= {Phrase("pictures from {host}", host=host): True for host in _hosts(template.targets, (PICTURE,))}
+    differs |= {
+        Phrase("parts of links to {host}", host=host): False for host in _hosts(template.targets, (LINK, POINT))
+    }
     differs |= {_one_of(texts, blind): True for texts in template.choices}
     n = covers.copies + 1
     if not differs:
@@ -158,7 +161,9 @@ def _slot(slot: Slot, before: str, blind: bool) -> Phrase:
     words = slot.kind == "words"
     examples = slot.values if words else slot.values[:_EXAMPLES]
     shown: list[Said] = [_new_in(one, examples[:n]) or _NOTHING for n, one in enumerate(examples)]
-    seen = Listed((*shown, *(() if words else ("…",))))
+    seen: Phrase | Listed = Listed((*shown, *(() if words else ("…",))))
+    if slot.known:
+        seen = Phrase("{seen} with these words: {words}", seen=seen, words=Listed(slot.known))
     if not before:
         return Phrase("{kind} ({seen})", kind=named, seen=seen)
     return Phrase("{kind} after “{before}” ({seen})", kind=named, before=_short(before), seen=seen)
@@ -179,11 +184,9 @@ def _new_in(text: str, before: Sequence[str]) -> str:
     return f"{'…' if start else ''}{_short(text[start:], _LONG_TEXT)}"
 
 
-def _hosts(template: Template | None) -> list[str]:
-    targets: tuple[Target, ...] = template.targets if template is not None else ()
-    return list(
-        dict.fromkeys(one.base.partition(" ")[2].removeprefix("https://").removeprefix("http://") for one in targets)
-    )
+def _hosts(targets: Iterable[Target], kinds: tuple[str, ...] = (LINK, PICTURE, POINT)) -> list[str]:
+    bases = (one.base.partition(" ")[2] for one in targets if one.base.startswith(kinds))
+    return list(dict.fromkeys(base.removeprefix("https://").removeprefix("http://") for base in bases))
 
 
 def _short(text: str, most: int = _LONG) -> str:

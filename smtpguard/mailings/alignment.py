@@ -7,11 +7,12 @@ quadratic time, and cubic at worst, and the input may be crafted to be slow.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ _PLAIN_SEGMENT = re.compile(r"[\w\-.~%+*,:@!$|()'’]*\Z")
 _ELSEWHERE = re.compile(r"://|%3a(?:%2f|//)|\bwww\.|%252f", re.I)
 _NESTED = re.compile(r"https?%3a%2f%2f", re.I)
 _SERIAL = re.compile(r"(?:[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}|[\da-f]{16,64})(?:\.[a-z]{2,4})?\Z")
-_DETAIL = re.compile(r"(?<=[\w.-])\+[\w.=+-]+(?=@[\w.-]+>?(?:;|\Z))")
+_DETAIL = re.compile(r"(?<=[\w.-])\+[\w.=+-]{1,64}(?=@[\w.-]+>?(?:;|\Z))")
 _CODED = re.compile(r"[\w@./+:#=~%-]{1,64}\Z")
 _SITE = re.compile(r"(?<=[\w-])\.(?:[^\W\d_]{2,18}|xn--[\w-]++)(?!\w|[.-]++\w)", re.I)
 _ADDRESS = re.compile(r"[^@/:?#]+@[\w.-]+\Z")
@@ -37,8 +38,9 @@ _INITIALS = re.compile(
     re.I,
 )
 """A name after initials or titles ("A.Ek", "Mr.Lee"). What anybody can register under a short top-level domain is none."""
-_CURRENCY = r"(?:[A-Z]{0,3}[$£¥€₡-₿]|AUD|CAD|CHF|CNY|CZK|DKK|EUR|GBP|INR|JPY|NOK|PLN|SEK|USD|[Kk]r\.?|Rs\.?|zł)"
+_CURRENCY = r"(?:(?:A|AU|C|CA|HK|MX|NZ|R|S|US)?\$|[£¥€₡-₿]|AUD|CAD|CHF|CNY|CZK|DKK|EUR|GBP|INR|JPY|NOK|PLN|SEK|USD|[Kk]r\.?|Rs\.?|zł)"
 _NUMBER = re.compile(rf"[-+−]?{_CURRENCY}?[-+−]?[\d.,:/%'’-]*\d[\d.,:/%'’-]*{_CURRENCY}?\Z")
+_IN_CURRENCY = re.compile(_CURRENCY)
 _ISOLATES = "\u200e\u200f\u2066\u2067\u2068\u2069"
 """Marks of direction that tools put around a value; those that turn the order of letters are none of them."""
 PARTICLES = frozenset([
@@ -77,13 +79,20 @@ def kind_of(words: Sequence[str], known: Sequence[str] = ()) -> str:
 
 
 def isolated(words: Sequence[str]) -> bool:
-    """Whether each isolate of direction is closed, so that it changes nothing behind the words."""
+    """Whether each isolate of direction is closed behind its beginning, so that it changes nothing around the words."""
     text = "".join(words)
-    return text.isascii() or sum(map(text.count, "\u2066\u2067\u2068")) == text.count("\u2069")
+    if text.isascii():
+        return True
+    within = list(itertools.accumulate((c in "\u2066\u2067\u2068") - (c == "\u2069") for c in text))
+    return min(within) == within[-1] == 0
 
 
 def is_number(word: str) -> bool:
     return len(word) <= 20 and _NUMBER.match(word) is not None
+
+
+def currencies_in(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(found for word in words for found in _IN_CURRENCY.findall(word))
 
 
 def is_coded(word: str) -> bool:
@@ -187,13 +196,13 @@ OWN = f"{LINK}mailto:"
 
 
 def blocks_of(shown: Shown, own: Collection[str] = ()) -> list[str]:
-    """The subject, and the blocks under it, with OWN for a link to its recipient, or to an address of ``own``."""
+    """The subject, and the blocks under it, with OWN for a link to an address of ``own``."""
     blocks = ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
-    mine = frozenset((shown.recipient, *own)) - {""}
+    mine = frozenset(own) - {""}
     return [with_own(block, mine) for block in blocks] if mine else blocks
 
 
-def with_own(block: str, own: Collection[str]) -> str:
+def with_own(block: str, own: Container[str]) -> str:
     if OWN not in block:
         return block
     return "\n".join(OWN if mailbox(token) in own else token for token in block.split("\n"))
@@ -211,7 +220,7 @@ def linked_in(blocks: Iterable[str]) -> frozenset[str]:
 def mailboxes(sender: str) -> str:
     """``Shown.sender`` without the sub-addresses in Sender and Reply-To, in which tools number their copies."""
     own, field, others = re.split(r"(; (?:sender|reply-to): |\Z)", sender, maxsplit=1)
-    return own + field + _DETAIL.sub("", others)
+    return own + field + _DETAIL.sub("+", others)
 
 
 SplitBlock = tuple[tuple[str, ...], frozenset[int]]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.mailings.alignment import blocks_of, is_markup, is_target, opcodes
+from smtpguard.mailings.alignment import is_markup, is_target, opcodes
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
 from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
 
@@ -126,7 +126,7 @@ def _name(file: str) -> str:
 def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
     """Blocks that only one side has. The most similar of these are reported as changed."""
     fit = Template.fits_exactly if exact else approved.fits
-    blocks = blocks_of(coming, approved.own)
+    blocks = approved.blocks_in(coming)
     subject = approved.elements[0] if approved.elements else None
     if isinstance(subject, Block) and not fit(subject, blocks[0]):
         yield Difference(kind="subject", what=_readable(tokens(coming.subject)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -13,8 +14,11 @@ from smtpguard.mailings.alignment import (
     PARTICLES,
     Words,
     blocks_of,
+    currencies_in,
     in_query,
     is_free,
+    is_markup,
+    is_number,
     is_segment,
     is_serial,
     is_tag,
@@ -42,8 +46,6 @@ MOST_ALTERNATIVES = 20
 MOST_KNOWN = 60
 """The most known words of a list in each copy, beside numbers."""
 MOST_FORMS = 6
-_MOST_COMPARED = 500_000
-"""The most tokens of alternatives that are compared with others to find forms."""
 FEWEST_OF_A_FORM = 3
 """The fewest different texts of one form, in a place where some copies have none or another, in which slots are learned."""
 MOST_SERIES = 10
@@ -52,20 +54,26 @@ _SAMPLES = 5
 T = TypeVar("T", bound=Hashable)
 
 
+@dataclass(slots=True)
+class _Budget:
+    left: int = 500_000
+    """The most tokens of alternatives of a mailing that are compared with others to find forms."""
+
+
 def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:
     """The common template of ``first`` and of those ``copies`` that have its files. A copy that could not be parsed, or
     has other files, is ignored."""
     alike = [c for c in copies if not c.opaque and c.files == first.files]
     senders = tuple({mailboxes(c.sender): c.sender for c in reversed((first, *alike))}.values())[::-1]
-    recipients = frozenset(c.recipient for c in (first, *alike))
-    base, *others = (blocks_of(c, recipients) for c in (first, *alike))
-    linked = (a for c in (first, *alike) for a in linked_in(c.blocks) if a != c.recipient or not others)
-    own = tuple(sorted(recipients.intersection(linked)))
+    linked = frozenset(a for c in (first, *alike) for a in linked_in(c.blocks) if a != c.recipient)
+    base, *others = (blocks_of(c, {c.recipient} - linked) for c in (first, *alike))
     if not others:
+        own = tuple({first.recipient} & linked_in(first.blocks))
         elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(split(block)[0])) for block in base)
         return Template(senders=senders, files=first.files, elements=elements, share=share, own=own)
     maps = [_aligned(tuple(base), tuple(other)) for other in others]
     made: list[Block | Choice] = []
+    budget = _Budget()
     whole = [*(range(len(base)),), *maps]  # the place of each block of the first in each, or -1
     blocks = [base, *others]
     ends = [-1] * len(blocks)  # the last block taken from each
@@ -74,14 +82,14 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
         places = [m[n] if n < len(base) else len(b) for m, b in zip(whole, blocks, strict=True)]
         between = [tuple(map(plain, b[end + 1 : place])) for b, end, place in zip(blocks, ends, places, strict=True)]
         if any(between):
-            made += _chosen(between)
+            made += _chosen(between, budget)
         if n < len(base):
             made.append(_block([b[place] for b, place in zip(blocks, places, strict=True)]))
         ends = places
-    return Template(senders=senders, files=first.files, elements=tuple(made), learned=len(others), share=share, own=own)
+    return Template(senders=senders, files=first.files, elements=tuple(made), learned=len(others), share=share)
 
 
-def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
+def _chosen(seen: Sequence[tuple[str, ...]], budget: _Budget) -> Iterator[Block | Choice]:
     """The alternatives: common templates of those that differ in slots alone, and the most frequent others. If there are
     too many: the common template of all, if each has the same number of blocks with the same markup, and it fits all."""
     common: list[Block] = []
@@ -97,20 +105,21 @@ def _chosen(seen: Sequence[tuple[str, ...]]) -> Iterator[Block | Choice]:
             ):
                 yield from common
                 return
-    forms, left = _forms(seen)
+    forms, left = _forms(seen, budget)
     if common and not forms:
         yield from common
     else:
         yield Choice(alternatives=_often(left) if left else (), forms=forms)
 
 
-def _forms(seen: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[Block, ...], ...], list[tuple[str, ...]]]:
+def _forms(
+    seen: Sequence[tuple[str, ...]], budget: _Budget
+) -> tuple[tuple[tuple[Block, ...], ...], list[tuple[str, ...]]]:
     """The common templates of alternatives that differ in slots alone, and the alternatives beside them."""
     groups: list[list[tuple[str, ...]]] = []
-    budget = _MOST_COMPARED
     for one in filter(None, seen):
-        budget -= len(groups) * sum(block.count("\n") + 1 for block in one)
-        if budget < 0:
+        budget.left -= len(groups) * sum(block.count("\n") + 1 for block in one)
+        if budget.left < 0:
             return (), list(seen)
         like = (some for some in groups if len(some[0]) == len(one) and all(map(_alike, some[0], one)))
         if (found := next(like, None)) is not None:
@@ -122,10 +131,19 @@ def _forms(seen: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[Block, ...], ..
     for some in groups:
         if len(set(some)) >= FEWEST_OF_A_FORM:
             form = tuple(map(_block, zip(*some, strict=True)))
-            if any(isinstance(item, Slot) and item.kind != "words" for block in form for item in block.items):
+            items = [item for block in form for item in block.items]
+            free = any(isinstance(item, Slot) and item.kind != "words" for item in items)
+            fixed = _words(item for item in items if isinstance(item, str))
+            most = max(_words(token for block in one for token in block.split("\n")) for one in some)
+            if free and 2 * most <= 3 * fixed:  # else a few copies could let any words pass
                 forms.append(form)
-                left = [one for one in left if one not in some]
+                formed = frozenset(some)
+                left = [one for one in left if one not in formed]
     return tuple(forms), left
+
+
+def _words(some: Iterable[str]) -> int:
+    return sum(not is_markup(token) for token in some)
 
 
 def _block(seen: Sequence[str]) -> Block:
@@ -191,7 +209,14 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
     most, longest = max(map(len, some)), max(len(word) for value in some for word in value)
     room = min(MOST_OF_CODE, longest + max(4, longest // 4))
     empty, many = len(some) < len(values), len(distinct) >= max(2, -(-len(values) // 5))
-    if many and not broken and most <= MOST_WORDS and 2 * len(small) <= len(values) and len(small) <= MOST_ALTERNATIVES:
+    if (
+        many
+        and not broken
+        and not any(map(is_markup, small))
+        and most <= MOST_WORDS
+        and 2 * len(small) <= len(values)
+        and len(small) <= MOST_ALTERNATIVES
+    ):
         kinds = {kind_of(value, small) for value in some}
         if "" not in kinds:
             kind = kinds.pop() if len(kinds) == 1 else "code" if kinds <= {"number", "code"} else "name"
@@ -221,9 +246,15 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
 
 
 def _samples(distinct: Sequence[str]) -> tuple[str, ...]:
-    """First one with a site and one with an address, if any: a slot takes none if its samples have none."""
-    linked = {kind: one for one in reversed(distinct) for kind in links_in(one.split())}
-    return tuple(dict.fromkeys((*linked.values(), *distinct)))[:_SAMPLES]
+    """First one with a site, an address, and each currency, if any: a slot takes none if its samples have none. Those who
+    approve see the first few, so the one with the most words is among these."""
+    special = {kind: one for one in reversed(distinct) for kind in _special(one.split())}
+    longest = max(distinct, key=lambda one: one.count(" "))
+    return tuple(dict.fromkeys((*special.values(), distinct[0], longest, *distinct)))[: max(_SAMPLES, len(special))]
+
+
+def _special(words: Sequence[str]) -> frozenset[str]:
+    return links_in(words) | currencies_in(filter(is_number, words))
 
 
 def _often(said: Sequence[T]) -> tuple[T, ...]:

@@ -25,17 +25,17 @@ from smtpguard.mailings.alignment import (
     PARTICLES,
     SplitBlock,
     blocks_of,
+    currencies_in,
     in_query,
     is_coded,
-    is_free,
     is_markup,
     is_number,
     is_segment,
     is_serial,
     is_target,
     kind_of,
+    linked_in,
     links_in,
-    mailbox,
     mailboxes,
     nested,
     opcodes,
@@ -67,7 +67,7 @@ _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """``kind``: name, number or code; picture: a serial code in its path; list: numbers among words that were seen; words: one of ``values``, which were
-    seen. For other kinds ``values`` are examples that were seen, first those with sites and addresses. ``most`` and
+    seen. For other kinds ``values`` are examples that were seen, first those with sites, addresses and currencies. ``most`` and
     ``longest``: the most words, and characters of one; ``empty``: it may be missing. ``known``: words that it may contain
     beside its kind."""
 
@@ -97,7 +97,9 @@ class Slot:
             return all(unit in self.known or kind_of([unit]) in ("number", "code") for unit in units_of(words))
         kind = kind_of(words, self.known)
         if self.kind == "name":  # many write their own in lower case
-            return bool(kind) or (len(words) == 1 and words[0][0].isalpha() and is_free(words[0].capitalize()))
+            return bool(kind or (len(words) == 1 and words[0][0].isalpha() and kind_of([words[0].capitalize()])))
+        if self.kind == "number" and not currencies_in(words) <= currencies_in(self.values):
+            return False
         return bool(kind) and (kind == self.kind or (self.kind, kind) == ("code", "number"))
 
     def may_link(self, words: Iterable[str]) -> bool:
@@ -176,26 +178,30 @@ class Template:
     own: tuple[str, ...] = ()
     alone: Template | None = None
     """The template of the first alone, if the others are versions that people approved one by one."""
-    linked: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The addresses that every copy links to."""
     passed: list[str | None] = field(init=False, repr=False, compare=False)
     """For each element the block of the last copy that matched; empty if there are choices."""
 
     def __post_init__(self) -> None:
         choices = any(isinstance(one, Choice) for one in self.elements)
         object.__setattr__(self, "passed", [] if choices else [None] * len(self.elements))
-        items = (item for one in self.blocks for item in one.items)
-        linked = frozenset(mailbox(item) for item in items if isinstance(item, str)) - {""}
-        object.__setattr__(self, "linked", linked)
 
     def matches(self, shown: Shown) -> bool:
         if shown.opaque or not self.is_from(shown.sender) or shown.files != self.files:
             return False
         if self.alone is not None and self.alone.matches(shown):
             return True
-        if shown.recipient in self.linked:
-            return self._with_own(shown.recipient).matches(shown)
-        blocks = blocks_of(shown, self.own)
+        if self._is(blocks := self.blocks_in(shown)):
+            return True
+        if shown.recipient not in linked_in(shown.blocks):
+            return False
+        # Perhaps every copy links to this person, as to the team's own mailbox.
+        return self._is(blocks_of(shown, self.own)) or self._with_own(shown.recipient)._is(blocks)
+
+    def blocks_in(self, shown: Shown) -> list[str]:
+        """Its blocks, to be compared with this template."""
+        return blocks_of(shown, (*self.own, shown.recipient))
+
+    def _is(self, blocks: Sequence[str]) -> bool:
         if not self.learned:
             return self._by_default(blocks)
         if not self.passed:
@@ -203,16 +209,22 @@ class Template:
         return len(blocks) == len(self.passed) and self._one_by_one(blocks)
 
     def _with_own(self, address: str) -> Template:
-        """As it is for the copy to a person whom all copies link to, such as the team's own mailbox."""
-        blocks = [
-            replace(
-                one, items=tuple(with_own(item, (address,)) if isinstance(item, str) else item for item in one.items)
+        """As it is for the copy to a person whom all copies link to."""
+
+        def owned(block: Block) -> Block:
+            items = (with_own(item, (address,)) if isinstance(item, str) else item for item in block.items)
+            return replace(block, items=tuple(items))
+
+        elements = (
+            owned(one)
+            if isinstance(one, Block)
+            else Choice(
+                alternatives=tuple(tuple(with_own(block, (address,)) for block in some) for some in one.alternatives),
+                forms=tuple(tuple(map(owned, form)) for form in one.forms),
             )
             for one in self.elements
-            if isinstance(one, Block)
-        ]
-        elements = tuple(blocks.pop(0) if isinstance(one, Block) else one for one in self.elements)
-        return replace(self, elements=elements, own=(*self.own, address), alone=None)
+        )
+        return replace(self, elements=tuple(elements), alone=None)
 
     def _one_by_one(self, blocks: Sequence[str]) -> bool:
         """Whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
@@ -256,7 +268,7 @@ class Template:
     def is_only(self, shown: Shown) -> bool:
         """Whether it is the very content of which no copies were seen."""
         mine = [list(one.items) for one in self.elements if isinstance(one, Block)]
-        same = [split(block)[0] for block in blocks_of(shown, self.own)] == mine
+        same = [split(block)[0] for block in self.blocks_in(shown)] == mine
         return same and shown.sender in self.senders and shown.files == self.files
 
     @staticmethod

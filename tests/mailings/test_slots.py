@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bench.campaigns import templates
 from bench.covers import measured
+from smtpguard.holds.coverage import Coverage, said
 from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.mailings import alignment, slotlearning
@@ -152,8 +153,8 @@ VALUES: dict[str, tuple[str, Callable[[int], str], Sequence[str], Sequence[str]]
     "an amount with its currency": (
         "<p>You owe us {}.</p>",
         lambda n: f"€{n * 1234.56:,.2f}",
-        ("€0.99", "$7,000.00", "−€12.50", "1.234,50€", "kr1.234,00"),
-        ("€", "€Lisa", "Lisa€5,00", "EVIL5,00"),
+        ("€0.99", "−€12.50", "1.234,50€", "7"),
+        ("€", "€Lisa", "Lisa€5,00", "EVIL5,00", "$7,000.00", "kr1.234,00", "FAT$5"),
     ),
     "a balance, some below zero": ("<p>It is {} today.</p>", lambda n: f"{'−' * (n % 2)}{n}.50", ("−7.50",), ("−", "−seven")),
     "a name as people write their own": (
@@ -166,7 +167,7 @@ VALUES: dict[str, tuple[str, Callable[[int], str], Sequence[str], Sequence[str]]
         "<p>שלום {},</p>",
         lambda n: f"\u2068{'ANXKLM'[n % 6]}anna{chr(97 + n // 6)}\u2069",
         ("\u2068Nils Ek\u2069", "\u2068יעל\u2069", "Nils"),
-        ("\u2068Nils", "\u202eNils", "\u2068is fired\u2069", "\u2068Evil.Com\u2069"),
+        ("\u2068Nils", "nils\u2067", "\u2069Nils\u2067", "\u202eNils", "\u2068is fired\u2069", "\u2068Evil.Com\u2069"),
     ),
     "names in a link": (
         f'<p><a href="{SHOP}?n={{}}&x=1">Go</a></p>',
@@ -194,7 +195,7 @@ VALUES: dict[str, tuple[str, Callable[[int], str], Sequence[str], Sequence[str]]
         ("0a1b2c3d-0000-4000-8000-0123456789ab",),
         ("lisa-is-fired-2026", "0a1b2c3d", "0a1b2c3d-0000-4000-8000-0123456789ab.jpg", "a/b"),
     ),
-    "Reply-To for each person": ("", lambda n: f"reply+{n:x}@in.example", ("reply+x9@in.example",), ("thief+1@in.example", "reply+1@evil.example")),
+    "Reply-To for each person": ("", lambda n: f"reply+{n:x}@in.example", ("reply+x9@in.example",), ("thief+1@in.example", "reply+1@evil.example", "reply@in.example", f"reply+{'a.thief.' * 9}@in.example")),
 }  # fmt: skip
 
 
@@ -249,10 +250,86 @@ def test_paragraphs_of_some_copies_may_have_slots_of_their_own(most: int) -> Non
         assert {one.kind for one in differences(made, other, exact=False)} & {"words", "paragraph", "order"}
 
 
+def test_few_copies_make_no_slots_that_are_most_of_a_paragraph() -> None:
+    """Three copies that one person sent before the approval let any words pass behind it."""
+    page = "{} From Lund and {} At Oslo and {} Now"
+    some = [shown(f"{VERSIONS[1].format(name=name)}", head=HTML) for name in NAMES]
+    more = [
+        shown(f"{VERSIONS[1].format(name='Ida')}<p>{page.format(*gifts)}</p>", head=HTML)
+        for gifts in (
+            ("Gift Ida", "Bo Ek", "Meet Us"),
+            ("Card Li", "Ed Ho", "See Her"),
+            ("Tea Dora", "Al Ny", "Ask Him"),
+        )
+    ]
+    made = learn(some[0], [*some[1:], *more])
+    assert all(map(made.matches, more))
+    assert len(made.choices[0]) == 4
+    other = page.format("Your Boss Steals", "All Of It", "Call Me")
+    assert not made.matches(shown(f"{VERSIONS[1].format(name='Ida')}<p>{other}</p>", head=HTML))
+
+
+OWN_LINK = f'{VERSIONS[1]}<p>This was sent to <a href="mailto:{{to}}">you</a>.</p>'
+
+
+def _linked(who: int, link: str = "", *, to: str = "", text: str = OWN_LINK) -> Shown:
+    to = to or f"p{who}@gmail.example"
+    return replace(shown(text.format(name=NAMES[who % 8], to=link or to, own=to), head=HTML), recipient=to)
+
+
+def test_a_link_to_another_recipient_is_seen_before_it_is_covered() -> None:
+    """A copy that links to the address of somebody who gets another copy looked like one that links to its own."""
+    mallory = "mallory@evil.example"
+    made = learn(_linked(0), [*(_linked(n) for n in range(1, 20)), _linked(20, to=mallory)])
+    assert made.matches(_linked(30))
+    assert not made.matches(_linked(30, mallory))
+    made = learn(_linked(0), [*(_linked(n) for n in range(1, 20)), _linked(20, to=mallory), _linked(21, mallory)])
+    assert made.matches(_linked(30))
+    assert any(mallory in text for texts in made.choices for text in texts)
+
+
+@every(
+    "text",
+    [
+        '{}<p>Write to <a href="mailto:{{to}}">us</a> about it.</p>',
+        '{}<p>{{name}}, write to <a href="mailto:{{to}}">us</a> about it.</p>',
+        '{}<p>Write to <a href="mailto:{{to}}">us</a>.</p><p>This was sent to <a href="mailto:{{own}}">you</a>.</p>',
+    ],
+)
+def test_the_mailbox_that_copies_link_to_gets_one(text: str) -> None:
+    """Also in a paragraph that only some copies have, with slots or without: the comparison never ended."""
+    team = "team@shop.example"
+    texts = (VERSIONS[1], text.format(VERSIONS[1]))
+    made = learn(_linked(0, team, text=texts[1]), [_linked(n, team, text=texts[n % 3 != 1]) for n in range(1, 20)])
+    assert all(made.matches(_linked(30, team, to=to, text=texts[1])) for to in ("", team))
+    assert not made.matches(_linked(30, "thief@evil.example", text=texts[1]))
+
+
+def test_an_approval_from_before_own_links_were_known_covers_them() -> None:
+    """Of recipients with one domain, whose links differed in the name alone."""
+    some = [replace(_linked(n), recipient="") for n in range(20)]
+    assert learn(some[0], some[1:]).matches(_linked(30))
+
+
 def test_a_paragraph_of_two_copies_has_no_slots() -> None:
     made = learn(_version(0, 1), [_version(n, n not in (7, 9)) for n in range(1, 40)])
     assert made.matches(_version(7, 0))
     assert not made.matches(_version(8, 0))
+
+
+def test_people_see_what_one_copy_of_many_lets_pass() -> None:
+    """One copy with other words beside its name: they passed in all, and no sentence had them."""
+    page = '<p>Hi {},</p><p>spring has come to all of our shops this week</p><img src="https://img.example/{}.png">'
+    names = [f"{'ANXKLM'[n % 6]}anna{chr(97 + n // 6)}" for n in range(40)]
+    names += ["Bo your boss is drunk", "Bo Robs All Our Shops Now"]
+    copies = [shown(page.format(name, f"{n:032x}"), head=HTML) for n, name in enumerate(names)]
+    made = learn(copies[0], copies[1:])
+    told = str(said(Coverage(template=made, copies=made.learned))[0])
+    assert all(
+        word in told for word in ("your, boss, is, drunk", "Bo Robs All Our Shops Now", "pictures from img.example")
+    )
+    copies[3] = shown(page.format('<a href="https://a.example">Bo</a>', "1"), head=HTML)
+    assert not any("https" in one for _, slot in learn(copies[0], copies[1:]).slots for one in slot.known)
 
 
 def test_versions_and_few_copies_are_no_pictures_for_each_person() -> None:
@@ -320,7 +397,7 @@ def test_a_copy_may_link_to_the_address_of_its_own_recipient_alone(first: str, o
         _footer(anna, f"{anna}?cc=mallory@evil.example"),
     ):
         assert not made.matches(other)
-        assert "link" in {one.kind for one in differences(made, other, exact=False)}
+        assert {"link", "paragraph"} & {one.kind for one in differences(made, other, exact=False)}
 
 
 def test_a_link_to_a_placeholder_is_one_to_the_recipient() -> None:
