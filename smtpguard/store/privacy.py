@@ -52,6 +52,7 @@ from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus, State
+from smtpguard.outbox.rows import in_outbox
 from smtpguard.returns.rows import NOBODY
 
 SLICE = 5_000
@@ -205,7 +206,7 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
 
 
 def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
-    needed = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id))
+    needed = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id), in_outbox())
     query = select(hold.c.hold_id, hold.c.state, needed, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
         for id, state, undecided, at, doc, people in rows:
@@ -457,8 +458,8 @@ def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
     for one in some:
         match one.what:
             case "hold":
-                over = hold.c.hold_id == one.id, hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id)
-                n += connection.execute(delete(hold).where(*over)).rowcount
+                over = hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id), ~in_outbox()
+                n += connection.execute(delete(hold).where(hold.c.hold_id == one.id, *over)).rowcount
             case "mailing":
                 n += _unreached(batch, whom, one.id)
             case "set":
