@@ -155,6 +155,7 @@ _TABLE = (
     Kind("role-sender", _M, 1.5, "sender", "a mailbox named for news or campaigns, not for a person"),
     Kind("bounce-address", _M, 1.5, "sender", "a return address made for each recipient (VERP)"),
     Kind("nobody-shown", _M, 1.0, "recipients", "To names nobody, a placeholder, or the sender"),
+    Kind("machine-to-one", _M, 1.5, "recipients", "a machine's mail to one person outside: notices for colleagues go to colleagues, or to a list by mistake"),
     # Words of mailings.
     Kind("unsubscribe-words", _M, 3.0, "leaving", "tells how to unsubscribe"),
     Kind("unsubscribe-link", _M, 3.0, "leaving", "a link to unsubscribe"),

@@ -309,6 +309,11 @@ def _marks(
         marks.append(KINDS["list-post"].mark(says, server=server))
     elif own is not None and not _bulk_signs(lists, marks):
         marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
+    names = {m.name for m in marks}
+    if "noreply" in names and not names.isdisjoint(("auto-generated", "do-not-reply")):
+        others = [a for a in people.shown if a != people.sender]
+        if len(others) == 1 and others[0] not in around.list_addresses and not around.is_colleague(others[0]):
+            marks.append(KINDS["machine-to-one"].mark("a machine sent it to {address} alone", address=others[0][:80]))
     return marks + custom_marks(fields, text, around)
 
 

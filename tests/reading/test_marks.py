@@ -89,6 +89,7 @@ EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
     ("role-sender", {"From": "nyhetsbrev@example.com"}, "x"),
     ("bounce-address", {"Return-Path": "<bounce-12345-kim=example.org@mail.example.net>"}, "x"),
     ("nobody-shown", {"To": "undisclosed-recipients:;"}, "x"),
+    ("machine-to-one", {"From": "noreply@example.com", "To": "kim@customer.example", "Auto-Submitted": "auto-generated"}, "x"),
     ("nobody-shown", {"To": "anna@example.com"}, "x"),
     ("unsubscribe-words", {}, "Klicka här för att avregistrera dig"),
     ("unsubscribe-words", {}, "Pour vous désabonner"),
@@ -190,6 +191,15 @@ def test_what_a_machine_sends_is_no_mailing_for_that_alone(body: str, looks: Loo
     """Its address, its header and its words say one thing: nobody reads answers."""
     message = letter(body, {"From": "noreply@example.com", "To": "customers@example.com", **more})
     assert look(message).looks is looks
+
+
+@every("more", [{"Auto-Submitted": "auto-generated"}, {}])
+def test_a_machine_that_writes_to_one_person_outside_writes_to_customers(more: dict[str, str]) -> None:
+    body = "Your code is 482913." + ("" if more else "\n\nThis is an automated message, please do not reply.")
+    head = {"From": "noreply@example.com", **more}
+    assert look(letter(body, {**head, "To": "kim@customer.example"})).looks is Looks.MAILING
+    for to in ("customers@example.com", "bo@example.com", "kim@customer.example, ola@other.example"):
+        assert look(letter(body, {**head, "To": to})).looks is Looks.UNCLEAR
 
 
 def test_phrases_are_in_the_form_in_which_they_are_looked_for() -> None:
