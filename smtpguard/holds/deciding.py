@@ -102,6 +102,10 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
         made = replace(made, hold=replace(made.hold, held_up=stopped))
     row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
+    if (
+        row is not None and approved
+    ):  # before its release is in the outbox: then an earlier copy would count as in flight
+        mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
     heir = _heir(batch, row, made.hold) if row is not None and made.hold is not None else None
     if heir is not None:
         made = leading(heir, made)
@@ -180,13 +184,15 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
             mailings.became(row, got, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
     elif before.state in SENDING and hold.state in _STATUSES:
         mailings.record_return(row, held, _STATUSES[hold.state])
+    elif hold.state is State.APPROVED:
+        mailings.let_go(row, held)
+        if not held_up_by(hold, batch.freezes, now):
+            mailings.advance(row)
     elif hold.state in _STATUSES:
         mailings.became(row, held, _STATUSES[hold.state], only={CopyStatus.HELD})
         if hold.state is State.VOID:  # the colleagues' part was not sent either
             mailings.failed(row, apart, CopyStatus.DEFERRED)
             mailings.became(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
-        if hold.state is State.APPROVED and not held_up_by(hold, batch.freezes, now):
-            mailings.advance(row)
 
 
 def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:

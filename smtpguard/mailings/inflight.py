@@ -90,6 +90,12 @@ def going(
     return found
 
 
+def relayed_now(connection: Connection, number: int) -> Iterator[bytes]:
+    """The people of a mailing to whom a copy is being relayed, without an outcome yet."""
+    for _, some, doubt in rows_among(connection, _RELAYING, [number]):
+        yield from () if doubt else split(bytes(some))
+
+
 def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[bytes] | None) -> Iterator[Any]:
     """The entries of the outbox for copies of these mailings, or of others. For a few people that are each the only one of
     a hold, by the index of those holds: joined in the query, the planner would begin with all that waits in the

@@ -16,7 +16,7 @@ from typing import Any
 from smtpguard.admission.model import Item
 from smtpguard.database.batch import Batch
 from smtpguard.journal.outcome import Outcome
-from smtpguard.mailings.inflight import going, joined, parted, split
+from smtpguard.mailings.inflight import going, joined, parted, relayed_now, split
 from smtpguard.mailings.mailingrow import (
     COLUMNS,
     CUSTOMER,
@@ -370,6 +370,19 @@ class MailingBatch:
         for digest, old in self._there(row, digests):
             if old.status in only:
                 self._set(row, [digest], status, at)
+
+    def let_go(self, row: Row, digests: Iterable[bytes]) -> None:
+        """A held copy for these people is to be sent. Those in doubt about another stay that until it is. Whether one that
+        is being relayed arrives will be asked after, since this one may fail."""
+        there = [(digest, old.status) for digest, old in self._there(row, digests)]
+        under_way = any(status is CopyStatus.ADMITTED for _, status in there)
+        relaying = set(relayed_now(self._page.connection, row.known.n)) if under_way else set()
+        for digest, status in there:
+            if status is CopyStatus.ADMITTED and digest in relaying:
+                self._set(row, [digest], CopyStatus.AGAIN)
+                self._again.add(row.known.n)
+            elif status not in LET_THROUGH:
+                self._set(row, [digest], CopyStatus.ADMITTED)
 
     def failed(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy in flight to these people did not arrive: the client keeps it (DEFERRED), or the relay refused it
