@@ -7,7 +7,7 @@ lease carries a token that grows with every lease; a worker that was too slow se
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -133,9 +133,10 @@ def kept_by_its_lead() -> ColumnElement[bool]:
     return func.coalesce(select(back).where(lead.c.hold_id == hold.c.lead).scalar_subquery(), false(), type_=Boolean)
 
 
-def in_outbox() -> ColumnElement[bool]:
-    """Whether a hold's release is still in the outbox."""
-    return exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.kind == _RELEASE, outbox.c.done.is_(False))
+def in_outbox(kinds: Collection[IntentKind] = (IntentKind.RELEASE,)) -> ColumnElement[bool]:
+    """Whether a hold's release, or another entry of these kinds for it, is still in the outbox."""
+    some = outbox.c.kind.in_([kind.value for kind in kinds])
+    return exists().where(outbox.c.hold_id == hold.c.hold_id, some, outbox.c.done.is_(False))
 
 
 def any_due(connection: Connection, now_us: int) -> bool:

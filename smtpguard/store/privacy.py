@@ -52,6 +52,7 @@ from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus, State
+from smtpguard.outbox.model import OF_CONTENT
 from smtpguard.outbox.rows import in_outbox
 from smtpguard.returns.rows import NOBODY
 
@@ -206,7 +207,7 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
 
 
 def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
-    needed = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id), in_outbox())
+    needed = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id), in_outbox(OF_CONTENT))
     query = select(hold.c.hold_id, hold.c.state, needed, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
         for id, state, undecided, at, doc, people in rows:
@@ -458,7 +459,7 @@ def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
     for one in some:
         match one.what:
             case "hold":
-                over = hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id), ~in_outbox()
+                over = hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id), ~in_outbox(OF_CONTENT)
                 n += connection.execute(delete(hold).where(hold.c.hold_id == one.id, *over)).rowcount
             case "mailing":
                 n += _unreached(batch, whom, one.id)

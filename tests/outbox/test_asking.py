@@ -15,6 +15,7 @@ from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Choice, Conflict, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Kind
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
@@ -24,8 +25,9 @@ from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import INTENT, Settled
 from smtpguard.policy.verdict import Relayed
+from smtpguard.store import privacy
 from tests.guard.house import RAMADAN, FakePassage, House, PatchedStore
-from tests.guard.office import BO, LATER, NO, Office
+from tests.guard.office import BO, LATER, NO, ULF, Office
 
 ANNA, EVA, OMAR, DPO, IT = (
     "anna@example.com",
@@ -79,6 +81,36 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
     assert await office.state(hold_id) is State.IN_DOUBT
     proof = await office.store.journal.verify()
     assert proof.ok
+
+
+async def test_a_message_that_people_are_asked_about_is_not_erased(office: Office) -> None:
+    """Its release would stay in the outbox for ever, with nobody asked."""
+    hold_id = await release_in_doubt(office)
+    assert await erased(office) == {hold_id}
+    await approvals(office).say(hold_id, sent=True, approver=EVA, by="root")
+    assert await erased(office) == set()
+    assert await office.store.holds.find(hold_id) is None
+
+
+async def test_a_message_whose_colleagues_part_is_not_sent_is_not_erased(office: Office) -> None:
+    """Colleagues get theirs whatever is decided."""
+    members = [f"customer{n}@example.net" for n in range(25)]
+    hold_id = (await office.home.held(*members, ULF, To=", ".join(members))).hold_id
+    office.relay.raises = Lost(RELAY_LOST)
+    await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="No")
+    await office.step()
+    assert await erased(office) == {hold_id}
+    office.relay.raises = None
+    await office.until_quiet()
+    assert office.relay.has(ULF) == 1
+    assert await erased(office) == set()
+    assert await office.store.holds.find(hold_id) is None
+
+
+async def erased(office: Office) -> set[str]:
+    """Erase the writer's data: the messages that stay."""
+    who = privacy.Person(Address.parse(ANNA), office.home.in_force.registry.digester)
+    return {one.id for one in (await privacy.erase(office.store, who, by="root")).kept if one.what == "hold"}
 
 
 async def test_they_are_asked_again_each_working_hour(office: Office) -> None:
