@@ -348,7 +348,8 @@ def processes(kinds: Sequence[str], workers: int) -> list[str]:
 
 def run(name: str, channel: int, said: str, settings: Settings, kinds: Sequence[str], parent: int) -> int:
     """Run a part in this process. ``channel``: the descriptor of its channel to the supervisor, whose pid is
-    ``parent``. ``said``: why it could not start before, if that is in the log. ``kinds``: all parts of the tree. Returns the exit status."""
+    ``parent``. ``said``: why it could not start before, at least how that begins, if it is in the log. ``kinds``: all
+    parts of the tree. Returns the exit status."""
     # One that outlives its supervisor would keep its port from the next one. The others finish their work.
     part.die_with_parent(signal.SIGKILL if name in _ENDED_AT_ONCE else signal.SIGTERM)
     if os.getppid() != parent:  # it ended before prctl was called
@@ -364,7 +365,7 @@ def run(name: str, channel: int, said: str, settings: Settings, kinds: Sequence[
         passing = e.passing if isinstance(e, CannotStart) else isinstance(e, StoreError) and not isinstance(e, Unusable)
         status = supervisor.TRY_AGAIN if passing else supervisor.CANNOT_RUN
         told = f"{name}: the store: {str(e) or type(e).__name__}" if isinstance(e, StoreError) else f"{name}: {e}"
-        if not said or str(e) != said:
+        if not said or not str(e).startswith(said):
             log.failure(str(e) if isinstance(e, Broken) else told, status=status)
         return status
     return 0

@@ -9,7 +9,7 @@ gives the type:
                           client's address; {"stop": grace seconds}; {"numbers": the tree's}; {"places": as below}
     part to supervisor    {"ready": true}; {"beat": its own numbers}; {"took": [ids]}; {"closed": [ids]}; {"leaving": true};
                           {"places": as below}; {"lost": [ids]}, whose socket did not come along: the part has no
-                          descriptor left
+                          descriptor left; {"ends": why it cannot start}
 
 A connection belongs to the supervisor until the part has said "took".
 

@@ -116,7 +116,7 @@ class _Life:
             await self._live()
         except Exception as e:
             if not self._ready:
-                self._channel.send({"ends": str(e)})
+                self._channel.send({"ends": str(e)[:_MOST_SAID]})
             raise
         finally:
             beating.cancel()
@@ -248,6 +248,7 @@ class Watcher(Protocol):
 Life = Callable[[str, int, str], int]
 """The main function of a part's process: the kind of part, the descriptor of its channel, and why the process
 before it could not start, if that was logged a short time ago. Returns its exit status."""
+_MOST_SAID = 4_000  # so that it fits a message of the channel, escaped
 SAME_SECONDS = 300.0
 """Between two log lines about a part that cannot start for the same reason again and again."""
 

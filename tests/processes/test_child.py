@@ -144,7 +144,7 @@ def test_mail_goes_on_without_a_part_that_has_pages_alone(
 def test_why_a_part_cannot_start_is_logged_once_while_it_lasts(
     grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its port is in use at five starts, its certificate is away at three; then it starts."""
+    """Its port is in use at five starts, its certificate is away at three, told at length; then it starts."""
     monkeypatch.setenv("TOY_TRIES", str(tmp_path / "tries"))
     tree = grow(["proxy", "refused"], pages="refused", first_pause_seconds=0.01, longest_pause_seconds=0.05)
     lines = [tree.line()]
