@@ -192,9 +192,7 @@ class Following:
         if task.cancelled():
             return
         error = task.exception()
-        if isinstance(
-            error, PolicyUnreadable
-        ):  # mail planned under the old policy is not admitted: 451 until it is fixed
+        if isinstance(error, PolicyUnreadable):  # mail planned under the old policy gets 451 until it is fixed
             log.error("%s", error)
         elif isinstance(error, StoreError):
             self._outage.tell(error)

@@ -122,9 +122,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
         async with opened(settings) as (store, _):
             found = list(_found(settings, store.put_back, (await store.gate.read()).freezes))
             for file in store.journal.fronts_aside():
-                text = (
-                    f"{file} belongs to another state of the journal, and was not merged; examine it, and move it away"
-                )
+                text = f"{file} belongs to another state of the journal, and not all of it was merged; examine it, and move it away"
                 found.append(State.WRONG.of("store", text))
             if wrong := await store.ask(wrong_clock):
                 found.append(State.WRONG.of("store", wrong))

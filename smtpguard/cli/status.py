@@ -176,7 +176,7 @@ def lines(found: Status) -> Iterator[str]:
         said = found.store["problem"] or found.store["put_back"] or "answers"
         yield f"Store       {found.store['url']}: {said}"
         for file in found.store.get("fronts_aside") or ():
-            yield f"{'':<12}{file} belongs to another state of the journal, and was not merged"
+            yield f"{'':<12}{file} belongs to another state of the journal, and not all of it was merged"
     if found.bypass is not None:
         yield f"Bypass      until {_when(found.bypass.ends)}, by {' and '.join(found.bypass.people)}: {found.bypass.reason}"
     for n, each in enumerate(found.lists or ()):

@@ -277,9 +277,10 @@ class File:
             return bytes(data)
 
     def set_aside(self, why: str) -> None:
-        """Rename it, so that it is not read again; people are told."""
+        """Rename it, so that it is not read again; people are told. Also in a transaction that fails, and so again."""
         log.error("%s does not belong to this journal, and was set aside: %s", self.path, why)
-        self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
+        with suppress(FileNotFoundError):
+            self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
         live(self.path).unlink(missing_ok=True)
 
 

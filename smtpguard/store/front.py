@@ -485,22 +485,30 @@ class Front:
     def _move_unknown(self, batch: Batch) -> None:
         """The database no longer knows this front: it was restored to another state, or the front was removed. Its
         verdicts were carried out, so they go into the chain unless they are there, or would follow the end of their
-        generation."""
+        generation: then the file is kept, since they may have been relayed."""
         self._on = False
-        frames = synced(self._file, self._progress.moved)
+        moved, (_, number) = self._progress.moved, self._progress.written
+        frames = synced(self._file, moved)
         there = {tuple(row) for row in batch.among("SELECT kind, id FROM entry WHERE id {}", [f.id for f in frames])}
         new = [f for f in frames if (f.kind, f.id) not in there]
         late = {f.id for f in new if f.kind == _VERDICT and f.generation != batch.head.generation}
         if late:
             more = f" and {len(late) - _MOST_NAMED} more" if len(late) > _MOST_NAMED else ""
-            named = ", ".join(sorted(late)[:_MOST_NAMED]) + more
-            log.error("%s has verdicts that do not fit the journal, and are not in it: %s", self.path, named)
+            self._set_aside(f"the journal does not take its verdicts {', '.join(sorted(late)[:_MOST_NAMED])}{more}")
+        elif moved + len(frames) < number:
+            self._set_aside(f"frame {moved + len(frames) + 1} cannot be read")
         batch.append_fronted([f for f in new if f.id not in late])
-        batch.fronts_moved[self.name] = self._number
+        batch.fronts_moved[self.name] = max(moved + len(frames), number)  # a frame that is being written comes later
 
-    def committed(self, generation: int) -> None:
+    def _set_aside(self, why: str) -> None:
+        self._broken = True  # nothing more is written over its frames
+        self._file.set_aside(why)
+
+    def committed(self, generation: int, moved: int) -> None:
         """The generation under which this process may write. Only a transaction finds out that it may: that the secret
-        is in force and the database is the same."""
+        is in force and the database is the same. ``moved``: the last frame that is moved, also if the file was set aside;
+        0 if none was."""
+        self._progress.moved = moved
         self._agreed, self._stalled, self._late = generation, False, False
 
     def stalled(self) -> None:

@@ -312,7 +312,7 @@ class Writer:
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
         self._waiting.problem = ""
         if self.front is not None:
-            self.front.committed(batch.head.generation)
+            self.front.committed(batch.head.generation, batch.fronts_moved.get(self.front.name, 0))
         if batch.fronts_moved and self._database.fronts is not None:
             self._database.fronts.tell(batch.fronts_moved)
         self._lookout.committed(batch, self._database.connections, synced=synced)

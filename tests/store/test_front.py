@@ -540,17 +540,59 @@ async def test_running_processes_look_for_dead_ones(store: Store, tmp_path: Path
         other._writer.front = two
 
 
-async def test_verdicts_that_do_not_fit_the_journal_any_more_are_named_in_the_log(
-    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("commit", ["succeeds", "fails"])
+async def test_verdicts_that_do_not_fit_the_journal_any_more_are_kept_aside(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, commit: str
 ) -> None:
-    """The database was put back to a state with another gate, which does not know the front."""
+    """The database was put back to a state with another gate, which does not know the front. They may have been relayed."""
     front = await fronted(store)
+    pause_moving(store, front)
+
+    def moves_and_fails(batch: Batch) -> None:
+        front.move(batch)
+        raise StoreError
+
     assert await record(front, "T1")
     with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
         connection.execute("DELETE FROM front")
         connection.execute("UPDATE head SET generation = generation + 1")
-    await store.journal.record([event(Kind.START, "a batch")])
-    assert "verdicts that do not fit the journal, and are not in it: T1" in caplog.text
+    if commit == "fails":
+        with pytest.raises(StoreError):
+            await store.write(moves_and_fails)
+    store._writer.front = front
+    assert await moved(store) == []
+    assert not front.waits
+    assert "set aside: the journal does not take its verdicts T1" in caplog.text
+    [file] = store.journal.fronts_aside()
+    assert file.name == f"{front.name}.front{ASIDE}"
+    assert [f.id for f in tail(file.read_bytes()[FIRST:], 0).fronted] == ["T1"]
+    assert not await record(front, "T2"), "the database records it"
+
+
+async def test_a_verdict_that_an_unknown_front_is_writing_is_moved_later(store: Store, tmp_path: Path) -> None:
+    front = await fronted(store)
+    pause_moving(store, front)
+    assert await record(front, "T1")
+    await store.write(lambda b: b.execute("DELETE FROM front", [()]))
+    write, once = front._disk.write, threading.Event()
+
+    def writing(data: bytes, at: int) -> None:
+        if not once.is_set():
+            once.set()
+            asyncio.run_coroutine_threadsafe(moving(), loop).result()
+        write(data, at)
+
+    async def moving() -> None:
+        store._writer.front = front
+        assert await moved(store) == ["T1"]
+        store._writer.front = None
+
+    loop = asyncio.get_running_loop()
+    front._disk.write = writing  # type: ignore[method-assign]
+    acknowledged = await record(front, "T2")
+    store._writer.front = front
+    assert await moved(store) == ["T1", "T2"][: 1 + acknowledged]
+    assert store.journal.fronts_aside() == []
 
 
 async def test_moved_verdicts_of_the_dead_are_not_moved_again(store: Store, tmp_path: Path) -> None:
