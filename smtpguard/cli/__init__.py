@@ -72,9 +72,6 @@ atexit.register(gc.freeze)
 SEARCHED = (Path("/etc/smtpguard/smtpguard.yaml"), Path("config/smtpguard.yaml"))
 
 
-_WIDE = frozenset(("ascii", "utf-8"))  # Click writes UTF-8 where the locale has ASCII
-
-
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     """What the terminal's encoding has not, as in JSON, so that a program can read it too: an em dash is ``\\u2014``."""
     assert isinstance(error, UnicodeEncodeError)
@@ -136,9 +133,12 @@ class _Commands(click.Group):
         """Run, and turn every error into one line on standard error and an exit status."""
         kwargs.update(standalone_mode=False, prog_name="smtpguard")
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name not in _WIDE:
+            if isinstance(stream, io.TextIOWrapper) and (
+                stream.errors == "strict" or codecs.lookup(stream.encoding).name not in ("ascii", "utf-8")
+            ):  # Click writes UTF-8 where the locale has ASCII, and octets of a file's name as they are
                 stream.reconfigure(errors=_escaped.__name__)
-        args = ([*map(_typed, args[0] if args else kwargs.pop("args", None) or sys.argv[1:])], *args[1:])
+        given = args[0] if args else kwargs.pop("args", None)
+        args = ([*map(_typed, sys.argv[1:] if given is None else given)], *args[1:])
         FAILURES.logged = False
         before = gc.get_threshold()
         gc.set_threshold(*_COLLECT)

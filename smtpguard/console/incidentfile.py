@@ -54,10 +54,10 @@ class MissingExtra(Exception):
 def written(form: str, made: Made, page: ReportText, said: Speech) -> bytes:
     """``form``: html, json or pdf. Raises MissingExtra. Ten pages of PDF take a second of processor time."""
     if form == "json":
-        return json.dumps(row(made, page), ensure_ascii=False).encode() + b"\n"
+        return json.dumps(row(made, page), ensure_ascii=False).encode(errors="replace") + b"\n"
     template = environment().get_template("incident-file.html")
-    html = template.render(_=said, ngettext=said.ngettext, **shown(page, said))
-    return _pdf(html) if form == "pdf" else html.encode()
+    html = template.render(_=said, ngettext=said.ngettext, **shown(page, said)).encode(errors="replace")
+    return _pdf(html.decode()) if form == "pdf" else html
 
 
 def shown(page: ReportText, said: Speech) -> dict[str, Any]:

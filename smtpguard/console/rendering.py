@@ -115,7 +115,8 @@ async def page(
     }
     made: Environment = request.app.state.templates
     text = made.get_template(template).render(**shown, **values)
-    return HTMLResponse(text, status_code=status)
+    # Half a character, as an argument of the command line could leave it in a reason, must not take the page away.
+    return HTMLResponse(text.encode(errors="replace"), status_code=status)
 
 
 def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]) -> Filled:

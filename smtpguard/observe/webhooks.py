@@ -456,7 +456,7 @@ class Sender:
     async def send(
         self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime, form: Format = Format.JSON
     ) -> Answered:
-        body = json.dumps(shaped(payload, form), ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(shaped(payload, form), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         headers = {
             "Content-Type": "application/json",
             "Smtpguard-Id": str(payload["id"]),

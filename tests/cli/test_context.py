@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pwd
 import re
@@ -77,6 +78,14 @@ def test_a_reader_that_closes_the_output_is_no_error(monkeypatch: pytest.MonkeyP
 def test_words_of_any_encoding_are_taken_and_shown(charset: str, typed: str, shown: str) -> None:
     done = CliRunner(charset=charset).invoke(main, ["-c", f"/nowhere/{typed}", "check"])
     assert done.stderr == f"smtpguard: /nowhere/{shown}: no such file\n"
+
+
+def test_a_name_in_no_encoding_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "r\udce4ks.yaml"
+    file.write_text("relay: 5")
+    done = CliRunner().invoke(main, ["--json", "-c", str(file), "check"])
+    assert done.exit_code == 1, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["file"] == str(file)
 
 
 def test_another_broken_pipe_is_an_error(

@@ -11,6 +11,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.database.errors import CommitUnknown, Unavailable
+from smtpguard.freezes.model import event_of
 from smtpguard.freezes.service import UNCOUNTED
 from smtpguard.holds.effects import Seen
 from smtpguard.journal.event import Event, Kind
@@ -36,6 +37,21 @@ async def confirm_thaw(who: Browser, freeze_id: str) -> Any:
     """The answer to the thaw, confirmed with the number of messages that it lets out."""
     await who.get(f"/thaw/{freeze_id}")
     return await who.post(f"/thaw/{freeze_id}", messages=who.hidden("messages"))
+
+
+async def test_half_a_character_in_a_reason_takes_no_page_away(here: Stage) -> None:
+    """As commands of earlier versions stored it, of octets in another encoding than the terminal's."""
+    now = here.home.clock.now()
+    frozen = Freeze(freeze_id="F9", selector=Selector.ALL, value="", reason="r\udce4ks", by=EVA, at=now, until=None)
+    await here.home.store.gate.freeze(frozen, event_of(Kind.FREEZE, frozen, EVA, now))
+    hold = await held(here)
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER, Role.ADMIN)
+    for path in ("/held", f"/held/{hold.hold_id}", "/history", "/still", "/thaw/F9"):
+        answer = await eva.get(path)
+        assert answer.status_code == 200, path
+        assert "r?ks" in answer.text, path
+    asks = await program(here, OMAR, Role.OPERATOR)
+    assert "r?ks" in (await asks("GET", "/freezes")).text
 
 
 async def test_the_freeze_button_is_on_every_page(here: Stage) -> None:

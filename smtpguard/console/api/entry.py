@@ -319,7 +319,8 @@ class Entry:
                 raise Refusal(503, f"{said}: {type(error).__name__}.", headers={"retry-after": "5"}) from None
             if isinstance(made, Long):
                 return StreamingResponse(made.pieces(), media_type="application/json")
-            return JSONResponse(made.model_dump(mode="json"))
+            text = json.dumps(made.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
+            return Response(text.encode(errors="replace"), media_type="application/json")
 
         return endpoint
 
