@@ -23,7 +23,6 @@ from smtpguard.reading.looks import topic_called
 from smtpguard.reading.shown import LINK, PICTURE, POINT, is_compared
 from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 
-_EXAMPLES = 3
 _MOST_SAID = 12
 _LONG, _LONG_TEXT, _AROUND = 160, 1_000, 60
 BEGINNING = 160
@@ -158,10 +157,8 @@ def _slot(slot: Slot, before: str, blind: bool) -> Phrase:
     named = Phrase(_KINDS[slot.kind])
     if blind:
         return named
-    words = slot.kind == "words"
-    examples = slot.values if words else slot.values[:_EXAMPLES]
-    shown: list[Said] = [_new_in(one, examples[:n]) or _NOTHING for n, one in enumerate(examples)]
-    seen: Phrase | Listed = Listed((*shown, *(() if words else ("…",))))
+    shown: list[Said] = [_new_in(one, slot.values[:n]) or _NOTHING for n, one in enumerate(slot.values)]
+    seen: Phrase | Listed = Listed((*shown, *(() if slot.kind == "words" else ("…",))))
     if slot.known:
         seen = Phrase("{seen} with these words: {words}", seen=seen, words=Listed(slot.known))
     if not before:

@@ -247,7 +247,7 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
 
 def _samples(distinct: Sequence[str]) -> tuple[str, ...]:
     """First one with a site, an address, and each currency, if any: a slot takes none if its samples have none. Those who
-    approve see the first few, so the one with the most words is among these."""
+    approve see them all, so the one with the most words is among them."""
     special = {kind: one for one in reversed(distinct) for kind in _special(one.split())}
     longest = max(distinct, key=lambda one: one.count(" "))
     return tuple(dict.fromkeys((*special.values(), distinct[0], longest, *distinct)))[: max(_SAMPLES, len(special))]

@@ -89,9 +89,8 @@ class Slot:
         if not words:
             return self.empty
         counted = [w for w in words if w.lower() not in PARTICLES] if self.kind == "name" else words
-        if len(counted) > self.most or any(len(word) > self.longest for word in words):
-            return False
-        if not self.may_link(word for word in words if word not in self.known):
+        new = [word for word in words if word not in self.known]
+        if len(counted) > self.most or any(len(word) > self.longest for word in new) or not self.may_link(new):
             return False
         if self.kind == "list":
             return all(unit in self.known or kind_of([unit]) in ("number", "code") for unit in units_of(words))

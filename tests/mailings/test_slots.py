@@ -332,6 +332,19 @@ def test_people_see_what_one_copy_of_many_lets_pass() -> None:
     assert not any("https" in one for _, slot in learn(copies[0], copies[1:]).slots for one in slot.known)
 
 
+def test_people_see_each_currency_that_lets_other_amounts_pass() -> None:
+    odd, text = ["$5", "£6", "7kr", "CHF8"], "Dear {name},\r\n\r\nyour balance is {n} today.\r\n"
+    copies = [copy(n, text, n=odd[n - 8] if 8 <= n < 12 else f"€{n}") for n in range(30)]
+    made = learn(copies[0], copies[1:])
+    assert made.matches(copy(31, text, n="CHF99"))
+    assert all(one in str(said(Coverage(template=made, copies=made.learned))[0]) for one in odd)
+
+
+def test_a_long_word_that_was_seen_beside_names_stays_covered() -> None:
+    copies = [copy(n, name=f"Bo {'x' * 65}" if n == 5 else NAMES[n % 8]) for n in range(30)]
+    assert all(map(learn(copies[0], copies[1:]).matches, copies))
+
+
 def test_versions_and_few_copies_are_no_pictures_for_each_person() -> None:
     page = '<p>Dear {},</p><img src="https://img.example/{}.png">'
     few = [shown(page.format(NAMES[n % 8], f"{n:032x}"), head=HTML) for n in range(9)]
