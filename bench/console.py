@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import io
 import re
 import socket
@@ -106,7 +107,10 @@ async def fill(settings: Any, n: int) -> None:
     database = Database(settings.store.url)
     try:
         with database.write() as connection:
-            rows = [holds.row_of(each, each.hold_id) | {"acknowledged": True} for each in made(n, datetime.now(UTC))]
+            rows = [
+                holds.row_of(each, hashlib.sha256(each.hold_id.encode()).hexdigest()) | {"acknowledged": True}
+                for each in made(n, datetime.now(UTC))
+            ]
             connection.execute(table_of_holds.insert(), rows)
     finally:
         database.close()

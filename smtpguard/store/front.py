@@ -547,10 +547,15 @@ _EACH_SCOPE = """WITH RECURSIVE each(scope) AS (SELECT min(scope) FROM moment UN
  SELECT scope FROM each WHERE scope IS NOT NULL"""
 
 
+_EACH_KEY = """SELECT DISTINCT key FROM hold
+ WHERE typeof(key) = 'text' AND length(key) = 64 AND key NOT GLOB '*[^0-9a-f]*'"""
+
+
 def _known(batch: Batch) -> Iterator[bytes]:
-    """The keys of all holds, and every scope under which anybody is counted."""
+    """The keys of all holds, and every scope under which anybody is counted. A key that somebody changed to what is no
+    SHA-256 is that of no message."""
     batch.flush()
-    for (key,) in batch.select("SELECT DISTINCT key FROM hold"):
+    for (key,) in batch.select(_EACH_KEY):
         yield bytes.fromhex(key)
     for (scope,) in batch.select(_EACH_SCOPE):
         yield scope_key(scope)

@@ -470,6 +470,18 @@ async def test_holds_and_counts_are_known_in_every_process(store: Store, tmp_pat
     assert not front.counts_nobody(bo._replace(fact="thread.replies", key="x")), "it counts the message itself"
 
 
+@pytest.mark.parametrize("wrong", ["'H1'", "''", "'abcd'", "x'00ff'", "CAST(x'ff' AS TEXT)"])
+async def test_a_hold_whose_key_is_no_digest_stops_no_front(store: Store, tmp_path: Path, wrong: str) -> None:
+    """No message has such a key, so nothing can be a retry of it."""
+    await held(store, "H0")
+    await held(store, "H1")
+    with closing(sqlite3.connect(tmp_path / "guard.db")) as by_hand, by_hand:
+        by_hand.execute(f"UPDATE hold SET key = {wrong} WHERE hold_id = 'H1'")
+    front = await fronted(store)
+    assert (front.holds(key("H0")), front.holds(key("H1"))) == (True, False)
+    assert await record(front, "T1")
+
+
 async def test_counts_of_before_the_start_are_known(tmp_path: Path) -> None:
     ask = Ask("sender.customers", "bo@example.com", 3600)
     async with store_of(tmp_path) as before:
