@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
@@ -50,6 +50,14 @@ def among(
     """The rows in which the column has one of these values, some values a statement."""
     for start in range(0, len(values), _VALUES):
         yield from connection.execute(query.where(column.in_(values[start : start + _VALUES])))
+
+
+def first_and_last(connection: Connection, column: ColumnElement[Any]) -> tuple[Any, Any]:
+    """The least and the largest value of an indexed column, or None twice. Each is asked by itself: for both at once
+    SQLite reads the whole index."""
+    both = (select(one(column)).scalar_subquery() for one in (func.min, func.max))
+    first, last = connection.execute(select(*both)).one()
+    return first, last
 
 
 class Clock(Protocol):

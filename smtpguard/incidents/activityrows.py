@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
-from smtpguard.database.access import Open, Progress, among
+from smtpguard.database.access import Open, Progress, among, first_and_last
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import ended, entry, hold, summed, summing
@@ -223,7 +223,7 @@ class _Part(NamedTuple):
 
 def _parted(connection: Connection, low: int, high: int, zone: tzinfo) -> list[int]:
     """The hours in which a day begins: India is five and a half hours ahead. Their sums belong to two days."""
-    first, last = connection.execute(select(func.min(summed.c.hour), func.max(summed.c.hour))).one()
+    first, last = first_and_last(connection, summed.c.hour)
     if first is None:
         return []
     since, until = max(low, first), min(high, last + HOUR)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, text, update
 
 from smtpguard.config.statefiles import hand_over
-from smtpguard.database.access import Open, among
+from smtpguard.database.access import Open, among, first_and_last
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
@@ -48,8 +48,6 @@ IN_SQL = (
 )
 """``ROWS`` with the columns by which verdicts are selected, for what is asked at rest, and where much is read: SQLAlchemy would
 take as long again, to convert each value."""
-_ENDS = select(select(func.min(entry.c.seq)).scalar_subquery(), select(func.max(entry.c.seq)).scalar_subquery())
-"""Each by itself: SQLite reads a whole index for both at once."""
 _BETWEEN = f"{IN_SQL} WHERE entry.seq BETWEEN ? AND ? ORDER BY entry.seq"
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
@@ -189,7 +187,7 @@ def stays(data: Mapping[str, Any]) -> bool:
 def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by bisection: entries are in order of time, without an index on it. A
     missing entry is skipped."""
-    low, high = connection.execute(_ENDS).one()
+    low, high = first_and_last(connection, entry.c.seq)
     if low is None:
         return 0
     high += 1
