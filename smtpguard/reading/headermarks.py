@@ -256,6 +256,8 @@ def labels_of(fields: Index) -> frozenset[str]:
 def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[Mark]:
     if (by_address := _address_mark(people.sender, people.reply_to)) is not None:
         yield by_address
+        if by_address.name == "noreply":
+            return  # its return address says no more
     path = _first(fields, "return-path").strip("<> ")
     local, _, domain = path.rpartition("@")
     if local and VERP.match(local) and not lists.post:

@@ -181,12 +181,16 @@ def test_words_of_more_languages_are_known(name: str, body: str) -> None:
     [
         ("Hello,\n\nYour payslip for November is now available. Salaries are paid on the 25th.\n\nThis is an automatically generated message, please do not reply.", Looks.UNCLEAR),
         ("Hej!\n\nPå fredag mellan 18 och 22 uppdateras filservern. Logga ut innan du går hem.\n\nDetta mejl går inte att svara på.", Looks.UNCLEAR),
+        ("The printer on floor 3 is out of order until Monday.\n\nPlease do not reply.", Looks.UNCLEAR),
         ("各位\n\n金曜日18時からファイルサーバーを停止します。\n\n本メールには返信できません。", Looks.UNCLEAR),
         ("Dear customer,\n\nyour broadband is interrupted on Saturday from 2 to 6 am.\n\nThis mailbox is not monitored.", Looks.MAILING),
         ("Tack för din beställning! Ordernummer 1182.\n\nDetta mejl går inte att svara på.", Looks.MAILING),
     ],
 )  # fmt: skip
-@every("more", [{}, {"Auto-Submitted": "auto-generated"}])
+@every(
+    "more",
+    [{}, {"Auto-Submitted": "auto-generated"}, {"Return-Path": "<bounce-12345-kim=example.org@mail.example.net>"}],
+)
 def test_what_a_machine_sends_is_no_mailing_for_that_alone(body: str, looks: Looks, more: dict[str, str]) -> None:
     """Its address, its header and its words say one thing: nobody reads answers."""
     message = letter(body, {"From": "noreply@example.com", "To": "customers@example.com", **more})
