@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from smtpguard.journal.chain import parsed
 from smtpguard.mail.constant import changed
 from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Identity, Sketch, apart
@@ -198,7 +199,7 @@ def _doc(mailing: Mailing) -> str:
 def _called(id: str, doc: str) -> Mailing:
     """Cached: the mailing of the moment is read with each batch, and its document rarely changes."""
     return MAILING.back(
-        {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **orjson.loads(doc), "mailing_id": id}
+        {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **parsed(doc), "mailing_id": id}
     )
 
 

@@ -16,7 +16,6 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import Connection, delete, or_, select, update
 
 from smtpguard.counts.people import number, pack, unpack
@@ -513,9 +512,7 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
     named = [name for name in ("sender", "reverse_path", "subject") if whom.names(str(document.get(name, "")))]
     if row.doc != NOTHING and named:
         document.update(dict.fromkeys(named, ""))
-        batch.connection.execute(
-            update(mailing).where(mailing.c.n == row.n).values(doc=orjson.dumps(document).decode())
-        )
+        batch.connection.execute(update(mailing).where(mailing.c.n == row.n).values(doc=canonical(document)))
     return gone
 
 

@@ -47,7 +47,7 @@ def story(tmp_path: Path) -> Path:
                 FakePassage(),
             )
             await home.approvals().vote(
-                HOLD, Choice.REJECT, approver="eva@example.com", by="eva", comment="Not to them"
+                HOLD, Choice.REJECT, approver="eva@example.com", by="eva", comment="Not to them, r\udce4ks"
             )
 
     asyncio.run(work())
@@ -84,7 +84,7 @@ def test_the_page_says_who_what_when_and_to_how_many(story: Path) -> None:
     ):
         assert any(each.startswith(line) for each in said.splitlines()), f"{line!r} is not in\n{said}"
     assert "the journal is whole: all" in said
-    assert f'{HOLD}  A vote: reject, by eva@example.com: "Not to them"' in said
+    assert f'{HOLD}  A vote: reject, by eva@example.com: "Not to them, r\ufffdks"' in said
     assert "Drawings" not in said
 
 
@@ -280,7 +280,7 @@ def test_an_unknown_policy_is_an_error(story: Path, wanted: str) -> None:
 def test_the_report_names_deciders_and_lists(story: Path) -> None:
     said = page(story, HOLD)
     who = said.partition("WHO DECIDED\n")[2].partition("\n\n")[0]
-    assert 'A vote: reject, by eva@example.com: "Not to them"' in who
+    assert 'A vote: reject, by eva@example.com: "Not to them, r\ufffdks"' in who
     assert who.startswith("  2026-03-02 09:05:00 UTC: ")
     assert (
         "\n  list: ramadan (Ramadan greetings; audience customers; religion: special category (GDPR Art. 9))  [fact: "
