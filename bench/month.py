@@ -6,9 +6,9 @@ policy, a simulated clock, SMTP clients, and a relay that takes everything. The 
 ``config/policy.yaml``, or of ``--policy``.
 
 Ordinary mail that is held counts as held wrongly, and an approver approves it an hour later. If the writer is asked,
-the writer confirms ten minutes later, and that counts apart. Campaigns wait twenty minutes for their approval, as they
-should. Dangerous mail is rejected an hour later. Prints, by kind and rule, what was held wrongly and whom the dangerous
-mail reached.
+the writer confirms ten minutes later, and that counts apart. Campaigns wait twenty minutes for their approval, and until
+it takes effect, as they should. Dangerous mail is rejected an hour later. Prints, by kind and rule, what was held wrongly
+and whom the dangerous mail reached.
 
 The guard is new: every recipient is a first contact. With ``--known`` it knows the customers whom colleagues wrote to
 before. The same seed gives the same mail. 20,000 messages take some minutes, most of it for reading each text and for a
@@ -158,7 +158,8 @@ class Month:
     def __init__(self, settings: Settings, line: Line, wire: Wire, clock: Clock, approvals: Approvals) -> None:
         self._settings, self._line, self._wire, self._clock, self._approvals = settings, line, wire, clock, approvals
         self._decisions: list[tuple[datetime, int, str, Choice | None]] = []
-        """Heap of decisions by time; None: the writer is asked."""
+        """Heap of decisions by time, with hold and campaign; None: the writer is asked; without a hold: an approval takes
+        effect."""
         self._with_another: set[str] = set()
         self._approved: set[str] = set()
         self._misused: dict[str, datetime] = {}
@@ -256,6 +257,10 @@ class Month:
             at, _, named, choice = heapq.heappop(self._decisions)
             hold_id, _, key = named.partition(" ")
             self._clock.to(at)
+            if not hold_id:
+                await self._approvals.enact()
+                self._approved.add(key)
+                continue
             hold = await self._line.store.holds.find(hold_id)
             if hold is None or hold.state is not State.WAITING:  # already decided with another hold of its mailing
                 continue
@@ -277,7 +282,9 @@ class Month:
                 ):  # already decided with another hold of its mailing, or this approver may not decide
                     continue
             if choice is Choice.APPROVE:
-                self._approved.add(key)
+                hold = await self._line.store.holds.find(hold_id)
+                due = hold.release_at if hold is not None else None  # later if it can be undone until then
+                heapq.heappush(self._decisions, (due or at, len(self._decisions), f" {key}", choice))
 
 
 async def played(

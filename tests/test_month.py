@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import structlog
 
-from bench.correspondence import CAMPAIGN, Post, Writing
+from bench.correspondence import CAMPAIGN, FIRST, Post, Writing
 from bench.month import Result, played, rules_of, table
 from smtpguard.config.documents import shipped
 
@@ -94,6 +95,17 @@ async def test_a_guard_with_history_knows_recipients(tmp_path: Path) -> None:
     new, known = (result.ordinary["letter to a customer"].held for result in results)
     assert 0 <= known < new / 2
     assert not any(line.startswith("| Dangerous") for line in table(results[0]))
+
+
+async def test_a_campaign_passes_once_its_approval_takes_effect(tmp_path: Path) -> None:
+    writing = Writing(7, people=80, customers=400, crowd=6)
+    body, members = writing.newsletter("newsletter-en", 100), writing.company.lists["newsletter-en"]
+    posts = [
+        writing.from_the_tool(CAMPAIGN, to.address, "Hamnkvarn 10", body, FIRST + timedelta(minutes=minutes))
+        for minutes, to in zip((0, 20.5, 60), members, strict=False)
+    ]
+    result = await played(tmp_path, posts, writing, EVERYTHING)
+    assert (result.messages, result.waited, result.wrongly) == (3, 2, 0)  # the second while it can still be undone
 
 
 async def test_the_sample_policy_holds_dangerous_mail_only(tmp_path: Path) -> None:
