@@ -129,7 +129,7 @@ async def make(
     if any(
         "@" in word or " " in word for word in unknown
     ):  # not an id, and perhaps a person's name: it is not journalled
-        raise NothingFits(list(_ids(unknown, said)))
+        raise NothingFits(list(_ids(unknown, said)) if may is None else ())
     query = replace(query, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names and may is None:
         await store.journal.record([query.exported(at, *by)])
@@ -173,7 +173,7 @@ async def make_once(
     async with console.reporting:
         return await make(
             query,
-            partial(console.store.journal.incident, prove=prove, asked=console.on_list),
+            partial(console.store.journal.incident, prove=prove, asked=console.on_list, may=may),
             console.store,
             at=console.clock.now(),
             names=names,

@@ -20,7 +20,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.intrusion import WATCHED, Usual, usual
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import AROUND, DAY, Case, Found
+from smtpguard.incidents.report import AROUND, DAY, Case, Found, Report
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
@@ -53,11 +53,13 @@ def find(
     prove: bool = True,
     progress: Progress | None = None,
     asked: Asked | None = None,
+    may: Callable[[Report], bool] | None = None,
 ) -> Found:
-    """``walks``: begins a walk. ``asked``: whether a person is on a list (incidents.report). Raises TooMany, and
+    """``walks``: begins a walk. ``asked``: whether a person is on a list (incidents.report). ``may``: whether the report
+    may be seen; else it is not proved either, so that it takes no longer than if nothing fits. Raises TooMany, and
     Unavailable if retention trims entries during every try."""
     for _ in range(TRIES):
-        found = _Search(walks(), query, prove, asked).found(now, progress)
+        found = _Search(walks(), query, prove, asked).found(now, progress, may)
         if found is not None:
             return found
     raise Unavailable("retention is trimming what the report is about: ask again later")
@@ -74,19 +76,19 @@ class _Search:
         self._sources = Sources(walk.seal, walk.renewed) if prove else None
         self._first = walk.head.seq + 1  # of the entries that the report is made of
 
-    def found(self, now: datetime, progress: Progress | None) -> Found | None:
+    def found(self, now: datetime, progress: Progress | None, may: Callable[[Report], bool] | None) -> Found | None:
         """None if retention has trimmed entries of the report meanwhile: it must be made again without them."""
         case, head = self._case, self._walk.head
         self._read()
         if self._trimmed():
             return None
-        proof = None
-        if self._sources is not None and case.messages:
+        report, proof = case.report() if case.messages else None, None
+        if self._sources is not None and report is not None and (may is None or may(report)):
             proof = self._walk.prove(progress, self._sources)
         if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
             return None
         return Found(
-            report=case.report() if case.messages else None,
+            report=report,
             mailings=[one for name in case.mailings[:MOST_MAILINGS] if (one := self._mailing(name, now)) is not None],
             journal=head.journal,
             seq=head.seq,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
@@ -52,7 +52,7 @@ from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents.query import IncidentQuery
-    from smtpguard.incidents.report import Found
+    from smtpguard.incidents.report import Found, Report
 
 
 class Contents:
@@ -516,16 +516,17 @@ class Journal(Rows):
         prove: bool,
         progress: Progress | None = None,
         asked: Asked | None = None,
+        may: Callable[[Report], bool] | None = None,
     ) -> Found:
         """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.
-        ``asked``: as in incidents.report, called in a thread."""
+        ``asked``: as in incidents.report; ``may``: as in incidents.rows; both are called in a thread."""
         from smtpguard.incidents import rows as incident
 
         await self.catch_up()
         now = self._access.now()
         return await self._access.walk(
             lambda opened: incident.find(
-                partial(self._walk, opened), query, now, prove=prove, progress=progress, asked=asked
+                partial(self._walk, opened), query, now, prove=prove, progress=progress, asked=asked, may=may
             )
         )
 

@@ -342,6 +342,13 @@ async def test_a_report_with_names_is_journalled_even_if_empty_or_too_large(
     assert (await last(here))[1]["about"] == ["news"]
 
 
+async def test_who_may_not_see_a_report_does_not_learn_whether_there_is_one(here: Stage) -> None:
+    await held(here, NEWS)
+    for word in (ANNA, "nobody@elsewhere.example", "nobody"):
+        with pytest.raises(NothingFits, match=r"^nothing in the journal matches$"):
+            await made(here, IncidentQuery(ids=frozenset({word})), may=lambda _: False)
+
+
 async def test_a_report_without_names_is_not_journalled(here: Stage) -> None:
     await held(here, NEWS)
     before = await here.home.store.journal.last()

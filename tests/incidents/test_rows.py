@@ -64,6 +64,9 @@ async def test_a_journal_without_a_match_is_not_proved(store: Store, monkeypatch
     monkeypatch.setattr(journalscan.Walk, "prove", lambda *asked, **more: walked.append(asked))
     one = await found(store, subject="no such thing")
     assert (one.report, one.proof, walked) == (None, None, [])
+    everything = IncidentQuery(ids=frozenset({"T1"}))
+    hidden = await store.journal.incident(everything, prove=True, may=lambda report: report.messages > 1)
+    assert (hidden.proof, walked) == (None, []), "who may not see it does not learn by the time that something fits"
 
 
 @on_sqlite
