@@ -461,6 +461,7 @@ class Batch:
         found = synced(file, moved, most)
         if self._is_ahead(found) or (not found and number > moved):
             file.set_aside(f"frame {moved + 1} cannot be read, or is of a later generation than {self.head.generation}")
+            self.execute("DELETE FROM front WHERE name = ?", [(file.name,)])  # else each batch would try it again
             return 0
         self.append_fronted(found)
         self.front_moved(file.name, moved + len(found))

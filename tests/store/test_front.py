@@ -581,6 +581,23 @@ async def test_verdicts_that_do_not_fit_the_journal_any_more_are_kept_aside(
     assert not await record(front, "T2"), "the database records it"
 
 
+async def test_a_front_of_a_later_generation_is_set_aside_once(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database was put back to an earlier generation that knows the front."""
+    front = await fronted(store)
+    pause_moving(store, front)
+    assert await record(front, "T1")
+    with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
+        connection.execute("UPDATE head SET generation = 0")
+    store._writer.front = front
+    for _ in range(4):
+        await store.journal.record([event(Kind.START, "a batch")])
+    assert not front.waits
+    assert caplog.text.count("was set aside") <= 2
+    assert len(store.journal.fronts_aside()) == 1
+
+
 async def test_a_verdict_that_an_unknown_front_is_writing_is_moved_later(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     pause_moving(store, front)
