@@ -104,7 +104,7 @@ def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
         return (_all(*first, _by_default(template.words_at_most)), _NEVER)
     if template.alone is not None:
         first.append(_by_default(template.alone.words_at_most))
-    differs = {_slot(slot, before, blind): slot.kind == "words" for before, slot in template.slots}
+    differs = {_slot(slot, before, blind): slot.opens for before, slot in template.slots}
     differs |= {Phrase("pictures from {host}", host=host): True for host in _hosts(template.targets, (PICTURE,))}
     differs |= {
         Phrase("parts of links to {host}", host=host): False for host in _hosts(template.targets, (LINK, POINT))
@@ -119,7 +119,8 @@ def said(covers: Coverage, *, blind: bool = False) -> tuple[Phrase, ...]:
             ),
             _NEVER,
         )
-    # List all texts that were seen. List names and numbers up to a limit, then how many more there are.
+    # List all texts that were seen, and what one copy of many may have opened. List others up to a limit, then how many
+    # more there are.
     listed: list[Said] = [one for n, (one, whole) in enumerate(differs.items()) if whole or n < _MOST_SAID]
     if left := len(differs) - len(listed):
         listed.append(Phrase("and {n} more", n=left))

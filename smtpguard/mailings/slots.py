@@ -83,6 +83,12 @@ class Slot:
         """The most words that it may have: the particles of a name do not count."""
         return MOST_WORDS if self.kind == "name" else self.most
 
+    @property
+    def opens(self) -> bool:
+        """Whether one copy of those seen may let others pass: by its words, a site, an address, or another currency."""
+        seen = [word for value in self.values for word in value.split()]
+        return self.kind == "words" or bool(self.known or links_in(seen)) or len(currencies_in(seen)) > 1
+
     def matches(self, words: Sequence[str]) -> bool:
         if self.kind == "words":
             return " ".join(words) in self.values

@@ -340,6 +340,21 @@ def test_people_see_each_currency_that_lets_other_amounts_pass() -> None:
     assert all(one in str(said(Coverage(template=made, copies=made.learned))[0]) for one in odd)
 
 
+@every("odd", [{"code": "p5@x5.example"}, {"name": "Bo gladly"}, {"n": "£6"}])
+def test_people_see_what_one_copy_lets_pass_after_many_that_differ(odd: dict[str, str]) -> None:
+    rows = "".join(f"Row {c * 3} has {{{c * 3}}} in it.\r\n\r\n" for c in "bcdefghijklmo")
+    text = f"{rows}Pay {{n}} with {{code}} today.\r\n\r\nWe thank {{name}} for it.\r\n"
+    copies = [
+        copy(n, text, **{c * 3: str(n * 37 + at) for at, c in enumerate("bcdefghijklmo")}
+             | {"n": f"€{n}", "code": f"A{n}7B{n}", "name": NAMES[n % 8]} | (odd if n == 5 else {}))
+        for n in range(30)
+    ]  # fmt: skip
+    made = learn(copies[0], copies[1:])
+    shown = str(said(Coverage(template=made, copies=made.learned))[0])
+    assert "more" in shown
+    assert all(one.split()[-1] in shown for one in odd.values())
+
+
 def test_a_long_word_that_was_seen_beside_names_stays_covered() -> None:
     copies = [copy(n, name=f"Bo {'x' * 65}" if n == 5 else NAMES[n % 8]) for n in range(30)]
     assert all(map(learn(copies[0], copies[1:]).matches, copies))
