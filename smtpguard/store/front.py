@@ -476,9 +476,10 @@ class Front:
         """Move what is synced, as the first of the batch: later entries on the same messages follow it."""
         if not self.waits:
             return
+        broken = self._broken  # asked before the frames are read: one that is synced after that is moved later
         if batch.move_front(self._file) is None:
             self._move_unknown(batch)
-        if self._broken:
+        if broken:
             # Whether a failed write is on disk is unknown; its client was told so, and it is not taken over.
             batch.front_moved(self.name, self._number)
 

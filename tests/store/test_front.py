@@ -10,7 +10,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -24,7 +25,7 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import StoreError
 from smtpguard.database.fronts import ASIDE, File, live
 from smtpguard.journal.event import Kind
-from smtpguard.journal.front import FIRST, Head, tail
+from smtpguard.journal.front import FIRST, Fronted, Head, tail
 from smtpguard.policy.counted import Ask
 from smtpguard.store import front as fronts
 from smtpguard.store.front import Disk, Front
@@ -579,6 +580,67 @@ async def test_verdicts_that_do_not_fit_the_journal_any_more_are_kept_aside(
     assert file.name == f"{front.name}.front{ASIDE}"
     assert [f.id for f in tail(file.read_bytes()[FIRST:], 0).fronted] == ["T1"]
     assert not await record(front, "T2"), "the database records it"
+
+
+async def test_a_verdict_acknowledged_while_its_front_is_set_aside_is_named(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    front = await fronted(store)
+    pause_moving(store, front)
+    assert await record(front, "T1")
+    with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
+        connection.execute("DELETE FROM front")
+        connection.execute("UPDATE head SET generation = generation + 1")
+    write, set_aside = front._disk.write, front._file.set_aside
+    waits, acknowledged, loop = threading.Event(), threading.Event(), asyncio.get_running_loop()
+    moving: list[Future[list[str]]] = []
+
+    def writing(data: bytes, at: int) -> None:
+        store._writer.front = front
+        moving.append(asyncio.run_coroutine_threadsafe(moved(store), loop))
+        assert waits.wait(60)
+        write(data, at)
+
+    def setting_aside(why: str) -> None:
+        waits.set()
+        assert acknowledged.wait(60)
+        set_aside(why)
+
+    front._disk.write = writing  # type: ignore[method-assign]
+    front._file.set_aside = setting_aside  # type: ignore[method-assign]
+    assert await record(front, "T2")
+    acknowledged.set()
+    assert await asyncio.wrap_future(moving[0]) == []
+    assert await moved(store) == []
+    assert not front.waits
+    for id in ("T1", "T2"):
+        assert f"set aside: the journal does not take its verdicts {id}" in caplog.text
+
+
+async def test_a_verdict_acknowledged_while_others_are_moved_is_moved_though_the_next_write_fails(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = await fronted(store)
+    pause_moving(store, front)
+    assert await record(front, "T1")
+    loop, append = asyncio.get_running_loop(), Batch.append_fronted
+
+    async def meanwhile() -> None:
+        assert await record(front, "T2")
+        front._disk.write = Mock(side_effect=OSError(errno.EIO, "broken"))  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await record(front, "T3")
+
+    def appending(batch: Batch, found: Sequence[Fronted]) -> None:
+        monkeypatch.undo()
+        asyncio.run_coroutine_threadsafe(meanwhile(), loop).result()
+        append(batch, found)
+
+    monkeypatch.setattr(Batch, "append_fronted", appending)
+    store._writer.front = front
+    assert await moved(store) == ["T1"]
+    assert await moved(store) == ["T1", "T2"]
+    assert not front.waits
 
 
 async def test_a_front_of_a_later_generation_is_set_aside_once(
