@@ -282,8 +282,8 @@ class Month:
                 ):  # already decided with another hold of its mailing, or this approver may not decide
                     continue
             if choice is Choice.APPROVE:
-                hold = await self._line.store.holds.find(hold_id)
-                due = hold.release_at if hold is not None else None  # later if it can be undone until then
+                lead = await self._line.store.holds.find((hold and hold.primary) or hold_id)
+                due = lead.release_at if lead is not None else None  # later if it can be undone until then
                 heapq.heappush(self._decisions, (due or at, len(self._decisions), f" {key}", choice))
 
 
