@@ -51,7 +51,7 @@ from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus, State
-from smtpguard.outbox.model import OF_CONTENT
+from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.outbox.rows import in_outbox
 from smtpguard.returns.rows import NOBODY
 
@@ -62,6 +62,7 @@ MOST_KEPT = 100
 MOST_DIGESTS = 5_000
 _ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
 _LIVE = frozenset(state.value for state in LIVE)
+_UNSENT = "it is to be sent still"
 _DECIDED = frozenset({State.HELD.value, State.APPROVED.value, State.PAUSED.value})
 
 
@@ -206,14 +207,15 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
 
 
 def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
-    needed = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id), in_outbox(OF_CONTENT))
-    query = select(hold.c.hold_id, hold.c.state, needed, hold.c.held_at, hold.c.doc, hold.c.people)
+    waits = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id), in_outbox())
+    needed = waits, in_outbox((IntentKind.PART,))
+    query = select(hold.c.hold_id, hold.c.state, *needed, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
-        for id, state, undecided, at, doc, people in rows:
+        for id, state, undecided, unsent, at, doc, people in rows:
             parts = _within(doc, whom)
             behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
             if parts or behind:
-                why = keeps(id) or (f"decision {id}" if undecided else "")
+                why = keeps(id) or (f"decision {id}" if undecided else _UNSENT if unsent else "")
                 yield PersonalData(
                     what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why
                 )
@@ -317,7 +319,7 @@ def _sendings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator
     for rows in paged(open, query, SLICE, outbox.c.intent_id):
         for id, kind, done, at, doc, hold_id in rows:
             if parts := _within(doc, whom):
-                why = (keeps(hold_id) if hold_id else "") or ("" if done else "it is to be sent still")
+                why = (keeps(hold_id) if hold_id else "") or ("" if done else _UNSENT)
                 yield PersonalData(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
 
 

@@ -86,7 +86,7 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
 async def test_a_message_that_people_are_asked_about_is_not_erased(office: Office) -> None:
     """Its release would stay in the outbox for ever, with nobody asked."""
     hold_id = await release_in_doubt(office)
-    assert await erased(office) == {hold_id}
+    assert await erased(office) == {(hold_id, f"decision {hold_id}")}
     await approvals(office).say(hold_id, sent=True, approver=EVA, by="root")
     assert await erased(office) == set()
     assert await office.store.holds.find(hold_id) is None
@@ -99,7 +99,7 @@ async def test_a_message_whose_colleagues_part_is_not_sent_is_not_erased(office:
     office.relay.raises = Lost(RELAY_LOST)
     await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="No")
     await office.step()
-    assert await erased(office) == {hold_id}
+    assert await erased(office) == {(hold_id, "it is to be sent still")}
     office.relay.raises = None
     await office.until_quiet()
     assert office.relay.has(ULF) == 1
@@ -107,10 +107,12 @@ async def test_a_message_whose_colleagues_part_is_not_sent_is_not_erased(office:
     assert await office.store.holds.find(hold_id) is None
 
 
-async def erased(office: Office) -> set[str]:
-    """Erase the writer's data: the messages that stay."""
+async def erased(office: Office) -> set[tuple[str, str]]:
+    """Erase the writer's data: the messages that stay, and why."""
     who = privacy.Person(Address.parse(ANNA), office.home.in_force.registry.digester)
-    return {one.id for one in (await privacy.erase(office.store, who, by="root")).kept if one.what == "hold"}
+    return {
+        (one.id, one.stays) for one in (await privacy.erase(office.store, who, by="root")).kept if one.what == "hold"
+    }
 
 
 async def test_they_are_asked_again_each_working_hour(office: Office) -> None:
