@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from smtpguard.database.errors import Unavailable
+from smtpguard.database.schema import outbox
 from smtpguard.holds.effects import Deadlines, Seen, deliver_by
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State
 from smtpguard.lists.digest import Digester
@@ -19,6 +21,7 @@ from smtpguard.mail.message import parse_header
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.store import privacy
+from smtpguard.store.retention import Retention
 from tests.clocks import MONDAY
 from tests.every import every
 from tests.guard.campaign import Campaign
@@ -323,6 +326,24 @@ async def test_a_hold_that_ends_without_an_answer_leaves_nothing_to_be_sent(home
     await privacy.erase(home.store, privacy.Person(Address.parse(MEMBERS[0]), Digester(KEY, "+")), by="root")
     assert await home.store.holds.find(hold.hold_id) is None
     assert await home.outbox() == []
+
+
+async def test_a_void_hold_with_what_earlier_versions_left_to_be_sent_is_erased_in_time(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = await home.held(*TO, To=SHOWN)
+    await unanswered(home, hold.hold_id)
+    home.clock.pass_(minutes=16)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("smtpguard.outbox.rows.take_out", lambda *_: None)
+        await home.approvals().sweep()
+    left = select(outbox.c.intent_id).where(outbox.c.hold_id == hold.hold_id)
+    assert len(await home.store.ask(lambda c: c.execute(left).all())) == 5
+    home.clock.pass_(days=400)
+    while (await home.store.retain(Retention())).more:
+        pass
+    assert await home.store.holds.find(hold.hold_id) is None
+    assert await home.store.ask(lambda c: c.execute(left).all()) == []
 
 
 async def test_a_void_hold_that_comes_again_tells_and_passes_on_as_at_first(home: House) -> None:
