@@ -36,13 +36,13 @@ def test_without_a_password_file_the_url_is_unchanged(tmp_path: Path) -> None:
 def test_a_state_folder_that_cannot_be_created_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file")
     with pytest.raises(CannotStart, match=f"{tmp_path}/var: "):
-        make_state(settings_in(tmp_path, ""))
+        make_state(settings_in(tmp_path, "state: var\n"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_files_that_root_creates_get_the_folders_owner(tmp_path: Path) -> None:
     """Files that root creates before the first start get the folder's owner, such as indexes of a sync."""
-    given = settings_in(tmp_path, "")
+    given = settings_in(tmp_path, "state: var\n")
     given.state.mkdir()
     os.chown(given.state, 12345, 12346)
     make_state(given)
@@ -53,7 +53,7 @@ def test_files_that_root_creates_get_the_folders_owner(tmp_path: Path) -> None:
 
 
 def test_an_invalid_secret_is_one_error(tmp_path: Path) -> None:
-    given = settings_in(tmp_path, "")
+    given = settings_in(tmp_path, "state: var\n")
     make_state(given)
     first = installation_secret(given)
     assert installation_secret(given) == first

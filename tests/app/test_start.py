@@ -87,7 +87,7 @@ with open(sys.argv[1], "a") as file:
 """
 
 
-def read(tmp_path: Path, more: str = "") -> Settings:
+def read(tmp_path: Path, more: str = "state: var\n") -> Settings:
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "smtpguard.yaml").write_text(more)
     return read_settings(tmp_path / "smtpguard.yaml")
