@@ -34,7 +34,7 @@ _RELAYING = "SELECT mailing, people, doubt FROM underway WHERE people IS NOT NUL
 _SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
  JOIN mailing AS m ON m.id = h.mailing WHERE o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
  AND h.people IS NOT NULL AND """
-# SQLite finds what is not done by the index of that only if it is compared.
+# SQLite uses the index on "done" for "o.done = false", and not for "NOT o.done".
 _SENDING_HOLDS = f"{_SENDING} NOT o.done AND h.hold_id {{}}"
 _SENDING_COPIES = f"{_SENDING} o.done = false AND m.n {{}}"
 _UNSENT = f"""SELECT sum(n) FROM (SELECT (SELECT count(*) FROM delivery AS d WHERE d.intent_id = o.intent_id
@@ -91,7 +91,7 @@ def going(
 
 
 def relayed_now(connection: Connection, number: int) -> Iterator[bytes]:
-    """The people of a mailing to whom a copy is being relayed, without an outcome yet."""
+    """The people of a mailing who have a copy with a verdict to relay and no outcome yet."""
     for _, some, doubt in rows_among(connection, _RELAYING, [number]):
         yield from () if doubt else split(bytes(some))
 

@@ -116,8 +116,8 @@ class Slot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: of path and query, each
-    fixed, a slot, or, for an encoded address within a link, a target of its own. ``whole``: the targets that were seen, if they differ in more
-    than single parts."""
+    fixed, a slot, or, for an encoded address within a link, a target of its own. ``whole``: the targets that were seen,
+    if they differ in more than single parts."""
 
     base: str
     parts: tuple[str | Slot | Target, ...] = ()
@@ -214,7 +214,7 @@ class Template:
         return len(blocks) == len(self.passed) and self._one_by_one(blocks)
 
     def _with_own(self, address: str) -> Template:
-        """As it is for the copy to a person whom all copies link to."""
+        """This template with every link to ``address`` as a link to the copy's own recipient."""
 
         def owned(block: Block) -> Block:
             items = (with_own(item, (address,)) if isinstance(item, str) else item for item in block.items)
