@@ -41,6 +41,13 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         yield opened
 
 
+def by_hand(folder: Path, *statements: str) -> None:
+    """Change the SQLite database behind the store."""
+    with closing(sqlite3.connect(folder / "guard.db")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
 async def test_a_verdict_is_on_disk_first_and_soon_in_the_chain(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
@@ -476,8 +483,7 @@ async def test_a_hold_whose_key_is_no_digest_stops_no_front(store: Store, tmp_pa
     """No message has such a key, so nothing can be a retry of it."""
     await held(store, "H0")
     await held(store, "H1")
-    with closing(sqlite3.connect(tmp_path / "guard.db")) as by_hand, by_hand:
-        by_hand.execute(f"UPDATE hold SET key = {wrong} WHERE hold_id = 'H1'")
+    by_hand(tmp_path, f"UPDATE hold SET key = {wrong} WHERE hold_id = 'H1'")
     front = await fronted(store)
     assert (front.holds(key("H0")), front.holds(key("H1"))) == (True, False)
     assert await record(front, "T1")
@@ -566,9 +572,7 @@ async def test_verdicts_that_do_not_fit_the_journal_any_more_are_kept_aside(
         raise StoreError
 
     assert await record(front, "T1")
-    with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
-        connection.execute("DELETE FROM front")
-        connection.execute("UPDATE head SET generation = generation + 1")
+    by_hand(tmp_path, "DELETE FROM front", "UPDATE head SET generation = generation + 1")
     if commit == "fails":
         with pytest.raises(StoreError):
             await store.write(moves_and_fails)
@@ -588,9 +592,7 @@ async def test_a_verdict_acknowledged_while_its_front_is_set_aside_is_named(
     front = await fronted(store)
     pause_moving(store, front)
     assert await record(front, "T1")
-    with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
-        connection.execute("DELETE FROM front")
-        connection.execute("UPDATE head SET generation = generation + 1")
+    by_hand(tmp_path, "DELETE FROM front", "UPDATE head SET generation = generation + 1")
     write, set_aside = front._disk.write, front._file.set_aside
     waits, acknowledged, loop = threading.Event(), threading.Event(), asyncio.get_running_loop()
     moving: list[Future[list[str]]] = []
@@ -650,8 +652,7 @@ async def test_a_front_of_a_later_generation_is_set_aside_once(
     front = await fronted(store)
     pause_moving(store, front)
     assert await record(front, "T1")
-    with closing(sqlite3.connect(tmp_path / "guard.db")) as connection, connection:
-        connection.execute("UPDATE head SET generation = 0")
+    by_hand(tmp_path, "UPDATE head SET generation = 0")
     store._writer.front = front
     for _ in range(4):
         await store.journal.record([event(Kind.START, "a batch")])
