@@ -102,9 +102,8 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
         made = replace(made, hold=replace(made.hold, held_up=stopped))
     row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
-    if (
-        row is not None and approved
-    ):  # before its release is in the outbox: then an earlier copy would count as in flight
+    if row is not None and approved:
+        # Before its release is in the outbox: then an earlier copy would count as in flight.
         mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
     heir = _heir(batch, row, made.hold) if row is not None and made.hold is not None else None
     if heir is not None:

@@ -66,10 +66,10 @@ _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """``kind``: name, number or code; picture: a serial code in its path; list: numbers among words that were seen; words: one of ``values``, which were
-    seen. For other kinds ``values`` are examples that were seen, first those with sites, addresses and currencies. ``most`` and
-    ``longest``: the most words, and characters of one; ``empty``: it may be missing. ``known``: words that it may contain
-    beside its kind."""
+    """``kind``: name, number or code; picture: a serial code in its path; list: numbers among words that were seen; words:
+    one of ``values``, which were seen. For other kinds ``values`` are examples that were seen, first those with sites,
+    addresses and currencies. ``most`` and ``longest``: the most words, and characters of one; ``empty``: it may be
+    missing. ``known``: words that it may contain beside its kind."""
 
     kind: str
     values: tuple[str, ...]

@@ -51,15 +51,16 @@ class Stopped:
 class Seen:
     """The observations of one round. None: it could not be observed, or was not.
 
-    ``store``, ``relay``: "" if it answers, else why it cannot be used; so ``spool``, the folder for large messages. ``put_back``: the sentence for a store that was
-    restored to an earlier state, "" otherwise. ``unreadable``, ``differs``: what is wrong with the policy in force, and
-    with its file. ``frozen``: freezes of everything that are in force; who made one, and why, is a person's, and only for
-    mail to ``contact``; so is it of ``bypass``, that of this host. ``certificates``: when each expires, by its name in the
-    settings; None if it cannot be used. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx, also without
-    a verdict. ``called``: rules that call a person; ``purposes``: of the policy's rules. ``absent``: kinds of parts without
-    a ready process.
-    ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
-    ``refusing``: receivers of checkpoints to how many seconds they have taken none that was sent.
+    ``store``, ``relay``: "" if it answers, else why it cannot be used. ``spool``: the same of the folder for large
+    messages. ``put_back``: the sentence for a store that was restored to an earlier state, "" otherwise.
+    ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``frozen``: freezes of
+    everything that are in force; who made one, and why, is a person's, and only for mail to ``contact``; so is it of
+    ``bypass``, that of this host. ``certificates``: when each expires, by its name in the settings; None if it cannot
+    be used. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx, also
+    without a verdict. ``called``: rules that call a person; ``purposes``: of the policy's rules. ``absent``: kinds of
+    parts without a ready process. ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how
+    many seconds they are behind. ``refusing``: receivers of checkpoints to how many seconds they have taken none that
+    was sent.
     """
 
     at: datetime
