@@ -43,9 +43,9 @@ sys.dont_write_bytecode = False
 # Folders whose tests start smtpguard as a user does, or other servers. The value is the marker.
 _WHOLE = {"peers": "peers", "faults": "faults", "catalogue": "faults", "demo": "peers"}
 _MEMORY = Path("/dev/shm")
-_WAITING = ("peers", "faults", "demo", "test_metrics", "test_story")
+_WAITING = ("peers", "faults", "demo", "processes", "test_metrics", "test_story")
 """Folders and files that mostly wait for processes."""
-_LONG = ("test_month", "test_revoking_laws")
+_LONG = ("test_month", "test_revoking_laws", "test_undo_laws", "test_stages_laws", "test_bounds", "test_truth")
 """Other files that take long, first."""
 
 
