@@ -95,8 +95,7 @@ class Gathered:
     def behind(self) -> frozenset[str]:
         """All addresses, as far as the policy knows, of the people who wrote or sent it, under any name in it. They may
         not decide on it."""
-        login = self.in_force.logging_in_as(self.transaction.session.auth_user)
-        return self.in_force.addresses_of(*self.sender.everything, *login)
+        return self.in_force.behind(self.sender.everything, self.transaction.session.auth_user)
 
     @property
     def by_address(self) -> bool:

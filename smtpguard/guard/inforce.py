@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
@@ -48,12 +48,21 @@ class InForce(Policy):
         """All addresses that the policy knows for the people with these addresses."""
         return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
 
-    def logging_in_as(self, user: str | None) -> frozenset[str]:
-        """People of groups whom a login without a domain may mean: ``eva``, ``EXAMPLE\\eva``."""
-        if not user:
-            return frozenset()
-        name = user.rpartition("\\")[2].lower()
-        return frozenset(p for people in self.groups.values() for p in people if p.rpartition("@")[0] == name)
+    def behind(self, addresses: Collection[str], user: str | None = None) -> frozenset[str]:
+        """All addresses of the people who wrote under these canonical ones. A login without a domain (``eva``,
+        ``EXAMPLE\\eva``), and an address at another of the organization's domains, mean everybody of that name in a
+        group."""
+        ours = self.registry.names.is_ours
+        names = {name for name, _, domain in (one.rpartition("@") for one in addresses) if ours(domain)}
+        login = (user or "").rpartition("\\")[2].lower()
+        meant = (
+            person
+            for people in self.groups.values()
+            for person in people
+            for name, _, domain in (person.rpartition("@"),)
+            if name == login or (name in names and ours(domain))
+        )
+        return self.addresses_of(*addresses, *meant)
 
     def groups_of(self, person: str, at: datetime) -> frozenset[str]:
         """The person's own groups, and those of people whom they are deputy for at that time."""

@@ -332,7 +332,7 @@ def _check_decides(who: str, mailing: Mailing, in_force: InForce, now: datetime)
 
 def writers(mailing: Mailing, in_force: InForce) -> frozenset[str]:
     """All addresses of those who wrote it."""
-    return frozenset().union(*map(in_force.addresses_of, mailing.writers))
+    return in_force.behind(mailing.writers)
 
 
 def decides(
