@@ -158,6 +158,8 @@ def _family(name: str) -> str:
 
 
 _ONCE = ("from", "sender", "reply-to", "subject")
+_RESENT = ("resent-from", "resent-sender")
+"""Who sent it on, as a mail program does that leaves all else as it is."""
 FLAG = "x-message-flag"
 """A field whose text Outlook shows above the message."""
 _BASES = ("content-base", "content-location")
@@ -208,10 +210,10 @@ _OCTETS = "content "
 @constant
 class Shown:
     """``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line or cell) are tokens, each
-    on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender and
-    Reply-To as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and attached messages.
-    ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known. ``recipient``: of the envelope, in lower
-    case; "" if there are several."""
+    on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender,
+    Reply-To and who sent it on, as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and
+    attached messages. ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known. ``recipient``: of
+    the envelope, in lower case; "" if there are several."""
 
     content: str
     subject: str = ""
@@ -311,7 +313,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
     made = Shown(
         content=message.sha256,
         subject=_text_block(_field(fields, "subject")),
-        sender="; ".join(f"{name}: {text}" for name in _ONCE[:3] if (text := _field(fields, name))),
+        sender="; ".join(f"{name}: {text}" for name in (*_ONCE[:3], *_RESENT) if (text := _field(fields, name))),
         blocks=tuple(blocks),
         files=tuple(files),
     )
