@@ -176,13 +176,14 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
     if before.state in SENDING and hold.state in LET_GO:
         if not _is_taken_back(before, hold):
             return
-        mailings.record_return(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
+        mailings.not_sent(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
-        if over:  # another copy may still be on its way to those whose own was cancelled
-            got = [person for person in held if person not in made.cancelled]
+        if over:  # another copy may still be on its way to those who did not get this one
+            lost = made.cancelled | outboxes.not_sent(batch.connection, hold.hold_id)
+            got = [person for person in held if person not in lost]
             mailings.became(row, got, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
     elif before.state in SENDING and hold.state in _STATUSES:
-        mailings.record_return(row, held, _STATUSES[hold.state])
+        mailings.not_sent(row, held, _STATUSES[hold.state])
     elif hold.state is State.APPROVED:
         mailings.let_go(row, held)
         if not held_up_by(hold, batch.freezes, now):
@@ -389,14 +390,8 @@ def written(
     done = outboxes.settle(batch, intent_id, changes)
     settled = outboxes.come_to(batch, intent_id) if done else None
     if row is not None:
-        _became(
-            batch,
-            row,
-            mine,
-            changes,
-            settled,
-            CopyStatus.STOPPED if held.stopped_by and not part else CopyStatus.REFUSED,
-        )
+        lost = CopyStatus.STOPPED if held.stopped_by and not part else CopyStatus.REFUSED
+        _became(batch, row, held.hold_id, mine, changes, settled, lost)
     if part:
         return held
     asked = held.asked_at if outboxes.asked(batch.connection, held.hold_id, batch.now_us) else None
@@ -431,6 +426,7 @@ def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | N
 def _became(
     batch: Batch,
     row: Row,
+    hold_id: str,
     mine: set[bytes],
     changes: Sequence[RecipientChange],
     settled: Settled | None,
@@ -448,15 +444,16 @@ def _became(
         elif one.status is DeliveryStatus.ATTEMPTED and one.over:
             mailings.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
         elif one.status is DeliveryStatus.REFUSED:
-            mailings.failed(row, people, CopyStatus.REFUSED)
+            mailings.not_sent(row, people, CopyStatus.REFUSED)
         elif one.status is DeliveryStatus.CANCELLED:
-            mailings.failed(row, people, CopyStatus.STOPPED)
+            mailings.not_sent(row, people, CopyStatus.STOPPED)
     if settled is not None and settled.sent:
         mailings.went(row, mine)
     elif settled is not None:
         if settled.doubted:
-            mailings.became(row, mine, CopyStatus.DOUBTED, only=ON_THE_WAY)
-        mailings.failed(row, mine, lost)
+            others = mine - outboxes.not_sent(batch.connection, hold_id)
+            mailings.became(row, others, CopyStatus.DOUBTED, only=ON_THE_WAY)
+        mailings.not_sent(row, mine, lost)
     mailings.judge(row)
 
 

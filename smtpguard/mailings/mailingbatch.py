@@ -385,22 +385,22 @@ class MailingBatch:
                 self._set(row, [digest], CopyStatus.ADMITTED)
 
     def failed(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
-        """A copy in flight to these people did not arrive: the client keeps it (DEFERRED), or the relay refused it
-        (REFUSED)."""
+        """A copy to these people that was being relayed did not arrive: the client keeps it (DEFERRED), or the relay
+        refused it (REFUSED)."""
         for digest, old in self._there(row, digests):
             self._set(row, [digest], old.status.failed(status))
 
     def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
-        """Read them as they are now, before copies in flight to them are revoked."""
+        """Read them as they are now, before copies in flight to them are settled or revoked."""
         self._load_people((row, digest) for digest in digests)
 
-    def record_return(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
-        """A copy in flight to these people, who were looked up as such, is not sent; but another copy may still be for
-        some."""
-        digests = list(digests)
-        now = going(self._page.connection, [row.known.n], digests)[row.known.n]
-        others = now.people | now.attempted
-        self.failed(row, (digest for digest in digests if digest not in others), status)
+    def not_sent(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
+        """A copy in the outbox to these people, who were looked up as such, was refused or revoked: it is settled there.
+        For some another copy may still be in flight."""
+        waiting = [digest for digest, old in self._there(row, digests) if old.status in ON_THE_WAY]
+        if waiting:
+            now = going(self._page.connection, [row.known.n], waiting)[row.known.n]
+            self.failed(row, (digest for digest in waiting if digest not in now.people | now.attempted), status)
 
     def went(self, row: Row, digests: Iterable[bytes]) -> None:
         """Copies in flight to these people have been sent now; all of them if it is not known for each."""

@@ -470,6 +470,14 @@ def come_to(batch: Batch, intent_id: str) -> Settled:
     return sum(found, NONE_YET)
 
 
+def not_sent(connection: Connection, hold_id: str) -> set[bytes]:
+    """The people behind recipients of a hold that were refused or cancelled, as far as an attempt recorded them."""
+    lost = delivery.c.state.in_([DeliveryStatus.REFUSED.value, DeliveryStatus.CANCELLED.value])
+    entries = select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id)
+    query = select(delivery.c.people).where(delivery.c.intent_id.in_(entries), lost)
+    return {digest for people in connection.execute(query).scalars() for digest in _digests(people)}
+
+
 def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, str]:
     """Entries of the outbox with held content that ``stop`` selects, with an attempt in progress: the hold of each."""
     begun = exists().where(

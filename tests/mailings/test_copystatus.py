@@ -313,6 +313,40 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
 
 
 @on_sqlite
+@pytest.mark.parametrize(("became", "expected"), [("sent", "relayed"), ("failed", "refused"), ("revoked", "stopped")])
+@pytest.mark.parametrize("others", [None, "sent", "doubted", "revoked"])
+async def test_a_refused_copy_says_nothing_of_another_in_the_outbox(
+    store: Store, clock: Clock, others: str | None, became: str, expected: str
+) -> None:
+    """``others``: what becomes of another person of the refused copy."""
+    names = "ab" if others else "a"
+    for id, people in (("H1", names), ("H2", "a")):
+        await hold(store, id, *people)
+        await approved(store, id, *(f"{name}@x.example" for name in people))
+    first, second = await store.outbox.lease("one", 2, 60)
+    digests = [person(name).digest for name in names]
+    results = [
+        replace(one, people=(digest,))
+        for one, digest in zip(last(first, Delivered.FAILED, clock), digests, strict=True)
+    ]
+    if others is not None:
+        delivered, doubts = DELIVERED.get(others, (Delivered.RETRY, 0))
+        results[1] = replace(results[1], delivered=delivered, doubts=doubts, next_at=clock.now())
+    await store.outbox.settle(first, results, [])
+    if others == "revoked":
+        back = frozenset({person("b").digest})
+        await store.holds.change(
+            "H1", lambda h: Change(hold=replace(h, state=State.UNDELIVERED, stopped_by="reject"), cancelled=back)
+        )
+    assert await statuses(store, "a") == [CopyStatus.ADMITTED], "the other may still reach them"
+    if became == "revoked":
+        await set_state(store, "H2", State.REJECTED)
+    else:
+        await store.outbox.settle(second, last(second, DELIVERED[became][0], clock, 0, digests[:1]), [])
+    assert [status.name.lower() for status in await statuses(store, "a")] == [expected]
+
+
+@on_sqlite
 @pytest.mark.parametrize("before", [True, False])
 async def test_who_has_a_copy_has_it_while_an_approved_one_waits(store: Store, before: bool) -> None:
     """``before``: the outcome of the first is known before the other is approved."""
@@ -361,7 +395,7 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
 # compared with what really happened
 
 
-@pytest.mark.parametrize("seed", [24, 28])
+@pytest.mark.parametrize("seed", [24, 28, 126])
 async def test_fates_agree_with_a_model(store: Store, url: str, clock: Clock, seed: int) -> None:
     """No status contradicts what really happened, for random copies, decisions, outcomes and attempts. The test tracks
     the truth itself."""
