@@ -117,9 +117,11 @@ def grow(connection: Connection, hold: Hold) -> None:
 
 
 def is_followed(hold_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether copies under this hold are not settled: without it none of them would ever be sent, or end."""
+    """Whether copies under this hold are not settled: without it none of them would ever be sent, or end. Nor would
+    anybody decide on one in doubt about which people are asked."""
     copy = table.alias("copy")
-    return exists().where(copy.c.lead == hold_id, copy.c.state.in_([state.value for state in LIVE]))
+    unsettled = or_(copy.c.state.in_([state.value for state in LIVE]), copy.c.asked.is_not(None))
+    return exists().where(copy.c.lead == hold_id, unsettled)
 
 
 def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:

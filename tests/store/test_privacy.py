@@ -6,12 +6,14 @@ import json
 import re
 from collections import Counter
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
 
+from smtpguard.database.batch import Batch
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Choice, State
 from smtpguard.incidents import preservation
@@ -170,7 +172,7 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
 
 
 async def test_a_hold_that_others_follow_stays(tmp_path: Path) -> None:
-    """Copies that wait for their stage would never be sent, and never end."""
+    """Copies that wait for their stage would never be sent, and never end; nobody could withdraw one in doubt."""
     async with approved(tmp_path, stages="{steps: [5, rest]}") as tool:
         store, lead = tool.home.store, (await tool.home.holds())[0]
         recipient = whom(str(lead.envelope.addresses[0]))
@@ -182,8 +184,12 @@ async def test_a_hold_that_others_follow_stays(tmp_path: Path) -> None:
         await tool.approvals.follow()
         await tool.office.worker.step()
         assert {hold.state for hold in await tool.home.holds()} == {State.RELEASED}
-        await privacy.erase(store, recipient, by="root")
-        assert await store.holds.find(lead.hold_id) is None
+        asked = "UPDATE hold SET state = ?, asked = ? WHERE hold_id = (SELECT max(hold_id) FROM hold WHERE lead = ?)"
+        for state, at in (("in-doubt", 1), ("released", None)):
+            await store.write(partial(Batch.execute, sql=asked, rows=[(state, at, lead.hold_id)]))
+            await store.retain(Retention())
+            await privacy.erase(store, recipient, by="root")
+            assert (await store.holds.find(lead.hold_id) is None) is (at is None)
 
 
 @pytest.mark.parametrize("quick", [True, False])
