@@ -105,9 +105,13 @@ def standing(connection: Connection, now: datetime) -> list[Mailing]:
 def early(connection: Connection) -> list[str]:
     """The ids of those whose pause ends by time and is still to begin (staging.Progress.half)."""
     query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
-    there = [(one.mailing_id, one.progress) for one in (Row.read(*row).mailing for row in connection.execute(query))]
-    timed = ((id, progress) for id, progress in there if progress is not None and progress.goes_on_at() is not None)
-    return [id for id, progress in timed if is_unsent(connection, id, progress.half)]
+    there = [(one, one.progress) for one in (Row.read(*row).mailing for row in connection.execute(query))]
+    timed = ((one, progress) for one, progress in there if progress is not None and progress.goes_on_at() is not None)
+    return [
+        one.mailing_id
+        for one, progress in timed
+        if is_unsent(connection, (grant.hold_id for grant in one.grants), progress.half)
+    ]
 
 
 def named(connection: Connection, prefix: str) -> list[str]:

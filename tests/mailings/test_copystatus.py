@@ -6,9 +6,10 @@ No person counts as having a copy that did not reach them, and none as lacking o
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from smtpguard.admission.model import Admission, Seen
 from smtpguard.guard import ports
 from smtpguard.holds.model import Change, State
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.inflight import InFlight, going
+from smtpguard.mailings.inflight import InFlight, going, is_unsent
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
 from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
 from smtpguard.policy.verdict import Action, Held, Verdict
@@ -370,21 +371,26 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
         await approved(store, f"H{n}", f"p{n}@example.org")
     wanted = [person(name).digest for name in ("p1", "p7")]
 
-    def asked(connection: Connection) -> tuple[InFlight, InFlight, str, int]:
-        every = going(connection, [1])[1]
+    def traced(connection: Connection, ask: Callable[[Connection], Any]) -> tuple[Any, str, int]:
         statements: list[str] = []
         driver: Any = connection.connection.driver_connection
         driver.set_trace_callback(statements.append)
-        some = going(connection, [1], wanted)[1]
+        found = ask(connection)
         driver.set_trace_callback(None)
         plans = [str(driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()) for sql in statements]
-        return every, some, "".join(plans), len(statements)
+        return found, "".join(plans), len(statements)
+
+    def asked(connection: Connection) -> tuple[InFlight, InFlight, str, int]:
+        return going(connection, [1])[1], *traced(connection, lambda c: going(c, [1], wanted)[1])
 
     every, some, plans, statements = await store.ask(asked)
     assert len(every.people) == 12
     assert some.people == set(wanted)
     assert "outbox_due" not in plans, "all that wait were looked at"
     assert statements == 5
+    for most, expected in ((0, True), (1, False)):
+        unsent, plans, _ = await store.ask(partial(traced, ask=partial(is_unsent, leads=["H1"], most=most)))
+        assert (unsent, "outbox_due" in plans) == (expected, False), "copies of other mailings were looked at"
     await hold(store, "H-both", "p1", "p2")
     await approved(store, "H-both")
     _, some, _, statements = await store.ask(asked)
