@@ -16,6 +16,7 @@ from typing import Any
 from smtpguard.holds.effects import TEST, Learned, covers_copies
 from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import N_, NN_, Amount, Listed, Phrase, Said
+from smtpguard.mailings.alignment import links_in
 from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slots import Slot, Target, Template
 from smtpguard.policy.verdict import Reason, Verdict
@@ -155,7 +156,8 @@ def _by_default(words: int) -> Phrase:
 
 
 def _slot(slot: Slot, before: str, blind: bool) -> Phrase:
-    named = Phrase(_KINDS[slot.kind])
+    addresses = slot.kind != "words" and "address" in links_in(word for value in slot.values for word in value.split())
+    named = _OF_ANYBODY if addresses else Phrase(_KINDS[slot.kind])
     if blind:
         return named
     shown: list[Said] = [_new_in(one, slot.values[:n]) or _NOTHING for n, one in enumerate(slot.values)]
@@ -201,6 +203,7 @@ _BEFOREHAND = Phrase(
 _CORRECTION = Phrase("A single copy of it may go to each of those whom it is for, once, and to nobody else.")
 _NEVER = Phrase("Another line, file, picture, address of a link, subject or sender is held again.")
 _NOTHING = Phrase("nothing")
+_OF_ANYBODY = Phrase("an address, not always the recipient's own")
 _KINDS: Mapping[str, str] = {
     "name": N_("a name"),
     "number": N_("a number"),

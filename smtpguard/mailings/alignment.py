@@ -118,6 +118,8 @@ def links_in(words: Iterable[str]) -> frozenset[str]:
 
 
 def _link_in(word: str) -> str:
+    if word == ITSELF:
+        return "address"
     if "%" in word:
         word = unquote(unquote(word))
     if "." not in word or not _SITE.search(word) or (word[0].isupper() and _INITIALS.match(word)):
@@ -154,7 +156,7 @@ def is_target(token: str) -> bool:
 
 def key_of(token: str) -> str:
     """The key by which tokens of two copies are aligned: for links the parts that never differ."""
-    return parts_of(token)[0] if is_target(token) else token
+    return parts_of(token)[0] if is_target(token) else unmarked(token)
 
 
 @lru_cache(maxsize=4096)
@@ -193,19 +195,37 @@ def in_query(parts: Sequence[str], n: int) -> bool:
 
 OWN = f"{LINK}mailto:"
 """The token for a link to the address of a copy's own recipient."""
+ITSELF = "recipient@"
+"""The token for that address in the text; the address follows it while slots are learned (``unmarked``)."""
 
 
-def blocks_of(shown: Shown, own: Collection[str] = ()) -> list[str]:
-    """The subject, and the blocks under it, with OWN for a link to an address of ``own``."""
+def blocks_of(shown: Shown, own: Collection[str] = (), word: str = "") -> list[str]:
+    """The subject, and the blocks under it, with OWN for a link to an address of ``own``, and ``word`` for the address
+    of its recipient."""
     blocks = ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
-    mine = frozenset(own) - {""}
-    return [with_own(block, mine) for block in blocks] if mine else blocks
+    if mine := frozenset(own) - {""}:
+        blocks = [with_own(block, mine) for block in blocks]
+    return [with_itself(block, shown.recipient, word) for block in blocks] if word and shown.recipient else blocks
 
 
 def with_own(block: str, own: Container[str]) -> str:
     if OWN not in block:
         return block
     return "\n".join(OWN if mailbox(token) in own else token for token in block.split("\n"))
+
+
+def with_itself(block: str, address: str, word: str = ITSELF) -> str:
+    """With ``word`` for this address in the text, in any case."""
+    if address not in block.lower():
+        return block
+    return "\n".join(word if token.lower() == address else token for token in block.split("\n"))
+
+
+def unmarked(block: str) -> str:
+    """Without the addresses that follow ITSELF."""
+    if ITSELF not in block:
+        return block
+    return "\n".join(ITSELF if token.startswith(ITSELF) else token for token in block.split("\n"))
 
 
 def mailbox(token: str) -> str:
@@ -252,7 +272,8 @@ def is_tag(token: str) -> bool:
 
 
 def readable(blocks: Sequence[str]) -> str:
-    return " ".join(token for block in blocks for token in block.split("\n") if token and not token.startswith("<"))
+    said = (token for block in blocks for token in block.split("\n") if token and not token.startswith("<"))
+    return " ".join("…@…" if token == ITSELF else token for token in said)
 
 
 MOST = 12_000

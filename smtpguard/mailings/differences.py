@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.mailings.alignment import is_markup, is_target, opcodes
+from smtpguard.mailings.alignment import ITSELF, is_markup, is_target, opcodes
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
-from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
+from smtpguard.reading.shown import LINK, MANY_SHOWN, PART, Shown, as_text, tokens
 
 FACT = "mailing.differs"
 MOST_SAID = 3
@@ -32,6 +32,7 @@ SAID: Mapping[str, str] = {
     "rules": N_("A mailing like it was approved, but this hits a rule that had not hit then"),
     "sender": N_("A mailing like it was approved with another sender"),
     "proof": N_("A mailing like it was approved where its sender was proven in another way"),
+    "shown": N_("It shows everybody who gets it the addresses of many others, in To or Cc"),
     "file": N_("A file has been added to what was approved, or changed"),
     "picture": N_("A picture has been added to what was approved, or changed"),
     "paragraph": N_("A paragraph has been added to what was approved"),
@@ -90,7 +91,7 @@ def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Diff
     found = [*_sender(approved, coming, exact), *_files(approved.files, coming.files), *_text(approved, coming, exact)]
     if not found and not (approved.is_only(coming) if exact else approved.matches(coming)):
         found.append(Difference(kind="many-words" if not exact and not approved.learned else "order"))
-    return gravest(found)
+    return gravest(replace(one, what=one.what.replace(ITSELF, coming.recipient)) for one in found)
 
 
 def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
@@ -102,8 +103,10 @@ def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
 
 
 def _sender(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
-    if not (coming.sender in approved.senders if exact else approved.is_from(coming.sender)):
-        yield Difference(kind="sender", what=_short(coming.sender))
+    is_from = approved.senders.__contains__ if exact else approved.is_from
+    if not is_from(coming.sender):
+        same = is_from(shown := coming.sender.removesuffix(MANY_SHOWN))
+        yield Difference(kind="shown") if same else Difference(kind="sender", what=_short(shown))
 
 
 def _files(approved: Sequence[str], coming: Sequence[str]) -> Iterator[Difference]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from smtpguard.mailings.alignment import (
+    ITSELF,
     MOST_OF_CODE,
     MOST_WORDS,
     PARTICLES,
@@ -36,6 +37,7 @@ from smtpguard.mailings.alignment import (
     split_once,
     stretches,
     units_of,
+    unmarked,
 )
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template, is_block
 from smtpguard.policy.approvals import SHARE
@@ -66,10 +68,10 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
     alike = [c for c in copies if not c.opaque and c.files == first.files]
     senders = tuple({mailboxes(c.sender): c.sender for c in reversed((first, *alike))}.values())[::-1]
     linked = frozenset(a for c in (first, *alike) for a in linked_in(c.blocks) if a != c.recipient)
-    base, *others = (blocks_of(c, {c.recipient} - linked) for c in (first, *alike))
+    base, *others = (blocks_of(c, {c.recipient} - linked, f"{ITSELF}{c.recipient}") for c in (first, *alike))
     if not others:
         own = tuple({first.recipient} & linked_in(first.blocks))
-        elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(split(block)[0])) for block in base)
+        elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(split(unmarked(block))[0])) for block in base)
         return Template(senders=senders, files=first.files, elements=elements, share=share, own=own)
     maps = [_aligned(tuple(base), tuple(other)) for other in others]
     made: list[Block | Choice] = []
@@ -100,7 +102,7 @@ def _chosen(seen: Sequence[tuple[str, ...]], budget: _Budget) -> Iterator[Block 
         ):
             common = [_block(column) for column in columns]
             if all(
-                all(is_block(block, split_once(one)) for one in some)
+                all(is_block(block, split_once(unmarked(one))) for one in some)
                 for block, some in zip(common, columns, strict=True)
             ):
                 yield from common
@@ -109,7 +111,7 @@ def _chosen(seen: Sequence[tuple[str, ...]], budget: _Budget) -> Iterator[Block 
     if common and not forms:
         yield from common
     else:
-        yield Choice(alternatives=_often(left) if left else (), forms=forms)
+        yield Choice(alternatives=_often([tuple(map(unmarked, one)) for one in left]) if left else (), forms=forms)
 
 
 def _forms(
@@ -151,7 +153,7 @@ def _block(seen: Sequence[str]) -> Block:
     review, the stretch from the first to the last of them becomes one slot, if it is a list."""
     first, _ = split(seen[0])
     if all(one == seen[0] for one in seen):
-        return Block(items=tuple(first))
+        return Block(items=tuple(map(unmarked, first)))
     texts = [split(one) for one in seen]
     keys = tuple(map(key_of, first))
     maps = [_tokens_aligned(keys, tuple(map(key_of, tokens))) for tokens, _ in texts]
@@ -201,6 +203,7 @@ def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequenc
 
 def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
     """A free slot if the values are names, numbers or codes of many; otherwise one of the values seen."""
+    values = [([word.removeprefix(ITSELF) for word in value], broken) for value, broken in values]
     said = [" ".join(value) for value, _ in values]
     distinct = tuple(dict.fromkeys(said))
     some = [value for value, _ in values if value]
@@ -266,7 +269,7 @@ def _often(said: Sequence[T]) -> tuple[T, ...]:
 def _target(seen: Sequence[str]) -> str | Target:
     """A token that all have; for a link, with slots for the parts that differ."""
     if not is_target(seen[0]) or all(one == seen[0] for one in seen):
-        return seen[0]
+        return unmarked(seen[0])
     apart = [parts_of(one) for one in seen]
     base, parts = apart[0]
     if any(len(p) != len(parts) for _, p in apart):

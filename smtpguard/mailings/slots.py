@@ -18,6 +18,7 @@ from operator import ne
 from typing import Any
 
 from smtpguard.mailings.alignment import (
+    ITSELF,
     JOINERS,
     MONTHS,
     MOST_WORDS,
@@ -34,7 +35,6 @@ from smtpguard.mailings.alignment import (
     is_serial,
     is_target,
     kind_of,
-    linked_in,
     links_in,
     mailboxes,
     nested,
@@ -45,10 +45,11 @@ from smtpguard.mailings.alignment import (
     split,
     split_once,
     units_of,
+    with_itself,
     with_own,
 )
 from smtpguard.policy.approvals import SHARE
-from smtpguard.reading.shown import PICTURE, Shown
+from smtpguard.reading.shown import MANY_SHOWN, PICTURE, Shown
 
 AT_LEAST = 8
 """Without copies to learn from, at least this number of words may differ, even if the share gives fewer."""
@@ -197,14 +198,16 @@ class Template:
             return True
         if self._is(blocks := self.blocks_in(shown)):
             return True
-        if shown.recipient not in linked_in(shown.blocks):
+        if not shown.recipient or not any(shown.recipient in block.lower() for block in shown.blocks):
             return False
-        # Perhaps every copy links to this person, as to the team's own mailbox.
-        return self._is(blocks_of(shown, self.own)) or self._with_own(shown.recipient)._is(blocks)
+        # Perhaps every copy names this person, as the team's own mailbox; and earlier versions learned the address in
+        # the text as any other.
+        others = blocks_of(shown, (*self.own, shown.recipient)), blocks_of(shown, self.own)
+        return any(map(self._is, others)) or self._with_own(shown.recipient)._is(blocks)
 
     def blocks_in(self, shown: Shown) -> list[str]:
         """Its blocks, to be compared with this template."""
-        return blocks_of(shown, (*self.own, shown.recipient))
+        return blocks_of(shown, (*self.own, shown.recipient), ITSELF)
 
     def _is(self, blocks: Sequence[str]) -> bool:
         if not self.learned:
@@ -214,17 +217,19 @@ class Template:
         return len(blocks) == len(self.passed) and self._one_by_one(blocks)
 
     def _with_own(self, address: str) -> Template:
-        """This template with every link to ``address`` as a link to the copy's own recipient."""
+        """This template with ``address``, in links and text, as that of the copy's own recipient."""
+
+        def of(text: str) -> str:
+            return with_itself(with_own(text, (address,)), address)
 
         def owned(block: Block) -> Block:
-            items = (with_own(item, (address,)) if isinstance(item, str) else item for item in block.items)
-            return replace(block, items=tuple(items))
+            return replace(block, items=tuple(of(item) if isinstance(item, str) else item for item in block.items))
 
         elements = (
             owned(one)
             if isinstance(one, Block)
             else Choice(
-                alternatives=tuple(tuple(with_own(block, (address,)) for block in some) for some in one.alternatives),
+                alternatives=tuple(tuple(map(of, some)) for some in one.alternatives),
                 forms=tuple(tuple(map(owned, form)) for form in one.forms),
             )
             for one in self.elements
@@ -259,8 +264,11 @@ class Template:
         return True
 
     def is_from(self, sender: str) -> bool:
-        """Whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox."""
-        return sender in self.senders or mailboxes(sender) in map(mailboxes, self.senders)
+        """Whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox, and not
+        many people are shown if few were."""
+        return sender in self.senders or any(
+            mailboxes(one) in (mailboxes(sender), mailboxes(sender + MANY_SHOWN)) for one in self.senders
+        )
 
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
@@ -310,7 +318,7 @@ class Template:
                     found.append((" ".join(words[-3:]), item))
                     words = []
                 elif isinstance(item, str) and not is_markup(item) and item != "<subject>":
-                    words = [*words, item] if any(map(str.isalnum, item)) else []
+                    words = [*words, item] if any(map(str.isalnum, item)) and item != ITSELF else []
         return tuple(found)
 
     @property
@@ -484,7 +492,7 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
 def _may_replace(old: Sequence[str], new: Sequence[str]) -> bool:
     """Whether words are names, numbers or codes that may be in the place of others, or of a placeholder."""
     kind = kind_of(old)
-    if not kind_of(new) or any(is_markup(word) and len(word) > 1 for word in old):
+    if not kind_of(new) or any((is_markup(word) and len(word) > 1) or word == ITSELF for word in old):
         return False
     if not kind and not any(map(_PLACEHOLDER.search, old)):
         return False

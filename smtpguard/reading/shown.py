@@ -168,6 +168,10 @@ _ADDRESSED = ("to", "cc")
 _ADDRESS = re.compile(r"(?<![^\s<>,;])[^\s<>,;@]++@[\w-]++(?:\.[\w-]++)*+(?![^\s<>,;])")
 _NAMED_WORDS, _NAMED_CHARACTERS = 8, 64
 """The most of the names in To or Cc, which differ from copy to copy and are not compared; more than that is a text."""
+_SHOWN_TO_EACH = 8
+MANY_SHOWN = "; shown-to: many"
+"""The end of ``Shown.sender`` if To and Cc show more addresses than that, as those of a program that adds each next
+recipient to those before."""
 _USUAL = Bounds()
 _MOST_PACKED = 8 << 20
 
@@ -305,15 +309,18 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
         within = dict.fromkeys(subject for subject in found.subjects if subject != _field(fields, "subject"))
         blocks += filter(None, map(_text_block, within))
-        blocks += filter(None, (_beyond_a_name(_field(fields, name)) for name in _ADDRESSED))
+        addressed = [_field(fields, name) for name in _ADDRESSED]
+        blocks += filter(None, map(_beyond_a_name, addressed))
+        many = sum(len(_ADDRESS.findall(value)) for value in addressed) > _SHOWN_TO_EACH
         if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):
             blocks.append(flag)
     except (TooComplex, RecursionError, ValueError):  # ``int`` takes no character reference of thousands of digits
         return alone
+    senders = (f"{name}: {text}" for name in (*_ONCE[:3], *_RESENT) if (text := _field(fields, name)))
     made = Shown(
         content=message.sha256,
         subject=_text_block(_field(fields, "subject")),
-        sender="; ".join(f"{name}: {text}" for name in (*_ONCE[:3], *_RESENT) if (text := _field(fields, name))),
+        sender="; ".join(senders) + MANY_SHOWN * many,
         blocks=tuple(blocks),
         files=tuple(files),
     )

@@ -411,6 +411,9 @@ PERSONAL_ALTERED = {
     "a link within the link": lambda n: personal(n).replace(b"?c=", b"?c=https://elsewhere.example/"),
     "another From": lambda n: personal(n, sender="Bo <bo@example.com>"),
     "hidden text": lambda n: personal(n).replace(b"<h1>", WHITE.encode() + b"<h1>"),
+    "the addresses of all before": lambda n: personal(n).replace(
+        b"Subject:", b"".join(f"To: {one}\r\n".encode() for one in READERS[:9]) + b"Subject:", 1
+    ),
 }
 
 
@@ -632,6 +635,7 @@ COPY_DIFFERS = {
     "words in the place of the name": ("words", "the boss"),
     "another host": ("link", "shop.elsewhere.example"),
     "another From": ("sender", "bo@example.com"),
+    "the addresses of all before": ("shown", "To or Cc"),
 }
 
 

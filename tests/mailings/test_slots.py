@@ -428,6 +428,43 @@ def test_a_copy_may_link_to_the_address_of_its_own_recipient_alone(first: str, o
         assert {"link", "paragraph"} & {one.kind for one in differences(made, other, exact=False)}
 
 
+def _login(who: int, login: str = "", *, to: str = "") -> Shown:
+    made = copy(who, f"{TEXT}\r\nYou log in as {login or PEOPLE[who]}, from any of our shops.\r\n")
+    return replace(made, recipient=to or PEOPLE[who].lower())
+
+
+@every("seen", [0, 1, 20])
+def test_the_address_of_its_recipient_in_the_text_is_replaced_by_no_other(seen: int) -> None:
+    """As if a column of the table that the copies were made of were moved by a row."""
+    made = learn(_login(0), [_login(n) for n in range(1, seen)])
+    made = Template.loads(made.dumps())
+    more = range(20, 30) if seen > 1 else [0]
+    assert all(made.matches(_login(n)) and made.matches(_login(n, PEOPLE[n].title())) for n in more)
+    for n in more:
+        moved = _login(n, PEOPLE[(n + 1) % 30])
+        assert not made.matches(moved)
+        assert [(one.kind, one.what) for one in differences(made, moved, exact=False)] == [
+            ("words", PEOPLE[(n + 1) % 30])
+        ]
+        assert not made.matches(_login(n, to="mallory@evil.example"))
+    assert "address" not in str(said(Coverage(template=made, copies=seen - 1))[0])
+
+
+def test_people_see_that_an_address_in_the_text_is_not_the_recipients() -> None:
+    """Some have another address for their login, which is covered then, for their own address too."""
+    made = learn(_login(0), [_login(n, f"old{n}@elsewhere.example" if n % 5 == 0 else "") for n in range(1, 20)])
+    assert all(made.matches(_login(n, login)) for n in range(20, 30) for login in ("", "old@elsewhere.example"))
+    assert "an address, not always the recipient's own after “log in as”" in str(
+        said(Coverage(template=made, copies=19))[0]
+    )
+
+
+def test_an_approval_of_earlier_versions_covers_the_recipients_address_in_the_text() -> None:
+    first, *others = (replace(_login(n), recipient="") for n in range(20))
+    made = learn(first, others)
+    assert all(made.matches(_login(n)) for n in range(30))
+
+
 def test_a_link_to_a_placeholder_is_one_to_the_recipient() -> None:
     made = learn(_footer("test@shop.example", "*|EMAIL|*"), ())
     assert made.matches(_footer("anna@elsewhere.example"))
