@@ -230,6 +230,7 @@ class Alarms(Part):
         self._organization: Organization | None = None
         self._certificates = (0.0, ends(settings))
         self._answers = Answers()
+        self._tree: Mapping[str, Any] | None = None  # the state of this process's tree, as its supervisor told it
         self._shared = Shared()
 
     async def start(self) -> None:
@@ -284,6 +285,7 @@ class Alarms(Part):
         return Said(found=found(self._targets))
 
     def told(self, numbers: Mapping[str, Any]) -> None:
+        self._tree = numbers["tree"]
         if self.metrics is not None:
             self.metrics.told(numbers)
 
@@ -298,7 +300,7 @@ class Alarms(Part):
         if passed - self._certificates[0] > CERTIFICATES_SECONDS:
             self._certificates = passed, ends(self._settings)
         known = self._seen or Seen(at=now)
-        running = list(trees(self._settings.state))
+        running = list(trees(self._settings.state, self._tree))
         counts = (Counter(tree.row.get("counts", {})) for tree in running if tree.alive)
         self._answers.add(passed, sum(counts, Counter[str]()))
         answered, deferred = self._answers.of_late
@@ -428,6 +430,8 @@ async def status(settings: Settings) -> Status:
     quiet = frozenset(settings.alarms.quiet)
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet, quota=settings.hold.quota)
     found.bypass = Bypasses(settings.state).in_force(found.at)
+    from smtpguard.app.storestatus import unwritable
+
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     failed = failing(settings.state, found.at) if not found.serves else None
     serves = os.access(settings.state, os.W_OK)  # another user need not be able to read keys
@@ -435,8 +439,8 @@ async def status(settings: Settings) -> Status:
     seen = replace(
         in_store,
         at=found.at,
-        absent=absent(found.trees),
-        store=store_problem(in_store.store, found.trees),
+        absent=absent(tree for tree in found.trees if not tree.silent),
+        store=store_problem(in_store.store or (unwritable(settings) if found.trees else None), found.trees),
         starts=failed.why if failed is not None else "",
         spool=no_spool(settings),
         certificates=usable,

@@ -38,7 +38,9 @@ class CannotStart(Exception):
         self.passing = passing
 
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO})
+NO_ROOM = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.EROFS}
+)
 """Errors for lack of a resource, or from a disk or file server, that may pass."""
 
 

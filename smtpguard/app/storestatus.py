@@ -27,7 +27,7 @@ from smtpguard.app.policies import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import owner_of
+from smtpguard.config.statefiles import owner_of, read_only
 from smtpguard.counts.contacts import known_since
 from smtpguard.database.access import Open
 from smtpguard.database.engine import file_of, wrong_clock
@@ -80,10 +80,11 @@ CONTACTS_DAYS = 30
 
 def unreadable(settings: Settings) -> Finding | None:
     """A finding if this user may not read it, which is no error, unless it is the user who serves: who may write the state."""
+    file = _file(settings)
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
-        (_file(settings), os.R_OK | os.W_OK),
+        (file, os.R_OK if file is not None and read_only(file.parent) else os.R_OK | os.W_OK),
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
             if os.access(settings.state, os.W_OK):
@@ -92,6 +93,12 @@ def unreadable(settings: Settings) -> Finding | None:
             text = f"the store was not read: {path} belongs to {owner_of(path)}, not to this user"
             return State.UNKNOWN.of("store", text)
     return None
+
+
+def unwritable(settings: Settings) -> str:
+    """Why no process can write the database, though it may be readable; "" if that cannot be seen from here."""
+    file = _file(settings)
+    return f"{file} is on a read-only file system" if file is not None and read_only(file.parent) else ""
 
 
 def is_readable_file(settings: Settings) -> bool:

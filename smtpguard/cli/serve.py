@@ -134,7 +134,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         _tell_failed(settings, f"{what}: the log says why", lasting=lasting)
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
-    except StoreError as e:  # it has ended all the same, with its own status
+    except (StoreError, CannotStart, OSError) as e:  # it has ended all the same, with its own status
         said.warning("the end could not be journalled", problem=sentence_of(e))
     raise click.exceptions.Exit(status)
 

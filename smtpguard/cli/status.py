@@ -4,7 +4,7 @@ of another version."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ _NEEDED = STORE | {"relay", "policy"}
 """Settings keys without which the status could be that of something else."""
 
 _NEARLY = 0.9
+_ENDED = "nothing serves here: no process tree of this state folder is alive"
 
 
 @click.command(cls=Command, json="One JSON object.")
@@ -145,7 +146,7 @@ def lines(found: Status) -> Iterator[str]:
         why = (
             "nothing has ever served here: start smtpguard serve"
             if found.new
-            else "nothing serves here: no process tree of this state folder is alive"
+            else next(map(_silence, (tree for tree in found.trees if tree.silent)), _ENDED)
         )
         yield "  " + click.style("critical", fg="red") + f"  {why}"
     for alarm, since in found.alarms:
@@ -226,15 +227,24 @@ def _parts(running: list[Tree]) -> str:
     if not running:
         return "none"
     told = []
-    for process in _processes(running):
-        if not process["running"]:
-            how = "does not run"
-        elif not process["ready"]:
-            how = "is not ready"
-        else:
-            how = f"ready, {roughly(int(process.get('seconds') or 0))}"
-        told.append(f"{process['name']} ({how})")
+    for tree in running:
+        for process in _processes([tree]):
+            if not process["running"]:
+                how = "not known" if tree.silent else "does not run"
+            elif not process["ready"]:
+                how = "is not ready"
+            else:
+                how = f"ready, {roughly(int(process.get('seconds') or 0))}"
+            told.append(f"{process['name']} ({how})")
     return ", ".join(told)
+
+
+def _silence(tree: Tree) -> str:
+    since = datetime.fromtimestamp(tree.row["at"], UTC)
+    return (
+        f"smtpguard serve (process {tree.row['pid']}) has not written {tree.path} since {_when(since)}: it hangs, or cannot "
+        "write there, so that it is not known what its processes do"
+    )
 
 
 def _policy(policy: dict[str, Any] | None) -> str:

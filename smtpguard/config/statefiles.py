@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import tempfile
@@ -23,6 +24,16 @@ def owner_of(path: Path) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def read_only(folder: Path) -> bool:
+    """Whether its file system is read-only: mounted so, or made so by the kernel after an error of the disk, which not every
+    kernel shows otherwise. The file for it has no name."""
+    try:
+        os.close(os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600))
+    except OSError as e:
+        return e.errno == errno.EROFS
+    return False
 
 
 def sync_folder(folder: Path) -> None:

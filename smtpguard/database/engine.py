@@ -28,7 +28,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from smtpguard.config.statefiles import hand_over, owner_of
+from smtpguard.config.statefiles import hand_over, owner_of, read_only
 from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
@@ -405,6 +405,8 @@ class Database:
         closed = os.access(self.path, os.F_OK) and not os.access(self.path, os.R_OK | os.W_OK)
         if closed and name.startswith("SQLITE_CANTOPEN"):
             said = f"belongs to {owner_of(self.path)}, and cannot be read and written by this user"
+        if name.startswith(("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")) and read_only(self.path.parent):
+            return Unavailable(f"{self.path} is on a read-only file system ({name})")
         if not said:
             return Unavailable(f"the database: {name}")
         kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable

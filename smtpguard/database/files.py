@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smtpguard.config.statefiles import hand_over
+from smtpguard.config.statefiles import hand_over, read_only
 from smtpguard.database.errors import Unavailable
 
 
@@ -102,10 +102,10 @@ class ReadOnlyCopy:
 
 def only_readable(path: Path) -> bool:
     """Whether ``path`` exists, and this process cannot write it or beside it."""
-    effective = os.access in os.supports_effective_ids
-    return path.exists() and not all(
-        os.access(p, os.W_OK, effective_ids=effective) for p in (path, path.absolute().parent)
-    )
+    effective, folder = os.access in os.supports_effective_ids, path.absolute().parent
+    if not path.exists():
+        return False
+    return not all(os.access(p, os.W_OK, effective_ids=effective) for p in (path, folder)) or read_only(folder)
 
 
 def _size(path: Path) -> int:

@@ -304,7 +304,7 @@ CONDITIONS: tuple[Condition, ...] = (
             "The database cannot be used: mail that needs it is answered 4xx and waits at its clients. Why: {said}"
         ),
         does=N_(
-            "As the reason says: make room on its disk, end the program that locks it, bring its server or its file back, correct a "
+            "As the reason says: make room on its disk or mount it for writing, end the program that locks it, bring its server or its file back, correct a "
             "clock, or start the newer version here. Nothing else needs a restart."
         ),
         of="store",

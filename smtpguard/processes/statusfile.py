@@ -33,7 +33,7 @@ class StatusFile:
     """The state of this process and its children. No error here stops the tree."""
 
     def __init__(self, state: Path) -> None:
-        self._path = state / FOLDER / f"{socket.gethostname()}-{os.getpid()}.json"
+        self._path = _place(state, socket.gethostname(), os.getpid())
         self._began = time.time()
         self._written = float("-inf")
         for tree in trees(state):  # files of trees that were killed
@@ -41,7 +41,7 @@ class StatusFile:
                 with contextlib.suppress(OSError):
                     tree.path.unlink()
 
-    def write(
+    def row(
         self,
         now: float,
         children: Iterable[Child],
@@ -49,13 +49,10 @@ class StatusFile:
         *,
         stopping: bool,
         store_fails: bool = False,
-    ) -> None:
+    ) -> dict[str, Any]:
         """``now``: by the loop's clock. ``counts``: of all processes, ended ones included. ``store_fails``: whether one says
         so."""
-        if now - self._written < EVERY_SECONDS:
-            return
-        self._written = now
-        row = {
+        return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "began": self._began,
@@ -75,6 +72,12 @@ class StatusFile:
                 for child in children
             ],
         }
+
+    def write(self, now: float, row: Mapping[str, Any]) -> None:
+        """``now``: by the loop's clock."""
+        if now - self._written < EVERY_SECONDS:
+            return
+        self._written = now
         text = json.dumps(row) + "\n"
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -99,11 +102,13 @@ def _write_over(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """``alive``: written recently, by a process that exists. ``row``: as in the file."""
+    """``alive``: written recently, by a process that exists. ``silent``: that process exists, and has not written for long:
+    it hangs, or cannot write there. ``row``: as in the file."""
 
     path: Path
     alive: bool
-    row: dict[str, Any]
+    row: Mapping[str, Any]
+    silent: bool = False
 
     @property
     def serves(self) -> bool:
@@ -116,27 +121,32 @@ class Tree:
         return parts
 
 
-def trees(state: Path) -> Iterator[Tree]:
-    """The trees with a file, the newest first; none if the folder cannot be read."""
-    now = time.time()
-    try:
-        files = [file for file in (state / FOLDER).iterdir() if file.suffix == ".json"]
-    except OSError:
-        return
+def trees(state: Path, own: Mapping[str, Any] | None = None) -> Iterator[Tree]:
+    """The trees with a file, the newest first; none if the folder cannot be read. ``own``: the state of the caller's tree, as
+    its supervisor told it: a read-only disk keeps an old file."""
+    rows: dict[Path, Mapping[str, Any]] = {}
+    with contextlib.suppress(OSError):
+        for file in (state / FOLDER).iterdir():
+            if file.suffix == ".json":
+                with contextlib.suppress(OSError, ValueError):  # deleted meanwhile, or of another version
+                    rows[file] = json.loads(file.read_text(encoding="utf-8"))
+    if own:
+        rows[_place(state, own["host"], own["pid"])] = own
     found = []
-    for file in files:
-        try:
-            row = json.loads(file.read_text(encoding="utf-8"))
-            alive = abs(now - row["at"]) < OLD_SECONDS and _there(row)
-        except (OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or of another version
-            continue
-        found.append(Tree(path=file, alive=alive, row=row))
+    for file, row in rows.items():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # of another version
+            new, there = abs(time.time() - row["at"]) < OLD_SECONDS, _there(row)
+            found.append(Tree(path=file, alive=new and there, row=row, silent=there and not new and _is_ours(row)))
     yield from sorted(found, key=lambda tree: -float(tree.row["at"]))
 
 
-def _there(row: dict[str, Any]) -> bool:
+def _place(state: Path, host: str, pid: int) -> Path:
+    return state / FOLDER / f"{host}-{pid}.json"
+
+
+def _there(row: Mapping[str, Any]) -> bool:
     """For another host True: only its time counts."""
-    if row.get("host") != socket.gethostname():
+    if row["host"] != socket.gethostname():
         return True
     try:
         os.kill(int(row["pid"]), 0)
@@ -145,6 +155,14 @@ def _there(row: dict[str, Any]) -> bool:
     except OSError:  # another user's
         return True
     return True
+
+
+def _is_ours(row: Mapping[str, Any]) -> bool:
+    """Whether its process is on this host, and no other one that has got its number since."""
+    try:
+        return row["host"] == socket.gethostname() and b"smtpguard" in Path(f"/proc/{row['pid']}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class Notifier:

@@ -381,14 +381,20 @@ class Supervisor:
                 self._notifier.not_yet(6 * _STARTING_SECONDS, f"waiting for {absent}")
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
-            self._tell_numbers()
+            fails = self._numbers.levels[STORE_FAILS] > 0
+            counts, stopping = self._numbers.with_refusals, self._stopping
+            file = self._status_file
+            row = (
+                file.row(now, self._children, counts, stopping=stopping, store_fails=fails)
+                if file is not None
+                else None
+            )
+            self._tell_numbers(row)
             self._strangers.look(now)
             if self._no_descriptor:  # the last of a burst
                 self._look_at_descriptors(os.strerror(errno.EMFILE))
-            if self._status_file is not None:
-                fails = self._numbers.levels[STORE_FAILS] > 0
-                counts = self._numbers.with_refusals
-                self._status_file.write(now, self._children, counts, stopping=self._stopping, store_fails=fails)
+            if file is not None and row is not None:
+                file.write(now, row)
             self._tell_refused()
 
     def _tell_refused(self) -> None:
@@ -402,7 +408,7 @@ class Supervisor:
                 "turned-away", why="connections", clients=len({client for (client, _), _ in rest}), times=times
             )
 
-    def _tell_numbers(self) -> None:
+    def _tell_numbers(self, row: Mapping[str, Any] | None) -> None:
         if not self._shows:
             return
         ready = Counter({child.part: 0 for child in self._children})
@@ -411,7 +417,7 @@ class Supervisor:
         memory = Counter({SUPERVISOR: resident_bytes(os.getpid())})
         for child in self._children:
             memory[child.part] += resident_bytes(child.pid)
-        numbers = self._numbers.told(self._connections.by_listener, names, ready, memory)
+        numbers = {**self._numbers.told(self._connections.by_listener, names, ready, memory), "tree": row}
         for child in self._children:
             if child.part in self._shows:
                 child.tell(numbers)

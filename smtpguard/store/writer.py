@@ -99,6 +99,7 @@ class Writer:
         self._signed_seq = 0  # the last entry known to be signed, or the last at this process's start
         self._seq = 0  # the last entry at the last commit
         self._unfiled: list[Checkpoint] = []
+        self._unwritten = ""  # why the last one could not be written to the file
         self._acknowledged: set[str] = set()
         """Holds whose clients got 250 since this process last wrote an entry."""
         self.bypasses = Bypasses(state_dir)
@@ -381,8 +382,11 @@ class Writer:
         try:
             journal.write_line(self._state_dir, made.line())
             self._lookout.filed(made)
+            self._unwritten = ""
         except OSError as error:  # it is in the database, and the next one is written to the file again
-            log.warning("a checkpoint could not be written beside the database: %s", error.strerror)
+            if (why := error.strerror or "") != self._unwritten:  # it is tried with each message of an outage
+                self._unwritten = why
+                log.warning("a checkpoint could not be written beside the database: %s", why)
 
     def _sign(self) -> None:
         try:

@@ -378,10 +378,34 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
     async with installation(tmp_path) as here:
         file = StatusFile(here.settings.state)
         for now, fails in enumerate((False, True, False)):
-            file.write(now * 10.0, (), {}, stopping=False, store_fails=fails)
+            row = file.row(now * 10.0, (), {}, stopping=False, store_fails=fails)
+            file.write(now * 10.0, row)
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
             assert Alarms(here.settings).seen().store == (alarms._UNWRITTEN if fails else None)
+
+
+async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of the tree's state stays as it was. The alarms know from their supervisor that its processes run; the command
+    says that it cannot know."""
+    async with installation(tmp_path) as here:
+        settings, file = here.settings, StatusFile(here.settings.state)
+        proxy = {"name": "proxy", "part": "proxy", "pid": 1, "ready": True}
+        row = {**file.row(0.0, (), {}, stopping=False), "parts": [proxy]}
+        file.write(0.0, {**row, "at": row["at"] - 60})
+    for module in ("smtpguard.app.storestatus", "smtpguard.database.files"):
+        monkeypatch.setattr(f"{module}.read_only", lambda folder: True)
+    monkeypatch.setattr("smtpguard.processes.statusfile._is_ours", lambda row: True)
+    found = await status(settings)
+    assert {alarm.condition.name for alarm, _ in found.alarms} == {"store-away", "relay-away"}, "no relay is here"
+    said = "\n".join(lines(found))
+    assert "smtpguard.db is on a read-only file system" in said
+    assert f"smtpguard serve (process {row['pid']}) has not written" in said
+    assert "proxy (not known)" in said
+    watching = Alarms(settings)
+    watching.told({"tree": {**row, "store_fails": True}})
+    seen = watching.seen()
+    assert (seen.absent, seen.store) == ((), alarms._UNWRITTEN)
 
 
 def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:

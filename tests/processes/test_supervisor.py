@@ -310,11 +310,32 @@ def test_on_a_full_disk_the_state_of_the_tree_is_written_over_the_last_one(
         raise OSError(errno.ENOSPC, "no space left")
 
     file = StatusFile(tmp_path)
-    file.write(0.0, (), {"answered": 10}, stopping=False)
+    file.write(0.0, file.row(0.0, (), {"answered": 10}, stopping=False))
     monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", full)
-    file.write(10.0, (), {"answered": 2}, stopping=True)
+    file.write(10.0, file.row(10.0, (), {"answered": 2}, stopping=True))
     (tree,) = trees(tmp_path)
     assert (tree.alive, tree.row["counts"], tree.row["stopping"]) == (True, {"answered": 2}, True)
     file.remove()
-    file.write(20.0, (), {}, stopping=True)
+    file.write(20.0, file.row(20.0, (), {}, stopping=True))
     assert not list(trees(tmp_path)), "there is no file to write over"
+
+
+def test_a_tree_whose_file_cannot_be_written_is_silent_and_no_ended_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that became read-only. Its own processes know its state from their supervisor."""
+    file, past = StatusFile(tmp_path), time.time() - 60
+    old = {**file.row(0.0, (), {"answered": 10}, stopping=False), "at": past}
+    file.write(0.0, old)
+
+    def named(path: Path) -> bytes:
+        return b"python\0-m\0smtpguard\0serve\0"
+
+    monkeypatch.setattr(Path, "read_bytes", named)
+    [(alive, silent)] = [(tree.alive, tree.silent) for tree in trees(tmp_path)]
+    assert (alive, silent) == (False, True)
+    (tree,) = trees(tmp_path, file.row(0.0, (), {"answered": 11}, stopping=False))
+    assert (tree.alive, tree.silent, tree.row["counts"]) == (True, False, {"answered": 11})
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"another\0program\0")
+    [(alive, silent)] = [(tree.alive, tree.silent) for tree in trees(tmp_path)]
+    assert (alive, silent) == (False, False), "its number was given to another program"

@@ -387,6 +387,32 @@ async def test_the_last_commit_is_in_the_file_once_the_store_is_away(
 
 
 @on_sqlite
+async def test_a_disk_that_takes_no_checkpoint_is_told_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried with each message of the outage, and written as soon as the disk takes it."""
+
+    def unwritable(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    async with place.opened() as store:
+        await store.admit(item("U0"), relays("U0"))
+        before = place.file.read_text()
+        with monkeypatch.context() as patch:
+            await away(store, patch)
+            for write_line in (unwritable, journal.write_line):
+                patch.setattr(journal, "write_line", write_line)
+                for _ in range(3):
+                    with pytest.raises(Unavailable):
+                        await store.admit(item("U1"), relays("U1"))
+        assert [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()] == [
+            "a checkpoint could not be written beside the database: Read-only file system"
+        ]
+        [line] = place.file.read_text().removeprefix(before).splitlines()
+        assert parse(line).seq == 5
+
+
+@on_sqlite
 async def test_what_may_not_be_on_disk_is_not_in_the_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power failure may undo a commit that is not synced; nor is it by a later one that writes nothing."""
     async with place.opened() as store:
