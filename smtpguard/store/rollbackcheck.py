@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -170,6 +171,9 @@ class RollbackCheck:
             return
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
         if found is not None:
+            if (made := self.unfiled()) is not None:  # the proof then says up to which entry the journal had gone
+                with suppress(OSError):
+                    journal.write_line(self._state_dir, made.line())
             freeze_everything(batch, found, renewing=self._renewing is not None)
             log.error("%s: all mail is frozen until it is thawed", found)
 

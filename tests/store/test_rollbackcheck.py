@@ -299,6 +299,20 @@ async def test_a_running_process_notices_a_restore_behind_its_own_connection(
         assert (await store.journal.verify()).ok
 
 
+@on_sqlite
+async def test_a_process_that_notices_a_restore_says_what_it_wrote(place: Place) -> None:
+    """An older copy was put in the place of the file while it ran; its last commits are in no checkpoint yet."""
+    async with place.opened() as store:
+        copy = place.copy()
+        await store.admit(item("U0"), relays("U0"))
+        place.put_back(copy)
+        store._database._files = (None, None)  # as after another file came into its place
+        await store.admit(item("U1"), relays("U1"))
+        proof = await store.journal.verify()
+        assert proof.ok, proof
+        assert [lost.through for lost in proof.lost] == [5]
+
+
 @pytest.mark.parametrize("ends", [False, True])
 async def test_another_server_behind_a_pooler_is_noticed(
     postgresql: str, tmp_path: Path, clock: Clock, ends: bool
