@@ -33,7 +33,7 @@ STRETCH = 2_000
 """Entries whose words are stored together: at most so many are read and written at once, in the order of the index."""
 SLICE = 500
 """Messages that are looked up at once."""
-_FORGOTTEN = 10
+_FORGOTTEN = 2
 _PROBED = 5
 _KNOWN = 5_000
 _STRETCHES = 200

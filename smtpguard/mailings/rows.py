@@ -412,7 +412,7 @@ LETTERS = timedelta(days=8)
 week."""
 FEW = 20
 SLICE = 500
-CUT = 10_000
+CUT = 2_000
 
 
 def forget(batch: Batch, before: datetime) -> tuple[int, bool]:

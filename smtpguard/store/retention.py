@@ -48,7 +48,8 @@ NOTICE = timedelta(days=1)
 TURN = timedelta(hours=1)
 """How often hosts with different settings journal theirs in turn; far less than NOTICE, so that the longest stays in force."""
 SLICE = 500
-CUT = 10_000
+CUT = 2_000
+"""Entries of one slice: mail that is to be held waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     contents.drop(batch, old)
     contents.forget(batch, old, microseconds(batch.now - keep.content))
     gone = _old_holds(batch, batch.now - keep.addresses)
-    private, through = _private(batch, batch.now - keep.addresses)
+    private, through, unerased = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
     searchindex.forget(batch, max(through, base.seq if base is not None else 0))
     activityrows.forget(batch, batch.now - keep.journal)
@@ -123,7 +124,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     if any(taken.values()):
         data = taken | ({"private_through": through} if through else {})
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
-    more = orphans or others or back or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
+    more = orphans or others or back or unerased or len(old) >= SLICE or gone >= SLICE or entries >= CUT
     if base is not None:
         journal.mark(batch, base=base)
     return Erased(**taken, mailings=mailings, more=more)
@@ -186,23 +187,24 @@ def _lifted(batch: Batch, before: datetime) -> None:
         batch.connection.execute(delete(freeze).where(freeze.c.freeze_id.in_(old)))
 
 
-def _private(batch: Batch, before: datetime) -> tuple[int, int]:
-    """Clear values of old entries, oldest first. Returns the number, and the last entry that may lack them from now on."""
+def _private(batch: Batch, before: datetime) -> tuple[int, int, bool]:
+    """Clear values of old entries, oldest first. Returns the number, the last entry that may lack them from now on, and
+    whether more may be left. Only verdicts have them, so fewer than CUT are erased."""
     spared: list[ColumnElement[bool]] = []
     if preservation.any_of_them(batch.connection):
         needed = exists().where(entry.c.seq == clear.c.seq, preservation.is_kept(preservation.ID, entry.c.id))
         spared = [~needed]
     first = select(func.min(clear.c.seq)).where(*spared).scalar_subquery()
     query = select(entry.c.seq, entry.c.at).where(entry.c.seq >= first, entry.c.seq < first + CUT).order_by(entry.c.seq)
-    through = 0
+    through = looked = 0
     for seq, at in batch.connection.execute(query):
         if at >= microseconds(before):
             break
-        through = seq
+        through, looked = seq, looked + 1
     if not through:
-        return 0, 0
+        return 0, 0, False
     done = batch.connection.execute(delete(clear).where(clear.c.seq <= through, *spared))
-    return done.rowcount, through
+    return done.rowcount, through, looked == CUT
 
 
 def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:

@@ -30,8 +30,8 @@ from tests.clocks import Clock
 from tests.store.making import POLICY, SECRET, a_freeze, a_hold, event, held, holds, item, notice, relays
 
 
-async def filled(store: Store, n: int = 30) -> None:
-    for i in range(n):
+async def filled(store: Store, n: int = 30, *, first: int = 0) -> None:
+    for i in range(first, first + n):
         await store.admit(item(f"T{i}"), relays(f"T{i}"))
 
 

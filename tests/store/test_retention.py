@@ -6,10 +6,12 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import event
 
 from smtpguard.database.batch import Batch
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import Event, Kind
+from smtpguard.store import retention
 from smtpguard.store.retention import Retention, erase
 from smtpguard.store.store import Store
 from tests.clocks import Clock
@@ -81,6 +83,23 @@ async def test_hosts_with_different_retention_journal_it_in_turn_each_hour(store
             assert await store.agree(USUAL, "one") == USUAL
     assert len(await journalled(store)) < 3 * 24
     assert await store.agree(MIXED, "one") == MIXED.longest(USUAL), "longer periods at once"
+
+
+async def test_names_between_other_entries_are_erased_within_the_minute(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outcomes have no names, so a whole slice of entries erases fewer."""
+    monkeypatch.setattr(retention, "CUT", 4)
+    for i in range(6):
+        await filled(store, 1, first=i)
+        await store.journal.record([Event(kind=Kind.OUTCOME, id=f"T{i}", at=clock.now(), data={"outcome": "relayed"})])
+    clock.pass_(days=91)
+    slices = 1
+    while (await store.retain(USUAL)).more:
+        slices += 1
+    left = [one.id for one, clear in await store.journal.entries() if one.kind == Kind.VERDICT.value and clear]
+    assert left == []
+    assert slices >= 12 / 4
 
 
 async def test_a_slice_scans_no_large_table(store: Store) -> None:
