@@ -78,7 +78,6 @@ class AlarmChannels:
         return heard
 
     def _say(self, told: AlarmMessage) -> None:
-        """One line, however often it is tried."""
         at = told.alarm.key, told.phase
         if at in self._said:
             return

@@ -165,7 +165,6 @@ def _stale(registry: Registry) -> tuple[str, ...]:
 
 
 def bypass_in_force(settings: Settings, now: datetime) -> tuple[Bypass, ...]:
-    """That of this host."""
     found = Bypasses(settings.state).in_force(now)
     return () if found is None else (found,)
 

@@ -21,8 +21,6 @@ _RANDOM_BITS = 30  # six digits; ten for the time
 
 
 class SystemClock:
-    """Implements guard.ports.Clock."""
-
     now = staticmethod(partial(datetime.now, UTC))
     monotonic = staticmethod(time.monotonic)
 

@@ -179,8 +179,6 @@ OWN_TRIES, OWN_SECONDS = 8, 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """What the console's application needs."""
-
     middleware: tuple[Middleware, ...]
     routes: tuple[BaseRoute, ...]
     sessions: Sessions

@@ -62,7 +62,6 @@ def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str 
 
 
 def indexes(settings: Settings) -> Path:
-    """The folder of the list indexes."""
     return settings.state / "indexes"
 
 

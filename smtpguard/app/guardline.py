@@ -186,7 +186,6 @@ def _put_off(mail: TurnedAway) -> bool:
 
 
 def fields(mail: TurnedAway) -> dict[str, Any]:
-    """The fields of the line, without unknown ones."""
     shown: dict[str, Any] = {"why": mail.why.value, "client": mail.client, "listener": mail.listener}
     if mail.reply is not None:
         shown["reply"] = str(mail.reply)

@@ -211,7 +211,6 @@ class Watching:
         self._policy = await self._file.look()
 
     def failed(self) -> None:
-        """The store did not answer."""
         self._answered = False
 
     async def _read_on(self, store: Store, end: int) -> None:
@@ -241,7 +240,6 @@ class Watching:
     # Output.
 
     def numbers(self) -> Numbers:
-        """From memory."""
         return {
             "smtpguard_build_info": {(__version__,): 1},
             **self._tally.numbers(),

@@ -21,7 +21,6 @@ class Milter(MailPart):
 
 
 def receptions(settings: Settings, line: Line, turned: Turned) -> list[MilterReception]:
-    """Of the milter's listeners."""
     new_id, limits = ids(), settings.limits
     most = Limits(recipients=limits.recipients, message_octets=limits.message_mb << 20, line_octets=limits.line_octets)
     return [

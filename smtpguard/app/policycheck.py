@@ -349,7 +349,6 @@ def _terms(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
 
 
 def never_found(name: str, document: Document) -> Iterator[Problem]:
-    """Of one vocabulary."""
     compiled = compile_vocabularies({name: document.value})
     for n, group in enumerate(document.value["groups"]):
         written, endings = words_of(group, "terms"), ("", *words_of(group, "inflect"))

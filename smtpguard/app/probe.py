@@ -161,7 +161,6 @@ async def _named(connection: RelayConnection, sender: str, address: str, name: s
 
 
 async def _logins(target: RelayTarget) -> Finding:
-    """Whether mail clients could log in through us."""
     try:
         connection = await open_connection(target)
     except (RelayUnavailable, OSError) as e:

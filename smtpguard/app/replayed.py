@@ -65,7 +65,6 @@ class PossibleHit:
 
     @property
     def actions(self) -> frozenset[Action]:
-        """The possible actions if it hits."""
         return frozenset() if self.rule.observes else frozenset(self.rule.strength(a)[0] for a in (YES, UNKNOWN))
 
 

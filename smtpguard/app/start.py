@@ -149,7 +149,6 @@ async def ended(settings: Settings, *, by: str, status: int) -> None:
 async def _put(
     store: Store, settings: Settings, digester: Digester, documents: Mapping[str, bytes], by: str, how: str
 ) -> Proposal:
-    """Put the policy file in force."""
     from smtpguard.app.policycheck import propose, put  # 3 MB that no other start needs
 
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))

@@ -102,13 +102,11 @@ def unwritable(settings: Settings) -> str:
 
 
 def is_readable_file(settings: Settings) -> bool:
-    """Whether it is a file that this user may read."""
     file = _file(settings)
     return file is not None and all(_ours(path) for path in (file, settings.secret_file))
 
 
 def _file(settings: Settings) -> Path | None:
-    """The SQLite database."""
     try:
         return file_of(store_url(settings))
     except (Broken, ValueError):  # reported elsewhere

@@ -94,7 +94,6 @@ def _begin(
 
 
 def row(found: Bypass | None) -> dict[str, Any] | None:
-    """For programs."""
     if found is None:
         return None
     return {

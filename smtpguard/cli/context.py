@@ -273,7 +273,6 @@ class Context:
             click.echo(line, err=err)
 
     def answers(self, rows: Iterable[Mapping[str, Any]], text: Iterable[str]) -> None:
-        """The same for several things."""
         for one in rows if self.json else text:
             if isinstance(one, str):
                 click.echo(one)
@@ -301,7 +300,6 @@ def _name_of(uid: int) -> str:
 
 
 def as_line(row: Mapping[str, Any]) -> str:
-    """As one line of JSON."""
     return json.dumps(row, ensure_ascii=False, default=_plain)
 
 

@@ -95,7 +95,6 @@ def _path(option: str, text: str) -> Address | None:
 
 
 def row(name: str, told: Explained) -> dict[str, Any]:
-    """The JSON object; unknown values are null."""
     verdict, reading, people = told.verdict, told.reading, told.recipients
     readable, looks = reading.readable.value == "yes", told.facts.get("message.looks")
     return {
@@ -154,7 +153,6 @@ def _said(reason: Reason) -> str:
 def lines(
     name: str, path: Address | None, recipients: Sequence[Address], told: Explained, verbose: bool
 ) -> Iterator[str]:
-    """Text for people: the verdict first, then the reasons."""
     verdict = told.verdict
     yield f"{name}: {verdict.action.word.upper()}"
     to = ", ".join(map(str, recipients[:3])) or "nobody"

@@ -406,7 +406,6 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
 
 
 async def _covered(services: Services, hold: Hold) -> Coverage:
-    """What its approval would cover."""
     lead = await _hold(services, hold.primary) if hold.primary else hold
     return coverage.covered(lead, await services.approvals.learned(lead.hold_id))
 

@@ -157,13 +157,11 @@ def quorum_row(quorum: Quorum) -> dict[str, Any]:
 
 
 def needs(done: Decided, vote: str = "counted") -> str:
-    """What is missing after a vote."""
     voters = ", ".join(v.approver for v in standing_votes(done.hold) if v.choice is Choice.APPROVE) or "none"
     return f"the vote is {vote}. It needs {'; '.join(map(in_words, done.missing))}, and has {voters}."
 
 
 def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
-    """The mailing of a primary hold or a copy."""
     if hold.primary:
         whole = "of its sender's letters" if hold.by_sender else "of its mailing"
         return [("Part of", f"{hold.primary}, whose decision is for all {whole}")]

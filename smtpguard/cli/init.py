@@ -297,7 +297,6 @@ def _relay(
 
 
 def _lists() -> Sequence[FirstList]:
-    """Ask for lists until there are no more."""
     found: list[FirstList] = []
     while True:
         again = "another" if found else "a"

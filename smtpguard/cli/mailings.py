@@ -329,7 +329,6 @@ async def _looks(services: Services, mailing: Mailing, follow: bool) -> AsyncIte
 
 
 async def _rows(context: Context, looks: AsyncIterator[Mailing]) -> None:
-    """Print a line for every change."""
     said: Mapping[str, Any] | None = None
     async for mailing in looks:
         if (now := row(mailing)) != said:

@@ -274,7 +274,6 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
-    """All relays, each with its place in the file."""
     yield ("relay",), settings.relay
     yield from ((("routes", n, "relay"), route.relay) for n, route in enumerate(settings.routes))
 

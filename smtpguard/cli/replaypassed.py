@@ -144,7 +144,6 @@ def _example(one: Compared, parted: Difference, *, names: bool) -> Iterator[str]
 
 
 def _row(one: Compared, parted: Difference, *, names: bool) -> dict[str, Any]:
-    """For programs."""
     message = one.message
     subject, sender = (next(iter(message.names(role)), None) if names else None for role in ("subject", "from"))
     facts = {**one.was.hangs, **one.will.hangs}

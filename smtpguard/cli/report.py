@@ -167,7 +167,6 @@ def _decided(decided: Decided) -> dict[str, Any]:
 
 
 def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
-    """For a terminal."""
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     asked = f"asked the writers of {found.asked:,}, " if found.asked else ""
     yield (
@@ -285,7 +284,6 @@ def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:
 
 
 def _observed_row(found: suggestions.Observed, *, names: bool) -> dict[str, Any]:
-    """The JSON object."""
     return {
         "since": found.since,
         "until": found.until,
@@ -316,7 +314,6 @@ def _one(example: suggestions.Example, names: bool) -> dict[str, Any]:
 
 
 def _observed_lines(found: suggestions.Observed, *, names: bool) -> Iterator[str]:
-    """For a terminal."""
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     if found.enforced:
         yield f"{found.enforced:,} of them were held, deferred or refused: the policy did not only observe."
@@ -543,7 +540,6 @@ def with_key(text: str, path: Sequence[str | int], key: str, value: Any, reason:
 
 
 def diff(old: str, new: str, name: str) -> str:
-    """A unified diff for patch(1)."""
     return "".join(
         difflib.unified_diff(
             old.splitlines(keepends=True), new.splitlines(keepends=True), name, f"{name}, as suggested"
@@ -583,7 +579,6 @@ def _indent(line: str) -> int:
 
 
 def _flow(value: Any) -> str:
-    """On one line, in the usual style."""
     if isinstance(value, str) and value[:1] == ">":
         return f'"{value}"'
     made = yaml.safe_dump([value], default_flow_style=True, width=1_000_000, allow_unicode=True, sort_keys=False)

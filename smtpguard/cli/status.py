@@ -81,7 +81,6 @@ def _processes(found: list[Tree]) -> Iterator[dict[str, Any]]:
 
 
 def row(found: Status) -> dict[str, Any]:
-    """For programs."""
     waiting = found.waiting
     return {
         "fine": found.fine,
@@ -140,7 +139,6 @@ def row(found: Status) -> dict[str, Any]:
 
 
 def lines(found: Status) -> Iterator[str]:
-    """For people: first what is wrong, then each thing on a line."""
     yield f"smtpguard {found.version}: {_verdict(found)}"
     if not found.serves:
         why = (

@@ -198,7 +198,6 @@ async def _accounts(
 
 
 def _password(file: Path | None) -> str:
-    """From the file, or typed twice."""
     if file is not None:
         text = sys.stdin.readline() if str(file) == "-" else _first_line(file)
         if not text.strip("\r\n"):

@@ -59,7 +59,6 @@ def digest(documents: Mapping[str, bytes]) -> str:
 
 
 def vocabulary_names(documents: Iterable[str]) -> dict[str, str]:
-    """Vocabulary -> its document."""
     prefix = f"{VOCABULARIES}/"
     return {n.removeprefix(prefix).removesuffix(".yaml"): n for n in sorted(documents) if n.startswith(prefix)}
 

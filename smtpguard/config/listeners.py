@@ -99,7 +99,6 @@ class SmtpListener(Section):
 
     @property
     def called(self) -> str:
-        """Its name, or its place."""
         return self.name or place(self.address, self.port)
 
     @property

@@ -86,7 +86,6 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def unknown(noun: str, name: str, candidates: Iterable[str]) -> str:
-    """In words, for a name given on the command line or in a form."""
     hint = did_you_mean(name, candidates)
     return f'unknown {noun} "{name}"' + (f" ({hint})" if hint else "")
 

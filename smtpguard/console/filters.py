@@ -114,7 +114,6 @@ async def asked_of(here: ConsoleServices, who: Person) -> int:
 
 
 def midnight(day: date, zone: tzinfo) -> datetime:
-    """The start of the day."""
     return datetime(day.year, day.month, day.day, tzinfo=zone)
 
 

@@ -75,7 +75,6 @@ class ReportText:
 
 
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
-    """``by``: the person who made it."""
     found = made.found
     telling, hide = _Telling(made, said), hiding(made, said)
     parts = (

@@ -174,7 +174,6 @@ def _list(one: ListModel | None, hide: Callable[[str], str], names: bool) -> dic
 
 
 def proof_row(proof: Proof) -> dict[str, Any]:
-    """In the shape that the API has."""
     return Verified.model_validate(proof, from_attributes=True).model_dump(mode="json")
 
 

@@ -77,7 +77,6 @@ class Filled:
         return value[:_MOST_GIVEN_BACK] if isinstance(value, str) else ""
 
     def ticked(self, name: str, value: str, otherwise: bool = False) -> bool:
-        """Whether a choice or box was selected."""
         return otherwise if self._sent is None else value in self._sent.getlist(name)
 
     def wrong(self, name: str) -> str:
@@ -126,7 +125,6 @@ def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]
 
 
 def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
-    """What a freeze stops, in words."""
     name = freeze.value
     if freeze.selector is Selector.LIST:
         name = titles.get(name, name)

@@ -317,7 +317,6 @@ _BREAKERS: Mapping[str, tuple[str, str]] = {
 
 
 def _breakers(policy: Policy, said: Speech) -> Iterator[str]:
-    """The breakers, in words."""
     yield from _stopping(policy.breakers.each, said)
     for name, own in policy.list_breakers.items():
         title = policy.lists[name].title or name

@@ -87,7 +87,6 @@ class Decided:
 
     @property
     def too_strict(self) -> bool:
-        """Whether people approved more than half of what was held."""
         others = self.total - self.confirmed
         return others >= OFTEN and 2 * self.approved > others
 

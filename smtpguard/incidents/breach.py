@@ -62,7 +62,6 @@ class IncidentTexts:
 
     @property
     def due(self) -> datetime | None:
-        """When the 72 hours are over."""
         return self.aware[0] + HOURS if self.aware is not None else None
 
     @property

@@ -151,7 +151,6 @@ def first_kept(connection: Connection) -> int | None:
 
 
 def is_kept(what: str, key: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether the id or the content in this column is preserved."""
     return exists().where(preserved_key.c.what == what, preserved_key.c.key == key)
 
 

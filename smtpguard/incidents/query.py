@@ -38,7 +38,6 @@ class IncidentQuery:
 
     @property
     def empty(self) -> bool:
-        """Whether it asks for nothing."""
         return self == IncidentQuery(whole=self.whole)
 
     def fits(

@@ -147,7 +147,6 @@ class _Search:
         return first is not None and self._first < first
 
     def _verdicts(self) -> Iterator[Pair]:
-        """The candidates, in order."""
         query = self._query
         wanted: list[ColumnElement[bool]] = [entry.c.kind.in_(_CAME)]
         begin, end = 0, self._walk.head.seq

@@ -63,7 +63,6 @@ class Entries:
 
     @property
     def more(self) -> int:
-        """How many are not named."""
         return self.many - len(self.named)
 
 

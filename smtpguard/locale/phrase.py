@@ -44,8 +44,6 @@ class Amount(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A length of time."""
-
     seconds: int
 
 

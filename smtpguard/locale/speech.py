@@ -55,7 +55,6 @@ def catalogue(language: str) -> Catalogue:
 
 
 def called(language: str) -> str:
-    """The language's own name: "Svenska"."""
     name = Locale.parse(catalogue(language).locale).language_name or language
     return name[:1].upper() + name[1:]
 
@@ -176,7 +175,6 @@ class Speech:
         return f"{at.astimezone(self.zone):%H:%M:%S}"
 
     def clock_in_zone(self, at: datetime) -> str:
-        """For mail, as ``whole``."""
         return f"{self.clock(at)} ({at.astimezone(self.zone).tzname()})"
 
     def size(self, octets: int) -> str:

@@ -235,7 +235,6 @@ def _ascii(reply: str) -> str:
 
 
 def _explained(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:
-    """The part for people."""
     opening = says["opening part" if dsn.part else "opening"]
     lines = [filled(opening, {"organization": head.organization or dsn.reporting_mta}), ""]
     for action in Action:

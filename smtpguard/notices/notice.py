@@ -180,7 +180,6 @@ class _Forms:
         return cls(environment(False), environment(True))
 
     def text(self, kind: str, values: Mapping[str, Any]) -> tuple[str, str]:
-        """Subject and text."""
         module = self.plain.select_template(_names(kind, values)).make_module(dict(values))
         subject = _flat(str(getattr(module, "subject", "")))
         return subject, re.sub(r"\n{3,}", "\n\n", str(module)).strip("\n") + "\n"
@@ -202,7 +201,6 @@ def _names(kind: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def _when(text: Any, speech: Speech) -> str:
-    """An ISO 8601 time of the data."""
     try:
         at = datetime.fromisoformat(str(text))
     except ValueError:

@@ -135,7 +135,6 @@ def waiting(hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
 
 
 def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
-    """The common data for writer and approvers."""
     in_force = gathered.in_force
     return waiting(hold, in_force, hold.held_at) | {
         "reasons": reasons(hold, in_force),

@@ -126,11 +126,9 @@ class Condition:
     again: timedelta | None = None
 
     def known(self, seen: Seen) -> bool:
-        """Whether it can be evaluated."""
         return getattr(seen, self.of) is not None
 
     def key(self, about: str) -> str:
-        """Of its alarm about that."""
         return f"{self.name} {about}".strip()
 
 

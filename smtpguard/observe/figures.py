@@ -248,7 +248,6 @@ def _first(at: int | None) -> datetime | None:
 
 
 def seconds_since(at: datetime | None, now: datetime) -> float:
-    """0 for None."""
     return max(0.0, (now - at).total_seconds()) if at is not None else 0.0
 
 

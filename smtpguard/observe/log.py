@@ -305,7 +305,6 @@ def _masked(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """For a terminal."""
     trace = line.pop("exception", None)
     shown: dict[str, Any] = {printable(name): _each_text(value, printable) for name, value in line.items()}
     if isinstance(trace, str):  # a traceback keeps its lines

@@ -265,8 +265,6 @@ def ends_hold(event: Event) -> bool:
 
 
 class _Times:
-    """The counts of one histogram."""
-
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds, self._counts, self._seconds = bounds, [0] * (len(bounds) + 1), 0.0
 
@@ -331,7 +329,6 @@ class Tally:
                     self._ended(_ENDS[kind], decided_at(event.at, data), held)
 
     def numbers(self) -> Numbers:
-        """A snapshot."""
         return {
             **{name: dict(series) for name, series in self._counts.items()},
             SECONDS.name: {(): self._outcomes.spread()},

@@ -53,8 +53,6 @@ Told = Sequence[tuple[Entry, Clear | None]]
 
 
 class Topic(enum.Enum):
-    """The topics to which a hook can subscribe."""
-
     HELD = "message.held"
     DECIDED = "message.decided"
     FROZEN = "freeze.set"
@@ -179,15 +177,12 @@ def _first(clear: Clear | None, role: str) -> str | None:
 
 
 class Format(enum.Enum):
-    """The format of a receiver."""
-
     JSON = "json"
     SLACK = "slack"
     TEAMS = "teams"
 
 
 def shaped(payload: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
-    """The body to be sent."""
     if form is Format.JSON:
         return payload
     head, words = _said(payload["type"], payload["data"])
@@ -230,7 +225,6 @@ def _teams(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
 
 
 def _said(type_: str, data: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """A headline, and further lines."""
     match type_:
         case "message.held":
             return f"Held: {_to(data)}", _message_lines(data)
@@ -492,7 +486,6 @@ class Sender:
 
 
 def _read(answer: httpx2.Response) -> Answered:
-    """By the status."""
     if answer.is_success:
         return Answered()
     asked = answer.headers.get("retry-after", "")
@@ -512,7 +505,6 @@ replayed."""
 
 
 def signed(secret: bytes, at: int, body: bytes) -> str:
-    """The header's value."""
     return f"t={at},v1={hmac.new(secret, b'%d.' % at + body, 'sha256').hexdigest()}"
 
 

@@ -62,7 +62,6 @@ class Sending:
         self._failing = 0.0
 
     async def close(self) -> None:
-        """The connection to the receiver."""
         await self._sender.close()
 
     async def give(self) -> int:
@@ -128,7 +127,6 @@ class Witnessing(Sending):
 
 
 def line(made: Checkpoint) -> str:
-    """A checkpoint with its note, on one line."""
     note = made.note.replace("\n", "\\n")
     return f"checkpoint of entry {made.seq}: {note}"
 

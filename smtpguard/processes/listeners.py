@@ -317,7 +317,6 @@ def _binary(header: bytes) -> str:
 
 
 def _named(address: IPv4Address | IPv6Address) -> str:
-    """An IPv4-mapped address as IPv4."""
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 

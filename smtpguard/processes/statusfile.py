@@ -116,7 +116,6 @@ class Tree:
 
     @property
     def parts(self) -> Sequence[Mapping[str, Any]]:
-        """The processes of its parts."""
         parts: Sequence[Mapping[str, Any]] = self.row.get("parts", ())
         return parts
 
@@ -180,7 +179,6 @@ class Notifier:
 
     @property
     def managed(self) -> bool:
-        """Whether there is a service manager."""
         return bool(self._address)
 
     def send(self, *lines: str, kept: bool = False) -> None:

@@ -237,7 +237,6 @@ class Supervisor:
         child.offer(number, offered)
 
     def _taken(self, part: str) -> bool:
-        """Whether any part takes its connections now."""
         return any(child.takes for child in self._takers[part])
 
     def _listen(self, part: str, on: bool) -> None:

@@ -273,7 +273,6 @@ async def decided(request: Request) -> Response:
 
 
 def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
-    """Each once."""
     return list(dict.fromkeys(freeze for some in freezes for freeze in some))
 
 

@@ -265,7 +265,6 @@ def trend(course: Growth, said: Speech) -> str:
 
 
 def in_words(one: Done, said: Speech) -> str:
-    """What was done, with the figures of a breaker."""
     if one.deed in (Deed.STOPPED, Deed.OBSERVED):
         return labels.tripped(one.data, said)
     words = said(_DONE[one.deed])

@@ -271,7 +271,6 @@ def qr_svg(uri: str) -> str:
 
 
 def qr_text(uri: str) -> str:
-    """For a terminal."""
     import segno
 
     out = io.StringIO()

@@ -119,8 +119,6 @@ class Site:
 
 
 class ConsoleMiddleware:
-    """ASGI middleware."""
-
     def __init__(
         self,
         app: ASGIApp,
