@@ -105,13 +105,13 @@ class ListRefresh:
             async with self._few:
                 began = self._clock.now()
                 thread = asyncio.get_running_loop().run_in_executor(self._threads, refresher.sync, info, began)
-                await self._patiently(info, thread)
+                await asyncio.wait({thread}, timeout=HANGS_SECONDS)
             while not thread.done():  # it hangs: others go on, and people are told
                 if isinstance(refresher, Refresher):
                     report = await asyncio.to_thread(refresher.unfinished, info, began, self._clock.now())
                     if report.news:
                         self._unsaid.append(report)
-                await self._patiently(info, thread)
+                await asyncio.wait({thread}, timeout=HANGS_SECONDS)
             report = await thread
             if report.news:
                 self._unsaid.append(report)
@@ -119,10 +119,6 @@ class ListRefresh:
             log.exception("list %s: cannot be synced", info.name)
         finally:
             del self._reading[info.name]
-
-    async def _patiently(self, info: ListInfo, reading: asyncio.Future[Report]) -> None:
-        """Wait until it has ended, or has taken too long."""
-        await asyncio.wait({reading}, timeout=HANGS_SECONDS)
 
     async def _say(self) -> None:
         """Journal the reports. If the store does not answer they are kept and tried again: a change is found only once."""

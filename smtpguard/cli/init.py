@@ -341,8 +341,8 @@ def _write(settings: Path, policy: Path, answers: Answers) -> None:
     settings.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".init-", dir=settings.parent) as folder:
         trial = Path(folder, settings.name)
-        trial.write_text(_settings_text(answers, today), encoding="utf-8")
-        trial.with_name(policy.name).write_text(_policy_text(answers, today), encoding="utf-8")
+        trial.write_text(_filled("smtpguard.yaml.j2", answers, today), encoding="utf-8")
+        trial.with_name(policy.name).write_text(_filled("policy.yaml.j2", answers, today), encoding="utf-8")
         wrong = [problem for problem in check(trial).problems if problem.fatal]
         if wrong:
             raise CannotRun("\n".join(str(problem).replace(f"{folder}/", "") for problem in wrong))
@@ -423,15 +423,6 @@ def _part(connection: RelayConnection) -> None:
     """Send QUIT without waiting for the reply."""
     connection.quit()
     connection.abort("it has said what it offers")
-
-
-def _settings_text(answers: Answers, today: date) -> str:
-    return _filled("smtpguard.yaml.j2", answers, today)
-
-
-def _policy_text(answers: Answers, today: date) -> str:
-    """policy.yaml: the sample's rules for these lists and people, observing only."""
-    return _filled("policy.yaml.j2", answers, today)
 
 
 def _filled(template: str, answers: Answers, today: date) -> str:

@@ -157,7 +157,7 @@ async def link(context: Context, address: str) -> None:
 async def list_(context: Context) -> None:
     """List the accounts."""
     async with _accounts(context, everybody=True) as (accounts, _):
-        rows = list(map(_row, await accounts.everybody()))
+        rows = list(map(_row, await accounts.people.everybody()))
         table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE"), *map(_line, rows)]
         context.answers(rows, in_columns(table) if rows else ["There are no accounts: smtpguard users add"])
 
@@ -172,7 +172,7 @@ async def _accounts(
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following
     from smtpguard.app.services import accounts, opened
-    from smtpguard.console.people.accounts import BadPassword, Factors, NotPossible
+    from smtpguard.console.people.accounts import Factors, NotPossible
     from smtpguard.database.errors import StoreError
     from smtpguard.mail.address import BadAddress
 
@@ -188,10 +188,10 @@ async def _accounts(
                 in_force = await Following(store, settings, digester, clock).follow()
             except StoreError:  # the guard has never served
                 return
-            for gap in in_force.unseated(await service.everybody()):
+            for gap in in_force.unseated(await service.people.everybody()):
                 if everybody or gap.address == service.canonical(address):
                     click.echo(f"smtpguard: {gap}", err=True)
-    except (NotPossible, BadPassword) as refused:
+    except NotPossible as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:
         raise CannotRun(f"{address}: {bad}") from None

@@ -39,7 +39,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
 from smtpguard.notices.noticedata import approvers
 from smtpguard.policy.verdict import Quorum
-from smtpguard.reading.looks import Reading, Side, topic_called, veiled
+from smtpguard.reading.looks import Reading, Side, veiled
 from smtpguard.reading.parts import Index, Part, transfer, walk
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import Text, extract
@@ -230,10 +230,6 @@ def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: b
         mailing=few(phrase(m.evidence) for m in heavy if m.side is Side.MAILING),
         words=tuple(dict([*quoted, *((t.word, text) for t, text in found)]).items())[-_MOST_WORDS:],
     )
-
-
-def topic(name: str, said: Speech) -> str:
-    return said.say(topic_called(name))
 
 
 def segments(text: str, words: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

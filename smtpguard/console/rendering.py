@@ -98,8 +98,7 @@ async def page(
         "_": said,
         "ngettext": said.ngettext,
         "titles": titles,
-        "role_words": labels.ROLES,
-        "state_key": labels.state_key,
+        "labels": labels,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze, said, titles),
         "kept": partial(frozen_in_words, said, titles),
@@ -109,11 +108,13 @@ async def page(
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,
         "path": request.url.path,
+        # what was done before this page; only one of our own messages, whatever the URL says
+        "done": said(done) if (done := labels.DONE.get(request.query_params.get("done", ""))) else "",
         "filled": lambda action: _filled(request, action, status, wrong or {}),
         "now": here.clock.now(),
     }
     made: Environment = request.app.state.templates
-    text = made.get_template(template).render(**shown, **values)
+    text = made.get_template(template).render(shown | values)
     # Half a character, as an argument of the command line could leave it in a reason, must not take the page away.
     return HTMLResponse(text.encode(errors="replace"), status_code=status)
 

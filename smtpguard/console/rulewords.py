@@ -18,7 +18,6 @@ from typing import Any
 from smtpguard.config.fields import Span, seconds
 from smtpguard.config.problem import Invalid
 from smtpguard.console import labels
-from smtpguard.console.messageview import topic
 from smtpguard.console.rendering import environment
 from smtpguard.locale.phrase import N_, span
 from smtpguard.locale.speech import Speech
@@ -33,7 +32,7 @@ from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Quorum
-from smtpguard.reading.looks import TOPICS
+from smtpguard.reading.looks import TOPICS, topic_called
 
 FACTS: Mapping[str, str] = {name: fact.label for name, fact in facts.FACTS.items()}
 WORDS: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
@@ -378,7 +377,7 @@ def _list(
         "category": said(labels.CATEGORIES[category]) if special else "",
         "writers": [str(writer) for writer in model.writers],
         "origins": list(_origins(model, said)),
-        "avoid": sorted(topic(word, said) for word in model.avoid),
+        "avoid": sorted(said.say(topic_called(word)) for word in model.avoid),
         "decide": list(_deciders(quorums, groups, said)),
         "late": list(_deciders(late, groups, said)),
         "now": [] if open_now is None else list(_deciders(on_duty, groups, said, now)),

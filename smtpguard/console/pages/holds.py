@@ -308,7 +308,7 @@ async def mine(request: Request) -> Response:
     here, after = services_of(request), request.query_params.get("after", "")[:100]
     rows, further = await holds_of(here, wanted, limit=PAGE, after=after)
     frozen = await here.freezes.holding_up(*rows)
-    return await page(request, "mine.html", rows=rows, further=further, states=labels.SHORT_STATES, frozen_ones=frozen)
+    return await page(request, "mine.html", rows=rows, further=further, frozen_ones=frozen)
 
 
 @ROUTES.get("/history", *Role)
@@ -327,7 +327,6 @@ async def history(request: Request) -> Response:
         lists=here.choices,
         rules=ruled(in_force, said),
         kinds={**{end: labels.SHORT_STATES.get(end, end) for end in ENDS}, ANY: N_("any outcome")},
-        states=labels.SHORT_STATES,
     )
 
 

@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
-from smtpguard.console import labels, notifying
+from smtpguard.console import notifying
 from smtpguard.console.filters import PAGE, listed, midnight
 from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
-from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import UNKNOWN, form, not_done, number, page, see_other, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once, query_of
 from smtpguard.console.services import ACTING, ConsoleServices, Routes, answers_for, person
@@ -188,7 +187,6 @@ async def _shown(
         fresh=not asked.keys() - {"id"},
         today=today,
         further=further,
-        state=labels.mailing_state,
         breach=breach,
         drafts=drafts,
         typed=typed or {},
@@ -333,7 +331,6 @@ async def _still(
         failures=_in_words(frozen.hooks, said) if frozen else [],
         lists=here.choices,
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
-        done=done(request),
         two=here.freezes.thaw_two,
         asked_for=await _asked_for(here) if here.freezes.thaw_two else {},
     )

@@ -25,7 +25,6 @@ from smtpguard.admission.preapproval import NotAll
 from smtpguard.console import labels
 from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.filters import PAGE, listed, sees
-from smtpguard.console.pages.message import done
 from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
 from smtpguard.console.reporting import Occupied
 from smtpguard.console.services import ConsoleServices, Routes, person
@@ -54,7 +53,7 @@ ROUTES = Routes()
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
     found, further = await listed(services_of(request), person(request), limit=PAGE, after=after)
-    return await page(request, "mailings.html", mailings=found, further=further, state=labels.mailing_state)
+    return await page(request, "mailings.html", mailings=found, further=further)
 
 
 @ROUTES.post("/mailings/{mailing_id}", Role.APPROVER)
@@ -143,7 +142,6 @@ async def _shown(
         mailing=found,
         progress=progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
-        state=labels.mailing_state(found),
         covers=[
             [speech(request).say(each) for each in coverage.said(one, blind=True)]
             for one in await here.mailings.covers(found)
@@ -154,7 +152,6 @@ async def _shown(
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
         may_correct=may and bool(found.people.at_most),
-        done=done(request),
         problem=problem,
         wrong=wrong,
     )

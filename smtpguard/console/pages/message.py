@@ -53,7 +53,6 @@ from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
 from smtpguard.notices import noticedata
 from smtpguard.policy.facts import Source
-from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.parts import Part, body_text, transfer
 from smtpguard.reading.request import TooComplex
@@ -144,7 +143,7 @@ async def shown(
         sight=seen.name.lower(),
         summary=said.say(summary(hold, noticedata.nameable(hold, in_force), over=hold.state is not State.WAITING)),
         at_most=hold.reach_at_most,
-        reasons=spoken(hold.verdict, in_force, said, readable=seen >= Visibility.TEXT),
+        reasons=reasons_in_words(noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT), said),
         content=content,
         segments=lambda text: segments(text, content.found.words if content.found else ()),
         reached=whom,
@@ -168,9 +167,6 @@ async def shown(
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
         states=labels.KEPT_STATES if frozen else labels.STATES,
-        categories=labels.CATEGORIES,
-        why_not=labels.WHY_NOT,
-        done=done(request),
         problem=problem,
     )
 
@@ -200,7 +196,7 @@ async def own(
         hold=hold,
         summary=said.say(sentence(hold, noticedata.nameable(hold, in_force), over=hold.state is not State.WAITING)),
         policy_sha256=in_force.policy_sha256,
-        reasons=in_words(noticedata.reasons(hold, in_force), said),
+        reasons=reasons_in_words(noticedata.reasons(hold, in_force), said),
         lists=noticedata.nameable(hold, in_force),
         stopped_by=frozen,
         outgoing=await here.store.holds.outgoing(hold.hold_id),
@@ -209,7 +205,6 @@ async def own(
         talk=await talk(here, hold, said),
         asked=await here.questions.open_question(hold.hold_id),
         judged=await here.questions.judged(hold.hold_id) if hold.state is not State.WAITING else "",
-        done=done(request),
         problem=problem,
         wrong=wrong,
     )
@@ -221,24 +216,13 @@ def base(request: Request) -> str:
     return f"/mine/{link}" if link else f"/held/{request.path_params['hold_id']}"
 
 
-def done(request: Request) -> str:
-    """What was done before this page, in words; only one of our own messages, whatever the URL says."""
-    return speech(request)(text) if (text := labels.DONE.get(request.query_params.get("done", ""), "")) else ""
-
-
 async def talk(here: ConsoleServices, hold: Hold, said: Speech) -> list[labels.EntryText]:
     """The questions and answers about it that are not erased."""
     entries = await here.store.journal.history(hold.hold_id)
     return [labels.entry_in_words(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 
-def spoken(
-    verdict: Verdict, in_force: InForce, said: Speech, *, readable: bool = False
-) -> list[tuple[str, str, list[str]]]:
-    return in_words(noticedata.enforced(verdict, in_force, readable=readable), said)
-
-
-def in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[str, str, list[str]]]:
+def reasons_in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[str, str, list[str]]]:
     """(rule, its purpose, what it saw), in the reader's language. What several rules saw is said once."""
     effects: list[tuple[str, str, list[str]]] = []
     before: set[str] = set()

@@ -14,15 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.console import labels
-from smtpguard.console.messageview import evidence, topic
-from smtpguard.console.pages.message import spoken
+from smtpguard.console.messageview import evidence
+from smtpguard.console.pages.message import reasons_in_words
 from smtpguard.console.rendering import form, page, services_of, speech, uploaded
 from smtpguard.console.rulewords import ACTIONS, guide_values, in_words
 from smtpguard.console.services import NotSignedIn, Routes
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
+from smtpguard.notices.noticedata import enforced
+from smtpguard.reading.looks import topic_called
 
 _MOST_OCTETS = 10 << 20
 _MOST_RECIPIENTS = 1000
@@ -38,7 +39,7 @@ async def policy(request: Request) -> Response:
         (
             info,
             registry.statuses[name],
-            sorted(topic(word, said) for word in info.avoid),
+            sorted(said.say(topic_called(word)) for word in info.avoid),
             in_force.rules.quorums.get(name),
         )
         for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0])
@@ -52,7 +53,6 @@ async def policy(request: Request) -> Response:
         enforce=in_force.enforce,
         sha256=in_force.policy_sha256,
         file=await services_of(request).policy_file(),
-        categories=labels.CATEGORIES,
     )
 
 
@@ -86,7 +86,7 @@ async def tried(request: Request) -> Response:
         sent,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
-        reasons=spoken(found.verdict, services_of(request).in_force, said),
+        reasons=reasons_in_words(enforced(found.verdict, services_of(request).in_force), said),
         found=evidence(found.reading, said, avoid),
         reach=int(reach.low),
         lists=sorted(found.recipients.lists),

@@ -64,9 +64,6 @@ class Accounts:
         """Raises BadAddress."""
         return Address.parse(address).canonical(self.delimiters)
 
-    async def everybody(self) -> Sequence[Account]:
-        return await self.people.everybody()
-
     async def at(self, address: str) -> Account:
         found = await self.people.account(AccountKeys(address=self.canonical(address)))
         if found is None:
@@ -217,11 +214,7 @@ class Factors:
     def uri(self, sealed: str, *, address: str, issuer: str) -> str:
         """The URI of the QR code for an authenticator. Contains the secret, so it is only for its owner. Raises
         WrongSecret."""
-        return pyotp.TOTP(self._opened(sealed)).provisioning_uri(name=address, issuer_name=issuer)
-
-    def plain(self, sealed: str) -> str:
-        """The secret, for typing."""
-        return self._opened(sealed)
+        return pyotp.TOTP(self.plain(sealed)).provisioning_uri(name=address, issuer_name=issuer)
 
     def step(self, sealed: str, code: str, now: datetime) -> int | None:
         """The time step of this code, None for a wrong one. The caller must not accept the same step twice."""
@@ -229,7 +222,7 @@ class Factors:
         if not (len(digits) == 6 and digits.isascii() and digits.isdigit()):
             return None
         try:
-            totp = pyotp.TOTP(self._opened(sealed))
+            totp = pyotp.TOTP(self.plain(sealed))
         except WrongSecret:  # no authenticator can have its codes
             return None
         here = int(now.timestamp()) // STEP_SECONDS
@@ -251,7 +244,8 @@ class Factors:
         letters = "".join(c for c in code.lower() if c.isalnum())
         return hashlib.blake2b(letters.encode(), key=self._key, digest_size=16).hexdigest()
 
-    def _opened(self, sealed: str) -> str:
+    def plain(self, sealed: str) -> str:
+        """The secret, for typing. Raises WrongSecret."""
         try:
             return self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder).decode()
         except (CryptoError, ValueError):
@@ -288,12 +282,8 @@ class TooManyHashes(Exception):
     """Too many hashes are waiting: one more would wait too long."""
 
 
-class BadPassword(Exception):
-    """It cannot be used as a password. ``why`` tells its owner."""
-
-    def __init__(self, why: Phrase) -> None:
-        super().__init__(why)
-        self.why = why
+class BadPassword(NotPossible):
+    """It cannot be used as a password."""
 
 
 class Passwords:

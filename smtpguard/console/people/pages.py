@@ -395,7 +395,7 @@ class Administering:
         return await self._shown(request, made=made, password=password) if password else see_other("/people")
 
     async def change(self, change: str, request: Request) -> Response:
-        everybody = await self.accounts.everybody()
+        everybody = await self.accounts.people.everybody()
         account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
         if account is None:
             raise HTTPException(404)
@@ -444,7 +444,7 @@ class Administering:
         self, request: Request, status: int = 200, *, problem: Said = "",
         made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        everybody = await self.accounts.everybody()
+        everybody = await self.accounts.people.everybody()
         return await page(
             request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=_gaps(request, everybody),
             problem=problem, wrong=wrong, made=made, password=password, mine=request.state.person.address,

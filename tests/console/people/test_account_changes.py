@@ -78,7 +78,7 @@ async def test_a_deleted_account_loses_its_sessions_and_stays_in_the_journal(her
     assert (await admin.post(f"/people/{own.account_id}/delete", sure="yes")).status_code == 409
     gone = await admin.post(f"/people/{account.account_id}/delete", sure="yes")
     assert gone.status_code == 303
-    assert [a.address for a in await here.accounts.everybody()] == [EVA]
+    assert [a.address for a in await here.accounts.people.everybody()] == [EVA]
     assert (await omar.get("/held")).status_code == 303
     assert (await here.browser().sign_in(OMAR)).status_code == 401
     assert (await here.kinds("account"))[-1] == {"change": "deleted"}
@@ -144,7 +144,7 @@ async def test_a_person_moves_to_single_sign_on(sso: SignOn) -> None:
     assert (account.subject, account.password, account.totp) == (f"{sso.at.issuer} u-17", "", "")
     assert (await sso.stage.browser().sign_in(EVA)).status_code == 401
     assert (await sso.signs_on()).status_code == 303
-    assert len(await sso.stage.accounts.everybody()) == 1
+    assert len(await sso.stage.accounts.people.everybody()) == 1
     assert [e["change"] for e in (await sso.stage.kinds("account"))] == ["added", "single-sign-on"]
 
 

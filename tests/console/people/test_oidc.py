@@ -88,7 +88,7 @@ async def test_an_unproven_token_signs_no_one_in(sso: SignOn, lie: str, caplog: 
     answer = await sso.signs_on(browser)
     assert answer.status_code == 401
     assert (await browser.get("/me")).status_code == 303
-    assert await sso.stage.accounts.everybody() == []
+    assert await sso.stage.accounts.people.everybody() == []
     assert "cannot be reached" not in caplog.text
     assert "/token" in sso.at.asked
 
@@ -152,7 +152,7 @@ async def test_the_redirect_alone_signs_no_one_in(sso: SignOn) -> None:
     for _ in range(3):
         await browser.get(back.removeprefix(URL))
     assert len(sso.at.codes) == 1
-    assert await sso.stage.accounts.everybody() == []
+    assert await sso.stage.accounts.people.everybody() == []
     assert (await sso.comes_back(browser, back)).status_code == 303
 
 

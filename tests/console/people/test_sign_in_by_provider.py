@@ -58,7 +58,7 @@ async def test_a_prepared_account_is_bound_at_first_sign_on(sso: SignOn) -> None
     assert (await sso.stage.browser().sign_in(EVA, "")).status_code == 401
     assert (await sso.signs_on()).status_code == 303
     assert (await sso.eva()).roles == (Role.APPROVER,)
-    assert len(await sso.stage.accounts.everybody()) == 1
+    assert len(await sso.stage.accounts.people.everybody()) == 1
 
 
 async def test_an_account_with_a_password_is_not_taken_over(sso: SignOn) -> None:
