@@ -184,7 +184,9 @@ class Watching:
         earlier numbers stay."""
         try:
             await self._look_at_store(store)
-            await self._look_at_policy(store)
+            if self._file is None or self._file.store is not store:
+                self._file = FollowingFile(self._settings, store)
+            self._policy = await self._file.look()
             try:
                 await policies.follow()
             except PolicyUnreadable:  # it has a number of its own
@@ -203,12 +205,6 @@ class Watching:
             self._read_to = waiting.entries
         self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True
         await self._read_on(store, waiting.entries)
-
-    async def _look_at_policy(self, store: Store) -> None:
-        """Compare this host's policy file with the policy in force; read again only if one of them has changed."""
-        if self._file is None or self._file.store is not store:
-            self._file = FollowingFile(self._settings, store)
-        self._policy = await self._file.look()
 
     def failed(self) -> None:
         self._answered = False

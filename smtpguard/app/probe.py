@@ -435,7 +435,10 @@ async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> As
         tried = False
         for host, source in _places(each, own):
             if not each.proxy and _is_stranger(each, source):
-                said = await asyncio.to_thread(_asked_from, each, host, source, sender)
+                tls = each.tls is not None and each.tls.mode == "implicit"
+                said = await asyncio.to_thread(
+                    ask_as_stranger, host, each.port, source, sender, SOMEBODY, implicit_tls=tls
+                )
                 tried = tried or said is not None
                 if said is not None:
                     yield _open_relay(each, source, *said)
@@ -496,11 +499,6 @@ def _is_stranger(each: SmtpListener | MilterListener, source: str) -> bool:
     """Whether this source is not a client of the listener. If everyone is a client, it counts as unknown too."""
     admitted = each.admitted
     return admitted is None or not within(source, admitted) or any(network.prefixlen == 0 for network in admitted)
-
-
-def _asked_from(each: SmtpListener, host: str, source: str, sender: str) -> tuple[int, str] | None:
-    implicit = each.tls is not None and each.tls.mode == "implicit"
-    return ask_as_stranger(host, each.port, source, sender, SOMEBODY, implicit_tls=implicit)
 
 
 def _open_relay(each: SmtpListener, source: str, code: int, text: str) -> Finding:

@@ -57,7 +57,10 @@ def written(form: str, made: Made, page: ReportText, said: Speech) -> bytes:
         return json.dumps(row(made, page), ensure_ascii=False).encode(errors="replace") + b"\n"
     template = environment().get_template("incident-file.html")
     html = template.render(_=said, ngettext=said.ngettext, **shown(page, said)).encode(errors="replace")
-    return _pdf(html.decode()) if form == "pdf" else html
+    if form != "pdf":
+        return html
+    pdf: bytes = pdf_library().HTML(string=html.decode(), url_fetcher=_nothing).write_pdf(pdf_variant=VARIANT)
+    return pdf
 
 
 def shown(page: ReportText, said: Speech) -> dict[str, Any]:
@@ -68,12 +71,6 @@ def shown(page: ReportText, said: Speech) -> dict[str, Any]:
         "numbers": lambda entries: in_numbers(entries, said),
         "lane_titles": [said(title) for title in LANE_TITLES],
     }
-
-
-def _pdf(page: str) -> bytes:
-    """Raises MissingExtra."""
-    made: bytes = pdf_library().HTML(string=page, url_fetcher=_nothing).write_pdf(pdf_variant=VARIANT)
-    return made
 
 
 def pdf_library() -> Any:

@@ -224,7 +224,9 @@ class Sums:
             if self.judged(at, data) in _WAITS:
                 found = Ended(at, _words(data.get("rules")), _words(data.get("lists")) + _words(data.get("reports_to")))
                 if "with" in data:
-                    self._grow(str(data["with"]), found)
+                    lead = str(data["with"])
+                    known = self.holds.get(lead) or self.grown.setdefault(lead, Ended(0))
+                    known.grow(found.rules, found.lists)
                 else:
                     self.holds[id] = found
             return
@@ -248,10 +250,6 @@ class Sums:
         held_at = leads.get("held_at")
         made = Ended(held_at if isinstance(held_at, int) else at)
         self.holds.setdefault(str(leads.get("hold")), made).grow(_words(leads.get("rules")), _words(leads.get("lists")))
-
-    def _grow(self, lead: str, copy: Ended) -> None:
-        known = self.holds.get(lead) or self.grown.setdefault(lead, Ended(0))
-        known.grow(copy.rules, copy.lists)
 
     def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
         self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -224,11 +224,10 @@ class Supervisor:
         _log.error("no file descriptor for a connection", error=why, refused=refused, connections=now_open)
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
-        """To the least loaded of its parts; ``number`` if it has one already, since its first part died."""
+        """To the least loaded of its parts, the next of equals; ``number`` if it has one already, since its first part died."""
         takers = self._takers[offered.listener.taker]
         takers.rotate(-1)
-        child = self._connections.least_loaded(child for child in takers if child.takes)
-        assert isinstance(child, Child)
+        child = min((child for child in takers if child.takes), key=self._connections.load)
         if number is None:
             number = self._connections.opened(child, offered.client, offered.listener.name)
             self._numbers.accepted[offered.listener.name] += 1
@@ -525,10 +524,6 @@ class Connections:
         if len(self._open) + besides >= self.limits.total:
             return False
         return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
-
-    def least_loaded(self, parts: Iterable[Hashable]) -> Hashable | None:
-        """The one with the fewest open connections; the first of equals, so the caller rotates them."""
-        return min(parts, key=lambda part: self._by_part[part], default=None)
 
     def opened(self, part: Hashable, client: str, listener: str) -> int:
         self._next += 1

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from smtpguard.accounts.model import Account, Role, Unseated
+from smtpguard.accounts.model import Account, Role
 from smtpguard.console import labels
 from smtpguard.console.people.accounts import (
     Accounts,
@@ -445,15 +445,11 @@ class Administering:
         made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         everybody = await self.accounts.people.everybody()
+        gaps = [(labels.GAPS[each.gap.value], each) for each in services_of(request).in_force.unseated(everybody)]
         return await page(
-            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=_gaps(request, everybody),
+            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=gaps,
             problem=problem, wrong=wrong, made=made, password=password, mine=request.state.person.address,
         )  # fmt: skip
-
-
-def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
-    """Accounts that do not fit the policy's groups: the text, and who it is."""
-    return [(labels.GAPS[gap.gap.value], gap) for gap in services_of(request).in_force.unseated(everybody)]
 
 
 def _chosen(request: Request) -> list[Role]:
