@@ -18,13 +18,16 @@ PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft
 _MOST = 60_000
 _NAME = r"(?:first|last|full|sur|given)?_?-? ?(?:name|namn|nimi|nom|nombre|vorname|nachname)|förnamn|efternamn|fornavn|etternavn|etunimi|sukunimi|prénom|apellido|kundnr|kundnummer|company|företag"
 _PLACEHOLDER = re.compile(
-    r"\*\|[A-Z_:0-9]{2,40}\|\*|%%[\w\- ]{2,40}%%|\{\{\s*[\w.|' \-]{2,60}\s*\}\}|\{%\s*\w[^%{}]{0,60}%\}|\$\{[\w.]{2,40}\}|\{\$\w[\w.]{1,40}\}|##[\w.]{2,40}##|<%=?\s*[\w.]{2,40}\s*%>"
+    r"\*\|[A-Z_:0-9]{2,40}\|\*|%%[\w\- ]{2,40}%%|\{\{\s*[\w.|'\":,() \-]{2,60}\s*\}\}|\{%\s*\w[^%{}]{0,60}%\}|\$\{[\w.]{2,40}\}|\{\$\w[\w.]{1,40}\}|##[\w.]{2,40}##|<%=?\s*[\w.]{2,40}\s*%>"
     r"|<<[\w ]{2,40}>>|%(?:FIRSTNAME|FNAME|LNAME|EMAIL|NAME|recipient[\w.]{0,30})%"
+    r"|\[object Object\]|(?<!\w)(?-i:#(?:N/A|REF!|VALUE!|DIV/0!|SAKNAS!|REFERENS!|VÄRDEFEL!|BEZUG!|WERT!)|Invalid Date\b|NaN ?(?:kr|[A-Z]{3}\b|[€$£])|[€$£] ?NaN\b)"
     rf"|\[\[?(?:{_NAME}|UNSUBSCRIBE\w*|fname|lname)\]?\]|\{{(?:{_NAME}|fname|lname)\}}|<(?:{_NAME})>|«(?:{_NAME}|\w+_\w+)»",
     re.I,
 )
 _UNNAMED = re.compile(
-    r"\A\s*(?:hej|hi|hello|dear|hallo|hei|liebe[rs]?|kära?|bästa|estimad[oa]|hola)(?: ,| +(?:null|none|undefined|nan|n/a)\b| +(?:first|last) ?name\b)",
+    r"\A\s*(?:hej|hi|hello|dear|hallo|hei|guten tag|liebe[rs]?|sehr geehrte(?:r|/r|\(r\))?|kära?|bästa|estimad[oa]|hola|cher|chère)(?: (?:mr|mrs|ms|herr|herrn|frau|fru|fröken|señor|señora)\.?)?(?: ,"
+    r"| +(?:null|none|undefined|nan|n/a)\b| +(?:\(null\)|#nv\b)"
+    r"| +(?:first|last|full)? ?_?name\b| +(?:förnamn|efternamn|fornavn|etternavn|vorname|nachname|prénom|etunimi)\b)",
     re.I,
 )
 _DRAFT = re.compile(

@@ -15,6 +15,8 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     "placeholder": [("", t) for t in (
         "Hej {{first_name}}!", "Hi %%NAME%%,", "Hello *|FNAME|*", "Kära ${kund.namn}", "Hej [Förnamn],", "Dear <<First Name>>,", "Hej «Förnamn», välkommen", "Hej {$name}",
         "Dear ##NAME##", "{% if vip %}Hej", "Hallo {Vorname},", "Hej ,\nvåren är här", "Dear undefined,\nspring", "Hi null, spring", "%recipient.first% hej", "Bonjour [Prénom]",
+        "Sehr geehrter Herr ,\nder Frühling", "Guten Tag Frau ,", "Sehr geehrte/r ,", "Dear Mr. ,\nspring", "Bästa fru ,", "Hej FÖRNAMN,\nvåren", "Dear Name,", "Hello (null),", "Hallo #NV,",
+        "Hej #SAKNAS!,", "Ihr Guthaben beträgt #BEZUG! Punkte", "Hi [object Object],", "Att betala: NaN kr", "Due on Invalid Date", 'Hej {{contact.FIRSTNAME | default : ""}},',
     )] + [("Nyheter till {{ city }}", "Våren")],
     "draft": [("UTKAST: Våren", "x"), ("Draft - spring", "x"), ("[Entwurf] Frühling", "x"), ("Re: utkast till brev", "x"), ("Luonnos: kevät", "x"), ("", "UTKAST\nVåren är här"), ("", "Spring (DRAFT) news"), ("Brouillon : printemps", "x")],
     "comment": [("", t) for t in (
@@ -34,6 +36,8 @@ FINISHED: list[tuple[str, str]] = [
     ("Priser", "Pris per st: 12 kr [exkl. moms]. Kontrollera alltid varan (vid leverans)."),
     ("Code", "Our API takes {name: value} and <b> tags."),
     ("Bonjour", "Bonjour ! Le printemps est là « comme prévu » dans nos magasins."),
+    ("Namn", "Hej Namnlösa förening, välkommen. Dear Namrata, hi Nullarbor! Sehr geehrter Herr Ek, liebe Frau Ek, nanny gesucht."),
+    ("Frau", "Sehr geehrte Frau Vorn-Müller, #NVIDIA und #name? sind da. Naan bread for 20 kr."),
     ("Invitation", "Dear Sir or Madam, the date will be announced. Dear Anna , hello"),
 ]  # fmt: skip
 
