@@ -132,6 +132,8 @@ _URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
 _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
 
+_LONGEST_LINE = 998
+"""Octets of a line that Postfix sends as it is (smtp_line_length_limit)."""
 _HIDDEN = 40
 """The least characters of hidden text that may be what the message says."""
 
@@ -238,6 +240,10 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         out.enclosed.append(text)
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         markup = read_markup(text, meter)
+        if (broken := _broken(part)) is not None:
+            data, _ = transfer(broken, part.encoding)
+            shown = read_markup(body_text(data, part.kind, part.parameters).text, meter)
+            markup.hidden = "\n".join(filter(None, (markup.hidden, _beside(shown.text, markup.text + markup.quoted))))
         if aside:
             attached += [markup.text, markup.quoted, markup.hidden, markup.rejoined, *markup.alts, *markup.unshown]
             (out.forwarded if part.nested else out.enclosed).extend((markup.text, markup.quoted))
@@ -253,6 +259,26 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         (attached if aside else plains).append(text := seen(text))
         if aside and part.kind not in _CARDS:
             (out.forwarded if part.nested else out.enclosed).append(text)
+
+
+def _broken(part: Part) -> bytes | None:
+    """As Postfix sends it, with a line break and a space within each longer line: a tag that is broken is a text, and a
+    comment is seen. None if it has no such line."""
+    if part.encoding == "base64" or part.end - part.start <= _LONGEST_LINE:
+        return None
+    lines = part.raw[part.start : part.end].split(b"\r\n")
+    if max(map(len, lines)) <= _LONGEST_LINE:
+        return None
+    starts = [(line, range(_LONGEST_LINE, len(line), _LONGEST_LINE - 1)) for line in lines]
+    return b"\r\n".join(
+        b"\r\n ".join([line[:_LONGEST_LINE], *[line[n : n + _LONGEST_LINE - 1] for n in more]]) for line, more in starts
+    )
+
+
+def _beside(text: str, known: str) -> str:
+    """The lines of ``text`` that are not in ``known``, whatever their white space."""
+    there = "".join(known.split())
+    return "\n".join(line for line in text.split("\n") if "".join(line.split()) not in there)
 
 
 def _trifling(part: Part) -> bool:

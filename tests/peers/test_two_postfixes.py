@@ -196,6 +196,18 @@ class TestTransparency:
         assert got.content.endswith(mail)
         assert dkim.verify(got.content, dnsfunc=lambda name, timeout=5: signing_key[1])
 
+    def test_a_long_line_is_broken_by_the_relay(self, chain: Chain) -> None:
+        """Behind the first sign of a comment, which its reader sees then. So the guard reads it (``text._broken``)."""
+        html = f"<p>{'spring ' * 141}".ljust(997) + "<!-- bacon for everybody --></p>"
+        mail = letters.mail(to="you@example.org", message_id="long-1@example.com", text="x").replace(
+            b"text/plain", b"text/html"
+        )
+        head, _, _ = mail.partition(b"\r\n\r\n")
+        with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=120) as smtp:
+            smtp.sendmail("anna@example.com", "you@example.org", head + b"\r\n\r\n" + html.encode() + b"\r\n")
+        [got] = until(lambda: chain.recorder.with_id("long-1@example.com"), why="the message with a long line")
+        assert b" <\r\n !-- bacon for everybody -->" in got.content
+
     def test_dsn_parameters_are_passed_on(self, chain: Chain) -> None:
         mail = letters.mail(to="you@example.org", message_id="dsn-1@example.com")
         chain.submit(

@@ -14,7 +14,34 @@ from smtpguard.reading.looks import Looks, Readable
 from smtpguard.reading.parts import body_text
 from smtpguard.reading.shown import shown_by
 from tests.every import every
-from tests.reading.letters import OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
+from tests.reading.letters import CAMPAIGN, OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
+
+_LONG = " ".join(CAMPAIGN.split())
+_SECRET = "bacon for everybody, and do not tell the boss"
+
+
+@every(
+    ("tag", "encoding"),
+    [
+        (tag, encoding)
+        for tag in ("<!-- {} -->", '<p data-x="{}">x</p>', "<script>/* {} */</script>")
+        for encoding in ("8bit", "quoted-printable")
+    ],
+)
+def test_what_a_break_of_a_long_line_shows_is_read(tag: str, encoding: str) -> None:
+    """Postfix breaks a line behind its 998th octet: behind the first sign of the tag, which is a text then."""
+    before, kind, behind = _LONG.partition("<p>")
+
+    def with_tag(at: int) -> set[str]:
+        coded = (before, tag.format(_SECRET) + kind + behind)
+        first, rest = (one.replace("=", "=3D") if encoding == "quoted-printable" else one for one in coded)
+        html = first.encode().ljust(at).decode() + rest
+        reading = look(letter(html, PLATFORM | {"Content-Transfer-Encoding": encoding}, kind="text/html"))
+        assert reading.looks is Looks.MAILING
+        return topics(reading) | (names(reading) & {"hidden-text", "secretive"})
+
+    assert with_tag(997) == {"pork", "hidden-text", "secretive"}
+    assert with_tag(980) == set()
 
 
 @every(
