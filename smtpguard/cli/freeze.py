@@ -89,7 +89,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         "recalled": len(frozen.recalled),
         "past_recall": len(frozen.past_recall),
         "past_recall_ids": list(frozen.past_recall),
-        "hooks": [{"argv": list(h.argv), "problem": h.problem} for h in frozen.hooks],
+        "hooks": [{"argv": [h.program], "problem": h.problem} for h in frozen.hooks],
     }
     until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
     text = [
@@ -229,6 +229,6 @@ def _complain(hooks: Iterable[Hook]) -> None:
     """A queue that was not held goes on sending, so the person who froze must be told."""
     failed = [h for h in hooks if h.problem is not None]
     for hook in failed:
-        click.echo(f"smtpguard: hook {' '.join(hook.argv)}: {hook.problem}", err=True)
+        click.echo(f"smtpguard: hook {hook.program}: {hook.problem}", err=True)
     if failed:
         raise click.exceptions.Exit(1)

@@ -88,7 +88,7 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
             click.echo(f"Frozen: {stop.selector.value} {stop.value} ({stop.reason})", err=True)
         for hook in receipt.hooks:
             if hook.problem is not None:
-                click.echo(f"{' '.join(hook.argv)}, run at a freeze: {hook.problem}", err=True)
+                click.echo(f"{hook.program}, run at a freeze: {hook.problem}", err=True)
     if not receipts:
         raise NotFine("there is no mail in it")
 

@@ -366,7 +366,7 @@ class Freezes:
         ran = await asyncio.gather(*(run(argv, action, freeze, by, seconds=self.hook_seconds) for argv in commands))
         for hook in ran:
             if self.loud and hook.problem is not None:
-                log.error("%s, run at a %s: %s", " ".join(hook.argv), action, hook.problem)
+                log.error("%s, run at a %s: %s", hook.program, action, hook.problem)
         return tuple(ran)
 
 
@@ -377,10 +377,10 @@ _READS = 64  # covers what a full pipe can still hold when the command has ended
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """The result of a command that holds other mail queues. ``failed``: None for exit status 0. ``said``: the last line
-    of its standard error, bounded and printable."""
+    """The result of a command that holds other mail queues. ``program``: its first word; the others may hold a secret.
+    ``failed``: None for exit status 0. ``said``: the last line of its standard error, bounded and printable."""
 
-    argv: tuple[str, ...]
+    program: str
     failed: Phrase | None = None
     said: str = ""
 
@@ -392,8 +392,7 @@ class Hook:
 
 async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seconds: float) -> Hook:
     """Run one command, and kill it after ``seconds``."""
-    argv = tuple(argv)
-    error = _LastLine()
+    program, error = argv[0], _LastLine()
     try:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -406,7 +405,7 @@ async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seco
             )
         except (OSError, ValueError) as e:
             why = str(getattr(e, "strerror", None) or e)
-            return Hook(argv=argv, failed=Phrase("it could not be started: {value}", value=why))
+            return Hook(program=program, failed=Phrase("it could not be started: {value}", value=why))
         finally:
             error.begin()
         try:
@@ -417,10 +416,10 @@ async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seco
                 process.kill()
             await process.wait()
             late = Phrase("it took longer than {value} s and was killed", value=f"{seconds:g}")
-            return Hook(argv=argv, failed=late, said=error.text())
+            return Hook(program=program, failed=late, said=error.text())
         if status == 0:
-            return Hook(argv=argv)
-        return Hook(argv=argv, failed=Phrase("it ended with status {value}", value=str(status)), said=error.text())
+            return Hook(program=program)
+        return Hook(program=program, failed=Phrase("it ended with status {value}", value=str(status)), said=error.text())
     finally:
         error.close()
 

@@ -433,11 +433,13 @@ async def test_an_expired_freeze_is_lifted_with_its_hooks(home: House, tmp_path:
 
 
 async def test_a_failing_hook_at_expiry_is_logged(home: House, caplog: pytest.LogCaptureFixture) -> None:
-    freezes = service(home, thaw_hook=[("/bin/sh", "-c", "echo no right to >&2; exit 7")])
+    hook = ("/bin/sh", "-c", "echo no right to >&2; exit 7", "--token=hunter2")
+    freezes = service(home, thaw_hook=[hook])
     await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(minutes=5))
     home.clock.pass_(seconds=301)
     assert [h.problem for h in await freezes.lift_ended()] == ["it ended with status 7: no right to"]
-    assert caplog.text.count("it ended with status 7: no right to") == 1
+    assert caplog.text.count("/bin/sh, run at a thaw: it ended with status 7: no right to") == 1
+    assert "hunter2" not in caplog.text
     assert await freezes.active() == ()
 
 

@@ -398,7 +398,7 @@ async def _value(call: Call, selector: Selector, value: str) -> str:
 
 
 def _problems(hooks: tuple[Hook, ...]) -> list[str]:
-    return [f"{hook.argv[0]}: {hook.problem}" for hook in hooks if hook.problem]
+    return [f"{hook.program}: {hook.problem}" for hook in hooks if hook.problem]
 
 
 OPERATIONS = (

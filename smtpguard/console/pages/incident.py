@@ -339,7 +339,7 @@ async def _still(
 def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
     """The hooks that failed, with their own messages."""
     return [
-        f"{hook.argv[0]}: {said.say(hook.failed)}" + (f": {hook.said}" if hook.said else "")
+        f"{hook.program}: {said.say(hook.failed)}" + (f": {hook.said}" if hook.said else "")
         for hook in hooks
         if hook.failed is not None
     ]
