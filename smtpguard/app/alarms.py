@@ -32,7 +32,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.contacts import known_since
 from smtpguard.database.engine import wrong_clock
-from smtpguard.database.errors import StoreError, Unavailable
+from smtpguard.database.errors import Outage, StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import Clock, PolicyInForce
@@ -231,6 +231,7 @@ class Alarms(Part):
         self._answers = Answers()
         self._tree: Mapping[str, Any] | None = None  # the state of this process's tree, as its supervisor told it
         self._shared = Shared()
+        self._unread = Outage(log, "alarms: reading the store", self._clock.monotonic)
 
     async def start(self) -> None:
         from smtpguard.app.delivery import signer
@@ -259,12 +260,15 @@ class Alarms(Part):
             while not self._alone():  # noqa: ASYNC110 - nobody tells when the other one has ended
                 await asyncio.sleep(LOOK_SECONDS)
             tasks.create_task(self._look_at_store())
+            untold = Outage(log, "what is wrong could not be told, tried again", self._clock.monotonic)
             while True:
                 await asyncio.sleep(LOOK_SECONDS)
                 try:
                     await self._rounds.round(self.seen())
-                except Exception:  # whatever it is, the next round may reach somebody
-                    log.exception("what is wrong could not be told, tried again")
+                except Exception as error:  # whatever it is, the next round may reach somebody
+                    untold.tell(error, trace=True)
+                else:
+                    untold.over()
 
     def _alone(self) -> bool:
         """Of several trees over one state folder one looks, and covers all of them."""
@@ -355,9 +359,10 @@ class Alarms(Part):
             self._seen = await looking.look()
         except (StoreError, TimeoutError) as e:
             self._away(str(e) or "it does not answer in time")
-        except Exception:
-            log.exception("alarms: reading the store")
+        except Exception as error:
+            self._unread.tell(error, trace=True)
         else:
+            self._unread.over()
             self._problem = self._seen.store or await self._unwritable(looking.store)
             with contextlib.suppress(StoreError):
                 self._organization = looking.policies.policy.organization

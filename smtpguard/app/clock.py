@@ -62,24 +62,28 @@ log = logging.getLogger(__name__)
 
 async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> NoReturn:
     """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time."""
-    outage = Outage(log, what)
+    outage = Outage(log, f"{what}: waiting for the store")
     while True:
         try:
             await work()
         except StoreError as e:
             outage.tell(e)
+        else:
+            outage.over()
         await asyncio.sleep(seconds)
 
 
 async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int) -> NoReturn:
     """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
-    outage = Outage(log, what)
+    outage = Outage(log, f"{what}: waiting for the store")
     while True:
         try:
             done = await work()
         except StoreError as e:
             outage.tell(e)
             done = 0
+        else:
+            outage.over()
         if done < most:
             await asyncio.sleep(seconds)
 

@@ -66,7 +66,7 @@ class ListRefresh:
         self._few = asyncio.Semaphore(AT_ONCE)
         self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # apart from the threads that everything else uses
         self._unsaid: list[Report] = []
-        self._outage = Outage(log, "news of lists", clock.monotonic)
+        self._outage = Outage(log, "news of lists: waiting for the store", clock.monotonic)
         self._stopping = threading.Event()
 
     async def run(self) -> None:
@@ -130,6 +130,7 @@ class ListRefresh:
             except StoreError as e:
                 self._outage.tell(e)
                 return
+            self._outage.over()
             self._unsaid.remove(report)
 
 
@@ -224,7 +225,7 @@ class Memberships:
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._outage = Outage(log, "members of groups", clock.monotonic)
+        self._outage = Outage(log, "members of groups: waiting for the store", clock.monotonic)
 
     async def step(self) -> None:
         """Ask all that are due, and wait for them."""
@@ -284,10 +285,14 @@ class Memberships:
         except Exception as error:  # an internal error must not stop the other groups
             made = before.failed(unforeseen(f"group {before.group}", error), self._clock.now())
         try:
-            if made.why and made.why != before.why:
-                log.warning("group %s: %s; its last members count for a day", made.group, made.why)
             await self._store.people.put_membership(made)
         except StoreError as error:
             self._outage.tell(error)
+        else:
+            self._outage.over()
+            if made.why and made.why != before.why:
+                log.warning("group %s: %s; its last members count for a day", made.group, made.why)
+            elif before.why and not made.why:
+                log.warning("group %s: its directory answers again", made.group)
         finally:
             del self._asking[before.group]

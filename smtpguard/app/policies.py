@@ -85,7 +85,7 @@ class Following:
         self._clock = clock
         self._reading = reading
         self._alone: InForce | None = None
-        self._outage = Outage(log, "the policy in force", clock.monotonic)
+        self._outage = Outage(log, "the policy in force: waiting for the store", clock.monotonic)
         self._current: InForce | None = None
         self._generation = -1
         """The generation of the gate at which absences were read."""
@@ -200,6 +200,8 @@ class Following:
             log.error("the policy in force cannot be loaded", exc_info=error)
         elif self._alone is not before:
             log.info("policy %s is in force", task.result().policy_sha256[:12])
+        if error is None:
+            self._outage.over()
         if isinstance(error, StoreError) and not isinstance(error, PolicyUnreadable):
             asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._follow_on)
         elif self._again:

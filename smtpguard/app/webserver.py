@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
@@ -25,7 +26,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from smtpguard.app.certificates import server_context
 from smtpguard.config.listeners import Certificate
+from smtpguard.database.errors import Outage
 from smtpguard.mail.envelope import within
+
+log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
 CONNECTIONS = 500
@@ -58,12 +62,18 @@ def patient(
     """The protocol class for one set of limits: a class, since uvicorn makes an instance for each connection.
     ``lasts``: the longest that a connection may last, whatever it carries."""
 
+    full = Outage(log, "the web server answers 503")
+
     class Patient(H11Protocol):
         _late: asyncio.TimerHandle | None = None
         _end: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+                full.tell(f"{len(self.connections)} connections are open")
+            else:
+                full.over()
             address = self.client[0] if self.client else ""
             others = sum(other.client is not None and other.client[0] == address for other in self.connections)  # type: ignore[union-attr]
             if others > each and not within(address, proxies):
@@ -110,8 +120,14 @@ def configured(
     each: int = EACH,
     lasts: float | None = None,
 ) -> uvicorn.Config:
-    """Raises CannotStart if the certificate cannot be used."""
-    settings: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
+    """Raises CannotStart if the certificate cannot be used. What a client's mistakes make uvicorn warn of is not logged."""
+    settings: dict[str, Any] = {
+        "log_config": None,
+        "log_level": "error",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+    }
     config = uvicorn.Config(
         application,
         http=patient(proxies, each=each, lasts=lasts),

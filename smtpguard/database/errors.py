@@ -6,10 +6,12 @@ import errno
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 OUTAGE_SECONDS = 300.0
-"""Between two log lines of one thing that waits for the store."""
+"""Between two log lines in the same words about one outage."""
+MOST_REASONS = 10
+"""The most different reasons in that time: some have words of a client in them."""
 
 
 class StoreError(Exception):
@@ -59,17 +61,27 @@ def no_space(error: OSError) -> bool:
 
 @dataclass(slots=True)
 class Outage:
-    """Logs why ``what`` waits for the store. It is tried many times in an outage: a line in the same words follows after
-    five minutes at the earliest."""
+    """Logs what goes wrong again and again, such as a store that is away: when it begins, at most every five minutes in the
+    same words while it lasts, and when it is over. ``what``: the beginning of each line."""
 
     log: logging.Logger
     what: str
     monotonic: Callable[[], float] = time.monotonic
-    _told: str = ""
-    _told_at: float = 0.0
+    _told: dict[str, float] = field(default_factory=dict)  # when each reason was logged
+    _since: float | None = None
+    _said: bool = False  # whether a line of this outage is in the log
 
-    def tell(self, error: Exception) -> None:
+    def tell(self, error: Exception | str, *, trace: bool = False) -> None:
+        """``trace``: with the traceback of the exception that is handled, which nobody foresaw."""
         now, why = self.monotonic(), str(error) or type(error).__name__
-        if why != self._told or now - self._told_at >= OUTAGE_SECONDS:
-            self._told, self._told_at = why, now
-            self.log.warning("%s: waiting for the store: %s", self.what, why)
+        self._since = now if self._since is None else self._since
+        self._told = {each: at for each, at in self._told.items() if now - at < OUTAGE_SECONDS}
+        if why not in self._told and len(self._told) < MOST_REASONS:
+            self._told[why], self._said = now, True
+            self.log.warning("%s: %s", self.what, why, exc_info=trace)
+
+    def over(self) -> None:
+        """It went well. One that comes and goes is logged as seldom as one that lasts."""
+        if self._since is not None and self._said:
+            self.log.warning("%s: over, after %.0f s", self.what, self.monotonic() - self._since)
+        self._since, self._said = None, False

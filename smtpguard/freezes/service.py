@@ -78,13 +78,15 @@ class GateWatch:
 
     async def run(self) -> None:
         """Never returns. While the store does not answer, the fences stop all mail: doubt stands still."""
-        outage = Outage(log, "the gate", self.clock.monotonic)
+        outage = Outage(log, "the gate: waiting for the store", self.clock.monotonic)
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self.read()
             except (StoreError, TimeoutError) as error:
                 outage.tell(error)
+            else:
+                outage.over()
             await asyncio.sleep(POLL_SECONDS)
 
     def stops(self, facts: Facts) -> bool:
@@ -419,7 +421,9 @@ async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seco
             return Hook(program=program, failed=late, said=error.text())
         if status == 0:
             return Hook(program=program)
-        return Hook(program=program, failed=Phrase("it ended with status {value}", value=str(status)), said=error.text())
+        return Hook(
+            program=program, failed=Phrase("it ended with status {value}", value=str(status)), said=error.text()
+        )
     finally:
         error.close()
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import Outage, StoreError
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds import effects
@@ -103,9 +103,13 @@ class Approvals:
     term: Deadlines = field(default_factory=Deadlines)
     _steady: tuple[datetime, float] = field(init=False)
     _jumped: timedelta = field(init=False, default=timedelta(0))  # as it was logged
+    _unsent: Outage = field(init=False)
+    _unasked: Outage = field(init=False)
 
     def __post_init__(self) -> None:
         self._steady = (self.clock.now(), self.clock.monotonic())
+        self._unsent = Outage(log, "approved and not sent yet, tried again", self.clock.monotonic)
+        self._unasked = Outage(log, "people are asked later about what is in doubt", self.clock.monotonic)
 
     async def vote(
         self,
@@ -288,7 +292,7 @@ class Approvals:
     async def enact(self) -> int:
         """Approvals whose delay is over take effect, each in a commit of its own; those without a quorum lapse. Returns
         how many did. One delivery process calls it every second or so; of several at once one does it."""
-        notices, enacted = self._now(), 0
+        notices, enacted, failed = self._now(), 0, False
         in_force, now = notices.in_force, notices.now
         for hold in await self.store.holds.leaving():
             if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.open_at):
@@ -298,10 +302,13 @@ class Approvals:
             except Refused:  # undone or decided meanwhile
                 continue
             except (StoreError, KeyError) as error:
-                log.warning("hold %s is approved and not sent yet, tried again: %r", hold.hold_id, error)
+                self._unsent.tell(f"hold {hold.hold_id}: {error!r}")
+                failed = True
                 continue
             enacted += 1
             await copies.begin(self.store, made.hold_id, notices, self.term)
+        if not failed:
+            self._unsent.over()
         return enacted
 
     def _enacted(self, hold: Hold, notices: NoticesNow) -> Change:
@@ -375,7 +382,7 @@ class Approvals:
     async def ask(self) -> int:
         """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every
         few seconds."""
-        return await asking.sweep(self.store, self._now())
+        return await asking.sweep(self.store, self._now(), self._unasked)
 
     async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
         """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.

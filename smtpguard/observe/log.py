@@ -134,13 +134,26 @@ class _Unfailing(io.TextIOBase):
             return False
 
 
+_part: dict[str, Any] = {}
+
+
+def speaks(part: str) -> None:
+    """From now on this process is this part: its name and pid stand in each line, of libraries and threads too. What
+    happened to a message stands in the line of its event, whichever process it was."""
+    _part.update(part=part, pid=os.getpid())
+
+
+def _with_part(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**line, **_part, **line}  # a line about another part names that one
+
+
 def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> bool:
     """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or
     masked. Returns whether lines are JSON."""
     stream = cast("TextIO", _Unfailing(stream or sys.stderr))
     text = style == "text" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_part,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
         structlog.processors.format_exc_info,
@@ -270,8 +283,8 @@ def _reason(reason: object) -> str:
 
 
 def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Time, level and event come first."""
-    return {name: line[name] for name in ("timestamp", "level", "event") if name in line} | dict(line)
+    """Time, level and event come first, then the process."""
+    return {name: line[name] for name in ("timestamp", "level", "event", "part", "pid") if name in line} | dict(line)
 
 
 @lru_cache(maxsize=1000)

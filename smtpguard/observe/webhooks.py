@@ -316,7 +316,7 @@ class Dispatcher:
                 tasks.create_task(self._serve(hook))
 
     async def _serve(self, hook: Hook) -> None:
-        outage = Outage(log, f"webhook {hook.name}", self._clock.monotonic)
+        outage = Outage(log, f"webhook {hook.name}: waiting for the store", self._clock.monotonic)
         while True:
             try:
                 told = await self.tell(hook)
@@ -327,6 +327,8 @@ class Dispatcher:
                 log.exception("webhook %s", hook.name)
                 await asyncio.sleep(ERROR_SECONDS)
                 continue
+            else:
+                outage.over()
             if not told:
                 await asyncio.sleep(POLL_SECONDS)
 

@@ -7,14 +7,13 @@ here too, and so does the wait for the outcome of a verdict to relay.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import Outage, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
@@ -26,15 +25,13 @@ from smtpguard.outbox.attempt import over, persons_behind
 if TYPE_CHECKING:  # slow to import
     from smtpguard.store.store import Store
 
-log = logging.getLogger(__name__)
-
 AGAIN = timedelta(hours=1)
 NOBODY_ASKED = "no one is asked whether it was sent"
 
 
-async def sweep(store: Store, notices: NoticesNow) -> int:
+async def sweep(store: Store, notices: NoticesNow, outage: Outage) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
-    changed = 0
+    changed, failed = 0, False
 
     def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
         return _asked(hold, recipients, notices)
@@ -44,7 +41,10 @@ async def sweep(store: Store, notices: NoticesNow) -> int:
             await store.outbox.ask_about(hold_id, step, partial(over, in_force=notices.in_force, now=notices.now))
             changed += 1
         except (StoreError, KeyError) as error:
-            log.warning("hold %s: people are asked later about what is in doubt: %r", hold_id, error)
+            outage.tell(f"hold {hold_id}: {error!r}")
+            failed = True
+    if not failed:
+        outage.over()
     return changed
 
 

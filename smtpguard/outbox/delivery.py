@@ -165,7 +165,7 @@ class Delivery:
     _outage: Outage = field(init=False)
 
     def __post_init__(self) -> None:
-        self._outage = Outage(log, "the outbox", self.clock.monotonic)
+        self._outage = Outage(log, "the outbox: waiting for the store", self.clock.monotonic)
 
     async def run(self) -> None:
         """Until ``stop``; then attempts in progress are finished. If it is cancelled, they are in doubt."""
@@ -206,10 +206,12 @@ class Delivery:
 
     async def _lease(self, n: int) -> Sequence[Lease]:
         try:
-            return await self.store.outbox.lease(self.owner, n, PACE.lease_seconds)
+            leases = await self.store.outbox.lease(self.owner, n, PACE.lease_seconds)
         except StoreError as error:
             self._outage.tell(error)
             return ()
+        self._outage.over()
+        return leases
 
     # one entry
 
@@ -383,14 +385,19 @@ class Delivery:
             results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
         over = partial(ended, in_force=in_force, now=now)
         end = self.clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
-        unsure = False
+        unsure, outage = (
+            False,
+            Outage(log, f"outbox {lease.intent.intent_id}: waiting for the store", self.clock.monotonic),
+        )
         while True:
             try:
-                return await self.store.outbox.settle(lease, results, journal, told, over)
+                settled = await self.store.outbox.settle(lease, results, journal, told, over)
+                outage.over()
+                return settled
             except StoreError as error:
                 if self.clock.monotonic() >= end:
                     raise
-                log.warning("outbox %s: waiting for the store: %s", lease.intent.intent_id, error)
+                outage.tell(error)
             except ValueError:
                 if not unsure:
                     raise

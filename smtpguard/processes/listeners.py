@@ -320,6 +320,43 @@ def _named(address: IPv4Address | IPv6Address) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+SUM_SECONDS = 60.0
+MOST_CLIENTS = 10_000
+"""The most addresses that are counted singly in a minute."""
+_SHOWN = 10
+
+
+class Refused:
+    """Refused connections, which anybody can open without end: counted, and one log line a minute for each reason."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], tuple[Counter[str], Counter[str]]] = {}  # by client and by listener
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def add(self, event: str, listener: Listener, client: str, why: str) -> None:
+        by_client, by_listener = self._counts.setdefault((event, why), (Counter(), Counter()))
+        client = client or "unknown"
+        known = client in by_client or len(by_client) < MOST_CLIENTS
+        by_client[client if known else "others"] += 1
+        by_listener[listener.name] += 1
+
+    def tell(self, now: float) -> None:
+        """Log the counts of each reason since its last line, at least a minute ago. ``now``: infinite at the end."""
+        for reason in [*self._counts]:
+            if now - self._said_at.get(reason, float("-inf")) >= SUM_SECONDS:
+                self._said_at[reason] = now
+                (event, why), (by_client, by_listener) = reason, self._counts.pop(reason)
+                total, clients, listeners = by_client.total(), _most(by_client), _most(by_listener)
+                _log.warning(event, refused=total, clients=clients, listeners=listeners, why=why)
+
+
+def _most(counts: Counter[str]) -> str:
+    """ "192.0.2.7 (12), 192.0.2.8 (1) and 3 more"."""
+    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))
+    left = len(counts) - _SHOWN
+    return f"{shown} and {left} more" if left > 0 else shown
+
+
 HEADER_SECONDS = 5.0
 """A proxy sends it with its first packet."""
 
@@ -337,8 +374,8 @@ class Arrival:
 class Introductions:
     """``told`` gets each arrival with its client: an address, or "" if the proxy speaks for itself."""
 
-    def __init__(self, told: Callable[[Arrival, str], None]) -> None:
-        self._told = told
+    def __init__(self, told: Callable[[Arrival, str], None], refused: Refused) -> None:
+        self._told, self._refused = told, refused
         self._waiting: dict[Arrival, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -383,16 +420,12 @@ class Introductions:
         self._forget(arrival)
         arrival.connection.close()
         if why:
-            _log.warning("no PROXY header", peer=arrival.peer, listener=arrival.listener.name, why=why)
+            self._refused.add("no PROXY header", arrival.listener, arrival.peer, why)
 
 
 MOST_LINGERING = 200
 LINGER_SECONDS = 5.0
 LINE_OCTETS = 512
-SUM_SECONDS = 60.0
-MOST_STRANGERS = 10_000
-"""The most addresses that are counted singly in a minute."""
-_SHOWN = 10
 
 
 def refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
@@ -457,13 +490,11 @@ def refuse_backlog(listener: Listener) -> None:
 
 
 class Strangers:
-    """Clients that a listener does not admit: answered 554, counted, and logged in one line a minute."""
+    """Clients that a listener does not admit: answered 554, and counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Refused) -> None:
+        self._refused = refused
         self._lingering: dict[socket.socket, tuple[asyncio.TimerHandle, bytearray]] = {}
-        self._by_client: Counter[str] = Counter()
-        self._by_listener: Counter[str] = Counter()
-        self._said_at = float("-inf")
 
     def refuse(self, connection: socket.socket, listener: Listener) -> None:
         """Refuse without counting: a proxy's own check."""
@@ -483,34 +514,12 @@ class Strangers:
 
     def turn_away(self, connection: socket.socket, listener: Listener, client: str) -> None:
         """``client``: its address, "" if a proxy did not know it."""
-        client = client or "unknown"
-        known = client in self._by_client or len(self._by_client) < MOST_STRANGERS
-        self._by_client[client if known else "others"] += 1
-        self._by_listener[listener.name] += 1
+        self._refused.add("strangers refused", listener, client, "they are not in clients of the listener")
         self.refuse(connection, listener)
 
-    def look(self, now: float) -> None:
-        """Log the counts since the last line, at least a minute ago."""
-        if self._by_client and now - self._said_at >= SUM_SECONDS:
-            self._said_at = now
-            self._say()
-
     def close(self) -> None:
-        if self._by_client:
-            self._say()
         for connection in tuple(self._lingering):
             self._drop(connection)
-
-    def _say(self) -> None:
-        _log.warning(
-            "strangers refused",
-            refused=self._by_client.total(),
-            clients=_most(self._by_client),
-            listeners=_most(self._by_listener),
-            why="they are not in clients of the listener",
-        )
-        self._by_client.clear()
-        self._by_listener.clear()
 
     def _readable(self, connection: socket.socket) -> None:
         """Anything but QUIT is out of place now. An overlong command is not waited for."""
@@ -538,10 +547,3 @@ class Strangers:
         late.cancel()
         asyncio.get_running_loop().remove_reader(connection.fileno())
         connection.close()
-
-
-def _most(counts: Counter[str]) -> str:
-    """ "192.0.2.7 (12), 192.0.2.8 (1) and 3 more"."""
-    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))
-    left = len(counts) - _SHOWN
-    return f"{shown} and {left} more" if left > 0 else shown

@@ -245,9 +245,9 @@ class Watcher(Protocol):
     def exited(self, child: Child, status: int) -> None: ...
 
 
-Life = Callable[[str, int, str], int]
-"""The main function of a part's process: the kind of part, the descriptor of its channel, and why the process
-before it could not start, if that was logged a short time ago. Returns its exit status."""
+Life = Callable[[str, str, int, str], int]
+"""The main function of a part's process: the kind of part, the name of the process, the descriptor of its channel, and why
+the one before could not start, if that was logged a short time ago. Returns its exit status."""
 _MOST_SAID = 4_000  # so that it fits a message of the channel, escaped
 SAME_SECONDS = 300.0
 """Between two log lines about a part that cannot start for the same reason again and again."""
@@ -298,7 +298,7 @@ class Child:
                 channel = theirs.fileno()
                 if loop.time() - self._logged_at >= SAME_SECONDS:
                     self._logged = ""
-                life = partial(self._life, self.part, channel, self._logged)
+                life = partial(self._life, self.part, self.name, channel, self._logged)
                 pid = fork(f"smtpguard: {self.name}", channel, life)
             self._pidfd = os.pidfd_open(pid)
         except OSError:
@@ -444,8 +444,7 @@ def fork(title: str, keep: int, life: Callable[[], int]) -> int:
     the child's pid. The supervisor's frames stay alive below the child's own; otherwise an object of the supervisor could
     be destroyed in the child and close a descriptor that the child has opened meanwhile.
 
-    The child closes every descriptor from 3 on except ``keep``, has /dev/null as standard
-    input, shows ``title`` in ps(1),
+    The child closes every descriptor from 3 on except ``keep``, has /dev/null as standard input, shows ``title`` in ps(1),
     calls ``life`` and exits with the status that it returns. Call it from the main thread, outside a task. Raises
     OSError if the system has no process left."""
     for stream in (sys.stdout, sys.stderr):  # else the child would write buffered output again

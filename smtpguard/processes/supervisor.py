@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import resource
 import signal
@@ -29,7 +30,16 @@ import structlog
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Network, client_address, within
 from smtpguard.processes.channel import STORE_FAILS, Numbers, RelayConnectionLimit, Said
-from smtpguard.processes.listeners import Arrival, Introductions, Listener, Spare, Strangers, refuse, refuse_backlog
+from smtpguard.processes.listeners import (
+    Arrival,
+    Introductions,
+    Listener,
+    Refused,
+    Spare,
+    Strangers,
+    refuse,
+    refuse_backlog,
+)
 from smtpguard.processes.part import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.statusfile import Notifier, StatusFile
 
@@ -87,8 +97,9 @@ class Supervisor:
         self._places = [RelayConnectionLimit(limit, sharers, partial(self._grant, n)) for n, limit in enumerate(places)]
         self._listeners = listeners
         self._connections = Connections(limits)
-        self._introductions = Introductions(self._introduced)
-        self._strangers = Strangers()
+        self._refused_clients = Refused()
+        self._introductions = Introductions(self._introduced, self._refused_clients)
+        self._strangers = Strangers(self._refused_clients)
         self._spare = Spare()
         self._no_descriptor = 0  # connections refused without one, and not logged yet
         self._said_at = float("-inf")
@@ -169,7 +180,8 @@ class Supervisor:
             elif not listener.proxy:
                 self._admit(Offered(connection=connection, listener=listener, client=client))
             elif not self._connections.limits.trusts(client):
-                _log.warning("not from a trusted proxy", peer=client, listener=listener.name)
+                why = "the address is not in trust of the settings"
+                self._refused_clients.add("not from a trusted proxy", listener, client, why)
                 refuse(connection, reply.NOT_FROM_A_PROXY, clear=listener.in_clear)
             elif self._connections.admits(client, len(self._introductions)):
                 self._introductions.begin(Arrival(connection=connection, listener=listener, peer=client))
@@ -388,7 +400,7 @@ class Supervisor:
                 else None
             )
             self._tell_numbers(row)
-            self._strangers.look(now)
+            self._refused_clients.tell(now)
             if self._no_descriptor:  # the last of a burst
                 self._look_at_descriptors(os.strerror(errno.EMFILE))
             if file is not None and row is not None:
@@ -452,6 +464,7 @@ class Supervisor:
             refuse_backlog(listener)
         self._introductions.close()
         self._strangers.close()
+        self._refused_clients.tell(math.inf)
         if self._no_descriptor:
             self._said_at = float("-inf")
             self._look_at_descriptors(os.strerror(errno.EMFILE))

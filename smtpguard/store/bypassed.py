@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
+from smtpguard.database.errors import Full, Outage, StoreError, Unavailable, no_space
 from smtpguard.database.fronts import inode
 from smtpguard.journal.bypass import Bypass, Bypasses, Front
 from smtpguard.journal.chain import Seal, microseconds
@@ -100,12 +100,15 @@ class Bypassed:
 
     async def run(self) -> None:
         """Never returns."""
+        outage = Outage(log, "what the bypass recorded could not be moved into the journal, tried again")
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.settle()
-            except Exception:  # mail goes on all the same
-                log.exception("what the bypass recorded could not be moved into the journal, tried again")
+            except Exception as error:  # mail goes on all the same
+                outage.tell(error, trace=True)
+            else:
+                outage.over()
 
     async def settle(self) -> None:
         """Close a front that is complete, and have what is recorded taken into the chain, if the store is there."""

@@ -182,8 +182,8 @@ async def test_the_former_directorys_answer_stops_counting(tmp_path: Path) -> No
         assert await people(home) == {EVA, ULLA}
 
 
-async def test_an_unavailable_store_is_asked_again(tmp_path: Path) -> None:
-    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+async def test_an_unavailable_store_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with asking(tmp_path, directory := Directory((STENS,))) as (home, memberships):
 
         async def away(made: object) -> None:
             raise Unavailable("no store")
@@ -191,8 +191,19 @@ async def test_an_unavailable_store_is_asked_again(tmp_path: Path) -> None:
         store, memberships._store = memberships._store, PatchedStore(home.store, {"people.put_membership": away})
         await memberships.step()
         assert await people(home) == {EVA}
+        directory.wrong = "it cannot be reached"
+        for _ in range(3):
+            await memberships.step()
+        waits = "members of groups: waiting for the store"
+        assert caplog.messages == [f"{waits}: no store"]
         memberships._store = store
         await memberships.step()
+        fails = "group communications: it cannot be reached; its last members count for a day"
+        assert caplog.messages[1:] == [f"{waits}: over, after 0 s", fails]
+        directory.wrong = ""
+        home.clock.pass_(minutes=1)
+        await memberships.step()
+        assert caplog.messages[3:] == ["group communications: its directory answers again"]
         assert await people(home) == {EVA, STEN}
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from smtpguard.app.clock import every, slices
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import MOST_REASONS, OUTAGE_SECONDS, Outage, Unavailable
 
 
 def work(*outcomes: bool | Exception) -> Callable[[], Awaitable[bool]]:
@@ -25,7 +26,24 @@ async def test_a_store_that_is_away_is_tried_again(caplog: pytest.LogCaptureFixt
     asked = work(True, Unavailable("busy"), Unavailable("busy"), True, RuntimeError("ours"))
     with pytest.raises(RuntimeError, match="ours"):
         await every(0, "holds", asked)
-    assert caplog.messages == ["holds: waiting for the store: busy"]
+    assert caplog.messages == ["holds: waiting for the store: busy", "holds: waiting for the store: over, after 0 s"]
+
+
+def test_an_outage_that_comes_and_goes_is_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    outage = Outage(logging.getLogger("a"), "it", lambda: now)
+    for _ in range(100):
+        outage.tell("one")
+        outage.tell("two")
+        outage.over()
+    assert caplog.messages == ["it: one", "it: two", "it: over, after 0 s"]
+    for n in range(100):
+        outage.tell(f"a client's words {n}")
+    assert len(caplog.messages) == MOST_REASONS + 1
+    now = OUTAGE_SECONDS
+    outage.tell("one")
+    outage.over()
+    assert caplog.messages[MOST_REASONS + 1 :] == ["it: one", f"it: over, after {OUTAGE_SECONDS:.0f} s"]
 
 
 async def test_slices_end_with_the_last_one() -> None:

@@ -116,6 +116,27 @@ async def test_connections_end_after_their_time(said: bytes) -> None:
         assert answered.endswith(b"ok"), "others are not delayed"
 
 
+async def test_mistakes_of_clients_are_not_logged_and_a_full_server_is(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(configured(application, connections=2), listener)
+        port = listener.getsockname()[1]
+        wrong = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+        for said in (b"\x16\x03\x01 no HTTP\r\n\r\n", wrong):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            assert (await ended(reader)).startswith(b"HTTP/1.1")
+            writer.close()
+        assert caplog.messages == []
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        pairs[-1][1].write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await ended(pairs[-1][0])).startswith(b"HTTP/1.1 503")
+        assert caplog.messages[0] == "the web server answers 503: 2 connections are open"
+        for _, writer in pairs:
+            writer.close()
+        server.should_exit = True
+        await server.serving
+
+
 def test_the_settings_configure_the_server() -> None:
     config = configured(application, connections=7)
     config.load()

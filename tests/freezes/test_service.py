@@ -136,7 +136,7 @@ async def test_a_gate_that_cannot_be_read_is_logged_now_and_then(
     with pytest.raises(RuntimeError, match="the end"):
         await GateWatch(Away(), clock).run()  # type: ignore[arg-type]
     gate = "the gate: waiting for the store:"
-    told = ["refused", "no answer", "TimeoutError", "no answer"]
+    told = ["refused", "no answer", "over, after 0 s", "TimeoutError", "no answer"]
     assert caplog.messages == [f"{gate} {why}" for why in told]
 
 

@@ -11,6 +11,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -292,6 +293,30 @@ def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     log.configure("auto", "clear", out)
     log.tell(VERDICT)
     assert "\x1b[33;1mHELD     \x1b[0m" in out.getvalue()
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_each_line_of_a_part_says_which_it_is(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever logs it: a library, another thread. A line about another part names that."""
+    monkeypatch.setattr(log, "_part", {})
+    out = io.StringIO()
+    log.configure(style, stream=out)
+    log.speaks("proxy-1")
+    lines = [
+        lambda: logging.getLogger("asyncio").error("Task exception was never retrieved"),
+        lambda: structlog.get_logger("smtpguard").warning("turned-away"),
+    ]
+    for line in lines:
+        thread = threading.Thread(target=line)
+        thread.start()
+        thread.join()
+        said = out.getvalue().splitlines()[-1]
+        if style == "text":
+            assert f"part=proxy-1 pid={os.getpid()}" in said
+        else:
+            assert list(json.loads(said))[:5] == ["timestamp", "level", "event", "part", "pid"]
+    structlog.get_logger("smtpguard").info("ready", part="proxy-2", pid=7)
+    assert "proxy-2" in out.getvalue().splitlines()[-1]
 
 
 def test_secrets_and_control_characters_are_removed() -> None:

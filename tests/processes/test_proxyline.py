@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import signal
 import socket
 import struct
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -170,8 +172,26 @@ def test_the_client_is_counted_and_not_the_proxy(tree: Tree) -> None:
 
 
 def test_without_a_header_the_connection_is_closed(tree: Tree) -> None:
-    with through(tree, b"EHLO client.example\r\n") as sock:
-        assert everything_received(sock) == b""
+    began = time.monotonic()
+    for _ in range(30):
+        with through(tree, b"EHLO client.example\r\n") as sock:
+            assert everything_received(sock) == b""
+    assert_summed(tree, "no PROXY header", 30, began)
+
+
+def assert_summed(tree: Tree, event: str, times: int, began: float) -> None:
+    """The log has one line a minute for all of them, and the last at the end."""
+    tree.process.terminate()
+    assert tree.wait() == 0
+    assert tree.process.stdout is not None
+    lines = [line for line in plain(tree.process.stdout.read()).splitlines() if event in line]
+    assert len(lines) <= 2 + (time.monotonic() - began) // 60
+    assert sum(int(re.findall(r"refused=(\d+)", line)[0]) for line in lines) == times
+    assert "127.0.0.1 (" in lines[0]
+
+
+def plain(said: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", said)
 
 
 def test_port_scans_are_tolerated(grow: Grow) -> None:
@@ -193,8 +213,11 @@ def test_a_silent_peer_times_out(grow: Grow) -> None:
 def test_an_untrusted_peer_gets_421(grow: Grow) -> None:
     tree = grow(["proxy"], proxy=True, trust="10.0.0.0/8")
     tree.until("READY=1")
-    with through(tree, b"") as sock:
-        assert everything_received(sock).startswith(b"421 4.7.0 This port is for trusted proxies")
+    began = time.monotonic()
+    for _ in range(30):
+        with through(tree, b"") as sock:
+            assert everything_received(sock).startswith(b"421 4.7.0 This port is for trusted proxies")
+    assert_summed(tree, "not from a trusted proxy", 30, began)
 
 
 def test_unfinished_headers_are_closed_at_the_end(tree: Tree) -> None:

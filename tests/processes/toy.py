@@ -121,7 +121,7 @@ class Toy(life.Part):
             await asyncio.Event().wait()
 
 
-def child(name: str, channel: int, said: str) -> int:
+def child(name: str, _: str, channel: int, said: str) -> int:
     if STUBBORN:
         life.GRACE_SECONDS = life.LAST_SECONDS = 0.5
     with socket.socket(fileno=channel) as sock:
