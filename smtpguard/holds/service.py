@@ -538,5 +538,10 @@ class Approvals:
                     self._jumped,
                 )
             return expected
+        if wall < expected - CLOCK_JUMP:
+            log.warning(
+                "the clock was set back by %s: what is to be sent, to end or to expire at a time waits as much longer",
+                expected - wall,
+            )
         self._steady, self._jumped = (wall, tick), timedelta(0)
         return wall

@@ -386,6 +386,12 @@ async def test_a_clock_that_jumps_expires_nothing_and_is_logged_once(
     await approvals.sweep()
     assert sum("has jumped by" in line for line in caplog.messages) == 3
     assert (await home.hold(hold.hold_id)).state is State.WAITING
+    assert sum("was set back" in line for line in caplog.messages) == 0, "by no more than it had jumped"
+    home.clock.at -= timedelta(days=11)
+    for _ in range(3):
+        await approvals.sweep()
+        home.clock.pass_(seconds=20)
+    assert sum("was set back by 1 day, 0:00:00" in line for line in caplog.messages) == 1
 
 
 async def test_a_hold_decided_meanwhile_does_not_expire(home: House) -> None:
