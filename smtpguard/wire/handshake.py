@@ -10,6 +10,7 @@ import asyncio
 import base64
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 
@@ -121,17 +122,43 @@ def _said(error: Exception) -> str:
 
 
 async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(target.timeouts.connect):
-        _, connection = await loop.create_connection(
-            lambda: RelayConnection(target.timeouts, deaf=target.tls is Tls.IMPLICIT), target.host, target.port
-        )
+    connection = await _connected(target)
     try:
         await _introduce(connection, target, context)
     except BaseException:
         connection.abort("the session could not be opened")
         raise
     return connection
+
+
+async def _connected(target: RelayTarget) -> RelayConnection:
+    """With the first of its addresses that takes a connection. The name is looked up here: create_connection, once it is
+    cancelled, leaves the question behind, whose error is then logged as one that nobody handled."""
+    loop, found = asyncio.get_running_loop(), None
+    refused: OSError | None = None
+    try:
+        async with asyncio.timeout(target.timeouts.connect):
+            found = await _addresses(target.host, target.port)
+            for address in found:
+                try:
+                    _, connection = await loop.create_connection(
+                        lambda: RelayConnection(target.timeouts, deaf=target.tls is Tls.IMPLICIT), address, target.port
+                    )
+                except OSError as error:
+                    refused = error
+                else:
+                    return connection
+    except TimeoutError:
+        if found is None:
+            raise RelayUnavailable(f"looking up the name {target.host}: timed out") from None
+        raise
+    raise refused or OSError(f"{target.host} has no address")
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
 
 
 async def _introduce(connection: RelayConnection, target: RelayTarget, context: ssl.SSLContext | None) -> None:

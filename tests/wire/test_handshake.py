@@ -14,7 +14,7 @@ import trustme
 from smtpguard.wire import handshake
 from smtpguard.wire.handshake import Route, open_connection
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.target import Reachability, RelayTarget, Tls
+from smtpguard.wire.target import Reachability, RelayTarget, Timeouts, Tls
 from tests.every import every
 from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
@@ -39,6 +39,27 @@ async def test_no_listener_is_an_error() -> None:
         port = relay.port
     with pytest.raises(RelayUnavailable, match=f"127.0.0.1 port {port}"):
         await open_connection(RelayTarget(port=port, tls=Tls.NONE))
+
+
+async def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def two(host: str, port: int) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    monkeypatch.setattr(handshake, "_addresses", two)
+    async with ScriptedRelay() as relay:
+        await opened(Route(RelayTarget(host="relay.example.com", port=relay.port, tls=Tls.NONE)))
+    with pytest.raises(RelayUnavailable, match=r"connecting to relay\.example\.com port .*: Connection refused"):
+        await open_connection(RelayTarget(host="relay.example.com", port=relay.port, tls=Tls.NONE))
+
+
+async def test_a_name_server_that_does_not_answer_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(host: str, port: int) -> list[str]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(handshake, "_addresses", silent)
+    target = RelayTarget(host="relay.example.com", port=25, tls=Tls.NONE, timeouts=Timeouts(connect=0.05))
+    with pytest.raises(RelayUnavailable, match=r"looking up the name relay\.example\.com: timed out"):
+        await open_connection(target)
 
 
 # fallbacks
