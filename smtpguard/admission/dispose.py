@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from smtpguard.admission.model import Admission
 from smtpguard.admission.record import seconds_since
@@ -29,26 +29,13 @@ _new_relayed = maker(Relayed)
 log = logging.getLogger(__name__)
 
 
-class Outcomes(Protocol):
-    """Where outcomes are recorded: the journal, or the front of a bypass."""
-
-    def note(self, event: Event) -> None: ...
-
-
-class Fences(Protocol):
-    """The last look before a final dot: GateWatch, or that of a bypass."""
-
-    def fence(
-        self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
-    ) -> Fence: ...
-
-
 @dataclass(eq=False)
 class Dispose:
-    """``trace_key`` and ``hostname`` are for the trace headers."""
+    """``note`` records an outcome: in the journal, or in the front of a bypass. ``fence`` makes the last look before a
+    final dot: GateWatch's, or that of a bypass. ``trace_key`` and ``hostname`` are for the trace headers."""
 
-    outcomes: Outcomes
-    fences: Fences
+    note: Callable[[Event], None]
+    fence: Callable[[Selectable, str, Callable[[], bool]], Fence]
     clock: Clock
     trace_key: bytes = field(repr=False)
     hostname: str
@@ -125,8 +112,7 @@ class Dispose:
     def _fence(self, gathered: Gathered, admission: Admission) -> Fence:
         facts = gathered.facts
         what = Selectable(facts.lists - admission.unfrozen, facts.senders, admission.mailing, facts.thread)
-        policy_sha256, gone = gathered.in_force.policy_sha256, gathered.transaction.gone
-        return self.fences.fence(what, policy_sha256=policy_sha256, gone=gone)
+        return self.fence(what, gathered.in_force.policy_sha256, gathered.transaction.gone)
 
     def _in_doubt(self, gathered: Gathered, id: str, *said: Reply) -> Disposition:
         """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""
@@ -146,6 +132,6 @@ class Dispose:
         if gathered.began is not None:
             data["seconds"] = seconds_since(gathered.began, now)
         try:
-            self.outcomes.note(new_event(kind=kind, id=id, at=now, data=data))
+            self.note(new_event(kind=kind, id=id, at=now, data=data))
         except Exception:
             log.exception("transaction %s: its outcome could not be recorded", id)

@@ -131,7 +131,7 @@ class BypassPath:
         self._journal, self._store, self._watch, self._clock = journal, store, watch, clock
         self._decided: frozenset[str] | None = None
         self._decided_at = float("-inf")
-        self.dispose = Dispose(journal, self, clock, trace_key=trace_key, hostname=hostname)
+        self.dispose = Dispose(journal.note, self.fence, clock, trace_key=trace_key, hostname=hostname)
         self.relayed = 0
         """Messages that were recorded under a bypass by this process."""
 
@@ -167,20 +167,13 @@ class BypassPath:
         log.warning("transaction %s: relayed under the bypass %s, without the store", id, bypass.id)
         return admission
 
-    def fence(
-        self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
-    ) -> Fence:
+    def fence(self, what: Selectable, policy_sha256: str, gone: Callable[[], bool]) -> Fence:
         """As GateWatch.fence, by the gate as last seen: the bypass is still in force, and this host has begun no later
         generation."""
 
         async def fence() -> bool:
             gate = self._watch.gate
-            if (
-                gate is None
-                or policy_sha256 is None
-                or self._journal.in_force() is None
-                or (gone is not None and gone())
-            ):
+            if gate is None or self._journal.in_force() is None or gone():
                 return False
             try:
                 known = self._journal.generation

@@ -120,7 +120,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         store,
         policies,
         gather,
-        Dispose(store.journal, watch, clock, trace_key=secret, hostname=hostname),
+        Dispose(store.journal.note, watch.fence, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,
         term=terms,

@@ -110,7 +110,7 @@ class GateWatch:
         return not gate.freezes or not stopped_by(gate.freezes, what, self.clock.now())
 
     def fence(
-        self, what: Selectable, *, policy_sha256: str | None = None, gone: Callable[[], bool] | None = None
+        self, what: Selectable, policy_sha256: str | None = None, gone: Callable[[], bool] = lambda: False
     ) -> Fence:
         """Whether the final dot may still be sent. The gate must have been read less than a second ago, and none of its
         freezes may stop this message. The policy that decided must still be in force (None: people decided, and no
@@ -121,14 +121,14 @@ class GateWatch:
         """
 
         def holds() -> bool:
-            if self.clock.monotonic() - self._read_at >= FRESH_SECONDS or (gone is not None and gone()):
+            if self.clock.monotonic() - self._read_at >= FRESH_SECONDS or gone():
                 return False
             return self.allows(what, policy_sha256)
 
         async def fence() -> bool:
             if holds() and self._is_newest():
                 return True
-            if gone is None or not gone():
+            if not gone():
                 await self._look()
             return holds()
 

@@ -211,7 +211,9 @@ class House:
         return sha256
 
     def intake(self) -> Intake:
-        dispose = Dispose(self.given_store.journal, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
+        dispose = Dispose(
+            self.given_store.journal.note, self.watch.fence, self.clock, trace_key=KEY, hostname="guard.example.com"
+        )
         return Intake(
             self.given_store,
             self,
