@@ -27,7 +27,7 @@ from smtpguard.counts.keys import as_journalled
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.effects import TEST, Deadlines, deliver_by
-from smtpguard.holds.model import Confirmation, Hold, State, leads
+from smtpguard.holds.model import Confirmation, Hold, Move, State, leads
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
@@ -219,9 +219,7 @@ class Record:
 
     def _again(self, void: Hold, live: Seen) -> Hold:
         """A void hold as it waits again, with the time of a new one: meanwhile its client had it."""
-        again = replace(
-            void, state=State.WAITING, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now)
-        )
+        again = void.moved(Move.ADOPT, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now))
         again = self.term.anew(again, self.gathered.in_force, live.now)
         if again.confirm is None:
             return again

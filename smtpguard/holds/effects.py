@@ -27,7 +27,6 @@ from smtpguard.holds.model import (
     NotEntitled,
     State,
     Vote,
-    after,
     entitled,
     standing_votes,
 )
@@ -337,12 +336,10 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
 
 
 def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
-    state = after(copy.state, Move.APPROVE)
-    assert state is not None
     confirmed = lead.confirm is not None and lead.confirm.at is not None
     kind = Kind.CONFIRMED if confirmed else Kind.APPROVED
     event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
-    return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),), confirmed=confirmed)
+    return Change(hold=copy.moved(Move.APPROVE), events=(event,), intents=(release(copy),), confirmed=confirmed)
 
 
 def release(hold: Hold) -> Intent:

@@ -56,7 +56,6 @@ class State(enum.Enum):
 
 class Move(enum.Enum):
     CONFIRM = "confirm"  # its writer confirms it
-    LAPSE = "lapse"  # its writer did not confirm in time, or may not any more: others decide
     APPROVE = "approve"  # the quorum is complete
     REJECT = "reject"
     WITHDRAW = "withdraw"
@@ -67,24 +66,23 @@ class Move(enum.Enum):
     SETTLE = "settle"  # every recipient has it, or has a DSN
     FAIL = "fail"  # none of them has it
     DOUBT = "doubt"  # none certainly has it, and one may have it
-    GRANT = "grant"  # nothing of it is to be sent
+    GRANT = "grant"  # the quorum of a test is complete: nothing of it is to be sent
     REOPEN = "reopen"  # its approval has ended, and people decide anew
 
 
 TRANSITIONS: Mapping[tuple[State, Move], State] = {
     (State.WAITING, Move.CONFIRM): State.APPROVED,
-    (State.WAITING, Move.LAPSE): State.WAITING,
     (State.WAITING, Move.APPROVE): State.APPROVED,
     (State.WAITING, Move.REJECT): State.REJECTED,
     (State.WAITING, Move.WITHDRAW): State.WITHDRAWN,
     (State.WAITING, Move.EXPIRE): State.EXPIRED,
     (State.WAITING, Move.VOID): State.VOID,
+    (State.WAITING, Move.GRANT): State.GRANTED,
     (State.VOID, Move.ADOPT): State.WAITING,
     (State.APPROVED, Move.ATTEMPT): State.RELEASING,
     (State.APPROVED, Move.SETTLE): State.RELEASED,
     (State.APPROVED, Move.FAIL): State.UNDELIVERED,
     (State.APPROVED, Move.DOUBT): State.IN_DOUBT,
-    (State.APPROVED, Move.GRANT): State.GRANTED,
     (State.APPROVED, Move.REJECT): State.REJECTED,
     (State.APPROVED, Move.WITHDRAW): State.WITHDRAWN,
     (State.APPROVED, Move.REOPEN): State.WAITING,
@@ -293,6 +291,12 @@ class Hold:
     def queue(self) -> str:
         """The name under which more of its sender's letters are stored under this hold; "" for other holds."""
         return self.letter_from[-1] if self.by_sender and self.letter_from and not self.primary else ""
+
+    def moved(self, move: Move, **more: Any) -> Hold:
+        """After a move, which must be possible, with ``more`` of it changed."""
+        state = after(self.state, move)
+        assert state is not None, f"{self.state.value}: {move.value}"
+        return replace(self, state=state, **more)
 
     def in_place_of(self, lead: Hold) -> Hold:
         """This copy, to be promoted: with the lists, rules and writers of the primary hold."""

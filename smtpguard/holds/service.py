@@ -215,14 +215,12 @@ class Approvals:
                 raise NotEntitled(f"{who} is not the writer who is asked")
             if people != hold.reach:
                 raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number given is {people:,}")
-            confirmed = replace(hold, confirm=replace(asked, at=now, people=people))
+            confirmed = hold.moved(Move.CONFIRM, confirm=replace(asked, at=now, people=people))
             grant = effects.grant_by_writer(confirmed, in_force, now, self.term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
                     "envelope": hold.envelope.sha256, "policy": in_force.policy_sha256}  # fmt: skip
-            state = after(hold.state, Move.CONFIRM)
-            assert state is not None
             return Change(
-                hold=replace(confirmed, state=state),
+                hold=confirmed,
                 events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),
                 grant=grant,
                 cover=learned.document(grant),
@@ -447,7 +445,7 @@ class Approvals:
             data["decided_at"] = utc_text(last.at)
         test = hold.kind == effects.TEST  # it has nothing to release: its approval ends it
         return Change(
-            hold=replace(hold, state=State.GRANTED if test else State.APPROVED),
+            hold=hold.moved(Move.GRANT if test else Move.APPROVE),
             events=(event_on(hold, Kind.APPROVED, now, policy=in_force.policy_sha256, people=people, **data),),
             grant=grant,
             stages=effects.stages(hold, in_force) if grant is not None else None,
@@ -468,12 +466,12 @@ class Approvals:
             raise Conflict("it is decided with its primary hold")
         if not hold.acknowledged and now >= hold.waits_since + UNACKNOWLEDGED:
             return Change(
-                hold=replace(hold, state=State.VOID),
+                hold=hold.moved(Move.VOID),
                 events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),
             )
         if now >= hold.expires_at:
             return Change(
-                hold=replace(hold, state=State.EXPIRED),
+                hold=hold.moved(Move.EXPIRE),
                 events=(event_on(hold, Kind.EXPIRED, now),),
                 intents=notices.expired(hold),
             )
@@ -508,7 +506,7 @@ class Approvals:
             return Change(hold=replace(hold, attend_at=self.term.attend_at(hold, in_force)))
         if asked.expires:
             return Change(
-                hold=replace(hold, state=State.EXPIRED, confirm=replace(asked, lapsed_at=now)),
+                hold=hold.moved(Move.EXPIRE, confirm=replace(asked, lapsed_at=now)),
                 events=(event_on(hold, Kind.EXPIRED, now, unconfirmed=True),),
                 intents=notices.expired(hold),
             )

@@ -80,9 +80,8 @@ def said(
     people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
     event = event_on(hold, Kind.SETTLED, notices.now, actors=actors, comment=comment, named=recipients, **data)
-    state = hold.state if sent else after(hold.state, Move.ATTEMPT)
-    assert state is not None
-    return Change(hold=replace(hold, state=state, asked_at=None), events=(event,))
+    answered = replace(hold, asked_at=None)
+    return Change(hold=answered if sent else answered.moved(Move.ATTEMPT), events=(event,))
 
 
 def _next(in_force: InForce, now: datetime) -> datetime:

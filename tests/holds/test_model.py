@@ -48,18 +48,18 @@ GROUPS = Groups(
 
 # Written by hand, row by state and column by move, so that the table is not compared with itself.
 EXPECTED = """
-            confirm  lapse   approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant   reopen
-waiting     approved waiting approved rejected withdrawn expired void -       -         -        -           -        -       -
-approved    -        -       -        rejected withdrawn -       -    -       releasing released undelivered in-doubt granted waiting
-releasing   -        -       -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
-released    -        -       -        -        -         -       -    -       -         released -           -        -       -
-undelivered -        -       -        -        -         -       -    -       -         -        -           -        -       -
-in-doubt    -        -       -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       -
-granted     -        -       -        -        -         -       -    -       -         -        -           -        -       -
-rejected    -        -       -        -        -         -       -    -       -         -        -           -        -       -
-withdrawn   -        -       -        -        -         -       -    -       -         -        -           -        -       -
-expired     -        -       -        -        -         -       -    -       -         -        -           -        -       -
-void        -        -       -        -        -         -       -    waiting -         -        -           -        -       -
+            confirm  approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant   reopen
+waiting     approved approved rejected withdrawn expired void -       -         -        -           -        granted -
+approved    -        -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
+releasing   -        -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
+released    -        -        -        -         -       -    -       -         released -           -        -       -
+undelivered -        -        -        -         -       -    -       -         -        -           -        -       -
+in-doubt    -        -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       -
+granted     -        -        -        -         -       -    -       -         -        -           -        -       -
+rejected    -        -        -        -         -       -    -       -         -        -           -        -       -
+withdrawn   -        -        -        -         -       -    -       -         -        -           -        -       -
+expired     -        -        -        -         -       -    -       -         -        -           -        -       -
+void        -        -        -        -         -       -    waiting -         -        -           -        -       -
 """
 
 
