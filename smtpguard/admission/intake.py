@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
 from smtpguard.admission.builtinrules import asks_of, with_fixed
@@ -27,7 +26,6 @@ from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, PolicyMo
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
-from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, PolicyInForce
 from smtpguard.holds.effects import Deadlines
 from smtpguard.journal.event import Event, Kind
@@ -45,7 +43,6 @@ from smtpguard.mailings.slots import Template
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask, Live
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
@@ -55,7 +52,6 @@ from smtpguard.store.store import Store
 log = logging.getLogger(__name__)
 
 _new_live, _new_record, _new_item = maker(Live), maker(Record), maker(Item)
-_SOURCES = len(Source)
 _NOT_RECORDED = "store", reply.NOT_RECORDED
 _UNRECORDED = {
     Full: ("full", reply.DISK_FULL),
@@ -184,7 +180,7 @@ class Intake:
             if attempt and self.clock.monotonic() - began > ROUNDS_SECONDS:
                 break
             in_force = self.policies.current()
-            gathered, plan = await self._planned(transaction, in_force, came)
+            gathered, plan = await self.gather.planned(transaction, in_force, came, text=self.watch.freezes_mailings)
             if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
                 self._timed(self.clock.monotonic() - whole)
                 done = await self.dispose.carry_out(gathered, fronted, onward)
@@ -256,27 +252,6 @@ class Intake:
             elif hold_id in shown:
                 found[hold_id] = Approved(template=learn(shown[hold_id], ()), exact=True)
         return found
-
-    async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathered, Plan]:
-        """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
-        held is read as well, since people will want the reasons; that is rare enough to be expensive."""
-        rules, ask = in_force.rules, self.gather.ask
-        gathered = await self.gather.open(transaction, in_force, began=came)
-        plan = rules.plan(gathered.facts)
-        for _ in range(_SOURCES):
-            if not plan.pending:
-                break
-            gathered = await ask(gathered, plan.pending)
-            plan = rules.plan(gathered.facts)
-        by_path = gathered.sender.reports_to
-        if gathered.counts_by_stream or (by_path and gathered.reports_by_origin):
-            gathered = await ask(gathered, ONLY_ORIGIN)
-            plan = rules.plan(gathered.facts)
-        waits = plan.certain[0].waits or (by_path and gathered.reports_to)
-        if waits or (gathered.facts.identity is None and self.watch.freezes_mailings):
-            gathered = await ask(gathered, ONLY_TEXT)
-            plan = rules.plan(gathered.facts)
-        return gathered, plan
 
     async def _fronted(self, gathered: Gathered, plan: Plan, onward: _Once) -> Admission | None:
         """The verdict, synced in the journal's front; None if nothing was written and the admission is to decide.

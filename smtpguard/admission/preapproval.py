@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from smtpguard.admission.mailingverdict import MailingVerdict
@@ -85,15 +86,14 @@ class Preapproval:
             at = f"{self.address.local}+LIST@{self.address.domain}"
             return _no(f"The address must name a list: {at}.")
         gathered = await _gathered_for(self.gather, transaction, [info.name for info in known], in_force)
-        facts = gathered.facts
         allowed = gathered.sender.internal or all(gathered.sender.claimed in info.writers for info in known)
         if not allowed:
             return _no("Only colleagues and the list's writers may send a mailing for approval.")
-        if facts.identity is None or not facts.identity.sketch:
+        if not _is_recognizable(gathered):
             return _no("Its text is too short to recognize its copies.")
         gathered = await self.gather.compare(gathered, to=mailboxes(transaction.message.header, "to"))
         await self.store.contents.keep(transaction.message)
-        plan = in_force.rules.plan(facts)
+        plan = in_force.rules.plan(gathered.facts)
         record = Record(gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True)
 
         why = Phrase("A mailing is looked at before it is sent")
@@ -102,20 +102,11 @@ class Preapproval:
         quorum = in_force.rules.quorum({*(info.name for info in known), *gathered.reports_to})
 
         def step(live: Seen) -> Admission:
-            counts, maybe = alone(plan.asks, gathered)
-            thought = plan.close(replace(live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None))
+            thought = plan.close(alone(plan.asks, gathered, live.now))
             return record.admission(MailingVerdict(verdict=_asking(thought, why, public, detail, quorum)), live)
 
-        item = Item(
-            id=transaction.id,
-            key=hashlib.sha256(f"test {transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
-            policy_sha256=in_force.policy_sha256,
-            content_sha256=transaction.message.sha256,
-            identity=facts.identity,
-            test=True,
-            gone=transaction.gone,
-        )
-        admission = await self.store.admit(item, step)
+        key = f"test {transaction.message.sha256} {transaction.envelope.sha256}"
+        admission = await self.store.admit(_item(gathered, key), step)
         assert admission.disposition is not None
         return admission.disposition
 
@@ -129,6 +120,25 @@ async def _gathered_for(gather: Gather, transaction: Transaction, lists: Iterabl
     return await gather.ask(opened, frozenset({Source.TEXT, Source.ORIGIN}))
 
 
+def _is_recognizable(gathered: Gathered) -> bool:
+    """Whether its text is long enough for its copies to be recognised."""
+    return gathered.facts.identity is not None and bool(gathered.facts.identity.sketch)
+
+
+def _item(gathered: Gathered, key: str) -> Item:
+    """``key``: what it is a retry of is the same."""
+    transaction = gathered.transaction
+    return Item(
+        id=transaction.id,
+        key=hashlib.sha256(key.encode()).hexdigest(),
+        policy_sha256=gathered.in_force.policy_sha256,
+        content_sha256=transaction.message.sha256,
+        identity=gathered.facts.identity,
+        test=True,
+        gone=transaction.gone,
+    )
+
+
 def name_at(address: Address, ours: Address) -> str | None:
     """The list that the address names, "" if it names none; None if it is not the guard's address."""
     rest = after_local(address, ours)
@@ -137,11 +147,13 @@ def name_at(address: Address, ours: Address) -> str | None:
     return None if rest[0].isalnum() else rest[1:]
 
 
-def alone(asks: Iterable[Ask], gathered: Gathered) -> tuple[dict[Ask, int], dict[Ask, int]]:
-    """The counts of this message alone, and by how much they may be higher."""
+def alone(asks: Iterable[Ask], gathered: Gathered, now: datetime, least: Callable[[Ask], int] = lambda ask: 0) -> Seen:
+    """What an admission sees if this message is the only one: nothing but its own counts, and by how much they may be
+    higher. ``least``: of each count, used where the message alone has less."""
     spans = {ask: _span(ask, gathered) for ask in asks}
     counts = {ask: int(span.low) for ask, span in spans.items()}
-    return counts, {ask: int(min(span.high, ENDLESS)) - counts[ask] for ask, span in spans.items()}
+    maybe = {ask: int(min(span.high, ENDLESS)) - counts[ask] for ask, span in spans.items()}
+    return Seen(now=now, counts={ask: max(n, least(ask)) for ask, n in counts.items()}, maybe=maybe)
 
 
 def _span(ask: Ask, gathered: Gathered) -> Count:
@@ -292,11 +304,10 @@ class Corrections:
         envelope = Envelope(reverse_path=None, recipients=())
         transaction = Transaction(id=self.new_id(), session=Session(), envelope=envelope, message=message)
         gathered = await _gathered_for(self.gather, transaction, names, in_force)
-        facts = gathered.facts
-        if facts.identity is None or not facts.identity.sketch:
+        if not _is_recognizable(gathered):
             raise Refused(N_("its text is too short to be known again"))
         gathered = await self.gather.compare(gathered, to=mailboxes(transaction.message.header, "to"))
-        plan = in_force.rules.plan(facts)
+        plan = in_force.rules.plan(gathered.facts)
         record = Record(
             gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True, correction=correction
         )
@@ -307,14 +318,8 @@ class Corrections:
         def step(live: Seen) -> Admission:
             if live.mailing is not None and live.mailing.mailing_id == mailing.mailing_id:
                 raise Conflict(N_("it reads like the mailing that it corrects: say it in words of its own"))
-            counts, maybe = alone(plan.asks, gathered)
-            counts = {
-                ask: max(n, correction.reach) for ask, n in counts.items()
-            }  # those who approve see every such rule
-            seen = replace(
-                live, counts=counts, maybe=maybe, freezes=(), approved=False, mailing=None, grants=(), astray=0
-            )
-            thought = plan.close(seen)
+            # those who approve see every rule that so many people would hit
+            thought = plan.close(alone(plan.asks, gathered, live.now, lambda ask: correction.reach))
             made = record.admission(MailingVerdict(verdict=_to_correct(thought, correction, names, in_force)), live)
             if made.hold is None:
                 return made
@@ -323,17 +328,8 @@ class Corrections:
                 raise Refused(N_("too few approvers are left besides its writer and the person who wants it sent"))
             return replace(made, events=(*made.events, said))
 
-        item = Item(
-            id=gathered.transaction.id,
-            key=hashlib.sha256(
-                f"correction {message.sha256} {correction.people} {mailing.mailing_id}".encode()
-            ).hexdigest(),
-            policy_sha256=in_force.policy_sha256,
-            content_sha256=message.sha256,
-            identity=facts.identity,
-            test=True,
-        )
-        return await self.store.admit(item, step)
+        key = f"correction {message.sha256} {correction.people} {mailing.mailing_id}"
+        return await self.store.admit(_item(gathered, key), step)
 
 
 def _to_correct(thought: Verdict, correction: Correction, names: list[str], in_force: InForce) -> Verdict:

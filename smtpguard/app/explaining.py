@@ -28,7 +28,7 @@ from pathlib import Path
 import dns.asyncresolver
 
 from smtpguard.admission.builtinrules import or_held, with_fixed
-from smtpguard.admission.model import Explained, Seen
+from smtpguard.admission.model import Explained
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
@@ -50,7 +50,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session, Transaction, within
 from smtpguard.mail.message import Message
 from smtpguard.policy.condition import Condition
-from smtpguard.policy.facts import FACTS, ONLY_ORIGIN, Source, Type
+from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action
 from smtpguard.reading.looks import Reading
@@ -79,23 +79,11 @@ class Explainer:
         """``counted``: counts by fact, used where this message alone has less."""
         envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
         transaction = Transaction(id=ids()(), session=session, envelope=envelope, message=message)
-        gathered = await self.gather.open(transaction, self.in_force)
-        gathered = await self.gather.ask(gathered, frozenset({Source.HEADERS, Source.TEXT}))
-        plan = self.in_force.rules.plan(gathered.facts)
-        for _ in Source:
-            if not plan.pending:
-                break
-            gathered = await self.gather.ask(gathered, plan.pending)
-            plan = self.in_force.rules.plan(gathered.facts)
-        if gathered.reports_by_origin:
-            gathered = await self.gather.ask(gathered, ONLY_ORIGIN)
-            plan = self.in_force.rules.plan(gathered.facts)
+        gathered, plan = await self.gather.planned(transaction, self.in_force, text=True)
         streams = watched(gathered)
         asks = (*plan.asks, *(one.ask for one in streams))
-        counts, maybe = alone(asks, gathered)
-        if counted:
-            counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
-        live = Seen(now=SystemClock().now(), counts=counts, maybe=maybe)
+        known = counted or {}
+        live = alone(asks, gathered, SystemClock().now(), lambda ask: known.get(ask.fact, 0))
         verdict = or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self.around)
         return Explained(

@@ -29,7 +29,8 @@ from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
 from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Coming
 from smtpguard.mailings.slots import Template
-from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown
+from smtpguard.policy.engine import Plan
+from smtpguard.policy.facts import ONLY_HEADERS, ONLY_ORIGIN, ONLY_TEXT, Count, Facts, Source, Unknown
 from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.request import Steps, finished
@@ -39,6 +40,7 @@ from smtpguard.reading.thread import bare
 T = TypeVar("T")
 _address = attrgetter("address")
 _NOT_APART, _NOT_READ = "it could not be taken apart", "the message could not be read"
+_SOURCES = len(Source)
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
 _NO_EVIDENCE: Mapping[str, tuple[str, ...]] = {}
@@ -204,8 +206,8 @@ class Turns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gather:
-    """The sources, and a timeout for each: call ``open`` first, then ``ask`` for what a plan has pending. ``trace_key``
-    recognises our own trace headers."""
+    """The sources, and a timeout for each. ``planned`` gathers what the rules need; or call ``open`` first, then ``ask``.
+    ``trace_key`` recognises our own trace headers."""
 
     reader: Reader
     verifier: Verifier
@@ -213,6 +215,30 @@ class Gather:
     read_seconds: float = 20.0
     verify_seconds: float = 10.0
     turns: Turns = field(default_factory=Turns, init=False)
+
+    async def planned(
+        self, transaction: Transaction, in_force: InForce, began: datetime | None = None, *, text: bool
+    ) -> tuple[Gathered, Plan]:
+        """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
+        held is read as well, since people will want the reasons; that is rare enough to be expensive. ``text``: that of
+        any other, too."""
+        rules, ask = in_force.rules, self.ask
+        gathered = await self.open(transaction, in_force, began=began)
+        plan = rules.plan(gathered.facts)
+        for _ in range(_SOURCES):
+            if not plan.pending:
+                break
+            gathered = await ask(gathered, plan.pending)
+            plan = rules.plan(gathered.facts)
+        by_path = gathered.sender.reports_to
+        if gathered.counts_by_stream or (by_path and gathered.reports_by_origin):
+            gathered = await ask(gathered, ONLY_ORIGIN)
+            plan = rules.plan(gathered.facts)
+        waits = plan.certain[0].waits or (by_path and gathered.reports_to)
+        if waits or (text and gathered.facts.identity is None):
+            gathered = await ask(gathered, ONLY_TEXT)
+            plan = rules.plan(gathered.facts)
+        return gathered, plan
 
     async def open(
         self,
