@@ -38,11 +38,11 @@ _PHRASES: dict[str, dict[str, str]] = {
         "|just between us|keep this quiet|keep it quiet|mum's the word|don't pass this on|don't pass it on|don't spread this|don't let the customers|don't tell the customers|don't tell the client*|don't tell hr|don't forward this"
         "|say nothing to|don't show this to",
         "sv": "säg inget till|säg ingenting till|säg inte till|säg inte något till|berätta inte för|berätta inget för|inte ett ord till|mellan oss sagt|stannar mellan oss|håll det mellan oss|bara mellan oss|sinsemellan oss"
-        "|sprid inte detta|sprid det inte|för det inte vidare|visa inte det här|visa inte för|låt inte kunderna|låt inte chefen|låt inte cheferna|hyssj|håll tyst om|knip igen|får inte komma ut|skicka inte vidare",
+        "|sprid inte detta|sprid det inte|för det inte vidare|visa inte det här|visa inte för|låt inte kunderna|chefen får inte veta|cheferna får inte veta|låt inte chefen|låt inte cheferna|hyssj|håll tyst om|knip igen|får inte komma ut|skicka inte vidare",
         "no": "ikke si det til|ikke si noe til|si ingenting til|ikke fortell|ikke et ord til|mellom oss|holder vi for oss selv|ikke send videre|ikke spre|hold det for deg selv|ikke vis dette",
         "da": "sig det ikke til|sig ikke noget til|sig ingenting til|fortæl det ikke|fortæl ikke|ikke et ord til|mellem os|bliver mellem os|send det ikke videre|hold det for dig selv|vis det ikke",
         "fi": "älä kerro|älkää kertoko|ei sanaakaan|meidän kesken|jää meidän väliseksi|vain meidän kesken|älä lähetä eteenpäin|älä näytä tätä|pidä tämä omana tietona*",
-        "de": "sag nichts|sagt nichts|sagen sie nichts|nicht dem chef|kein wort zu|kein wort zum chef|unter uns gesagt|bleibt unter uns|nur unter uns|behalt es für dich|behaltet es für euch|nicht weitersagen|zeig das nicht|erzähl es nicht",
+        "de": "sag nichts|sagt nichts|sagen sie nichts|nicht dem chef|chef nichts sagen|chef noch nichts|chefin nichts sagen|chefin noch nichts|kein wort zu|kein wort zum chef|unter uns gesagt|bleibt unter uns|nur unter uns|behalt es für dich|behaltet es für euch|nicht weitersagen|zeig das nicht|erzähl es nicht",
         "fr": "ne dis rien|ne dites rien|pas un mot|entre nous|ça reste entre nous|reste entre nous|garde ça pour toi|gardez ça pour vous|ne le dis pas|ne le répète pas|ne fais pas suivre|ne montre pas",
         "es": "no le digas|no digas nada|no le digáis|no digáis nada|ni una palabra|entre nosotros|que quede entre|no lo cuentes|no se lo cuentes|no lo reenvíes|no se lo enseñes",
         "it": "non dire niente|non dirlo|non dite niente|resti tra noi|tra noi|acqua in bocca", "nl": "zeg niks tegen|zeg niets tegen|onder ons gezegd|blijft onder ons|niet doorvertellen",

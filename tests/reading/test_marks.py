@@ -104,6 +104,8 @@ EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
     ("placeholder", {}, "Hej *|FNAME|*!"),
     ("placeholder", {}, "Hej {{ first_name }}!"),
     ("secretive", {}, "Säg inget till cheferna"),
+    ("secretive", {}, "Bitte dem Chef noch nichts sagen, wir klären das am Montag"),
+    ("secretive", {}, "Chefen får inte veta det här"),
     ("newsletter-words", {}, "Nyhetsbrev. Läs mer om rabatten"),
     ("order-words", {}, "Orderbekräftelse: din beställning, ordernummer 12"),
     ("many-links", {}, "https://x.example/ " * 20),
