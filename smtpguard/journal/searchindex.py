@@ -31,6 +31,8 @@ from smtpguard.reading.fold import searched
 
 STRETCH = 2_000
 """Entries whose words are stored together: at most so many are read and written at once, in the order of the index."""
+AT_ONCE = {"sqlite": STRETCH, "postgresql": STRETCH // 4}
+"""So many, by engine. PostgreSQL takes some 50 ms for the words of a whole stretch, and every other write waits."""
 SLICE = 500
 """Messages that are looked up at once."""
 _FORGOTTEN = 2

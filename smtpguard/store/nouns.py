@@ -348,7 +348,8 @@ class Journal(Rows):
             head = read_head(connection)
             indexed = searchindex.indexed_until(connection, self._secret, head.journal)
             summed = activityrows.summed_until(connection)
-            found = journal.unread(connection, min(indexed, summed), head.seq, searchindex.STRETCH)
+            at_once = searchindex.AT_ONCE[connection.dialect.name]
+            found = journal.unread(connection, min(indexed, summed), head.seq, at_once)
             if found is None:
                 return None
             words = searchindex.words_after(found, indexed, self._secret, head.journal)
