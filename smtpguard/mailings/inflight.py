@@ -38,12 +38,15 @@ _SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN h
 # SQLite uses the index on "done" for "o.done = false", and not for "NOT o.done".
 _SENDING_HOLDS = f"{_SENDING} NOT o.done AND h.hold_id {{}}"
 _SENDING_COPIES = f"{_SENDING} o.done = false AND m.n {{}}"
-# From the holds on: of other mailings, hundreds of thousands of copies may wait in the outbox.
 _UNSENT = f"""SELECT sum(n) FROM (SELECT (SELECT count(*) FROM delivery AS d WHERE d.intent_id = o.intent_id
    AND d.state IN ('{DeliveryStatus.PENDING.value}', '{DeliveryStatus.ATTEMPTED.value}')) AS n
-  FROM hold AS h JOIN outbox AS o ON o.hold_id = h.hold_id
-  WHERE (h.hold_id = :lead OR h.lead = :lead) AND h.state IN ({", ".join(sorted(repr(state.value) for state in SENDING))})
-   AND NOT o.done AND o.kind = '{IntentKind.RELEASE.value}' LIMIT :some) AS waiting"""
+  FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
+  WHERE o.kind = '{IntentKind.RELEASE.value}' AND {{}} LIMIT :some) AS waiting"""
+_UNSENT_OF = _UNSENT.format("o.done = false AND h.mailing = :id")
+_UNSENT_UNDER = _UNSENT.format(
+    f"""NOT o.done AND (h.hold_id = :id OR h.lead = :id)
+   AND h.state IN ({", ".join(sorted(repr(state.value) for state in SENDING))})"""
+)
 _FOR_SEVERAL = f"SELECT 1 FROM hold WHERE {SEVERAL} AND mailing IN (SELECT id FROM mailing WHERE n {{}}) LIMIT 1"
 _FOR_SINGLE = f"SELECT hold_id FROM hold WHERE {SINGLE} AND people {{}}"
 _RESULTS = "SELECT intent_id, state, people FROM delivery WHERE intent_id {}"
@@ -134,11 +137,15 @@ def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> 
     into.people |= (people & pending.difference(*known.values())) | (set() if in_doubt else others)
 
 
-def is_unsent(connection: Connection, leads: Iterable[str], most: int) -> bool:
-    """Whether more than ``most`` recipients of these primary holds and of the copies under them are not settled. One more
-    entry is enough to look at: each has such a recipient."""
-    some = (connection.execute(text(_UNSENT), {"lead": lead, "some": most + 1}).scalar() for lead in leads)
-    return sum(int(n or 0) for n in some) > most
+def is_unsent(connection: Connection, mailing_id: str, leads: Iterable[str], most: int) -> bool:
+    """Whether more than ``most`` recipients of its releases are not settled. One more entry is enough to look at: each has
+    such a recipient. The copies under its approved holds (``leads``) are counted first, by their index: to count all of
+    the mailing is to read whatever waits in the outbox."""
+
+    def over(sql: str, id: str) -> bool:
+        return int(connection.execute(text(sql), {"id": id, "some": most + 1}).scalar() or 0) > most
+
+    return any(over(_UNSENT_UNDER, lead) for lead in leads) or over(_UNSENT_OF, mailing_id)
 
 
 def split(people: bytes) -> list[bytes]:

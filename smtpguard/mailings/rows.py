@@ -54,6 +54,7 @@ from smtpguard.mailings.model import (
     Tally,
     set_of,
 )
+from smtpguard.mailings.staging import Progress
 from smtpguard.reading.fingerprint import Sketch
 
 _COLUMNS = tuple(mailing.c[name] for name in COLUMNS.split(", "))
@@ -102,16 +103,23 @@ def standing(connection: Connection, now: datetime) -> list[Mailing]:
     return [one for one in found if one.people.held or one.people.deferred]
 
 
-def early(connection: Connection) -> list[str]:
-    """The ids of those whose pause ends by time and is still to begin (staging.Progress.half)."""
+def early(connection: Connection, begun: dict[str, Progress]) -> list[str]:
+    """The ids of those whose pause ends by time and is still to begin (staging.Progress.half). ``begun``: those that this
+    process knows to have begun, by mailing. They stay so, since nothing more of their stage is let go."""
     query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
-    there = [(one, one.progress) for one in (Row.read(*row).mailing for row in connection.execute(query))]
-    timed = ((one, progress) for one, progress in there if progress is not None and progress.goes_on_at() is not None)
-    return [
-        one.mailing_id
-        for one, progress in timed
-        if is_unsent(connection, (grant.hold_id for grant in one.grants), progress.half)
-    ]
+    paused: dict[str, Progress] = {}
+    found: list[str] = []
+    for one in (Row.read(*row).mailing for row in connection.execute(query)):
+        if (progress := one.progress) is None or progress.goes_on_at() is None:
+            continue
+        leads = (grant.hold_id for grant in one.grants)
+        if begun.get(one.mailing_id) != progress and is_unsent(connection, one.mailing_id, leads, progress.half):
+            found.append(one.mailing_id)
+        else:
+            paused[one.mailing_id] = progress
+    begun.clear()
+    begun.update(paused)
+    return found
 
 
 def named(connection: Connection, prefix: str) -> list[str]:

@@ -41,7 +41,7 @@ from smtpguard.journal.event import TOLD, Event, Kind
 from smtpguard.journal.proof import Finding, Proof
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
-from smtpguard.mailings import inflight
+from smtpguard.mailings import inflight, staging
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
@@ -120,6 +120,10 @@ class Mailings(Rows):
     change = writes(deciding.change_mailing)
     take_back = writes(revoking.take_back_mailing)
 
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._begun: dict[str, staging.Progress] = {}
+
     async def find(self, mailing_id: str) -> Mailing | None:
         now = self._access.now()
         return await self._access.ask(lambda c: mailings.find(c, mailing_id, now), snapshot=True)
@@ -143,7 +147,7 @@ class Mailings(Rows):
 
     async def prolong_pauses(self) -> None:
         """A pause between two stages begins when half of the stage before is sent."""
-        if ids := await self._access.ask(mailings.early):
+        if ids := await self._access.ask(lambda c: mailings.early(c, self._begun)):
             await self._access.write(lambda b: deciding.prolong_pauses(b, ids))
 
     async def keep_set(self, people: Collection[bytes]) -> str:
