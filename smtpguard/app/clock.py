@@ -89,8 +89,10 @@ async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], m
 
 
 async def slices(work: Callable[[], Awaitable[bool]], pause_seconds: float = 0.05) -> None:
-    """Do ``work``, a slice at a time, between admissions, while there is more."""
-    more = True
+    """Do ``work``, a slice at a time, between admissions, while there is more. A slice that took longer is followed by as
+    long a pause: on a slow disk mail has half of the time."""
+    more, loop = True, asyncio.get_running_loop()
     while more:
+        begun = loop.time()
         more = await work()
-        await asyncio.sleep(pause_seconds)
+        await asyncio.sleep(max(pause_seconds, loop.time() - begun))

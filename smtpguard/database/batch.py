@@ -220,6 +220,11 @@ class Batch:
         elif rows:
             self._cursor.executemany(sql, rows)
 
+    def deleted(self, sql: str, values: Row) -> int:
+        """Execute it; returns how many rows it deleted."""
+        self.execute(sql, [values])
+        return int(self._cursor.rowcount)
+
     def execute_with(self, sql: str, rows: Sequence[Sequence[int]]) -> None:
         """Execute once for all rows, which are numbers: ``{}`` is a table of them, with columns c0, c1 and so on."""
         columns = range(len(rows[0]))

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, or_, select, update
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
@@ -33,6 +33,9 @@ CHUNK_BYTES = 512 * 1024
 SPOOL_BYTES = 2 * 1024 * 1024  # larger content is read into a file and mapped
 ORPHAN_SECONDS = 3600
 SWEPT = 50  # orphans that are deleted at a time
+DROPPED_BYTES = 4 << 20
+"""Of the contents that are dropped at a time: each page is overwritten in the database's log, and mail that is to be held
+waits for it."""
 _WHOLE = select(content.c.sha256).where(content.c.sha256 == bindparam("sha256"), content.c.whole.is_(True))
 
 
@@ -111,6 +114,18 @@ def drop(batch: Batch, sha256s: list[str]) -> None:
     batch.head.kept_bytes = max(0, batch.head.kept_bytes - int(size))
 
 
+def some(batch: Batch, *which: ColumnElement[bool], most: int) -> tuple[list[str], bool]:
+    """As many of these as are dropped at a time, at least one, and whether there may be more."""
+    found, size = list[str](), 0
+    query = select(content.c.sha256, content.c.size).where(*which).limit(most)
+    for sha256, octets in batch.connection.execute(query).all():
+        size += octets
+        if found and size > DROPPED_BYTES:
+            return found, True
+        found.append(sha256)
+    return found, len(found) == most
+
+
 def sweep(batch: Batch) -> bool:
     """Delete some content that no row refers to one hour after it was stored, complete or not. Returns whether there may
     be more."""
@@ -120,10 +135,9 @@ def sweep(batch: Batch) -> bool:
         exists().where(returned.c.mail == content.c.sha256),
     )
     old = batch.now_us - ORPHAN_SECONDS * 1_000_000
-    query = select(content.c.sha256).where(content.c.kept_at < old, ~referred).limit(SWEPT)
-    orphans = list(batch.connection.execute(query).scalars())
+    orphans, more = some(batch, content.c.kept_at < old, ~referred, most=SWEPT)
     drop(batch, orphans)
-    return len(orphans) == SWEPT
+    return more
 
 
 _GONE = [state.value for state in (State.VOID, State.WITHDRAWN)]

@@ -453,9 +453,9 @@ def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tu
     """Delete their people first, in slices."""
     _unfile(batch, numbers)
     room, done = CUT, []
+    some = "SELECT person FROM reached WHERE n = ? LIMIT ?"
     for n in numbers:
-        some = select(reached.c.person).where(reached.c.n == n).limit(room).scalar_subquery()
-        room -= batch.connection.execute(delete(reached).where(reached.c.n == n, reached.c.person.in_(some))).rowcount
+        room -= batch.deleted(f"DELETE FROM reached WHERE n = ? AND person IN ({some})", (n, n, room))
         if room <= 0:
             break
         done.append(n)
@@ -478,9 +478,8 @@ def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
 
 
 def _unfile(batch: Batch, numbers: list[int]) -> None:
-    for n in numbers:
-        for columns in batch.select(f"SELECT {COLUMNS} FROM mailing WHERE n = ?", (n,)):
-            for key in Row.read(*columns).known.keys:
-                batch.connection.execute(delete(mailing_key).where(mailing_key.c.key == key, mailing_key.c.n == n))
+    found = batch.among(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", numbers)
+    keys = [(key, columns[0]) for columns in found for key in Row.read(*columns).known.keys]
+    batch.execute("DELETE FROM mailing_key WHERE key = ? AND n = ?", keys)
     if numbers:
         batch.connection.execute(update(mailing).where(mailing.c.n.in_(numbers)).values(filed=False))

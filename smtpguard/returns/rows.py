@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import content, returned
@@ -283,8 +283,8 @@ def forget(batch: Batch, addresses: datetime, everything: datetime) -> bool:
         returned.c.at < microseconds(addresses), returned.c.doc != NOBODY, *spared
     )
     named = connection.execute(old.limit(SLICE)).all()
-    for mail, n in named:
-        connection.execute(update(returned).where(returned.c.mail == mail, returned.c.n == n).values(doc=NOBODY))
+    blank = "UPDATE returned SET doc = ? WHERE mail = ? AND n = ?"
+    batch.execute(blank, [(NOBODY, mail, n) for mail, n in named])
     gone = select(returned.c.mail).distinct().where(returned.c.at < microseconds(everything), *spared).limit(SLICE)
     mails = list(connection.execute(gone).scalars())
     if mails:

@@ -107,7 +107,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     batch.flush()
     preservation.end(batch)
     orphans = contents.sweep(batch)
-    old = _old_contents(batch, batch.now - keep.content)
+    old, stored = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
     contents.forget(batch, old, microseconds(batch.now - keep.content))
     gone = _old_holds(batch, batch.now - keep.addresses)
@@ -124,7 +124,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     if any(taken.values()):
         data = taken | ({"private_through": through} if through else {})
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
-    more = orphans or others or back or unerased or len(old) >= SLICE or gone >= SLICE or entries >= CUT
+    more = orphans or stored or others or back or unerased or gone >= SLICE or entries >= CUT
     if base is not None:
         journal.mark(batch, base=base)
     return Erased(**taken, mailings=mailings, more=more)
@@ -137,8 +137,8 @@ def _forget_doubts(batch: Batch, before: datetime) -> None:
     batch.connection.execute(delete(underway).where(old))
 
 
-def _old_contents(batch: Batch, before: datetime) -> list[str]:
-    """Content whose holds are all settled and old, and that nothing in the outbox needs."""
+def _old_contents(batch: Batch, before: datetime) -> tuple[list[str], bool]:
+    """Some content whose holds are all settled and old, and that nothing in the outbox needs; whether there may be more."""
     needed = exists().where(
         hold.c.content == content.c.sha256,
         hold.c.state.not_in(_SETTLED) | (hold.c.held_at >= microseconds(before)),
@@ -148,8 +148,8 @@ def _old_contents(batch: Batch, before: datetime) -> list[str]:
     back = exists().where(
         returned.c.mail == content.c.sha256, preservation.is_kept(preservation.ID, returned.c.mailing)
     )
-    query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going, ~kept, ~back)
-    return list(batch.connection.execute(query.limit(SLICE)).scalars())
+    old = content.c.kept_at < microseconds(before)
+    return contents.some(batch, old, ~needed, ~going, ~kept, ~back, most=SLICE)
 
 
 def _old_holds(batch: Batch, before: datetime) -> int:

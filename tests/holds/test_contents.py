@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,23 @@ async def test_however_much_is_unreferenced_is_deleted(store: Store, clock: Cloc
     while (await store.retain(Retention())).more:
         pass
     assert await stored(store) == 0
+
+
+@on_sqlite
+async def test_large_contents_are_deleted_a_few_at_a_time(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "DROPPED_BYTES", 25)
+    for n in range(3):
+        await store.contents.keep(made(10, n))
+    await store.contents.keep(made(30))
+    clock.pass_(minutes=61)
+    left = [await stored(store)]
+    while (await store.retain(Retention())).more:
+        left.append(await stored(store))
+    left.append(await stored(store))
+    assert left[-1] == 0
+    assert max(before - after for before, after in pairwise(left)) <= 2
 
 
 @on_sqlite
