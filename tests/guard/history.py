@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,6 +37,7 @@ from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.policy.approvals import Absence
 from smtpguard.policy.freezing import Selector
+from smtpguard.policy.verdict import Held
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.returns.service import Returns
 from smtpguard.store import privacy
@@ -45,6 +46,7 @@ from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, FakePassage, House, index, mail
+from tests.guard.mailboxes import ALLOWED, Mailboxes
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office
 from tests.returns.mails import arf, dsn, letter
 from tests.store.making import sqlite_url
@@ -56,8 +58,18 @@ VOTERS = (EVA, OMAR, DPO, DEPUTY, "new@example.com", "duty@example.com", ANNA)
 STAGES = ["{steps: [2, 10%, rest], pause: 30m}", "{steps: [3, rest], pause: 2h}", "{steps: [1, 5, rest]}"]
 CONFIRM = '  - {id: to-several, when: {mailing.customers: ">= 3"}, then: confirm}\n'
 BREAKERS = 'breakers: {complaints: ">= 2", bounces: ">= 3", replies: ">= 4 in 1h"}\n'
+ZONES = {
+    "UTC": "2026-03-02 09:00",
+    "Europe/Stockholm": "2026-03-28 21:00",
+    "America/Santiago": "2026-04-04 12:00",
+    "America/Sao_Paulo": "2026-12-30 20:00",
+    "Asia/Kolkata": "2026-02-28 15:00",
+    "Australia/Lord_Howe": "2026-10-03 09:00",
+    "Pacific/Apia": "2026-05-31 08:00",
+}
+"""Zones of policies, and when histories begin: in some a border of a day, or of the summer time, is soon to come."""
 TRACE = re.compile(rb"X-Smtpguard: id=([^;\s]+)")
-OFTEN = ["post", "copy", "copies", "work", "work", "chores", "chores", "vote", "decide", "time"]
+OFTEN = ["post", "copy", "copies", "work", "work", "chores", "chores", "vote", "answer", "answer", "decide", "time"]
 RARELY = [
     "freeze",
     "thaw",
@@ -78,9 +90,10 @@ def person(address: str) -> str:
 
 
 def documents(chance: Random) -> dict[str, bytes]:
-    policy = POLICY + UNAPPROVED
+    policy = POLICY.replace("groups:\n", f"{chance.choice(ALLOWED)}groups:\n", 1) + UNAPPROVED
     if chance.random() < 0.5:
         policy = policy.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    stages: {chance.choice(STAGES)}\n")
+    policy = policy.replace("zone: UTC", f"zone: {chance.choice(list(ZONES))}")
     policy += CONFIRM if chance.random() < 0.3 else ""
     policy += BREAKERS if chance.random() < 0.4 else ""
     if chance.random() < 0.2:
@@ -104,19 +117,22 @@ class Receiver(Sender):
 
 class History(FakeRelay):
     """``said``: for each message the recipients that the relay, or a person about it, said that it has; ``took``: those that
-    it has. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
+    it has. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
 
     home: House
     store: Store
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__()
-        self.folder, self.chance, self.clock = folder, Random(seed), Clock()
+        self.folder, self.chance = folder, Random(seed)
+        self.began = datetime.fromisoformat(self.chance.choice(list(ZONES.values()))).replace(tzinfo=UTC)
+        self.clock = Clock(at=self.began)
         self.said: dict[str, set[str]] = defaultdict(set)
         self.took: dict[str, set[str]] = defaultdict(set)
         self.faults, self.erases = True, seed % 4 == 3
+        self.absent: set[str] = set()
         self.tally, self.tallied = Tally(), 0
-        self.receiver = Receiver(self)
+        self.receiver, self.mailboxes = Receiver(self), Mailboxes(self.chance)
         self._delay = self.chance.choice([0, 0, 60])
         self._numbers, self._owners = itertools.count(), itertools.count()
         self._ids = (f"T{n:015d}" for n in itertools.count(1))
@@ -140,7 +156,10 @@ class History(FakeRelay):
             await home.put(first)
         await self.follow()
         self.office = Office(home)
-        self.office.relay, self.owner = self, f"worker {next(self._owners)}"
+        self.mailboxes.open(home)
+        self._open.push_async_callback(self.mailboxes.reader.close)
+        self.office.relay, self.office.renderer = self, self.mailboxes.renderer
+        self.owner = f"worker {next(self._owners)}"
         self.office.worker = self.office.hire(self.owner)
         self.approvals: Approvals = home.approvals()
         self.mailings = Mailings(store, home, self.clock, term=home.term, notices=home.notices)
@@ -184,7 +203,8 @@ class History(FakeRelay):
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
         found, everyone = TRACE.search(prepend), [str(a) for a in envelope.addresses]
-        if found is None:  # a notice
+        if found is None:  # a notice, or a report on a delivery
+            self.mailboxes.put(everyone[0], content)
             return Answers(replies=[OK] * len(everyone))
         id, luck = found.group(1).decode(), self.chance.random() if self.faults else 1
         replies = [self.chance.choice([OK, OK, OK, LATER, NO]) if self.faults else OK for _ in everyone]
@@ -276,7 +296,9 @@ class History(FakeRelay):
         elif luck < 0.2:
             message = replace(message, gone=lambda: chance.random() < 0.6)
         try:
-            await self.intake(message, way)
+            done = await self.intake(message, way)
+            if isinstance(done, Held) and done.hold_id == message.id:
+                await self.mailboxes.held(done.hold_id)
         except (asyncio.CancelledError, StoreError):  # its process ends; or its client gets 451
             pass
         if way.sent and way.replies[0].positive:
@@ -299,6 +321,9 @@ class History(FakeRelay):
         for one in (await self.store.gate.read()).freezes:
             await self.freezes.thaw(one.freeze_id, by="root")
         await self.home.watch.read()
+
+    async def answer(self) -> None:
+        await self.mailboxes.answer()
 
     async def vote(self) -> None:
         waiting = [hold for hold in await self.home.holds() if hold.state is State.WAITING]
@@ -360,6 +385,7 @@ class History(FakeRelay):
         made = Absence(
             person=who, since=now.date(), until=until, deputy=deputy, confirmed=chance.random() < 0.7, ended=ended
         )
+        self.absent.add(who)
         event = Event(kind=Kind.ABSENCE, id="E", at=now, private={"account": (who,)})
         await self.store.people.change_absence(who, lambda said: (made, event))
         await self.follow()

@@ -10,7 +10,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from smtpguard.observe.metrics import Tally
 from smtpguard.observe.rows import Cursors
 from smtpguard.observe.webhooks import topic_of
 from tests.clocks import MONDAY
+from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import NEWS, READERS, History, documents, person
 from tests.guard.house import MEMBERS, RAMADAN
 
@@ -60,6 +61,7 @@ async def test_all_that_is_said_is_true(tmp_path: Path, seed: int) -> None:
         await views.nothing_waits()
         await views.counters()
         await views.webhooks()
+        history.mailboxes.nobody_was_left_out({EVA, OMAR, DPO} - history.absent)
         proof = await history.store.journal.audit("here")
         assert (proof.first_bad, [one for one in proof.beside if one.about != "checkpoints"]) == (None, [])
     finally:
@@ -112,13 +114,14 @@ class Views:
 
     async def activity(self, entries: Pairs, holds: Iterable[Hold]) -> None:
         """As summed by the hour and read with what is not summed yet; from all entries; and by the holds."""
-        since, now = MONDAY - timedelta(days=1), self.history.clock.now()
-        found = await self.history.store.journal.activity(since, None, UTC)
+        since, now = self.history.began - timedelta(days=1), self.history.clock.now()
+        zone = self.history.home.in_force.hours.zone
+        found = await self.history.store.journal.activity(since, None, zone)
         stayed, sums = without_effect(entries), Sums(EXACT)
         for entry, _ in entries:
             if Kind(entry.kind) in WANTED and entry.seq not in stayed:
                 sums.add(entry.at, entry.kind, entry.id, entry.data)
-        assert plain(found) == plain(sums.activity(since, now, UTC, ended=False))
+        assert plain(found) == plain(sums.activity(since, now, zone, ended=False))
         leads = [hold for hold in holds if not hold.primary and hold.kind != "test" and hold.correction is None]
         states, decided = Counter(hold.state for hold in leads), found.decided
         if not self.history.erases:

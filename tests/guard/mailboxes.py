@@ -1,0 +1,189 @@
+"""The mailboxes of people: every notice as it was sent to them, and what they answer by mail: as asked, late, again, in
+another's name, with another's token, or as a program does."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from random import Random
+from typing import Any
+
+from smtpguard.admission.mailvote import VotesByMail
+from smtpguard.gathering.reader import BoundedReader
+from smtpguard.holds.model import Hold, State
+from smtpguard.holds.replying import Tokens
+from smtpguard.journal.event import Kind
+from smtpguard.mail.address import Address
+from smtpguard.mail.fields import DkimResult, Signature
+from smtpguard.mail.message import Message
+from smtpguard.notices.notice import NoticeHead, NoticeTemplates
+from smtpguard.notices.noticedata import approvers
+from smtpguard.notices.render import Renderer
+from smtpguard.policy.verdict import Counted, Rejected
+from smtpguard.reading.request import Surroundings
+from tests.guard.house import KEY, FakePassage, House
+
+VOTES = Address.parse("votes@guard.example.com")
+ALLOWED = [
+    "",
+    "reply_votes: {people: 60, sensitivity: special-category}\n",
+    "reply_votes: {people: 60, sensitivity: special-category, senders_verified: [example.com]}\n",
+]
+"""What policies may say of votes by mail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A notice in a mailbox. ``answers``: the address that its answer votes at, "" for none."""
+
+    id: str
+    to: str
+    kind: str
+    answers: str
+    text: str
+
+    @property
+    def hold_id(self) -> str:
+        return self.answers.partition("+")[2].partition(".")[0].upper()
+
+
+@dataclass
+class Signing:
+    """A verifier that finds what it is told."""
+
+    found: DkimResult = field(default_factory=DkimResult)
+
+    async def origin(self, message: Message) -> DkimResult:
+        return self.found
+
+
+class Mailboxes:
+    """``said``: how often an answer got which reply."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.got: list[Letter] = []
+        self.said: dict[str, int] = defaultdict(int)
+        self._used: set[str] = set()
+        self._asked: list[tuple[str, str]] = []
+
+    def open(self, home: House) -> None:
+        """As a process starts."""
+        self.home, self.signing = home, Signing()
+        self.reader = BoundedReader(lambda: ("p", Surroundings()))
+        self.votes = VotesByMail(
+            address=VOTES, tokens=Tokens(KEY), store=home.store, policies=home, reader=self.reader, verifier=self.signing,
+            approvals=home.approvals(), notices=home.notices, clock=home.clock,
+        )  # fmt: skip
+        head = NoticeTemplates(NoticeHead(languages=("sv", "en"), organization="Example AB"))
+        self.renderer = Renderer(
+            store=home.store, in_force=home.current, templates=lambda: head, clock=home.clock,
+            reporting_mta="guard.example.com", answers=(VOTES, self.votes.tokens),
+        )  # fmt: skip
+
+    def put(self, to: str, content: Message) -> None:
+        """A notice has come, or a report on a delivery, which is not kept."""
+        read = email.message_from_bytes(bytes(content.raw[:]), policy=email.policy.default)
+        assert isinstance(read, EmailMessage)
+        kind, plain = str(read["X-Smtpguard-Notice"] or ""), read.get_body(("plain",))
+        if kind and plain is not None:
+            answers, text = str(read["Reply-To"] or ""), plain.get_content()
+            assert all(letter.id != str(read["Message-ID"]) for letter in self.got), "sent twice"
+            self.got.append(Letter(id=str(read["Message-ID"]), to=to, kind=kind, answers=answers, text=text))
+
+    async def held(self, hold_id: str) -> None:
+        """A message is held now: its approvers are to be asked."""
+        hold, now = await self.home.hold(hold_id), self.home.clock.now()
+        if not (hold.primary or hold.asks_writer):
+            self._asked += [(hold_id, one) for one in approvers(hold, self.home.in_force, now)]
+
+    def nobody_was_left_out(self, people: Collection[str]) -> None:
+        """Each of these, whom all policies name, was asked in a notice of its own, or in the digest of those minutes."""
+        for hold_id, person in self._asked:
+            theirs = [letter for letter in self.got if letter.to == person and hold_id in letter.text]
+            assert theirs or person not in people, (hold_id, person)
+
+    async def answer(self) -> None:
+        chance, asked = self.chance, [letter for letter in self.got if letter.answers]
+        waiting = {hold.hold_id for hold in await self.home.holds() if hold.state is State.WAITING}
+        if chance.random() < 0.8:
+            asked = [letter for letter in asked if letter.hold_id in waiting]
+        if not asked:
+            return
+        letter = chance.choice(asked)
+        hold = await self.home.hold(letter.hold_id)
+        confirms = letter.kind == "confirm"
+        word = chance.choice(
+            [f"CONFIRM {hold.reach}"] * 4 + [f"CONFIRM {hold.reach + 1}", "OK"] if confirms
+            else ["APPROVE"] * 5 + ["GODKÄNN", "REJECT\nwrong", "AVSLÅ", "REJECT\nAPPROVE", "I shall look", "CONFIRM 3"]
+        )  # fmt: skip
+        await self._give(letter, hold, word)
+
+    async def _give(self, letter: Letter, hold: Hold, word: str) -> None:
+        """Checks what is done with it: what was not written by the reader of the notice, or not now, changes nothing."""
+        chance, home = self.chance, self.home
+        honest = chance.random() < 0.6
+        writer = letter.to if honest else chance.choice([letter.to, letter.to, "bo@example.com", "omar@example.com"])
+        login = (
+            chance.choice([letter.to, letter.to, ""])
+            if honest
+            else chance.choice(["", writer, "bo@example.com", letter.to])
+        )
+        token = letter.answers if honest else chance.choice([letter.answers, self._another(letter)])
+        program = {"Auto_Submitted": "auto-replied"} if not honest and chance.random() < 0.2 else {}
+        signed = chance.random() < 0.3
+        self.signing.found = self._signature() if signed else DkimResult()
+        to = token if honest or chance.random() < 0.8 else letter.answers  # signed for another notice
+        answer = home.transaction(
+            token, sender=writer, body=f"{word}\n\n> {hold.subject}", session={"auth_user": login or None},
+            reverse_path=writer, To=to, Message_ID="<answer>", **program,
+        )  # fmt: skip
+        way = FakePassage()
+        intake = home.intake()
+        intake.own = [self.votes]
+        before, _, asks = await home.hold(letter.hold_id), await home.settled(letter.hold_id), hold.asks_writer
+        votes = await self._votes(letter.hold_id)
+        done = await intake(answer, way)
+        assert way.sent == [], "an answer is never sent on"
+        after, counted = await home.hold(letter.hold_id), isinstance(done, Counted)
+        self.said[str(done.reply) if not counted else f"250 {word.split()[0]}"] += 1
+        if not counted:
+            assert isinstance(done, Rejected), done
+            assert after == before, (str(done.reply), before, after)
+            assert await self._votes(letter.hold_id) == votes
+        else:
+            assert (token, program) == (letter.answers, {}), "counted with a forged token, or of a program"
+            assert home.in_force.groups.person(writer) == home.in_force.groups.person(letter.to), "in another's name"
+            assert token not in self._used or asks, "counted twice"
+            proven = login == letter.to or (signed and self._vouched() and to == token)
+            assert proven or word.startswith(("REJECT", "AVSLÅ")), "without a proof"
+            assert not (asks and login != letter.to), "confirmed without a login"
+            assert letter.to not in before.senders or asks, "on their own message"
+            assert len(await self._votes(letter.hold_id)) == len(votes) + 1
+            assert home.in_force.reply_votes is not None or not word.startswith(("APPROVE", "GODKÄNN")), "not allowed"
+            self._used.add(token)
+
+    async def _votes(self, hold_id: str) -> list[dict[str, Any]]:
+        kinds = {Kind.VOTE.value, Kind.CONFIRMED.value}
+        return [data for kind, data in await self.home.settled(hold_id) if kind in kinds]
+
+    def _another(self, letter: Letter) -> str:
+        """A token that was not made for this reader and notice: of another person, another notice, or invented."""
+        local, _, domain = letter.answers.partition("@")
+        hold_id, tag, code = local.partition("+")[2].split(".")
+        codes = [other.answers.partition("@")[0].rpartition(".")[2] for other in self.got if other.answers]
+        code = self.chance.choice([*(one for one in codes if one != code), code[::-1]])
+        return f"{VOTES.local}+{hold_id}.{tag}.{code}@{domain}"
+
+    def _signature(self) -> DkimResult:
+        fields = frozenset({"from", "to", "subject"})
+        made = Signature(domain="example.com", fields=fields, at=self.home.clock.now())
+        return DkimResult(domains=frozenset({"example.com"}), signatures=(made,))
+
+    def _vouched(self) -> bool:
+        allowed = self.home.in_force.reply_votes
+        return allowed is not None and "example.com" in allowed.senders_verified
