@@ -16,7 +16,9 @@ from random import Random
 from typing import Any
 
 from smtpguard.admission.intake import Intake
+from smtpguard.admission.model import Explained
 from smtpguard.admission.preapproval import Corrections, Preapproval
+from smtpguard.app.explaining import Explainer
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.effects import Deadlines
@@ -24,7 +26,7 @@ from smtpguard.holds.model import Choice, Hold, Refused, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
+from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE
 from smtpguard.mailings.model import NoSuch
@@ -39,6 +41,7 @@ from smtpguard.policy.approvals import Absence
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held
 from smtpguard.reading.fingerprint import Sketch
+from smtpguard.reading.request import Surroundings
 from smtpguard.returns.service import Returns
 from smtpguard.store import privacy
 from smtpguard.store.retention import Retention
@@ -95,7 +98,7 @@ def documents(chance: Random) -> dict[str, bytes]:
         policy = policy.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    stages: {chance.choice(STAGES)}\n")
     policy = policy.replace("zone: UTC", f"zone: {chance.choice(list(ZONES))}")
     policy += CONFIRM if chance.random() < 0.3 else ""
-    policy += BREAKERS if chance.random() < 0.4 else ""
+    policy = policy.replace("groups:\n", f"{BREAKERS}groups:\n", 1) if chance.random() < 0.4 else policy
     if chance.random() < 0.2:
         policy = policy.replace("[dpo@example.com]", "[dpo@example.com, new@example.com]")
     return {**DOCUMENTS, "policy.yaml": policy.encode()}
@@ -117,7 +120,7 @@ class Receiver(Sender):
 
 class History(FakeRelay):
     """``said``: for each message the recipients that the relay, or a person about it, said that it has; ``took``: those that
-    it has. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
+    it has. ``foretold``: what ``explain`` said of a message just before it was sent. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
 
     home: House
     store: Store
@@ -131,6 +134,7 @@ class History(FakeRelay):
         self.took: dict[str, set[str]] = defaultdict(set)
         self.faults, self.erases = True, seed % 4 == 3
         self.absent: set[str] = set()
+        self.foretold: dict[str, Explained] = {}
         self.tally, self.tallied = Tally(), 0
         self.receiver, self.mailboxes = Receiver(self), Mailboxes(self.chance)
         self._delay = self.chance.choice([0, 0, 60])
@@ -295,6 +299,8 @@ class History(FakeRelay):
             )
         elif luck < 0.2:
             message = replace(message, gone=lambda: chance.random() < 0.6)
+        if chance.random() < 0.3 and not to[0].endswith("@guard.example.com"):
+            self.foretold[message.id] = await self.explain(message)
         try:
             done = await self.intake(message, way)
             if isinstance(done, Held) and done.hold_id == message.id:
@@ -307,6 +313,11 @@ class History(FakeRelay):
             self._arrived.append((to, way.sent[0], more["Message_ID"]))
         elif way.raises is not None and way.begun and not way.abandoned and getattr(way.raises, "after_dot", True):
             self.took[message.id] |= {*to} if chance.random() < 0.5 else set()
+
+    async def explain(self, one: Transaction) -> Explained:
+        """As a person does with ``explain`` before it is sent."""
+        made = Explainer(self.home.in_force, self.home.gather, Surroundings())
+        return await made.explain(one.message, one.envelope.reverse_path, one.envelope.addresses, one.session)
 
     async def freeze(self) -> None:
         chance = self.chance

@@ -109,9 +109,9 @@ class Mailboxes:
 
     async def answer(self) -> None:
         chance, asked = self.chance, [letter for letter in self.got if letter.answers]
-        waiting = {hold.hold_id for hold in await self.home.holds() if hold.state is State.WAITING}
-        if chance.random() < 0.8:
-            asked = [letter for letter in asked if letter.hold_id in waiting]
+        there = {hold.hold_id: hold.state for hold in await self.home.holds()}
+        states = {State.WAITING} if chance.random() < 0.8 else {*State}
+        asked = [letter for letter in asked if there.get(letter.hold_id) in states]
         if not asked:
             return
         letter = chance.choice(asked)

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from smtpguard.admission.recorded import Recorded
+from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
+from smtpguard.app.replayed import Replay
 from smtpguard.database.schema import outbox, underway
 from smtpguard.holds.model import LIVE, SENDING, Hold, HoldQuery, State
 from smtpguard.incidents.activity import EXACT, WANTED, Activity, Decided, Sums
@@ -28,6 +31,7 @@ from smtpguard.observe import figures
 from smtpguard.observe.metrics import Tally
 from smtpguard.observe.rows import Cursors
 from smtpguard.observe.webhooks import topic_of
+from smtpguard.policy.facts import FACTS, Source
 from tests.clocks import MONDAY
 from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import NEWS, READERS, History, documents, person
@@ -38,6 +42,13 @@ STEPS = 80
 CHECKED = 10
 """So many steps are between two looks at everything."""
 
+RULES = [
+    '  - {id: another, when: {recipients.total: ">= 2"}, then: hold}\n',
+    '  - {id: another, when: {mailing.customers: ">= 2"}, then: hold}\n',
+    "  - {id: another, when: {message.labels: any}, then: reject}\n",
+    '  - {id: another, when: {sender.customers: ">= 4 in 1h"}, then: defer}\n',
+    '  - {id: another, when: {mailing.customers: ">= 2"}, then: confirm}\n',
+]
 Pairs = Sequence[tuple[Entry, Clear | None]]
 SENT = {*SENDING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT}
 ENDS = {
@@ -83,6 +94,8 @@ class Views:
         await self.report(entries, told)
         await self.mailings(entries)
         await self.outbox(holds)
+        await self.replayed(entries)
+        self.explained(entries)
 
     async def entries(self) -> Pairs:
         return await self.history.store.journal.entries(limit=1_000_000)
@@ -179,6 +192,41 @@ class Views:
                 assert hold.hold_id in left, "approved, and not to be sent"
             elif hold.state in ENDS:
                 assert hold.hold_id not in left, hold.state
+
+    async def replayed(self, entries: Pairs) -> None:
+        """The policy that was in force from the beginning decides each message as it was; and with another rule none that
+        was stopped is sure to pass."""
+        home = self.history.home
+        policies = {entry.id for entry, _ in entries if entry.kind == Kind.POLICY.value}
+        if len(policies) > 1 or self.history.erases:
+            return
+        known = dict(await home.store.policies.documents((await home.store.gate.read()).policy_sha256))
+        stricter = known["policy.yaml"] + self.history.chance.choice(RULES).encode()
+        then = CompiledPolicy(home.build(known))
+        for other in (then, CompiledPolicy(home.build({**known, "policy.yaml": stricter}))):
+            course, diff = Replay(other, copies=home.term.copies), PolicyDiff(then, other)
+            for message in (Recorded(entry, clear) for entry, clear in entries if entry.kind == Kind.VERDICT.value):
+                if not message.decided or message.again:
+                    continue
+                found = course.judge(message, diff)
+                if other is then:
+                    assert found.actions == {message.action}, (message.id, found)
+                assert max(found.actions) >= message.action, (message.id, found)
+
+    def explained(self, entries: Pairs) -> None:
+        """``explain`` had the facts of the verdict, and named each of its rules that asks for no more than this message."""
+        for entry, clear in entries:
+            foretold = self.history.foretold.pop(entry.id, None) if entry.kind == Kind.VERDICT.value else None
+            if foretold is None:
+                continue
+            live = Recorded(entry, clear)
+            for name, value in (live.facts or {}).items():
+                if name in FACTS and FACTS[name].source is not Source.LIVE:
+                    assert foretold.facts.values.get(name) == value, (name, value, foretold.facts.values.get(name))
+            if live.decided and not live.again:
+                named = live.enforced | live.observed | live.approved
+                hits = {hit.rule for hit in foretold.verdict.hits}
+                assert hits <= named, (entry.id, hits, named)
 
     # once it has ended
 
