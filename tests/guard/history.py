@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,10 +47,11 @@ from smtpguard.store import privacy
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
-from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, FakePassage, House, index, mail
-from tests.guard.mailboxes import ALLOWED, Mailboxes
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR
+from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, index, mail
+from tests.guard.mailboxes import Mailboxes
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office
+from tests.guard.policies import ZONES, documents
 from tests.returns.mails import arf, dsn, letter
 from tests.store.making import sqlite_url
 
@@ -58,19 +59,6 @@ NEWS, TOOL, DEPUTY = "news@lists.example.com", "campaigns@example.com", "sten@ex
 COLLEAGUES = ["ulf@example.com", "bo@example.com"]
 READERS = ["reader@example.org", ANNA, *MEMBERS[50:]]
 VOTERS = (EVA, OMAR, DPO, DEPUTY, "new@example.com", "duty@example.com", ANNA)
-STAGES = ["{steps: [2, 10%, rest], pause: 30m}", "{steps: [3, rest], pause: 2h}", "{steps: [1, 5, rest]}"]
-CONFIRM = '  - {id: to-several, when: {mailing.customers: ">= 3"}, then: confirm}\n'
-BREAKERS = 'breakers: {complaints: ">= 2", bounces: ">= 3", replies: ">= 4 in 1h"}\n'
-ZONES = {
-    "UTC": "2026-03-02 09:00",
-    "Europe/Stockholm": "2026-03-28 21:00",
-    "America/Santiago": "2026-04-04 12:00",
-    "America/Sao_Paulo": "2026-12-30 20:00",
-    "Asia/Kolkata": "2026-02-28 15:00",
-    "Australia/Lord_Howe": "2026-10-03 09:00",
-    "Pacific/Apia": "2026-05-31 08:00",
-}
-"""Zones of policies, and when histories begin: in some a border of a day, or of the summer time, is soon to come."""
 TRACE = re.compile(rb"X-Smtpguard: id=([^;\s]+)")
 OFTEN = ["post", "copy", "copies", "work", "work", "chores", "chores", "vote", "answer", "answer", "decide", "time"]
 RARELY = [
@@ -79,6 +67,7 @@ RARELY = [
     "again",
     "absence",
     "policy",
+    "sync",
     "back",
     "correct",
     "returned",
@@ -90,18 +79,6 @@ RARELY = [
 
 def person(address: str) -> str:
     return Address.parse(address).canonical("+")
-
-
-def documents(chance: Random) -> dict[str, bytes]:
-    policy = POLICY.replace("groups:\n", f"{chance.choice(ALLOWED)}groups:\n", 1) + UNAPPROVED
-    if chance.random() < 0.5:
-        policy = policy.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    stages: {chance.choice(STAGES)}\n")
-    policy = policy.replace("zone: UTC", f"zone: {chance.choice(list(ZONES))}")
-    policy += CONFIRM if chance.random() < 0.3 else ""
-    policy = policy.replace("groups:\n", f"{BREAKERS}groups:\n", 1) if chance.random() < 0.4 else policy
-    if chance.random() < 0.2:
-        policy = policy.replace("[dpo@example.com]", "[dpo@example.com, new@example.com]")
-    return {**DOCUMENTS, "policy.yaml": policy.encode()}
 
 
 class Receiver(Sender):
@@ -134,6 +111,8 @@ class History(FakeRelay):
         self.took: dict[str, set[str]] = defaultdict(set)
         self.faults, self.erases = True, seed % 4 == 3
         self.absent: set[str] = set()
+        self.members, self.unsynced = MEMBERS, False
+        self.behind: dict[str, dict[str, Sequence[str]]] = {}
         self.foretold: dict[str, Explained] = {}
         self.tally, self.tallied = Tally(), 0
         self.receiver, self.mailboxes = Receiver(self), Mailboxes(self.chance)
@@ -162,9 +141,8 @@ class History(FakeRelay):
         self.office = Office(home)
         self.mailboxes.open(home)
         self._open.push_async_callback(self.mailboxes.reader.close)
-        self.office.relay, self.office.renderer = self, self.mailboxes.renderer
-        self.owner = f"worker {next(self._owners)}"
-        self.office.worker = self.office.hire(self.owner)
+        self.office.relay, self.owner = self, f"worker {next(self._owners)}"
+        self.office.worker = self.office.hire(self.owner, renderer=self.mailboxes.renderer)
         self.approvals: Approvals = home.approvals()
         self.mailings = Mailings(store, home, self.clock, term=home.term, notices=home.notices)
         self.freezes = Freezes(
@@ -200,8 +178,18 @@ class History(FakeRelay):
         await self.home.watch.read()
 
     def reindex(self) -> None:
-        for name, people in (("ramadan", MEMBERS), ("news", READERS)):
+        """Lists are synced, unless their source fails."""
+        if self.unsynced:
+            return
+        self.indexed = self.members
+        for name, people in (("ramadan", self.indexed), ("news", READERS), ("nyheter", READERS)):
             index(self.folder / "indexes", name, people, self.clock.now())
+
+    async def sync(self) -> None:
+        """People join and leave a list; or its source fails from now on, or no longer."""
+        self.unsynced = self.chance.random() < 0.3
+        self.members = MEMBERS[self.chance.choice([0, 0, 1, 20]) :]
+        await self.pass_(seconds=60)
 
     # the relay, to what is released
 
@@ -291,6 +279,7 @@ class History(FakeRelay):
             FakePassage(replies=(chance.choice([OK, OK, OK, OK, NO, LATER]),)),
         )
         way.message = bytes(message.message.raw[:])
+        self.behind[message.id] = {RAMADAN: self.indexed, NEWS: READERS}
         if luck < 0.05:
             way.before_dot = self.freeze
         elif luck < 0.17:
@@ -509,7 +498,7 @@ class History(FakeRelay):
 
     async def end(self) -> None:
         """Nothing fails any more, nothing is frozen, nobody decides; and a month passes."""
-        self.faults = False
+        self.faults = self.unsynced = False
         for _ in range(60):
             await self.thaw()
             for one in self.regular():

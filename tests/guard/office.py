@@ -98,11 +98,11 @@ class Office:
             "jitter": lambda: 0.5,
             "pause": self.pause,
         }
-        relay = more.pop("relay", self.relay)
+        relay, renderer = more.pop("relay", self.relay), more.pop("renderer", self.renderer)
         return Delivery(
             self.home.given_store,
             relay,
-            self.renderer,
+            renderer,
             self.home.watch,
             self.home,
             self.clock,
