@@ -28,7 +28,7 @@ from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.rule import ASKED, AUTOMATIC, IN_DOUBT, REPLIES, RETURNS, STAGES, STREAM, WAITS, Rule
+from smtpguard.policy.rule import ASKED, ASTRAY, AUTOMATIC, IN_DOUBT, REPLIES, RETURNS, STAGES, STREAM, WAITS, Rule
 from smtpguard.policy.verdict import Action, Mode
 
 COPIES = "copies"
@@ -473,6 +473,9 @@ class _Case:
             return
         if waiting is None and self._as_it_went():
             self.actions = {message.action}
+            return
+        if ASTRAY in message.enforced:  # people had allowed the text for others alone
+            self.actions = {max(action, Action.HOLD) for action in self.actions}
             return
         waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
         confirmed = message.stood(CONFIRMED)

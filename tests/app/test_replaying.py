@@ -21,6 +21,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import clear, document, entry
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.parse import parse
+from smtpguard.policy.rule import ASTRAY
 from smtpguard.policy.verdict import Action
 from tests.app.twoguards import Plain, documents, sample
 from tests.cli.installing import install
@@ -149,6 +150,27 @@ async def test_facts_of_an_earlier_versions_entry_are_certain(home: House) -> No
     [*_, last] = await compared(home, policy(many(30), labels), now=before)
     assert last.will.actions == R | H
     assert last.will.hangs == {"message.labels": OLD}
+
+
+async def test_a_copy_of_a_correction_for_others_is_held_by_any_policy(home: House) -> None:
+    before = policy(many(30))
+    await home.put(documents(before))
+    await home.follow()
+    await sent(home, "T1")
+    other = home.transaction("peter@partner.example", id="T2", Message_ID="<T2>", body="T2", **COPY)
+    await home.intake()(other, FakePassage())
+    home.clock.pass_(minutes=1)
+    await home.store.write(_held_as_astray)
+    assert actions(await compared(home, policy(many(1)), now=before)) == [(R, H), (H, H)]
+
+
+def _held_as_astray(batch: Batch) -> None:
+    """T2, as the verdict on it is recorded if it is a copy of a correction that is for T1's recipient alone."""
+    query = select(entry.c.seq, entry.c.body).where(entry.c.kind == "verdict").order_by(entry.c.seq)
+    (_, first), (seq, body) = batch.connection.execute(query).all()
+    content = json.loads(body)
+    content["data"] |= {"action": "hold", "rules": [ASTRAY], "mailing": json.loads(first)["data"]["mailing"]}
+    batch.connection.execute(update(entry).where(entry.c.seq == seq).values(body=json.dumps(content)))
 
 
 def _as_before(batch: Batch) -> None:
