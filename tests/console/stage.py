@@ -157,57 +157,63 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """``url``: of the database, as for ``house``."""
     told: list[Event] = []
-    async with house(tmp_path, url=url, committed=told.extend) as home:
-        wanted, passwords = settings(tmp_path, console), Passwords(CHEAP)
-        numbers = (f"A{n:015d}" for n in itertools.count(1))
-        assert wanted.console is not None
-        made = front(
-            wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
-            passwords=passwords,
-        )  # fmt: skip
-        mailings = Mailings(home.store, home, home.clock)
-        built = ConsoleServices(
+    async with house(tmp_path, url=url, committed=told.extend) as home, staged(home, tmp_path, told, console) as made:
+        yield made
+
+
+@asynccontextmanager
+async def staged(
+    home: House, folder: Path, told: list[Event], console: str = "{url: 'https://guard.example.com'}"
+) -> AsyncIterator[Stage]:
+    """The console of a house. ``told``: where its committed events are."""
+    wanted, passwords = settings(folder, console), Passwords(CHEAP)
+    numbers = (f"A{n:015d}" for n in itertools.count(1))
+    assert wanted.console is not None
+    made = front(
+        wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
+        passwords=passwords,
+    )  # fmt: skip
+    mailings = Mailings(home.store, home, home.clock)
+    built = ConsoleServices(
+        store=home.store,
+        policies=home,
+        reader=home.reader,
+        approvals=home.approvals(),
+        questions=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
+        freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+        mailings=mailings,
+        returns=Returns(
+            home.store,
+            home,
+            home.clock,
+            home.in_force.registry.digester,
+            Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+            key=KEY,
+            new_id=lambda: next(numbers),
+        ),
+        explain=partial(_explained, home),
+        corrections=Corrections(
             store=home.store,
             policies=home,
-            reader=home.reader,
-            approvals=home.approvals(),
-            questions=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
-            freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
-            mailings=mailings,
-            returns=Returns(
-                home.store,
-                home,
-                home.clock,
-                home.in_force.registry.digester,
-                Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
-                key=KEY,
-                new_id=lambda: next(numbers),
-            ),
-            explain=partial(_explained, home),
-            corrections=Corrections(
-                store=home.store,
-                policies=home,
-                gather=home.gather,
-                clock=home.clock,
-                new_id=lambda: next(numbers),
-                term=home.term,
-                notices=home.notices,
-            ),
-            matching=partial(Matched, mailings, home.store, home, home.folder),
+            gather=home.gather,
             clock=home.clock,
-            policy_file=_answers(None),
-            alarms=_answers(()),
-            take_alarm=_answers(False),
-            settings=wanted,
-            url=URL,
-            policy=lambda: parse(DOCUMENTS),
-        )
-        service = accounts(
-            wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords
-        )
-        try:
-            programs = api(wanted, built, home.store, new_id=lambda: next(numbers))
-            app = build(built, middleware=made.middleware, routes=(*made.routes, *programs))
-            yield Stage(home, made, service, app, numbers, passwords, told, built)
-        finally:
-            await made.close()
+            new_id=lambda: next(numbers),
+            term=home.term,
+            notices=home.notices,
+        ),
+        matching=partial(Matched, mailings, home.store, home, home.folder),
+        clock=home.clock,
+        policy_file=_answers(None),
+        alarms=_answers(()),
+        take_alarm=_answers(False),
+        settings=wanted,
+        url=URL,
+        policy=lambda: parse(DOCUMENTS),
+    )
+    service = accounts(wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords)
+    try:
+        programs = api(wanted, built, home.store, new_id=lambda: next(numbers))
+        app = build(built, middleware=made.middleware, routes=(*made.routes, *programs))
+        yield Stage(home, made, service, app, numbers, passwords, told, built)
+    finally:
+        await made.close()

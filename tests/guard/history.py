@@ -17,7 +17,7 @@ from typing import Any
 
 from smtpguard.admission.intake import Intake
 from smtpguard.admission.model import Explained
-from smtpguard.admission.preapproval import Corrections, Preapproval
+from smtpguard.admission.preapproval import Corrections, NotAll, Preapproval
 from smtpguard.app.explaining import Explainer
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes, GateWatch
@@ -464,7 +464,7 @@ class History(FakeRelay):
             hold = await self.corrections.begin(self.chance.choice(some), message, starter=EVA, by="test", doubt=doubt)
             for who in (OMAR, DPO):
                 await self.approvals.vote(hold.hold_id, Choice.APPROVE, approver=who, by="test")
-        except (Refused, IndexError):
+        except (Refused, NotAll, IndexError):
             pass
         for to in self.chance.sample(MEMBERS, 3):
             await self.submit([to], **text)

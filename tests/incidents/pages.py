@@ -1,0 +1,69 @@
+"""All pages of the console, and what the API lists, of a history: none fails, and what they count and list is the same."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from smtpguard.accounts.model import Role
+from smtpguard.console.filters import PAGE
+from smtpguard.holds.model import State
+from tests.console.holding import text
+from tests.console.stage import Browser, staged
+from tests.guard.history import History
+
+VERA, ROLES = "vera@example.com", (Role.VIEWER, Role.APPROVER)
+
+
+async def read(history: History) -> None:
+    """As somebody who sees everything, and decides on nothing."""
+    async with staged(history.home, history.folder, []) as here:
+        await here.person(VERA, *ROLES)
+        browser = here.browser()
+        assert (await browser.sign_in(VERA)).status_code == 303
+        if not history.erases:
+            await _figures(browser, history)
+        await _waiting(browser, history)
+        await _each(browser, history)
+
+
+async def _page(browser: Browser, path: str) -> str:
+    answer = await browser.get(path)
+    assert answer.status_code == 200, (path, answer.status_code, text(answer)[:500])
+    return answer.text
+
+
+async def _figures(browser: Browser, history: History) -> None:
+    """Behind each figure of Overview are as many messages. Requests for an approval count in no figure. A held message
+    counts for the rules of its copies, and is found by those of copies that the client keeps too."""
+    for days in (1, 30):
+        overview = await _page(browser, f"/?days={days}")
+        for path, n in re.findall(r'<td class="n"><a href="([^"]+)">(\d+)</a>', overview):
+            found = await _page(browser, html.unescape(path))
+            if "/journal" in path:
+                rows = len(re.findall(r'<li><div class="what">', found))
+            else:
+                ids = set(re.findall(r'href="/(?:held|history)/([A-Z0-9]+)"', found))
+                rows = sum(not hold.kind for hold in await history.store.holds.several(sorted(ids)))
+            more = "/journal" not in path and re.search("rule=|list=", path)
+            assert rows == min(int(n), PAGE) or (more and rows > int(n)), (path, n, rows)
+
+
+async def _waiting(browser: Browser, history: History) -> None:
+    holds = [hold for hold in await history.home.holds() if hold.state is State.WAITING and not hold.primary]
+    overview, waiting = await _page(browser, "/"), await _page(browser, "/held")
+    assert re.findall(r'class="big"><a href="/held">(\d+)<', overview) == [str(len(holds))]
+    titles = [re.findall(r"<title>(?:\((\d+)\) )?", one)[0] for one in (overview, waiting)]
+    assert titles == [str(len(holds) or "")] * 2
+
+
+async def _each(browser: Browser, history: History) -> None:
+    """A message, a mailing, the history, an incident."""
+    holds = await history.home.holds()
+    for hold in history.chance.sample(holds, min(len(holds), 5)):
+        await _page(browser, f"/held/{hold.hold_id}")
+        await _page(browser, f"/history/{hold.hold_id}")
+    for one in await history.mailings.list(least=1):
+        await _page(browser, f"/mailings/{one.mailing_id}")
+    for path in ("/history", "/history/freezes", "/mailings", "/policy", "/still"):
+        await _page(browser, path)
