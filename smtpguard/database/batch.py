@@ -364,7 +364,12 @@ class Batch:
         if head is None and not found.fronted and not found.problem:
             fronts.remove(file)
             return 0
-        problem = "it is not known here" if not known and found.fronted else self._foreign(head, found)
+        problem = self._foreign(head, found)
+        if not problem and not known and found.fronted:
+            if not self.lacks(found.fronted):  # its process has moved it, after the database was put back
+                fronts.remove(file)
+                return 0
+            problem = "it is not known here"
         if problem:
             file.set_aside(problem)
             return 0
@@ -374,6 +379,11 @@ class Batch:
         elif file.name not in self.fronts_moved:  # all of it was moved in an earlier commit; this one may still fail
             fronts.remove(file)
         return len(found.fronted)
+
+    def lacks(self, fronted: Sequence[Fronted]) -> list[Fronted]:
+        """Those that are not in the chain."""
+        there = {tuple(row) for row in self.among("SELECT kind, id FROM entry WHERE id {}", [f.id for f in fronted])}
+        return [f for f in fronted if (f.kind, f.id) not in there]
 
     def _foreign(self, front: Front | None, found: Tail) -> str:
         """Why a front is of an earlier or another state of this journal; "" if it fits."""

@@ -230,6 +230,7 @@ class File:
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.stem
         self._progress: Progress | None = None
+        self._aside = ""  # why it was set aside, as it was logged
         self.at = 0
         """After the head, how far it has been moved, as far as this process knows."""
 
@@ -278,7 +279,9 @@ class File:
 
     def set_aside(self, why: str) -> None:
         """Rename it, so that it is not read again; people are told. Also in a transaction that fails, and so again."""
-        log.error("%s does not belong to this journal, and was set aside: %s", self.path, why)
+        if why != self._aside:
+            log.error("%s does not belong to this journal, and was set aside: %s", self.path, why)
+        self._aside = why
         with suppress(FileNotFoundError):
             self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
         live(self.path).unlink(missing_ok=True)

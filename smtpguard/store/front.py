@@ -405,6 +405,8 @@ class Front:
         data = b"".join(frames)
         self._disk.write(data, FIRST + self._at)
         failpoint("after-sync")
+        if self._broken:  # set aside meanwhile: nobody reads what was written
+            return {}
         self._at += len(data)
         self._progress.written = self._at, number
         with self._barrier:  # told before the generation is read, in every processor's order
@@ -490,8 +492,7 @@ class Front:
         self._on = False
         moved, (_, number) = self._progress.moved, self._progress.written
         frames = synced(self._file, moved)
-        there = {tuple(row) for row in batch.among("SELECT kind, id FROM entry WHERE id {}", [f.id for f in frames])}
-        new = [f for f in frames if (f.kind, f.id) not in there]
+        new = batch.lacks(frames)
         late = {f.id for f in new if f.kind == _VERDICT and f.generation != batch.head.generation}
         if late:
             more = f" and {len(late) - _MOST_NAMED} more" if len(late) > _MOST_NAMED else ""
