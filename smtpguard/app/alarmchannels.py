@@ -28,6 +28,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import replace_file
 from smtpguard.database.access import Access
+from smtpguard.database.errors import Outage
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.codec import Codec
@@ -83,7 +84,7 @@ class AlarmChannels:
             return
         self._said = {(key, phase) for key, phase in self._said if key != told.alarm.key} | {at}
         if told.phase is Phase.ENDS:
-            log.warning("alarm %s is over: %s", told.alarm.key, told.alarm.title)
+            log.warning("alarm %s is over (it said: %s)", told.alarm.key, told.alarm.title)
         else:
             log.critical("alarm %s: %s", told.alarm.key, told.alarm.line())
 
@@ -203,6 +204,7 @@ class FileMemory:
         self._path = folder / FILE
         self._kept: dict[str, RaisedAlarm] = {}
         self._alone = False  # the last change could not be written
+        self._unkept = Outage(log, f"{self._path} does not keep which alarms were sent")
 
     async def known(self) -> Mapping[str, RaisedAlarm]:
         """Without a lock: the file is replaced as a whole, and reading leaves no lock file behind."""
@@ -260,9 +262,10 @@ class FileMemory:
         try:
             replace_file(self._path, json.dumps(rows, indent=1) + "\n", durable=False)
             self._alone = False
+            self._unkept.over()
         except OSError as e:
             self._alone = True
-            log.warning("%s: %s", self._path, e.strerror)
+            self._unkept.tell(e.strerror or type(e).__name__)
 
 
 async def active(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:

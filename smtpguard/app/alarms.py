@@ -49,7 +49,7 @@ from smtpguard.observe.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.channel import PUT_OFF, Said
+from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import Tree, trees
 from smtpguard.store.store import Store
@@ -285,7 +285,7 @@ class Alarms(Part):
         return True
 
     def said(self) -> Said:
-        return Said(found=found(self._targets))
+        return Said(levels={STORE_FAILS: int(bool(self._problem))}, found=found(self._targets))
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         self._tree = numbers["tree"]

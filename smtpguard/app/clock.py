@@ -60,9 +60,11 @@ def host_name() -> str:
 log = logging.getLogger(__name__)
 
 
-async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> NoReturn:
-    """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time."""
-    outage = Outage(log, f"{what}: waiting for the store")
+async def every(
+    seconds: float, what: str, work: Callable[[], Awaitable[object]], told: dict[str, float] | None = None
+) -> NoReturn:
+    """``told``: as of Outage. Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time."""
+    outage = Outage(log, f"{what}: waiting for the store", told={} if told is None else told)
     while True:
         try:
             await work()
@@ -73,9 +75,11 @@ async def every(seconds: float, what: str, work: Callable[[], Awaitable[object]]
         await asyncio.sleep(seconds)
 
 
-async def drain(seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int) -> NoReturn:
+async def drain(
+    seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, told: dict[str, float] | None = None
+) -> NoReturn:
     """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
-    outage = Outage(log, f"{what}: waiting for the store")
+    outage = Outage(log, f"{what}: waiting for the store", told={} if told is None else told)
     while True:
         try:
             done = await work()

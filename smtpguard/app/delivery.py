@@ -130,19 +130,20 @@ class Deliverer(Part):
 
     async def serve(self) -> None:
         """Runs all tasks, and never returns. If one fails the part ends, and is started again."""
+        told: dict[str, float] = {}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
-            tasks.create_task(drain(AUDIT_SECONDS, "audit log", self._audit_log.told, SCAN))
+            tasks.create_task(drain(AUDIT_SECONDS, "audit log", self._audit_log.told, SCAN, told))
             for witness in self._witnesses:
-                tasks.create_task(drain(WITNESS_SECONDS, witness.what, witness.give, SLICE))
+                tasks.create_task(drain(WITNESS_SECONDS, witness.what, witness.give, SLICE, told))
             if self._teller is not None:
                 tasks.create_task(self._teller.run())
             if self._store.file:
                 tasks.create_task(self._move_fronts())
             for seconds, what, work in self._regularly():
-                tasks.create_task(every(seconds, what, work))
+                tasks.create_task(every(seconds, what, work, told))
 
     def _regularly(self) -> Iterator[tuple[float, str, Callable[[], Awaitable[object]]]]:
         approvals, journal = self._approvals, self._store.journal

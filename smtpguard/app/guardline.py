@@ -27,6 +27,7 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import freezes_of, notices, opened, second_factor_for, term
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
+from smtpguard.database.errors import Outage
 from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.replying import Tokens
@@ -231,11 +232,15 @@ class MailPart(Part):
         await self.line.intake.drain()  # transactions that are still recorded, whose clients may have disconnected
 
 
+_UNSET = Outage(log, "a connection could not be set up", level=logging.INFO)
+"""A check of a balancer, and whoever speaks no TLS."""
+
+
 async def _settled(serving: Awaitable[None], connection: socket.socket, closed: Callable[[], None]) -> None:
     """Serve a connection to its end. It may not even begin: TLS fails, or the client has disconnected."""
     try:
         await serving
     except OSError as e:
-        log.info("a connection could not be set up: %s", str(e) or type(e).__name__)
+        _UNSET.tell(e)
         connection.close()
         closed()

@@ -47,7 +47,7 @@ from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, 
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
-from smtpguard.processes.channel import of_relay
+from smtpguard.processes.channel import STORE_FAILS, of_relay
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
@@ -269,7 +269,7 @@ class Watching:
         fresh = self._answered and passed - self._looked < OLD_SECONDS
         active = [f for f in waiting.freezes if f.until is None or now < f.until]
         told = {
-            "store_up": int(fresh),
+            "store_up": int(fresh and not self._tree.get("levels", {}).get(STORE_FAILS)),
             "store_looked_seconds": passed - self._looked,
             "journal_entry": waiting.entries,
             "journal_unread_entries": waiting.entries - self._read_to,

@@ -67,7 +67,9 @@ class Outage:
     log: logging.Logger
     what: str
     monotonic: Callable[[], float] = time.monotonic
-    _told: dict[str, float] = field(default_factory=dict)  # when each reason was logged
+    level: int = logging.WARNING
+    told: dict[str, float] = field(default_factory=dict)
+    """When each reason was logged. Shared by those who wait for the same: one of them says it, and that it is over."""
     _since: float | None = None
     _said: bool = False  # whether a line of this outage is in the log
 
@@ -75,13 +77,14 @@ class Outage:
         """``trace``: with the traceback of the exception that is handled, which nobody foresaw."""
         now, why = self.monotonic(), str(error) or type(error).__name__
         self._since = now if self._since is None else self._since
-        self._told = {each: at for each, at in self._told.items() if now - at < OUTAGE_SECONDS}
-        if why not in self._told and len(self._told) < MOST_REASONS:
-            self._told[why], self._said = now, True
-            self.log.warning("%s: %s", self.what, why, exc_info=trace)
+        for each in [each for each, at in self.told.items() if now - at >= OUTAGE_SECONDS]:
+            del self.told[each]
+        if why not in self.told and len(self.told) < MOST_REASONS:
+            self.told[why], self._said = now, True
+            self.log.log(self.level, "%s: %s", self.what, why, exc_info=trace)
 
     def over(self) -> None:
         """It went well. One that comes and goes is logged as seldom as one that lasts."""
         if self._since is not None and self._said:
-            self.log.warning("%s: over, after %.0f s", self.what, self.monotonic() - self._since)
+            self.log.log(self.level, "%s: over, after %.0f s", self.what, self.monotonic() - self._since)
         self._since, self._said = None, False

@@ -118,7 +118,7 @@ DECISION = Family(
     "are not among them",
 )
 STORE = _table(
-    ("store_up", "", "Whether the database answered the last query; if 0, the other values are as old as smtpguard_store_looked_seconds says"),
+    ("store_up", "", "Whether the database answered the last query, and takes entries; the other values are as old as smtpguard_store_looked_seconds says"),
     ("store_looked_seconds", "", "Seconds since the database last answered"),
     ("journal_entry", "", "The number of the journal's last entry"),
     ("journal_unread_entries", "", "Entries that are not in the counters yet"),

@@ -377,6 +377,8 @@ class Dispatcher:
                 next_at=now + timedelta(seconds=pause),
                 lease=place.lease,
             )
+        elif place.failing_since is not None:
+            log.warning("webhook %s takes entries again", hook.name)
         keep = now + timedelta(seconds=LEASE_SECONDS) if after.told == entry.seq else None
         written = await self._cursors.settle(hook.name, after, events, keep_until=keep)
         return after if written else place

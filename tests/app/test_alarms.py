@@ -36,7 +36,7 @@ from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks import genuine
 from smtpguard.policy.approvals import Hours
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.channel import PUT_OFF, Numbers, Said
+from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Numbers, Said
 from smtpguard.wire.carried import TurnedAway, Why
 from tests.clocks import Clock
 from tests.observe.receiver import FAILS, Receiver, receiver
@@ -292,11 +292,13 @@ async def test_reading_the_memory_creates_no_file(tmp_path: Path) -> None:
     assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
 
 
-async def test_an_unwritable_folder_does_not_repeat_the_alarm(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_does_not_repeat_the_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     memory = FileMemory(tmp_path / "gone")
     known = RaisedAlarm(key="relay-away", began=NOW, told=NOW)
     assert await memory.swap(None, known)
     assert await memory.known() == {"relay-away": known}
+    assert await memory.swap(known, known)
+    assert len(caplog.messages) == 1
 
 
 async def test_a_database_that_can_only_be_read_is_away(
@@ -320,6 +322,7 @@ async def test_a_database_that_can_only_be_read_is_away(
                 found = alarms.seen().store
                 assert found is not None
                 assert said in found if said else not found, statement
+                assert alarms.said().levels == {STORE_FAILS: int(bool(said))}
 
 
 def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

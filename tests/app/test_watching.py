@@ -36,6 +36,7 @@ from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
+from smtpguard.processes.channel import STORE_FAILS, Numbers
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from tests.clocks import Clock
@@ -234,6 +235,14 @@ async def test_a_hanging_look_counts_as_a_store_that_is_down(here: Here) -> None
     assert here.number("store_up") == 1
     here.clock.pass_(seconds=1)
     assert here.number("store_up") == 0
+
+
+async def test_a_database_that_takes_no_entry_is_not_up(here: Here) -> None:
+    """A part finds it out: the queries of this one are answered."""
+    await here.look()
+    for fails in (1, 0):
+        here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: fails}})
+        assert here.number("store_up") == 1 - fails
 
 
 async def test_list_numbers_describe_this_host(here: Here) -> None:

@@ -323,13 +323,14 @@ async def test_retry_after_is_honoured(here: Here) -> None:
     assert await here.tell() == 1
 
 
-async def test_an_unreachable_receiver_is_retried(here: Here) -> None:
+async def test_an_unreachable_receiver_is_retried(here: Here, caplog: pytest.LogCaptureFixture) -> None:
     await here.held()
     hook = here.hook()
     nowhere = Hook(name="chat", url="http://127.0.0.1:9/", secret=SECRET, topics=ALL)
     assert await here.teller(nowhere).tell(nowhere) == 0
     here.home.clock.pass_(seconds=6)
     assert await here.teller(hook).tell(hook) == 1
+    assert caplog.messages == ["webhook chat: ConnectError, again in 5 s", "webhook chat takes entries again"]
 
 
 # -- several processes, and crashes

@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from smtpguard.console.people.middleware import Cookies, RateLimit, Site, safe_p
 from smtpguard.console.people.signing import NotAuthenticated, Proven, SignedIn, Signing, SignInRefused, TooManyAttempts
 from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
 from smtpguard.console.services import NotSignedIn, for_roles
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import Outage, StoreError
 from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.locale.speech import called
@@ -59,6 +59,8 @@ class Pages:
     provider: Provider | None
     own: RateLimit
     required: frozenset[Role]
+    _away: Outage = field(init=False, default_factory=partial(Outage, log, "single sign-on cannot begin"))
+    _unproven: Outage = field(init=False, default_factory=partial(Outage, log, "single sign-on"))
 
     def routes(self) -> list[Route]:
         found = [
@@ -127,8 +129,9 @@ class Pages:
         try:
             where, sealed = await self._provider().begin(then, moves=moves)
         except NotAuthenticated as why:
-            log.warning("single sign-on cannot begin: %s", why)
+            self._away.tell(why)
             return None
+        self._away.over()
         self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return where
 
@@ -186,7 +189,7 @@ class Pages:
                 asked=_asked(request),
             )
         except NotAuthenticated as why:
-            log.warning("single sign-on: %s", why)
+            self._unproven.tell(why)
             return await self._door(request, "/", 401, said="not by provider")
         except SignInRefused:
             return await self._door(request, "/", 401, said="not by provider")
