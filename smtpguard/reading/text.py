@@ -243,7 +243,8 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         if (broken := _broken(part)) is not None:
             data, _ = transfer(broken, part.encoding)
             shown = read_markup(body_text(data, part.kind, part.parameters).text, meter)
-            markup.hidden = "\n".join(filter(None, (markup.hidden, _beside(shown.text, markup.text + markup.quoted))))
+            new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
+            markup.hidden = "\n".join(filter(None, (markup.hidden, new)))
         if aside:
             attached += [markup.text, markup.quoted, markup.hidden, markup.rejoined, *markup.alts, *markup.unshown]
             (out.forwarded if part.nested else out.enclosed).extend((markup.text, markup.quoted))
@@ -277,7 +278,7 @@ def _broken(part: Part) -> bytes | None:
 
 def _beside(text: str, known: str) -> str:
     """The lines of ``text`` that are not in ``known``, whatever their white space."""
-    there = "".join(known.split())
+    there = {"".join(line.split()) for line in known.split("\n")}
     return "\n".join(line for line in text.split("\n") if "".join(line.split()) not in there)
 
 
