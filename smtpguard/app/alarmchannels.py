@@ -229,8 +229,7 @@ class FileMemory:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """False if another process has the lock. Do not wait: that process may be stopped, and this one must be able to
-        end."""
+        """False if another process has the lock. Do not wait: it may be stopped, and this one must be able to end."""
         try:
             descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:

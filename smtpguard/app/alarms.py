@@ -323,8 +323,7 @@ class Alarms(Part):
         )
 
     async def _look_at_relay(self, route: str) -> None:
-        """Uses one of the connections that all processes share, so that the relay never sees more connections than the
-        limit."""
+        """Uses one of the connections that all processes share: the relay never sees more than the limit."""
         pool = self._pools.pools[route]
         while True:
             try:

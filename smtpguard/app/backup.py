@@ -72,8 +72,7 @@ _DMS_BYTE = 128
 
 
 class BadBackup(Exception):
-    """The file is no backup, is damaged, or cannot be made or restored here; one sentence, with the first line of a
-    program that failed."""
+    """It is no backup, is damaged, or cannot be made or restored here; with the first line of a program that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,8 +267,7 @@ def manifest_of(file: Path) -> Manifest:
 
 
 def extract(file: Path, folder: Path) -> Manifest:
-    """Extract every member into ``folder``, which is created; no existing file is replaced. Raises BadBackup and
-    OSError."""
+    """Extract every member into ``folder``, which is created. Replaces no file. Raises BadBackup and OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _read(file, folder)
 

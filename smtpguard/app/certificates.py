@@ -38,8 +38,7 @@ ENDS_SOON_DAYS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A certificate and its key, from the settings. ``name``: its user: a listener's address and port, "console" or
-    "relay"."""
+    """A certificate and its key, from the settings. ``name``: a listener's address and port, "console" or "relay"."""
 
     name: str
     certificate: Path

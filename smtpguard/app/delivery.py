@@ -177,8 +177,7 @@ class Deliverer(Part):
                 await self._audit_log.told()
 
     async def _move_fronts(self) -> None:
-        """Move the fronts of the processes with clients into the chain. If the store does not answer they try it
-        themselves, and log it."""
+        """Move the fronts of processes with clients into the chain. They try it themselves if the store is away."""
         while True:
             try:
                 await self._store.journal.move_fronts()
@@ -215,8 +214,7 @@ def _owner() -> str:
 
 
 def _is_gone(owner: str) -> bool:
-    """Whether the worker that began an attempt has ended: a process of this machine that is gone, or had our process
-    id."""
+    """Whether the worker that began an attempt has ended: a process of this machine that is gone, or had our id."""
     host, _, pid = owner.rpartition(" ")
     if owner == _owner():
         return True

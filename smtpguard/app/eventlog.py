@@ -109,8 +109,7 @@ class AuditFollower:
         self._cursors, self._clock, self._tell = cursors, clock, tell
 
     async def told(self) -> int:
-        """Log the entries that are there, and return how many lines. The first time it begins with the next entry.
-        Raises StoreError."""
+        """Log the entries that are there, at first from the next one on; returns how many lines. Raises StoreError."""
         place = await self._cursors.at(NAME)
         news = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
         if not news.entries:

@@ -143,8 +143,7 @@ def no_room(settings: Settings) -> str:
 
 
 def no_spool(settings: Settings) -> str:
-    """Which disk is full, if it is that of the state folder and not that of a SQLite database: no large message can be
-    kept."""
+    """Which disk is full, if it is the state folder's and no SQLite database's: no large message can be kept."""
     folder, full = _database_folder(settings), _full(settings.state)
     return full if full and (folder is None or not _full(folder)) else ""
 

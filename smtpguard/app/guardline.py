@@ -68,8 +68,7 @@ class Line:
 
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
-    """Ready for mail when it returns; ``undo`` closes it. ``clock``: instead of the system's. Raises CannotStart,
-    StoreError and Broken."""
+    """Ready for mail when it returns; ``undo`` closes it. Raises CannotStart, StoreError and Broken."""
     clock = clock or SystemClock()
     make_state(settings)
     secret = installation_secret(settings)

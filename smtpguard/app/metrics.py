@@ -180,8 +180,7 @@ class Watching:
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:
-        """Read the store and the policy file, and the lists even if the store does not answer. Raises StoreError;
-        earlier numbers stay."""
+        """Read store and policy file, and the lists in any case. Raises StoreError; earlier numbers stay."""
         try:
             await self._look_at_store(store)
             if self._file is None or self._file.store is not store:

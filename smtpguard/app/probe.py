@@ -91,8 +91,7 @@ async def look(
 
 
 def _goes(settings: Settings, route: str, address: Address, of_list: str = "") -> bool:
-    """Whether mail to this address takes the route from some listener, or as the guard's own mail. ``route``: "" for the
-    default relay."""
+    """Whether mail to this address takes the route from some listener, or as our own. ``route``: "" for the default."""
     for listener in ("", *(each.called for _, _, each in settings.listen.each())):
         if settings.route(listener, of_list, address.ascii_domain) == route:
             return True
@@ -142,8 +141,7 @@ async def _relay(
 
 
 async def _named(connection: RelayConnection, sender: str, address: str, name: str, *, declared: bool) -> Finding:
-    """Whether the relay accepts a list's local part at one of its own names: mail to that address may reach the list
-    too."""
+    """Whether the relay accepts a list's local part at one of its own names: mail there may reach the list too."""
     try:
         said = await _asked(connection, sender, address)
     except Lost as e:

@@ -21,8 +21,7 @@ from smtpguard.wire.target import Reachability, RelayTarget, Tls
 
 
 def try_relay(settings: Settings, parts: Iterable[str]) -> None:
-    """Check that these parts have what they need to speak to the relay, once before they start. Raises CannotStart and
-    Broken."""
+    """Check once, before they start, what these parts need to speak to the relay. Raises CannotStart and Broken."""
     if not {"proxy", "delivery"}.isdisjoint(parts):
         Relays(settings)
 

@@ -537,8 +537,7 @@ class _Case:
         return _BOTH if waits and not as_then else _NO
 
     def _covers(self, action: Action) -> frozenset[bool]:
-        """Whether an approval covers it, by the rules that the approvers saw. They had not seen other rules that would
-        hold it."""
+        """Whether an approval covers it, by the rules that the approvers saw: no others may hold it."""
         message, then = self.message, self.diff.then
         if action is Action.RELAY:
             return _YES

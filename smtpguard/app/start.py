@@ -202,8 +202,7 @@ TELL_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """``since``: the first of consecutive failures; ``last``: the latest, with its ``why``. ``told``: when a person was
-    told."""
+    """``since``: the first of consecutive failures; ``last``, ``why``: the latest. ``told``: when a person was told."""
 
     since: datetime
     last: datetime

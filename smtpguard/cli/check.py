@@ -260,8 +260,7 @@ _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow"
 
 
 async def _live(context: Context, settings: Settings, policy: Policy) -> bool:
-    """Print a line for each finding at once. Returns whether nothing is wrong, and no way is open that is not
-    accepted."""
+    """Print a line for each finding at once. Returns whether nothing is wrong, and every open way is accepted."""
     from smtpguard.app.probe import look  # imports DNS and SMTP, which nothing else here needs
 
     fine = await _store(context, settings, policy)

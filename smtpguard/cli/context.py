@@ -41,8 +41,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Failures:
-    """How a command reports why it ends: in one line of text. ``serve`` reports it as the last entry of its log once
-    that is JSON."""
+    """How a command reports why it ends: in a line of text; ``serve``, once its log is JSON, as its last entry."""
 
     logged = False
 
@@ -71,8 +70,7 @@ class CannotRun(click.ClickException):
 
 
 class TryAgain(CannotRun):
-    """``serve`` cannot run now, and may be able to soon: the service manager should start it again (EX_TEMPFAIL of
-    sysexits.h)."""
+    """``serve`` cannot run now, and may be able to soon: the service manager should start it again (EX_TEMPFAIL)."""
 
     exit_code = os.EX_TEMPFAIL
 

@@ -174,8 +174,7 @@ def _chosen(
 
 
 async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
-    """Resolve the value to what the guard knows: an existing list, an address in canonical spelling, the whole id of a
-    mailing."""
+    """Resolve the value: an existing list, an address in canonical spelling, the whole id of a mailing."""
     selector, value = chosen
     if selector is Selector.LIST and must_exist:
         await _listed(brakes, value)
@@ -189,8 +188,7 @@ async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> 
 
 
 async def _listed(brakes: Brakes, name: str) -> None:
-    """Raises CannotRun if the policy in force has no list of that name. The policy is parsed and not built, which would
-    take long."""
+    """Raises CannotRun if the policy in force has no such list. It is parsed and not built, which would take long."""
     from smtpguard.config.yaml import load_yaml
 
     documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)

@@ -121,8 +121,7 @@ def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dic
 
 
 def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
-    """Messages under it when an approval was revoked: those that were stopped, and those that had gone or were being
-    sent."""
+    """Messages under it when an approval was revoked: those stopped, and those that had gone or were being sent."""
     return {
         "taken_back": outgoing.back,
         "gone": outgoing.gone,

@@ -63,8 +63,7 @@ class FirstList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """The relay's EHLO reply. ``size_bytes``: its limit, None if it names none. ``verified``: its certificate is valid
-    for its name."""
+    """The relay's EHLO reply. ``size_bytes``: None if it names none. ``verified``: its certificate fits its name."""
 
     names: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
@@ -333,8 +332,7 @@ def _usual_name(file: Path) -> str:
 
 
 def _write(settings: Path, policy: Path, answers: Answers) -> None:
-    """Write both or neither, after ``check`` has accepted them. Raises CannotRun, and FileExistsError if somebody else
-    was first."""
+    """Write both or neither, after ``check``. Raises CannotRun, and FileExistsError if somebody else was first."""
     today = date.today()
     if len({each.name for each in answers.lists}) < len(answers.lists):
         raise CannotRun("--list: two lists have the same name")

@@ -377,8 +377,7 @@ def _alarms(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def second_way(settings: Settings) -> tuple[str, str]:
-    """What is missing to tell a person of an alarm that the guarded relay cannot carry, and the settings key for it; ""
-    if nothing is."""
+    """What is missing to tell a person of an alarm if the guarded relay cannot, "" if nothing; and the settings key."""
     alarms = settings.alarms
     guarded = {(relay.host, relay.port) for relay in settings.relays.values()}
     if alarms.webhook is not None:

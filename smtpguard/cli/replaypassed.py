@@ -265,8 +265,7 @@ def _words(actions: Iterable[Action]) -> str:
 
 @dataclass(slots=True)
 class Group:
-    """Messages with the same difference: by which rules, on which lists ("" for none), and what it depends on, with
-    why."""
+    """Messages with the same difference: by which rules, on which lists ("" for none), on what it depends, and why."""
 
     messages: int = 0
     mailings: set[str] = field(default_factory=set)  # at most _MOST_MAILINGS

@@ -445,8 +445,7 @@ def known_of(policy: Policy, owner: str) -> PolicyContents:
 
 
 def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
-    """Numbers in ``when`` of rules that would hold: the first of each rule, since a rule hits only if all its
-    conditions do."""
+    """Numbers in ``when`` of rules that would hold: the first of each, since a rule hits only if all conditions do."""
     for n, rule in enumerate(rules):
         if not suggestions.acts([rule])[str(rule.get("id"))]:
             continue
@@ -478,8 +477,7 @@ def _edited(text: str, found: Found) -> tuple[str, list[str]]:
 
 
 def _write_policy(file: Path, text: str) -> None:
-    """Raises CannotRun if the result is no policy. Not in a thread with an event loop: the check plays the story in its
-    own."""
+    """Raises CannotRun if the result is no policy. Not in a thread with an event loop: the check has its own."""
     from smtpguard.cli.offline import check
 
     with file.open("x", encoding="utf-8") as out:
@@ -496,8 +494,7 @@ class NotEditable(ValueError):
 
 
 def with_key(text: str, path: Sequence[str | int], key: str, value: Any, reason: str) -> str:
-    """``path``: the mapping, from the top; a missing top-level mapping is added. ``reason`` becomes a comment. Raises
-    NotEditable."""
+    """``path``: the mapping, from the top, added if missing. ``reason`` becomes a comment. Raises NotEditable."""
     root = yaml.compose(text, yaml.SafeLoader)
     said = f"# {' '.join(reason.split())}"
     if not isinstance(root, yaml.MappingNode):

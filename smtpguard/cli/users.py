@@ -166,8 +166,7 @@ async def list_(context: Context) -> None:
 async def _accounts(
     context: Context, address: str = "", *, about: bool = False, everybody: bool = False
 ) -> AsyncIterator[tuple[Accounts, Factors]]:
-    """``about``: report afterwards where this account does not fit the policy's groups; ``everybody``: report that for
-    all accounts."""
+    """Afterwards report where this account, or with ``everybody`` any account, does not fit the policy's groups."""
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following

@@ -425,8 +425,7 @@ def lane(entry: Entry) -> str:
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:
-    """What the voter had viewed before, from the journal: a person is known by the digest of their address, also once
-    that is erased."""
+    """What the voter had viewed before, by the journal: known by a digest of the address, also once that is erased."""
     who = vote.entry.content["private"].get("actor", ())[:1]
     shown = next(iter((vote.clear or {}).get("actor", ())), "") if names else ""
     shown = shown or said("the voter")

@@ -424,8 +424,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
 
 
 def decides(entry: Entry) -> bool:
-    """Whether people decided on mail by it; not of one that follows another's decision, nor of stages that stopped by
-    themselves or pause."""
+    """Whether people decided on mail by it: not if it follows another's decision, nor if stages stop by themselves."""
     automatic = entry.kind == Kind.MAILING.value and is_automatic(entry.data)
     return entry.kind in WORDS and WORDS[entry.kind].decides and not follows(entry.data) and not automatic
 

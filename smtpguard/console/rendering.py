@@ -31,8 +31,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @cache
 def environment() -> Environment:
-    """One for each process. ``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a
-    screen."""
+    """One for each process. ``StrictUndefined``: a value that a page forgot is an error in a test, not a gap."""
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -166,8 +166,7 @@ async def make_once(
     language: str,
     may: Callable[[Report], bool] | None = None,
 ) -> Made:
-    """One at a time, since a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and
-    StoreError."""
+    """One at a time: a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and StoreError."""
     if console.reporting.locked():
         raise Occupied
     async with console.reporting:
@@ -323,8 +322,7 @@ def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
 
 
 def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
-    """A count among the conditions that said no, since it says by how much; else the first. None if an exception said
-    no."""
+    """A count among the conditions that said no, since it says by how much; else the first. None for an exception."""
     against = [c for c in rule.when if c.answer(known) is NO]
     return next((c for c in against if _lacking(c, known[c.slot]) is not None), against[0] if against else None)
 

@@ -211,8 +211,7 @@ class Visibility(enum.IntEnum):
 
 
 def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
-    """Approvers see what the strictest of its lists and the most generous of their groups allow; others who may look
-    see the reasons."""
+    """Approvers see what the strictest list and the most generous of their groups allow; others see the reasons."""
     in_force, at = here.in_force, here.clock.now()
     asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in groups_asked(hold))
     if not asks or Role.APPROVER not in who.roles or who.address in hold.senders:

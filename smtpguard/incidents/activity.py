@@ -281,8 +281,7 @@ class Sums:
     def activity(
         self, since: datetime, until: datetime, zone: tzinfo, *, ended: bool = True, uncounted: int = 0
     ) -> Activity:
-        """The totals. ``zone``: the organization's, by which days begin. ``ended``: False includes decisions after
-        ``until``."""
+        """The totals. ``zone``: by which days begin. ``ended``: False includes decisions after ``until``."""
         did: dict[str, dict[str, Any]] = {}
         days: dict[date, dict[str, int]] = {}
         for (hour, about, what), n in self.hours.items():
@@ -318,8 +317,7 @@ class Sums:
 
 
 def _ended(holds: Sequence[Ended], latest: float) -> dict[str, Any]:
-    """How many of these wait, and the decisions on the others. One that ended after ``latest``, in microseconds, counts as
-    waiting."""
+    """How many of these wait, and the decisions on the others. One that ended after ``latest`` (microseconds) waits."""
     over = [hold for hold in holds if hold.how and hold.at <= latest]
     said = Counter(hold.said for hold in holds)
     decided = Decided(

@@ -48,8 +48,7 @@ class Preserved:
 
 
 def find(open: Open, id: str) -> Needed | None:
-    """For a message, hold, mailing or freeze, with the whole mailings of the messages that it names. None if the
-    journal has none."""
+    """For a message, hold, mailing or freeze, with the whole mailings of its messages. None if the journal has none."""
     ids, contents, mailings, first = _named(open, {id})
     if not ids:
         return None

@@ -368,8 +368,7 @@ class Case:
         return self._from, self._end + DAY
 
     def around(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether a freeze, thaw, policy, list, stream or breaker of any time concerns the case; then it is noted, or used
-        for counting."""
+        """Whether a freeze, thaw, policy, list, stream or breaker concerns the case; then it is noted, or counted."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
         if kind not in AROUND:

@@ -190,8 +190,7 @@ _NUMBER = re.compile(r"\d[\d ,\N{NO-BREAK SPACE}]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """One key of the policy. ``path``: the mapping that contains it; ``value``: plain, as in YAML. ``looser``: more may
-    pass."""
+    """A key of the policy. ``path``: of its mapping; ``value``: plain, as in YAML. ``looser``: more may pass."""
 
     path: tuple[str | int, ...]
     key: str
@@ -245,8 +244,7 @@ class PolicyContents:
 
 @dataclass(slots=True)
 class _Sender:
-    """Letters: to one recipient, who is a customer. Others: to several recipients. A letter to anybody else does not
-    count."""
+    """Letters: to one recipient, a customer. Others: to several recipients. A letter to anybody else does not count."""
 
     letters: int = 0
     others: int = 0

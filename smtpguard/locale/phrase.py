@@ -126,8 +126,7 @@ def said(text: Said, voice: Voice) -> str:
 
 
 def filled(message: str, values: Mapping[str, str]) -> str:
-    """The message with its ``{places}`` filled. A place without a value stays, so that a mistake in a catalogue breaks
-    no page."""
+    """The message with its ``{places}`` filled. One without a value stays: a mistake in a catalogue breaks no page."""
     if not values:
         return message
     parts = list(_apart(message))

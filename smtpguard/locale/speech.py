@@ -26,8 +26,7 @@ _CONTEXT = "\x04"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """``locale``: its CLDR name, "en_GB". ``forms``: all plural forms of a message; ``form``: the index of the form for
-    a number."""
+    """``locale``: its CLDR name, "en_GB". ``forms``: all plural forms of a message; ``form``: which is for a number."""
 
     locale: str
     texts: Mapping[str, str]

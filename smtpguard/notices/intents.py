@@ -109,8 +109,7 @@ class Flood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notices:
-    """What one process knows of its notices. ``contact``: the guard's contact, "" for none; they are told of holds that
-    nobody can decide."""
+    """What one process knows of its notices. ``contact``: told of holds that nobody can decide; "" for none."""
 
     flood: Flood = field(default_factory=Flood)
     alarms: Alarms = field(default_factory=Alarms)
@@ -409,8 +408,7 @@ class NoticesNow:
         role: str,
         alone: bool = False,
     ) -> Intents:
-        """One notice; or, once this person has had a few in this window, the one digest of the window, unless it is
-        sent alone."""
+        """One notice; or, once this person has had a few in this window, its one digest, unless it is sent alone."""
         words = data["notice"] in _WORDS
         key = f"{'words to ' if words else ''}{role} {person}"
         if alone or self.of.flood.takes(key, self.now, MOST_WORDS if words else None):
@@ -462,8 +460,7 @@ def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str])
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> Intents:
-    """A message that was approved during a freeze has been sent: its writers had been told that it waits. Not for
-    copies."""
+    """A message approved during a freeze has been sent: its writers knew that it waits. Not for copies."""
     if not hold.held_up or hold.primary:
         return ()
     data = noticedata.about(hold, in_force) | _outcome("released", None, "", now) | {"writer": True}

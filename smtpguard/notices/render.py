@@ -127,8 +127,7 @@ class Renderer:
         return text if len(text) <= MOST_LINK else None
 
     def _answer_to(self, to: Address, data: Mapping[str, Any], notice_id: str) -> str:
-        """The address at which this reader votes by answering this notice, "" for none. Made when it is sent, and never
-        stored."""
+        """Where this reader votes by answering this notice, "" for none. Made when it is sent, and never stored."""
         if self.answers is None or not data.get("bound"):
             return ""
         at, tokens = self.answers

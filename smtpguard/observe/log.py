@@ -47,8 +47,7 @@ _LEVELS: Mapping[Kind, str] = {
 
 
 def is_for_journal(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether standard error is systemd's journal (JOURNAL_STREAM, systemd.exec(5)): then lines are JSON before any
-    settings are read."""
+    """Whether standard error is systemd's journal (systemd.exec(5)): then lines are JSON before settings are read."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         here = os.fstat(2)
@@ -65,8 +64,7 @@ def failure(sentence: str, *, status: int, error: BaseException | None = None) -
 
 
 def take_over() -> None:
-    """Log what the interpreter would write on standard error: warnings and uncaught exceptions. Hooks that are already
-    replaced stay."""
+    """Log the interpreter's warnings and uncaught exceptions. Hooks that are already replaced stay."""
     logging.captureWarnings(True)
     logging.raiseExceptions = False
     if sys.excepthook is sys.__excepthook__:
@@ -109,8 +107,7 @@ class _Unfailing(io.TextIOBase):
         return len(text)
 
     def _takes(self) -> bool:
-        """Whether the pipe or socket has room, after a short wait unless the last one was in vain. Room is enough for
-        one write (_whole)."""
+        """Whether the pipe or socket has room for a write (_whole), after a short wait unless the last was in vain."""
         poll = select.poll()  # one for each thread
         try:
             poll.register(self._stream, select.POLLOUT)

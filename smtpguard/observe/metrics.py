@@ -37,8 +37,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A histogram: ``counts`` are those up to each of ``bounds``, and all of them at last; ``total``: the sum of the
-    values."""
+    """A histogram: ``counts`` up to each of ``bounds``, and of all at last; ``total``: the sum of the values."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]

@@ -142,8 +142,7 @@ class Rounds:
         await self._all(steps)
 
     async def _all(self, steps: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-        """Concurrently. A step that takes longer than ``PATIENCE_SECONDS`` goes on in the background, and is not
-        started again meanwhile."""
+        """Concurrently. A step that takes over ``PATIENCE_SECONDS`` goes on, and is not started again meanwhile."""
         begun = []
         for key, step in steps.items():
             if key in self._telling:
@@ -209,8 +208,7 @@ async def _settle_taken(memory: Memory, claim: RaisedAlarm, settled: RaisedAlarm
 
 
 async def take(memory: Memory, key: str, by: str, at: datetime) -> bool:
-    """Record that ``by`` takes this alarm, unless somebody has. False: no such alarm stands. Its errors are those of
-    ``memory``."""
+    """Record that ``by`` takes this alarm. False: somebody has, or it does not stand. Errors: those of ``memory``."""
     for _ in range(TRIES):
         before = (await memory.known()).get(key)
         if before is None or before.told is None:

@@ -41,8 +41,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """``entries`` of the wanted kinds, in order: all of them up to entry ``through``. ``end``: the journal's last
-    entry."""
+    """``entries`` of the wanted kinds, in order: all up to entry ``through``. ``end``: the journal's last entry."""
 
     entries: Sequence[tuple[Entry, Clear | None]]
     through: int
@@ -85,8 +84,7 @@ def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int)
 
 
 def _pass_over(batch: Batch, name: str, place: Cursor, through: int) -> bool:
-    """Move it to ``through``, since nothing up to there is to be sent. False: it is leased, or was since ``place`` was
-    read."""
+    """Move it to ``through``: nothing up to there is to be sent. False: it is leased, or was since ``place``."""
     free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
     moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
     return bool(batch.connection.execute(moved).rowcount)

@@ -235,8 +235,7 @@ class Syslog(Sending):
         return problem
 
     def _message(self, made: Checkpoint) -> bytes:
-        """One message, without a byte order mark: the note's dash is UTF-8, and its receivers look for the note as it
-        is."""
+        """One message, without a byte order mark: the note's dash is UTF-8, and receivers look for it as it is."""
         stamp = utc_text(self._clock.now(), "milliseconds")
         return f"<{PRIORITY}>1 {stamp} {self._host or '-'} smtpguard {os.getpid()} checkpoint - {line(made)}".encode()
 

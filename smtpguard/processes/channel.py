@@ -341,8 +341,7 @@ class Allowance:
         self._told = (0, 0, 0)
 
     def closed(self, used: int) -> None:
-        """A place is free again. It is given back if the part must come down; but every granted place is used once
-        before."""
+        """A place is free again. It is given back if the part must come down; but each is used once before."""
         if self.most is not None and self.usable > max(self.most, used):
             self._back += 1
             self.usable -= 1

@@ -100,8 +100,7 @@ class Listener(Wanted):
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ, first: int = _FIRST_FD) -> list[socket.socket]:
-    """The sockets that the service manager has opened for this process. The variables are removed, so that no child
-    sees them."""
+    """The sockets that the service manager has opened for this process. No child sees the variables."""
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdigit():

@@ -40,8 +40,7 @@ left to kill it."""
 
 
 class Part(ABC):
-    """The base of each kind of part. One without connections, numbers of its own or need of the tree's numbers keeps
-    the defaults here."""
+    """The base of each kind of part. The defaults are for one without connections, numbers, or need of the tree's."""
 
     places: Sequence[Allowance] = ()
     """Its side of the shared limits of relay connections, one for each relay; empty: not shared."""
@@ -56,8 +55,7 @@ class Part(ABC):
 
     @abstractmethod
     async def serve(self) -> None:
-        """The part's own work beside connections. Returns or raises only if the part cannot go on; cancelled at the
-        end."""
+        """The part's own work beside connections. Returns or raises only if it cannot go on; cancelled at the end."""
 
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
@@ -375,8 +373,7 @@ class Child:
         return True
 
     def excuse(self, seconds: float) -> None:
-        """For ``seconds`` it could not send, and nobody could receive: for example in a virtual machine that was
-        paused."""
+        """For ``seconds`` it could not send, and nobody could receive: a virtual machine was paused, for example."""
         self._heard_at += seconds
         self._started_at += seconds
 

@@ -153,8 +153,7 @@ async def ask(request: Request) -> Response:
 @ROUTES.post("/mine/{link}/unvote")
 @ROUTES.post("/held/{hold_id}/unvote")
 async def unvote(request: Request) -> Response:
-    """An approver undoes their vote while others are awaited. Until the approval takes effect all who decide on it may
-    undo it."""
+    """An approver undoes their vote: until the approval takes effect, all who decide on it may."""
     here, who = services_of(request), person(request)
     hold, _ = await looked_up(request)
     if Role.APPROVER not in who.roles and who.address not in hold.senders:

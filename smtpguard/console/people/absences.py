@@ -38,8 +38,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One absence on the page. ``deciding``: groups in which the deputy decides; ``not_yet``: groups in which an admin
-    must agree first."""
+    """``deciding``: groups in which the deputy decides; ``not_yet``: those in which an admin must agree first."""
 
     absence: Absence
     by_policy: bool
@@ -64,8 +63,7 @@ class Absent:
         ]
 
     async def away(self, request: Request) -> Response:
-        """Report the person's absence. An admin's agreement stays valid for the same deputy and days within the earlier
-        ones."""
+        """Report an absence. An admin's agreement stays valid for the same deputy and days within the earlier ones."""
         who, in_force = person(request).address, services_of(request).in_force
         try:
             wanted = await self._wanted(request, who, in_force)
@@ -160,8 +158,7 @@ class Absent:
         return Absence(person=who, since=since, until=until, deputy=deputy)
 
     async def _known(self, text: str, in_force: InForce) -> str:
-        """The canonical address of a person who can decide: in a group, or with an approver's account. "" without a
-        text."""
+        """The canonical address of a person who can decide: in a group, or as an approver. "" without a text."""
         if not text:
             return ""
         try:

@@ -212,8 +212,7 @@ class Factors:
         return self._box.encrypt(pyotp.random_base32().encode(), encoder=URLSafeBase64Encoder).decode()
 
     def uri(self, sealed: str, *, address: str, issuer: str) -> str:
-        """The URI of the QR code for an authenticator. Contains the secret, so it is only for its owner. Raises
-        WrongSecret."""
+        """For the QR code of an authenticator. Contains the secret, so it is only for its owner. Raises WrongSecret."""
         return pyotp.TOTP(self.plain(sealed)).provisioning_uri(name=address, issuer_name=issuer)
 
     def step(self, sealed: str, code: str, now: datetime) -> int | None:

@@ -312,8 +312,7 @@ class Pages:
         return bool(self.required & set(account.roles))
 
     async def _right(self, account: Account, password: str) -> bool:
-        """Ask for the account's password again, with limited attempts: a person at an unlocked browser must not guess
-        it."""
+        """Ask for the account's password again: a person at an unlocked browser must not guess it."""
         if self.own.wait(account.account_id) > 0:
             return False
         self.own.take(account.account_id)
