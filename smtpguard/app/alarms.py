@@ -348,7 +348,7 @@ class Alarms(Part):
                         await self._once(looking)
                         await asyncio.sleep(LOOK_SECONDS)
             except (StoreError, CannotStart) as e:
-                self._away(str(e) or type(e).__name__)
+                self._away(str(e))
             finally:
                 self._shared.memory = None
             await asyncio.sleep(LOOK_SECONDS)
@@ -373,7 +373,7 @@ class Alarms(Part):
             try:
                 await store.try_write()
             except StoreError as e:
-                return str(e) or type(e).__name__
+                return str(e)
             self._wrote = now
         return ""
 
@@ -540,10 +540,10 @@ async def _store(settings: Settings, found: Status) -> Seen:
     except SchemaError as e:  # this command cannot read it; the version that serves may
         found.other_version, found.store["problem"] = True, str(e)
         return Seen(at=found.at)
-    except (CannotStart, StoreError, Broken, OSError) as e:
-        found.store["problem"] = str(e) or type(e).__name__
-    except TimeoutError:
+    except TimeoutError:  # an OSError, too
         found.store["problem"] = f"no answer within {STATUS_STORE_SECONDS:g} s"
+    except (CannotStart, StoreError, Broken, OSError) as e:
+        found.store["problem"] = str(e)
     return Seen(at=found.at, store=found.store["problem"])
 
 

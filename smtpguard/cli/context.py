@@ -350,7 +350,7 @@ def _said(error: Exception) -> str | None:
     if isinstance(error, CommitUnknown):
         return f"the store: {error}; it is not known whether it was written: look before you repeat it"
     if isinstance(error, StoreError):
-        return f"the store: {str(error) or type(error).__name__}"
+        return f"the store: {error}"
     if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("sqlalchemy."):
         return f"the store: {str(error).splitlines()[0]}"
     return None

@@ -365,7 +365,7 @@ def run(name: str, process: str, channel: int, said: str, settings: Settings, ki
     except (CannotStart, Broken, StoreError) as e:
         passing = e.passing if isinstance(e, CannotStart) else isinstance(e, StoreError) and not isinstance(e, Unusable)
         status = supervisor.TRY_AGAIN if passing else supervisor.CANNOT_RUN
-        told = f"{name}: the store: {str(e) or type(e).__name__}" if isinstance(e, StoreError) else f"{name}: {e}"
+        told = f"{name}: the store: {e}" if isinstance(e, StoreError) else f"{name}: {e}"
         if not said or not str(e).startswith(said):
             log.failure(str(e) if isinstance(e, Broken) else told, status=status)
         return status

@@ -365,6 +365,17 @@ async def test_a_schema_of_another_version_says_nothing_of_mail(tmp_path: Path, 
     assert any(f"the database has schema {schema}" in line for line in said)
 
 
+async def test_status_says_that_the_store_does_not_answer_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installation(tmp_path) as here:
+        settings = here.settings
+    monkeypatch.setattr(alarms, "STATUS_STORE_SECONDS", 0.0)
+    store = (await status(settings)).store
+    assert store is not None
+    assert store["problem"] == "no answer within 0 s"
+
+
 async def test_an_empty_store_under_a_guard_that_serves_is_critical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
