@@ -231,7 +231,7 @@ class _Octets:
                 context.load_cert_chain(
                     places[0], places[1], password=""
                 )  # an encrypted key would ask for it on the terminal
-            except (ssl.SSLError, OSError, ValueError) as e:
+            except (OSError, ValueError) as e:
                 other = getattr(e, "reason", "") == "KEY_VALUES_MISMATCH"
                 why = "the key is not the certificate's" if other else "not PEM that can be used"
                 raise CannotStart(f"{self._files}: {why}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -43,7 +42,7 @@ class Relays:
             self.pools: Mapping[str, RelayPool] = {
                 name: RelayPool(_with_files(target), next(shared, None)) for name, target in targets(settings).items()
             }
-        except (OSError, ssl.SSLError) as e:
+        except OSError as e:
             raise _unreadable(e) from None
 
     async def close(self) -> None:
@@ -80,7 +79,7 @@ class Relays:
         checked = {self.pools[self._settings.route(each.called)] for each in self._settings.listen.smtp if each.auth}
         try:
             return {pool: Logins(pool, guesses) for pool in checked}
-        except (OSError, ssl.SSLError) as e:
+        except OSError as e:
             raise _unreadable(e) from None
 
     def watch(self, renewals: certificates.Renewals, logins: Mapping[RelayPool, Logins]) -> None:

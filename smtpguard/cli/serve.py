@@ -186,7 +186,7 @@ def _heard(settings: Settings) -> Iterator[None]:
     """Tell a person if it does not start, since the alarms part does not run then."""
     try:
         yield
-    except (TryAgain, CannotRun, StoreError) as e:
+    except (CannotRun, StoreError) as e:
         _tell_failed(settings, str(sentence_of(e) or e), lasting=not isinstance(e, TryAgain))
         raise
 

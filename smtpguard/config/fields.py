@@ -137,7 +137,7 @@ def domain_pattern(name: Any, *, also: str = "") -> str:
     stem = text.removeprefix("*.")
     try:
         ascii_domain = text[: len(text) - len(stem)] + idna.encode(stem, uts46=True).decode().lower()
-    except (UnicodeError, ValueError):
+    except ValueError:
         ascii_domain = text.lower()
     if not _DOMAIN.match(ascii_domain):
         raise Invalid(f'"{text}" is no domain name', f'a name like "lists.example.com", "*.example.com"{also}')

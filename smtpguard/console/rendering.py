@@ -21,7 +21,7 @@ from smtpguard.console import labels
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import Choice, Conflict, NoAnswer, NotEntitled
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, Said
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
 
@@ -147,6 +147,14 @@ def frozen_in_words(
         return f"{what} ({frozen}{', ' if until else ''}{until})"
 
     return "; ".join(map(one, freezes))
+
+
+class WrongField(Exception):
+    """A field of a form that cannot be accepted. ``field``: its name; ``why``: in English, to be translated."""
+
+    def __init__(self, field: str, why: Said) -> None:
+        super().__init__(str(why))
+        self.field, self.why = field, why
 
 
 def form(request: Request) -> FormData:

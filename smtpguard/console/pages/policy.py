@@ -16,9 +16,10 @@ from starlette.routing import Route
 from smtpguard.accounts.model import Role
 from smtpguard.console.messageview import evidence
 from smtpguard.console.pages.message import reasons_in_words
-from smtpguard.console.rendering import form, page, services_of, speech, uploaded
+from smtpguard.console.rendering import WrongField, form, page, services_of, speech, uploaded
 from smtpguard.console.rulewords import ACTIONS, guide_values, in_words
 from smtpguard.console.services import NotSignedIn, Routes
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
@@ -72,8 +73,8 @@ async def tried(request: Request) -> Response:
     message = Message.of(with_crlf(raw))
     try:
         path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
-    except _NotOne as bad:
-        return await _shown(request, sent, 422, wrong={bad.field: said("Not an address: {address}", address=bad.text)})
+    except WrongField as bad:
+        return await _shown(request, sent, 422, wrong={bad.field: said(bad.why)})
     if not recipients:
         return await _shown(request, sent, 422, wrong={"to": said("There are no recipients: write them.")})
     found = await services_of(request).explain(message, path, recipients)
@@ -103,16 +104,8 @@ async def _shown(
     return await page(request, "try.html", status, given=given, wrong=wrong, **(blank | values))
 
 
-class _NotOne(Exception):
-    """``text`` is not a valid address; ``field``: where it was given, or is missing."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(text)
-        self.field, self.text = field, text
-
-
 def _envelope(message: Message, sender: str, to: str) -> tuple[Address | None, list[Address]]:
-    """The given envelope, else that of the header. Raises _NotOne."""
+    """The given envelope, else that of the header. Raises WrongField."""
     header = message.header
     given = [_address("to", word) for word in to.replace(",", " ").replace(";", " ").split() if word]
     people = (given or mailboxes(header, "To", "Cc"))[:_MOST_RECIPIENTS]
@@ -125,7 +118,7 @@ def _address(field: str, text: str) -> Address:
     try:
         return Address.parse(text.strip("<>"))
     except BadAddress:
-        raise _NotOne(field, text[:100]) from None
+        raise WrongField(field, Phrase("Not an address: {address}", address=text[:100])) from None
 
 
 async def guide(request: Request) -> Response:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
 from smtpguard.console.people.accounts import NotPossible
-from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import WrongField, page, see_other, services_of, speech, text_of
 from smtpguard.console.services import for_roles, person
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock
@@ -26,14 +26,6 @@ from smtpguard.policy.grammar import day
 from smtpguard.store.nouns import People
 
 NOT_AWAY = N_("{address} is not away.")
-
-
-class Wrong(Exception):
-    """An invalid field of the form. ``field``: its name; ``text``: why."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(text)
-        self.field, self.text = field, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +59,8 @@ class Absent:
         who, in_force = person(request).address, services_of(request).in_force
         try:
             wanted = await self._wanted(request, who, in_force)
-        except Wrong as why:
-            return await self._shown(request, 400, wrong={why.field: speech(request)(why.text)})
+        except WrongField as bad:
+            return await self._shown(request, 400, wrong={bad.field: speech(request)(bad.why)})
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
             agreed = (
@@ -141,20 +133,20 @@ class Absent:
         return see_other("/away")
 
     async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
-        """Parse the form. Raises Wrong."""
+        """Parse the form. Raises WrongField."""
         form = request.state.form
         today = self.clock.now().astimezone(in_force.groups.zone).date()
         since = _day(form.get("since"), "since") if form.get("since") else today
         until = _day(form.get("until"), "until")
         if until < since:
-            raise Wrong("until", N_("The last day is before the first one."))
+            raise WrongField("until", N_("The last day is before the first one."))
         if until < today:
-            raise Wrong("until", N_("The last day is in the past."))
+            raise WrongField("until", N_("The last day is in the past."))
         if until - since > LONGEST:
-            raise Wrong("until", N_("The absence is longer than a year."))
+            raise WrongField("until", N_("The absence is longer than a year."))
         deputy = await self._known(text_of(form, "deputy"), in_force)
         if deputy and deputy in in_force.addresses_of(who):
-            raise Wrong("deputy", N_("You cannot be your own deputy."))
+            raise WrongField("deputy", N_("You cannot be your own deputy."))
         return Absence(person=who, since=since, until=until, deputy=deputy)
 
     async def _known(self, text: str, in_force: InForce) -> str:
@@ -164,12 +156,12 @@ class Absent:
         try:
             address = Address.parse(text).canonical(self.delimiters)
         except BadAddress:
-            raise Wrong("deputy", N_("Not an address.")) from None
+            raise WrongField("deputy", N_("Not an address.")) from None
         if any(address in people for people in in_force.groups.values()):
             return address
         account = await self.people.account(AccountKeys(address=address))
         if account is None or not account.may(May.DECIDE):
-            raise Wrong("deputy", N_("This person is in no group and has no account with the approver's role."))
+            raise WrongField("deputy", N_("This person is in no group and has no account with the approver's role."))
         return address
 
     def _event(self, change: str, absence: Absence, by: str) -> Event:
@@ -231,4 +223,4 @@ def _day(value: object, field: str) -> date:
     try:
         return day(value)
     except Invalid:
-        raise Wrong(field, N_("Not a day.")) from None
+        raise WrongField(field, N_("Not a day.")) from None
