@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
 
-_SQLITE = "sqlite:///"
 _LEAST_ROOM = 1 << 16
 
 
@@ -88,8 +87,8 @@ def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
     if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
         yield "state", f"other users of this machine can read {settings.state}: chmod 700 {settings.state}"
     files = [("secret_file", settings.secret_file)]
-    if settings.store.url.startswith(_SQLITE):
-        files.append(("store", Path(settings.store.url.removeprefix(_SQLITE))))
+    if (database := _database(settings)) is not None:
+        files.append(("store", database))
     for key, file in files:
         if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
             yield key, f"other users of this machine can read {file}: chmod 600 {file}"
@@ -138,19 +137,20 @@ def store_url(settings: Settings) -> str:
 
 def no_room(settings: Settings) -> str:
     """Which disk is full, if it is that of a SQLite database: no record can be written, and mail is answered 452."""
-    folder = _database_folder(settings)
-    return _full(folder) if folder is not None else ""
+    database = _database(settings)
+    return _full(database.parent) if database is not None else ""
 
 
 def no_spool(settings: Settings) -> str:
     """Which disk is full, if it is the state folder's and no SQLite database's: no large message can be kept."""
-    folder, full = _database_folder(settings), _full(settings.state)
-    return full if full and (folder is None or not _full(folder)) else ""
+    full = _full(settings.state)
+    return full if full and not no_room(settings) else ""
 
 
-def _database_folder(settings: Settings) -> Path | None:
+def _database(settings: Settings) -> Path | None:
+    """The file of a SQLite database."""
     url = settings.store.url
-    return Path(url.removeprefix(_SQLITE).partition("?")[0]).parent if url.startswith(_SQLITE) else None
+    return Path(url.removeprefix("sqlite:///").partition("?")[0]) if url.startswith("sqlite:///") else None
 
 
 def _full(folder: Path) -> str:
