@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.config.statefiles import hand_over, replace_file, sync_folder
+from smtpguard.database.errors import Outage
 from smtpguard.database.failpoint import failpoint, passes
 from smtpguard.database.fronts import ASIDE
 from smtpguard.journal.chain import canonical, parsed, utc_text
@@ -292,11 +293,15 @@ def _row_of(octets: bytes) -> Any:
     return parsed(text.decode()) if crc == b"%08x" % zlib.crc32(text) else None
 
 
+_UNREAD = Outage(log, "the file of a bypass cannot be read", level=logging.ERROR)
+"""It is looked for every few seconds."""
+
+
 def _read(path: Path) -> Bypass | None:
     try:
         return _BYPASS.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.error("%s cannot be read: %s", path, error)
+        _UNREAD.tell(f"{path}: {error}")
         return None

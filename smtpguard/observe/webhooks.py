@@ -485,6 +485,8 @@ class Sender:
                 return replace(answered, reply=reply)
         except (TimeoutError, httpx2.TimeoutException):
             return Answered(problem="no answer in time")
+        except httpx2.ConnectError as error:  # it names the host at most
+            return Answered(problem=f"it cannot be reached: {error}")
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             return Answered(problem=type(error).__name__)
 

@@ -366,6 +366,15 @@ async def test_a_front_of_another_journal_is_set_aside(there: Away) -> None:
     assert await there.events("X") == []
 
 
+def test_a_bypass_whose_file_is_damaged_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every process looks for it every few seconds."""
+    bypasses = Bypasses(tmp_path)
+    bypasses.folder.mkdir()
+    (bypasses.folder / "B1.json").write_text("?")
+    assert [bypasses.newest() for _ in range(3)] == [None] * 3
+    assert len(caplog.messages) == 1
+
+
 async def test_only_the_newest_bypass_counts_and_an_earlier_one_is_told_too(there: Away) -> None:
     there.folder.end(there.home.clock.now(), "root")
     there.begin(id="B2")
