@@ -367,8 +367,8 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     """Erase what nothing needs. That it was done is journalled first, without the address. Raises StoreError."""
     done, going, seqs, sealed, words = await access.walk(lambda open: _planned(open, whom, progress))
     await access.write(lambda batch: _said(batch, whom, sealed, done, by))
-    for start in range(0, len(seqs), SLICE):
-        await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SLICE]))
+    for start in range(0, len(seqs), SOME):
+        await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
     for start in range(0, len(going), SOME):
         done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
     await access.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
@@ -442,7 +442,8 @@ def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[in
     """Clear values of these entries."""
     batch.flush()
     query = select(clear.c.seq, clear.c.doc, entry.c.body).join(entry, entry.c.seq == clear.c.seq)
-    for seq, doc, body in list(among(batch.connection, query, clear.c.seq, seqs)):
+    wiped = []
+    for seq, doc, body in among(batch.connection, query, clear.c.seq, seqs):
         digests = parsed(body).get("private", {})
         values = {
             role: [
@@ -450,7 +451,8 @@ def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[in
             ]
             for role, all_ in parsed(doc).items()
         }
-        batch.connection.execute(update(clear).where(clear.c.seq == seq).values(doc=canonical(values)))
+        wiped.append((canonical(values), seq))
+    batch.execute("UPDATE clear SET doc = ? WHERE seq = ?", wiped)
 
 
 def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
