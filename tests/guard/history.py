@@ -60,6 +60,20 @@ COLLEAGUES = ["ulf@example.com", "bo@example.com"]
 READERS = ["reader@example.org", ANNA, *MEMBERS[50:]]
 VOTERS = (EVA, OMAR, DPO, DEPUTY, "new@example.com", "duty@example.com", ANNA)
 TRACE = re.compile(rb"X-Smtpguard: id=([^;\s]+)")
+HERE = (
+    "store",
+    "home",
+    "office",
+    "owner",
+    "approvals",
+    "mailings",
+    "freezes",
+    "returns",
+    "intake",
+    "corrections",
+    "teller",
+)
+"""The parts of a host. The first one has a front."""
 OFTEN = ["post", "copy", "copies", "work", "work", "chores", "chores", "vote", "answer", "answer", "decide", "time"]
 RARELY = [
     "freeze",
@@ -102,8 +116,12 @@ class History(FakeRelay):
     home: House
     store: Store
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, url: str = "") -> None:
+        """``url``: of a new database, for two hosts."""
         super().__init__()
+        self.url, self.hosts = url, 2 if url or seed % 3 == 1 else 1
+        (folder / "beside").mkdir()
+        self._elsewhere: dict[str, Any] = {}
         self.folder, self.chance = folder, Random(seed)
         self.began = datetime.fromisoformat(self.chance.choice(list(ZONES.values()))).replace(tzinfo=UTC)
         self.clock = Clock(at=self.began)
@@ -115,6 +133,9 @@ class History(FakeRelay):
         self.behind: dict[str, dict[str, Sequence[str]]] = {}
         self.foretold: dict[str, Explained] = {}
         self.tally, self.tallied = Tally(), 0
+        self.hook = Hook(
+            name="chat", url="", secret=b"", topics=frozenset(Topic), allowed=Allowed(persons=True, special=True)
+        )
         self.receiver, self.mailboxes = Receiver(self), Mailboxes(self.chance)
         self._delay = self.chance.choice([0, 0, 60])
         self._numbers, self._owners = itertools.count(), itertools.count()
@@ -124,16 +145,21 @@ class History(FakeRelay):
         self._open = AsyncExitStack()
 
     async def open(self, first: dict[str, bytes] | None = None) -> None:
-        """As a process starts; ``first``: the policy of a new store."""
+        """As its hosts start; ``first``: the policy of a new store."""
         self.reindex()
-        where = sqlite_url(self.folder / "guard.db")
-        opened = open_store(where, secret=KEY, state_dir=self.folder, clock=self.clock, migrate=True)
+        for n in range(self.hosts):
+            self._elsewhere = {name: getattr(self, name) for name in HERE} if n else {}
+            await self._begin(self.folder if not n else self.folder / "beside", first if not n else None)
+
+    async def _begin(self, state: Path, first: dict[str, bytes] | None) -> None:
+        where = self.url or sqlite_url(self.folder / "guard.db")
+        opened = open_store(where, secret=KEY, state_dir=state, clock=self.clock, migrate=True)
         store = self.store = await self._open.enter_async_context(opened)
         known = first or dict(await store.policies.documents((await store.gate.read()).policy_sha256))
         home = self.home = House(store, self.clock, self.folder / "indexes", known)
         home.ids = self._ids
         home.term = Deadlines(copies=self.chance.choice([2, 50]), release_delay_seconds=self._delay)
-        home.front = await store.open_front()
+        home.front = await store.open_front() if state == self.folder else None
         home.watch = GateWatch(store.gate, self.clock, front=home.front)
         if first is not None:
             await home.put(first)
@@ -162,9 +188,6 @@ class History(FakeRelay):
         }
         self.intake.own = [Preapproval(address=Address.parse("approve@guard.example.com"), **beside)]
         self.corrections = Corrections(clock=self.clock, new_id=lambda: next(self._ids), **beside)
-        self.hook = Hook(
-            name="chat", url="", secret=b"", topics=frozenset(Topic), allowed=Allowed(persons=True, special=True)
-        )
         self.teller = Dispatcher([self.hook], Cursors(store), self.receiver, self.clock)
         if first is not None:
             self.told_from = (await Cursors(store).at(self.hook.name)).told
@@ -174,8 +197,25 @@ class History(FakeRelay):
         await self._open.aclose()
 
     async def follow(self) -> None:
-        await self.home.follow()
-        await self.home.watch.read()
+        for home in self.homes():
+            await home.follow()
+            await home.watch.read()
+
+    def homes(self) -> list[House]:
+        return [self.home, self._elsewhere["home"]] if self._elsewhere else [self.home]
+
+    async def move(self) -> None:
+        """What follows happens at the other host, if there are two."""
+        if self._elsewhere:
+            here, self._elsewhere = self._elsewhere, {name: getattr(self, name) for name in HERE}
+            vars(self).update(here)
+            await self.follow()
+
+    async def settle(self) -> None:
+        """Write the outcomes that wait, and move all fronts into the chain."""
+        for home in self.homes():
+            await home.store.journal.record([])
+            await home.store.journal.take_fronts()
 
     def reindex(self) -> None:
         """Lists are synced, unless their source fails."""
@@ -219,6 +259,8 @@ class History(FakeRelay):
     # what happens
 
     async def act(self) -> None:
+        if self.chance.random() < 0.3:
+            await self.move()
         what = self.chance.choice(OFTEN * 3 + RARELY + ["erase"] * self.erases)
         act: Callable[[], Awaitable[None]] = getattr(self, what)
         await act()

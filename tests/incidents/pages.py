@@ -8,6 +8,7 @@ import re
 from smtpguard.accounts.model import Role
 from smtpguard.console.filters import PAGE
 from smtpguard.holds.model import State
+from tests.console.api.program import Program, program
 from tests.console.holding import text
 from tests.console.stage import Browser, staged
 from tests.guard.history import History
@@ -25,6 +26,7 @@ async def read(history: History) -> None:
             await _figures(browser, history)
         await _waiting(browser, history)
         await _each(browser, history)
+        await _asked(await program(here, "wilma@example.com", Role.VIEWER, Role.APPROVER), history)
 
 
 async def _page(browser: Browser, path: str) -> str:
@@ -67,3 +69,27 @@ async def _each(browser: Browser, history: History) -> None:
         await _page(browser, f"/mailings/{one.mailing_id}")
     for path in ("/history", "/history/freezes", "/mailings", "/policy", "/still"):
         await _page(browser, path)
+
+
+async def _asked(asks: Program, history: History) -> None:
+    """Every answer of the API is as its document says. It lists first what people are asked about."""
+    assert (await asks("GET", "/lists")).status_code == 200
+    holds = [hold for hold in await history.home.holds() if not hold.primary]
+    asked = await history.store.holds.asked()
+    for state in State:
+        listed: list[str] = []
+        more: dict[str, str] = {"state": state.value, "limit": "7"}
+        while more:
+            answer = (await asks("GET", "/held", **more)).json()
+            listed += [row["id"] for row in answer["items"]]
+            more = {**more, "cursor": answer["next"]} if answer["next"] else {}
+        doubted = {hold.hold_id for hold in asked} if state in (State.WAITING, State.IN_DOUBT) else set()
+        those = {hold.hold_id for hold in holds if hold.state is state and hold.asked_at is None}
+        assert sorted(listed) == sorted(those | doubted), state
+    for hold in history.chance.sample(holds, min(len(holds), 5)):
+        shown = (await asks("GET", f"/held/{hold.hold_id}")).json()
+        assert (shown["state"], shown["reach"]) == (hold.state.value, hold.reach)
+        assert (await asks("GET", f"/held/{hold.hold_id}/history")).status_code == 200
+    for one in (await asks("GET", "/mailings", least="1")).json()["items"]:
+        shown = (await asks("GET", f"/mailings/{one['id']}")).json()
+        assert {name: shown[name] for name in one} == one

@@ -38,6 +38,7 @@ from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import History, person
 from tests.guard.policies import documents
 from tests.incidents import pages
+from tests.store.servers import a_database
 
 SEEDS = range(*map(int, os.environ.get("FUZZ", "0 4").split()))
 STEPS = 80
@@ -61,7 +62,16 @@ ENDS = {
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_all_that_is_said_is_true(tmp_path: Path, seed: int) -> None:
-    history = History(tmp_path, seed)
+    await played(History(tmp_path, seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS[: 1 + len(SEEDS) // 20])
+async def test_all_is_true_of_two_hosts_with_postgresql(tmp_path: Path, postgresql: str, seed: int) -> None:
+    with a_database(postgresql) as url:
+        await played(History(tmp_path, seed, url))
+
+
+async def played(history: History) -> None:
     try:
         await history.open(documents(history.chance))
         views = Views(history)
@@ -87,8 +97,7 @@ class Views:
         self.history = history
 
     async def agree(self) -> None:
-        await self.history.store.journal.record([])  # with the outcomes that wait
-        await self.history.store.journal.take_fronts()
+        await self.history.settle()
         entries, holds = await self.entries(), await self.history.home.holds()
         told = messages(entries)
         self.outcomes(told, holds)
