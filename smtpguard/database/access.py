@@ -158,6 +158,18 @@ def asks(
     return method
 
 
+def asks_now(
+    query: Callable[Concatenate[Connection, datetime, P], T], *, snapshot: bool = False
+) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
+    """The same, for a query of what holds at a time: now, by the store's clock."""
+
+    async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        now = self._access.now()
+        return await self._access.ask(lambda connection: query(connection, now, *args, **kwargs), snapshot=snapshot)
+
+    return method
+
+
 def writes(
     step: Callable[Concatenate[Batch, P], T], *, synced: bool = True
 ) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sqlalchemy import Connection, func, or_, select, update
 
@@ -21,6 +22,7 @@ from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State, leading
 from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending
+from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
@@ -88,9 +90,10 @@ def _out(sending: Sending | None) -> ReleaseProgress:
     return sending.out if sending is not None else ReleaseProgress.ALL
 
 
-def outgoing(connection: Connection, hold_id: str, now_us: int) -> Outgoing:
+def outgoing(connection: Connection, now: datetime, hold_id: str) -> Outgoing:
+    """How far the release of a hold and of its approved copies has come."""
     lead = holds.find(connection, hold_id)
-    return Outgoing() if lead is None else _Group.look(connection, lead, now_us).outgoing
+    return Outgoing() if lead is None else _Group.look(connection, lead, microseconds(now)).outgoing
 
 
 def take_back(batch: Batch, hold_id: str, step: Step) -> tuple[list[Change], Outgoing]:

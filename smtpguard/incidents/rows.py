@@ -197,7 +197,7 @@ class _Search:
     def _mailing(self, name: str, now: datetime) -> Mailing | None:
         """None also if its figures are erased: its row may stay."""
         with self._open() as connection:
-            found = mailings.find(connection, name, now)
+            found = mailings.find(connection, now, name)
         return found if found is not None and found.messages else None
 
 

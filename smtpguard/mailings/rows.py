@@ -66,17 +66,18 @@ _MAY_BE_THERE = frozenset({CopyStatus.RELAYED, CopyStatus.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
 
 
-def find(connection: Connection, mailing_id: str, now: datetime) -> Mailing | None:
+def find(connection: Connection, now: datetime, mailing_id: str) -> Mailing | None:
     row = connection.execute(select(*_COLUMNS).where(mailing.c.id == mailing_id)).one_or_none()
     return None if row is None else next(iter(_shown(connection, [row], now)))
 
 
 def newest(
     connection: Connection,
-    least: int,
-    state: str | None,
-    limit: int,
     now: datetime,
+    *,
+    least: int = 1,
+    state: str | None = None,
+    limit: int = 100,
     before: tuple[datetime, str] | None = None,
 ) -> list[Mailing]:
     """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``: the time and

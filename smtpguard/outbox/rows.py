@@ -343,7 +343,7 @@ def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
     return len(left)
 
 
-def to_ask(connection: Connection, now_us: int) -> list[str]:
+def to_ask(connection: Connection, now: datetime) -> list[str]:
     """Holds with a recipient about whom people are to be asked now, or whose answer is no longer waited for."""
     query = (
         select(outbox.c.hold_id)
@@ -352,7 +352,7 @@ def to_ask(connection: Connection, now_us: int) -> list[str]:
                 hold, hold.c.hold_id == outbox.c.hold_id
             )
         )
-        .where(outbox.c.done.is_(False), outbox.c.kind == _RELEASE, delivery.c.next_at <= now_us)
+        .where(outbox.c.done.is_(False), outbox.c.kind == _RELEASE, delivery.c.next_at <= microseconds(now))
         .where(or_(and_(delivery.c.further == _ASK, hold.c.asked.is_(None)), delivery.c.further == _ANSWER))
     )
     return sorted({str(id) for id in connection.execute(query).scalars()})
@@ -478,7 +478,7 @@ def not_sent(connection: Connection, hold_id: str) -> set[bytes]:
     return {digest for people in connection.execute(query).scalars() for digest in _digests(people)}
 
 
-def attempted(connection: Connection, stop: Freeze, now: datetime) -> dict[str, str]:
+def attempted(connection: Connection, now: datetime, stop: Freeze) -> dict[str, str]:
     """Entries of the outbox with held content that ``stop`` selects, with an attempt in progress: the hold of each."""
     begun = exists().where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.state == DeliveryStatus.ATTEMPTED.value

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from smtpguard.accounts import rows as accounts
-from smtpguard.database.access import Access, Open, Progress, Rows, asks, writes
+from smtpguard.database.access import Access, Open, Progress, Rows, asks, asks_now, writes
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import StoreError, Unavailable
@@ -28,7 +28,6 @@ from smtpguard.guard import policies
 from smtpguard.holds import contents, deciding, revoking
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Hold, Over, State
-from smtpguard.holds.sending import Outgoing
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import Activity, ActivityFilter
 from smtpguard.journal import rows as journal
@@ -43,10 +42,8 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.mailings import inflight, staging
 from smtpguard.mailings import rows as mailings
-from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
-from smtpguard.policy.freezing import Freeze
 from smtpguard.returns import rows as returns
 from smtpguard.store.writer import Writer
 
@@ -92,6 +89,7 @@ class Holds(Rows):
     under = asks(contents.under)
     templates = asks(contents.documents)
     decided_leads = asks(deciding.decided_leads)
+    outgoing = asks_now(revoking.outgoing)
     change = writes(deciding.change)
     take_back = writes(revoking.take_back)
     follow = writes(deciding.follow)
@@ -105,13 +103,11 @@ class Holds(Rows):
                 yield hold
             before, after_id = page[-1].held_at, page[-1].hold_id
 
-    async def outgoing(self, hold_id: str) -> Outgoing:
-        """How far the release of a hold and of its approved copies has come."""
-        now = self._access.now_us()
-        return await self._access.ask(lambda c: revoking.outgoing(c, hold_id, now))
-
 
 class Mailings(Rows):
+    find = asks_now(mailings.find, snapshot=True)
+    newest = asks_now(mailings.newest, snapshot=True)
+    standing = asks_now(mailings.standing, snapshot=True)
     named = asks(mailings.named)
     like = asks(mailings.like, snapshot=True)
     reached_by = asks(mailings.reached_by, snapshot=True)
@@ -123,27 +119,6 @@ class Mailings(Rows):
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         self._begun: dict[str, staging.Progress] = {}
-
-    async def find(self, mailing_id: str) -> Mailing | None:
-        now = self._access.now()
-        return await self._access.ask(lambda c: mailings.find(c, mailing_id, now), snapshot=True)
-
-    async def newest(
-        self,
-        *,
-        least: int = 1,
-        state: str | None = None,
-        limit: int = 100,
-        before: tuple[datetime, str] | None = None,
-    ) -> Sequence[Mailing]:
-        """The latest first (mailings.rows.newest)."""
-        now = self._access.now()
-        return await self._access.ask(lambda c: mailings.newest(c, least, state, limit, now, before), snapshot=True)
-
-    async def standing(self) -> Sequence[Mailing]:
-        """Those that wait for a person between their stages (mailings.rows.standing)."""
-        now = self._access.now()
-        return await self._access.ask(lambda c: mailings.standing(c, now), snapshot=True)
 
     async def prolong_pauses(self) -> None:
         """A pause between two stages begins when half of the stage before is sent."""
@@ -178,6 +153,8 @@ class Returns(Rows):
 
 class Outbox(Rows):
     taken = asks(outboxes.taken)
+    in_doubt = asks_now(outboxes.to_ask)
+    attempted = asks_now(outboxes.attempted)
     abandon = writes(outboxes.abandon)
     ask_about = writes(deciding.ask)
     say = writes(deciding.say)
@@ -217,17 +194,6 @@ class Outbox(Rows):
             return True
 
         return await self._access.write(write)
-
-    async def in_doubt(self) -> Sequence[str]:
-        """Holds about a recipient of which people must be asked now (outbox.rows.to_ask)."""
-        now = self._access.now_us()
-        return await self._access.ask(lambda c: outboxes.to_ask(c, now))
-
-    async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
-        """Releases and colleagues' parts that ``freeze`` stops and that have an attempt without a known outcome: entry of the
-        outbox -> hold."""
-        now = self._access.now()
-        return await self._access.ask(lambda c: outboxes.attempted(c, freeze, now))
 
 
 class Gates(Rows):
@@ -276,6 +242,7 @@ class Journal(Rows):
     entries = asks(journal.read)
     freezes = asks(journal.freezes)
     signed = asks(journal.signed)
+    in_flight = asks_now(gates.in_flight)
     unsettled = asks(gates.unsettled)
     doubt = writes(gates.doubt)
     outcomes = asks(journal.outcomes)
@@ -295,10 +262,6 @@ class Journal(Rows):
     async def last(self) -> int:
         """The number of the journal's last entry."""
         return await self._access.ask(lambda c: read_head(c).seq)
-
-    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
-        now = self._access.now()
-        return await self._access.ask(lambda c: gates.in_flight(c, freeze, since, now))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
         """Verdicts to reject, from the transaction ``first`` up to ``until``, with names that are not erased."""

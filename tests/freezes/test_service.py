@@ -385,11 +385,11 @@ async def test_a_release_is_past_recall_once_its_attempt_is_recorded(office: Off
     untried = await office.approved(MEMBERS[4])
     attempted, calls = home.store.outbox.attempted, 0
 
-    async def look(freeze: Freeze) -> Any:
+    async def look(stop: Freeze) -> Any:
         nonlocal calls
         calls += 1
         await home.watch.read()
-        found = await attempted(freeze)
+        found = await attempted(stop)
         frozen.set()  # after the release in flight was seen
         if calls > 1 and len(found) == 2:  # the fence has fallen and its outcome is noted, so the time may end
             home.clock.ticks += 1
