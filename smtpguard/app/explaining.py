@@ -91,7 +91,7 @@ class Explainer:
             reading=reading,
             recipients=gathered.everyone,
             facts=gathered.facts,
-            purposes=self.in_force.purposes(),
+            purposes=self.in_force.rules.purposes(),
             places=self.places,
         )
 

@@ -109,7 +109,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
             if fits(hold) and not (asked and hold.asked_at is not None):
                 holds.append(hold)
         frozen, still = await services.freezes.holding_up(*holds), await _stands_still(services)
-        standing = await services.mailings.waiting_for_person()
+        standing = await services.store.mailings.standing()
     if context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
@@ -161,7 +161,7 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
         if context.json:
             context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
-            purposes, history = services.policies.current().purposes(), await _history(services, hold)
+            purposes, history = services.policies.current().rules.purposes(), await _history(services, hold)
             outgoing, frozen = await services.store.holds.outgoing(hold_id), await _frozen(services, hold)
             covers = coverage.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
@@ -375,7 +375,7 @@ async def _hold(services: Services, hold_id: str) -> Hold:
 
 def _left(services: Services, hold: Hold) -> tuple[Quorum, ...]:
     in_force = services.policies.current()
-    return missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
+    return missing(hold, in_force.groups, in_force.hours.open_at) if hold.state is State.WAITING else ()
 
 
 def _whole(services: Services, hold: Hold) -> AtOnce | None:

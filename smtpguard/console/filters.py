@@ -90,7 +90,9 @@ class Filters:
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
         asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
         if self.mine or not who.sees_all:
-            asks.append(tuple(f"group:{name}" for name in sorted(in_force.groups_of(who.address, here.clock.now()))))
+            asks.append(
+                tuple(f"group:{name}" for name in sorted(in_force.groups.of_person(who.address, here.clock.now())))
+            )
         if not all(asks):
             return None
         since, until = self.times(in_force.hours.zone)

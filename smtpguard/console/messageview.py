@@ -344,7 +344,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
     waiting = hold.state is State.WAITING
     mine, is_approver = in_force.addresses_of(who.address), Role.APPROVER in who.roles
     own, voted = bool(mine & hold.senders), [vote.choice for vote in votes if vote.approver in mine]
-    asked = entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.open_at(now))
+    asked = entitled(hold, who.address, in_force.groups, at=now, open_now=in_force.hours.open_at(now))
     may_end = is_approver and (bool(voted) or asked)
     if not waiting:
         why_not = "decided"
@@ -373,13 +373,13 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
     return DecisionPreview(
         votes=votes,
         others=_others(hold, groups, votes, in_force, now) if waiting else (),
-        left=missing(hold, in_force.groups, in_force.open_at) if waiting else (),
+        left=missing(hold, in_force.groups, in_force.hours.open_at) if waiting else (),
         needs=needed,
         may=not why_not,
         may_back=hold.state in LET_GO and not own and may_end,
         may_undo=waiting and hold.release_at is not None and (own or may_end),
         why_not=why_not,
-        sends=complete(after, in_force.groups, in_force.open_at),
+        sends=complete(after, in_force.groups, in_force.hours.open_at),
         people=_people(after, in_force),
         then=needs(after, in_force),
         at_once=at_once(hold, in_force) if waiting else None,
@@ -409,21 +409,21 @@ def _others(
     return tuple(
         a
         for a in approvers(hold, in_force, now)
-        if a not in voted and not in_force.groups_of(a, now).isdisjoint(groups)
+        if a not in voted and not in_force.groups.of_person(a, now).isdisjoint(groups)
     )
 
 
 def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
     """What each incomplete quorum still needs."""
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
-    late = {v.approver: v.at for v in votes if not in_force.open_at(v.at)}
+    late = {v.approver: v.at for v in votes if not in_force.hours.open_at(v.at)}
     everybody = {v.approver: v.at for v in votes}
     return tuple(
         Need(
             groups=_short(quorum, everybody, hold, in_force),
             late=_short(quorum.out_of_hours, late, hold, in_force) if quorum.out_of_hours is not None else (),
         )
-        for quorum in missing(hold, in_force.groups, in_force.open_at)
+        for quorum in missing(hold, in_force.groups, in_force.hours.open_at)
     )
 
 

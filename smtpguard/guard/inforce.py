@@ -64,10 +64,6 @@ class InForce(Policy):
         )
         return self.addresses_of(*addresses, *meant)
 
-    def groups_of(self, person: str, at: datetime) -> frozenset[str]:
-        """The person's own groups, and those of people whom they are deputy for at that time."""
-        return self.groups.of_person(person, at)
-
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
         """The same policy, with the members that directories and sign-ons name, and the absences that people have
         reported themselves."""
@@ -83,7 +79,7 @@ class InForce(Policy):
         """How much of a message held for these lists this approver sees: reasons, text or full. The strictest of the
         lists counts, and the most generous of the person's groups."""
         of_lists = [info.preview for name in lists if (info := self.registry.lists.get(name)) and info.preview]
-        of_groups = [self.previews.get(group, "full") for group in self.groups_of(person, at)]
+        of_groups = [self.previews.get(group, "full") for group in self.groups.of_person(person, at)]
         most = max(of_groups, key=PREVIEWS.index, default="reasons")
         return min((*of_lists, most), key=PREVIEWS.index)
 
@@ -95,14 +91,3 @@ class InForce(Policy):
     def title(self, name: str) -> str:
         """What people call a list; its name if the policy has it no more."""
         return self.registry.lists[name].called if name in self.registry.lists else name
-
-    def purposes(self) -> Mapping[str, str]:
-        """Rule -> its purpose, in English if the admin wrote it so."""
-        return self.rules.purposes()
-
-    def open_at(self, at: datetime) -> bool:
-        return self.hours.open_at(at)
-
-    def people(self, group: str) -> frozenset[str]:
-        """Canonical addresses of a group; empty if the group is gone."""
-        return self.groups.get(group, frozenset())

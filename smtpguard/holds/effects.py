@@ -115,7 +115,7 @@ def check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, ins
     approved = (hold.state in SENDING or hold.release_at is not None) and any(
         v.approver in mine for v in standing_votes(hold)
     )
-    if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.open_at(now)):
+    if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.hours.open_at(now)):
         raise NotEntitled(f"{who} is not an approver of it")
     return mine
 

@@ -46,7 +46,7 @@ class Questions:
         def step(hold: Hold) -> Change:
             if hold.sender is None:
                 raise Refused("its writer is not known, so no one can be asked")
-            if not entitled(hold, approver, in_force.groups, at=now, open_now=in_force.open_at(now)):
+            if not entitled(hold, approver, in_force.groups, at=now, open_now=in_force.hours.open_at(now)):
                 raise NotEntitled(f"{approver} is not an approver of it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)
 

@@ -171,7 +171,7 @@ class Approvals:
             return await self._taken_back(hold_id, reject, notices)
         hold = await self._change(hold_id, approve)
         if hold.state is State.WAITING:
-            left = missing(hold, in_force.groups, in_force.open_at)
+            left = missing(hold, in_force.groups, in_force.hours.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
         await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=hold, frozen=await self._frozen(hold))
@@ -257,7 +257,7 @@ class Approvals:
             )
 
         hold = await self._change(hold_id, step)
-        return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
+        return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.hours.open_at))
 
     def _undone(
         self, hold: Hold, mine: frozenset[str], choice: str, actors: tuple[str, ...], comment: str, notices: NoticesNow
@@ -265,7 +265,7 @@ class Approvals:
         """It waits for people again. The votes of ``mine`` are removed, and the last ones as long as they are a quorum."""
         in_force = notices.in_force
         left = replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine))
-        while complete(left, in_force.groups, in_force.open_at):
+        while complete(left, in_force.groups, in_force.hours.open_at):
             last = max(standing_votes(left), key=lambda vote: (vote.at, left.votes.index(vote)))
             left = replace(left, votes=tuple(vote for vote in left.votes if vote.approver != last.approver))
         back = replace(left, release_at=None, grant=None, held_up=False, undone=hold.undone + 1)
@@ -293,7 +293,7 @@ class Approvals:
         notices, enacted, failed = self._now(), 0, False
         in_force, now = notices.in_force, notices.now
         for hold in await self.store.holds.leaving():
-            if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.open_at):
+            if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.hours.open_at):
                 continue
             try:
                 made = await self._change(hold.hold_id, partial(self._enacted, notices=notices))
@@ -316,7 +316,7 @@ class Approvals:
         if hold.state is not State.WAITING or hold.release_at is None:
             raise Conflict("undone or decided meanwhile")
         last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
-        if last is None or not complete(hold, in_force.groups, in_force.open_at):
+        if last is None or not complete(hold, in_force.groups, in_force.hours.open_at):
             return self._undone(hold, frozenset(), LAPSED, (), "", notices)
         if now < hold.release_at:
             raise Conflict("it is not due yet")
@@ -420,7 +420,7 @@ class Approvals:
         in_force, now = notices.in_force, notices.now
         voted = replace(hold, votes=(*hold.votes, vote))
         event = vote_on(hold, vote.choice.value, now, actors=(vote.approver, by), comment=vote.comment)
-        if not complete(voted, in_force.groups, in_force.open_at):
+        if not complete(voted, in_force.groups, in_force.hours.open_at):
             return Change(hold=voted, events=(event,))
         whole = effects.at_once(hold, in_force)
         if whole is not None and not whole.is_confirmed(all_at_once):

@@ -95,7 +95,8 @@ def newest(
 
 
 def standing(connection: Connection, now: datetime) -> list[Mailing]:
-    """Those with copies, stored or at their client, that only a person lets go on."""
+    """Those with copies, stored or at their client, that only a person lets go on: the release is stopped, or between
+    two stages without a time."""
     query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
     there = [(row, Row.read(*row).view(now).progress) for row in connection.execute(query.order_by(mailing.c.n))]
     found = _shown(

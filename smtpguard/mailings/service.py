@@ -102,11 +102,6 @@ class Mailings:
             raise NoSuch(f"there is no mailing {mailing_id}")
         return found
 
-    async def waiting_for_person(self) -> tuple[Mailing, ...]:
-        """Those with copies, stored or at their client, that only a person lets go on: the release is stopped, or
-        between two stages without a time."""
-        return tuple(await self.store.mailings.standing())
-
     async def covers(self, mailing: Mailing) -> tuple[Coverage, ...]:
         """What each approval of it covers, the newest first."""
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}

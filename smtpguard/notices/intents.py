@@ -569,7 +569,7 @@ def list_readers(name: str, in_force: InForce) -> list[str]:
     if info is not None and info.owner:
         return [info.owner]
     quorums = in_force.rules.quorum((name,) if info is not None else ())
-    return sorted({person for quorum in quorums for group in quorum.groups for person in in_force.people(group)})
+    return sorted({person for quorum in quorums for group in quorum.groups for person in in_force.groups.of(group)})
 
 
 # of several news of one sync the first is sent; list-failed also says whether it is stale

@@ -240,7 +240,7 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
     place of absent people; never its writer."""
     groups: set[str] = set()
     for quorum in hold.verdict.quorum:
-        late = quorum.out_of_hours if not in_force.open_at(now) else None
+        late = quorum.out_of_hours if not in_force.hours.open_at(now) else None
         groups.update(quorum.groups, late.groups if late is not None else ())
     everybody = frozenset().union(*(in_force.groups.besides(group, hold.senders) for group in groups))
     asked = {in_force.groups.deputy(one, now, groups, hold.senders) or one for one in everybody}
@@ -261,7 +261,7 @@ def escalated_to(hold: Hold, in_force: InForce) -> dict[str, str]:
 
 def out_of_hours(hold: Hold, in_force: InForce) -> frozenset[str]:
     spare = (q.out_of_hours.groups for q in hold.verdict.quorum if q.out_of_hours is not None)
-    return frozenset().union(*(in_force.people(group) for groups in spare for group in groups))
+    return frozenset().union(*(in_force.groups.of(group) for groups in spare for group in groups))
 
 
 def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:
@@ -297,7 +297,7 @@ def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[
 
 
 def _seats(group: str, each: int, hold: Hold, in_force: InForce, now: datetime) -> dict[str, Any]:
-    everybody = in_force.people(group)
+    everybody = in_force.groups.of(group)
     people = sorted(in_force.groups.besides(group, hold.senders))
     absent = [
         {

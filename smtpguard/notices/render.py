@@ -446,7 +446,7 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
     told = {info.owner for info in in_force.registry.lists.values() if info.owner}
     for quorum in in_force.rules.quorum(()):
         for group in quorum.groups:
-            told |= in_force.people(group)
+            told |= in_force.groups.of(group)
     for person in sorted(told):
         yield from digest(person, {"notice": "observed"}, since, until)
 

@@ -79,7 +79,7 @@ async def test_status_shows_a_failing_directory(tmp_path: Path) -> None:
 
 
 async def people(home: House) -> set[str]:
-    return set((await home.follow()).people("communications"))
+    return set((await home.follow()).groups.of("communications"))
 
 
 async def test_members_of_a_directory_group_decide_and_count_once(tmp_path: Path) -> None:

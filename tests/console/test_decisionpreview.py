@@ -108,7 +108,7 @@ async def test_needs_are_empty_exactly_if_no_vote_is_missing(here: Stage) -> Non
             found = voted(found, who, at)
         for now in (in_force, in_force.with_people([], away)):
             told = needs(found, now)
-            assert len(told) == len(missing(found, now.groups, now.open_at))
+            assert len(told) == len(missing(found, now.groups, now.hours.open_at))
             assert all(need.groups and need.late for need in told)
 
     agrees()

@@ -181,7 +181,7 @@ async def test_an_out_of_hours_approver_may_revoke_later(home: House) -> None:
     duty: dict[str, Any] = {"approver": "duty@example.com", "by": "test"}
     await home.approvals().vote(hold_id, Choice.APPROVE, **duty)
     await office.go(hours=10)
-    assert home.in_force.open_at(home.clock.now())
+    assert home.in_force.hours.open_at(home.clock.now())
     done = await home.approvals().vote(hold_id, REJECT, comment="I misread it", **duty)
     assert done.hold.state is State.REJECTED
 

@@ -310,10 +310,10 @@ async def test_a_pause_for_a_person_is_journalled_and_listed_once(tmp_path: Path
     async with approved(tmp_path, stages="{steps: [8, 4, rest], pause: person}") as campaign:
         id = (await campaign.one())["id"]
         assert [(data["what"], data["stage"]) for data, _ in await stood(campaign)] == [("full", 0)]
-        assert await campaign.service.waiting_for_person() == (), "nothing of it waits"
+        assert await campaign.service.store.mailings.standing() == [], "nothing of it waits"
         assert kinds(await campaign.to_members(12, 14)) == "dd"
         await pass_(campaign, hours=20)
-        assert [one.mailing_id for one in await campaign.service.waiting_for_person()] == [id]
+        assert [one.mailing_id for one in await campaign.service.store.mailings.standing()] == [id]
         await campaign.service.go_on(id, approver=EVA, by="test")
         assert kinds(await campaign.to_members(12, 17)) == "rrrrd"
         assert [(data["what"], data["stage"]) for data, _ in await stood(campaign)] == [("full", 0), ("full", 1)]

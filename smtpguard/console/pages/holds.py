@@ -81,7 +81,7 @@ async def waiting(request: Request) -> Response:
         count=n if asks.filtered or who.sees_all else await asked_of(here, who),
         shown=len(found),
         number=f"({n}) " if n else "",
-        late=not in_force.open_at(here.clock.now()),
+        late=not in_force.hours.open_at(here.clock.now()),
         asked=[] if asks.after else await _asked(here, who),
         standing=[] if asks.after else await standing_for(here, who),
         wanted=asks,
@@ -92,7 +92,7 @@ async def waiting(request: Request) -> Response:
         kinds=WAITS,
         total=(await here.store.holds.counts()).get(State.WAITING, 0),
         sees_all=who.sees_all,
-        seated=Role.APPROVER not in who.roles or bool(in_force.groups_of(who.address, here.clock.now())),
+        seated=Role.APPROVER not in who.roles or bool(in_force.groups.of_person(who.address, here.clock.now())),
         decides=Role.APPROVER in who.roles,
     )
 
@@ -124,7 +124,9 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     ahead, named = outlook(hold, who, in_force, now), nameable(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
     missing = sum(n for need in ahead.needs for n, _ in need.groups)
-    late = () if in_force.open_at(now) else tuple(dict.fromkeys(seat for need in ahead.needs for seat in need.late))
+    late = (
+        () if in_force.hours.open_at(now) else tuple(dict.fromkeys(seat for need in ahead.needs for seat in need.late))
+    )
     return {
         "hold": hold,
         "sentence": said.say(sentence(hold, named)),
@@ -284,7 +286,7 @@ async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
 
 async def standing_for(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
     """Mailings of which something waits that only a person lets go on, if this person is one; and the state of each."""
-    found, now = await here.mailings.waiting_for_person(), here.clock.now()
+    found, now = await here.store.mailings.standing(), here.clock.now()
     return [(one, labels.mailing_state(one)) for one in found if sees(who, one, here.in_force, now)]
 
 

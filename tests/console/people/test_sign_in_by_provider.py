@@ -89,19 +89,19 @@ async def test_a_claim_may_make_a_person_an_approver(sso: SignOn) -> None:
     await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(*claims)})
     await home.follow()
     await sso.signs_on()
-    assert (await home.follow()).people("communications") == {OMAR}
+    assert (await home.follow()).groups.of("communications") == {OMAR}
     sso.at.claims = {"groups": ["guards", "deciders", "others"]}
     await sso.signs_on()
     assert (await sso.eva()).claims == ("deciders",)
-    assert (await home.follow()).people("communications") == {EVA, OMAR}
+    assert (await home.follow()).groups.of("communications") == {EVA, OMAR}
     moved = (await home.store.gate.read()).generation
     await sso.signs_on()
     assert (await home.store.gate.read()).generation == moved, "unchanged groups change nothing"
     home.clock.pass_(days=30)
-    assert (await home.follow()).people("communications") == {OMAR}, "that was too long ago"
+    assert (await home.follow()).groups.of("communications") == {OMAR}, "that was too long ago"
     await sso.signs_on()
-    assert (await home.follow()).people("communications") == {EVA, OMAR}
+    assert (await home.follow()).groups.of("communications") == {EVA, OMAR}
     await sso.stage.accounts.disable(await sso.eva(), by="root")
-    assert (await home.follow()).people("communications") == {OMAR}
+    assert (await home.follow()).groups.of("communications") == {OMAR}
     assert [event["groups"] for event in await sso.stage.kinds("group")] == [["deciders"], ["deciders"], []]
     assert (await home.store.journal.verify()).ok
