@@ -50,8 +50,6 @@ from smtpguard.journal.signing import Noted
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 
-STRETCH = 2000
-"""Entries that are read in one transaction."""
 LARGE = 200_000
 """The number of entries from which a second process pays."""
 _POLL_SECONDS = 0.2
@@ -76,7 +74,7 @@ def stretch(
     first = journal.next_after(connection, after)
     if first is None or first > until:
         return [], until
-    end = min(first + STRETCH - 1, until)
+    end = min(first + journal.STRETCH - 1, until)
     query = query.where(entry.c.seq.between(first, end), *wanted).order_by(entry.c.seq)
     return connection.execute(query).all(), end
 
@@ -100,7 +98,7 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
     then = entry.c.at >= since, entry.c.at < until
     judged, found = 0, list[Pair]()
     while end >= begin:
-        here = (entry.c.seq.between(max(begin, end - STRETCH + 1), end), journal.VERDICT, *then)
+        here = (entry.c.seq.between(max(begin, end - journal.STRETCH + 1), end), journal.VERDICT, *then)
         query = (
             journal.ROWS.where(*here, entry.c.observed.is_(True)).order_by(entry.c.seq.desc()).limit(limit - len(found))
         )
@@ -108,7 +106,7 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
             judged += connection.execute(select(func.count()).select_from(entry).where(*here)).scalar_one()
             rows = connection.execute(query).all() if len(found) < limit else []
         found += map(journal.pair, rows)
-        end -= STRETCH
+        end -= journal.STRETCH
     return judged, found
 
 
@@ -293,7 +291,7 @@ class _Part:
         while after < (until := max(self.until, retention.said_by if retention is not None else 0)):
             with open() as connection:
                 first = journal.next_after(connection, after) or until + 1
-                after = min(first + STRETCH - 1, until)
+                after = min(first + journal.STRETCH - 1, until)
                 rows = journal.between(connection, first, after)
             count(len(rows))
             yield rows

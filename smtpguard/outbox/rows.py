@@ -274,9 +274,13 @@ def _sending(rows: Sequence[Any], now_us: int) -> Sending:
 def take_out(batch: Batch, hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> None:
     """Delete the release of a hold, which was never attempted, or its notices: a worker that has leased one finds it
     gone."""
-    these = _entries_of(hold_id, kind)
-    batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(these)))
-    batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(these)))
+    forget(batch, _entries_of(hold_id, kind))
+
+
+def forget(batch: Batch, entries: Sequence[str] | Select[tuple[str]]) -> None:
+    """Delete these entries with their recipients."""
+    batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(entries)))
+    batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(entries)))
 
 
 def end(batch: Batch, hold_id: str) -> bool:

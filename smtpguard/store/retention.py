@@ -19,7 +19,6 @@ from smtpguard.database.schema import (
     checkpoint,
     clear,
     content,
-    delivery,
     entry,
     freeze,
     hold,
@@ -39,6 +38,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.tree import Tree
 from smtpguard.mailings import rows
 from smtpguard.mailings.mailingbatch import mailings_of
+from smtpguard.outbox import rows as outboxes
 from smtpguard.returns import rows as returns
 
 _SETTLED = [s.value for s in State if s not in LIVE]
@@ -165,17 +165,14 @@ def _old_holds(batch: Batch, before: datetime) -> int:
     ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
     if ids:  # what earlier versions left in the outbox of those whose client got no 250 goes too: it is never sent
         left = select(outbox.c.intent_id).where(outbox.c.hold_id.in_(ids), outbox.c.done.is_(False))
-        batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(left)))
-        batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(left)))
+        outboxes.forget(batch, left)
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
     needed = outbox.c.hold_id.is_not(None) & preservation.is_kept(preservation.ID, outbox.c.hold_id)
     # when it was done, by the index of what is due
     old = outbox.c.next_at < microseconds(before)
     sent = select(outbox.c.intent_id).where(outbox.c.done.is_(True), old, ~needed)
-    gone = list(batch.connection.execute(sent.limit(SLICE)).scalars())
-    if gone:
-        batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(gone)))
-        batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(gone)))
+    if gone := list(batch.connection.execute(sent.limit(SLICE)).scalars()):
+        outboxes.forget(batch, gone)
     return len(ids)
 
 

@@ -326,7 +326,7 @@ class Login:
             answer = await self._passed_on(credentials, address)
         except Lost as lost:
             log.warning("a login could not be passed on: %s", lost.why if isinstance(lost, RelayUnavailable) else lost)
-            self._drop("lost in a login")
+            self._drop()
             return reply.AUTH_UNAVAILABLE
         if answer.code == 235:
             guesses.right(address, credentials.user)
@@ -396,10 +396,10 @@ class Login:
             self._place.free()
         self._lost()
 
-    def _drop(self, why: str) -> None:
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.abort(why)
+            connection.abort("lost in a login")
 
 
 _FIRST = {"LOGIN": b"VXNlcm5hbWU6"}

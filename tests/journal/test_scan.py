@@ -19,7 +19,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Found
-from smtpguard.journal import scan as journalscan
+from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Bad, Proof
@@ -41,7 +41,7 @@ def positions(name: str, positions: Iterable[int], of_postgresql: Iterable[int])
 
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journalscan, "STRETCH", 4)
+    monkeypatch.setattr(journal, "STRETCH", 4)
     monkeypatch.setattr(incident, "_MANY", 2)
 
 
