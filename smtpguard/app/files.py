@@ -115,7 +115,9 @@ def installation_secret(settings: Settings) -> bytes:
 
 
 def other_secret(settings: Settings, *, missing: bool) -> str:
-    file = settings.secret_file
+    file, database = settings.secret_file, _database(settings)
+    if missing and database is not None and not database.exists():
+        return f"{file} and {database} are gone: is their disk mounted? Put both back, or restore a backup"
     wrong = "is missing" if missing else "is another secret"
     aside = sorted(file.parent.glob(f"{file.name}.old-*"))
     kept = f"; a renewal has kept {', '.join(path.name for path in aside)} beside it" if aside else ""

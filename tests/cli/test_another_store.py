@@ -240,6 +240,18 @@ def test_another_secret_is_refused(here: Installation) -> None:
     assert here.run("audit", "verify")[0] == 0
 
 
+def test_a_state_folder_that_is_gone_is_not_taken_for_a_lost_secret(here: Installation) -> None:
+    """As with a disk that is not mounted, or a folder that was moved away while it ran: then its last commit is there."""
+    away = here.folder / "away"
+    here.state.rename(away)
+    here.state.mkdir(mode=0o700)
+    shutil.copy(away / "checkpoints", here.state)
+    for command in (("serve",), ("held", "list"), ("freeze", "--all", "--reason", "x")):
+        status, _, err = here.run(*command)
+        assert status == 2
+        assert err.startswith(f"smtpguard: {here.secret} and {here.state}/guard.db are gone: is their disk mounted?")
+
+
 def test_a_missing_secret_is_not_created_again(here: Installation) -> None:
     kept = here.secret.read_bytes()
     here.secret.unlink()
