@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from smtpguard.app.files import CannotStart
 from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, sentence_of
 from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.problem import unknown
@@ -78,7 +79,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
         async with context.brakes(STORE, end_bypass) as brakes:
             selector, value = await _known(brakes, chosen)
             frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
-    except StoreError as error:
+    except (StoreError, CannotStart, OSError) as error:
         is_it = "It is not known whether it is frozen" if isinstance(error, CommitUnknown) else "NOTHING IS FROZEN"
         from smtpguard.database.migrate import SchemaError  # no freeze should wait for it
 

@@ -115,9 +115,14 @@ class Database:
             if reads and only_readable(self.path):
                 self.copy = ReadOnlyCopy(self.path)
             else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                _make(self.path)
-                self._lock = FairLock(self.path)
+                try:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    _make(self.path)
+                    self._lock = FairLock(self.path)
+                except PermissionError as error:
+                    raise Unusable(f"{error.filename}: {error.strerror}") from error
+                except OSError as error:
+                    raise self.translated(error) from error
                 self.fronts = Fronts(self.path)
             self._paths = str(self.path), f"{self.path}-wal"
             self._uri = f"file:{quote(str(self.path))}?mode=rw"

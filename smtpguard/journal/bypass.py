@@ -96,8 +96,11 @@ class Bypasses:
         self.folder = state / "bypass"
 
     def newest(self) -> Bypass | None:
-        """The one that was begun last, over or not; None also if its file cannot be read."""
-        paths = sorted(self.folder.glob("*.json"))
+        """The one that was begun last, over or not; None also if its file or the folder cannot be read."""
+        try:
+            paths = sorted(self.folder.glob("*.json"))
+        except OSError:
+            return None
         return _read(paths[-1]) if paths else None
 
     def in_force(self, now: datetime) -> Bypass | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -426,6 +426,29 @@ async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monke
     watching.told({"tree": {**row, "store_fails": True}})
     seen = watching.seen()
     assert (seen.absent, seen.store) == ((), alarms._UNWRITTEN)
+
+
+async def test_a_state_folder_that_nobody_may_read_stops_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installation(tmp_path) as here:
+        settings = here.settings
+    within = Path.glob
+
+    def denied(path: Path, pattern: str) -> Iterator[Path]:
+        if path == settings.state / "bypass":
+            raise PermissionError(13, "Permission denied", str(path))
+        yield from within(path, pattern)
+
+    def locked(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", f"{path}.lock")
+
+    monkeypatch.setattr(Path, "glob", denied)
+    assert Alarms(settings).seen().bypass == ()
+    monkeypatch.setattr("smtpguard.database.engine.FairLock", locked)
+    found = await status(settings)
+    assert found.store is not None
+    assert found.store["problem"].endswith("smtpguard.db.lock: Permission denied")
 
 
 def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:

@@ -230,9 +230,10 @@ def test_another_secret_is_refused(here: Installation) -> None:
     ):
         status, out, err = here.run(*command)
         assert (status, out) == (2, ""), command
+        frozen, way = ("NOTHING IS FROZEN: ", ". Stop the mail server itself.") if command[0] == "freeze" else ("", "")
         assert err == (
-            f"smtpguard: {here.secret} is another secret: sqlite:///{here.state}/guard.db was written with the secret that was "
-            "there before. Put it back. If it is lost or leaked, smtpguard renew-secret makes a new one\n"
+            f"smtpguard: {frozen}{here.secret} is another secret: sqlite:///{here.state}/guard.db was written with the secret that "
+            f"was there before. Put it back. If it is lost or leaked, smtpguard renew-secret makes a new one{way}\n"
         )
     assert here.run("check")[0] == 1
     here.secret.write_bytes(kept)
@@ -246,10 +247,13 @@ def test_a_state_folder_that_is_gone_is_not_taken_for_a_lost_secret(here: Instal
     here.state.rename(away)
     here.state.mkdir(mode=0o700)
     shutil.copy(away / "checkpoints", here.state)
-    for command in (("serve",), ("held", "list"), ("freeze", "--all", "--reason", "x")):
+    gone = f"{here.secret} and {here.state}/guard.db are gone: is their disk mounted?"
+    for command in (("serve",), ("held", "list")):
         status, _, err = here.run(*command)
         assert status == 2
-        assert err.startswith(f"smtpguard: {here.secret} and {here.state}/guard.db are gone: is their disk mounted?")
+        assert err.startswith(f"smtpguard: {gone}")
+    status, _, err = here.run("freeze", "--all", "--reason", "x")
+    assert (status, err.startswith(f"smtpguard: NOTHING IS FROZEN: {gone}")) == (2, True)
 
 
 def test_a_missing_secret_is_not_created_again(here: Installation) -> None:

@@ -53,6 +53,10 @@ def test_freeze_and_thaw(stage: Stage) -> None:
     ("error", "says"),
     [
         (Full("no space left for guard.db"), "NOTHING IS FROZEN: the store: no space left for guard.db."),
+        (
+            PermissionError(13, "Permission denied", "guard.db.lock"),
+            "NOTHING IS FROZEN: guard.db.lock: Permission denied",
+        ),
         (CommitUnknown("no answer"), "It is not known whether it is frozen: the store: no answer;"),
     ],
 )
