@@ -476,7 +476,6 @@ class _Case:
             return
         if ASTRAY in message.enforced:  # people had allowed the text for others alone
             self.actions = {max(action, Action.HOLD) for action in self.actions}
-            return
         waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
         confirmed = message.stood(CONFIRMED)
         if waiting is not None and (refused or granted):
