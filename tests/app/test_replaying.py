@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from smtpguard.admission.recorded import FACTS, OLD
+from smtpguard.admission.recorded import FACTS, OLD, REJECTED
 from smtpguard.app import explaining
+from smtpguard.app.replayed import DECIDED, PEOPLE
 from smtpguard.cli import replaypassed
 from smtpguard.cli.replaypassed import Compared
 from smtpguard.config.settings import Settings, read_settings
@@ -153,24 +154,31 @@ async def test_facts_of_an_earlier_versions_entry_are_certain(home: House) -> No
 
 
 async def test_a_copy_of_a_correction_for_others_is_held_by_any_policy(home: House) -> None:
+    """If people had rejected the text for others, a rejection may stand in its place."""
     before = policy(many(30))
     await home.put(documents(before))
     await home.follow()
     await sent(home, "T1")
-    other = home.transaction("peter@partner.example", id="T2", Message_ID="<T2>", body="T2", **COPY)
-    await home.intake()(other, FakePassage())
-    home.clock.pass_(minutes=1)
+    for name in ("T2", "T3"):
+        other = home.transaction("peter@partner.example", id=name, Message_ID=f"<{name}>", body=name, **COPY)
+        await home.intake()(other, FakePassage())
+        home.clock.pass_(minutes=1)
     await home.store.write(_held_as_astray)
-    assert actions(await compared(home, policy(many(1)), now=before)) == [(R, H), (H, H)]
+    found = await compared(home, policy(many(1)), now=before)
+    assert actions(found) == [(R, H), (H, H), (H, {Action.RELAY, Action.HOLD, Action.REJECT})]
+    assert found[2].will.hangs == {PEOPLE: DECIDED}
 
 
 def _held_as_astray(batch: Batch) -> None:
-    """T2, as the verdict on it is recorded if it is a copy of a correction that is for T1's recipient alone."""
+    """T2 and T3, as the verdict on each is recorded if it is a copy of a correction that is for T1's recipient alone. T3 came after
+    people had rejected the text for others."""
     query = select(entry.c.seq, entry.c.body).where(entry.c.kind == "verdict").order_by(entry.c.seq)
-    (_, first), (seq, body) = batch.connection.execute(query).all()
-    content = json.loads(body)
-    content["data"] |= {"action": "hold", "rules": [ASTRAY], "mailing": json.loads(first)["data"]["mailing"]}
-    batch.connection.execute(update(entry).where(entry.c.seq == seq).values(body=json.dumps(content)))
+    (_, first), *others = batch.connection.execute(query).all()
+    for (seq, body), decided in zip(others, ([], [REJECTED]), strict=True):
+        content = json.loads(body)
+        content["data"] |= {"action": "hold", "rules": [ASTRAY], "mailing": json.loads(first)["data"]["mailing"]}
+        content["data"]["decided"] = decided
+        batch.connection.execute(update(entry).where(entry.c.seq == seq).values(body=json.dumps(content)))
 
 
 def _as_before(batch: Batch) -> None:
