@@ -366,7 +366,7 @@ class Batch:
             return 0
         problem = self._foreign(head, found)
         if not problem and not known and found.fronted:
-            if not self.lacks(found.fronted):  # its process has moved it, after the database was put back
+            if not found.problem and not self.lacks(found.fronted):  # its process moved it, after a restore
                 fronts.remove(file)
                 return 0
             problem = "it is not known here"
