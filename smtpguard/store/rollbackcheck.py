@@ -174,6 +174,7 @@ class RollbackCheck:
             if (made := self.unfiled()) is not None:  # the proof then says up to which entry the journal had gone
                 with suppress(OSError):
                     journal.write_line(self._state_dir, made.line())
+                    self.filed(made)
             freeze_everything(batch, found, renewing=self._renewing is not None)
             log.error("%s: all mail is frozen until it is thawed", found)
 

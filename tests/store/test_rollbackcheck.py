@@ -14,10 +14,11 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import Full, StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
@@ -25,6 +26,7 @@ from smtpguard.journal.checkpoint import parse, sign
 from smtpguard.journal.event import Event, Kind
 from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
+from smtpguard.store import rollbackcheck
 from smtpguard.store.retention import Retention
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store
@@ -300,14 +302,24 @@ async def test_a_running_process_notices_a_restore_behind_its_own_connection(
 
 
 @on_sqlite
-async def test_a_process_that_notices_a_restore_says_what_it_wrote(place: Place) -> None:
-    """An older copy was put in the place of the file while it ran; its last commits are in no checkpoint yet."""
+async def test_a_process_that_notices_a_restore_says_what_it_wrote(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older copy was put in the place of the file while it ran; its last commits are in no checkpoint yet. It says so
+    once, though it cannot freeze everything at once."""
     async with place.opened() as store:
         copy = place.copy()
         await store.admit(item("U0"), relays("U0"))
         place.put_back(copy)
         store._database._files = (None, None)  # as after another file came into its place
+        monkeypatch.setattr(rollbackcheck, "freeze_everything", Mock(side_effect=Full("no space")))
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await store.admit(item("U1"), relays("U1"))
+        monkeypatch.undo()
         await store.admit(item("U1"), relays("U1"))
+        lines = (place.state / journal.FILE).read_text().splitlines()
+        assert len(lines) == len(set(lines))
         proof = await store.journal.verify()
         assert proof.ok, proof
         assert [lost.through for lost in proof.lost] == [5]
