@@ -13,6 +13,8 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import Reply
@@ -156,7 +158,9 @@ async def _connected(target: RelayTarget) -> RelayConnection:
 
 
 async def _addresses(host: str, port: int) -> list[str]:
-    """Raises OSError."""
+    """Of a name, or that address itself: uvloop would drop its zone, as in fe80::1%eth0. Raises OSError."""
+    with suppress(ValueError):
+        return [str(ip_address(host))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 

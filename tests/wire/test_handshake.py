@@ -52,6 +52,10 @@ async def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) 
         await open_connection(RelayTarget(host="relay.example.com", port=relay.port, tls=Tls.NONE))
 
 
+async def test_an_address_keeps_its_zone() -> None:
+    assert await handshake._addresses("fe80::1%lo", 25) == ["fe80::1%lo"]
+
+
 async def test_a_name_server_that_does_not_answer_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(host: str, port: int) -> list[str]:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
