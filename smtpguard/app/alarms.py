@@ -23,7 +23,7 @@ from smtpguard import __version__
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
-from smtpguard.app.files import CannotStart, make_state, no_room, no_spool
+from smtpguard.app.files import CannotStart, make_state, no_room, no_spool, unwritable
 from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import never_served, opened
@@ -433,8 +433,6 @@ async def status(settings: Settings) -> Status:
     quiet = frozenset(settings.alarms.quiet)
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet, quota=settings.hold.quota)
     found.bypass = Bypasses(settings.state).in_force(found.at)
-    from smtpguard.app.storestatus import unwritable
-
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     failed = failing(settings.state, found.at) if not found.serves else None
     serves = os.access(settings.state, os.W_OK)  # another user need not be able to read keys

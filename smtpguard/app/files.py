@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.statefiles import hand_over
+from smtpguard.config.statefiles import hand_over, read_only
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
@@ -141,6 +141,13 @@ def no_room(settings: Settings) -> str:
     """Which disk is full, if it is that of a SQLite database: no record can be written, and mail is answered 452."""
     database = _database(settings)
     return _full(database.parent) if database is not None else ""
+
+
+def unwritable(settings: Settings) -> str:
+    """Why no process can write a SQLite database, though it may be readable; "" if that cannot be seen from here."""
+    database = _database(settings)
+    wrong = database is not None and read_only(database.parent)
+    return f"{database} is on a read-only file system" if wrong else ""
 
 
 def no_spool(settings: Settings) -> str:

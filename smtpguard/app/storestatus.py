@@ -95,12 +95,6 @@ def unreadable(settings: Settings) -> Finding | None:
     return None
 
 
-def unwritable(settings: Settings) -> str:
-    """Why no process can write the database, though it may be readable; "" if that cannot be seen from here."""
-    file = _file(settings)
-    return f"{file} is on a read-only file system" if file is not None and read_only(file.parent) else ""
-
-
 def is_readable_file(settings: Settings) -> bool:
     file = _file(settings)
     return file is not None and all(_ours(path) for path in (file, settings.secret_file))
