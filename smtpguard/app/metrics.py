@@ -36,7 +36,7 @@ from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
-from smtpguard.database.errors import PolicyUnreadable, StoreError
+from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
@@ -71,7 +71,8 @@ class Metrics(Part):
         self._watching = Watching(settings, self._clock)
         self._server: Server | None = None
         self._stopping = False
-        self._said: dict[str, str] = {}
+        self._unbound = Outage(log, "no metrics", self._clock.monotonic)
+        self._unread = Outage(log, "metrics: reading the store", self._clock.monotonic)
 
     async def start(self) -> None:
         self._listen()
@@ -99,8 +100,9 @@ class Metrics(Part):
         try:
             listener = open_all([Wanted(address=self._wanted.address, port=self._wanted.port)])[0].socket
         except CannotListen as e:
-            self._say("port", f"no metrics: {e}")
+            self._unbound.tell(e)
             return False
+        self._unbound.over()
         self._undo.callback(listener.close)
         how = configured(application(self._watching), connections=CONNECTIONS, each=EACH, lasts=LASTS_SECONDS)
         self._server = Server(how, listener)
@@ -116,7 +118,7 @@ class Metrics(Part):
                         await asyncio.sleep(LOOK_SECONDS)
             except (StoreError, CannotStart) as e:
                 self._watching.failed()
-                self._say("store", f"metrics: the store cannot be opened: {e}")
+                self._unread.tell(e)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _once(self, store: Store, policies: Following) -> None:
@@ -124,17 +126,11 @@ class Metrics(Part):
             await self._watching.look(store, policies)
         except StoreError as e:
             self._watching.failed()
-            self._say("store", f"metrics: the store does not answer: {e}")
+            self._unread.tell(e)
         except Exception as e:  # an internal error: earlier numbers are served all the same
-            self._say("store", f"metrics: {type(e).__name__}", e)
+            self._unread.tell(e, trace=True)
         else:
-            self._said.pop("store", None)
-
-    def _say(self, about: str, text: str, error: Exception | None = None) -> None:
-        """Log a problem once while it lasts."""
-        if text != self._said.get(about):
-            log.warning("%s", text, exc_info=error)
-        self._said[about] = text
+            self._unread.over()
 
 
 def application(watching: Watching) -> Health:
