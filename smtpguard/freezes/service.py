@@ -92,10 +92,9 @@ class GateWatch:
     def stops(self, facts: Facts) -> bool:
         """Whether a known freeze stops a message with these facts; if so its content is kept first. A freeze that this
         process does not know yet costs another round."""
-        frozen = facts.identity is not None and self.freezes_mailings  # only the admission knows the mailing
+        frozen = facts.identity is not None and self.freezes_mailings()  # only the admission knows the mailing
         return frozen or not self.allows(Selectable(facts.lists, facts.senders, "", facts.thread), None)
 
-    @property
     def freezes_mailings(self) -> bool:
         """Whether a mailing is frozen. Then the admission must know of every message which mailing it is a copy of."""
         freezes = self.gate.freezes if self.gate is not None else ()

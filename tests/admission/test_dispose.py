@@ -4,16 +4,21 @@ before the final dot."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.mail.envelope import Lost
+from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
+from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
+from smtpguard.reading.looks import Reading
 from tests.admission.ways import home as home
 from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House
+from tests.guard.sources import FakeReader
 
 
 async def test_a_refusal_of_the_relay_is_passed_on(home: House) -> None:
@@ -113,6 +118,20 @@ async def test_a_freeze_before_the_final_dot_recalls(home: House) -> None:
         ("outcome", "recalled"),
         ("verdict", "hold"),
     ]
+
+
+async def test_mail_is_known_as_a_copy_of_a_mailing_that_is_frozen_while_it_is_read(home: House) -> None:
+    """Nothing else asks for the text of mail to a colleague."""
+    mailing = (await home.held(X_Mailing="m")).mailing_id
+
+    class Slow(FakeReader):
+        async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
+            if Source.TEXT not in need:
+                await home.freeze(Selector.MAILING, mailing)
+            return await super().apart(message, need)
+
+    home.gather = replace(home.gather, reader=Slow())
+    assert isinstance(await home.send("ulf@example.com", X_Mailing="m"), Held)
 
 
 async def test_a_freeze_of_another_sender_recalls_nothing(home: House) -> None:
