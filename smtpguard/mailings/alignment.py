@@ -203,9 +203,12 @@ def blocks_of(shown: Shown, own: Collection[str] = (), word: str = "") -> list[s
     """The subject, and the blocks under it, with OWN for a link to an address of ``own``, and ``word`` for the address
     of its recipient."""
     blocks = ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
-    if mine := frozenset(own) - {""}:
+    text = "\n".join(blocks)
+    if OWN in text and (mine := frozenset(own) - {""}):
         blocks = [with_own(block, mine) for block in blocks]
-    return [with_itself(block, shown.recipient, word) for block in blocks] if word and shown.recipient else blocks
+    if word and shown.recipient and shown.recipient in text.lower():
+        blocks = [with_itself(block, shown.recipient, word) for block in blocks]
+    return blocks
 
 
 def with_own(block: str, own: Container[str]) -> str:

@@ -158,8 +158,8 @@ def _family(name: str) -> str:
 
 
 _ONCE = ("from", "sender", "reply-to", "subject")
-_RESENT = ("resent-from", "resent-sender")
-"""Who sent it on, as a mail program does that leaves all else as it is."""
+_SENDERS = (*_ONCE[:3], "resent-from", "resent-sender")
+"""The last two: who sent it on, as a mail program does that leaves all else as it is."""
 FLAG = "x-message-flag"
 """A field whose text Outlook shows above the message."""
 _BASES = ("content-base", "content-location")
@@ -309,14 +309,14 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
         within = dict.fromkeys(subject for subject in found.subjects if subject != _field(fields, "subject"))
         blocks += filter(None, map(_text_block, within))
-        addressed = [_field(fields, name) for name in _ADDRESSED]
+        addressed = [_field(fields, name) for name in _ADDRESSED if name in fields]
         blocks += filter(None, map(_beyond_a_name, addressed))
         many = sum(len(_ADDRESS.findall(value)) for value in addressed) > _SHOWN_TO_EACH
         if FLAG in fields and (flag := _text_block(_field(fields, FLAG))):
             blocks.append(flag)
     except (TooComplex, RecursionError, ValueError):  # ``int`` takes no character reference of thousands of digits
         return alone
-    senders = (f"{name}: {text}" for name in (*_ONCE[:3], *_RESENT) if (text := _field(fields, name)))
+    senders = (f"{name}: {text}" for name in _SENDERS if name in fields and (text := _field(fields, name)))
     made = Shown(
         content=message.sha256,
         subject=_text_block(_field(fields, "subject")),
