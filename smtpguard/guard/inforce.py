@@ -52,17 +52,8 @@ class InForce(Policy):
         """All addresses of the people who wrote under these canonical ones. A login without a domain (``eva``,
         ``EXAMPLE\\eva``), and an address at another of the organization's domains, mean everybody of that name in a
         group."""
-        ours = self.registry.names.is_ours
-        names = {name for name, _, domain in (one.rpartition("@") for one in addresses) if ours(domain)}
         login = (user or "").rpartition("\\")[2].lower()
-        meant = (
-            person
-            for people in self.groups.values()
-            for person in people
-            for name, _, domain in (person.rpartition("@"),)
-            if name == login or (name in names and ours(domain))
-        )
-        return self.addresses_of(*addresses, *meant)
+        return self.addresses_of(*addresses, *self.groups.named(addresses, self.registry.names.is_ours, login))
 
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
         """The same policy, with the members that directories and sign-ons name, and the absences that people have

@@ -200,6 +200,18 @@ class Groups(Mapping[str, frozenset[str]]):
         """Its members, present or absent, but nobody who is in ``without`` under any address."""
         return frozenset(one for one in self.of(group) if self._addresses(one).isdisjoint(without))
 
+    def named(self, addresses: Iterable[str], ours: Callable[[str], bool], login: str = "") -> frozenset[str]:
+        """The people one of whose local parts is this login, or that of one of these addresses; both in domains that are
+        ``ours``."""
+        names = {name for name, _, domain in (one.rpartition("@") for one in addresses) if ours(domain)}
+
+        def is_meant(address: str) -> bool:
+            name, _, domain = address.rpartition("@")
+            return name == login or (name in names and ours(domain))
+
+        everybody = frozenset().union(*self.people.values())
+        return frozenset(one for one in everybody if any(map(is_meant, self._addresses(one))))
+
     def with_members(self, found: Iterable[Member]) -> Groups:
         """With the members that others name, of groups for which the policy lets them."""
         people, aliases = dict(self.people), dict(self.aliases)

@@ -38,7 +38,7 @@ _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
 def look(
     model: PolicyModel,
     rules: Sequence[Rule],
-    groups: Mapping[str, Set[str]],
+    groups: Groups,
     aliases: Mapping[str, Set[str]],
     delimiters: str,
     findings: Findings,
@@ -131,18 +131,19 @@ def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: F
                 continue
             first = called.setdefault(local, key)
             if first != key and key not in aliases.get(first, ()):
-                text = f"{address} and {first} count as two people of group {name}: if they are one person, declare it in organization: aliases"
+                text = f"{address} and {first} count as two people of group {name}, who do not decide on mail of each other: if they are one person, declare it in organization: aliases"
                 findings.warn(("groups", name, n), text)
 
 
 def _writers(
     model: PolicyModel,
-    groups: Mapping[str, Set[str]],
+    groups: Groups,
     aliases: Mapping[str, Set[str]],
     delimiters: str,
     findings: Findings,
 ) -> None:
-    """Nobody decides on what they wrote: others must decide on mail of a list's writers."""
+    """Nobody decides on what they wrote: others must decide on mail of a list's writers (guard.inforce.behind)."""
+    ours = model.organization.domains
     for name, info in model.lists.items():
         own = info.approvals.own if info.approvals is not None else None
         asked: ApprovalsModel = own or model.approvals
@@ -151,7 +152,8 @@ def _writers(
             continue
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
-            if lacks := lacking(asked.from_, asked.each, groups, aliases.get(key, frozenset({key}))):
+            own_names = groups.named((key,), lambda domain: is_among(domain, ours))
+            if lacks := lacking(asked.from_, asked.each, groups, aliases.get(key, frozenset({key})) | own_names):
                 text = f"no quorum can decide on mail of {writer} to {name}: it {lacks} without them"
                 findings.warn((*place, "from"), text)
 

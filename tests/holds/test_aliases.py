@@ -46,13 +46,16 @@ async def test_an_approver_cannot_decide_on_mail_sent_from_an_alias(tmp_path: Pa
         ("eva@shop.example.com", "", False),
         ("eva@example.net", "", True),  # somebody else's domain
         ("eva.berg@example.se", "", True),
+        ("dpo.berg@shop.example.com", "", False),  # an alias of the other group's only member
+        ("anna@example.com", "DPO.Berg", False),
     ],
 )
 async def test_an_approver_cannot_decide_on_mail_from_their_name_at_another_own_domain(
     tmp_path: Path, sender: str, login: str, may: bool
 ) -> None:
     ours = DOCUMENTS["policy.yaml"].replace(
-        b"domains: [example.com]", b'domains: [example.com, example.se, "*.example.com"]'
+        b"domains: [example.com]",
+        b'domains: [example.com, example.se, "*.example.com"], aliases: {dpo@example.com: [dpo.berg@example.com]}',
     )
     async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": ours}) as home:
         hold = await home.held(sender=sender, session={"auth_user": login or None})
@@ -61,7 +64,9 @@ async def test_an_approver_cannot_decide_on_mail_from_their_name_at_another_own_
             return
         with pytest.raises(NotEntitled, match="no one decides on their own"):
             await home.approve(hold.hold_id)
-        assert (await home.approve(hold.hold_id, "omar@example.com", "dpo@example.com")).hold.state is State.APPROVED
+        if "dpo" not in (sender + login).lower():
+            done = await home.approve(hold.hold_id, "omar@example.com", "dpo@example.com")
+            assert done.hold.state is State.APPROVED
 
 
 async def test_an_alias_added_after_the_hold_counts(tmp_path: Path) -> None:
