@@ -16,7 +16,7 @@ from smtpguard.accounts.model import AccountKeys
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
 from smtpguard.app.clock import SystemClock, drain, every, host_name, ids, slices
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
-from smtpguard.app.files import CannotStart, installation_secret, make_state, webhook_secret
+from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, webhook_secret
 from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
@@ -85,7 +85,7 @@ class Deliverer(Part):
             templates()
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
-        name = settings.hostname or host_name()
+        name, owner = settings.hostname or host_name(), worker(settings)
         self._teller = teller(settings, self._store, self._policies, clock)
         self._audit_log = AuditFollower(Cursors(self._store), clock)
         self._witnesses = list(witnesses(settings, self._store, clock, name))
@@ -120,13 +120,13 @@ class Deliverer(Part):
             self._watch,
             self._policies,
             clock,
-            owner=_owner(),
+            owner=owner,
             trace_key=secret,
             hostname=name,
             route=lambda listener, address: ways[relays.to(listener, address, policies.list_at)],
         )
 
-        await self._store.outbox.abandon(_is_gone)
+        await self._store.outbox.abandon(partial(has_ended, ours=owner))
 
     async def serve(self) -> None:
         """Runs all tasks, and never returns. If one fails the part ends, and is started again."""
@@ -209,16 +209,18 @@ def _templates(settings: Settings, policies: Following) -> Callable[[], NoticeTe
     return templates
 
 
-def _owner() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
+def worker(settings: Settings) -> str:
+    """The name of this process as the owner of leases: host, id of the state folder, process id."""
+    return f"{socket.gethostname()} {folder_id(settings)} {os.getpid()}"
 
 
-def _is_gone(owner: str) -> bool:
-    """Whether the worker that began an attempt has ended: a process of this machine that is gone, or had our id."""
-    host, _, pid = owner.rpartition(" ")
-    if owner == _owner():
+def has_ended(owner: str, *, ours: str) -> bool:
+    """Whether the worker that began an attempt has ended: a process of this host and state folder that is gone, or had our
+    id. Of any other, also of one that an earlier version named without its folder, only the time of its lease tells."""
+    if owner == ours:
         return True
-    if host != socket.gethostname() or not pid.isdecimal():
+    (place, _, pid), (here, _, _) = owner.rpartition(" "), ours.rpartition(" ")
+    if place != here or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)

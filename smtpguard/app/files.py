@@ -81,6 +81,15 @@ def make_state(settings: Settings) -> None:
         raise CannotStart(f"{e.filename or settings.state}: {e.strerror}", passing=e.errno in NO_ROOM) from None
 
 
+def folder_id(settings: Settings) -> str:
+    """Tells this state folder from that of another host with the same name: random, made once. If it cannot be read or
+    made, one for this process alone. A copy of the folder has it too."""
+    try:
+        return installation_key(settings.state / "id").hex()[:16]
+    except BadKey:
+        return os.urandom(8).hex()
+
+
 def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
     """Files that other users of this machine can read: the settings key, and a sentence on what to do. Those that we
     make are private; existing ones may have been made by hand."""

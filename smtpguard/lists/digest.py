@@ -107,7 +107,8 @@ def person(canonical: str) -> str:
 
 
 def installation_key(path: Path) -> bytes:
-    """The secret of this installation; created at the first start, readable by its owner only. Raises BadKey."""
+    """The secret of this installation, or the id of its state folder: random octets, created at the first start, readable by
+    their owner only. Raises BadKey."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make(path)

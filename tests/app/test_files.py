@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
+from smtpguard.app.delivery import has_ended, worker
+from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, store_url
 from smtpguard.config.settings import Settings, read_settings
 
 
@@ -88,3 +90,26 @@ def test_more_ids_than_fit_a_millisecond_are_distinct() -> None:
 
 def test_the_clock_has_a_time_zone() -> None:
     assert SystemClock().now().tzinfo is not None
+
+
+def test_a_worker_of_another_host_with_the_same_name_has_not_ended(tmp_path: Path) -> None:
+    here, there = settings_in(tmp_path, "state: here\n"), settings_in(tmp_path, "state: there\n")
+    for each in (here, there):
+        make_state(each)
+    ours, ended = worker(here), 2**22 + 1  # above the highest id of a process
+    place, host = ours.rpartition(" ")[0], socket.gethostname()
+    assert worker(here) == ours
+    assert has_ended(ours, ours=ours), "an earlier process had our id"
+    assert has_ended(f"{place} {ended}", ours=ours)
+    assert not has_ended(f"{place} {os.getppid()}", ours=ours)
+    assert not has_ended(f"{worker(there).rpartition(' ')[0]} {ended}", ours=ours)
+    assert not has_ended(f"other.{place} {ended}", ours=ours), "a copy of the state folder"
+    assert not has_ended(f"{host} {ended}", ours=ours), "of an earlier version, which may run on a namesake"
+    assert not has_ended(f"{host} {os.getpid()}", ours=ours)
+
+
+def test_a_folder_without_room_for_an_id_has_one_for_the_process(tmp_path: Path) -> None:
+    given = settings_in(tmp_path, "state: var\n")
+    make_state(given)
+    (given.state / "id").mkdir()
+    assert len({folder_id(given) for _ in range(2)} | {folder_id(given)}) == 3
