@@ -9,7 +9,7 @@ can be undone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -103,6 +103,8 @@ class Approvals:
     term: Deadlines = field(default_factory=Deadlines)
     _steady: tuple[datetime, float] = field(init=False)
     _jumped: timedelta = field(init=False, default=timedelta(0))  # as it was logged
+    _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
+    """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it."""
     _unsent: Outage = field(init=False)
     _unasked: Outage = field(init=False)
 
@@ -291,9 +293,11 @@ class Approvals:
         """Approvals whose delay is over take effect, each in a commit of its own; those without a quorum lapse. Returns
         how many did. One delivery process calls it every second or so; of several at once one does it."""
         notices, enacted, failed = self._now(), 0, False
-        in_force, now = notices.in_force, notices.now
-        for hold in await self.store.holds.leaving():
-            if now < (hold.release_at or now) and complete(hold, in_force.groups, in_force.hours.open_at):
+        in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
+        leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
+        self._leaving = {(id, at): self._leaving.get((id, at), tick + (at - now).total_seconds()) for id, at in leaving}
+        for (id, at), hold in leaving.items():
+            if (now < at or tick < self._leaving[id, at]) and complete(hold, in_force.groups, in_force.hours.open_at):
                 continue
             try:
                 made = await self._change(hold.hold_id, partial(self._enacted, notices=notices))

@@ -74,6 +74,19 @@ async def test_an_approval_is_enacted_when_its_delay_ends(home: House) -> None:
     assert await home.approvals().enact() == 0
 
 
+async def test_a_clock_that_jumps_ends_no_time_to_undo(home: House) -> None:
+    await approve(home, await held(home))
+    approvals = home.approvals()
+    assert await approvals.enact() == 0
+    home.clock.at += timedelta(hours=3)
+    await approve(home, await held(home, subject="After the jump"))
+    assert await approvals.enact() == 0
+    home.clock.pass_(seconds=59)
+    assert await approvals.enact() == 0
+    home.clock.pass_(seconds=1)
+    assert await approvals.enact() == 2
+
+
 async def test_small_messages_and_a_zero_delay_are_released_at_once(home: House) -> None:
     few = await held(home, *MEMBERS[: effects.FEW])
     assert (await approve(home, few)).state is State.APPROVED
