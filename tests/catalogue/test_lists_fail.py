@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from smtpguard.app.files import indexes
-from smtpguard.app.listrefresh import ListRefresh
 from smtpguard.cli.holdrow import reach
-from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.index import index_path
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
-from smtpguard.lists.sync import Report
 from tests.catalogue.wholeguard import MEMBERS, RAMADAN, READERS, WholeGuard, personal_mail, policy, whole_guard
 from tests.scripted_relay import Message
 
@@ -205,10 +202,13 @@ async def test_a_hanging_source_is_reported_and_delays_no_other(
 
     monkeypatch.setattr(FileSource, "fingerprint", hangs)
 
-    async def patiently(_: ListRefresh, info: ListInfo, reading: asyncio.Future[Report]) -> None:
-        await asyncio.wait({reading}, timeout=0.05 if info.name == "ramadan-greetings" else None)
+    wait, reading = asyncio.wait, guard.office._freshness._reading
 
-    monkeypatch.setattr(ListRefresh, "_patiently", patiently)
+    def waits(some: Any, *, timeout: float | None = None, **more: Any) -> Any:
+        hanging = asyncio.current_task() is reading.get("ramadan-greetings")
+        return wait(some, timeout=0.05 if hanging else timeout, **more)
+
+    monkeypatch.setattr(asyncio, "wait", waits)
     guard.office._freshness._few = asyncio.Semaphore(1)
     newsletter = guard.settings.policy.parent / "newsletter.csv"
     newsletter.write_text("email\n" + "\n".join((*READERS, "new.reader@customers.example")) + "\n")
