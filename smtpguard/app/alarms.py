@@ -51,7 +51,7 @@ from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Said
 from smtpguard.processes.part import Part
-from smtpguard.processes.statusfile import Tree, trees
+from smtpguard.processes.statusfile import Tree, hidden, trees
 from smtpguard.store.store import Store
 from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.relay import RelayUnavailable
@@ -389,6 +389,8 @@ class Status:
     at: datetime
     version: str = __version__
     trees: list[Tree] = field(default_factory=list)
+    hidden: str = ""
+    """Why this user may not look at the trees."""
     alarms: list[tuple[Alarm, datetime | None]] = field(default_factory=list)
     quiet: frozenset[str] = frozenset()
     """Names of alarms that the settings suppress: they are shown, and count for nothing."""
@@ -432,6 +434,7 @@ async def status(settings: Settings) -> Status:
     store or the relay."""
     quiet = frozenset(settings.alarms.quiet)
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)), quiet=quiet, quota=settings.hold.quota)
+    found.hidden = hidden(settings.state)
     found.bypass = Bypasses(settings.state).in_force(found.at)
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
     failed = failing(settings.state, found.at) if not found.serves else None

@@ -15,7 +15,7 @@ from smtpguard.cli.context import Command, Context, roughly
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import STORE
-from smtpguard.processes.statusfile import Tree, trees
+from smtpguard.processes.statusfile import Tree, hidden, trees
 
 if TYPE_CHECKING:
     from smtpguard.app.alarms import Status
@@ -25,6 +25,7 @@ _NEEDED = STORE | {"relay", "policy"}
 
 _NEARLY = 0.9
 _ENDED = "nothing serves here: no process tree of this state folder is alive"
+_HIDDEN = "it is not known whether it serves"
 
 
 @click.command(cls=Command, json="One JSON object.")
@@ -51,7 +52,7 @@ def _without_settings(context: Context, broken: Broken) -> None:
     text = [
         f"The settings have errors, so only the processes are shown. {len(problems)}:",
         *(f"  {problem}" for problem in problems),
-        f"Parts       {_parts(running)}",
+        f"Parts       {_parts(running, hidden(state))}",
     ]
     context.answer({"fine": False, "settings": problems, "parts": list(_processes(running))}, text)
 
@@ -140,7 +141,9 @@ def row(found: Status) -> dict[str, Any]:
 
 def lines(found: Status) -> Iterator[str]:
     yield f"smtpguard {found.version}: {_verdict(found)}"
-    if not found.serves:
+    if found.hidden:
+        yield f"  unknown   {_HIDDEN}: {found.hidden}; run status as root, or as the user of smtpguard serve"
+    elif not found.serves:
         why = (
             "nothing has ever served here: start smtpguard serve"
             if found.new
@@ -151,7 +154,7 @@ def lines(found: Status) -> Iterator[str]:
         severity = "quiet" if alarm.condition.name in found.quiet else alarm.condition.severity.value
         mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")
         yield f"  {mark}  {alarm.line(f' (since {_when(since)})' if since is not None else '')}"
-    yield f"Parts       {_parts(found.trees)}"
+    yield f"Parts       {_parts(found.trees, found.hidden)}"
     yield f"Policy      {_policy(found.policy)}"
     if (waiting := found.waiting) is not None:
         for n, f in enumerate(waiting.freezes):
@@ -215,15 +218,17 @@ def _verdict(found: Status) -> str:
     if found.fine:
         warned = sum(alarm.condition.name not in found.quiet for alarm, _ in found.alarms)
         return "all is well" if not warned else f"nothing is critical, {warned} to look at"
-    critical = found.critical + (not found.serves)
+    critical = found.critical + (not found.serves and not found.hidden)
     if not critical:
+        if found.hidden:
+            return _HIDDEN
         return "the store is of another version, so that most is not known"
     return "one thing is critical" if critical == 1 else f"{critical} things are critical"
 
 
-def _parts(running: list[Tree]) -> str:
+def _parts(running: list[Tree], hidden: str) -> str:
     if not running:
-        return "none"
+        return "not known" if hidden else "none"
     told = []
     for tree in running:
         for process in _processes([tree]):

@@ -197,8 +197,12 @@ class Database:
         """Open the database file, but do not create it: an empty one in its place would have lost everything."""
         if self.copy is not None:
             return _to_file(self.copy.uri)
-        if not os.path.exists(self._paths[0]):  # noqa: PTH110 - the few functions that every process runs at rest
-            raise Unavailable(f"{self.path} is gone: put it back, or restore a backup")
+        try:
+            os.stat(self._paths[0])  # noqa: PTH116 - the few functions that every process runs at rest
+        except PermissionError as error:
+            raise Unavailable(f"{self.path}: {error.strerror}") from None
+        except OSError:
+            raise Unavailable(f"{self.path} is gone: put it back, or restore a backup") from None
         connection = _to_file(self._uri)
         try:
             for pragma in (

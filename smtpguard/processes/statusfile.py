@@ -139,6 +139,17 @@ def trees(state: Path, own: Mapping[str, Any] | None = None) -> Iterator[Tree]:
     yield from sorted(found, key=lambda tree: -float(tree.row["at"]))
 
 
+def hidden(state: Path) -> str:
+    """Why this user may not look at the trees; "" if he may, or there are none."""
+    try:
+        os.scandir(state / FOLDER).close()
+    except PermissionError as error:
+        return f"{error.filename}: {error.strerror}"
+    except OSError:
+        pass
+    return ""
+
+
 def _place(state: Path, host: str, pid: int) -> Path:
     return state / FOLDER / f"{host}-{pid}.json"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from smtpguard.app.services import opened
 from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
+from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.rows import add, row_of
 from smtpguard.journal.checkpoint import Checkpoint
@@ -449,6 +451,34 @@ async def test_a_state_folder_that_nobody_may_read_stops_no_alarm(
     found = await status(settings)
     assert found.store is not None
     assert found.store["problem"].endswith("smtpguard.db.lock: Permission denied")
+
+    def hidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", hidden)
+    found = await status(settings)
+    said = list(lines(found))
+    assert f"serves: {settings.state}/trees: Permission denied; run status as root" in said[1]
+    assert "Parts       not known" in said
+    assert not found.fine
+    assert not any("nothing" in line for line in said)
+
+
+def test_a_database_that_may_not_be_looked_at_is_not_called_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, stat = Database(f"sqlite:///{tmp_path}/guard.db"), os.stat
+
+    def denied(path: object, **more: Any) -> os.stat_result:
+        if path == str(tmp_path / "guard.db"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", denied)
+        with pytest.raises(Unavailable, match=r"guard\.db: Permission denied"), database.read():
+            pass
+    database.close()
 
 
 def test_a_suppressed_alarm_is_shown_and_not_critical(tmp_path: Path) -> None:
