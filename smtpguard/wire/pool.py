@@ -35,7 +35,8 @@ from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget
 
 LONGEST_DOWN_SECONDS = 30.0
-"""A relay that took long to fail is remembered as down for as long, but no longer than this."""
+"""A relay that took long to fail is remembered as down for as long, but no longer than this. Who comes meanwhile is refused
+at once, and the relay is tried in the background: if it is back, the failure is forgotten."""
 SLOW_SECONDS = 1.0
 """From this on it took long; a refused connection fails at once."""
 
@@ -131,6 +132,8 @@ class RelayPool:
         """The relay's offer in the latest session, perhaps of an earlier process; None if there never was one."""
         self._failure: RelayUnavailable | None = None
         self._failed_until = 0.0
+        self._try_at = 0.0  # from then on in the background
+        self._trying = False  # in the background, or about to
         self._again: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -341,7 +344,7 @@ class RelayPool:
         if ahead and not (self._idle or self.pressed) and self.size < self._allowance.usable:
             connections = max(1, connections)
         if down:
-            connections = 0
+            connections = int(self._trying)
         while self.size < self._allowance.usable and len(self._opening) < connections:
             task = asyncio.create_task(self._route.open())
             self._opening.add(task)
@@ -364,7 +367,8 @@ class RelayPool:
         loop = asyncio.get_running_loop()
         if self._failure is None or loop.time() >= self._failed_until:
             return False
-        if not self._open and not self._opening:
+        if not self._open and (self._trying or not self._opening):
+            self._trying |= bool(self._waiting) and loop.time() >= self._try_at
             self._refuse_all(self._failure)
         elif self._waiting and self._again is None:
             self._again = loop.call_at(self._failed_until, self._try_again)
@@ -383,7 +387,7 @@ class RelayPool:
         self._opening.discard(task)
         if task.cancelled():
             return
-        error = task.exception()
+        error, self._trying = task.exception(), False
         if error is None:
             connection = task.result()
             self._failure = None
@@ -401,7 +405,8 @@ class RelayPool:
             self._failure = error if isinstance(error, RelayUnavailable) else unforeseen
             took = min(self._failure.took_seconds, LONGEST_DOWN_SECONDS)
             lasts = max(self.target.down_seconds, took if took >= SLOW_SECONDS else 0)
-            self._failed_until = asyncio.get_running_loop().time() + lasts
+            now = asyncio.get_running_loop().time()
+            self._failed_until, self._try_at = now + lasts, now + self.target.down_seconds
             if not self._open and not self._opening:  # its waiters are refused instead of waiting for another attempt
                 self._refuse_all(self._failure)
             self._allowance.closed(self.size)

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from smtpguard.wire.handshake import Route
 from smtpguard.wire.pool import Alone, RelayPool, Routing
-from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 from tests.every import every
 from tests.script import BLOCK, CONNECT, DROP, STALL
@@ -458,21 +459,45 @@ async def test_idle_connections_are_given_to_other_processes() -> None:
         await pool.close()
 
 
-async def test_a_slow_failure_is_remembered_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow failure is remembered for as long as it took, so that not every client waits for the same timeout."""
-    tried = 0
+async def test_a_slow_failure_is_remembered_until_the_relay_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow failure is remembered for as long as it took, so that not every client waits for the same timeout. Meanwhile
+    the relay is tried for nobody."""
+    tried = list[asyncio.Future[None]]()
+    there = Route.open
 
-    async def silent(*_: object) -> None:
-        nonlocal tried
-        tried += 1
-        error = RelayUnavailable("connecting: timed out")
-        error.took_seconds = 25
-        raise error
+    async def slow(route: Route) -> RelayConnection:
+        tried.append(asyncio.get_running_loop().create_future())
+        try:
+            await tried[-1]
+        except RelayUnavailable as error:
+            error.took_seconds = 25
+            raise
+        return await there(route)
 
-    monkeypatch.setattr("smtpguard.wire.handshake.Route.open", silent)
-    pool = RelayPool(RelayTarget(port=1, tls=Tls.NONE, down_seconds=0))
-    for _ in range(3):
+    def fails() -> None:
+        tried[-1].set_exception(RelayUnavailable("looking up the name: timed out"))
+
+    async def refused(pool: RelayPool) -> int:
+        """How often it was tried by now."""
         with pytest.raises(RelayUnavailable, match="timed out"):
             await pool.acquire()
-    assert tried == 1
-    await pool.close()
+        await asyncio.sleep(0)
+        return len(tried)
+
+    monkeypatch.setattr(Route, "open", slow)
+    async with ScriptedRelay() as relay, pooled(relay, down_seconds=0) as pool:
+        first = asyncio.create_task(refused(pool))
+        while not tried:  # noqa: ASYNC110 - the pool tells nobody
+            await asyncio.sleep(0)
+        fails()
+        assert await first == 1
+        assert [await refused(pool) for _ in range(3)] == [2, 2, 2]
+        fails()
+        while pool.size:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert [await refused(pool) for _ in range(2)] == [3, 3]
+        tried[-1].set_result(None)
+        while not pool.idle:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await send(pool)
+    assert len(tried) == 3
