@@ -385,10 +385,8 @@ class Delivery:
             results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
         over = partial(ended, in_force=in_force, now=now)
         end = self.clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
-        unsure, outage = (
-            False,
-            Outage(log, f"outbox {lease.intent.intent_id}: waiting for the store", self.clock.monotonic),
-        )
+        outage = Outage(log, f"outbox {lease.intent.intent_id}: waiting for the store", self.clock.monotonic)
+        unsure = False
         while True:
             try:
                 settled = await self.store.outbox.settle(lease, results, journal, told, over)

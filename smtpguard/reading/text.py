@@ -240,7 +240,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         out.enclosed.append(text)
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         markup = read_markup(text, meter)
-        if (broken := _broken(part)) is not None:
+        if (broken := _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)) is not None:
             data, _ = transfer(broken, part.encoding)
             shown = read_markup(body_text(data, part.kind, part.parameters).text, meter)
             new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
@@ -262,12 +262,12 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
             (out.forwarded if part.nested else out.enclosed).append(text)
 
 
-def _broken(part: Part) -> bytes | None:
+def _broken(raw: bytes, encoding: str) -> bytes | None:
     """As Postfix sends it, with a line break and a space within each longer line: a tag that is broken is a text, and a
     comment is seen. None if it has no such line."""
-    if part.encoding == "base64" or part.end - part.start <= _LONGEST_LINE:
+    if encoding == "base64" or len(raw) <= _LONGEST_LINE:
         return None
-    lines = part.raw[part.start : part.end].split(b"\r\n")
+    lines = raw.split(b"\r\n")
     if max(map(len, lines)) <= _LONGEST_LINE:
         return None
     starts = [(line, range(_LONGEST_LINE, len(line), _LONGEST_LINE - 1)) for line in lines]
@@ -309,15 +309,17 @@ def _unseen(out: Text, found: Walk) -> Said:
     return Phrase("it has no words of its own, only {kind}", kind=kind) if kind else ""
 
 
+def _end(part: Part, aside: bool, meter: Meter) -> int:
+    """Of what is read."""
+    return min(part.end, part.start + meter.bounds.attached_bytes) if aside else part.end
+
+
 def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool) -> str:
-    size = part.end - part.start
-    end = part.end
-    if aside:
-        if meter.bounds.whole and size > meter.bounds.attached_bytes:
-            raise TooComplex(Phrase("a text is attached that is long"))
-        end = min(end, part.start + meter.bounds.attached_bytes)
-    else:
+    size, end = part.end - part.start, _end(part, aside, meter)
+    if not aside:
         meter.take_text(size)
+    elif meter.bounds.whole and size > meter.bounds.attached_bytes:
+        raise TooComplex(Phrase("a text is attached that is long"))
     data, defect = transfer(part.raw[part.start : end], part.encoding)
     if defect:
         out.defects.append(defect)

@@ -12,6 +12,7 @@ import pytest
 
 from smtpguard.reading.looks import Looks, Readable
 from smtpguard.reading.parts import body_text
+from smtpguard.reading.request import Bounds
 from smtpguard.reading.shown import shown_by
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, OUTLOOK, PLATFORM, STORY, letter, look, names, parts, topics
@@ -42,6 +43,12 @@ def test_what_a_break_of_a_long_line_shows_is_read(tag: str, encoding: str) -> N
 
     assert with_tag(997) == {"pork", "hidden-text", "secretive"}
     assert with_tag(980) == set()
+
+
+def test_no_more_of_an_attached_text_is_read_for_its_long_lines() -> None:
+    attached = "Content-Type: text/html\nContent-Disposition: attachment; filename=report.html"
+    mail = parts(("Content-Type: text/plain", "See the report."), (attached, "<p>" + "<b>1</b>" * 1000))
+    assert look(mail, bounds=Bounds(attached_bytes=4000, tags=1500)).readable is Readable.YES
 
 
 @every(
