@@ -111,7 +111,8 @@ class Dispose:
 
     def _fence(self, gathered: Gathered, admission: Admission) -> Fence:
         facts = gathered.facts
-        what = Selectable(facts.lists - admission.unfrozen, facts.senders, admission.mailing, facts.thread)
+        mailing = admission.mailing if facts.identity is not None else None
+        what = Selectable(facts.lists - admission.unfrozen, facts.senders, mailing, facts.thread)
         return self.fence(what, gathered.in_force.policy_sha256, gathered.transaction.gone)
 
     def _in_doubt(self, gathered: Gathered, id: str, *said: Reply) -> Disposition:

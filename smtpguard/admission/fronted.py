@@ -38,7 +38,7 @@ from smtpguard.mail.envelope import Fence, Transaction
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Facts
-from smtpguard.policy.freezing import Gate, Selectable, Selector
+from smtpguard.policy.freezing import Gate, Selectable, freezes_mailings
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
 
@@ -97,7 +97,7 @@ def needs_store(gathered: Gathered, plan: Plan, gate: Gate, decided: frozenset[s
         return "reports on its delivery would go to a list"
     if everyone.customers.high > FEW:
         return f"it reaches more than {FEW} customers, or may"
-    if any(f.selector is Selector.MAILING for f in gate.freezes) and facts.identity is not None:
+    if facts.identity is not None and freezes_mailings(gate.freezes):
         return "a mailing is frozen, and it may be a copy of it"
     if gate.policy_sha256 != gathered.in_force.policy_sha256:
         return "another policy is in force"

@@ -180,7 +180,8 @@ class Intake:
             if attempt and self.clock.monotonic() - began > ROUNDS_SECONDS:
                 break
             in_force = self.policies.current()
-            gathered, plan = await self.gather.planned(transaction, in_force, came, text=self.watch.freezes_mailings)
+            text = compare or self.watch.freezes_mailings
+            gathered, plan = await self.gather.planned(transaction, in_force, came, text=text)
             if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
                 self._timed(self.clock.monotonic() - whole)
                 done = await self.dispose.carry_out(gathered, fronted, onward)

@@ -118,7 +118,7 @@ class Admission:
 
 
 class ComparisonMissing(StoreError):
-    """An earlier decision may be about this message. The caller must find out what it shows, and who wrote it
+    """An earlier decision or a freeze may be about this message. The caller must find out what it shows, and who wrote it
     (``Item.coming``), and try again. ``templates``: those to compare it with, by name (mailings.slots); None if nothing
     was decided on its mailing, and people are to decide on this message. ``approved``: approvals of its mailing that do
     not cover it, for which the reason is wanted."""

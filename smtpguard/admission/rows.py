@@ -29,7 +29,7 @@ from smtpguard.mailings.rows import Sets
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.policy.counted import Ask
-from smtpguard.policy.freezing import Freeze, Selector
+from smtpguard.policy.freezing import Freeze, Selector, freezes_mailings
 from smtpguard.policy.verdict import Action, Held
 
 _new_seen = maker(Seen)
@@ -67,6 +67,8 @@ class Run:
         batch = self._batch
         if item.policy_sha256 != batch.head.policy:
             raise PolicyMoved("another policy is in force")
+        if item.identity is None and freezes_mailings(batch.freezes):
+            raise ComparisonMissing("a mailing is frozen")
         row = mailings_of(batch).of(item)
         live = self._live(item, row)
         admission = step(live)

@@ -79,7 +79,7 @@ class Explainer:
         """``counted``: counts by fact, used where this message alone has less."""
         envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
         transaction = Transaction(id=ids()(), session=session, envelope=envelope, message=message)
-        gathered, plan = await self.gather.planned(transaction, self.in_force, text=lambda: True)
+        gathered, plan = await self.gather.planned(transaction, self.in_force, text=True)
         streams = watched(gathered)
         asks = (*plan.asks, *(one.ask for one in streams))
         known = counted or {}

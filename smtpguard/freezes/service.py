@@ -24,7 +24,7 @@ from smtpguard.holds.model import LET_GO, LIVE, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED
 from smtpguard.locale.phrase import Phrase
-from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, stopped_by
+from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, freezes_mailings, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
     from smtpguard.guard.ports import Clock
@@ -92,13 +92,15 @@ class GateWatch:
     def stops(self, facts: Facts) -> bool:
         """Whether a known freeze stops a message with these facts; if so its content is kept first. A freeze that this
         process does not know yet costs another round."""
-        frozen = facts.identity is not None and self.freezes_mailings()  # only the admission knows the mailing
+        frozen = facts.identity is not None and self.freezes_mailings  # only the admission knows the mailing
         return frozen or not self.allows(Selectable(facts.lists, facts.senders, "", facts.thread), None)
 
+    @property
     def freezes_mailings(self) -> bool:
-        """Whether a mailing is frozen. Then the admission must know of every message which mailing it is a copy of."""
+        """Whether a mailing is known to be frozen. Then the admission must know of every message which mailing it is a copy
+        of; for one that is frozen meanwhile it asks."""
         freezes = self.gate.freezes if self.gate is not None else ()
-        return bool(freezes) and any(f.selector is Selector.MAILING for f in freezes)
+        return bool(freezes) and freezes_mailings(freezes)
 
     def allows(self, what: Selectable, policy_sha256: str | None) -> bool:
         """Whether the gate, as last read, lets this message pass: none of its freezes stops it, and the policy that decided

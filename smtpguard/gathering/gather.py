@@ -217,11 +217,11 @@ class Gather:
     turns: Turns = field(default_factory=Turns, init=False)
 
     async def planned(
-        self, transaction: Transaction, in_force: InForce, began: datetime | None = None, *, text: Callable[[], bool]
+        self, transaction: Transaction, in_force: InForce, began: datetime | None = None, *, text: bool
     ) -> tuple[Gathered, Plan]:
         """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
-        held is read as well, since people will want the reasons; that is rare enough to be expensive. ``text``: whether
-        that of any other too; it is called last, since a mailing may be frozen while the sources answer."""
+        held is read as well, since people will want the reasons; that is rare enough to be expensive. ``text``: that of
+        any other, too."""
         rules, ask = in_force.rules, self.ask
         gathered = await self.open(transaction, in_force, began=began)
         plan = rules.plan(gathered.facts)
@@ -235,7 +235,7 @@ class Gather:
             gathered = await ask(gathered, ONLY_ORIGIN)
             plan = rules.plan(gathered.facts)
         waits = plan.certain[0].waits or (by_path and gathered.reports_to)
-        if waits or (gathered.facts.identity is None and text()):
+        if waits or (text and gathered.facts.identity is None):
             gathered = await ask(gathered, ONLY_TEXT)
             plan = rules.plan(gathered.facts)
         return gathered, plan

@@ -44,11 +44,11 @@ class Selector(enum.Enum):
 
 class Selectable(NamedTuple):
     """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders, the mailing
-    that it is a copy of and its conversation, "" for none."""
+    that it is a copy of (None: not known, so any) and its conversation, "" for none."""
 
     lists: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
-    mailing: str = ""
+    mailing: str | None = ""
     thread: str = ""
 
 
@@ -79,7 +79,7 @@ class Freeze:
             case Selector.SENDER:
                 return self.value in what.senders
             case Selector.MAILING:
-                return bool(what.mailing) and self.value == what.mailing
+                return what.mailing is None or (bool(what.mailing) and self.value == what.mailing)
             case Selector.THREAD:
                 return bool(what.thread) and self.value == what.thread
 
@@ -100,6 +100,10 @@ _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists"
 def stopped_by(freezes: Iterable[Freeze], what: Selectable, now: datetime) -> tuple[Freeze, ...]:
     """The freezes that stop this. It is released when all of them are lifted."""
     return tuple(freeze for freeze in freezes if freeze.stops(what, now))
+
+
+def freezes_mailings(freezes: Iterable[Freeze]) -> bool:
+    return any(freeze.selector is Selector.MAILING for freeze in freezes)
 
 
 def frozen(

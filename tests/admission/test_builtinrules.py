@@ -195,6 +195,6 @@ async def test_the_rule_never_loosens_a_verdict_nor_drops_an_approval(tmp_path: 
 
 async def alone(home: House, transaction: Transaction) -> Verdict:
     """The verdict on it alone."""
-    gathered, plan = await home.gather.planned(transaction, home.in_force, home.clock.now(), text=lambda: False)
+    gathered, plan = await home.gather.planned(transaction, home.in_force, home.clock.now(), text=False)
     live = Seen(now=home.clock.now())
     return with_fixed(plan.close(live), gathered, live, watched(gathered))

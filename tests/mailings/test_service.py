@@ -199,6 +199,21 @@ async def test_a_mailing_is_frozen_and_recalled(campaign: Campaign) -> None:
     assert (await campaign.service.show(id)).people.relayed == 3
 
 
+@pytest.mark.parametrize("when", ["before the admission", "before the dot"])
+async def test_a_copy_to_colleagues_alone_meets_a_freeze_that_has_just_begun(campaign: Campaign, when: str) -> None:
+    """Nothing has asked which mailing it is a copy of until the freeze did."""
+    await campaign.to_members(0, 3)
+    home, id = campaign.home, (await campaign.one())["id"]
+    way = FakePassage()
+    if when == "before the dot":
+        way = FakePassage(before_dot=lambda: home.freeze(Selector.MAILING, id))
+    else:
+        await home.freeze(Selector.MAILING, id, seen=False)
+    copies = [home.transaction("kim@example.com", X_Looks="mailing", X_Mailing=name) for name in ("spring", "another")]
+    assert kinds([await campaign._intake(copies[0], way), await campaign._intake(copies[1], FakePassage())]) == "hr"
+    assert way.sent == []
+
+
 async def test_recipients_are_matched_with_their_fates(campaign: Campaign) -> None:
     campaign.home.clock.pass_(seconds=1)
     transaction = campaign.home.transaction(MEMBERS[0], X_Looks="mailing", X_Mailing="spring")
