@@ -322,7 +322,7 @@ def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
 
 
 def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
-    """A count among the conditions that said no, since it says by how much; else the first. None for an exception."""
+    """A count among the conditions that said no, since it says by how much; else the first. None if an `unless` did."""
     against = [c for c in rule.when if c.answer(known) is NO]
     return next((c for c in against if _lacking(c, known[c.slot]) is not None), against[0] if against else None)
 

@@ -85,7 +85,7 @@ def sums_after(connection: Connection, found: journal.Unread, after: int) -> Sli
 
 
 def _counts_once(body: str) -> bool:
-    """Whether a verdict to relay, of no list or rule, counts as one message alone. Nearly all do: not decoded."""
+    """Whether a verdict to relay, of no list or rule, counts as one message alone. Nearly all do, so few are decoded."""
     return not any((may_say(body, "retry", "true"), may_say(body, "test"), may_say(body, "happened"))) and says_only(
         body, "customers", "0"
     )
