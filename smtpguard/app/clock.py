@@ -63,7 +63,8 @@ log = logging.getLogger(__name__)
 async def every(
     seconds: float, what: str, work: Callable[[], Awaitable[object]], told: dict[str, float] | None = None
 ) -> NoReturn:
-    """``told``: as of Outage. Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time."""
+    """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time. ``told``:
+    as of Outage."""
     outage = Outage(log, f"{what}: waiting for the store", told={} if told is None else told)
     while True:
         try:

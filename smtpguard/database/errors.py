@@ -77,8 +77,9 @@ class Outage:
         """``trace``: with the traceback of the exception that is handled, which nobody foresaw."""
         now, why = self.monotonic(), str(error) or type(error).__name__
         self._since = now if self._since is None else self._since
-        for each in [each for each, at in self.told.items() if now - at >= OUTAGE_SECONDS]:
-            del self.told[each]
+        for each, at in [*self.told.items()]:  # a copy: several threads may tell
+            if now - at >= OUTAGE_SECONDS:
+                self.told.pop(each, None)
         if why not in self.told and len(self.told) < MOST_REASONS:
             self.told[why], self._said = now, True
             self.log.log(self.level, "%s: %s", self.what, why, exc_info=trace)
