@@ -13,8 +13,9 @@ gives the type:
 
 A connection belongs to the supervisor until the part has said "took".
 
-A part sends its own numbers with each heartbeat; app defines them. Numbers of the tree are for the metrics part:
-connections, refusals, deaths, and the numbers that parts report, from the supervisor's start on.
+A part sends its own numbers with each heartbeat; app defines them. Numbers of the tree are for metrics and alarms:
+connections, refusals, deaths, and the numbers that parts report, from the supervisor's start on; and its state, as in
+its file (processes.statusfile).
 
 One limit of connections to a relay holds for all processes: a part asks for places and gives back those that it does
 not need. The supervisor grants free places, and takes back the places of a part whose process has ended. Both sides send
