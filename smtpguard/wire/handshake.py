@@ -134,27 +134,31 @@ async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayC
 
 
 async def _connected(target: RelayTarget) -> RelayConnection:
-    """With the first of its addresses that takes a connection. The name is looked up here: create_connection, once it is
-    cancelled, leaves the question behind, whose error is then logged as one that nobody handled."""
-    loop, found = asyncio.get_running_loop(), None
-    refused: OSError | None = None
+    """With the first of its addresses that takes a connection; each may take its share of the time that is left. The name
+    is looked up here: create_connection, once it is cancelled, leaves the question behind, whose error is then logged as
+    one that nobody handled."""
+    time, refused = asyncio.get_running_loop().time, OSError(f"{target.host} has no address")
+    until = time() + target.timeouts.connect
     try:
-        async with asyncio.timeout(target.timeouts.connect):
+        async with asyncio.timeout_at(until):
             found = await _addresses(target.host, target.port)
-            for address in found:
-                try:
-                    _, connection = await loop.create_connection(
-                        lambda: RelayConnection(target.timeouts, deaf=target.tls is Tls.IMPLICIT), address, target.port
-                    )
-                except OSError as error:
-                    refused = error
-                else:
-                    return connection
     except TimeoutError:
-        if found is None:
-            raise RelayUnavailable(f"looking up the name {target.host}: timed out") from None
-        raise
-    raise refused or OSError(f"{target.host} has no address")
+        raise RelayUnavailable(f"looking up the name {target.host}: timed out") from None
+    for left, address in zip(range(len(found), 0, -1), found, strict=True):
+        try:
+            return await _reached(target, address, (until - time()) / left)
+        except OSError as error:
+            refused = error
+    raise refused
+
+
+async def _reached(target: RelayTarget, address: str, seconds: float) -> RelayConnection:
+    """Raises OSError."""
+    async with asyncio.timeout(seconds):
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: RelayConnection(target.timeouts, deaf=target.tls is Tls.IMPLICIT), address, target.port
+        )
+    return connection
 
 
 async def _addresses(host: str, port: int) -> list[str]:

@@ -13,7 +13,7 @@ import trustme
 
 from smtpguard.wire import handshake
 from smtpguard.wire.handshake import Route, open_connection
-from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import Reachability, RelayTarget, Timeouts, Tls
 from tests.every import every
 from tests.script import CONNECT, DROP, STALL
@@ -50,6 +50,26 @@ async def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) 
         await opened(Route(RelayTarget(host="relay.example.com", port=relay.port, tls=Tls.NONE)))
     with pytest.raises(RelayUnavailable, match=r"connecting to relay\.example\.com port .*: Connection refused"):
         await open_connection(RelayTarget(host="relay.example.com", port=relay.port, tls=Tls.NONE))
+
+
+async def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, shares = handshake._reached, list[float]()
+
+    async def two(host: str, port: int) -> list[str]:
+        return ["192.0.2.1", "127.0.0.1"]
+
+    async def silent(target: RelayTarget, address: str, seconds: float) -> RelayConnection:
+        shares.append(seconds)
+        if address == "192.0.2.1":
+            raise TimeoutError
+        return await reached(target, address, seconds)
+
+    monkeypatch.setattr(handshake, "_addresses", two)
+    monkeypatch.setattr(handshake, "_reached", silent)
+    async with ScriptedRelay() as relay:
+        await opened(Route(RelayTarget(port=relay.port, tls=Tls.NONE, timeouts=Timeouts(connect=100.0))))
+    assert shares[0] <= 50.0
+    assert 50.0 < shares[1] <= 100.0
 
 
 async def test_an_address_keeps_its_zone() -> None:
