@@ -208,6 +208,13 @@ def forget(batch: Batch, through: int) -> None:
         batch.connection.execute(delete(term).where(term.c.stretch < ended))
 
 
+def lose(batch: Batch, words: Iterable[tuple[int, str]]) -> None:
+    """Delete these words (``words_of``), each with the number of its entry."""
+    of = _digests(batch.secret, batch.head.journal).of
+    rows = [(seq // STRETCH, of(word), seq) for seq, word in words]
+    batch.execute("DELETE FROM term WHERE stretch = ? AND word = ? AND seq = ?", rows)
+
+
 # finding
 
 

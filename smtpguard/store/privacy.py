@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +25,6 @@ from smtpguard.database.schema import (
     absence,
     account,
     clear,
-    delivery,
     entry,
     freeze,
     hold,
@@ -37,20 +36,21 @@ from smtpguard.database.schema import (
     reached,
     returned,
     sent,
-    term,
 )
 from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LIVE
 from smtpguard.incidents import preservation
+from smtpguard.journal import rows as journal
+from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED, canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.searchindex import Digests, spellings
 from smtpguard.lists.digest import Digester
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.mailingrow import NOTHING
 from smtpguard.mailings.model import CopyStatus, State
+from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.outbox.rows import in_outbox
 from smtpguard.returns.rows import NOBODY
@@ -364,28 +364,28 @@ def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
 
 
 async def erase(access: Access, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
-    """Erase what nothing needs. That it was done is journalled first, without the address. Raises StoreError."""
-    done, going, seqs, sealed, words = await access.walk(lambda open: _planned(open, whom, progress))
+    """Erase what nothing needs. That it was done is journalled first, without the address. If it is interrupted, another
+    erasure finds the rest. Raises StoreError."""
+    done, going, seqs, sealed = await access.walk(lambda open: _planned(open, whom, progress))
     await access.write(lambda batch: _said(batch, whom, sealed, done, by))
+    late = list[tuple[int, str]]()
     for start in range(0, len(seqs), SOME):
-        await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
+        late += await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
     for start in range(0, len(going), SOME):
         done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
     await access.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
     letters = await access.walk(lambda open: _letters(open, whom))
     for start in range(0, len(letters), SOME):
         await access.write(partial(_unsent, whom=whom, letters=letters[start : start + SOME]))
-    at: int | None = 0
-    while at is not None:
-        at = await access.write(partial(_unfound, words=words, after=at))
+    await access.write(lambda batch: searchindex.lose(batch, late))
     return done
 
 
 def _planned(
     open: Open, whom: Person, progress: Progress | None
-) -> tuple[Erasure, list[PersonalData], list[int], set[str], set[str]]:
-    """What is to be erased: the things beside the journal; and the entries whose values are, the digests of these values,
-    and the words by which they are found."""
+) -> tuple[Erasure, list[PersonalData], list[int], set[str]]:
+    """What is to be erased: the things beside the journal; and the entries whose values are, and the digests of these
+    values."""
     keeps = _preserved(open)
     beside = list(_beside(open, whom, keeps))
     going = [one for one in beside if not one.stays]
@@ -394,7 +394,7 @@ def _planned(
         mailings=dict(Counter(one.id for one in going if one.what == "mailing")),
         kept=[one for one in beside if one.stays],
     )
-    seqs, sealed, words = list[int](), set[str](), set[str]()
+    seqs, sealed = list[int](), set[str]()
     for one in _entries(open, whom, keeps, beside, progress):
         if one.thing.stays:
             done.kept.append(one.thing)
@@ -406,9 +406,8 @@ def _planned(
             for n, value in enumerate(values):
                 if whom.names(value):
                     sealed.add(digests[role][n])
-                    words.update(spellings(value))
                     done.values += 1
-    return done, going, seqs, sealed, words
+    return done, going, seqs, sealed
 
 
 def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:
@@ -438,55 +437,57 @@ def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by
     batch.record(events)
 
 
-def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[int]) -> None:
-    """Clear values of these entries."""
+def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[int]) -> list[tuple[int, str]]:
+    """Clear values of these entries, and the words by which these were found. Returns the words of entries that are not
+    indexed yet: they may just have been read for the index."""
     batch.flush()
-    query = select(clear.c.seq, clear.c.doc, entry.c.body).join(entry, entry.c.seq == clear.c.seq)
-    wiped = []
-    for seq, doc, body in among(batch.connection, query, clear.c.seq, seqs):
-        digests = parsed(body).get("private", {})
+    wiped, lost = list[tuple[str, int]](), list[tuple[int, str]]()
+    for one, names in map(journal.pair, among(batch.connection, journal.ROWS, entry.c.seq, seqs)):
+        if names is None:  # old by now
+            continue
+        digests = one.content.get("private", {})
         values = {
             role: [
                 ERASED if whom.names(value) and digests[role][n] in sealed else value for n, value in enumerate(all_)
             ]
-            for role, all_ in parsed(doc).items()
+            for role, all_ in names.items()
         }
-        wiped.append((canonical(values), seq))
+        wiped.append((canonical(values), one.seq))
+        lost += [(one.seq, word) for word in searchindex.words_of(one, names) - searchindex.words_of(one, values)]
     batch.execute("UPDATE clear SET doc = ? WHERE seq = ?", wiped)
+    searchindex.lose(batch, lost)
+    through = searchindex.indexed_until(batch.connection, batch.secret, batch.head.journal)
+    return [(seq, word) for seq, word in lost if seq > through]
 
 
 def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
     """Rows beside the journal. How many."""
     batch.flush()
-    connection, n = batch.connection, 0
+    connection, ids = batch.connection, defaultdict[str, list[str]](list)
     for one in some:
-        match one.what:
-            case "hold":
-                over = hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id), ~in_outbox(OF_CONTENT)
-                n += connection.execute(delete(hold).where(hold.c.hold_id == one.id, *over)).rowcount
-            case "mailing":
-                n += _unreached(batch, whom, one.id)
-            case "set":
-                n += connection.execute(delete(peopleset).where(peopleset.c.name == one.id)).rowcount
-            case "sending":
-                connection.execute(delete(delivery).where(delivery.c.intent_id == one.id))
-                n += connection.execute(
-                    delete(outbox).where(outbox.c.intent_id == one.id, outbox.c.done.is_(True))
-                ).rowcount
-            case "returned":
-                mail, _, at = one.id.partition(" ")
-                n += connection.execute(
-                    update(returned)
-                    .where(returned.c.mail == mail, returned.c.n == int(at))
-                    .values(person=None, doc=NOBODY)
-                ).rowcount
-                if not connection.execute(select(hold.c.hold_id).where(hold.c.content == mail).limit(1)).first():
-                    contents.drop(batch, [mail])
-            case "freeze":
-                n += connection.execute(
-                    delete(freeze).where(freeze.c.freeze_id == one.id, freeze.c.lifted.is_(True))
-                ).rowcount
-    return n
+        ids[one.what].append(one.id)
+    over = hold.c.state.not_in(_LIVE), ~holds.is_followed(hold.c.hold_id), ~in_outbox(OF_CONTENT)
+    done = select(outbox.c.intent_id).where(outbox.c.intent_id.in_(ids["sending"]), outbox.c.done.is_(True))
+    entries = list(connection.execute(done).scalars())
+    outboxes.forget(batch, entries)
+    rows = (
+        delete(hold).where(hold.c.hold_id.in_(ids["hold"]), *over),
+        delete(peopleset).where(peopleset.c.name.in_(ids["set"])),
+        delete(freeze).where(freeze.c.freeze_id.in_(ids["freeze"]), freeze.c.lifted.is_(True)),
+    )
+    n = len(entries) + sum(connection.execute(one).rowcount for one in rows)
+    n += sum(_unreached(batch, whom, id) for id in ids["mailing"])
+    return n + sum(_unreturned(batch, id) for id in ids["returned"])
+
+
+def _unreturned(batch: Batch, id: str) -> int:
+    """Clear what somebody said of a message that they got, and the mail that said it."""
+    mail, _, n = id.partition(" ")
+    said = returned.c.mail == mail, returned.c.n == int(n)
+    done = batch.connection.execute(update(returned).where(*said).values(person=None, doc=NOBODY))
+    if not batch.connection.execute(select(hold.c.hold_id).where(hold.c.content == mail).limit(1)).first():
+        contents.drop(batch, [mail])
+    return done.rowcount
 
 
 def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
@@ -518,16 +519,3 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
         document.update(dict.fromkeys(named, ""))
         batch.connection.execute(update(mailing).where(mailing.c.n == row.n).values(doc=canonical(document)))
     return gone
-
-
-def _unfound(batch: Batch, words: Collection[str], after: int) -> int | None:
-    digests = Digests(batch.secret, batch.head.journal)
-    numbers = [digests.of(word) for word in words]
-    first = batch.connection.execute(
-        select(term.c.stretch).where(term.c.stretch >= after).order_by(term.c.stretch).limit(1)
-    ).scalar()
-    if first is None or not numbers:
-        return None
-    end = int(first) + SOME
-    batch.connection.execute(delete(term).where(term.c.stretch.between(int(first), end - 1), term.c.word.in_(numbers)))
-    return end

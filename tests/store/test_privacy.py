@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from smtpguard.database.batch import Batch
+from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds.model import Choice, State
 from smtpguard.incidents import preservation
+from smtpguard.journal import rows as journal
+from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
@@ -101,6 +104,56 @@ async def test_a_customers_data_is_listed_and_erased(tmp_path: Path, url: str) -
         assert (again.values, again.holds) == (0, 0)
 
 
+async def test_an_interrupted_erasure_is_finished_by_another(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left in the index either, in no spelling."""
+    async with house(tmp_path, url=url) as home:
+        spelled = CUSTOMER.replace("@", "+a@")
+        await story(home)
+        await home.send(spelled, body="A letter")
+        await index(home)
+        assert (len(await found(home, CUSTOMER)), len(await found(home, spelled))) == (2, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(privacy, "_gone", lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        again = await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        assert (again.values, again.holds) == (0, 1)
+        for word in (CUSTOMER, spelled, CUSTOMER.partition("@")[0]):
+            assert await found(home, word) == [], word
+        assert len(await found(home, OTHER)) == 3, "others are found"
+
+
+async def test_an_index_that_read_the_names_before_does_not_bring_them_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as home:
+        await story(home)
+
+        def read(connection: Connection) -> searchindex.Words:
+            head = read_head(connection)
+            unread = journal.unread(connection, 0, head.seq, 1000)
+            assert unread is not None
+            return searchindex.words_after(unread, 0, KEY, head.journal)
+
+        words, gone = await home.store.ask(read), privacy._gone
+        with monkeypatch.context() as patched:
+            patched.setattr(privacy, "_gone", lambda b, **more: searchindex.write(b, words, KEY) and gone(b, **more))
+            await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        assert len(await found(home, OTHER)) == 3, "it was written meanwhile"
+        assert await found(home, CUSTOMER) == []
+
+
+async def index(home: House) -> None:
+    while await home.store.journal.index():
+        pass
+
+
+async def found(home: House, word: str) -> Sequence[str]:
+    return await home.store.journal.find([word], limit=100)
+
+
 async def test_a_persons_mailings_are_found_by_index(tmp_path: Path, url: str) -> None:
     """Each mailing may have reached hundreds of thousands."""
     statements: list[tuple[str, Any]] = []
@@ -161,12 +214,14 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         assert needed is not None
         await home.store.write(lambda b: preservation.begin(b, rejected, needed, by="root", reason="press", cases=1))
         await home.store.write(lambda b: preservation.keep(b, rejected, preservation.ID, sorted(needed.ids)))
+        await index(home)
         done = await privacy.erase(home.store, whom(ANNA), by="root")
         why = {one.stays for one in done.kept}
         assert {f"incident {rejected}", f"decision {waiting}"} <= why
         assert await home.store.holds.find(waiting) is not None
         assert done.entries == 25, "the mailing's copies are not needed"
         assert ANNA in await clear(home)
+        assert sorted(await found(home, ANNA)) == [rejected, waiting], "what stays is found"
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())
 
