@@ -13,6 +13,7 @@ from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Found
 from smtpguard.incidents.rows import MOST_NAMED as MOST
+from smtpguard.journal import rows as journalrows
 from smtpguard.journal import scan as journalscan
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
@@ -42,7 +43,7 @@ async def found(store: Store, **query: Any) -> Found:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journalscan, "STRETCH", 3)
+    monkeypatch.setattr(journalrows, "STRETCH", 3)
     monkeypatch.setattr(incident, "_MANY", 2)
 
 

@@ -26,7 +26,7 @@ from tests.store.making import SECRET, on_sqlite
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Results of the walks in two processes."""
     monkeypatch.setattr(scan, "LARGE", 10)
-    monkeypatch.setattr(scan, "STRETCH", 7)
+    monkeypatch.setattr(journal, "STRETCH", 7)
     monkeypatch.setattr(scan, "cores", lambda: 2)
     results: list[Any] = []
     in_two: Callable[..., Any] = scan.Walk._in_two

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
-from smtpguard.journal import scan as journalscan
+from smtpguard.journal import rows as journalrows
 from smtpguard.journal.event import Kind
 from smtpguard.journal.scan import Pair, verdicts
 from smtpguard.store.store import Store
@@ -21,7 +21,7 @@ from tests.store.making import event, on_sqlite
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journalscan, "STRETCH", 4)
+    monkeypatch.setattr(journalrows, "STRETCH", 4)
 
 
 async def journal(store: Store, clock: Clock, hours: int = 10) -> None:
