@@ -182,6 +182,16 @@ class Groups(Mapping[str, frozenset[str]]):
     absences: tuple[Absence, ...] = ()
     aliases: Mapping[str, frozenset[str]] = field(default_factory=dict)
     zone: tzinfo = UTC
+    _named: Mapping[str, list[tuple[str, str]]] = field(init=False, repr=False, compare=False)
+    """Local part -> people with an address that has it, and its domain."""
+
+    def __post_init__(self) -> None:
+        named: dict[str, list[tuple[str, str]]] = {}
+        for person in frozenset().union(*self.people.values()):
+            for address in self._addresses(person):
+                name, _, domain = address.rpartition("@")
+                named.setdefault(name, []).append((person, domain))
+        object.__setattr__(self, "_named", named)
 
     def __getitem__(self, group: str) -> frozenset[str]:
         return self.people[group]
@@ -203,14 +213,10 @@ class Groups(Mapping[str, frozenset[str]]):
     def named(self, addresses: Iterable[str], ours: Callable[[str], bool], login: str = "") -> frozenset[str]:
         """The people one of whose local parts is this login, or that of one of these addresses; both in domains that are
         ``ours``."""
-        names = {name for name, _, domain in (one.rpartition("@") for one in addresses) if ours(domain)}
-
-        def is_meant(address: str) -> bool:
-            name, _, domain = address.rpartition("@")
-            return name == login or (name in names and ours(domain))
-
-        everybody = frozenset().union(*self.people.values())
-        return frozenset(one for one in everybody if any(map(is_meant, self._addresses(one))))
+        apart = (one.rpartition("@") for one in addresses)
+        names = [name for name, _, domain in apart if name in self._named and ours(domain)]
+        found = {person for name in names for person, domain in self._named[name] if ours(domain)}
+        return frozenset(found.union(person for person, _ in self._named.get(login, ())))
 
     def with_members(self, found: Iterable[Member]) -> Groups:
         """With the members that others name, of groups for which the policy lets them."""
