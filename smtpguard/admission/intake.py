@@ -19,7 +19,7 @@ from smtpguard.admission.builtinrules import asks_of, with_fixed
 from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.fronted import BypassPath, is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
-from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
+from smtpguard.admission.model import ADMISSION_SECONDS, Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt
 from smtpguard.counts.keys import persons
 from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, PolicyMoved, PolicyUnreadable, StoreError
@@ -66,9 +66,6 @@ KEEP_SECONDS, ROUNDS_SECONDS = 60.0, 120.0
 UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
 """Disk full; too many waiting; a policy in force that this version cannot read; the store unavailable or too slow; a
 new policy or a recall in every round; an internal error."""
-
-ADMISSION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Upper bounds of the histogram of the time to a verdict. The last is when no further round begins."""
 
 ANSWERS = ("taken", "deferred", "refused")
 """2xx, ours or the relay's for at least one recipient; 4xx; 5xx."""

@@ -19,6 +19,9 @@ from smtpguard.policy.verdict import Disposition, Verdict
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 
+ADMISSION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+"""Upper bounds of the histogram of the time to a verdict. The last is when no further round begins."""
+
 
 @constant
 class Seen(Live):

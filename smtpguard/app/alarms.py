@@ -12,14 +12,16 @@ import contextlib
 import fcntl
 import logging
 import os
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from smtpguard import __version__
+from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends
 from smtpguard.app.clock import SystemClock
@@ -43,7 +45,7 @@ from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.lists.registry import Registry
 from smtpguard.notices.notice import choose_language
 from smtpguard.observe import figures
-from smtpguard.observe.alarms import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
+from smtpguard.observe.alarms import BY_NAME, SLOW_SECONDS, Alarm, Found, RaisedAlarm, Seen, raised
 from smtpguard.observe.rounds import Rounds, Shared
 from smtpguard.observe.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
@@ -190,28 +192,33 @@ def absent(running: Iterable[Tree]) -> tuple[str, ...]:
     return tuple(sorted((known & ALWAYS) - ready))
 
 
+_SLOWLY = range(bisect_left(ADMISSION_SECONDS, SLOW_SECONDS) + 1, len(ADMISSION_SECONDS) + 1)
+
+
 class Answers:
-    """The number of messages answered in the last minutes, and how many of them 4xx, from counters that may restart.
-    Messages turned away without a verdict are in both."""
+    """The number of messages answered in the last minutes, how many of them 4xx, and how many slowly, from counters that may
+    restart. Messages turned away without a verdict are in the first two."""
 
     def __init__(self, minutes: int = MINUTES) -> None:
         self._seconds = minutes * 60.0
-        self._grown: deque[tuple[float, int, int]] = deque()
-        self._last: tuple[int, int] | None = None
+        self._grown: deque[tuple[float, Sequence[int]]] = deque()
+        self._last: Sequence[int] | None = None
 
     def add(self, at: float, counts: Mapping[str, int]) -> None:
         away = counts.get(PUT_OFF, 0)
         answered = sum(n for name, n in counts.items() if name.startswith("answered "))
-        now = answered + away, counts.get("answered deferred", 0) + away
-        if self._last is not None and (grown := now[0] - self._last[0]) > 0:
-            self._grown.append((at, grown, max(0, now[1] - self._last[1])))
+        slow = sum(counts.get(f"admission {n}", 0) for n in _SLOWLY)
+        now = answered + away, counts.get("answered deferred", 0) + away, slow
+        if self._last is not None and now[0] > self._last[0]:
+            self._grown.append((at, [max(0, n - last) for n, last in zip(now, self._last, strict=True)]))
         self._last = now
         while self._grown and self._grown[0][0] < at - self._seconds:
             self._grown.popleft()
 
     @property
-    def of_late(self) -> tuple[int, int]:
-        return sum(n for _, n, _ in self._grown), sum(n for _, _, n in self._grown)
+    def of_late(self) -> tuple[int, int, int]:
+        answered, deferred, slow = map(sum, zip((0, 0, 0), *(grown for _, grown in self._grown), strict=True))
+        return answered, deferred, slow
 
 
 class Alarms(Part):
@@ -306,7 +313,7 @@ class Alarms(Part):
         running = list(trees(self._settings.state, self._tree))
         counts = (Counter(tree.row.get("counts", {})) for tree in running if tree.alive)
         self._answers.add(passed, sum(counts, Counter[str]()))
-        answered, deferred = self._answers.of_late
+        answered, deferred, slow = self._answers.of_late
         return replace(
             known,
             at=now,
@@ -315,6 +322,7 @@ class Alarms(Part):
             certificates=self._certificates[1],
             answered=answered,
             deferred=deferred,
+            slow=slow,
             minutes=MINUTES,
             absent=absent(running),
             starts=None if failing(self._settings.state, now) else "",
@@ -461,8 +469,10 @@ async def status(settings: Settings) -> Status:
 
 
 _UNWRITTEN = "it answers, but did not take an entry; the log says more"
+_OF_LATE = {"answered": "the", "some": "many", "minutes": "10"}  # "Of the messages ... many were"
 _SLOW = {  # status reads the store alone, and does not try to write
-    "deferring": {"answered": "the", "deferred": "many", "minutes": "10"},  # "Of the messages ... many were"
+    "deferring": _OF_LATE,
+    "slow": _OF_LATE,
     "store-away": {"said": _UNWRITTEN},
 }
 

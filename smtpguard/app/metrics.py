@@ -28,7 +28,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard import __version__
-from smtpguard.admission.intake import ADMISSION_SECONDS, ANSWERS, UNDECIDED
+from smtpguard.admission.intake import ANSWERS, UNDECIDED
+from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, indexes

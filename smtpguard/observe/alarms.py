@@ -56,9 +56,9 @@ class Seen:
     ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``frozen``: freezes of
     everything that are in force; who made one, and why, is a person's, and only for mail to ``contact``; so is it of
     ``bypass``, that of this host. ``certificates``: when each expires, by its name in the settings; None if it cannot
-    be used. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those answered 4xx, also
-    without a verdict. ``called``: rules that call a person; ``purposes``: of the policy's rules. ``absent``: kinds of
-    parts without a ready process. ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how
+    be used. ``answered``, ``deferred``, ``slow``: messages of the last ``minutes``, all of them, those answered 4xx, also
+    without a verdict, and those whose verdict took more than SLOW_SECONDS. ``called``: rules that call a person;
+    ``purposes``: of the policy's rules. ``absent``: kinds of parts without a ready process. ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how
     many seconds they are behind. ``refusing``: receivers of checkpoints to how many seconds they have taken none that
     was sent.
     """
@@ -75,6 +75,7 @@ class Seen:
     certificates: Mapping[str, datetime | None] | None = None
     answered: int | None = None
     deferred: int | None = None
+    slow: int | None = None
     minutes: int = 10
     absent: tuple[str, ...] | None = None
     starts: str | None = None
@@ -161,8 +162,9 @@ class Alarm:
         return f"{says}{'' if says.endswith(('.', ')')) else '.'} {self.does}"
 
 
-FEWEST_DEFERRED = 5
-SHARE_DEFERRED = 0.5
+FEWEST, SHARE = 5, 0.5  # of the messages answered lately
+SLOW_SECONDS = 2.5
+"""The alarm names it. A bound of the histogram of admissions."""
 BEHIND_SECONDS = 900.0
 ENDS_SOON, ENDS_NOW = timedelta(days=30), timedelta(days=7)
 
@@ -183,9 +185,9 @@ def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterato
     yield Found(words=words, private=None if put_back else who)
 
 
-def _deferring(deferred: int, seen: Seen) -> Iterator[Found]:
-    if seen.answered is not None and deferred >= max(FEWEST_DEFERRED, SHARE_DEFERRED * seen.answered):
-        yield Found(words={"deferred": deferred, "answered": seen.answered, "minutes": seen.minutes})
+def _many(some: int, seen: Seen) -> Iterator[Found]:
+    if seen.answered is not None and some >= max(FEWEST, SHARE * seen.answered):
+        yield Found(words={"some": some, "answered": seen.answered, "minutes": seen.minutes})
 
 
 def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
@@ -358,11 +360,23 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=60,
         title=N_("much of the mail is deferred"),
         says=N_(
-            "Of {answered} messages in {minutes} minutes {deferred} were answered 4xx or turned away for now, and wait at their clients."
+            "Of {answered} messages in {minutes} minutes {some} were answered 4xx or turned away for now, and wait at their clients."
         ),
         does=N_("Look why: smtpguard status, and the log"),
         of="deferred",
-        found=_deferring,
+        found=_many,
+    ),
+    Condition(
+        name="slow",
+        severity=Severity.WARNING,
+        after_seconds=60,
+        title=N_("mail is slow"),
+        says=N_(
+            "Of {answered} messages in {minutes} minutes {some} waited more than 2.5 seconds for their verdict: a commit or a sync of the disk takes long, or reading them does."
+        ),
+        does=N_("Look at the disk, the database and the load of this machine"),
+        of="slow",
+        found=_many,
     ),
     Condition(
         name="not-enforced",

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.admission.intake import ADMISSION_SECONDS, UNDECIDED
+from smtpguard.admission.intake import UNDECIDED
+from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.database.errors import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
 from smtpguard.policy.verdict import Deferred, Held, Relayed

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import sqlite3
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.alarms import Alarms, Answers, Observer, relay_says
 from smtpguard.app.files import no_spool
@@ -31,7 +34,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.database import engine
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.observe.alarms import RaisedAlarm, raised
+from smtpguard.observe.alarms import SLOW_SECONDS, RaisedAlarm, raised
 from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks import genuine
 from smtpguard.policy.approvals import Hours
@@ -231,9 +234,19 @@ def test_recent_answers_are_computed_across_counter_resets() -> None:
     answers = Answers(minutes=10)
     for at, taken, deferred in ((0, 100, 7), (5, 103, 7), (10, 103, 9), (15, 2, 0), (20, 2, 3)):
         answers.add(at, {"answered taken": taken, "answered deferred": deferred, "undecided store": 99})
-    assert answers.of_late == (3 + 2 + 3, 2 + 3)
+    assert answers.of_late == (3 + 2 + 3, 2 + 3, 0)
     answers.add(612, {"answered taken": 2, "answered deferred": 4})
-    assert answers.of_late == (3 + 1, 3 + 1)
+    assert answers.of_late == (3 + 1, 3 + 1, 0)
+
+
+def test_slow_verdicts_are_counted_from_their_bound_on() -> None:
+    answers, intake = Answers(), Counter[str]()
+    answers.add(0, {})
+    for seconds in (0.01, SLOW_SECONDS, SLOW_SECONDS + 0.001, 5, 1000):
+        intake[f"admission {bisect_left(ADMISSION_SECONDS, seconds)}"] += 1
+        intake["answered taken"] += 1
+    answers.add(5, intake)
+    assert answers.of_late == (5, 0, 3)
 
 
 def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
@@ -264,7 +277,7 @@ def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     answers = Answers(minutes=10)
     answers.add(0, {})
     answers.add(5, numbers.with_refusals)
-    assert answers.of_late == (4 + counted + 3, 1 + counted + 3)
+    assert answers.of_late == (4 + counted + 3, 1 + counted + 3, 0)
     assert PUT_OFF not in Numbers().told({}, [], {}, {})["counts"]
 
 

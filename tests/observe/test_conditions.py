@@ -25,7 +25,7 @@ from tests.every import every
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
-    certificates={"c.pem": NOW + timedelta(days=60)}, answered=100, deferred=3, absent=(), starts="", spool="",
+    certificates={"c.pem": NOW + timedelta(days=60)}, answered=100, deferred=3, slow=3, absent=(), starts="", spool="",
     behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(), bypass=(), purposes={"many-write": "Many write to one list."},
 )  # fmt: skip
 MANY = RuleCall(
@@ -69,6 +69,8 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"answered": 10, "deferred": 5}, ["deferring"]),
         ({"answered": 11, "deferred": 5}, []),
         ({"answered": 4, "deferred": 4}, []),
+        ({"answered": 10, "slow": 5}, ["slow"]),
+        ({"answered": 11, "slow": 5}, []),
         ({"enforced": False}, ["not-enforced"]),
         ({"unreadable": "nonsense"}, ["policy-unreadable"]),
         ({"differs": "policy.yaml was changed"}, ["policy-differs"]),
@@ -119,7 +121,7 @@ def test_critical_alarms_are_immediate() -> None:
 
 EVERY = replace(
     WELL, store="no answer", spool="full", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
-    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
+    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, slow=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
     certificates={"c.pem": NOW, "d.pem": NOW + timedelta(days=9), "e.pem": None}, stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
 )  # fmt: skip
 
