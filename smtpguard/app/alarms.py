@@ -238,7 +238,7 @@ class Alarms(Part):
         self._answers = Answers()
         self._tree: Mapping[str, Any] | None = None  # the state of this process's tree, as its supervisor told it
         self._shared = Shared()
-        self._unread = Outage(log, "alarms: reading the store", self._clock.monotonic)
+        self._outage = Outage(log, "alarms: looking at the store", self._clock.monotonic)
 
     async def start(self) -> None:
         from smtpguard.app.delivery import signer
@@ -367,10 +367,13 @@ class Alarms(Part):
         except (StoreError, TimeoutError) as e:
             self._away(str(e) or "it does not answer in time")
         except Exception as error:
-            self._unread.tell(error, trace=True)
+            self._outage.tell(error, trace=True)
         else:
-            self._unread.over()
             self._problem = self._seen.store or await self._unwritable(looking.store)
+            if self._problem:
+                self._outage.tell(self._problem)
+            else:
+                self._outage.over()
             with contextlib.suppress(StoreError):
                 self._organization = looking.policies.policy.organization
 
@@ -388,6 +391,7 @@ class Alarms(Part):
     def _away(self, why: str) -> None:
         """Earlier findings no longer count."""
         self._problem, self._seen = why, None
+        self._outage.tell(why)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -315,7 +315,7 @@ async def test_an_unwritable_folder_does_not_repeat_the_alarm(tmp_path: Path, ca
 
 
 async def test_a_database_that_can_only_be_read_is_away(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(engine, "BUSY_SECONDS", 0)
     settings = settings_of(load_yaml('store: {url: "sqlite:///guard.db"}\n'), tmp_path, {})
@@ -336,6 +336,9 @@ async def test_a_database_that_can_only_be_read_is_away(
                 assert found is not None
                 assert said in found if said else not found, statement
                 assert alarms.said().levels == {STORE_FAILS: int(bool(said))}
+    why, over = (line for line in caplog.messages if line.startswith("alarms: "))
+    assert why.startswith(f"alarms: looking at the store: {tmp_path / 'guard.db'} is locked by another program")
+    assert over == "alarms: looking at the store: over, after 60 s"
 
 
 def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
