@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from smtpguard.accounts.model import Role
@@ -69,14 +70,18 @@ class _NotCounted(Refused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Vote:
-    """One answer to one notice. ``person``: the recipient of the notice; ``tag``: the notice's; ``unsure``: its
-    signatures could not be checked."""
+    """One answer to one notice. ``person``: the recipient of the notice; ``tag``: the notice's; ``outdated``: the address
+    is not valid for this hold, and ``person`` is who claims to answer; ``unsure``: its signatures could not be checked."""
 
     hold: Hold
     person: str
     tag: str
     answer: Answer
+    outdated: bool = False
     unsure: bool = False
+
+    def proof(self, in_force: InForce, now: datetime) -> Proof:
+        return proof_of(self.answer, in_force.addresses_of(self.person), in_force.reply_votes, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +116,7 @@ class VotesByMail:
             return Rejected(reply=reply.TOO_BIG)
         in_force = self.policies.current()
         vote = await self._find_vote(self._token(first) or "", first, transaction, in_force)
-        if vote is None:
+        if vote is None or (vote.outdated and vote.proof(in_force, self.clock.now()) is Proof.TOKEN):
             log.info("transaction %s: a vote by mail with a token that is not valid", transaction.id)
             return Rejected(reply=reply.rejected(str(No.TOKEN.value)))
         if vote.hold.asks_writer:
@@ -128,23 +133,27 @@ class VotesByMail:
     async def _find_vote(
         self, token: str, address: Address, transaction: Transaction, in_force: InForce
     ) -> _Vote | None:
-        """None if the token is not valid: then nothing more is read."""
+        """None if the token is not valid, and the sender is not asked about its hold: then nothing more is read."""
         hold_id, tag, _ = token_parts(token)
         hold = await self.store.holds.find(hold_id) if hold_id else None
         if hold is None or hold.primary:
             return None
-        person = self.tokens.person(token, hold, people_asked(hold, in_force, self.clock.now()))
-        if not person:
-            return None
         header, envelope = transaction.message.header, transaction.envelope
         sender = Sender.of(transaction, in_force.registry, in_force.registry.digester.delimiters)
+        asked = people_asked(hold, in_force, self.clock.now())
+        person = self.tokens.person(token, hold, asked)
+        outdated = not person
+        if outdated:
+            person = next((one for one in sorted(asked) if sender.claimed in in_force.addresses_of(one)), "")
+        if not person:
+            return None
         answer = Answer(
             claimed=sender.claimed,
             login=sender.login,
             automatic=sent_by_program(header, null_sender=envelope.reverse_path is None),
         )
         if answer.automatic:
-            return _Vote(hold=hold, person=person, tag=tag, answer=answer)
+            return _Vote(hold=hold, person=person, tag=tag, answer=answer, outdated=outdated)
         text = await self._read(transaction)
         if text is not None:
             word, comment = read_vote(text.excerpt)
@@ -158,7 +167,8 @@ class VotesByMail:
             origin = await self.verifier.origin(transaction.message)
         unsure = isinstance(origin, Unknown) or bool(origin.unresolved)
         signed = full_signatures(header, origin.signatures, address) if isinstance(origin, DkimResult) else ()
-        return _Vote(hold=hold, person=person, tag=tag, answer=replace(answer, signed=signed), unsure=unsure)
+        answer = replace(answer, signed=signed)
+        return _Vote(hold=hold, person=person, tag=tag, answer=answer, outdated=outdated, unsure=unsure)
 
     async def _read(self, transaction: Transaction) -> Reading | None:
         need = frozenset({Source.HEADERS, Source.TEXT})
@@ -175,7 +185,7 @@ class VotesByMail:
         decided = decide(
             vote.answer,
             hold,
-            vote.person,
+            "" if vote.outdated else vote.person,
             addresses=in_force.addresses_of(vote.person),
             used=vote.tag in hold.answered,
             barred=bar,
@@ -222,6 +232,8 @@ class VotesByMail:
     async def _confirmed(self, vote: _Vote, in_force: InForce) -> Disposition:
         """An answer of the writer, who is asked first. They get the notice of the outcome, and no other mail."""
         number = may_confirm(vote.answer, addresses=in_force.addresses_of(vote.person))
+        if vote.outdated:
+            number = No.TOKEN
         if isinstance(number, No):
             return await self._refused(vote, number, in_force)
         try:
@@ -234,13 +246,14 @@ class VotesByMail:
         return Counted(reply=reply.counted(vote.hold.hold_id, "confirm"))
 
     async def _refused(self, vote: _Vote, why: No | str, in_force: InForce) -> Disposition:
-        """``why``: a rule of votes by mail, or the text of the error that the vote raised."""
+        """``why``: a rule of votes by mail, or the text of the error that the vote raised. Somebody who answered a notice from
+        before the hold changed gets one that can be answered."""
         if why is No.UNPROVEN and vote.unsure:
             return Deferred(reply=reply.deferred(UNSURE), undecided=True)
         hold, now = vote.hold, self.clock.now()
         said = why.value if isinstance(why, No) else Phrase("It was not counted: {why}.", why=why)
         word = why.name.lower() if isinstance(why, No) else "vote"
-        proof = proof_of(vote.answer, in_force.addresses_of(vote.person), in_force.reply_votes, now)
+        proof = vote.proof(in_force, now)
         choice = vote.answer.word.value if vote.answer.word is not None else ""
         if hold.asks_writer:
             choice = "confirm" if vote.answer.people is not None else ""
@@ -250,11 +263,10 @@ class VotesByMail:
         proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not No.OTHER
         if not proven and isinstance(why, str):
             said = NOT_NOW  # do not tell an unproven sender who decided
-        told = (
-            self.notices.at(in_force, now).voted(hold, vote.person, vote.tag, choice, refused=said, word=word)
-            if proven
-            else ()
-        )
+        notices = self.notices.at(in_force, now)
+        told = notices.voted(hold, vote.person, vote.tag, choice, refused=said, word=word) if proven else ()
+        if proven and why is No.TOKEN:
+            told = (*told, *notices.anew(hold, vote.person))
         await self.store.journal.record((event,), told)
         return Rejected(reply=reply.rejected(str(said)))
 

@@ -33,7 +33,8 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of, window_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
-from smtpguard.holds.model import Choice, Hold, out_of_reach, standing_votes
+from smtpguard.holds.model import Choice, Hold, State, out_of_reach, standing_votes
+from smtpguard.holds.replying import bound_to
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
@@ -168,6 +169,18 @@ class NoticesNow:
             told = (*told, *self._not_any_more(grown))
         return (*told, *self._ask(grown, new, gathered), *self._stuck(grown))
 
+    def anew(self, hold: Hold, person: str) -> Intents:
+        """To somebody who answered a notice from before the message changed: what they are asked now, once for each
+        change."""
+        data = self._waiting(hold) | {"reasons": noticedata.reasons(hold, self.in_force), "marks": [], "more_marks": 0}
+        since = f"-{bound_to(hold)[:8]}"
+        if hold.asks_writer:
+            data |= noticedata.asked(hold) | {"notice": "confirm"}
+            return self._to(person, data, f"{_stem(hold, data)}{since}", hold.hold_id, role="sender", alone=True)
+        if hold.state is not State.WAITING or person not in self._unvoted(hold):
+            return ()
+        return self._each(hold, [person], data | _asked(hold), alone=since)
+
     def unconfirmed(self, hold: Hold) -> Intents:
         """Its writer has not confirmed it in time: they are told that others decide now, and the approvers are asked."""
         data = self._waiting(hold) | {"notice": "reminder", "percent": 0, "unconfirmed": True}
@@ -197,13 +210,8 @@ class NoticesNow:
     def _ask(self, hold: Hold, people: Sequence[str], gathered: Gathered) -> Intents:
         """Each sees as much of the text as the policy allows them."""
         blind = [p for p in people if self.in_force.preview(hold.lists, p, self.now) == "reasons"]
-        asked = noticedata.held(hold, gathered) | {
-            "notice": "approve",
-            "excerpt": gathered.reading.excerpt if isinstance(gathered.reading, Reading) else "",
-            "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
-            "senders": sorted(hold.senders),
-            "covers": _covers(hold, gathered),
-        }
+        excerpt = gathered.reading.excerpt if isinstance(gathered.reading, Reading) else ""
+        asked = noticedata.held(hold, gathered) | _asked(hold, excerpt, _covers(hold, gathered))
         quoted = {"reasons": noticedata.reasons(hold, self.in_force, readable=True)}
         less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
@@ -435,6 +443,12 @@ def digest(person: str, data: Mapping[str, Any], since: datetime, until: datetim
     window = {"since": utc_text(since), "until": utc_text(until), "person": person}
     about = {**noticedata.NONE, **data, **window}
     return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(person)}", person, about, not_before=until)
+
+
+def _asked(hold: Hold, excerpt: str = "", covers: Sequence[Phrase] = ()) -> dict[str, Any]:
+    shown = [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]]
+    asked = {"notice": "approve", "recipients_shown": shown, "senders": sorted(hold.senders)}
+    return asked | {"excerpt": excerpt, "covers": list(covers)}
 
 
 def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:

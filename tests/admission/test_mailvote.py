@@ -16,7 +16,7 @@ from smtpguard.admission.intake import Intake
 from smtpguard.admission.mailvote import MOST_OCTETS, VotesByMail
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.holds.model import Change, Choice, Confirmation, Hold, State
-from smtpguard.holds.replying import Tokens, bound_to
+from smtpguard.holds.replying import No, Tokens, bound_to
 from smtpguard.mail.address import Address
 from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Message
@@ -72,6 +72,21 @@ class Desk:
         there = [i for i in await self.home.outbox() if (i.data or {}).get("notice") == "voted"]
         return [(str(i.recipients[0].address), str(i.data["refused"])) for i in there]
 
+    async def grow(self) -> None:
+        """A rule of a copy is new."""
+
+        def grows(hold: Hold) -> Any:
+            more = replace(hold.verdict.hits[0], rule="another", description="Another rule")
+            return Change(hold=replace(hold, verdict=replace(hold.verdict, hits=(*hold.verdict.hits, more))))
+
+        await self.home.store.holds.change(self.hold_id, grows)
+
+    async def notices(self, kind: str) -> list[tuple[str, str, Any]]:
+        """Those about the hold as it is now."""
+        bound, there = bound_to(await self.hold()), [i for i in await self.home.outbox() if i.data is not None]
+        these = [i for i in there if i.data["notice"] == kind and i.data.get("bound") == bound]
+        return [(str(i.recipients[0].address), i.intent_id, i.data) for i in these]
+
     async def votes_of(self) -> list[tuple[str, str, str]]:
         return [
             (kind, data["choice"], data["why"] if kind == "vote-refused" else data["proof"])
@@ -106,6 +121,12 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         await reader.close()
 
 
+def signed(desk: Desk) -> DkimResult:
+    fields = frozenset({"from", "to", "subject"})
+    made = Signature(domain="example.com", fields=fields, at=desk.home.clock.now())
+    return DkimResult(domains=frozenset({"example.com"}), signatures=(made,))
+
+
 def said(done: Disposition) -> str:
     assert isinstance(done, Rejected), done
     return str(done.reply)
@@ -137,14 +158,12 @@ async def test_approving_needs_proof_of_the_writer(desk: Desk) -> None:
 
 @pytest.mark.asyncio
 async def test_a_signature_must_cover_the_notices_address(desk: Desk) -> None:
-    now = desk.home.clock.now()
-    made = Signature(domain="example.com", fields=frozenset({"from", "to", "subject"}), at=now)
     other = await desk.address("reminder")
     desk.signing.found = Unknown(why="no answer")
     done = await desk.say("APPROVE")
     assert isinstance(done, Deferred)
     assert done.reply.code == 451
-    desk.signing.found = DkimResult(domains=frozenset({"example.com"}), signatures=(made,))
+    desk.signing.found = signed(desk)
     again = desk.home.transaction(await desk.address(), sender=EVA, body="APPROVE", reverse_path=EVA)
     again = replace(again, message=Message.of(mail(other, sender=EVA, body="APPROVE")))
     assert "Nothing proves" in said(await desk.intake(again, FakePassage())), "an answer to another notice, sent again"
@@ -188,6 +207,27 @@ async def test_a_changed_hold_refuses_answers_to_an_older_notice(desk: Desk) -> 
     assert (await desk.hold()).state is State.WAITING
     nobodys = before.replace("votes+", "votes+x")
     assert "the message has changed since" in said(await desk.say("REJECT", to=nobodys))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("proof", ["login", "dkim", ""])
+async def test_an_answer_to_an_older_notice_brings_one_that_can_be_answered(desk: Desk, proof: str) -> None:
+    """With what is new in it; only to somebody who is asked, and proves that they wrote the answer."""
+    before, login = await desk.address(), EVA if proof == "login" else ""
+    if proof == "dkim":
+        desk.signing.found = signed(desk)
+    await desk.grow()
+    for _ in range(2):
+        assert "the message has changed since" in said(await desk.say("APPROVE", to=before, login=login))
+    bo = "bo@example.com"
+    assert "the message has changed since" in said(await desk.say("APPROVE", to=before, login=bo, sender=bo))
+    assert await desk.told() == ([(EVA, str(No.TOKEN.value))] if proof else [])
+    new = await desk.notices("approve")
+    assert [(to, data["reasons"][-1]["description"]) for to, _, data in new] == [(EVA, "Another rule")] * bool(proof)
+    for _, id, _ in new:
+        assert isinstance(await desk.say("APPROVE", to=await desk.address(id), login=login), Counted)
+    refused = [("vote-refused", "approve", "token")] * 2
+    assert await desk.votes_of() == ([*refused, ("vote", "approve", proof)] if proof else [])
 
 
 @pytest.mark.asyncio
@@ -284,6 +324,11 @@ async def test_the_writer_confirms_from_their_own_login(desk: Desk) -> None:
     assert "Only the person who got the notice" in said(await desk.say("CONFIRM 60", to=to, login=EVA))
     assert "the message has changed since" in said(await desk.say("REJECT", to=await desk.address()))
     assert (await desk.hold()).asks_writer
+    await desk.grow()
+    assert "the message has changed since" in said(await desk.say("CONFIRM 60", to=to, login=ANNA, sender=ANNA))
+    [(reader, id, _)] = await desk.notices("confirm")
+    assert reader == ANNA
+    to = await desk.address(id, ANNA)
     done = await desk.say("Confirm 60\n\nAnna", to=to, login=ANNA, sender=ANNA)
     assert isinstance(done, Counted)
     [told] = [data for kind, data in await desk.home.events(desk.hold_id) if kind == "confirmed"]
