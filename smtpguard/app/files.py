@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
@@ -168,7 +168,7 @@ def no_spool(settings: Settings) -> str:
 def _database(settings: Settings) -> Path | None:
     """The file of a SQLite database."""
     url = settings.store.url
-    return Path(url.removeprefix("sqlite:///").partition("?")[0]) if url.startswith("sqlite:///") else None
+    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0])) if url.startswith("sqlite:///") else None
 
 
 def _full(folder: Path) -> str:

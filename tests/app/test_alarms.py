@@ -23,7 +23,7 @@ import pytest
 from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.alarms import Alarms, Answers, Observer, relay_says
-from smtpguard.app.files import no_spool
+from smtpguard.app.files import no_room, no_spool
 from smtpguard.app.guardline import Turned
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_target
@@ -364,6 +364,9 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
     )
     full.clear()
     assert no_spool(settings) == ""
+    full.add(tmp_path / "a folder")
+    encoded = f"store: {{url: 'sqlite:///{tmp_path}/a%20folder/guard.db'}}\n"
+    assert no_room(settings_of(load_yaml(encoded), tmp_path, {})) == f"no space left in {tmp_path}/a folder"
 
 
 @pytest.mark.parametrize("there", [False, True])
