@@ -542,7 +542,7 @@ class Approvals:
             return expected
         if wall < expected - CLOCK_JUMP:
             log.warning(
-                "the clock was set back by %s: what is to be sent, to end or to expire at a time waits as much longer",
+                "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
                 expected - wall,
             )
         self._steady, self._jumped = (wall, tick), timedelta(0)
