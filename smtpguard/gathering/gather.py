@@ -20,10 +20,11 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
+from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import changed, constant, maker
 from smtpguard.mail.envelope import Transaction
-from smtpguard.mail.fields import DkimResult
+from smtpguard.mail.fields import DkimResult, mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
 from smtpguard.mailings.differences import Approved, Difference
@@ -34,7 +35,7 @@ from smtpguard.policy.facts import ONLY_HEADERS, ONLY_ORIGIN, ONLY_TEXT, Count, 
 from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.request import Steps, finished
-from smtpguard.reading.shown import Shown
+from smtpguard.reading.shown import ANOTHER_SHOWN, Shown
 from smtpguard.reading.thread import bare
 
 T = TypeVar("T")
@@ -98,6 +99,15 @@ class Gathered:
         """All addresses, as far as the policy knows, of the people who wrote or sent it, under any name in it. They may
         not decide on it."""
         return self.in_force.behind(self.sender.everything, self.transaction.session.auth_user)
+
+    @property
+    def names_another(self) -> bool:
+        """Whether it goes to one customer, and To and Cc name another one alone."""
+        recipients, shown = self.everyone.recipients, self.reading.shown if isinstance(self.reading, Reading) else ()
+        if len(recipients) != 1 or len(shown) != 1 or recipients[0].canonical in shown:
+            return False
+        named = self.in_force.registry.classify(mailboxes(self.transaction.message.header, "to", "cc")).recipients
+        return len(named) == 1 and all(one.kinds == {RecipientKind.MEMBER} for one in (*recipients, *named))
 
     @property
     def by_address(self) -> bool:
@@ -338,11 +348,12 @@ class Gather:
         if origin is None and "DKIM-Signature" in message.header:
             origin = await self._verify(known.transaction)
         recipient = str(to[0]).lower() if len(to) == 1 else ""
-        shown, fits = await self.turns.of(self._compared_at_once(message, recipient, templates))
+        another = known.names_another
+        shown, fits = await self.turns.of(self._compared_at_once(message, recipient, another, templates))
         if shown is None:
             shown = await _within(self.read_seconds, lambda: self.reader.shown_apart(message), _NOT_APART)
             if isinstance(shown, Shown):
-                shown = changed(shown, recipient=recipient)
+                shown = _on_its_way(shown, recipient, another)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
         coming = Coming(
@@ -356,7 +367,7 @@ class Gather:
         return changed(known, origin=origin, shown=shown, coming=coming)
 
     def _compared_at_once(
-        self, message: Message, recipient: str, templates: Mapping[str, Template]
+        self, message: Message, recipient: str, another: bool, templates: Mapping[str, Template]
     ) -> Steps[tuple[Shown | Unknown | None, Mapping[str, bool]]]:
         try:
             shown = self.reader.shown_at_once(message)
@@ -365,7 +376,7 @@ class Gather:
         yield
         if shown is None:
             return None, {}
-        shown = changed(shown, recipient=recipient)
+        shown = _on_its_way(shown, recipient, another)
         return shown, {name: one.matches(shown) for name, one in templates.items()}
 
     async def _with_origin(
@@ -544,6 +555,12 @@ def _same_text(text: Reading, post: TraceInfo) -> bool:
 _LITTLE = 500
 """The most letters of a short post with the footer of a list server."""
 _HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
+
+
+def _on_its_way(shown: Shown, recipient: str, another: bool) -> Shown:
+    """``another``: as in ``names_another``."""
+    said = shown.sender + ANOTHER_SHOWN if another and not shown.opaque else shown.sender
+    return changed(shown, recipient=recipient, sender=said)
 
 
 async def _within(seconds: float, ask: Callable[[], Awaitable[T | Unknown]], otherwise: str) -> T | Unknown:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mailings.alignment import ITSELF, is_markup, is_target, opcodes
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
-from smtpguard.reading.shown import LINK, MANY_SHOWN, PART, Shown, as_text, tokens
+from smtpguard.reading.shown import ANOTHER_SHOWN, LINK, MANY_SHOWN, PART, Shown, as_text, tokens
 
 FACT = "mailing.differs"
 MOST_SAID = 3
@@ -33,6 +33,7 @@ SAID: Mapping[str, str] = {
     "sender": N_("A mailing like it was approved with another sender"),
     "proof": N_("A mailing like it was approved where its sender was proven in another way"),
     "shown": N_("It shows everybody who gets it the addresses of many others, in To or Cc"),
+    "another": N_("To names another customer than the one whom it goes to"),
     "file": N_("A file has been added to what was approved, or changed"),
     "picture": N_("A picture has been added to what was approved, or changed"),
     "paragraph": N_("A paragraph has been added to what was approved"),
@@ -104,9 +105,13 @@ def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
 
 def _sender(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
     is_from = approved.senders.__contains__ if exact else approved.is_from
-    if not is_from(coming.sender):
-        same = is_from(shown := coming.sender.removesuffix(MANY_SHOWN))
-        yield Difference(kind="shown") if same else Difference(kind="sender", what=_short(shown))
+    if is_from(coming.sender):
+        return
+    shown = coming.sender.removesuffix(MANY_SHOWN).removesuffix(ANOTHER_SHOWN)
+    if not is_from(shown):
+        yield Difference(kind="sender", what=_short(shown))
+    else:
+        yield Difference(kind="shown" if coming.sender.endswith(MANY_SHOWN) else "another")
 
 
 def _files(approved: Sequence[str], coming: Sequence[str]) -> Iterator[Difference]:

@@ -49,7 +49,7 @@ from smtpguard.mailings.alignment import (
     with_own,
 )
 from smtpguard.policy.approvals import SHARE
-from smtpguard.reading.shown import MANY_SHOWN, PICTURE, Shown
+from smtpguard.reading.shown import ANOTHER_SHOWN, MANY_SHOWN, PICTURE, Shown
 
 AT_LEAST = 8
 """Without copies to learn from, at least this number of words may differ, even if the share gives fewer."""
@@ -264,11 +264,12 @@ class Template:
         return True
 
     def is_from(self, sender: str) -> bool:
-        """Whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox, and not
-        many people are shown if few were."""
-        return sender in self.senders or any(
-            mailboxes(one) in (mailboxes(sender), mailboxes(sender + MANY_SHOWN)) for one in self.senders
-        )
+        """Whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox, and To and
+        Cc show no many people, and nobody else, unless they did so then."""
+        if sender in self.senders:
+            return True
+        alike = {mailboxes(sender + more) for more in ("", MANY_SHOWN, ANOTHER_SHOWN)}
+        return any(mailboxes(one) in alike for one in self.senders)
 
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""

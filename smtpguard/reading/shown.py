@@ -172,6 +172,8 @@ _SHOWN_TO_EACH = 8
 MANY_SHOWN = "; shown-to: many"
 """The end of ``Shown.sender`` if To and Cc show more addresses than that, as those of a program that adds each next
 recipient to those before."""
+ANOTHER_SHOWN = "; shown-to: another"
+"""The same if they name one customer alone, and the copy goes to another one: who sent it moved the list by a row."""
 _USUAL = Bounds()
 _MOST_PACKED = 8 << 20
 

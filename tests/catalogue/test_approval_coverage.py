@@ -414,6 +414,7 @@ PERSONAL_ALTERED = {
     "the addresses of all before": lambda n: personal(n).replace(
         b"Subject:", b"".join(f"To: {one}\r\n".encode() for one in READERS[:9]) + b"Subject:", 1
     ),
+    "the copy of the next in the list": lambda n: personal(n + 1),
 }
 
 
@@ -636,6 +637,7 @@ COPY_DIFFERS = {
     "another host": ("link", "shop.elsewhere.example"),
     "another From": ("sender", "bo@example.com"),
     "the addresses of all before": ("shown", "To or Cc"),
+    "the copy of the next in the list": ("another", "another customer"),
 }
 
 

@@ -407,3 +407,27 @@ async def test_each_step_is_taken_for_some_who_wait_together(monkeypatch: pytest
     assert " ".join(done) == "0a 0b 0c 1a 2a 1b 2b 2c 3a 4a 3b 4b 3c 4c"
     assert [str(one) for one in found] == ["0", "1", "2", "3", "4"]
     assert isinstance(found[1], ValueError)
+
+
+@pytest.mark.parametrize(
+    ("to", "shown", "another"),
+    [
+        (MEMBERS[:1], MEMBERS[1], True),
+        (MEMBERS[:1], MEMBERS[0], False),
+        (MEMBERS[:1], ", ".join(MEMBERS[:2]), False),
+        (MEMBERS[:1], ", ".join(MEMBERS[1:3]), False),
+        (MEMBERS[:1], RAMADAN, False),
+        (MEMBERS[:1], "somebody@elsewhere.example", False),
+        (MEMBERS[:1], None, False),
+        (MEMBERS[:2], MEMBERS[2], False),
+        ([], MEMBERS[0], False),
+        (["somebody@elsewhere.example"], MEMBERS[0], False),
+        (["anna@example.com"], MEMBERS[0], False),  # a colleague, who is on a list too
+        (MEMBERS[:1], "anna@example.com", False),
+    ],
+)
+async def test_a_copy_names_another_customer_than_it_goes_to(
+    home: House, to: list[str], shown: str | None, another: bool
+) -> None:
+    gathered = await home.gathered(home.transaction(*to, To=shown), EVERYTHING)
+    assert gathered.names_another is another
