@@ -22,7 +22,7 @@ from smtpguard.app.explaining import Explainer
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.effects import Deadlines
-from smtpguard.holds.model import Choice, Hold, Refused, State
+from smtpguard.holds.model import SENDING, Choice, Hold, Refused, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
@@ -385,7 +385,8 @@ class History(FakeRelay):
         chance, holds = self.chance, await self.home.holds()
         if not holds:
             return
-        hold, who = chance.choice(holds), chance.choice([EVA, OMAR, DPO])
+        going = [hold for hold in holds if hold.state in SENDING]
+        hold, who = chance.choice(going if going and chance.random() < 0.5 else holds), chance.choice([EVA, OMAR, DPO])
         what = chance.choice(
             ["reject", "withdraw", "unvote", "say", "confirm", "reopen", "reject all", "go on", "stop", "feedback"]
         )

@@ -78,7 +78,7 @@ async def _asked(asks: Program, history: History) -> None:
     asked = await history.store.holds.asked()
     for state in State:
         listed: list[str] = []
-        more: dict[str, str] = {"state": state.value, "limit": "7"}
+        more: dict[str, str] = {"state": state.value, "limit": "2"}
         while more:
             answer = (await asks("GET", "/held", **more)).json()
             listed += [row["id"] for row in answer["items"]]
