@@ -104,7 +104,8 @@ class Approvals:
     _steady: tuple[datetime, float] = field(init=False)
     _jumped: timedelta = field(init=False, default=timedelta(0))  # as it was logged
     _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
-    """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it."""
+    """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it. Seen first while
+    the clock is before its votes, as at a boot, it begins then."""
     _unsent: Outage = field(init=False)
     _unasked: Outage = field(init=False)
 
@@ -295,7 +296,10 @@ class Approvals:
         notices, enacted, failed = self._now(), 0, False
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
-        self._leaving = {(id, at): self._leaving.get((id, at), tick + (at - now).total_seconds()) for id, at in leaving}
+        self._leaving = {
+            (id, at): self._leaving.get((id, at), tick + (at - max([now, *(v.at for v in hold.votes)])).total_seconds())
+            for (id, at), hold in leaving.items()
+        }
         for (id, at), hold in leaving.items():
             if (now < at or tick < self._leaving[id, at]) and complete(hold, in_force.groups, in_force.hours.open_at):
                 continue

@@ -87,6 +87,18 @@ async def test_a_clock_that_jumps_ends_no_time_to_undo(home: House) -> None:
     assert await approvals.enact() == 2
 
 
+async def test_a_clock_that_is_behind_at_a_start_and_set_right_then_delays_no_approval(home: House) -> None:
+    await approve(home, await held(home))
+    home.clock.at -= timedelta(hours=3)
+    approvals = home.approvals()
+    assert await approvals.enact() == 0
+    home.clock.at += timedelta(hours=3)
+    home.clock.pass_(seconds=59)
+    assert await approvals.enact() == 0
+    home.clock.pass_(seconds=1)
+    assert await approvals.enact() == 1
+
+
 async def test_small_messages_and_a_zero_delay_are_released_at_once(home: House) -> None:
     few = await held(home, *MEMBERS[: effects.FEW])
     assert (await approve(home, few)).state is State.APPROVED
