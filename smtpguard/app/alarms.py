@@ -209,7 +209,7 @@ class Answers:
         answered = sum(n for name, n in counts.items() if name.startswith("answered "))
         slow = sum(counts.get(f"admission {n}", 0) for n in _SLOWLY)
         now = answered + away, counts.get("answered deferred", 0) + away, slow
-        if self._last is not None and now[0] > self._last[0]:
+        if self._last is not None and now[0] >= self._last[0] and now != self._last:
             self._grown.append((at, [max(0, n - last) for n, last in zip(now, self._last, strict=True)]))
         self._last = now
         while self._grown and self._grown[0][0] < at - self._seconds:

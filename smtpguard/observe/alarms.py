@@ -186,6 +186,7 @@ def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterato
 
 
 def _many(some: int, seen: Seen) -> Iterator[Found]:
+    some = min(some, seen.answered or 0)  # a verdict comes before the answer
     if seen.answered is not None and some >= max(FEWEST, SHARE * seen.answered):
         yield Found(words={"some": some, "answered": seen.answered, "minutes": seen.minutes})
 

@@ -71,6 +71,7 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"answered": 4, "deferred": 4}, []),
         ({"answered": 10, "slow": 5}, ["slow"]),
         ({"answered": 11, "slow": 5}, []),
+        ({"answered": 4, "slow": 5}, []),
         ({"enforced": False}, ["not-enforced"]),
         ({"unreadable": "nonsense"}, ["policy-unreadable"]),
         ({"differs": "policy.yaml was changed"}, ["policy-differs"]),
