@@ -107,7 +107,9 @@ class Gathered:
         if len(recipients) != 1 or len(shown) != 1 or recipients[0].canonical in shown:
             return False
         named = self.in_force.registry.classify(mailboxes(self.transaction.message.header, "to", "cc")).recipients
-        return len(named) == 1 and all(one.kinds == {RecipientKind.MEMBER} for one in (*recipients, *named))
+        if len(named) != 1 or named[0].digest == recipients[0].digest:  # another spelling of the same mailbox
+            return False
+        return all(one.kinds == {RecipientKind.MEMBER} for one in (*recipients, *named))
 
     @property
     def by_address(self) -> bool:

@@ -23,7 +23,7 @@ from smtpguard.reading.fingerprint import FEWEST, Sketch, sketch
 from smtpguard.reading.request import Steps
 from tests.clocks import MONDAY
 from tests.every import every
-from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, RAMADAN, House, mail
+from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, RAMADAN, House, index, mail
 
 ENVELOPE = [f.name for f in FACTS.values() if f.source is Source.ENVELOPE]
 HEADERS = [f.name for f in FACTS.values() if f.source is Source.HEADERS]
@@ -424,10 +424,14 @@ async def test_each_step_is_taken_for_some_who_wait_together(monkeypatch: pytest
         (["somebody@elsewhere.example"], MEMBERS[0], False),
         (["anna@example.com"], MEMBERS[0], False),  # a colleague, who is on a list too
         (MEMBERS[:1], "anna@example.com", False),
+        (["bo.ek@gmail.com"], "boek@googlemail.com", False),  # one mailbox
+        (["bo.ek@gmail.com"], MEMBERS[0], True),
     ],
 )
 async def test_a_copy_names_another_customer_than_it_goes_to(
     home: House, to: list[str], shown: str | None, another: bool
 ) -> None:
+    index(home.folder, "ramadan", [*MEMBERS, "bo.ek@gmail.com"])
+    home.in_force = home.build(DOCUMENTS)
     gathered = await home.gathered(home.transaction(*to, To=shown), EVERYTHING)
     assert gathered.names_another is another
