@@ -377,7 +377,8 @@ async def erase(access: Access, whom: Person, *, by: str, progress: Progress | N
     letters = await access.walk(lambda open: _letters(open, whom))
     for start in range(0, len(letters), SOME):
         await access.write(partial(_unsent, whom=whom, letters=letters[start : start + SOME]))
-    await access.write(lambda batch: searchindex.lose(batch, late))
+    for start in range(0, len(late), SOME):
+        await access.write(partial(searchindex.lose, words=late[start : start + SOME]))
     return done
 
 

@@ -145,6 +145,27 @@ async def test_an_index_that_read_the_names_before_does_not_bring_them_back(
         assert await found(home, CUSTOMER) == []
 
 
+async def test_words_that_are_not_indexed_yet_are_lost_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ``renew-secret`` those of the whole journal are not."""
+    async with house(tmp_path) as home:
+        await story(home)
+        monkeypatch.setattr(privacy, "SOME", 2)
+        lost, lose = list[int](), searchindex.lose
+
+        def counted(batch: Batch, words: Sequence[tuple[int, str]]) -> None:
+            lost.append(len(words))
+            lose(batch, words)
+
+        monkeypatch.setattr(searchindex, "lose", counted)
+        done = await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        slices = -(-done.entries // 2)
+        first, again = lost[:slices], lost[slices:]
+        assert sum(first) == sum(again) > 2
+        assert max(again) <= 2
+
+
 async def index(home: House) -> None:
     while await home.store.journal.index():
         pass
