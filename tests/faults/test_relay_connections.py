@@ -326,7 +326,7 @@ def test_each_refused_message_is_logged_and_counted(whole: Guard) -> None:
     assert asyncio.run(refused()).startswith("250")
     until(lambda: whole.metric("turned_away_total", why="recipient-refused") == before + 1, "the count")
     [line] = [line for line in whole.lines() if line["why"] == "recipient-refused"]
-    assert {name: line[name] for name in line if name not in ("timestamp", "level", "event", "listener")} == {
+    assert {name: line[name] for name in line if name not in ("timestamp", "level", "event", "listener", "part", "pid")} == {
         "why": "recipient-refused", "client": "192.0.2.7", "queue_id": "4F1Q", "reply": "550 5.1.1 No such user",
         "reverse_path": "refused@example.com", "recipients": 2, "refused": 1,
     }  # fmt: skip
