@@ -107,11 +107,16 @@ def _sender(approved: Template, coming: Shown, exact: bool) -> Iterator[Differen
     is_from = approved.senders.__contains__ if exact else approved.is_from
     if is_from(coming.sender):
         return
-    shown = coming.sender.removesuffix(MANY_SHOWN).removesuffix(ANOTHER_SHOWN)
-    if not is_from(shown):
+    shown = _who(coming.sender)
+    if not is_from(shown) and shown not in map(_who, approved.senders):
         yield Difference(kind="sender", what=_short(shown))
-    else:
+    elif shown != coming.sender:
         yield Difference(kind="shown" if coming.sender.endswith(MANY_SHOWN) else "another")
+
+
+def _who(sender: str) -> str:
+    """``Shown.sender`` without what it says of To and Cc."""
+    return sender.removesuffix(MANY_SHOWN).removesuffix(ANOTHER_SHOWN)
 
 
 def _files(approved: Sequence[str], coming: Sequence[str]) -> Iterator[Difference]:

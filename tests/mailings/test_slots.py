@@ -719,6 +719,14 @@ def test_a_site_in_a_long_word_is_looked_for_in_linear_time() -> None:
     assert time.process_time() - began < 10
 
 
+def test_fewer_addresses_than_were_approved_are_no_other_sender() -> None:
+    """A post to a list is compared with what was approved alone."""
+    first = shown("One.", head=f"To: {', '.join(f'{n}@example.net' for n in range(9))}\r\n")
+    coming = shown("Two.", head="To: 1@example.net\r\n")
+    assert first.sender != coming.sender
+    assert not {one.kind for one in differences(learn(first, ()), coming, exact=True)} & {"sender", "shown"}
+
+
 @every(
     ("old", "new"),
     [
