@@ -42,6 +42,7 @@ LONGEST_LINE = 40
 MOST_COMMENT = 500
 _CODE_OCTETS = 16
 _TAG_DIGITS = 8
+_TAG = re.compile(f"[0-9a-f]{{{_TAG_DIGITS}}}")
 LOCAL_OCTETS = 16 + 1 + _TAG_DIGITS + 1 + 26
 """The longest token. With the sign and the guard's local part before it, it must fit into 64 octets (RFC 5321 section
 4.5.3.1.1)."""
@@ -122,7 +123,7 @@ def token_parts(local: str) -> tuple[str, str, str]:
     """Hold, notice and code of a token; three times "" if it is not a token."""
     hold_id, _, rest = local.lower().partition(".")
     tag, _, code = rest.partition(".")
-    whole = hold_id and len(tag) == _TAG_DIGITS and code and len(local) <= LOCAL_OCTETS
+    whole = hold_id and _TAG.fullmatch(tag) and code and len(local) <= LOCAL_OCTETS
     return (hold_id.upper(), tag, code) if whole else ("", "", "")
 
 
