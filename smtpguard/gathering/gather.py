@@ -109,7 +109,7 @@ class Gathered:
         named = self.in_force.registry.classify(mailboxes(self.transaction.message.header, "to", "cc")).recipients
         if len(named) != 1 or named[0].digest == recipients[0].digest:  # another spelling of the same mailbox
             return False
-        return all(one.kinds == {RecipientKind.MEMBER} for one in (*recipients, *named))
+        return all(one.kinds == {RecipientKind.MEMBER} and one.behind is None for one in (*recipients, *named))
 
     @property
     def by_address(self) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.gathering import gather
 from smtpguard.gathering.gather import Turns, trace_text
-from smtpguard.lists.index import index_path
+from smtpguard.lists.index import Expansion, Expansions, expansions_path, index_path, write_expansions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.trace import prepend
@@ -435,3 +435,19 @@ async def test_a_copy_names_another_customer_than_it_goes_to(
     home.in_force = home.build(DOCUMENTS)
     gathered = await home.gathered(home.transaction(*to, To=shown), EVERYTHING)
     assert gathered.names_another is another
+
+
+async def test_a_copy_for_a_member_of_the_group_in_to_names_nobody_else(home: House) -> None:
+    """As a server sends it on that the guard does not know."""
+    group, registry = "office@customer.example", home.in_force.registry
+    [key, *members] = (registry.digester.of(Address.parse(one)) for one in (group, *MEMBERS[:2]))
+    found = Expansion(key=key, people=2, customers=2, lists={"ramadan": 2}, members=tuple(members))
+    known, here = {int.from_bytes(key, "big"): found}, expansions_path(home.folder)
+    key_id, at = registry.digester.key_id, home.clock.now()
+    write_expansions(here, known, domains={}, catches=False, key_id=key_id, at=at)
+    registry.expansions = Expansions(home.folder, *registry.digester.key_ids)
+    registry.reopen()
+    [behind] = registry.classify([Address.parse(group)]).recipients
+    assert behind.behind == found
+    gathered = await home.gathered(home.transaction(MEMBERS[0], To=group), EVERYTHING)
+    assert not gathered.names_another
