@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -16,7 +17,7 @@ from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mailings.model import set_of
 from smtpguard.mailings.service import Matched
 from tests.console.api.program import program
-from tests.console.holding import ANNA, DPO, EVA, OMAR, text
+from tests.console.holding import ANNA, DPO, EVA, OMAR, changed, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage
 from tests.guard.house import mail as raw
@@ -177,6 +178,10 @@ async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
     assert "The correction of a mailing, on its way to 5 people on Ramadan greetings" in said
     assert "4 who have it and 1 who may have it" in said
     assert "4 people who got another mailing 1 person who may have got it" in said
+    await changed(here, hold, lists=(), envelope=replace(hold.envelope, recipients=()))  # of lists that are no more
+    for path in ("/held", "/history?state=any"):
+        assert "to 5 people" in text(await dpo.get(path)), path
+    assert "to 5 people" in text(await dpo.post("/decide", choice="approve", hold=[hold.hold_id]))
 
 
 async def test_recipients_are_read_through_the_api(here: Stage) -> None:
