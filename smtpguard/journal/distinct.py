@@ -76,6 +76,10 @@ class Changes:
         self.add(name, data["before"], data["version"], added=int(data["added"]), removed=int(data["removed"]))
         return True
 
+    def all_of(self, name: str) -> int:
+        """How many people came to this list or left it, by all changes."""
+        return sum(some for (of, _), others in self._steps.items() if of == name for some in others.values())
+
     def together(self, sizes: Mapping[Version, Interval]) -> Interval:
         """The number of people on any of these versions of one list. ``sizes``: the size of each."""
         low = max(some.low for some in sizes.values())

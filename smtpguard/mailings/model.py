@@ -220,7 +220,7 @@ class Tally:
     """Distinct people, each once, by the status of their copies (CopyStatus). A list address weighs as much as its people.
     ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
     ``relayed`` may be counted twice, as a person on two lists; ``apart``: so many more may have it, if two versions of
-    a list share nobody."""
+    a list share nobody, or who had a copy of their own was not on the list when it went there."""
 
     deferred: int = 0
     refused: int = 0

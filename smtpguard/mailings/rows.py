@@ -235,16 +235,18 @@ class _Crowd:
 
 def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) -> Tally:
     """A person who had a copy of their own and is on a list that it went to counts once, by the most certain status of
-    both. A list before and after its members changed counts as at least the people of both versions. So the numbers
-    never exceed the real ones; the possible deviation is given beside them. Bounds of approvals count everybody."""
+    both, though some may have left the list, or come to it, between the two. A list before and after its members changed
+    counts as at least the people of both versions. So the numbers never exceed the real ones; the possible deviation is
+    given beside them. Bounds of approvals count everybody."""
     n, names = row.known.n, row.mailing.lists
     crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.status))
     whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
     for crowd in crowds:
         if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
             whole.setdefault(bit, []).append(crowd)
-    several = {name for bit, versions in whole.items() if len(versions) > 1 and (name := list_of(names, bit))}
-    changes = _changes(connection, several, row)
+    singles = _singles(connection, n, still)
+    asked = {bit for bit, versions in whole.items() if len(versions) > 1 or any(kind & bit for kind, _ in singles)}
+    changes = _changes(connection, {name for bit in asked if (name := list_of(names, bit))}, row)
     counts = {field: getattr(tally, field) for field in FIELDS.values()}
     left: dict[int, list[tuple[CopyStatus, int]]] = {}
     further = 0
@@ -261,10 +263,10 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
         if may:
             together = changes.together(may)
             further += (together.high or 0) - together.low
-    singles = _singles(connection, n, still)
     taken = 0
     for bit, versions_left in sorted(left.items(), key=lambda one: -SUREST.index(one[1][0][0])):
         mine = Counter[CopyStatus]()
+        beside = 0
         for (kind, status), some in singles.items():
             if kind & bit and not kind & taken:
                 mine[status] += some
@@ -275,6 +277,8 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
                 versions_left[at] = became, rest - one
                 counts[FIELDS[status if SUREST.index(status) <= SUREST.index(became) else became]] -= one
                 some -= one
+                beside += one if {status, became} <= _MAY_BE_THERE else 0
+        further += min(beside, changes.all_of(list_of(names, bit)))
     counts = {field: max(count, 0) for field, count in counts.items()}
     having = [crowd for crowd in crowds if crowd.status is CopyStatus.RELAYED]
     have = {kind: some for (kind, status), some in singles.items() if status is CopyStatus.RELAYED}

@@ -25,6 +25,7 @@ from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import SENDING, Choice, Hold, Refused, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Transaction
 from smtpguard.mail.message import Message
@@ -442,9 +443,20 @@ class History(FakeRelay):
 
     async def pass_(self, **time: float) -> None:
         self.clock.pass_(**time)
+        before = self.indexed
         self.reindex()
+        if self.indexed != before:
+            await self.journal_list(before)
         self.home.in_force.registry.reopen()
         await self.home.watch.read()
+
+    async def journal_list(self, before: Sequence[str]) -> None:
+        """As a sync does when people came to the list or left it."""
+        digester = self.home.in_force.registry.digester
+        old, new = ({digester.of(Address.parse(one)) for one in people} for people in (before, self.indexed))
+        change = {"before": version_of(old), "added": len(new - old), "removed": len(old - new)}
+        data = {**change, "version": version_of(new), "people": len(new), "news": ["replaced"], "problem": None}
+        await self.store.journal.record([Event(kind=Kind.LIST, id="ramadan", at=self.clock.now(), data=data)])
 
     async def back(self) -> None:
         self.clock.at -= timedelta(seconds=self.chance.choice([1, 40]))

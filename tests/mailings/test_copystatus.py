@@ -725,6 +725,21 @@ async def test_two_versions_of_a_list_give_an_interval(
 
 
 @on_sqlite
+async def test_who_has_a_copy_may_have_left_before_it_went_to_the_list(store: Store, clock: Clock) -> None:
+    """Of members who had a copy of their own, as many as came to the list or left it may be beside its people."""
+    members = [person(f"m{n}", lists=("news",)) for n in range(3)]
+    await admit(store, of("T1", *members))
+    await outcome(store, "T1", "relayed")
+    change = {"version": "v2", "before": "v1", "people": 1200, "added": 1, "removed": 1}
+    await store.journal.record([event(Kind.LIST, "news", at=clock.now(), **change)])
+    await admit(store, of("T2", person("news v2", weight=1200, lists=("news",), version="v2"), content="2"))
+    assert await tally(store) == Tally(relayed=3, admitted=1197), "in flight, which is counted separately"
+    await outcome(store, "T2", "relayed")
+    assert await tally(store) == Tally(relayed=1200, apart=2)
+    assert await has(store) == (1200, 1202)
+
+
+@on_sqlite
 async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
