@@ -182,6 +182,10 @@ async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
     for path in ("/held", "/history?state=any"):
         assert "to 5 people" in text(await dpo.get(path)), path
     assert "to 5 people" in text(await dpo.post("/decide", choice="approve", hold=[hold.hold_id]))
+    await changed(here, hold, lists=(), envelope=replace(hold.envelope, recipients=()), asked_at=hold.held_at)
+    said = text(await dpo.get("/held"))
+    assert "Was it sent?" in said
+    assert "to 5 people" in said
 
 
 async def test_recipients_are_read_through_the_api(here: Stage) -> None:
