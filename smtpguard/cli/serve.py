@@ -347,9 +347,9 @@ def processes(kinds: Sequence[str], workers: int) -> list[str]:
 
 
 def run(name: str, process: str, channel: int, said: str, settings: Settings, kinds: Sequence[str], parent: int) -> int:
-    """Run a part in this process, which is called ``process``. ``channel``: the descriptor of its channel to the supervisor, whose pid is
-    ``parent``. ``said``: why it could not start before, at least how that begins, if it is in the log. ``kinds``: all
-    parts of the tree. Returns the exit status."""
+    """Run a part in this process, which is called ``process``. ``channel``: the descriptor of its channel to the
+    supervisor, whose pid is ``parent``. ``said``: the beginning of why it could not start before, if the log has it.
+    ``kinds``: all parts of the tree. Returns the exit status."""
     # One that outlives its supervisor would keep its port from the next one. The others finish their work.
     part.die_with_parent(signal.SIGKILL if name in _ENDED_AT_ONCE else signal.SIGTERM)
     if os.getppid() != parent:  # it ended before prctl was called

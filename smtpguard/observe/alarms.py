@@ -58,9 +58,9 @@ class Seen:
     ``bypass``, that of this host. ``certificates``: when each expires, by its name in the settings; None if it cannot
     be used. ``answered``, ``deferred``, ``slow``: messages of the last ``minutes``, all of them, those answered 4xx, also
     without a verdict, and those whose verdict took more than SLOW_SECONDS. ``called``: rules that call a person;
-    ``purposes``: of the policy's rules. ``absent``: kinds of parts without a ready process. ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how
-    many seconds they are behind. ``refusing``: receivers of checkpoints to how many seconds they have taken none that
-    was sent.
+    ``purposes``: of the policy's rules. ``absent``: kinds of parts without a ready process.
+    ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
+    ``refusing``: receivers of checkpoints to how many seconds they have taken none that was sent.
     """
 
     at: datetime

@@ -274,7 +274,7 @@ class Groups(Mapping[str, frozenset[str]]):
         )
 
     def of_person(self, who: str, at: datetime) -> frozenset[str]:
-        """The groups in which they decide: their own, and those of people whom they are deputy for at that time."""
+        """The groups in which they decide at that time: their own, and those of the people whose deputy they are."""
         return frozenset(group for group in self.people if self.decides(who, group, at))
 
     def there(self, group: str, at: datetime, without: Set[str] = frozenset()) -> frozenset[str]:
