@@ -21,13 +21,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
 from smtpguard.admission.recorded import FACTS, unpack
-from smtpguard.app.files import CannotStart, store_url
+from smtpguard.app.files import CannotStart, store_url, unwritable
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import owner_of, read_only
+from smtpguard.config.statefiles import owner_of
 from smtpguard.counts.contacts import known_since
 from smtpguard.database.access import Open
 from smtpguard.database.engine import file_of, wrong_clock
@@ -80,11 +80,10 @@ CONTACTS_DAYS = 30
 
 def unreadable(settings: Settings) -> Finding | None:
     """A finding if this user may not read it, which is no error, unless it is the user who serves: who may write the state."""
-    file = _file(settings)
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
-        (file, os.R_OK if file is not None and read_only(file.parent) else os.R_OK | os.W_OK),
+        (_file(settings), os.R_OK if unwritable(settings) else os.R_OK | os.W_OK),
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
             if os.access(settings.state, os.W_OK):

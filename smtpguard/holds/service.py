@@ -296,9 +296,9 @@ class Approvals:
         notices, enacted, failed = self._now(), 0, False
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
+        begun = {key: max([now, *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
         self._leaving = {
-            (id, at): self._leaving.get((id, at), tick + (at - max([now, *(v.at for v in hold.votes)])).total_seconds())
-            for (id, at), hold in leaving.items()
+            (id, at): self._leaving.get((id, at), tick + (at - begun[id, at]).total_seconds()) for id, at in leaving
         }
         for (id, at), hold in leaving.items():
             if (now < at or tick < self._leaving[id, at]) and complete(hold, in_force.groups, in_force.hours.open_at):
