@@ -415,7 +415,7 @@ async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monke
         proxy = {"name": "proxy", "part": "proxy", "pid": 1, "ready": True}
         row = {**file.row(0.0, (), {}, stopping=False), "parts": [proxy]}
         file.write(0.0, {**row, "at": row["at"] - 60})
-    for module in ("smtpguard.app.files", "smtpguard.app.storestatus", "smtpguard.database.files"):
+    for module in ("smtpguard.app.files", "smtpguard.database.files"):
         monkeypatch.setattr(f"{module}.read_only", lambda folder: True)
     monkeypatch.setattr("smtpguard.processes.statusfile._is_ours", lambda row: True)
     found = await status(settings)
