@@ -33,7 +33,7 @@ SAID: Mapping[str, str] = {
     "sender": N_("A mailing like it was approved with another sender"),
     "proof": N_("A mailing like it was approved where its sender was proven in another way"),
     "shown": N_("It shows everybody who gets it the addresses of many others, in To or Cc"),
-    "another": N_("To names a customer who is not its recipient"),
+    "another": N_("To names another customer than the recipient"),
     "file": N_("A file has been added to what was approved, or changed"),
     "picture": N_("A picture has been added to what was approved, or changed"),
     "paragraph": N_("A paragraph has been added to what was approved"),
