@@ -4,7 +4,7 @@ has."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from smtpguard.console import labels
 from smtpguard.console.services import ConsoleServices, Person
@@ -55,6 +56,27 @@ def speech(request: Request) -> Speech:
     except StoreError:  # the policy in force cannot be read: the page says so
         zone = UTC
     return Speech(language, zone, services_of(request).clock.now().astimezone(zone).year)
+
+
+class Streamed(StreamingResponse):
+    """Sends ``pieces``, then calls ``close``, also if the client has gone before the first one."""
+
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        media_type: str,
+        *,
+        close: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(pieces, media_type=media_type, headers=headers)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
 
 
 class Filled:

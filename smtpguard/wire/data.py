@@ -14,6 +14,7 @@ import logging
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -64,6 +65,8 @@ class Arriving:
         self._dots = 0  # of the stuffing
         self._line = 0  # octets of the current line
         self._file: IO[bytes] | None = None
+        self._working = False  # a thread is in ``unload`` or ``finish``
+        self._closed = False
 
     @property
     def heavy(self) -> bool:
@@ -93,11 +96,12 @@ class Arriving:
 
     def unload(self) -> None:
         """Move what is in memory to the file. Blocks."""
-        if self.refusal is None:
-            try:
-                self._write()
-            except OSError as error:
-                self._refuse(self._unspooled(error))
+        with self._work():
+            if self.refusal is None and not self._closed:
+                try:
+                    self._write()
+                except OSError as error:
+                    self._refuse(self._unspooled(error))
 
     def at_once(self) -> Arrived | Reply | None:
         """The content, or a refusal; None if it is in a file, to be finished."""
@@ -112,20 +116,37 @@ class Arriving:
         at_once = self.at_once()
         if at_once is not None:
             return at_once
-        try:
-            arrived = self._map()
-        except OSError as error:
-            return self._unspooled(error)
-        return header_refusal(arrived.message, self._limits) or arrived
+        with self._work():
+            try:
+                arrived = self._map()
+            except OSError as error:
+                return self._unspooled(error)
+            return header_refusal(arrived.message, self._limits) or arrived
 
     def close(self) -> None:
-        """Drop the file and the memory; the result of ``finish`` stays valid."""
-        self._parts, self._waiting = [], 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Drop the file and the memory; the result of ``finish`` stays valid. If a thread still writes for a client that
+        has gone, it drops them itself: the number of a file closed under it could be another connection's by then."""
+        self._closed = True
+        if not self._working:
+            self._drop()
 
     # within
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        self._working = True
+        try:
+            yield
+        finally:
+            self._working = False
+            if self._closed:
+                self._drop()
+
+    def _drop(self) -> None:
+        self._parts, self._waiting = [], 0
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _take(self, piece: bytes, dots: int = 0) -> None:
         """``piece`` continues the last one, and splits no CRLF. ``dots``: how many of its octets are of the stuffing."""

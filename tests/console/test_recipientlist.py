@@ -8,8 +8,12 @@ from dataclasses import replace
 
 import httpx2
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from smtpguard.accounts.model import Role
+from smtpguard.console.pages.mailings import RecipientList
+from smtpguard.console.rendering import Streamed
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
@@ -85,6 +89,24 @@ async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     assert here.console is not None
     service = here.console.mailings
     assert not service.may_be_told(await service.show(id), EVA), "a day is over"
+
+
+async def test_the_file_is_closed_if_the_reader_has_gone() -> None:
+    async def asked() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def gone(_: Message) -> None:
+        raise OSError
+
+    for begun in (False, True):
+        got = RecipientList(1, 0, "s", io.StringIO("address,what\r\n"))
+        pieces = got.pieces()
+        if begun:
+            next(pieces)
+        answer = Streamed(pieces, "text/csv", close=got.close)
+        with pytest.raises(ClientDisconnect):
+            await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, asked, gone)
+        assert got._file.closed
 
 
 async def test_its_writer_cannot_ask_from_an_alias(here: Stage) -> None:

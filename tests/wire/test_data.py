@@ -9,6 +9,7 @@ import os
 import tempfile
 import tracemalloc
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from smtpguard.mail import reply
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
+from smtpguard.wire import data
 from smtpguard.wire.data import Arrived, Arriving, header_refusal, pieces
 from smtpguard.wire.listener import Limits
 from tests.every import every
@@ -150,6 +152,25 @@ def test_a_disk_that_fails_at_the_end_refuses_the_message(tmp_path: Path, monkey
     monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     assert arriving.finish() == reply.DISK_FULL
     arriving.close()
+
+
+def test_the_file_stays_open_while_a_thread_writes_for_a_client_that_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arriving = Arriving(SMALL, tmp_path)
+    arriving.feed(b"x\r\n" * 100)
+    files: list[IO[bytes]] = []
+
+    def write(file: IO[bytes], octets: bytes) -> None:
+        arriving.close()
+        files.append(file)
+        assert file.write(octets) == len(octets)
+
+    monkeypatch.setattr(data, "_write_all", write)
+    arriving.unload()
+    assert [file.closed for file in files] == [True]
+    arriving.unload()  # one that began too late
+    assert len(files) == 1
 
 
 @pytest.mark.parametrize("size", [1, 100, 0])

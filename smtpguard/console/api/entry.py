@@ -28,12 +28,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from smtpguard import __version__
 from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
 from smtpguard.console.people.middleware import RateLimit, hashed
+from smtpguard.console.rendering import Streamed
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.guard.ports import Clock
@@ -229,9 +230,11 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Long:
     """An answer that may have many megabytes: a JSON object, encoded and sent in pieces in a thread, so that it blocks
-    no other request. An iterator in it becomes a JSON array."""
+    no other request. An iterator in it becomes a JSON array. ``close``: called when it was sent, or the client has
+    gone."""
 
     values: Mapping[str, Any]
+    close: Callable[[], None] = lambda: None
 
     def pieces(self) -> Iterator[bytes]:
         before = "{"
@@ -318,7 +321,7 @@ class Entry:
                 )
                 raise Refusal(503, f"{said}: {type(error).__name__}.", headers={"retry-after": "5"}) from None
             if isinstance(made, Long):
-                return StreamingResponse(made.pieces(), media_type="application/json")
+                return Streamed(made.pieces(), "application/json", close=made.close)
             text = json.dumps(made.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
             return Response(text.encode(errors="replace"), media_type="application/json")
 

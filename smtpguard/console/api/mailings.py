@@ -317,7 +317,7 @@ async def people(call: Call) -> Long:
         raise Refusal(422, f"{str(why)[:1].upper()}{str(why)[1:]}.") from None
     except Occupied:
         raise Refusal(409, "Another one is being made: ask again in a minute.", headers={"retry-after": "60"}) from None
-    return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()})
+    return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()}, close=got.close)
 
 
 def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:

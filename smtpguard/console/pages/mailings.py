@@ -18,14 +18,24 @@ from typing import IO, TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.admission.preapproval import NotAll
 from smtpguard.console import labels
 from smtpguard.console.chart import drawn, stacked
 from smtpguard.console.filters import PAGE, listed, sees
-from smtpguard.console.rendering import form, not_done, page, see_other, services_of, speech, text_of, uploaded
+from smtpguard.console.rendering import (
+    Streamed,
+    form,
+    not_done,
+    page,
+    see_other,
+    services_of,
+    speech,
+    text_of,
+    uploaded,
+)
 from smtpguard.console.reporting import Occupied
 from smtpguard.console.services import ConsoleServices, Routes, person
 from smtpguard.database.errors import StoreError
@@ -123,7 +133,7 @@ async def people(request: Request) -> Response:
     except StoreError as error:
         return await _shown(request, *not_done(error, said))
     headers = {"Content-Disposition": f'attachment; filename="{found.mailing_id}.csv"', "Cache-Control": "no-store"}
-    return StreamingResponse(got.pieces(), media_type="text/csv; charset=utf-8; header=present", headers=headers)
+    return Streamed(got.pieces(), "text/csv; charset=utf-8; header=present", close=got.close, headers=headers)
 
 
 @ROUTES.get("/mailings/{mailing_id}", *Role)
@@ -286,7 +296,7 @@ class OlderVersions(Exception):
 @dataclass(slots=True)
 class RecipientList:
     """``sent``: number of addresses that have it; ``may``: number that may have it or still get it; ``set``: the id of
-    this set of people (mailings.model.set_of). It can be read once."""
+    this set of people (mailings.model.set_of). Read it once, and close it."""
 
     sent: int
     may: int
@@ -295,16 +305,17 @@ class RecipientList:
 
     def rows(self) -> Iterator[dict[str, str]]:
         """Each address, with SENT or MAY."""
-        with self._file as file:
-            file.seek(0)
-            yield from csv.DictReader(file)
+        self._file.seek(0)
+        yield from csv.DictReader(self._file)
 
     def pieces(self) -> Iterator[bytes]:
         """As CSV (RFC 4180), in UTF-8."""
-        with self._file as file:
-            file.seek(0)
-            while some := file.read(_PIECE):
-                yield some.encode()
+        self._file.seek(0)
+        while some := self._file.read(_PIECE):
+            yield some.encode()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 async def listing(
@@ -359,7 +370,7 @@ async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, ac
             kind=Kind.EXPORTED, id=mailing.mailing_id, at=here.clock.now(), data=data, private={"actor": actors}
         )
         await here.store.journal.record([event])
-        undo.pop_all()  # its reader closes it
+        undo.pop_all()
         return RecipientList(numbers[SENT], numbers[MAY], whose, made)
 
 
