@@ -105,7 +105,9 @@ def trusted(header: Header, key: bytes) -> TraceInfo | None:
     if not found:
         return None
     id, policy, tags, words, mac = found.groups(default="")
-    if not hmac.compare_digest(mac, _mac(id, policy, tags, words, header, key)):
+    # A relay adds a Message-ID or Date to a message that came without (RFC 6409 section 8).
+    absent = ((), ("message-id",), ("date",), ("message-id", "date"))
+    if not any(hmac.compare_digest(mac, _mac(id, policy, tags, words, header, key, those)) for those in absent):
         return None
     numbers = tuple(int(words[at : at + 8], 16) for at in range(0, len(words), 8))
     return TraceInfo(id=id, policy=policy, lists=frozenset(filter(None, tags.split(","))), text=numbers)
@@ -131,11 +133,11 @@ def _keyed(key: bytes, purpose: bytes) -> tuple[bytes, bytes]:
 _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 
 
-def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes) -> str:
-    """Repeated fields are all covered, so that none can be added."""
+def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes, absent: Collection[str] = ()) -> str:
+    """Repeated fields are all covered, so that none can be added. ``absent``: fields that the message came without."""
     covered = f"{id}\0{policy}\0{tags}\0{words}"
     for name in ("message-id", "date"):
-        found = header.named.get(name, ())
+        found = () if name in absent else header.named.get(name, ())
         covered += f"\0{len(found)}"
         for f in found:
             covered += f"\0{' '.join(f.text.split())}"

@@ -113,6 +113,19 @@ def test_a_forged_trace_is_refused(forge: object) -> None:
     assert trusted(parse_header(forge(raw)), KEY) is None  # type: ignore[operator]
 
 
+ID, DATE = b"Message-ID: <1@example.com>\r\n", b"Date: Mon, 2 Mar 2026 09:00:00 +0000\r\n"
+
+
+@every("absent", [ID, DATE, ID + DATE])
+def test_the_relay_may_add_what_a_message_came_without(absent: bytes) -> None:
+    ours = traced(transaction(raw=POST.replace(absent, b"")))
+    assert trusted(parse_header(ours + POST), KEY) is not None
+    for field in (ID, DATE):
+        if field not in absent:
+            assert trusted(parse_header(ours + POST.replace(field, field.replace(b":", b": 1", 1))), KEY) is None
+            assert trusted(parse_header(ours + POST.replace(field, b"")), KEY) is None
+
+
 def test_a_trace_with_another_key_is_refused() -> None:
     assert trusted(parse_header(traced(transaction()) + POST), b"x" * 32) is None
 
