@@ -470,9 +470,11 @@ def _delivered_to(header: Header) -> Sequence[str]:
 
 
 def _from_nobody(header: Header, author: str) -> bool:
-    """A server's own mail: with a null reverse-path, or from a usual name."""
-    path = (header.get("return-path") or "").strip()
-    return path == "<>" or author.partition("@")[0].lower() in _DAEMONS
+    """A server's own mail: from a usual name, or with a null reverse-path, which automatic answers have too (RFC 5230
+    section 5.1)."""
+    if author.partition("@")[0].lower() in _DAEMONS:
+        return True
+    return (header.get("return-path") or "").strip() == "<>" and not list_header(header.named).automatic
 
 
 def _written(header: Header, base: Parsed) -> Sort:
