@@ -28,6 +28,8 @@ from tests.wire.relayed import fence_holds
 
 PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
 ANNA, SECRET = "anna@example.com", "hunter2"
+CHECKED = b"X-Checked: by Postfix\r\n"
+"""What the checks of Postfix prepend to mail with ``held-1`` in its Message-ID."""
 CUSTOMERS = ["customer1@mailbox1.example.org", "customer2@mailbox2.example.org"]
 EXPANDED = "eid@lists.example.com"
 """A second address of the list, which the MTA itself expands."""
@@ -182,8 +184,10 @@ class MilterChain:
             "team@example.com bo@example.com, cia@example.com\n"
             f"{EXPANDED} customer1@mailbox1.example.org, customer2@mailbox2.example.org\n"
         )
+        (root / "checks").write_text(f"/^Message-ID: <held-1@/ PREPEND {CHECKED.decode().strip()}\n")
         main = {
             "relayhost": f"[127.0.0.1]:{self.recorder.port}",
+            "header_checks": f"regexp:{root / 'checks'}",
             "inet_protocols": "all",  # otherwise XCLIENT accepts no IPv6 address
             "mynetworks": "127.0.0.0/8 [2001:db8::]/32",
             "smtpd_authorized_xclient_hosts": "127.0.0.0/8",

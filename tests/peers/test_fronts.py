@@ -65,6 +65,8 @@ class Front:
             "relayhost": f"[127.0.0.1]:{self.recorder.port}",
             "virtual_alias_maps": f"inline:{{{{{FRIENDS} = {OWNER}}}}}",
         }
+        (self.root / "checks").write_text(f"/^From:/ PREPEND {CHECKED.decode().strip()}\n")
+        checks = {"header_checks": f"regexp:{self.root / 'checks'}"}
         submission = free_port()
         files = recipe(
             self.heading,
@@ -78,11 +80,11 @@ class Front:
         if "main.cf of the Postfix in front" in files:
             relay = {**last, **parameters(files.get("main.cf of the relay", XFORWARD))}
             self.relay = Postfix(self.root, name="relay", main=relay, port=self._back)
-            front = {"relayhost": last["relayhost"], **parameters(files["main.cf of the Postfix in front"])}
+            front = {"relayhost": last["relayhost"], **checks, **parameters(files["main.cf of the Postfix in front"])}
             self.front = Postfix(self.root, name="front", main=front)
             self._stack.enter_context(self.relay)
         else:
-            main = {**last, **parameters(files.get("main.cf", ""))}
+            main = {**last, **checks, **parameters(files.get("main.cf", ""))}
             if "sasl_auth" in files["master.cf"]:
                 main |= postfix.sasl(self.root, {"anna@example.com": SECRET})
                 self.login = "anna@example.com"
@@ -108,6 +110,7 @@ class Front:
         return self.front.queued() == 0 and self.relay.queued() == 0
 
 
+CHECKED = b"X-Checked: by Postfix\r\n"
 XFORWARD = "smtpd_authorized_xforward_hosts = 127.0.0.0/8"
 
 
@@ -168,6 +171,7 @@ def test_ordinary_mail_passes_with_its_client(front: Front) -> None:
     front.submit(a_mail(front, "ordinary"), OWNER)
     [got] = until(lambda: front.with_id("ordinary"), why="the mail")
     assert b"(smtpguard)" in got.content
+    assert got.content.count(CHECKED) == 1, "the checks of the header change it once"
     logged(front.relay, "orig_client=")
 
 
