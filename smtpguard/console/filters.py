@@ -18,6 +18,7 @@ from smtpguard.locale.phrase import N_
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.service import FEW, decides
+from smtpguard.policy.rule import ASKED as BEFOREHAND
 
 UNVOTED, VOTED, ASKED = "new", "voted", "asked"
 APPROVED, CONFIRMED = "approved", "confirmed"
@@ -39,8 +40,8 @@ DECIDED = tuple(dict.fromkeys(state for states in ENDS.values() for state in sta
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
     """By their names in a URL. ``q``: words. ``state``: of ``WAITS``, ``ENDS`` or the page's own. ``mine``: only holds that
-    this person is asked to decide. ``since``, ``until``: days, the last one included. ``after``: the cursor of the page
-    before."""
+    this person is asked to decide. ``mail``: nothing that was sent for approval beforehand, which the figures of Overview do
+    not count. ``since``, ``until``: days, the last one included. ``after``: the cursor of the page before."""
 
     q: str = ""
     list: str = ""
@@ -49,6 +50,7 @@ class Filters:
     since: date | None = None
     until: date | None = None
     mine: bool = False
+    mail: bool = False
     after: str = ""
 
     @classmethod
@@ -62,6 +64,7 @@ class Filters:
             since=_day(asked_for.get("since", "")),
             until=_day(asked_for.get("until", "")),
             mine=asked_for.get("mine") == "1",
+            mail=asked_for.get("mail") == "1",
             after=asked_for.get("after", "")[:200],
         )
 
@@ -72,7 +75,7 @@ class Filters:
     @property
     def folded(self) -> bool:
         """Whether filters that are folded away are in use, so that they must be shown."""
-        return bool(self.rule or self.state or self.since or self.until)
+        return bool(self.rule or self.state or self.since or self.until or self.mail)
 
     def url(self, after: str = "", path: str = "/held") -> str:
         given = asdict(self) | {"after": after}
@@ -105,7 +108,8 @@ class Filters:
         )
         has = tuple((mark,) for mark in (VOTED, CONFIRMED) if mark == self.state)
         lacks = {UNVOTED: VOTED, APPROVED: CONFIRMED}.get(self.state)
-        unmarked = (*((ASKED,) if self.mine else ()), *((lacks,) if lacks else ()))
+        beforehand = (f"rule:{BEFOREHAND}",) if self.mail else ()
+        unmarked = (*((ASKED,) if self.mine else ()), *beforehand, *((lacks,) if lacks else ()))
         return replace(made, marks=(*made.marks, *has), unmarked=unmarked)
 
 

@@ -148,7 +148,7 @@ async def take(request: Request) -> Response:
 
 def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str = "") -> str:
     """The page with what a figure counts."""
-    return Filters(state=state, rule=rule, list=list, since=figure.since).url(path=path)
+    return Filters(state=state, rule=rule, list=list, since=figure.since, mail=path != "/journal").url(path=path)
 
 
 DID = {
