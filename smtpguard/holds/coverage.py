@@ -234,7 +234,7 @@ _WAS_TO_PEOPLE = NN_("{what}, written to one person.", "{what}, written to {n} p
 
 
 def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
-    """One or two sentences. ``lists``: titles that may be named. ``over``: the hold has ended."""
+    """One or two sentences. ``lists``: titles that may be named, and what says that it goes to others too. ``over``: the hold has ended."""
     first, topics = sentence(hold, lists, over=over), unsuitable(hold.verdict) if lists else ()
     if not topics:
         return first

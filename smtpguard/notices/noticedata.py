@@ -108,7 +108,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
         "sensitive": sensitive(addressed(hold, in_force)),
-        "summary": summary(hold, nameable(hold, in_force)),
+        "summary": summary(hold, addressees(hold, in_force)),
         "part": hold.part,
         "writer": False,
     }
@@ -175,6 +175,13 @@ def nameable(hold: Hold, in_force: InForce) -> list[str]:
     """Titles of the lists that a notice may name: those whose address is a recipient. That a single person is on a list
     is private, above all for a list of a special category (GDPR Art. 9)."""
     return [info.called for info in addressed(hold, in_force)]
+
+
+def addressees(hold: Hold, in_force: InForce) -> list[str]:
+    """What is ``nameable``, and that there are other recipients beside these lists."""
+    named = nameable(hold, in_force)
+    others = any(in_force.registry.list_at(address) is None for address in hold.envelope.addresses)
+    return [*named, Phrase("other addresses")] if named and others else named
 
 
 def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:

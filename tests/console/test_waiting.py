@@ -27,7 +27,7 @@ async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage)
     said = text(answer)
     assert "Sensitive A reply between colleagues, on its way to 60 people on Ramadan greetings. 0 of 2" in said
     assert "SV: greetings pork" in said
-    assert "A reply between colleagues, on its way to 3 people on News." in said
+    assert "A reply between colleagues, on its way to 3 people on News and other addresses." in said
     assert re.search(r"\d+ (?:hours|days) left", said)
     assert said.startswith("(4) Waiting")
     assert "4 messages wait for you." in said
@@ -36,6 +36,7 @@ async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage)
     swedish = text(await eva.get("/held", **{"Accept-Language": "sv"}))
     assert "1 av 2 röster, även din" in swedish
     assert "Ett svar mellan kollegor, på väg till 60 personer på Ramadan greetings." in swedish
+    assert "på väg till 3 personer på News och andra adresser." in swedish
     assert "fläsk" in swedish
 
 
@@ -107,6 +108,11 @@ async def test_filters_narrow_the_list(here: Stage) -> None:
     who = await here.signed_in(DPO, Role.APPROVER, Role.VIEWER)
     for query, found in FILTERS:
         assert subjects((await who.get(f"/held?{query}")).text) == found, query
+    for path, empty in (("/held", "Nothing that waits matches."), ("/history", "Nothing matches.")):
+        page = await who.get(f"{path}?list=nowhere")
+        assert '<option value="nowhere" selected>' in page.text, "it is no more in the policy: the page still says so"
+        assert empty in text(page)
+    assert "Nothing yet." in text(await who.get("/history"))
 
 
 async def test_every_hold_is_on_one_page(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
     await page.get_by_role("button", name="Approve").click()
     await page.get_by_role("button", name="Yes, approve it").click()
     await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
+    await expect(page.get_by_role("status")).to_be_focused()  # so it is read out
     other = await web.signed_in(DPO, APPROVER)
     await other.goto(where)
     await other.get_by_role("button", name="Send to 60 people").click()

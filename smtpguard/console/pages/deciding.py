@@ -39,7 +39,7 @@ from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, 
 from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
-from smtpguard.notices.noticedata import nameable
+from smtpguard.notices.noticedata import addressees
 
 _CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
 """Form fields with what the page showed for an approval."""
@@ -107,7 +107,7 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
         "approve.html",
         hold=hold,
         ahead=ahead,
-        summary=said.say(summary(hold, nameable(hold, in_force))),
+        summary=said.say(summary(hold, addressees(hold, in_force))),
         covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         stopped_by=(await here.freezes.holding_up(hold)).get(hold.hold_id, ()),
         delay=here.approvals.delay(hold, ahead.people),

@@ -47,7 +47,7 @@ from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
-from smtpguard.notices.noticedata import addressed, nameable
+from smtpguard.notices.noticedata import addressed, addressees
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.looks import topic_called
 
@@ -121,7 +121,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     is out of hours now."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.in_force, here.clock.now()
-    ahead, named = outlook(hold, who, in_force, now), nameable(hold, in_force)
+    ahead, named = outlook(hold, who, in_force, now), addressees(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
     missing = sum(n for need in ahead.needs for n, _ in need.groups)
     late = (

@@ -78,6 +78,13 @@ const stands = (action, typed) => {
   form.scrollIntoView({ block: "center" });
   return true;
 };
+// What came of it is read out, and Tab goes on from there: a page does not announce what it has from the beginning.
+addEventListener("DOMContentLoaded", () => {
+  const told = document.querySelector("main .note[role=status], main [role=alert]");
+  if (!told || document.querySelector("[autofocus]")) return;
+  told.tabIndex = -1;
+  told.focus();
+});
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 
 // Seconds that are left, beside the time that says it; when they are over, a page about one message shows how it stands now.
