@@ -229,6 +229,8 @@ _AT_MOST_LISTS = NN_(
     "{what}, on its way to at most one person on {lists}.", "{what}, on its way to at most {n} people on {lists}."
 )
 _AT_MOST_PEOPLE = NN_("{what}, on its way to at most one person.", "{what}, on its way to at most {n} people.")
+_FOR_LISTS = NN_("{what}, for one person on {lists}.", "{what}, for {n} people on {lists}.")
+_FOR_PEOPLE = NN_("{what}, for one person.", "{what}, for {n} people.")
 _WAS_TO_LISTS = NN_("{what}, written to one person on {lists}.", "{what}, written to {n} people on {lists}.")
 _WAS_TO_PEOPLE = NN_("{what}, written to one person.", "{what}, written to {n} people.")
 
@@ -244,7 +246,9 @@ def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
     """Its kind and its recipients, without its topics."""
     reach = Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
-    if over:
+    if hold.kind == TEST:  # it is never sent itself
+        forms = _FOR_LISTS if lists else _FOR_PEOPLE
+    elif over:
         forms = _WAS_TO_LISTS if lists else _WAS_TO_PEOPLE
     elif hold.reach_at_most:
         forms = _AT_MOST_LISTS if lists else _AT_MOST_PEOPLE

@@ -654,6 +654,14 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     stages = "It is sent in stages: 5 people, 20 % of all, the rest, with pauses of 30 minutes."
     assert f"{stages} It is sent exactly as it was written." in said
     assert "at once" not in said
+    await dpo.get(f"/held/{hold.hold_id}")
+    said = text(await votes(dpo, hold, "approve", sure=""))
+    assert "Send it to up to 60 people?" in said
+    assert f"{stages} It is sent exactly as it was written." in said
+    assert "at once" not in said
+    said = text(await dpo.post("/decide", choice="approve", hold=hold.hold_id))
+    assert "What goes to Ramadan greetings is sent in stages." in said
+    await dpo.get(f"/held/{hold.hold_id}")
     await votes(dpo, hold, "approve")
     told = [i.data for i in await here.home.outbox() if i.kind is IntentKind.NOTICE and i.data["notice"] == "decided"]
     assert {str(data["stages"]) for data in told} == {stages}
@@ -680,9 +688,17 @@ async def test_a_test_is_not_described_as_sent(here: Stage) -> None:
     hold = await held(here)
     await here.home.store.holds.change(hold.hold_id, lambda one: Change(hold=replace(one, kind=TEST)))
     await votes(await open_hold(here, EVA, hold), hold, "approve")
-    said = text(await (await open_hold(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
-    assert "The test itself is not sent." in said
-    assert "It is sent" not in said
+    dpo = await open_hold(here, DPO, hold)
+    for said in (
+        text(await dpo.get(f"/held/{hold.hold_id}")),
+        text(await votes(dpo, hold, "approve", sure="")),
+        text(await dpo.post("/decide", choice="approve", hold=hold.hold_id)),
+    ):
+        assert "The test itself is not sent." in said
+        assert "It is sent" not in said
+        assert "60 people?" not in said
+        assert "Send to" not in said
+        assert "on its way" not in said
 
 
 async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:

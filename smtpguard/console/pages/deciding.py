@@ -34,7 +34,7 @@ from smtpguard.console.services import Routes, Visibility, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import summary
-from smtpguard.holds.effects import Seen
+from smtpguard.holds.effects import Seen, stages
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.locale.phrase import N_
@@ -111,6 +111,7 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
         covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         stopped_by=(await here.freezes.holding_up(hold)).get(hold.hold_id, ()),
         delay=here.approvals.delay(hold, ahead.people),
+        staged=stages(hold, in_force),
         sent=[(name, text_of(sent, name)) for name in _CARRIED if name in sent],
     )
 

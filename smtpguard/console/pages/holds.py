@@ -41,7 +41,7 @@ from smtpguard.console.services import (
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING, sentence, unsuitable
-from smtpguard.holds.effects import Seen
+from smtpguard.holds.effects import Seen, stages
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import N_
@@ -163,6 +163,7 @@ async def _confirming(
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
     here, aheads = services_of(request), _ahead(request, holds)
+    in_force = here.in_force
     people = sum(_sent(ahead) for _, ahead in aheads)
     texts = await _beginnings(services_of(request), person(request), holds)
     frozen = await here.freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
@@ -178,6 +179,15 @@ async def _confirming(
             (here.approvals.delay(hold, ahead.people) for hold, ahead in aheads if ahead.sends), default=timedelta()
         ),
         sending=sum(ahead.sends for _, ahead in aheads),
+        staged=sorted(
+            {
+                name
+                for hold, ahead in aheads
+                if ahead.sends and stages(hold, in_force)
+                for name in hold.lists
+                if name in in_force.stages
+            }
+        ),
         people=people,
         large=people >= LARGE,
         policy_sha256=policy_sha256,

@@ -160,7 +160,7 @@ async def shown(
         covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
         under=covers.under,
         policy_sha256=in_force.policy_sha256,
-        staged=staged.sentence if (staged := effects.stages(hold, in_force)) is not None else "",
+        staged=effects.stages(hold, in_force),
         large=LARGE,
         delay=here.approvals.delay(hold, ahead.people),
         wrong=wrong,
