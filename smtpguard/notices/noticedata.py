@@ -9,7 +9,8 @@ every notice        ``notice``: its kind; ``writer``: true if its reader wrote t
                     ``recipients``: number of RCPTs; ``reach``: number of people, ``reach_at_least``: or more;
                     ``lists``: titles that may be named to this reader; ``sensitive``: [{``list``, ``category``}], those
                     whose membership is sensitive; ``summary``: what it is and whom it is for, in a sentence;
-                    ``part``: true if only a part was held, and colleagues have the rest
+                    ``part``: true if only a part was held, and colleagues have the rest; ``test``: it was sent for
+                    approval beforehand, and is never sent itself
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
                     first, ``more_marks``: how many are left out; both without topics if no list was addressed;
@@ -58,7 +59,7 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 ``copy_by``: to the writer of a copy, whose address it is; ``fill`` replaces what is of the primary hold by what is of the
 copy (``of_copy``). To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
 has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at, if the settings have one. To notices of an approval ``render`` adds the state at the time of sending: ``frozen``:
-[{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``;
+[{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``;
 ``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
 its own (null). Before rendering, ``render`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
 many wait for this person's vote, ``refused``: how many were never held, ``earlier``: how many were held before ``since``, and something
@@ -77,6 +78,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import summary
+from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Hold, out_of_reach
 from smtpguard.holds.replying import bound_to, may_be_approved
 from smtpguard.journal.chain import utc_text
@@ -92,7 +94,7 @@ MAX_TOPICS = 12
 MAX_MARKS = 12
 UNSAID = Phrase("A person must see this kind of message before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "writer": False}  # fmt: skip
+                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "test": False, "writer": False}  # fmt: skip
 """The data of a notice that is about no message."""
 
 
@@ -110,6 +112,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "sensitive": sensitive(addressed(hold, in_force)),
         "summary": summary(hold, addressees(hold, in_force)),
         "part": hold.part,
+        "test": hold.kind == TEST,
         "writer": False,
     }
 

@@ -699,6 +699,10 @@ async def test_a_test_is_not_described_as_sent(here: Stage) -> None:
         assert "60 people?" not in said
         assert "Send to" not in said
         assert "on its way" not in said
+    await here.home.store.holds.change(hold.hold_id, lambda one: Change(hold=replace(one, state=State.GRANTED)))
+    said = text(await (await here.signed_in(ANNA)).get(f"/held/{hold.hold_id}"))
+    assert "It was approved: the mailing may go out." in said
+    assert "Was it right to stop it?" not in said
 
 
 async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage) -> None:

@@ -580,14 +580,23 @@ def test_a_notice_begins_with_its_sentence_and_link(kind: str) -> None:
     assert html.index("<a href") < html.index("<table role"), "the link comes before the particulars"
 
 
+def test_the_writer_of_a_test_reads_that_it_is_not_sent() -> None:
+    (plain, _), (other, _) = (texts(render("held", "en", test=test)) for test in (True, False))
+    assert "The test itself is not sent." in " ".join(plain.split())
+    assert "exactly as you wrote it" not in " ".join(plain.split())
+    assert "exactly as you wrote it" in " ".join(other.split())
+
+
 def test_the_writer_is_asked_to_rate_the_hold() -> None:
     templates = NoticeTemplates(NoticeHead(sender="guard@example.com", console_url="https://guard.example.com"))
-    for outcome, asked in (("approved", True), ("rejected", True), ("reopened", False)):
+    for outcome, test, asked in (
+        ("approved", False, True), ("rejected", False, True), ("rejected", True, False), ("reopened", False, False),
+    ):  # fmt: skip
         data: dict[str, Any] = {
             **SAMPLE,
             "notice": "decided",
             "outcome": outcome,
-            "test": False,
+            "test": test,
             "asked": False,
             "mine": "LINK",
         }
