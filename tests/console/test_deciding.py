@@ -297,6 +297,8 @@ async def test_an_answer_is_no_request_for_release(here: Stage) -> None:
     await eva.post(f"/held/{hold.hold_id}/ask", question="Is this for that list?")
     page = await anna.get(f"/held/{hold.hold_id}")
     assert "eva@example.com asks: Is this for that list?" in text(page)
+    assert "Answer the question, or withdraw the message." in text(page)
+    assert "You need not do anything." not in text(page)
     refused = await anna.post(f"/held/{hold.hold_id}/answer", words=" ")
     assert refused.status_code == 422
     assert 'aria-describedby="words-wrong"' in refused.text

@@ -14,13 +14,14 @@ from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.freezes.model import event_of
 from smtpguard.freezes.service import UNCOUNTED
 from smtpguard.holds.effects import Seen
+from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
 from tests.clocks import MONDAY
 from tests.console.api.program import program
-from tests.console.holding import DPO, DUTY, EVA, OMAR, held, text
+from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import DOCUMENTS, RAMADAN
+from tests.guard.house import DOCUMENTS, KEY, RAMADAN
 
 
 async def active_freezes(here: Stage) -> list[tuple[str, str, str]]:
@@ -394,3 +395,17 @@ async def test_an_invalid_absence_is_reported_beside_its_field(here: Stage) -> N
     assert await here.kinds("absence") == []
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     assert (await vera.get("/away")).status_code == 404
+
+
+async def test_writers_read_no_reason_and_no_other_senders_address(here: Stage) -> None:
+    """Neither by a link of a notice nor with an account without a role."""
+    hold = await held(here)
+    await here.home.freeze(Selector.SENDER, "bo@example.com")
+    link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1)))
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "mail from bo@example.com (a fire)" in text(await eva.get("/held"))
+    for reader, path in ((here.browser(), f"/mine/{link}"), (await here.signed_in(ANNA), "/mine")):
+        answer = await reader.get(path)
+        assert answer.status_code == 200
+        for private in ("bo@example.com", "a fire"):
+            assert private not in answer.text, path

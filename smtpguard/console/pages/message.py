@@ -197,7 +197,7 @@ async def own(
         summary=said.say(sentence(hold, noticedata.addressees(hold, in_force), over=hold.state is not State.WAITING)),
         policy_sha256=in_force.policy_sha256,
         reasons=reasons_in_words(noticedata.reasons(hold, in_force), said),
-        lists=noticedata.nameable(hold, in_force),
+        lists=noticedata.addressees(hold, in_force),
         stopped_by=frozen,
         outgoing=await here.store.holds.outgoing(hold.hold_id),
         own_states=labels.own_states(hold, frozen=bool(frozen)),
