@@ -121,7 +121,7 @@ async def page(
         "titles": titles,
         "labels": labels,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
-        "what_of": lambda freeze: what_of(freeze, said, titles),
+        "what_of": lambda freeze: what_of(freeze.selector.value, freeze.value, said, titles),
         "kept": partial(frozen_in_words, said, titles),
         "reason_of": lambda freeze: labels.reason_of(freeze.reason, said),
         "person": getattr(request.state, "person", None),
@@ -146,13 +146,13 @@ def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]
     return Filled(getattr(request.state, "form", None) if mine else None, wrong if mine else {})
 
 
-def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
-    name = freeze.value
-    if freeze.selector is Selector.LIST:
+def what_of(selector: str, name: str, said: Speech, titles: Mapping[str, str]) -> str:
+    """What a freeze stops. ``name``: its value."""
+    if selector == Selector.LIST.value:
         name = titles.get(name, name)
-    elif freeze.selector is Selector.MAILING:
+    elif selector == Selector.MAILING.value:
         name = name[:12]
-    return said(labels.FROZEN[freeze.selector.value], name=name)
+    return said(labels.FROZEN.get(selector, selector), name=name)
 
 
 def frozen_in_words(
@@ -163,7 +163,7 @@ def frozen_in_words(
 
     def one(freeze: Freeze) -> str:
         hidden = freeze.selector is Selector.LIST and named is not None and titles.get(freeze.value) not in named
-        what = said("a list") if hidden else what_of(freeze, said, titles)
+        what = said("a list") if hidden else what_of(freeze.selector.value, freeze.value, said, titles)
         frozen = said("frozen by {who}, {time}", who=freeze.by, time=said.when(freeze.at))
         until = said("until {time}", time=said.when(freeze.until)) if freeze.until is not None else ""
         return f"{what} ({frozen}{', ' if until else ''}{until})"

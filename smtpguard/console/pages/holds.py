@@ -26,6 +26,7 @@ from smtpguard.console.rendering import (
     services_of,
     speech,
     text_of,
+    what_of,
 )
 from smtpguard.console.rulewords import in_words
 from smtpguard.console.services import (
@@ -44,6 +45,7 @@ from smtpguard.holds.coverage import BEGINNING, sentence, unsuitable
 from smtpguard.holds.effects import Seen, stages
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
+from smtpguard.journal.chain import Clear
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
@@ -354,7 +356,9 @@ async def frozen(request: Request) -> Response:
     return await page(
         request,
         "freezes.html",
-        entries=[(labels.entry_in_words(e, clear, said), _what(e.data, names), e) for e, clear in entries],
+        entries=[
+            (labels.entry_in_words(e, clear, said), _what(e.data, clear or {}, names, said), e) for e, clear in entries
+        ],
         further=entries[-1][0].seq if more else "",
     )
 
@@ -370,6 +374,6 @@ async def one(request: Request) -> Response:
     )
 
 
-def _what(data: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    selector, value = data.get("selector"), data.get("value")
-    return names.get(str(value), str(value)) if selector == "list" else str(value or selector or "")
+def _what(data: Mapping[str, Any], clear: Clear, names: Mapping[str, str], said: Speech) -> str:
+    value = data.get("value") or next(iter(clear.get("from", ())), said("erased"))
+    return what_of(str(data.get("selector")), str(value), said, names)
