@@ -30,7 +30,9 @@ async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage)
     assert "A reply between colleagues, on its way to 3 people on News and other addresses." in said
     assert re.search(r"\d+ (?:hours|days) left", said)
     assert said.startswith("(4) Waiting")
-    assert "4 messages wait for you." in said
+    assert '<span role="status">4 messages wait for you.</span>' in answer.text, (
+        "the time, ever another, is not read out"
+    )
     await here.home.approve(sensitive.hold_id, EVA)
     assert "1 of 2 votes, yours too" in text(await eva.get("/held"))
     swedish = text(await eva.get("/held", **{"Accept-Language": "sv"}))
