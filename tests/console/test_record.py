@@ -35,7 +35,7 @@ async def test_the_history_shows_decisions_and_deciders(here: Stage) -> None:
     assert "SV: lunch" in said
     assert "rejected 2 people" in said
     assert "eva@example.com rejected it" in said
-    assert "Nothing yet." in text(await viewer.get("/history?q=nothing+like+it"))
+    assert "Nothing matches." in text(await viewer.get("/history?q=nothing+like+it"))
     assert "SV: lunch" in text(await viewer.get("/history?list=news"))
 
 
@@ -190,6 +190,7 @@ def test_the_chart_rises_in_steps_within_its_frame() -> None:
 async def test_the_policy_page_shows_rules_and_list_sizes(here: Stage) -> None:
     viewer = await here.signed_in("vera@example.com", Role.VIEWER)
     answer = await viewer.get("/policy")
+    assert "(not-a-writer)" not in text(answer), "it has no description, and is named once"
     said = text(answer)
     assert "Mail between colleagues never goes to a customer list" in said
     assert (

@@ -267,6 +267,7 @@ def test_a_digest_asks_only_for_what_waits() -> None:
     for role, asks in (
         ("approver", "Look at them and decide"),
         ("owner", "Please make sure that an approver decides."),
+        ("sender", "What still waits has not been sent."),
     ):
         for waiting in (0, 2):
             states, house = {"waiting": waiting, "rejected": 1}, {"console_url": "https://guard.example.com"}
