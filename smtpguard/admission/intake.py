@@ -22,7 +22,16 @@ from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import ADMISSION_SECONDS, Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt
 from smtpguard.counts.keys import persons
-from smtpguard.database.errors import Busy, ContentMissing, Full, Gone, PolicyMoved, PolicyUnreadable, StoreError
+from smtpguard.database.errors import (
+    Busy,
+    ContentMissing,
+    Full,
+    Gone,
+    Outage,
+    PolicyMoved,
+    PolicyUnreadable,
+    StoreError,
+)
 from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
@@ -116,9 +125,14 @@ class Intake:
     """The sum of those times."""
     _running: int = field(default=0, init=False)
     _idle: asyncio.Future[None] | None = field(default=None, init=False)
+    _unrecorded: Outage = field(init=False)
+    """A line for each message is in the log anyway: that it was turned away."""
     _held: _Lately = field(default_factory=lambda: _Lately(), init=False)
     _approved: _Lately = field(default_factory=lambda: _Lately(), init=False)
     _templates: OrderedDict[str, Template] = field(default_factory=OrderedDict, init=False)
+
+    def __post_init__(self) -> None:
+        self._unrecorded = Outage(log, "not recorded", self.clock.monotonic)
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Do not cancel this, even if the client disconnects (``Transaction.gone``): the batch completes, and the final
@@ -154,7 +168,7 @@ class Intake:
 
     async def _undecided(self, transaction: Transaction, way: _Once, error: Exception) -> Disposition:
         if isinstance(error, StoreError | TimeoutError):
-            log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
+            self._unrecorded.tell(f"{type(error).__name__}: {error}")
             why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
         else:
             log.error("transaction %s: unexpected error", transaction.id, exc_info=error)
@@ -216,6 +230,7 @@ class Intake:
             except Gone:
                 await onward.abandon()
                 return Deferred(reply=reply.NOT_RECORDED)
+            self._unrecorded.over()
             if not recalled:  # after a recall the time includes the relay's
                 self._timed(self.clock.monotonic() - whole)
             done = await self.dispose.carry_out(gathered, admission, onward)
@@ -224,7 +239,7 @@ class Intake:
             if recalled:
                 return Deferred(reply=reply.RECALLED)
             recalled, began = True, self.clock.monotonic()
-        log.warning("transaction %s: not recorded: several rounds gave no verdict", transaction.id)
+        self._unrecorded.tell("several rounds gave no verdict")
         self.undecided["rounds"] += 1
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)

@@ -71,8 +71,6 @@ RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
 LOCK = "alarms.running"
 CERTIFICATES_SECONDS = 60.0
 MINUTES = 10
-ALWAYS = frozenset({"proxy", "milter", "delivery", "console"})
-"""Parts that must have a ready process if a process tree has them."""
 
 
 async def relay_says(target: RelayTarget) -> str:
@@ -189,7 +187,7 @@ def absent(running: Iterable[Tree]) -> tuple[str, ...]:
             known.add(process["part"])
             if tree.alive and process["ready"]:
                 ready.add(process["part"])
-    return tuple(sorted((known & ALWAYS) - ready))
+    return tuple(sorted(known - ready))
 
 
 _SLOWLY = range(bisect_left(ADMISSION_SECONDS, SLOW_SECONDS) + 1, len(ADMISSION_SECONDS) + 1)

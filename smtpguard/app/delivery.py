@@ -39,7 +39,7 @@ from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.processes.channel import Said
+from smtpguard.processes.channel import STORE_FAILS, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.nouns import People
 from smtpguard.store.retention import Retention
@@ -166,7 +166,8 @@ class Deliverer(Part):
 
     def said(self) -> Said:
         said = self._relays.said()
-        return replace(said, counts={**said.counts, **self._renewals.counts})
+        levels = {**said.levels, STORE_FAILS: int(self._store.fails)}
+        return replace(said, counts={**said.counts, **self._renewals.counts}, levels=levels)
 
     async def stop(self, grace_seconds: float) -> None:
         self._delivery.stop()

@@ -67,6 +67,7 @@ class ListRefresh:
         self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # apart from the threads that everything else uses
         self._unsaid: list[Report] = []
         self._outage = Outage(log, "news of lists: waiting for the store", clock.monotonic)
+        self._unsynced = Outage(log, "a list cannot be synced", clock.monotonic, logging.ERROR)
         self._stopping = threading.Event()
 
     async def run(self) -> None:
@@ -115,8 +116,8 @@ class ListRefresh:
             report = await thread
             if report.news:
                 self._unsaid.append(report)
-        except Exception:  # an internal error must not stop the other lists
-            log.exception("list %s: cannot be synced", info.name)
+        except Exception as error:  # an internal error must not stop the other lists
+            self._unsynced.tell(f"{info.name}: {error!r}", trace=True)
         finally:
             del self._reading[info.name]
 

@@ -247,12 +247,13 @@ class Watching:
         and the parts that take mail."""
         waiting, tree = self._waiting, self._tree
         fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
+        fails = bool(tree.get("levels", {}).get(STORE_FAILS))
         in_force = waiting is not None and bool(waiting.policy_sha256)
         unreadable = self._policy is not None and bool(self._policy.unreadable)
         relay = tree.get("found", {}).get("relay")
         takes = [n for part, n in tree.get("ready", {}).items() if part in _WIRES]
         return {
-            "store": "" if waiting is not None and fresh else "does not answer",
+            "store": "does not answer" if waiting is None or not fresh else "takes no entry" if fails else "",
             "policy": "cannot be read" if unreadable else "" if in_force else "none is known to be in force",
             "relay": "does not answer" if relay is not None and not relay[1] else "",
             "mail": "no process takes it" if takes and not any(takes) else "",

@@ -68,6 +68,9 @@ _LAY_OUT = (  # write its pages and free them; the last write makes the disk all
 )
 _REFUSALS = {"25006": "the database server is read-only", "42501": "the database user lacks a privilege"}
 """By SQLSTATE. A server is read-only as a stand-by, or since its provider made it so when its disk was nearly full."""
+_ROWLESS = ("25", "53", "55", "57")
+"""Classes of SQLSTATE whose first line contains no row: state of the transaction, resources, locks, time limits and acts of an
+administrator."""
 _SQLITE_SAYS = {
     "SQLITE_NOTADB": "is not an SQLite database",
     "SQLITE_CORRUPT": "is damaged",
@@ -399,9 +402,8 @@ class Database:
             return Unavailable(f"{_REFUSALS[state]}: {first} ({state})")
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
-        said = (
-            f" ({state})" if state else first and f": {first}"
-        )  # without a state: from connecting, so it contains no row
+        plain = first if not state or state[:2] in _ROWLESS else ""  # without a state: from connecting
+        said = (f": {plain}" if plain else "") + (f" ({state})" if state else "")
         return Unavailable(f"the database: {type(original).__name__}{said}")
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:

@@ -108,11 +108,13 @@ class Approvals:
     the clock is before its votes, as at a boot, it begins then."""
     _unsent: Outage = field(init=False)
     _unasked: Outage = field(init=False)
+    _undue: Outage = field(init=False)
 
     def __post_init__(self) -> None:
         self._steady = (self.clock.now(), self.clock.monotonic())
         self._unsent = Outage(log, "approved and not sent yet, tried again", self.clock.monotonic)
         self._unasked = Outage(log, "people are asked later about what is in doubt", self.clock.monotonic)
+        self._undue = Outage(log, "deadlines are looked at again", self.clock.monotonic)
 
     async def vote(
         self,
@@ -373,16 +375,19 @@ class Approvals:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
         left for the next sweep. One delivery process calls it every minute or so."""
         notices = replace(self._now(), now=self._passed())
-        changed = await self.ask()
+        changed, failed = await self.ask(), False
         for hold in await self.store.holds.due(notices.now):
             try:
                 await self.store.holds.change(hold.hold_id, partial(self._in_time, notices=notices))
             except Refused:  # decided meanwhile
                 continue
             except (StoreError, KeyError) as error:
-                log.warning("hold %s: its deadline is looked at again: %r", hold.hold_id, error)
+                self._undue.tell(f"hold {hold.hold_id}: {error!r}")
+                failed = True
                 continue
             changed += 1
+        if not failed:
+            self._undue.over()
         return changed
 
     async def ask(self) -> int:

@@ -155,8 +155,8 @@ PUT_OFF = "turned away 4xx"
 
 
 STORE_FAILS = "store fails"
-"""The level of processes that take mail and whose last transaction with the store failed a moment ago, and of the alarms
-while they cannot use it."""
+"""The level of processes that take mail or deliver it, and whose last transaction with the store failed a moment ago, and of
+the alarms while they cannot use it."""
 
 
 def of_relay(what: str, route: str) -> str:

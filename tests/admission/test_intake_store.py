@@ -52,6 +52,20 @@ async def test_without_a_record_nothing_is_sent_and_the_log_has_the_error(
     assert type(error).__name__ in f"{line.getMessage()} {line.exc_info}"
 
 
+async def test_an_outage_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:
+    async def admit(*_: Any) -> Any:
+        raise Unavailable("the disk is away")
+
+    home.given_store = PatchedStore(home.store, {"admit": admit})
+    intake = home.intake()
+    for _ in range(3):
+        await intake(home.transaction("ulf@example.com"), FakePassage())
+    intake.store = home.store
+    await intake(home.transaction("ulf@example.com"), FakePassage())
+    assert caplog.messages == ["not recorded: Unavailable: the disk is away", "not recorded: over, after 0 s"]
+    assert intake.undecided == {"store": 3}
+
+
 async def test_content_that_cannot_be_stored_is_not_held(home: House, caplog: pytest.LogCaptureFixture) -> None:
     async def keep(_: Any) -> None:
         raise Full("the quota for held content is exhausted")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from smtpguard.app import start
 from smtpguard.app.files import indexes, read_policy
-from smtpguard.app.listrefresh import first_time
+from smtpguard.app.listrefresh import ListRefresh, first_time
 from smtpguard.app.lists import open_registry
+from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.lists.index import State, index_path, sources_folder
+from smtpguard.lists.sync import Refresher
+from tests.clocks import Clock
 
 
 @pytest.fixture
@@ -56,3 +61,26 @@ async def test_a_missing_source_does_not_stop_the_start(settings: Settings) -> N
     (settings.policy.parent / "lists" / "newsletter.csv").unlink()
     await start.prepare(settings, by="root", parts=("proxy",))
     assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.MISSING}
+
+
+async def test_a_sync_that_fails_again_and_again_is_logged_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while the system has no thread left."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no thread is left")
+
+    await start.prepare(settings, by="root", parts=("proxy",))
+    monkeypatch.setattr(Refresher, "sync", fail)
+    async with opened(settings) as (store, digester):
+        clock = Clock(datetime.now(UTC))
+        refresh = ListRefresh(settings, Following(store, settings, digester, clock), digester, store, clock)
+        clock.pass_(days=1)
+        await refresh._policies.follow()
+        for _ in range(3):
+            refresh._begin()
+            await asyncio.gather(*refresh._reading.values())
+    lists = ("ramadan-greetings", "newsletter")
+    why = {f"a list cannot be synced: {name}: RuntimeError('no thread is left')" for name in lists}
+    assert (len(caplog.messages), {*caplog.messages}) == (2, why)

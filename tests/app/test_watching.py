@@ -245,6 +245,9 @@ async def test_a_database_that_takes_no_entry_is_not_up(here: Here) -> None:
     for fails in (1, 0):
         here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: fails}})
         assert here.number("store_up") == 1 - fails
+        assert here.watching.ready()["store"] == ("takes no entry" if fails else ""), (
+            "a balancer then turns to another host"
+        )
 
 
 async def test_list_numbers_describe_this_host(here: Here) -> None:
@@ -405,6 +408,18 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
             assert Alarms(here.settings).seen().store == (alarms._UNWRITTEN if fails else None)
+
+
+def test_every_part_of_a_tree_is_missed(tmp_path: Path) -> None:
+    """That of the alarms too: it cannot tell of itself, but status and other trees can."""
+    parts = [{"part": part, "ready": part == "proxy"} for part in ("proxy", "alarms")]
+    stops, runs = (
+        Tree(path=tmp_path, alive=True, row={"stopping": True, "parts": parts}),
+        Tree(path=tmp_path, alive=True, row={"parts": parts}),
+    )
+    assert (alarms.absent([stops]), alarms.absent([runs])) == ((), ("alarms",))
+    others = Tree(path=tmp_path, alive=True, row={"parts": [{"part": "alarms", "ready": True}]})
+    assert alarms.absent([runs, others]) == ()
 
 
 async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -415,6 +415,24 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
     assert (await home.hold(second.hold_id)).state is State.EXPIRED
 
 
+async def test_a_deadline_that_cannot_be_kept_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:
+    hold = await home.held()
+
+    async def change(*_: Any) -> Change:
+        raise Unavailable("the database server is read-only")
+
+    home.given_store = PatchedStore(home.store, {"holds.change": change})
+    approvals = home.approvals()
+    home.clock.pass_(days=9)
+    for _ in range(3):
+        await approvals.sweep()
+    approvals.store = home.store
+    await approvals.sweep()
+    why = f"deadlines are looked at again: hold {hold.hold_id}: Unavailable('the database server is read-only')"
+    over = "deadlines are looked at again: over, after 0 s"
+    assert [line for line in caplog.messages if "deadlines" in line] == [why, over]
+
+
 @every(
     ("field", "expires"),
     [

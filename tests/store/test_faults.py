@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import create_engine, delete, insert, make_url
 
 from smtpguard.database import schema
+from smtpguard.database.engine import Database
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
@@ -179,6 +180,15 @@ async def test_a_server_that_became_read_only_is_named(server: Any, tmp_path: Pa
         with pytest.raises(Unavailable, match="the database server is read-only: cannot execute"):
             await store.try_write()
         await store.try_write()  # on a new connection
+
+
+def test_a_lock_is_named_and_a_row_is_not() -> None:
+    database = Database("postgresql://127.0.0.1:9/guard")
+    lock = "canceling statement due to statement timeout"
+    said = [str(database.translated(psycopg.errors.QueryCanceled(f"{lock}\nCONTEXT: while locking tuple (0,1)")))]
+    said += [str(database.translated(psycopg.errors.UndefinedColumn("column anna@example.com does not exist")))]
+    database.close()
+    assert said == [f"the database: QueryCanceled: {lock} (57014)", "the database: UndefinedColumn (42703)"]
 
 
 async def test_a_hanging_database_times_out(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
