@@ -43,7 +43,7 @@ from smtpguard.console.people.pages import Administering, Pages
 from smtpguard.console.people.signing import Signing
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import StoreError
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.service import STALE_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.questions import Questions
@@ -60,9 +60,6 @@ if TYPE_CHECKING:
     from smtpguard.console.people.oidc import Provider
 
 log = logging.getLogger(__name__)
-
-STALE_SECONDS = 10.0
-"""The oldest that the last read of the gate may be. It is read four times a second."""
 
 
 class Console(Part):

@@ -28,14 +28,14 @@ from smtpguard.app.services import freezes_of, notices, opened, second_factor_fo
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Outage
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.service import STALE_SECONDS, GateWatch
 from smtpguard.guard.ports import Clock
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Said
+from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, STORE_SERVES, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
@@ -221,7 +221,9 @@ class MailPart(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        levels = {STORE_FAILS: int(self.line.store.fails)}
+        fails = self.line.store.fails
+        serves = not fails and self.line.watch.age_seconds < STALE_SECONDS
+        levels = {STORE_FAILS: int(fails), STORE_SERVES: int(serves)}
         return Said(counts={**counts(self.line.intake), **self._turned.counts}, levels=levels)
 
     async def stop(self, grace_seconds: float) -> None:

@@ -48,7 +48,7 @@ from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, 
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
-from smtpguard.processes.channel import STORE_FAILS, of_relay
+from smtpguard.processes.channel import STORE_FAILS, STORE_SERVES, of_relay
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
@@ -247,13 +247,18 @@ class Watching:
         and the parts that take mail."""
         waiting, tree = self._waiting, self._tree
         fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
-        fails = bool(tree.get("levels", {}).get(STORE_FAILS))
+        levels = tree.get("levels", {})
+        away = (
+            "does not answer" if waiting is None or not fresh else "takes no entry" if levels.get(STORE_FAILS) else ""
+        )
         in_force = waiting is not None and bool(waiting.policy_sha256)
         unreadable = self._policy is not None and bool(self._policy.unreadable)
         relay = tree.get("found", {}).get("relay")
         takes = [n for part, n in tree.get("ready", {}).items() if part in _WIRES]
         return {
-            "store": "does not answer" if waiting is None or not fresh else "takes no entry" if fails else "",
+            "store": ""
+            if levels.get(STORE_SERVES)
+            else away,  # at a full number of connections only those who have one
             "policy": "cannot be read" if unreadable else "" if in_force else "none is known to be in force",
             "relay": "does not answer" if relay is not None and not relay[1] else "",
             "mail": "no process takes it" if takes and not any(takes) else "",

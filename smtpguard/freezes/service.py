@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 FRESH_SECONDS = 1.0
+STALE_SECONDS = 10.0
+"""If the last read of the gate is older, the store does not answer this process."""
 LOOK_SECONDS = 5.0
 RECALL_SECONDS = 1.5  # by then all fences stop, and the outcomes of recalled messages are journalled
 MOST = 1000

@@ -157,6 +157,8 @@ PUT_OFF = "turned away 4xx"
 STORE_FAILS = "store fails"
 """The level of processes that take mail or deliver it, and whose last transaction with the store failed a moment ago, and of
 the alarms while they cannot use it."""
+STORE_SERVES = "store serves"
+"""The level of processes that take mail, can read the store, and do not fail to write it."""
 
 
 def of_relay(what: str, route: str) -> str:

@@ -160,13 +160,13 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     relays = Relays(Settings(state=tmp_path))
     pool = relays.pools[""]
     made._store, made._relays = SimpleNamespace(fails=True), relays
-    made.line = SimpleNamespace(intake=INTAKE, store=made._store)
+    made.line = SimpleNamespace(intake=INTAKE, store=made._store, watch=SimpleNamespace(age_seconds=0.1))
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"
     waits = {"relay waits": 0, "relay wait ms": 0} if asks else {}
     tls = {} if part is Milter else {"certificates refused": 0}
     assert said.counts == {**counts, **waits, **tls}
-    fails = {} if part is Console else {"store fails": 1}
+    fails = {} if part is Console else {"store fails": 1, **({"store serves": 0} if counts else {})}
     assert said.levels == {**fails, **({"relay idle": 0, "relay in use": 0, "relay waiting": 0} if asks else {})}
     assert pool.target.reachability is not None
     pool.target.reachability.lost("Connection refused")
@@ -176,4 +176,8 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     later = made.said().found
     assert [value for _, value in later.values()] == [1] * asks
     assert not asks or later["relay"] > found["relay"]
+    made._store.fails = False
+    assert made.said().levels.get("store serves", 1) == 1
+    made.line.watch.age_seconds = 10
+    assert made.said().levels.get("store serves", 0) == 0
     await relays.close()

@@ -38,7 +38,7 @@ from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
-from smtpguard.processes.channel import STORE_FAILS, Numbers
+from smtpguard.processes.channel import STORE_FAILS, STORE_SERVES, Numbers
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from tests.clocks import Clock
@@ -248,6 +248,16 @@ async def test_a_database_that_takes_no_entry_is_not_up(here: Here) -> None:
         assert here.watching.ready()["store"] == ("takes no entry" if fails else ""), (
             "a balancer then turns to another host"
         )
+
+
+async def test_a_host_is_ready_as_long_as_those_who_take_mail_use_the_store(here: Here) -> None:
+    """At a full number of connections only those who have one, and this part has none."""
+    await here.look()
+    here.watching.failed()
+    here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: 1}})
+    assert here.watching.ready()["store"] == "does not answer"
+    here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: 1, STORE_SERVES: 1}})
+    assert here.watching.ready()["store"] == ""
 
 
 async def test_list_numbers_describe_this_host(here: Here) -> None:

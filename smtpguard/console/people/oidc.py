@@ -247,7 +247,8 @@ class Provider:
                         raise NotAuthenticated("the provider's answer is too large")
             found = json.loads(bytes(body))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            raise NotAuthenticated(f"the provider cannot be reached: {type(error).__name__}") from None
+            said = str(error) if isinstance(error, httpx2.ConnectError) else ""  # it names the host at most
+            raise NotAuthenticated(f"the provider cannot be reached: {said or type(error).__name__}") from None
         except ValueError:
             raise NotAuthenticated("the provider's answer is no JSON") from None
         if not isinstance(found, dict):

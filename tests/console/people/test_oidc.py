@@ -242,6 +242,13 @@ async def test_without_the_provider_passwords_still_work(
     assert (await sso.stage.browser().sign_in("omar@example.com")).status_code == 303
 
 
+async def test_the_log_says_why_a_provider_cannot_be_reached(sso: SignOn, caplog: pytest.LogCaptureFixture) -> None:
+    assert sso.stage.front.provider is not None
+    object.__setattr__(sso.stage.front.provider.trusted, "issuer", "http://127.0.0.1:9")
+    assert (await sso.begun(sso.stage.browser())).status_code == 503
+    assert "cannot be reached: All connection attempts failed" in caplog.text
+
+
 async def test_an_unreachable_provider_is_not_asked_by_each_request(sso: SignOn) -> None:
     sso.at.status = 500
     for _ in range(5):
