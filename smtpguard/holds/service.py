@@ -535,6 +535,12 @@ class Approvals:
         assert made.hold is not None
         return made.hold
 
+    @property
+    def clock_jumped(self) -> bool:
+        """Whether the clock jumped forward since this process began, and was not set back: it may be wrong."""
+        self._passed()
+        return bool(self._jumped)
+
     def _passed(self) -> datetime:
         """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
         clock expires no hold."""
@@ -545,7 +551,7 @@ class Approvals:
             if abs(wall - expected - self._jumped) > CLOCK_JUMP:
                 self._jumped = wall - expected
                 log.warning(
-                    "the clock has jumped by %s: until it is set back, or a restart, deadlines ignore the jump",
+                    "the clock has jumped by %s: until it is set back, or a restart, deadlines ignore the jump, and nothing is erased",
                     self._jumped,
                 )
             return expected

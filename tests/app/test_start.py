@@ -139,6 +139,12 @@ def test_two_pairs_of_parts_share_their_processes() -> None:
     assert processes(["metrics"], 2) == ["metrics"]
 
 
+async def test_nothing_is_erased_while_the_clock_has_jumped() -> None:
+    made: Any = Deliverer(Settings())
+    made._approvals, made._store = SimpleNamespace(clock_jumped=True), None
+    await made._retain()
+
+
 INTAKE = SimpleNamespace(
     undecided=Counter(busy=2, store=1),
     answered=Counter(taken=3),

@@ -415,6 +415,15 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
     assert (await home.hold(second.hold_id)).state is State.EXPIRED
 
 
+async def test_a_clock_that_jumped_is_known_until_it_is_set_back(home: House) -> None:
+    approvals, known = home.approvals(), []
+    for days in (0, 800, 0, -800):
+        home.clock.at += timedelta(days=days)
+        home.clock.pass_(minutes=1)
+        known.append(approvals.clock_jumped)
+    assert known == [False, True, True, False]
+
+
 async def test_a_deadline_that_cannot_be_kept_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:
     hold = await home.held()
 
