@@ -25,6 +25,10 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
 
+BEGAN = SystemClock.now(), SystemClock.monotonic()
+"""When this code was loaded: in a part, when serve began, from which parts are forked."""
+
+
 def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Callable[[], str]:
     """A maker of ids: 16 digits, sorted by the millisecond of creation. Those of one process strictly increase.
 

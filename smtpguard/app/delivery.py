@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
-from smtpguard.app.clock import SystemClock, drain, every, host_name, ids, slices
+from smtpguard.app.clock import BEGAN, SystemClock, drain, every, host_name, ids, slices
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, webhook_secret
 from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
@@ -101,7 +101,9 @@ class Deliverer(Part):
         self._checkpoints = (
             Daily(self._store, self._policies, clock, partial(checkpoint_to, auditor)) if auditor else None
         )
-        self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
+        self._approvals = Approvals(
+            self._store, self._policies, clock, term=term(settings), notices=notices(settings), began=BEGAN
+        )
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(
             self._store,

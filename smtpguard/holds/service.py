@@ -101,6 +101,8 @@ class Approvals:
     clock: Clock
     notices: Notices = field(default_factory=Notices)
     term: Deadlines = field(default_factory=Deadlines)
+    began: tuple[datetime, float] | None = None
+    """A time before, by both clocks: a part that is started again while the clock is wrong knows that it has jumped."""
     _steady: tuple[datetime, float] = field(init=False)
     _jumped: timedelta = field(init=False, default=timedelta(0))  # as it was logged
     _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
@@ -111,7 +113,7 @@ class Approvals:
     _undue: Outage = field(init=False)
 
     def __post_init__(self) -> None:
-        self._steady = (self.clock.now(), self.clock.monotonic())
+        self._steady = self.began or (self.clock.now(), self.clock.monotonic())
         self._unsent = Outage(log, "approved and not sent yet, tried again", self.clock.monotonic)
         self._unasked = Outage(log, "people are asked later about what is in doubt", self.clock.monotonic)
         self._undue = Outage(log, "deadlines are looked at again", self.clock.monotonic)

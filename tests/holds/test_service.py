@@ -15,6 +15,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import outbox
 from smtpguard.holds.effects import Deadlines, Seen, deliver_by
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State
+from smtpguard.holds.service import Approvals
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import parse_header
@@ -422,6 +423,16 @@ async def test_a_clock_that_jumped_is_known_until_it_is_set_back(home: House) ->
         home.clock.pass_(minutes=1)
         known.append(approvals.clock_jumped)
     assert known == [False, True, True, False]
+
+
+async def test_a_part_that_begins_while_the_clock_is_wrong_expires_nothing(home: House) -> None:
+    hold = await home.held()
+    began = home.clock.now(), home.clock.monotonic()
+    home.clock.at += timedelta(days=800)
+    approvals = Approvals(home.store, home, home.clock, notices=home.notices, term=home.term, began=began)
+    assert await approvals.sweep() == 0
+    assert approvals.clock_jumped
+    assert (await home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def test_a_deadline_that_cannot_be_kept_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:
