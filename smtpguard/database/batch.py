@@ -450,9 +450,9 @@ class Batch:
                 bypass.removed(path, damaged=found.damaged)
             return 0
         self._taken.add(path.name)
-        self.append((event_of(line, self.now), line.body, line.clear) for line in new)
         verdicts = [line for line in new if line.key]
         self.rows("underway").extend((v.id, v.key, v.at, v.marks, False, None, None, False) for v in verdicts)
+        self.append((event_of(line, self.now), line.body, line.clear) for line in new)
         if verdicts:
             data = {
                 "change": "adopted",

@@ -22,7 +22,8 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, 
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import DECIDED, entry, mailing, mailing_key, peopleset, preserved_key, reached
+from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, preserved_key, reached
+from smtpguard.holds.model import LIVE
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
@@ -425,6 +426,7 @@ LETTERS = timedelta(days=8)
 """For messages to a few people: their writer, who sends the same text every working day, may be away for a weekend or a
 week."""
 FEW = 20
+_LIVE = [state.value for state in LIVE]
 SLICE = 500
 CUT = 2_000
 
@@ -439,12 +441,18 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
 
     of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
     letters = _oldest(batch, newest, *of_few, mailing.c.state == State.PASSING.value)
-    old = _oldest(batch, newest, mailing.c.last_at < microseconds(before))
+    old = _oldest(batch, newest, *_over(before))
     gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])))
     blank, more = _blank(batch, before, newest)
     ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
     _unfile(batch, ended)
     return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
+
+
+def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Without copies since then, and none of its holds waits, or is to be sent: they follow its approval."""
+    held = select(hold.c.mailing).where(hold.c.state.in_(_LIVE), hold.c.held_at < microseconds(before))
+    return mailing.c.last_at < microseconds(before), mailing.c.id.not_in(held)
 
 
 def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
@@ -473,7 +481,7 @@ def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tu
 def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
     """Empty the newest row, if it is old too."""
     needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
-    old = ~needed, mailing.c.n == newest, mailing.c.last_at < microseconds(before), mailing.c.doc != NOTHING
+    old = ~needed, mailing.c.n == newest, mailing.c.doc != NOTHING, *_over(before)
     if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:
         return 0, False
     done, left = _erase(batch, [newest], but_its_row=True)

@@ -301,6 +301,14 @@ async def test_what_the_relay_may_have_is_in_doubt(there: Away) -> None:
     assert [kind for kind, _ in await there.events(id)] == ["verdict", "in-doubt"]
 
 
+async def test_one_in_doubt_leaves_the_outcomes_of_others(there: Away) -> None:
+    await there.sent(OUTSIDE)
+    await there.sent(OUTSIDE, body="another", way=FakePassage(raises=Lost(LATER, after_dot=True)))
+    await there.back()
+    there.home.clock.pass_(hours=1)
+    assert await there.home.store.journal.doubt(there.home.clock.now()) == ()
+
+
 async def test_a_freeze_later_stops_the_rest_and_the_journal_holds(there: Away) -> None:
     """The freeze is entered behind what was relayed; a process that has not seen it records nothing more."""
     id, _ = await there.sent(OUTSIDE)

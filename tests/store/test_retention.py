@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from smtpguard.database.batch import Batch
+from smtpguard.holds.model import State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store import retention
 from smtpguard.store.retention import Retention, erase
 from smtpguard.store.store import Store
 from tests.clocks import Clock
+from tests.guard.campaign import Campaign, documents
+from tests.guard.house import house
 from tests.journal.test_rows import filled
 
 USUAL = Retention()
@@ -125,3 +129,17 @@ async def test_a_slice_scans_no_large_table(store: Store) -> None:
     assert any(re.search(r"outbox_due.* next_at ?<|outbox_due.*\(next_at <", plan) for plan in plans), (
         "not all ever sent"
     )
+
+
+async def test_a_mailing_stays_while_copies_of_it_wait(tmp_path: Path) -> None:
+    """Without it they would follow no decision: they would wait for ever."""
+    async with house(tmp_path, documents=documents()) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12)
+        [lead] = await home.store.holds.newest()
+        await made.to_members(0, 2, mailing="another")
+        home.clock.pass_(days=2, hours=1)
+        await home.store.retain(Retention(addresses=timedelta(days=2)))
+        await made.decide(lead.hold_id)
+        await made.approvals.follow()
+        assert {hold.state for hold in await home.holds()} == {State.APPROVED}
