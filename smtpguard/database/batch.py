@@ -291,7 +291,7 @@ class Batch:
                 self.flush()
                 self.follower.doubt([event.id])
                 self.connection.execute(
-                    update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
+                    update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True, marks="")
                 )
 
     def record(self, events: Sequence[Event]) -> None:

@@ -330,6 +330,15 @@ class Journal(Rows):
         more, words, sums = made
         return await self._access.write(write, synced=False) and more
 
+    async def index_until(self, seq: int) -> None:
+        """Index up to that entry, here or in another process. What was read for the index before this is not written after."""
+
+        def indexed(connection: Connection) -> int:
+            return searchindex.indexed_until(connection, self._secret, read_head(connection).journal)
+
+        while await self._access.ask(indexed) < seq:
+            await self.index()
+
     async def activity(
         self,
         since: datetime,

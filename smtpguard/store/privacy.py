@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, delete, or_, select, update
 
 from smtpguard.counts.people import number, pack, unpack
-from smtpguard.database.access import Access, Open, Progress, among, paged
+from smtpguard.database.access import Open, Progress, among, paged
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import (
     absence,
@@ -54,6 +54,9 @@ from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.outbox.rows import in_outbox
 from smtpguard.returns.rows import NOBODY
+
+if TYPE_CHECKING:
+    from smtpguard.store.store import Store
 
 SLICE = 5_000
 SOME = 500
@@ -363,22 +366,23 @@ def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
 # erasing
 
 
-async def erase(access: Access, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
+async def erase(store: Store, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
     """Erase what nothing needs. That it was done is journalled first, without the address. If it is interrupted, another
     erasure finds the rest. Raises StoreError."""
-    done, going, seqs, sealed = await access.walk(lambda open: _planned(open, whom, progress))
-    await access.write(lambda batch: _said(batch, whom, sealed, done, by))
+    done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, progress))
+    await store.write(lambda batch: _said(batch, whom, sealed, done, by))
     late = list[tuple[int, str]]()
     for start in range(0, len(seqs), SOME):
-        late += await access.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
+        late += await store.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
     for start in range(0, len(going), SOME):
-        done.others += await access.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
-    await access.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
-    letters = await access.walk(lambda open: _letters(open, whom))
+        done.others += await store.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
+    await store.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
+    letters = await store.walk(lambda open: _letters(open, whom))
     for start in range(0, len(letters), SOME):
-        await access.write(partial(_unsent, whom=whom, letters=letters[start : start + SOME]))
+        await store.write(partial(_unsent, whom=whom, letters=letters[start : start + SOME]))
+    await store.journal.index_until(max((seq for seq, _ in late), default=0))
     for start in range(0, len(late), SOME):
-        await access.write(partial(searchindex.lose, words=late[start : start + SOME]))
+        await store.write(partial(searchindex.lose, words=late[start : start + SOME]))
     return done
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, select
 
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import ContentMissing
+from smtpguard.database.schema import underway
 from smtpguard.holds.model import Choice, State
 from smtpguard.incidents import preservation
 from smtpguard.journal import rows as journal
@@ -23,11 +24,13 @@ from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Lost
 from smtpguard.outbox.model import Delivered
 from smtpguard.returns.model import Match, Return, Sort
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
 from smtpguard.store.retention import Retention
+from tests.app.twoguards import LATER
 from tests.every import every
 from tests.guard.campaign import EVA, approved
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
@@ -245,6 +248,36 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         assert sorted(await found(home, ANNA)) == [rejected, waiting], "what stays is found"
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())
+
+
+async def test_what_was_read_for_the_index_before_is_not_found(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delivery part has read the entries, and writes their words when the erasure is over."""
+    async with house(tmp_path, url=url) as home:
+        await story(home)
+        ask = home.store.ask
+
+        async def asked(*args: Any, **more: Any) -> Any:
+            read = await ask(*args, **more)
+            monkeypatch.setattr(home.store, "ask", ask)
+            await privacy.erase(home.store, whom(MEMBERS[20]), by="root")
+            return read
+
+        monkeypatch.setattr(home.store, "ask", asked)
+        await home.store.journal.index()
+        assert await found(home, MEMBERS[20]) == []
+        assert len(await found(home, MEMBERS[21])) == 1
+
+
+async def test_a_message_in_doubt_has_no_names_beside_its_entries(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.intake()(home.transaction(CUSTOMER), FakePassage(raises=Lost(LATER, after_dot=True)))
+        await home.store.journal.record([])
+        await privacy.erase(home.store, whom(ANNA), by="root")
+        assert await home.store.ask(lambda c: c.execute(select(underway.c.doubt, underway.c.marks)).all()) == [
+            (True, "")
+        ]
 
 
 async def test_a_hold_that_others_follow_stays(tmp_path: Path) -> None:
