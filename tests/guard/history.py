@@ -44,15 +44,15 @@ from smtpguard.policy.verdict import Held
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.request import Surroundings
 from smtpguard.returns.service import Returns
-from smtpguard.store import privacy
-from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, index, mail
+from tests.guard.laws import check_direct, check_release
 from tests.guard.mailboxes import Mailboxes
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office
 from tests.guard.policies import ZONES, documents
+from tests.guard.upkeep import Upkeep
 from tests.returns.mails import arf, dsn, letter
 from tests.store.making import sqlite_url
 
@@ -63,6 +63,7 @@ VOTERS = (EVA, OMAR, DPO, DEPUTY, "new@example.com", "duty@example.com", ANNA)
 TRACE = re.compile(rb"X-Smtpguard: id=([^;\s]+)")
 HERE = (
     "store",
+    "state",
     "home",
     "office",
     "owner",
@@ -74,7 +75,7 @@ HERE = (
     "corrections",
     "teller",
 )
-"""The parts of a host. The first one has a front."""
+"""The parts of a host."""
 OFTEN = ["post", "copy", "copies", "work", "work", "chores", "chores", "vote", "answer", "answer", "decide", "time"]
 RARELY = [
     "freeze",
@@ -89,6 +90,10 @@ RARELY = [
     "ask_before",
     "restart",
     "retain",
+    "preserve",
+    "renew",
+    "outage",
+    "back_up",
 ]
 
 
@@ -110,7 +115,7 @@ class Receiver(Sender):
         return Answered(problem="HTTP 500" if fails else "")
 
 
-class History(FakeRelay):
+class History(Upkeep, FakeRelay):
     """``said``: for each message the recipients that the relay, or a person about it, said that it has; ``took``: those that
     it has. ``foretold``: what ``explain`` said of a message just before it was sent. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
 
@@ -119,7 +124,8 @@ class History(FakeRelay):
 
     def __init__(self, folder: Path, seed: int, url: str = "") -> None:
         """``url``: of a new database, for two hosts."""
-        super().__init__()
+        FakeRelay.__init__(self)
+        Upkeep.__init__(self)
         self.url, self.hosts = url, 2 if url or seed % 3 == 1 else 1
         (folder / "beside").mkdir()
         self._elsewhere: dict[str, Any] = {}
@@ -128,9 +134,10 @@ class History(FakeRelay):
         self.clock = Clock(at=self.began)
         self.said: dict[str, set[str]] = defaultdict(set)
         self.took: dict[str, set[str]] = defaultdict(set)
-        self.faults, self.erases = True, seed % 4 == 3
+        self.faults, self.erases, self.forgets = True, seed % 4 == 3, seed % 5 == 2
         self.absent: set[str] = set()
         self.members, self.unsynced = MEMBERS, False
+        self.to: dict[str, list[str]] = {}
         self.behind: dict[str, dict[str, Sequence[str]]] = {}
         self.foretold: dict[str, Explained] = {}
         self.tally, self.tallied = Tally(), 0
@@ -156,11 +163,12 @@ class History(FakeRelay):
         where = self.url or sqlite_url(self.folder / "guard.db")
         opened = open_store(where, secret=KEY, state_dir=state, clock=self.clock, migrate=True)
         store = self.store = await self._open.enter_async_context(opened)
+        self.state = state
         known = first or dict(await store.policies.documents((await store.gate.read()).policy_sha256))
         home = self.home = House(store, self.clock, self.folder / "indexes", known)
         home.ids = self._ids
         home.term = Deadlines(copies=self.chance.choice([2, 50]), release_delay_seconds=self._delay)
-        home.front = await store.open_front() if state == self.folder else None
+        home.front = await store.open_front() if self.chance.random() < 0.8 else None
         home.watch = GateWatch(store.gate, self.clock, front=home.front)
         if first is not None:
             await home.put(first)
@@ -246,13 +254,14 @@ class History(FakeRelay):
         if not await fence():
             raise Recalled
         if self.faults and self.chance.random() < 0.2:
-            await self.decide()
+            await self.chance.choice([self.decide, self.decide, self.freeze])()
         good = {a for a, reply in zip(everyone, replies, strict=True) if reply.positive}
         if luck < 0.24:
             self.took[id] |= good if self.chance.random() < 0.5 else set()
             raise Lost(LATER, after_dot=True) if luck < 0.2 else asyncio.CancelledError
         if not await fence():
             raise Recalled
+        await check_release(self.store, id, prepend, everyone)
         self.took[id] |= good
         self.said[id] |= good
         return Answers(replies=replies, reports=luck > 0.4)
@@ -322,6 +331,7 @@ class History(FakeRelay):
             FakePassage(replies=(chance.choice([OK, OK, OK, OK, NO, LATER]),)),
         )
         way.message = bytes(message.message.raw[:])
+        self.to[message.id] = to
         self.behind[message.id] = {RAMADAN: self.indexed, NEWS: READERS}
         if luck < 0.05:
             way.before_dot = self.freeze
@@ -339,12 +349,32 @@ class History(FakeRelay):
                 await self.mailboxes.held(done.hold_id)
         except (asyncio.CancelledError, StoreError):  # its process ends; or its client gets 451
             pass
+        if way.sent:
+            await self._check_sent(message, to)
         if way.sent and way.replies[0].positive:
             self.said[message.id] |= {*to}
             self.took[message.id] |= {*to}
             self._arrived.append((to, way.sent[0], more["Message_ID"]))
         elif way.raises is not None and way.begun and not way.abandoned and getattr(way.raises, "after_dot", True):
             self.took[message.id] |= {*to} if chance.random() < 0.5 else set()
+
+    async def _check_sent(self, message: Transaction, to: list[str]) -> None:
+        """It was given to the relay at once: it was recorded before, no freeze was in force, and it was allowed."""
+        freezes = [
+            one for one in (await self.store.gate.read()).freezes if one.until is None or self.clock.now() < one.until
+        ]
+        assert not any(one.selector is Selector.ALL for one in freezes), message.id
+        assert (
+            not any(one.selector is Selector.LIST and one.value == RAMADAN.partition("@")[0] for one in freezes)
+            or RAMADAN not in to
+        )
+        await self.settle()
+        verdicts = [
+            one.data for one, _ in await self.store.journal.history(message.id) if one.kind == Kind.VERDICT.value
+        ]
+        assert verdicts, (message.id, "no verdict")
+        if not verdicts[-1].get("hold"):
+            check_direct(verdicts[-1], to, (RAMADAN, NEWS))
 
     async def explain(self, one: Transaction) -> Explained:
         """As a person does with ``explain`` before it is sent."""
@@ -500,15 +530,6 @@ class History(FakeRelay):
         for event in found:
             self.tally.add(event, held.get(event.id))
         self.tallied = last
-
-    async def erase(self) -> None:
-        who = Address.parse(self.chance.choice([*MEMBERS[:10], ANNA]))
-        await privacy.erase(self.store, privacy.Person(who, self.home.in_force.registry.digester), by="root")
-
-    async def retain(self) -> None:
-        keep = Retention(content=timedelta(days=30), addresses=timedelta(days=90), journal=timedelta(days=400))
-        while (await self.store.retain(keep)).more:
-            pass
 
     async def correct(self) -> None:
         self.home.reader.sketch = Sketch(tuple(range(100, 164)))
