@@ -33,6 +33,7 @@ def spellings(address: str) -> dict[str, str]:
         "quoted, with white space": f'" {local} "@{domain}',
         "quoted, with a comment": f'"(the list) {local}"@{domain}',
         "quoted, with angle brackets": f'"<{local}>"@{domain}',
+        "quoted, with angle brackets behind others": f'"<lotta><{local}>"@{domain}',
         "a trailing dot": f"{address}.",
         "a dot after the local part": f'"{local}."@{domain}',
         "a comment": f"{local}(the list)@{domain}",
