@@ -38,9 +38,9 @@ from smtpguard.mailings.model import Correction
 from smtpguard.notices.intents import Notices, alarms_of, calling
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy.counted import APPROVED, LET_THROUGH, Ask, Live, Questions
+from smtpguard.policy.counted import APPROVED, LET_THROUGH, UNDECIDED, Ask, Live, Questions
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.facts import OF_LISTS, OF_MAILINGS, Unknown, Value, named
+from smtpguard.policy.facts import OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.parts import words
@@ -144,8 +144,8 @@ class Record:
     def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
         """What this message is counted in. Counts of senders and lists include only what passes: a held message does
         not count against its sender again, and customers reached by a stream or an approved mailing do not count for
-        their list. A message whose writer is asked counts as if it had passed, since it would otherwise have been held
-        for the count."""
+        their list or its From. A message whose writer is asked counts as if it had passed, since it would otherwise have
+        been held for the count."""
         if verdict.action is Action.CONFIRM:
             return self.asks
         if verdict.action is Action.HOLD:
@@ -153,7 +153,7 @@ class Record:
         if verdict.action is not Action.RELAY:
             return ()
         if live.approved or self.gathered.streams:
-            return tuple(ask for ask in self.asks if ask.fact not in OF_LISTS)
+            return tuple(ask for ask in self.asks if ask.fact not in UNDECIDED)
         return self.asks
 
     def _named(self) -> tuple[str, str, str]:

@@ -203,6 +203,9 @@ OF_EACH_RECIPIENT = frozenset(fact for fact, count in COUNTED.items() if count.e
 LET_THROUGH = OF_LETTERS | OF_LISTS | OF_SENDERS
 """Counts of senders and lists that leave out held messages."""
 
+UNDECIDED = OF_LISTS | {"sender.customers"}
+"""Those of them that leave out streams and what was approved too."""
+
 RESTS = "thread.rests"
 """The count of a stopped conversation: the reply at which a rule with ``stop`` took effect."""
 

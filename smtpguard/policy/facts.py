@@ -399,7 +399,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"yes": N_("Its sender may write to every list that it is addressed to"),
                "no": N_("Its sender is not proven to be somebody who may write to every list that it is addressed to")}),
     Fact(name="sender.customers", type=Type.COUNT, source=L, windowed=True, of_customers=True,
-         doc="distinct customers that this From wrote to in a window",
+         doc="distinct customers that this From wrote to in a window, whatever it looks like. What is held, of a stream or approved is not counted",
          label=N_("customers that its sender wrote to"),
          says={"many": NN_("Its sender wrote to one customer", "Its sender wrote to {n} customers"),
                "none": N_("Its sender wrote to no customer")}),

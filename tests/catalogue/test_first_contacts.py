@@ -178,6 +178,18 @@ async def test_hidden_recipients_are_counted(guard: WholeGuard) -> None:
     assert len(reached(guard)) <= 50
 
 
+async def test_words_of_a_mailing_below_letters_without_common_text_help_to_199_people(guard: WholeGuard) -> None:
+    """A footer makes a mailing of each letter by its looks, so that it is no letter and has no first contacts; and texts
+    without common content are no copies of one mailing. Their sender's customers of a day are counted all the same."""
+    footer = "Du får det här eftersom du är kund. Avregistrera dig: https://x.example/"
+    said = await one_by_one(
+        guard, CUSTOMERS[:210], every=60, body=lambda n: f"{words(60, n)}\r\n{footer}{n}\r\n", seed="footer"
+    )
+    assert reached(guard) == set(CUSTOMERS[:199])
+    assert held(said) == 11
+    assert await rules_of(guard) == {"unapproved-mailings-of-a-sender"}
+
+
 async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a proven From, the client counts as the sender, so a new name for each message does not help."""
     async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
