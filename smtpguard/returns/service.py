@@ -402,6 +402,8 @@ _STATUS = frozenset({"message/delivery-status", "message/global-delivery-status"
 _NOTIFICATIONS = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
 _ORIGINAL = frozenset({"text/rfc822-headers", "message/global-headers"})
 _DAEMONS = frozenset({"mailer-daemon", "postmaster"})
+_NO_PERSON = frozenset({"bulk", "junk"})
+"""The Precedence of absence notices of programs older than Auto-Submitted."""
 _UNSUBSCRIBE = frozenset({"unsubscribe", "unsubscribe me", "remove me", "avprenumerera", "avregistrera", "avregistrera mig", "avsluta prenumeration",
                           "abmelden", "abbestellen", "desabonner", "afmelden", "meld av", "afmeld"})  # fmt: skip
 _UNSUBSCRIBING = re.compile(r"(?:^|[-+._])(?:unsub(?:scribe)?|leave|avregistrera|avprenumerera)(?:[-+._]|$)", re.I)
@@ -481,7 +483,8 @@ def _written(header: Header, base: Parsed) -> Sort:
     """The sort of a mail by a person or their mail program."""
     if any(_UNSUBSCRIBING.search(to.partition("@")[0]) for to in base.to):
         return Sort.UNSUBSCRIBE
-    if list_header(header.named).automatic:
+    lists = list_header(header.named)
+    if lists.automatic or lists.precedence in _NO_PERSON:
         return Sort.AUTOMATIC
     if fold(bare(base.subject)).strip(" .!") in _UNSUBSCRIBE:
         return Sort.UNSUBSCRIBE

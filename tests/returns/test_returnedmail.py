@@ -166,6 +166,7 @@ def test_a_complaint() -> None:
         (letter("kim@example.net", "x", to="news-unsubscribe@example.com"), Sort.UNSUBSCRIBE),
         (letter("kim@example.net", "Re: Spring", "<a@example.com>", more="Auto-Submitted: auto-replied\r\n"), Sort.AUTOMATIC),
         (letter("kim@example.net", "Away", more="Return-Path: <>\r\nAuto-Submitted: auto-replied (vacation)\r\n"), Sort.AUTOMATIC),
+        (letter("kim@example.net", "Re: Spring", "<a@example.com>", more="Precedence: junk\r\n"), Sort.AUTOMATIC),
         (letter("kim@example.net", "Away", "<a@example.com>", more="Return-Path: <>\r\n"), Sort.UNSORTED),
         (letter("MAILER-DAEMON@x.example", "failure", more="Auto-Submitted: auto-replied\r\n"), Sort.UNSORTED),
         (letter("MAILER-DAEMON@x.example", "failure notice", body="Hi. I could not deliver your mail."), Sort.UNSORTED),
