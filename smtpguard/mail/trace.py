@@ -2,9 +2,10 @@
 
 Two fields are prepended: ``Received``, and ``X-Smtpguard`` with the transaction's id, the policy's first twelve digits,
 tags of the lists whose addresses were among the recipients (keyed, so that they name nothing), a few numbers of the
-text's sketch, and an HMAC. Anybody can write such a field; only one with a valid HMAC is ours. The HMAC covers what
-identifies a list server's copy as the post that it was made from: Message-ID and Date, which expansion keeps, and the
-text, so that nobody can put another text under the trace of a post that they received.
+text's sketch, and an HMAC. Anybody can write such a field; only one with a valid HMAC is ours. Of mail to a list's
+address the HMAC covers what identifies a list server's copy as the post that it was made from: Message-ID and Date,
+which expansion keeps, and the text, so that nobody can put another text under the trace of a post that they received.
+Of other mail it covers neither field: some relays write both anew.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ POLICY_DIGITS = 12
 NUMBERS = 12  # of the sketch: with half of them equal it is the same text
 MAX_LISTS = 50  # a line stays below 998 octets (RFC 5322 section 2.1.1)
 _MAC_OCTETS = 16
+_OF_THE_POST = ("message-id", "date")
 _TRACE = re.compile(
     r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12});(?: lists=([0-9a-f,]{0,900});)?(?: text=([0-9a-f]{8,96});)? mac=([0-9a-f]{32})\Z"
 )
@@ -68,7 +70,7 @@ def prepend(
         tags = ",".join(sorted([_tag(name, key) for name in lists])[:MAX_LISTS])
         words = "".join([f"{n:08x}" for n in text[:NUMBERS]])
         addressed = f"\tlists={tags};\r\n" + (f"\ttext={words};\r\n" if words else "")
-    mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key)
+    mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key, () if lists else _OF_THE_POST)
     return (
         f"{received} id {transaction.id}{shown};\r\n\t{_date(int(now.timestamp()))}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"
@@ -105,9 +107,9 @@ def trusted(header: Header, key: bytes) -> TraceInfo | None:
     if not found:
         return None
     id, policy, tags, words, mac = found.groups(default="")
-    # A relay adds a Message-ID or Date to a message that came without (RFC 6409 section 8).
-    absent = ((), ("message-id",), ("date",), ("message-id", "date"))
-    if not any(hmac.compare_digest(mac, _mac(id, policy, tags, words, header, key, those)) for those in absent):
+    # a relay adds a Message-ID or Date to a message that came without (RFC 6409 section 8)
+    left_out = (_OF_THE_POST, (), _OF_THE_POST[:1], _OF_THE_POST[1:])
+    if not any(hmac.compare_digest(mac, _mac(id, policy, tags, words, header, key, those)) for those in left_out):
         return None
     numbers = tuple(int(words[at : at + 8], 16) for at in range(0, len(words), 8))
     return TraceInfo(id=id, policy=policy, lists=frozenset(filter(None, tags.split(","))), text=numbers)
@@ -133,11 +135,11 @@ def _keyed(key: bytes, purpose: bytes) -> tuple[bytes, bytes]:
 _INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 
 
-def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes, absent: Collection[str] = ()) -> str:
-    """Repeated fields are all covered, so that none can be added. ``absent``: fields that the message came without."""
+def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes, without: Collection[str]) -> str:
+    """Repeated fields are all covered, so that none can be added. ``without``: fields that it does not cover."""
     covered = f"{id}\0{policy}\0{tags}\0{words}"
-    for name in ("message-id", "date"):
-        found = () if name in absent else header.named.get(name, ())
+    for name in _OF_THE_POST:
+        found = () if name in without else header.named.get(name, ())
         covered += f"\0{len(found)}"
         for f in found:
             covered += f"\0{' '.join(f.text.split())}"

@@ -33,8 +33,8 @@ def transaction(*to: str, raw: bytes = POST, smtputf8: bool = False, **session: 
     )
 
 
-def traced(t: Transaction, key: bytes = KEY) -> bytes:
-    return prepend(t, "ab" * 32, key, "guard.example.com", NOW)
+def traced(t: Transaction, *lists: str) -> bytes:
+    return prepend(t, "ab" * 32, KEY, "guard.example.com", NOW, lists)
 
 
 def test_the_trace_has_received_and_its_own_field() -> None:
@@ -108,7 +108,7 @@ def test_a_hundred_lists_keep_lines_within_998_octets() -> None:
     ],
 )
 def test_a_forged_trace_is_refused(forge: object) -> None:
-    raw = traced(transaction()) + POST
+    raw = traced(transaction(), "news") + POST
     assert trusted(parse_header(raw), KEY) is not None
     assert trusted(parse_header(forge(raw)), KEY) is None  # type: ignore[operator]
 
@@ -118,12 +118,20 @@ ID, DATE = b"Message-ID: <1@example.com>\r\n", b"Date: Mon, 2 Mar 2026 09:00:00 
 
 @every("absent", [ID, DATE, ID + DATE])
 def test_the_relay_may_add_what_a_message_came_without(absent: bytes) -> None:
-    ours = traced(transaction(raw=POST.replace(absent, b"")))
+    ours = traced(transaction(raw=POST.replace(absent, b"")), "news")
     assert trusted(parse_header(ours + POST), KEY) is not None
     for field in (ID, DATE):
         if field not in absent:
             assert trusted(parse_header(ours + POST.replace(field, field.replace(b":", b": 1", 1))), KEY) is None
             assert trusted(parse_header(ours + POST.replace(field, b"")), KEY) is None
+
+
+def test_the_relay_may_write_both_anew_unless_the_mail_is_to_a_list() -> None:
+    anew = (
+        b"From: a@example.com\r\nMessage-ID: <2@relay.example>\r\nDate: Mon, 2 Mar 2026 09:00:07 +0000\r\n\r\nHello\r\n"
+    )
+    assert trusted(parse_header(traced(transaction()) + anew), KEY) is not None
+    assert trusted(parse_header(traced(transaction(), "news") + anew), KEY) is None
 
 
 def test_a_trace_with_another_key_is_refused() -> None:
