@@ -263,16 +263,11 @@ class Sections:
         yield from self._stopping()
         if report.stopped is None:
             return
-        after = report.went_after
-        if after.many:
-            text = said.ngettext(
-                "after that the relay took {n} message", "after that the relay took {n} messages", after.many
-            )
-            yield fact(text, after)
-        elif Outcome.IN_DOUBT in report.ends:
-            yield unknown(said("whether anything of it went out after that"), Entries.of(report.stopped.seq))
-        elif report.reached.messages:
-            yield fact(said("after that nothing more of it went out"), Entries.of(report.stopped.seq))
+        if not report.went_after.many:
+            if Outcome.IN_DOUBT in report.ends:
+                yield unknown(said("whether anything of it went out after that"), Entries.of(report.stopped.seq))
+            elif report.reached.messages:
+                yield fact(said("after that nothing more of it went out"), Entries.of(report.stopped.seq))
         if report.went_last is not None:
             yield fact(
                 said("the relay last confirmed any of it at {when}", when=self.here(report.went_last)),
@@ -280,7 +275,7 @@ class Sections:
             )
 
     def _stopping(self) -> Iterator[Statement]:
-        """When it was first stopped, and what people let go all the same."""
+        """When it was first stopped, what people let go all the same, and how much went out after it."""
         report, said = self.report, self.said
         if report.stopped is not None:
             yield self._stopped(report.stopped)
@@ -293,22 +288,34 @@ class Sections:
                 later.messages,
             )
             yield fact(text, report.entries["end", Outcome.RELEASED.value])
+        after = report.went_after
+        if report.went_last is not None and after.many > (later.messages if later is not None else 0):
+            text = said.ngettext(
+                "In all, {n} message went out after that, on {when}.",
+                "In all, {n} messages went out after that, the last on {when}.",
+                after.many,
+                when=said.local(self.made.purposes.zone).whole(report.went_last),
+            )
+            yield fact(text, after)
 
     def _stopped(self, stop: Entry) -> Statement:
         report, said = self.report, self.said
         how = self._how(stop)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
+        again = report.went_after.many
         if at_once(report):
-            if Outcome.RELEASED in report.ends:
+            if again:
                 return fact(said("At first it was stopped, on arrival: {how}.", how=how), entries)
             return fact(said("It was stopped on arrival: {how}.", how=how), entries)
-        length = length_of(max(took, timedelta(seconds=1)), said)
-        when = said.local(self.made.purposes.zone).whole(instant(stop.at))
-        return fact(
-            said("It was stopped {length} after it began, on {when}: {how}.", length=length, when=when, how=how),
-            entries,
-        )
+        values = {
+            "length": length_of(max(took, timedelta(seconds=1)), said),
+            "when": said.local(self.made.purposes.zone).whole(instant(stop.at)),
+            "how": how,
+        }
+        if again:
+            return fact(said("It was first stopped {length} after it began, on {when}: {how}.", **values), entries)
+        return fact(said("It was stopped {length} after it began, on {when}: {how}.", **values), entries)
 
     def _how(self, stop: Entry) -> str:
         said, kind, data = self.said, stop.kind, stop.data

@@ -286,14 +286,16 @@ def _nothing_went(made: Made, said: Speech) -> str:
 
 
 def _stopping(made: Made, said: Speech) -> Iterator[str]:
-    report = made.report
+    report, here = made.report, said.local(made.purposes.zone)
     if at_once(report) and Outcome.RELEASED in report.ends:
         yield said("It was stopped at once, as it came, and went out after people had let it go.")
+    elif report.stopped is not None and report.went_after.many and report.went_last is not None:
+        when, last = here.whole(instant(report.stopped.at)), here.whole(report.went_last)
+        yield said("It was first stopped on {when}, and the last of it went out on {last}.", when=when, last=last)
     elif at_once(report):
         yield said("It was stopped at once, as it came.")
     elif report.stopped is not None:
-        when = said.local(made.purposes.zone).whole(instant(report.stopped.at))
-        yield said("It was stopped on {when}.", when=when)
+        yield said("It was stopped on {when}.", when=here.whole(instant(report.stopped.at)))
     elif report.reached.messages:
         yield said("Nothing stopped it.")
 

@@ -174,12 +174,39 @@ def test_mail_that_people_let_go_was_stopped_at_first_only() -> None:
     stop = entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0))
     end = Sum(messages=1, people=Interval(60, 60))
     entries = {**usual().entries, ("end", Outcome.RELEASED.value): Entries.of(2)}
-    one = made(replace(usual(), stopped=stop, ends={Outcome.RELEASED: end}, entries=entries))
+    one = made(replace(usual(), stopped=stop, went_after=Entries.of(2), ends={Outcome.RELEASED: end}, entries=entries))
     said = Speech("en")
     page = report_in_words(one, said)
     assert "At first it was stopped, on arrival: a rule stopped it. 1 message went out after people had" in page.short
     text = draft("staff", one, page, said)
     assert "It was stopped at once, as it came, and went out after people had let it go." in text
+
+
+def test_mail_that_went_on_after_a_stop_was_first_stopped() -> None:
+    """Approved after the twentieth copy, and frozen after the last of 412."""
+    stop = entry(3, Event(kind=Kind.VERDICT, id=ID, at=T0 + timedelta(minutes=1)))
+    after = Entries.of(*range(4, 397))
+    one = made(replace(usual(), stopped=stop, went_after=after, went_last=T0 + timedelta(minutes=9)))
+    for language, told, drafted in (
+        (
+            "en",
+            "It was first stopped 1 minute after it began, on Monday 2 March 2026 at 10:01 (CET): a rule stopped it. "
+            "In all, 393 messages went out after that, the last on Monday 2 March 2026 at 10:09 (CET).",
+            "It was first stopped on Monday 2 March 2026 at 10:01 (CET), and the last of it went out on Monday 2 March 2026 at 10:09 (CET).",
+        ),
+        (
+            "sv",
+            "Det stoppades först 1 minut efter att det började, måndag 2 mars 2026 kl. 10:01 (CET): en regel stoppade det. "
+            "Sammanlagt gick 393 meddelanden ut efter det, det sista måndag 2 mars 2026 kl. 10:09 (CET).",
+            "Det stoppades en första gång måndag 2 mars 2026 kl. 10:01 (CET), och det sista av det gick ut måndag 2 mars 2026 kl. 10:09 (CET).",
+        ),
+    ):
+        said = Speech(language)
+        page = report_in_words(one, said)
+        assert told in page.short
+        assert drafted in draft("staff", one, page, said)
+        speed = next(part.statements for part in page.parts if part.key == "speed")
+        assert sum("393" in each.text for each in speed) == 1
 
 
 def test_a_doubt_may_have_gone_out_after_the_stop() -> None:
