@@ -77,12 +77,12 @@ class _Tally:
     in_force: bool = False
 
     @property
-    def differently(self) -> int:
+    def otherwise(self) -> int:
         return sum(senders.total() for senders in self.moved.values())
 
     @property
     def all(self) -> int:
-        return self.same + self.by_other_rules + self.differently
+        return self.same + self.by_other_rules + self.otherwise
 
     @property
     def looser(self) -> int:
@@ -238,7 +238,7 @@ async def _of_contents(
     elif not context.json:
         for line in _in_all(tally):
             click.echo(line)
-    return tally.differently, tally.looser, tally.unread
+    return tally.otherwise, tally.looser, tally.unread
 
 
 async def _of_files(
@@ -313,7 +313,7 @@ def _in_all(tally: _Tally) -> Iterator[str]:
     moved = ", ".join(f"{was} -> {will}: {who.total():,}" for (was, will), who in sorted(tally.moved.items()))
     yield (
         f"{many(tally.all, 'message')}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
-        f"other rules, {tally.differently:,} differently" + (f" ({moved})" if moved else "")
+        f"other rules, {tally.otherwise:,} otherwise" + (f" ({moved})" if moved else "")
     )
     for (was, will), senders in sorted(tally.moved.items()):
         if senders.total() > 1:

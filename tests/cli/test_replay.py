@@ -55,7 +55,7 @@ def test_an_unchanged_file_changes_nothing(installed: Path) -> None:
 
     before = entries()
     assert output_lines(installed) == [
-        "2 messages: 2 decided as now, 0 by other rules, 0 differently",
+        "2 messages: 2 decided as now, 0 by other rules, 0 otherwise",
         "the policy file is the policy in force",
     ]
     assert run(installed, "--expect", "same").exit_code == run(installed, "--no-loosening").exit_code == 0
@@ -69,7 +69,7 @@ def test_messages_no_longer_held_are_listed(installed: Path) -> None:
         f'{MANY}: hold -> relay  "SV: Beer"',
         "  - internal-to-hidden-members",
         "  - internal-to-many-customers",
-        "2 messages: 1 decided as now, 0 by other rules, 1 differently (hold -> relay: 1)",
+        "2 messages: 1 decided as now, 0 by other rules, 1 otherwise (hold -> relay: 1)",
     ]
     assert output_lines(installed) == told
     for failing in (("--expect", "same"), ("--no-loosening",)):
@@ -91,7 +91,7 @@ def test_messages_held_by_another_rule_are_listed(installed: Path) -> None:
         f'{LIST}: hold  "SV: lunch"',
         "  - internal-to-list",
         "  + never-to-a-list",
-        "2 messages: 1 decided as now, 1 by other rules, 0 differently",
+        "2 messages: 1 decided as now, 1 by other rules, 0 otherwise",
     ]
     change(installed, ("id: internal-to-list", "id: internal-to-list\n    mode: observe"))
     assert "  + internal-to-list (observes)" in output_lines(installed)
@@ -158,7 +158,7 @@ def test_an_unreadable_message_does_not_stop_the_others(installed: Path) -> None
     result = run(installed, str(folder))
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{folder}/1.eml: ")
-    assert result.stdout.splitlines() == ["1 message: 1 decided as now, 0 by other rules, 0 differently",
+    assert result.stdout.splitlines() == ["1 message: 1 decided as now, 0 by other rules, 0 otherwise",
                                           IN_FORCE, "1 could not be judged"]  # fmt: skip
 
 
