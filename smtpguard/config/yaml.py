@@ -10,6 +10,7 @@ secret.
 
 from __future__ import annotations
 
+import codecs
 import re
 import types
 import typing
@@ -207,6 +208,9 @@ class _Builder:
         self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
 
     def _unseen(self) -> None:
+        if isinstance(self.text, bytes) and self.text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            self.problems.append(Problem(self.file, 1, 1, "text in UTF-16", "a file in UTF-8"))
+            return
         if not (_UNSEEN_OCTETS if isinstance(self.text, bytes) else _UNSEEN).search(self.text):  # type: ignore[arg-type]
             return
         self._report_signs(_UNSEEN, "a line break that editors do not show", "a space, or a new line")
@@ -334,7 +338,7 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
             return document.problem(place, invalid.text, invalid.expected, invalid.hint)
         return document.problem(place, str(invalid))
     if kind in _WANTED:
-        return document.problem(place, f"{_described(found)} for {noun}", _WANTED[kind])
+        return document.problem(place, f"{_described(found)} for {noun}", _WANTED[kind], _meant(found, _WANTED[kind]))
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
         sign, bound = next((w, ctx[k]) for k, w in _BOUNDS.items() if k in ctx)
         return document.problem(place, f"{found} for {noun}", f"{sign} {bound:g}")
@@ -357,7 +361,7 @@ def _described(found: object) -> str:
         case bool():
             return "true" if found else "false"
         case int() | float():
-            return f"the number {found:g}"
+            return f"the number {found}"  # 1e3 is 1000.0, and no whole number
         case str():
             return "text"
         case list() | tuple():
@@ -365,6 +369,20 @@ def _described(found: object) -> str:
         case dict():
             return "a mapping"
     return type(found).__name__
+
+
+def _meant(found: object, wanted: str) -> str:
+    """A hint for a truth in a word of YAML 1.1 or in quotes, and for a share in per cent; or "". It names no text."""
+    if not isinstance(found, str):
+        return ""
+    meant = _TRUTHS.get(found.lower(), "") if wanted == "true or false" else ""
+    if wanted == "a number" and (share := _PER_CENT.fullmatch(found)):
+        meant = f"{float(share[1]) / 100:g}"
+    return meant and f"did you mean {meant}?"
+
+
+_TRUTHS = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
+_PER_CENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?) ?%")
 
 
 def place_of(document: Document, loc: tuple[int | str, ...]) -> Place:

@@ -70,6 +70,12 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
             "no address in this policy is in the organization's domains: it would take colleagues for outsiders",
         )
         return
+    owners = [("lists", name, one.owner) for name, one in model.lists.items()]
+    owners += [("streams", name, stream.owner) for name, stream in model.streams.items()]
+    for section, name, owner in owners:
+        domain = _domain_of(owner) if owner else ""
+        if domain and not is_among(domain, ours) and (hint := did_you_mean(domain, ours)):
+            findings.warn((section, name, "owner"), f"{owner} is in none of the organization's domains", hint)
     for name, group in model.groups.items():
         members = group.addresses
         outside = {n: domain for n, address in enumerate(members) if not is_among(domain := _domain_of(address), ours)}
