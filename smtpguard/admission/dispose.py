@@ -113,7 +113,7 @@ class Dispose:
         facts = gathered.facts
         mailing = admission.mailing if facts.identity is not None else None
         what = Selectable(facts.lists - admission.unfrozen, facts.senders, mailing, facts.thread)
-        return self.fence(what, gathered.in_force.policy_sha256, gathered.transaction.gone)
+        return self.fence(what, gathered.in_force.sha256, gathered.transaction.gone)
 
     def _in_doubt(self, gathered: Gathered, id: str, *said: Reply) -> Disposition:
         """The relay may have taken the message (RFC 1047). The client retries; for a list address a person looks first."""

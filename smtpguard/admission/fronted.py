@@ -99,7 +99,7 @@ def needs_store(gathered: Gathered, plan: Plan, gate: Gate, decided: frozenset[s
         return f"it reaches more than {FEW} customers, or may"
     if facts.identity is not None and freezes_mailings(gate.freezes):
         return "a mailing is frozen, and it may be a copy of it"
-    if gate.policy_sha256 != gathered.in_force.policy_sha256:
+    if gate.policy_sha256 != gathered.in_force.sha256:
         return "another policy is in force"
     if plan.pending or plan.pauses or plan.may_ask_writer or watched(gathered):
         return "it counts against a limit, or its writer may be asked"

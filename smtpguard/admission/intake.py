@@ -277,7 +277,7 @@ class Intake:
             gate, generation = self.watch.gate, front.generation
             if not is_plain(gathered, plan) or self.watch.age_seconds >= FRESH_SECONDS:
                 return None
-            if generation is None or not is_still(gate, generation, gathered.in_force.policy_sha256):
+            if generation is None or not is_still(gate, generation, gathered.in_force.sha256):
                 return None
             asks, key = plan.asks, key_of(transaction)
             if not all(map(front.counts_nobody, asks)) or front.holds(key):
@@ -445,7 +445,7 @@ def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
     return _new_item(
         id=transaction.id,
         key=key_of(transaction),
-        policy_sha256=gathered.in_force.policy_sha256,
+        policy_sha256=gathered.in_force.sha256,
         content_sha256=transaction.message.sha256,
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,

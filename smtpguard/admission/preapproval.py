@@ -131,7 +131,7 @@ def _item(gathered: Gathered, key: str) -> Item:
     return Item(
         id=transaction.id,
         key=hashlib.sha256(key.encode()).hexdigest(),
-        policy_sha256=gathered.in_force.policy_sha256,
+        policy_sha256=gathered.in_force.sha256,
         content_sha256=transaction.message.sha256,
         identity=gathered.facts.identity,
         test=True,

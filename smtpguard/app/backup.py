@@ -39,10 +39,10 @@ from smtpguard.app.services import opened, services
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import hand_over, swap, sync_folder
+from smtpguard.config.statefiles import hand_over, sqlite_file, swap, sync_folder
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
-from smtpguard.database.engine import Database, file_of, for_libpq, rows_of
+from smtpguard.database.engine import Database, for_libpq, rows_of
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
@@ -162,7 +162,7 @@ async def _copied(
     """Copy checkpoints and database, in this order. Returns the id of the journal, and how many of its entries were
     verified. For SQLite the copy is verified; for a server its journal is, beside the dump, whose every octet is read
     back."""
-    database = file_of(settings.store.url)
+    database = sqlite_file(settings.store.url)
     proof: Proof | None = None
     async with opened(settings) as (store, _):
         event = Event(kind=Kind.EXPORTED, id="backup", at=now, data={"what": "backup"}, private={"actor": (by,)})
@@ -353,7 +353,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
 
     Raises BadBackup, CannotStart, StoreError and OSError; up to the last step nothing has changed then.
     """
-    database = file_of(settings.store.url)
+    database = sqlite_file(settings.store.url)
     make_state(settings)
     with _workplace("restore", settings.state if database is None else database.parent) as work:
         manifest = _read(file, work)
@@ -460,7 +460,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
 
 def check_unused(settings: Settings) -> None:
     """Raises CannotStart if a process has the store open, on any host. Do not call while this process has."""
-    database = file_of(settings.store.url)
+    database = sqlite_file(settings.store.url)
     if database is not None:
         _check_unused_file(database)
     else:

@@ -11,12 +11,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.statefiles import hand_over, read_only
+from smtpguard.config.statefiles import hand_over, read_only, sqlite_file
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
@@ -96,7 +96,7 @@ def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
     if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
         yield "state", f"other users of this machine can read {settings.state}: chmod 700 {settings.state}"
     files = [("secret_file", settings.secret_file)]
-    if (database := _database(settings)) is not None:
+    if (database := sqlite_file(settings.store.url)) is not None:
         files.append(("store", database))
     for key, file in files:
         if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
@@ -124,7 +124,7 @@ def installation_secret(settings: Settings) -> bytes:
 
 
 def other_secret(settings: Settings, *, missing: bool) -> str:
-    file, database = settings.secret_file, _database(settings)
+    file, database = settings.secret_file, sqlite_file(settings.store.url)
     if missing and database is not None and not database.exists():
         return f"{file} and {database} are gone: is their disk mounted? Put both back, or restore a backup"
     wrong = "is missing" if missing else "is another secret"
@@ -148,13 +148,13 @@ def store_url(settings: Settings) -> str:
 
 def no_room(settings: Settings) -> str:
     """Which disk is full, if it is that of a SQLite database: no record can be written, and mail is answered 452."""
-    database = _database(settings)
+    database = sqlite_file(settings.store.url)
     return _full(database.parent) if database is not None else ""
 
 
 def unwritable(settings: Settings) -> str:
     """Why no process can write a SQLite database, though it may be readable; "" if that cannot be seen from here."""
-    database = _database(settings)
+    database = sqlite_file(settings.store.url)
     wrong = database is not None and read_only(database.parent)
     return f"{database} is on a read-only file system" if wrong else ""
 
@@ -163,12 +163,6 @@ def no_spool(settings: Settings) -> str:
     """Which disk is full, if it is the state folder's and no SQLite database's: no large message can be kept."""
     full = _full(settings.state)
     return full if full and not no_room(settings) else ""
-
-
-def _database(settings: Settings) -> Path | None:
-    """The file of a SQLite database."""
-    url = settings.store.url
-    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0])) if url.startswith("sqlite:///") else None
 
 
 def _full(folder: Path) -> str:

@@ -117,7 +117,7 @@ class Following:
         """For a reader: the policy's SHA-256, and what a reader needs from that policy."""
         if self._current is None or self._surroundings is None:
             raise self._none()
-        return self._current.policy_sha256, self._surroundings
+        return self._current.sha256, self._surroundings
 
     def list_at(self, address: Address) -> str:
         """The list that has this address, "" for none. Raises StoreError."""
@@ -141,7 +141,7 @@ class Following:
     async def follow(self) -> InForce:
         async with self._one_at_a_time:
             gate = await self._store.gate.read()
-            if self._alone is not None and self._alone.policy_sha256 == gate.policy_sha256:
+            if self._alone is not None and self._alone.sha256 == gate.policy_sha256:
                 self._unreadable = ("", "")
                 if self._current is not None and self._generation == gate.generation:
                     return self._current
@@ -175,7 +175,7 @@ class Following:
 
     def moved(self, gate: Gate) -> None:
         """Called by the watch over the gate: follow without blocking it."""
-        known = self._current.policy_sha256 if self._current is not None else ""
+        known = self._current.sha256 if self._current is not None else ""
         if (gate.policy_sha256, gate.generation) == (known, self._generation):
             return
         if self._following is not None and not self._following.done():
@@ -199,7 +199,7 @@ class Following:
         elif error is not None:
             log.error("the policy in force cannot be loaded", exc_info=error)
         elif self._alone is not before:
-            log.info("policy %s is in force", task.result().policy_sha256[:12])
+            log.info("policy %s is in force", task.result().sha256[:12])
         if error is None:
             self._outage.over()
         if isinstance(error, StoreError) and not isinstance(error, PolicyUnreadable):

@@ -27,10 +27,10 @@ from smtpguard.app.policies import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import owner_of
+from smtpguard.config.statefiles import owner_of, sqlite_file
 from smtpguard.counts.contacts import known_since
 from smtpguard.database.access import Open
-from smtpguard.database.engine import file_of, wrong_clock
+from smtpguard.database.engine import wrong_clock
 from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, misencoded
 from smtpguard.journal import rows as journal
@@ -83,7 +83,7 @@ def unreadable(settings: Settings) -> Finding | None:
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
-        (_file(settings), os.R_OK if unwritable(settings) else os.R_OK | os.W_OK),
+        (sqlite_file(settings.store.url), os.R_OK if unwritable(settings) else os.R_OK | os.W_OK),
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
             if os.access(settings.state, os.W_OK):
@@ -95,15 +95,8 @@ def unreadable(settings: Settings) -> Finding | None:
 
 
 def is_readable_file(settings: Settings) -> bool:
-    file = _file(settings)
+    file = sqlite_file(settings.store.url)
     return file is not None and all(_ours(path) for path in (file, settings.secret_file))
-
-
-def _file(settings: Settings) -> Path | None:
-    try:
-        return file_of(store_url(settings))
-    except (Broken, ValueError):  # reported elsewhere
-        return None
 
 
 def _ours(path: Path) -> bool:

@@ -1,4 +1,5 @@
-"""Files of the state folder: given to the folder's owner, replaced as a whole, and synced with their folder."""
+"""Files of the state folder: given to the folder's owner, replaced as a whole, and synced with their folder. And which of
+them a SQLite database is."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import pwd
 import tempfile
 from pathlib import Path
+from urllib.parse import unquote
 
 
 def hand_over(path: Path, folder: Path) -> None:
@@ -34,6 +36,11 @@ def read_only(folder: Path) -> bool:
     except OSError as e:
         return e.errno == errno.EROFS
     return False
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; None for a database on a server. SQLAlchemy, which is slow to import, says the same."""
+    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0])) if url.startswith("sqlite:///") else None
 
 
 def sync_folder(folder: Path) -> None:

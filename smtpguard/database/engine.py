@@ -28,7 +28,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from smtpguard.config.statefiles import hand_over, owner_of, read_only
+from smtpguard.config.statefiles import hand_over, owner_of, read_only, sqlite_file
 from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
@@ -564,15 +564,9 @@ def _close_cursor(connection: Connection) -> None:
         cursor.close()
 
 
-def file_of(url: str) -> Path | None:
-    """The path of a SQLite database, None for one on a server. Raises ValueError."""
-    known = _url_of(url)
-    return Path(known.database) if known.get_backend_name() == "sqlite" and known.database else None
-
-
 def is_there(url: str) -> bool:
     """False: a SQLite database without a file, which opening would create. For a server always True: opening tells."""
-    file = file_of(url)
+    file = sqlite_file(url)
     return file is None or file.exists()
 
 

@@ -25,11 +25,6 @@ class InForce(Policy):
         return cls(registry=registry, **{each.name: getattr(policy, each.name) for each in fields(policy)})
 
     @property
-    def policy_sha256(self) -> str:
-        """As in the gate."""
-        return self.sha256
-
-    @property
     def hours(self) -> Hours:
         return self.organization.hours
 

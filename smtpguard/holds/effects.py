@@ -98,7 +98,7 @@ def check_may_vote(
 ) -> None:
     """Raises Conflict or NotEntitled."""
     if seen is not None and (
-        seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not seen.is_of(hold))
+        seen.policy_sha256 not in (None, in_force.sha256) or (hold.hold_id == hold_id and not seen.is_of(hold))
     ):
         raise Conflict("it has changed since it was shown")
     mine = check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))

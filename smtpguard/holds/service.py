@@ -225,7 +225,7 @@ class Approvals:
             confirmed = hold.moved(Move.CONFIRM, confirm=replace(asked, at=now, people=people))
             grant = effects.grant_by_writer(confirmed, in_force, now, self.term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
-                    "envelope": hold.envelope.sha256, "policy": in_force.policy_sha256}  # fmt: skip
+                    "envelope": hold.envelope.sha256, "policy": in_force.sha256}  # fmt: skip
             return Change(
                 hold=confirmed,
                 events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),
@@ -461,7 +461,7 @@ class Approvals:
         test = hold.kind == effects.TEST  # it has nothing to release: its approval ends it
         return Change(
             hold=hold.moved(Move.GRANT if test else Move.APPROVE),
-            events=(event_on(hold, Kind.APPROVED, now, policy=in_force.policy_sha256, people=people, **data),),
+            events=(event_on(hold, Kind.APPROVED, now, policy=in_force.sha256, people=people, **data),),
             grant=grant,
             stages=effects.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,

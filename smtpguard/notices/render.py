@@ -425,10 +425,10 @@ class Daily:
         """Raises StoreError."""
         in_force = self.policies.current()
         since, until = day_of(self.clock.now(), in_force)
-        if self._written != (in_force.policy_sha256, since):
+        if self._written != (in_force.sha256, since):
             if made := tuple(self.made(in_force, since, until)):
                 await self.store.journal.record([], made)
-            self._written = in_force.policy_sha256, since
+            self._written = in_force.sha256, since
 
 
 def day_of(now: datetime, in_force: InForce) -> tuple[datetime, datetime]:

@@ -125,12 +125,11 @@ class Mailings(Rows):
         if ids := await self._access.ask(lambda c: mailings.early(c, self._begun)):
             await self._access.write(lambda b: deciding.prolong_pauses(b, ids))
 
-    async def keep_set(self, people: Collection[bytes]) -> str:
-        """Keep a set of people, as keyed digests, for an approval that is bound to it. Its name (mailings.model.set_of)."""
+    async def keep_set(self, people: Collection[bytes]) -> None:
+        """Keep a set of people, as keyed digests, for an approval that is bound to it (mailings.model.set_of)."""
         name, pieces = mailings.pieces(people)
         for piece in pieces:
             await self._access.write(partial(mailings.put_set, name=name, piece=piece))
-        return name
 
 
 class Returns(Rows):

@@ -27,7 +27,7 @@ from smtpguard.counts import counting
 from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, Database
-from smtpguard.database.errors import Busy, CommitUnknown, Gone, StoreError, Unavailable
+from smtpguard.database.errors import Busy, CommitUnknown, Gone, Outage, StoreError, Unavailable
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
@@ -99,7 +99,7 @@ class Writer:
         self._signed_seq = 0  # the last entry known to be signed, or the last at this process's start
         self._seq = 0  # the last entry at the last commit
         self._unfiled: list[Checkpoint] = []
-        self._unwritten = ""  # why the last one could not be written to the file
+        self._file_away = Outage(log, "no checkpoint can be written beside the database", clock.monotonic)
         self._acknowledged: set[str] = set()
         """Holds whose clients got 250 since this process last wrote an entry."""
         self.bypasses = Bypasses(state_dir)
@@ -382,11 +382,9 @@ class Writer:
         try:
             journal.write_line(self._state_dir, made.line())
             self._lookout.filed(made)
-            self._unwritten = ""
+            self._file_away.over()
         except OSError as error:  # it is in the database, and the next one is written to the file again
-            if (why := error.strerror or "") != self._unwritten:  # it is tried with each message of an outage
-                self._unwritten = why
-                log.warning("a checkpoint could not be written beside the database: %s", why)
+            self._file_away.tell(error.strerror or "")
 
     def _sign(self) -> None:
         try:

@@ -338,7 +338,7 @@ async def _played(
     became: list[Any] = []
     async with house(folder, documents=documents(policy)) as home:
         near = Surroundings(domains=frozenset({"example.com"}), list_addresses=frozenset({RAMADAN}), delimiters="+")
-        reader = BoundedReader(lambda: (home.in_force.policy_sha256, near))
+        reader = BoundedReader(lambda: (home.in_force.sha256, near))
         home.gather = Gather(reader=reader, verifier=home.verifier, trace_key=KEY)
         intake = home.intake()
         for act, *more in script:

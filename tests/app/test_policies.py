@@ -87,10 +87,10 @@ async def test_a_part_uses_what_its_supervisor_made_of_the_policy(
     async with house(tmp_path) as home:
         settings = settings_of(load_yaml("{}\n"), tmp_path, {})
         policy = parse(DOCUMENTS)
-        module.share(settings, home.in_force.policy_sha256, policy)
+        module.share(settings, home.in_force.sha256, policy)
         following = Following(home.store, settings, Digester(KEY, "+"), home.clock, reading=True)
         await following.follow()
-        _, shared = module._SHARED[home.in_force.policy_sha256]
+        _, shared = module._SHARED[home.in_force.sha256]
         assert following.around()[1] is shared
         assert following.policy.rules is policy.rules
         await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"# another\n"})

@@ -351,7 +351,7 @@ def asked_beforehand(home: Any) -> Any:
 
     counts = dict.fromkeys(("total", "internal", "outside", "members", "list_addresses", "customers", "reach"), 1)
     data = {"action": "hold", "rules": ["approval-asked"], "observed": [], "reasons": [], "unknown": [], "counts": counts,
-            "lists": ["ramadan"], "looks": "internal", "size_bytes": 1, "policy": home.in_force.policy_sha256, "streams": []}  # fmt: skip
+            "lists": ["ramadan"], "looks": "internal", "size_bytes": 1, "policy": home.in_force.sha256, "streams": []}  # fmt: skip
     return Event(kind=Kind.VERDICT, id="T1", at=home.clock.now(), data=data)
 
 

@@ -118,7 +118,7 @@ async def test_a_policy_that_is_gone_makes_facts_uncertain(home: House) -> None:
     await home.put(documents(policy(looks)))
     await home.follow()
     await home.store.write(
-        lambda b: b.connection.execute(delete(document).where(document.c.policy != home.in_force.policy_sha256))
+        lambda b: b.connection.execute(delete(document).where(document.c.policy != home.in_force.sha256))
     )
     [one] = await compared(home, policy(), now=policy(looks))
     assert one.was.actions == R | H
@@ -132,7 +132,7 @@ async def test_a_policy_of_an_unsupported_version_makes_facts_uncertain(home: Ho
     await home.follow()
     await home.store.write(
         lambda b: b.connection.execute(
-            update(document).where(document.c.policy != home.in_force.policy_sha256).values(data=b"version: 0\n")
+            update(document).where(document.c.policy != home.in_force.sha256).values(data=b"version: 0\n")
         )
     )
     [one] = await compared(home, policy(), now=policy(looks))

@@ -156,7 +156,7 @@ class Places:
         if "{hold_id}" in path or "{mailing_id}" in path or path in ("/decide", "/decided", "/incident"):
             hold = await self.hold()
             found |= {"hold_id": hold.hold_id, "mailing_id": hold.mailing_id, "content": hold.content_sha256}
-            found |= {"envelope": hold.envelope.sha256, "policy": self.here.home.in_force.policy_sha256, "lists": " ".join(hold.lists)}  # fmt: skip
+            found |= {"envelope": hold.envelope.sha256, "policy": self.here.home.in_force.sha256, "lists": " ".join(hold.lists)}  # fmt: skip
         return found
 
 

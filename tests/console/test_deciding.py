@@ -233,7 +233,7 @@ async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
     fields = {
         "content": hold.content_sha256,
         "envelope": hold.envelope.sha256,
-        "policy": here.home.in_force.policy_sha256,
+        "policy": here.home.in_force.sha256,
         "lists": "news",
     }
     answer = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", **fields)
@@ -475,7 +475,7 @@ async def test_only_those_who_may_stop_a_release_see_the_button(here: Stage) -> 
         assert "Take the approval back" not in text(answer)
         fields = {"content": hold.content_sha256, "envelope": hold.envelope.sha256, "comment": "no"}
         refused = await browser.post(
-            f"/held/{hold.hold_id}/vote", choice="reject", policy=here.home.in_force.policy_sha256, **fields
+            f"/held/{hold.hold_id}/vote", choice="reject", policy=here.home.in_force.sha256, **fields
         )
         assert refused.status_code in (403, 404)
     assert (await here.home.hold(hold.hold_id)).state is State.APPROVED

@@ -432,7 +432,8 @@ async def test_a_disk_that_takes_no_checkpoint_is_told_once(
                     with pytest.raises(Unavailable):
                         await store.admit(item("U1"), relays("U1"))
         assert [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()] == [
-            "a checkpoint could not be written beside the database: Read-only file system"
+            "no checkpoint can be written beside the database: Read-only file system",
+            "no checkpoint can be written beside the database: over, after 0 s",
         ]
         [line] = place.file.read_text().removeprefix(before).splitlines()
         assert parse(line).seq == 5

@@ -264,7 +264,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
         "seen": {
             "content_sha256": hold.content_sha256,
             "envelope_sha256": hold.envelope.sha256,
-            "policy_sha256": in_force.policy_sha256,
+            "policy_sha256": in_force.sha256,
             "lists": lists,
             "copies": covers.under,
         },

@@ -207,7 +207,7 @@ async def lists(call: Call) -> Lists:
 async def policy(call: Call) -> PolicyShown:
     in_force = call.console.in_force
     shown = {
-        "sha256": in_force.policy_sha256,
+        "sha256": in_force.sha256,
         "enforce": in_force.enforce,
         "rules": in_force.rules.rules,
         "groups": {name: len(people) for name, people in in_force.groups.items()},
@@ -248,7 +248,7 @@ async def explain(call: Call) -> Explained:
         "unknown": dict(found.verdict.unknown),
         "reach": int(found.recipients.reach.low),
         "lists": sorted(found.recipients.lists),
-        "policy_sha256": in_force.policy_sha256,
+        "policy_sha256": in_force.sha256,
     }
     return Explained.model_validate(told)
 

@@ -153,7 +153,7 @@ async def decide(request: Request) -> Response:
     holds = [hold for hold in chosen if hold.state is State.WAITING]
     if not holds:
         return see_other("/held")
-    return await _confirming(request, choice.value, holds, here.in_force.policy_sha256)
+    return await _confirming(request, choice.value, holds, here.in_force.sha256)
 
 
 async def _confirming(

@@ -52,7 +52,7 @@ async def policy(request: Request) -> Response:
         lists=lists,
         groups=sorted((name, sorted(people)) for name, people in in_force.groups.items()),
         enforce=in_force.enforce,
-        sha256=in_force.policy_sha256,
+        sha256=in_force.sha256,
         file=await services_of(request).policy_file(),
     )
 

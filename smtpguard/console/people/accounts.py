@@ -149,12 +149,11 @@ class Accounts:
         change = "second-factor-off"
         return await self._change(account, change, by, lambda a: replace(a, totp="", totp_step=0, recovery=()))
 
-    async def set_language(self, account: Account, language: str) -> Account:
+    async def set_language(self, account: Account, language: str) -> None:
         """The owner's own choice: not journalled, and no session ends."""
         if language not in ("", *languages()):
             raise NotPossible(Phrase("This language is not available."))
-
-        return await self._changed(account, lambda a: AccountChange(account=replace(a, language=language)))
+        await self._changed(account, lambda a: AccountChange(account=replace(a, language=language)))
 
     def event(self, account: Account, change: str, by: str, **data: object) -> Event:
         return Event(
