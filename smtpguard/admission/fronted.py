@@ -30,10 +30,9 @@ from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.gathering.values import FEW
-from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import State
 from smtpguard.journal.bypass import Bypass
-from smtpguard.journal.chain import canonical
+from smtpguard.journal.chain import Clock, canonical
 from smtpguard.mail.envelope import Fence, Transaction
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Live
 from smtpguard.policy.engine import Plan

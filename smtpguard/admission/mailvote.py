@@ -19,7 +19,7 @@ from typing import Any
 from smtpguard.accounts.model import Role
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, PolicyInForce, Reader, Verifier
+from smtpguard.guard.ports import PolicyInForce, Reader, Verifier
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Hold, Refused, event_on
 from smtpguard.holds.replying import (
@@ -39,6 +39,7 @@ from smtpguard.holds.replying import (
     why_barred,
 )
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.chain import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply

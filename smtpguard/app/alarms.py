@@ -37,9 +37,9 @@ from smtpguard.database.engine import wrong_clock
 from smtpguard.database.errors import Outage, StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
-from smtpguard.guard.ports import Clock, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
-from smtpguard.journal.chain import instant
+from smtpguard.journal.chain import Clock, instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.lists.registry import Registry

@@ -52,10 +52,8 @@ from smtpguard.freezes.rows import forget
 from smtpguard.holds import deciding
 from smtpguard.journal.checkpoint import readable
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.linefiles import CHECKPOINTS, TIMESTAMPS, lines_of
 from smtpguard.journal.proof import Proof
-from smtpguard.journal.rows import FILE as CHECKPOINTS
-from smtpguard.journal.rows import lines_of
-from smtpguard.journal.timestamp import FILE as TIMESTAMPS
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store, open_store
@@ -362,7 +360,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
         if manifest.schema > SCHEMA:
             raise BadBackup(f"{file} was made by smtpguard {manifest.version}, which is newer than this one")
         _agree_on_the_secret(settings, work, file)
-        known = {mark.journal for mark in map(readable, lines_of(settings.state)) if mark is not None}
+        known = {mark.journal for mark in map(readable, lines_of(settings.state, CHECKPOINTS)) if mark is not None}
         if known and manifest.journal not in known:
             raise CannotStart(
                 f"{file} is of another installation than the one whose checkpoints are in {settings.state}"

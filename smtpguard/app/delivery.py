@@ -28,13 +28,13 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes
-from smtpguard.guard.ports import Clock, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.replying import Links, Tokens
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.chain import Clock
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Daily, Renderer, Sign, checkpoint_to, daily
-from smtpguard.observe.rows import Cursors
 from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
@@ -87,7 +87,7 @@ class Deliverer(Part):
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name, owner = settings.hostname or host_name(), worker(settings)
         self._teller = teller(settings, self._store, self._policies, clock)
-        self._audit_log = AuditFollower(Cursors(self._store), clock)
+        self._audit_log = AuditFollower(self._store, clock)
         self._witnesses = list(witnesses(settings, self._store, clock, name))
         for each in self._witnesses:
             self._undo.push_async_callback(each.close)
@@ -282,7 +282,7 @@ def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clo
         return None
     url = settings.console.url.rstrip("/") if settings.console else ""
     hooks = [_hook(wanted, policies, url) for wanted in settings.webhooks]
-    return Dispatcher(hooks, Cursors(store), Sender(), clock)
+    return Dispatcher(hooks, store, Sender(), clock)
 
 
 def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:

@@ -7,13 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from smtpguard.guard.ports import Clock
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Clock, Cursor, Entry
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.locale.phrase import load
 from smtpguard.observe import log
-from smtpguard.observe.rows import Cursor, Cursors
 from smtpguard.policy.verdict import Action
+from smtpguard.store.store import Store
 
 MOST_RELAYING, MOST_EARLY = 10_000, 1_000
 PEOPLES = frozenset(
@@ -105,8 +104,8 @@ class AuditFollower:
     freezes from the command line would be in no log. One follower in an installation does it, under a lease, and starts
     where the last one stopped. ``tell`` gets each entry at least once; twice if the process died between the line and the cursor."""
 
-    def __init__(self, cursors: Cursors, clock: Clock, tell: Callable[[Event], None] = log.tell) -> None:
-        self._cursors, self._clock, self._tell = cursors, clock, tell
+    def __init__(self, store: Store, clock: Clock, tell: Callable[[Event], None] = log.tell) -> None:
+        self._cursors, self._clock, self._tell = store.cursors, clock, tell
 
     async def told(self) -> int:
         """Log the entries that are there, at first from the next one on; returns how many lines. Raises StoreError."""

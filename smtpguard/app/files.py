@@ -17,6 +17,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.statefiles import hand_over, read_only, sqlite_file
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
 
@@ -112,11 +113,8 @@ def _others(path: Path, bits: int) -> bool:
 
 def installation_secret(settings: Settings) -> bytes:
     """Made at the first start, and not beside a store that has another one. Raises CannotStart."""
-    if not settings.secret_file.exists():
-        from smtpguard.journal.rows import FILE  # imports the database, which a command without a store does not need
-
-        if (settings.state / FILE).exists():
-            raise CannotStart(other_secret(settings, missing=True))
+    if not settings.secret_file.exists() and (settings.state / CHECKPOINTS).exists():
+        raise CannotStart(other_secret(settings, missing=True))
     try:
         return installation_key(settings.secret_file)
     except BadKey as e:

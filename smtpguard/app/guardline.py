@@ -29,10 +29,10 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Outage
 from smtpguard.freezes.service import STALE_SECONDS, GateWatch
-from smtpguard.guard.ports import Clock
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
+from smtpguard.journal.chain import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
 from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, STORE_SERVES, Said

@@ -38,7 +38,7 @@ from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
-from smtpguard.guard.ports import Clock
+from smtpguard.journal.chain import Clock
 from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sync import latest

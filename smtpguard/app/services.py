@@ -16,7 +16,7 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
-from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import Digester
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store, open_store
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.console.people.accounts import Accounts, Passwords
     from smtpguard.gathering.gather import Gather
-    from smtpguard.guard.ports import Clock
     from smtpguard.holds.effects import Deadlines
     from smtpguard.holds.service import Approvals
+    from smtpguard.journal.chain import Clock
     from smtpguard.mailings.service import Mailings, Matched
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead

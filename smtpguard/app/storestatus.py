@@ -35,7 +35,7 @@ from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, misencoded
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
-from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.lists.declared import Origin
 from smtpguard.mail.envelope import Session, within

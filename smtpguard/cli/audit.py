@@ -105,22 +105,24 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
 def _stamped(settings: Settings) -> Stamped:
     """Check the time stamps in the state folder; none if the settings name no ``ca_file``."""
     from smtpguard.app.certificates import authorities
-    from smtpguard.journal.timestamp import MISSING, Stamped, checked, lines_of
+    from smtpguard.journal.linefiles import TIMESTAMPS, lines_of
+    from smtpguard.journal.timestamp import MISSING, Stamped, checked
 
     if settings.audit.timestamps is None:
         return Stamped()
     roots = authorities(settings.audit.timestamps.ca_file)
     try:
-        return checked(lines_of(settings.state), roots)
+        return checked(lines_of(settings.state, TIMESTAMPS), roots)
     except ImportError:
         raise CannotRun(MISSING) from None
 
 
 def _timestamps(state: Path) -> Iterator[Timestamp]:
     """The time stamps in the state folder, not checked."""
-    from smtpguard.journal.timestamp import Timestamp, Unproven, lines_of
+    from smtpguard.journal.linefiles import TIMESTAMPS, lines_of
+    from smtpguard.journal.timestamp import Timestamp, Unproven
 
-    for line in filter(str.strip, lines_of(state)):
+    for line in lines_of(state, TIMESTAMPS):
         try:
             yield Timestamp.parse(line)
         except Unproven as problem:

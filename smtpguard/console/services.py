@@ -27,10 +27,11 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, PolicyInForce, Reader
+from smtpguard.guard.ports import PolicyInForce, Reader
 from smtpguard.holds.model import Hold
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.chain import Clock
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo

@@ -16,7 +16,7 @@ from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.fronts import Fronts
-from smtpguard.journal.chain import microseconds
+from smtpguard.journal.chain import Clock, microseconds
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -58,12 +58,6 @@ def first_and_last(connection: Connection, column: ColumnElement[Any]) -> tuple[
     both = (select(one(column)).scalar_subquery() for one in (func.min, func.max))
     first, last = connection.execute(select(*both)).one()
     return first, last
-
-
-class Clock(Protocol):
-    def now(self) -> datetime: ...
-
-    def monotonic(self) -> float: ...
 
 
 class Writes(Protocol):

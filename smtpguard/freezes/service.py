@@ -27,7 +27,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, freezes_mailings, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
-    from smtpguard.guard.ports import Clock
+    from smtpguard.journal.chain import Clock
     from smtpguard.mail.envelope import Fence
     from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts

@@ -1,9 +1,7 @@
-"""Protocols of what services need from the policy's follower, the reader, the relay and the clock. mypy proves in app that
-those fit."""
+"""Protocols of what services need from the policy's follower, the reader and the relay. mypy proves in app that those fit."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Protocol
 
 from smtpguard.guard.inforce import InForce
@@ -14,14 +12,6 @@ from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.request import Steps
 from smtpguard.reading.shown import Shown
-
-
-class Clock(Protocol):
-    def now(self) -> datetime:
-        """Aware UTC, for the journal and for people."""
-
-    def monotonic(self) -> float:
-        """Seconds, for timeouts."""
 
 
 class PolicyInForce(Protocol):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.database.failpoint import passes
-from smtpguard.guard.ports import Clock, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds import effects
 from smtpguard.holds.effects import (
     NOTHING_LEARNED,
@@ -55,7 +55,7 @@ from smtpguard.holds.model import (
     vote_on,
 )
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
-from smtpguard.journal.chain import utc_text
+from smtpguard.journal.chain import Clock, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -61,6 +61,35 @@ class Entry:
     @property
     def time(self) -> datetime:
         return instant(self.at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """``told``: the last entry that was accepted, or skipped. ``attempts`` at the next one, failing since
+    ``failing_since``, to be repeated at ``next_at``. ``lease``: fences off a process that was too slow."""
+
+    told: int
+    attempts: int = 0
+    failing_since: datetime | None = None
+    next_at: datetime | None = None
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """``entries`` of the wanted kinds, in order: all up to entry ``through``. ``end``: the journal's last entry."""
+
+    entries: Sequence[tuple[Entry, Clear | None]]
+    through: int
+    end: int
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC, for the journal and for people."""
+
+    def monotonic(self) -> float:
+        """Seconds, for timeouts."""
 
 
 def instant(at: int) -> datetime:

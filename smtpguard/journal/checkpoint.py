@@ -26,6 +26,9 @@ from hashlib import sha256
 
 from smtpguard.journal.chain import instant, microseconds, utc_text
 
+WITNESS = "(witness)"
+"""The name of the witness's cursor (journal.cursors); no webhook has this name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:

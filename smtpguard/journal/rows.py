@@ -1,33 +1,26 @@
-"""The journal as rows: read its entries in order, and its signed checkpoints in the database and in a file beside it."""
+"""The journal as rows: its entries in order, and its signed checkpoints, compared with those in the file."""
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, text, update
 
-from smtpguard.config.statefiles import hand_over
 from smtpguard.database.access import Open, among, first_and_last
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, parsed
-from smtpguard.journal.checkpoint import Checkpoint, body_of, genuine, parse, readable, sign
+from smtpguard.journal.checkpoint import WITNESS, Checkpoint, body_of, genuine, parse, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Outcome, relayed
 from smtpguard.journal.proof import Bad
 from smtpguard.locale.phrase import Phrase
 
-FILE = "checkpoints"
-WITNESS = "(witness)"
-"""The name of the witness's cursor; no webhook has this name."""
 STRETCH = 2000
 """Entries that are read in one transaction."""
 _SIGNED = 5000  # that are signed anew at a time
@@ -337,24 +330,6 @@ def witnessed(connection: Connection) -> Checkpoint | None:
     return signing.newest_checkpoint(connection, checkpoint.c.seq <= told)
 
 
-def write_line(state_dir: Path, line: str, name: str = FILE) -> None:
-    """Append it to the file: in one write, so that processes do not mix their lines; and on a line of its own, even if
-    a full disk or a power failure has cut the line before. Raises OSError."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(state_dir / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        size = os.fstat(file).st_size
-        if not size:
-            hand_over(state_dir / name, state_dir)
-        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-        octets = ("\n" * torn + line + "\n").encode()
-        if os.write(file, octets) < len(octets):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
     """The checkpoints that name a journal: those signed here, and those that were not. ``others``: other journals in
@@ -367,15 +342,6 @@ class Marks:
     unreadable: int
     filed: bool
     bad: Bad | None
-
-
-def lines_of(state_dir: Path) -> list[str]:
-    """The checkpoints in the file. Read them before the snapshot that they are compared with, since a line is written
-    only after its entries are committed."""
-    path = state_dir / FILE
-    if not path.exists():
-        return []
-    return [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
 
 
 def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:

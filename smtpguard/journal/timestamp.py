@@ -1,4 +1,4 @@
-"""Time stamps of an authority over signed checkpoints (RFC 3161): make requests, check replies, read and write the file."""
+"""Time stamps of an authority over signed checkpoints (RFC 3161): make requests, and check replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard.journal.checkpoint import read
@@ -16,8 +15,6 @@ from smtpguard.journal.checkpoint import read
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-FILE = "timestamps"
-"""In the state folder, beside the checkpoints."""
 MISSING = "audit: {timestamps} needs rfc3161-client: pip install smtpguard[timestamps]"
 APART = timedelta(minutes=5)
 """The greatest difference between this host's clock and the authority's that is not logged."""
@@ -130,7 +127,7 @@ def checked(lines: Iterable[str], roots: Sequence[Certificate]) -> Stamped:
     notes: list[str] = []
     bad: list[tuple[int, str]] = []
     latest: tuple[int, datetime] | None = None
-    for line in filter(str.strip, lines):
+    for line in lines:
         seq = 0
         try:
             one = Timestamp.parse(line)
@@ -142,8 +139,3 @@ def checked(lines: Iterable[str], roots: Sequence[Certificate]) -> Stamped:
         notes.append(one.note)
         latest = max(latest or (seq, at), (seq, at))
     return Stamped(notes=tuple(notes), latest=latest, bad=tuple(bad))
-
-
-def lines_of(state_dir: Path) -> list[str]:
-    path = state_dir / FILE
-    return path.read_text("utf-8", "replace").splitlines() if path.exists() else []

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from smtpguard.config.problem import unknown
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.effects import Deadlines, canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import Clock, instant, utc_text
 from smtpguard.journal.event import Kind
 from smtpguard.lists.members import CsvMembers, Members
 from smtpguard.lists.registry import Registry

@@ -39,10 +39,10 @@ from typing import Any
 
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock, PolicyInForce
+from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, held_up_by, standing_votes
 from smtpguard.holds.replying import AFTER, Link, Links, Tokens
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import Clock, instant, utc_text
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient

@@ -27,14 +27,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
-from smtpguard.database.access import Clock
 from smtpguard.database.errors import Outage, StoreError
-from smtpguard.journal.chain import Clear, Entry, utc_text
+from smtpguard.journal.chain import Clear, Clock, Cursor, Entry, News, utc_text
 from smtpguard.journal.event import Event, Kind, follows
-from smtpguard.observe.rows import Cursor, Cursors, News
 
 if TYPE_CHECKING:  # slow to import
     import httpx2
+
+    from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -304,9 +304,9 @@ class Hook:
 class Dispatcher:
     """For all hooks of an installation. ``tell`` raises the store's errors, and no error of a hook."""
 
-    def __init__(self, hooks: Sequence[Hook], cursors: Cursors, sender: Sender, clock: Clock) -> None:
+    def __init__(self, hooks: Sequence[Hook], store: Store, sender: Sender, clock: Clock) -> None:
         self._hooks = tuple(hooks)
-        self._cursors, self._sender, self._clock = cursors, sender, clock
+        self._cursors, self._sender, self._clock = store.cursors, sender, clock
         self._said: dict[str, datetime] = {}  # when it was last logged that a hook is behind
 
     async def run(self) -> None:

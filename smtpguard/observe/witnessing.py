@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Connection
-
-from smtpguard.database.access import Access, Clock
-from smtpguard.journal.chain import utc_text
-from smtpguard.journal.checkpoint import Checkpoint
-from smtpguard.journal.rows import WITNESS, signed_after, write_line
-from smtpguard.journal.timestamp import APART, FILE, MISSING, Timestamp, Unproven, request, stamped_at
-from smtpguard.observe.rows import Cursor, Cursors
+from smtpguard.journal.chain import Clock, Cursor, utc_text
+from smtpguard.journal.checkpoint import WITNESS, Checkpoint
+from smtpguard.journal.linefiles import TIMESTAMPS, write_line
+from smtpguard.journal.timestamp import APART, MISSING, Timestamp, Unproven, request, stamped_at
 from smtpguard.observe.webhooks import Sender
 
 if TYPE_CHECKING:
     import httpx2
     from cryptography.x509 import Certificate
+
+    from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +47,14 @@ class Sending:
 
     def __init__(
         self,
-        access: Access,
+        store: Store,
         clock: Clock,
         name: str,
         what: str,
         send: Callable[[Checkpoint], Awaitable[str]],
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        self._access, self._clock, self._name, self.what, self._send = access, clock, name, what, send
-        self._cursors = Cursors(access)
+        self._store, self._clock, self._name, self.what, self._send = store, clock, name, what, send
         self._sender = Sender(connect_seconds=SECONDS, http=http)
         self._failing = 0.0
 
@@ -66,10 +63,10 @@ class Sending:
 
     async def give(self) -> int:
         """Send what is new; returns how many it accepted. Raises StoreError."""
-        place = await self._cursors.at(self._name, _NOTHING)
-        found = await self._access.ask(lambda c: self._new(c, place.told))
+        place = await self._store.cursors.at(self._name, _NOTHING)
+        found = await self._new(place.told)
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
-        if not found or (leased := await self._cursors.lease(self._name, place, until)) is None:
+        if not found or (leased := await self._store.cursors.lease(self._name, place, until)) is None:
             return 0
         told, taken, failing_since = leased.told, 0, leased.failing_since
         for made in found:
@@ -79,12 +76,12 @@ class Sending:
                 failing_since = leased.failing_since or self._clock.now()
                 break
             told, taken, failing_since = made.seq, taken + 1, None
-        await self._cursors.settle(self._name, Cursor(told=told, lease=leased.lease, failing_since=failing_since))
+        await self._store.cursors.settle(self._name, Cursor(told=told, lease=leased.lease, failing_since=failing_since))
         return taken
 
-    def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
+    async def _new(self, told: int) -> Sequence[Checkpoint]:
         """The checkpoints to send next, after that of entry ``told``."""
-        return signed_after(connection, told, SLICE)
+        return await self._store.journal.checkpoints(told, SLICE)
 
     def _noted(self, problem: str) -> None:
         """Logged at once, and again while it lasts."""
@@ -103,14 +100,14 @@ class Witnessing(Sending):
 
     def __init__(
         self,
-        access: Access,
+        store: Store,
         clock: Clock,
         url: str,
         *,
         token: str = "",
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        super().__init__(access, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given, http)
+        super().__init__(store, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given, http)
         self._url, self._token = url, token
         self._logged = 0  # the entry of the last checkpoint in the log
 
@@ -143,7 +140,7 @@ class Timestamping(Sending):
 
     def __init__(
         self,
-        access: Access,
+        store: Store,
         clock: Clock,
         url: str,
         roots: Sequence[Certificate],
@@ -152,13 +149,13 @@ class Timestamping(Sending):
         every_seconds: float,
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        super().__init__(access, clock, NAME, "the time-stamp authority", self._stamp, http)
+        super().__init__(store, clock, NAME, "the time-stamp authority", self._stamp, http)
         self._url, self._roots, self._state_dir, self._every = url, roots, state_dir, every_seconds
         self._due = clock.monotonic()
 
-    def _new(self, connection: Connection, told: int) -> Sequence[Checkpoint]:
+    async def _new(self, told: int) -> Sequence[Checkpoint]:
         """The newest checkpoint, which covers all before it, if a time stamp is due."""
-        newest = signed_after(connection, -1, 1) if self._clock.monotonic() >= self._due else ()
+        newest = await self._store.journal.checkpoints(-1, 1) if self._clock.monotonic() >= self._due else ()
         return [made for made in newest if made.seq > told]
 
     async def _stamp(self, made: Checkpoint) -> str:
@@ -179,7 +176,7 @@ class Timestamping(Sending):
         one = Timestamp(seq=made.seq, note=made.note, nonce=asked.nonce, reply=answered.reply)
         try:
             at = await asyncio.to_thread(stamped_at, one, self._roots)
-            await asyncio.to_thread(write_line, self._state_dir, one.line(), FILE)
+            await asyncio.to_thread(write_line, self._state_dir, TIMESTAMPS, one.line())
         except Unproven as error:
             return str(error)
         except OSError as error:
@@ -203,8 +200,8 @@ class Syslog(Sending):
     ``url``: unix:///dev/log, udp://HOST:PORT or tcp://HOST:PORT. A stream is kept open, and opened anew once it fails.
     """
 
-    def __init__(self, access: Access, clock: Clock, url: str, host: str) -> None:
-        super().__init__(access, clock, SYSLOG, "the syslog server", self._given)
+    def __init__(self, store: Store, clock: Clock, url: str, host: str) -> None:
+        super().__init__(store, clock, SYSLOG, "the syslog server", self._given)
         parts = urlsplit(url)
         self._kind, self._path = parts.scheme, unquote(parts.path)
         self._place = (parts.hostname or "", parts.port or PORT)

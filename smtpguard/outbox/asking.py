@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import Clock
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
+from smtpguard.journal.chain import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import NoticesNow

@@ -30,9 +30,9 @@ from smtpguard.database.errors import ContentMissing, Outage, StoreError
 from smtpguard.freezes.service import GateWatch
 from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
-from smtpguard.guard.ports import Clock, PolicyInForce, Relay
+from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
-from smtpguard.journal.chain import utc_text
+from smtpguard.journal.chain import Clock, utc_text
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
 from smtpguard.mail.message import Message

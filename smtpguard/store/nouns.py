@@ -30,13 +30,14 @@ from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Hold, Over, State
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import Activity, ActivityFilter
+from smtpguard.journal import cursors, searchindex, signing
 from smtpguard.journal import rows as journal
 from smtpguard.journal import scan as journalscan
-from smtpguard.journal import searchindex, signing
-from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.chain import Clear, Cursor, Entry, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, Key
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import TOLD, Event, Kind
+from smtpguard.journal.linefiles import CHECKPOINTS, lines_of
 from smtpguard.journal.proof import Finding, Proof
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
@@ -233,6 +234,19 @@ log = logging.getLogger(__name__)
 
 PIECE = 1 << 20
 """Octets of a front that are moved in one commit, where nobody waits for them: at least one frame (store.front)."""
+
+
+class Cursors(Rows):
+    news = asks(cursors.news)
+    history = asks(journal.of)
+    pass_over = writes(cursors.pass_over, synced=False)  # if power fails, the same entries are passed over again
+    lease = writes(cursors.lease)
+    settle = writes(cursors.settle)
+
+    async def at(self, name: str, begin: int | None = None) -> Cursor:
+        """``begin``: where a new cursor starts; else at the journal's end."""
+        found = await self._access.ask(lambda c: cursors.find(c, name))
+        return found if found is not None else await self._access.write(lambda batch: cursors.begin(batch, name, begin))
 
 
 class Journal(Rows):
@@ -507,7 +521,7 @@ class Journal(Rows):
         )
 
     def _walk(self, opened: Open, against: Sequence[str] = (), stamped: Sequence[str] = ()) -> journalscan.Walk:
-        lines = journal.lines_of(self._state_dir)
+        lines = lines_of(self._state_dir, CHECKPOINTS)
         return journalscan.Walk(opened, self._secret, lines, self._access.now_us(), against, stamped)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.database.access import Clock
 from smtpguard.database.batch import Step
 from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
+from smtpguard.journal.chain import Clock
 
 WAIT_SECONDS = 20.0
 FAILS_SECONDS = 30.0

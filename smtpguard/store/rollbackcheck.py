@@ -27,6 +27,7 @@ from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
+from smtpguard.journal import linefiles
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, moment, utc_text
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable, sign
@@ -88,7 +89,7 @@ def look(
     earlier schema, whose checkpoints have only the line column. Raises Foreign; and OtherSecret, unless the secret is
     being renewed."""
     keys = (secret, renewing) if renewing else (secret,)
-    lines = _from_the_end(state_dir / journal.FILE)
+    lines = _from_the_end(state_dir / linefiles.CHECKPOINTS)
     known = _Known().told(next(lines, []), *keys)  # first, since a line is written only after its entries are committed
     here = read_head(connection).journal
     newest = _Known().told(_lines(connection, "ORDER BY seq DESC LIMIT 1"), *keys)
@@ -113,7 +114,7 @@ def look(
 def check_uncreated(secret: bytes, state_dir: Path) -> None:
     """The same without a database: a state folder that knows one is no place to create another."""
     known = _Known()
-    for lines in _from_the_end(state_dir / journal.FILE):
+    for lines in _from_the_end(state_dir / linefiles.CHECKPOINTS):
         known.told(lines, secret)
         if known.signed:
             raise Foreign(known.signed[0], gone=True)
@@ -173,7 +174,7 @@ class RollbackCheck:
         if found is not None:
             if (made := self.unfiled()) is not None:  # the proof then says up to which entry the journal had gone
                 with suppress(OSError):
-                    journal.write_line(self._state_dir, made.line())
+                    linefiles.write_line(self._state_dir, linefiles.CHECKPOINTS, made.line())
                     self.filed(made)
             freeze_everything(batch, found, renewing=self._renewing is not None)
             log.error("%s: all mail is frozen until it is thawed", found)
@@ -242,7 +243,7 @@ def _compared(
         if not chain.parted([*known.signed, *notable], known.claimed, here):
             return None
     everything = _Known(claimed=known.claimed).told(_lines(connection), *keys)
-    for lines in _from_the_end(state_dir / journal.FILE):
+    for lines in _from_the_end(state_dir / linefiles.CHECKPOINTS):
         everything.told(lines, *keys)
     parted = chain.parted(everything.signed, everything.claimed, here)
     if not parted:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import contacts
-from smtpguard.database.access import Access, Clock
+from smtpguard.database.access import Access
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database, is_there
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
@@ -27,10 +27,11 @@ from smtpguard.incidents.preservation import Preserved
 from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
+from smtpguard.journal.chain import Clock
 from smtpguard.journal.event import Event
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front
-from smtpguard.store.nouns import Contents, Gates, Holds, Journal, Mailings, Outbox, People, Policies, Returns
+from smtpguard.store.nouns import Contents, Cursors, Gates, Holds, Journal, Mailings, Outbox, People, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer
@@ -70,6 +71,7 @@ class Store(Access):
         self.gate = Gates(self)
         self.policies = Policies(self)
         self.people = People(self)
+        self.cursors = Cursors(self)
         self.journal = Journal(self, writer, secret, state_dir)
         writer.start()
 

@@ -24,15 +24,16 @@ from sqlalchemy import Connection, select
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
 from smtpguard.counts import counting
-from smtpguard.database.access import Clock
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, Database
 from smtpguard.database.errors import Busy, CommitUnknown, Gone, Outage, StoreError, Unavailable
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
+from smtpguard.journal import linefiles
 from smtpguard.journal import rows as journal
 from smtpguard.journal.bypass import Bypasses
+from smtpguard.journal.chain import Clock
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.merkle import Recent
@@ -380,7 +381,7 @@ class Writer:
 
     def _write_line(self, made: Checkpoint) -> None:
         try:
-            journal.write_line(self._state_dir, made.line())
+            linefiles.write_line(self._state_dir, linefiles.CHECKPOINTS, made.line())
             self._lookout.filed(made)
             self._file_away.over()
         except OSError as error:  # it is in the database, and the next one is written to the file again

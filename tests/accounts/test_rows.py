@@ -13,8 +13,8 @@ import pytest
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, Scope, Session, Token
 from smtpguard.database.errors import Unavailable
+from smtpguard.journal.chain import Cursor, News
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.rows import Cursor, Cursors, News
 from smtpguard.store.nouns import People
 from smtpguard.store.store import Store
 from tests.clocks import Clock
@@ -163,7 +163,7 @@ async def test_tokens_are_stored_listed_and_revoked(people: People) -> None:
 
 
 async def test_a_cursor_begins_at_the_end_and_reads_later_entries(store: Store) -> None:
-    cursors = Cursors(store)
+    cursors = store.cursors
     start = (await cursors.at("chat")).told
     assert start > 0
     assert await asyncio.gather(*(cursors.at("chat") for _ in range(4))) == [Cursor(told=start)] * 4
@@ -185,7 +185,7 @@ async def test_a_cursor_begins_at_the_end_and_reads_later_entries(store: Store) 
 
 
 async def test_a_cursor_is_leased_by_one_and_released_when_settled(store: Store, clock: Clock) -> None:
-    cursors = Cursors(store)
+    cursors = store.cursors
     place = await cursors.at("chat")
     mine = await cursors.lease("chat", place, T0 + timedelta(seconds=60))
     assert mine is not None

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,6 @@ from smtpguard.holds.model import Conflict
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase, dump
 from smtpguard.observe.log import fields
-from smtpguard.observe.rows import Cursors
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.store import Store, open_store
 from smtpguard.store.writer import Committed
@@ -165,7 +165,7 @@ async def freeze(home: House, value: str = "news") -> None:
 async def test_a_freeze_at_the_command_line_is_logged_once(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         told: list[Event] = []
-        one, other = (AuditFollower(Cursors(home.store), home.clock, told.append) for _ in range(2))
+        one, other = (AuditFollower(home.store, home.clock, told.append) for _ in range(2))
         assert await one.told() == 0  # begins with later events
         await freeze(home)
         assert [await one.told(), await other.told(), await one.told()] == [1, 0, 0]
@@ -186,11 +186,11 @@ async def test_a_freeze_at_the_command_line_is_logged_once(tmp_path: Path) -> No
 
 async def test_actions_without_a_follower_are_logged_later_in_order(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await AuditFollower(Cursors(home.store), home.clock).told()
+        await AuditFollower(home.store, home.clock).told()
         for name in ("a", "b", "c"):
             await freeze(home, name)
         told: list[Event] = []
-        assert await AuditFollower(Cursors(home.store), home.clock, told.append).told() == 3
+        assert await AuditFollower(home.store, home.clock, told.append).told() == 3
         assert [event.data["value"] for event in told] == ["a", "b", "c"]
 
 
@@ -199,7 +199,7 @@ async def test_events_that_processes_log_are_not_logged_again(tmp_path: Path, mo
     async with house(tmp_path) as home:
         itself, of_the_journal = list[Event](), list[Event]()
         log = EventLog(itself.append)
-        following = AuditFollower(Cursors(home.store), home.clock, of_the_journal.append)
+        following = AuditFollower(home.store, home.clock, of_the_journal.append)
         await following.told()
         for kind in Kind:
             event = Event(kind=kind, id=kind.value, at=home.clock.now(), data={"action": "hold"})
@@ -210,37 +210,43 @@ async def test_events_that_processes_log_are_not_logged_again(tmp_path: Path, mo
         assert sorted(e.id for e in itself + of_the_journal) == sorted(kind.value for kind in Kind)
 
 
-async def test_a_follower_that_dies_logs_twice_rather_than_never(tmp_path: Path) -> None:
-    class Dying(Cursors):
-        async def settle(self, *_: object, **__: object) -> bool:
-            raise Unavailable("gone")
+async def test_a_follower_that_dies_logs_twice_rather_than_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: object) -> bool:
+        raise Unavailable("gone")
 
     async with house(tmp_path) as home:
         told: list[Event] = []
-        await AuditFollower(Cursors(home.store), home.clock).told()
+        await AuditFollower(home.store, home.clock).told()
         await freeze(home)
-        with pytest.raises(StoreError):
-            await AuditFollower(Dying(home.store), home.clock, told.append).told()
-        after = AuditFollower(Cursors(home.store), home.clock, told.append)
+        with monkeypatch.context() as patched:
+            patched.setattr(home.store.cursors, "settle", dies)
+            with pytest.raises(StoreError):
+                await AuditFollower(home.store, home.clock, told.append).told()
+        after = AuditFollower(home.store, home.clock, told.append)
         assert await after.told() == 0  # the dead one's lease is still valid
         home.clock.pass_(seconds=LEASE_SECONDS + 1)
         assert await after.told() == 1
         assert len(told) == 2
 
 
-async def test_a_follower_behind_another_logs_nothing(tmp_path: Path) -> None:
+async def test_a_follower_behind_another_logs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(tmp_path) as home:
         told: list[Event] = []
-        other = AuditFollower(Cursors(home.store), home.clock, told.append)
+        other = AuditFollower(home.store, home.clock, told.append)
         await other.told()
         await freeze(home)
 
-        class Slow(Cursors):
-            async def lease(self, *given: object) -> object:  # type: ignore[override]
-                await other.told()
-                return await super().lease(*given)  # type: ignore[arg-type]
+        lease = home.store.cursors.lease
 
-        assert await AuditFollower(Slow(home.store), home.clock, told.append).told() == 0
+        async def slow(*given: Any) -> object:
+            monkeypatch.undo()
+            await other.told()
+            return await lease(*given)
+
+        monkeypatch.setattr(home.store.cursors, "lease", slow)
+        assert await AuditFollower(home.store, home.clock, told.append).told() == 0
         assert len(told) == 1
         await freeze(home, "other")
         assert await other.told() == 1, "the slow one released its lease"
@@ -254,17 +260,16 @@ async def test_a_log_error_does_not_stop_the_next_event(tmp_path: Path) -> None:
             told.append(event.data["value"])
             raise OSError("no space")
 
-        await AuditFollower(Cursors(home.store), home.clock).told()
+        await AuditFollower(home.store, home.clock).told()
         await freeze(home, "a")
         await freeze(home, "b")
-        assert await AuditFollower(Cursors(home.store), home.clock, broken).told() == 2
+        assert await AuditFollower(home.store, home.clock, broken).told() == 2
         assert told == ["a", "b"]
 
 
 async def test_relayed_mail_advances_the_cursor(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        cursors = Cursors(home.store)
-        following = AuditFollower(cursors, home.clock)
+        following, cursors = AuditFollower(home.store, home.clock), home.store.cursors
         await following.told()
         before = (await cursors.at(NAME)).told
         for n in range(3):

@@ -30,12 +30,11 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.holds.rows import add, row_of
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.rows import FILE as CHECKPOINTS
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
 from smtpguard.observe.alarms import Alarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
-from smtpguard.observe.rows import Cursors
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
 from smtpguard.processes.channel import STORE_FAILS, STORE_SERVES, Numbers
@@ -312,7 +311,7 @@ async def test_lag_is_given_for_webhooks_in_the_settings_only(tmp_path: Path) ->
     """The lag is given for webhooks in the settings only: one that was removed must raise no alarm."""
     webhooks = '[{url: "https://chat.example.com/secret", name: chat, secret_file: s, events: [freeze.set]}]'
     async with installation(tmp_path, webhooks) as here:
-        cursors = Cursors(here.store)
+        cursors = here.store.cursors
         place = await cursors.at("chat")
         await cursors.at("gone")
         await here.look()

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from smtpguard.cli import audit
 from smtpguard.journal.chain import link
 from smtpguard.journal.event import Kind
-from smtpguard.journal.rows import signed_after, write_line
-from smtpguard.journal.timestamp import FILE, Timestamp, request
+from smtpguard.journal.linefiles import TIMESTAMPS, write_line
+from smtpguard.journal.rows import signed_after
+from smtpguard.journal.timestamp import Timestamp, request
 from smtpguard.store.nouns import Journal
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, printed, running
@@ -168,13 +169,13 @@ def test_verify_says_what_an_authority_has_stamped(installed: Path) -> None:
     within(installed, sign)
     asked = request(notes[0])
     stamp = Timestamp(seq=1, note=notes[0], nonce=asked.nonce, reply=authority.reply(asked.octets))
-    write_line(installed, stamp.line(), FILE)
+    write_line(installed, TIMESTAMPS, stamp.line())
     result = run(installed, "verify")
     assert result.exit_code == 0, result.output
     assert re.search(r"\nA time-stamp authority proves that the entries up to 1\d existed at 20\d\d-", result.stdout)
     row = json.loads(run(installed, "verify", "--json").stdout)
     assert (row["ok"], row["timestamped"]["seq"], row["timestamps_bad"]) == (True, stamp.parse(stamp.line()).seq, [])
-    write_line(installed, replace(stamp, nonce=7).line(), FILE)
+    write_line(installed, TIMESTAMPS, replace(stamp, nonce=7).line())
     result = run(installed, "verify")
     assert result.exit_code == 1
     assert re.search(r"\nA time stamp of entry 1\d is not valid: the reply has another nonce", result.stdout)

@@ -19,8 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from smtpguard.journal.checkpoint import Key, digest, notes_in, read, signed_by
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.rows import write_line
-from smtpguard.journal.timestamp import FILE as TIMESTAMPS
+from smtpguard.journal.linefiles import TIMESTAMPS, write_line
 from smtpguard.journal.timestamp import Timestamp, request
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, running
@@ -126,7 +125,7 @@ def test_a_time_stamp_of_an_export_must_be_over_its_checkpoint(installed: Path, 
     for note in (first, last):
         asked = request(note)
         made = Timestamp(seq=read(note).seq, note=note, nonce=asked.nonce, reply=authority.reply(asked.octets))
-        write_line(installed, made.line(), TIMESTAMPS)
+        write_line(installed, TIMESTAMPS, made.line())
     export, key = output(installed, "export", "--signed"), output(installed, "key")
     status, said = verified(key, export, tmp_path)
     lines = said.splitlines()

@@ -34,7 +34,6 @@ from smtpguard.mailings.model import NoSuch
 from smtpguard.mailings.service import Mailings
 from smtpguard.observe import figures
 from smtpguard.observe.metrics import Tally
-from smtpguard.observe.rows import Cursors
 from smtpguard.observe.webhooks import Allowed, Answered, Dispatcher, Hook, Sender, Topic
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.asking import report_doubts
@@ -197,9 +196,9 @@ class History(Upkeep, FakeRelay):
         }
         self.intake.own = [Preapproval(address=Address.parse("approve@guard.example.com"), **beside)]
         self.corrections = Corrections(clock=self.clock, new_id=lambda: next(self._ids), **beside)
-        self.teller = Dispatcher([self.hook], Cursors(store), self.receiver, self.clock)
+        self.teller = Dispatcher([self.hook], store, self.receiver, self.clock)
         if first is not None:
-            self.told_from = (await Cursors(store).at(self.hook.name)).told
+            self.told_from = (await store.cursors.at(self.hook.name)).told
         await store.outbox.abandon(lambda owner: True)
 
     async def close(self) -> None:

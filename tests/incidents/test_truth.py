@@ -30,7 +30,6 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Message, Outcome, relayed
 from smtpguard.observe import figures
 from smtpguard.observe.metrics import Tally
-from smtpguard.observe.rows import Cursors
 from smtpguard.observe.webhooks import topic_of
 from smtpguard.policy.facts import FACTS, Source, Unknown
 from tests.clocks import MONDAY
@@ -296,7 +295,7 @@ class Views:
 
     async def webhooks(self) -> None:
         history, last = self.history, await self.history.store.journal.last()
-        while (await Cursors(history.store).at("chat")).told < last:
+        while (await history.store.cursors.at("chat")).told < last:
             await history.tell()
             history.clock.pass_(hours=2)
         entries = await self.entries()

@@ -11,7 +11,6 @@ from smtpguard.database.schema import entry
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.chain import NO_COLUMNS, Columns
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.rows import Cursors
 from smtpguard.store.store import Store
 from tests.every import every
 from tests.incidents.test_rows import ids, verdict
@@ -45,7 +44,7 @@ async def test_columns_have_the_verdicts_values(store: Store) -> None:
 
 async def test_webhooks_find_verdicts_to_hold(store: Store) -> None:
     await store.journal.record([verdict(store, "T1", **MISLEADING), verdict(store, "T2", action="hold")])
-    found = await Cursors(store).news(0, [Kind.VERDICT], 10)
+    found = await store.cursors.news(0, [Kind.VERDICT], 10)
     assert [entry.id for entry, _ in found.entries] == ["T2"]
 
 

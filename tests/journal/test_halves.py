@@ -14,6 +14,7 @@ import pytest
 from smtpguard.database.access import Open
 from smtpguard.journal import rows as journal
 from smtpguard.journal import scan
+from smtpguard.journal.linefiles import CHECKPOINTS, lines_of
 from smtpguard.journal.proof import Proof
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -62,7 +63,7 @@ async def both(store: Store, folder: Path) -> tuple[Proof, Proof]:
 
     def run(opened: Open) -> tuple[Proof, Proof]:
         heard: list[tuple[int, int]] = []
-        walks = [scan.Walk(opened, SECRET, journal.lines_of(folder), store.now_us()) for _ in range(2)]
+        walks = [scan.Walk(opened, SECRET, lines_of(folder, CHECKPOINTS), store.now_us()) for _ in range(2)]
         proofs = walks[0].prove(), walks[1].prove(lambda *told: heard.append(told), url=store.url)
         assert heard[-1] == (heard[-1][1], heard[-1][1]) or not proofs[1].ok
         return proofs

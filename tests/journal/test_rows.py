@@ -21,6 +21,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
 from smtpguard.journal.chain import NO_COLUMNS, link, microseconds
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.linefiles import CHECKPOINTS, lines_of, write_line
 from smtpguard.journal.outcome import Outcome
 from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import Selector
@@ -164,7 +165,7 @@ async def test_a_cut_tail_is_found_by_the_checkpoint_file(store: Store, tmp_path
         found.problem
         == f"the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {made.seq}"
     )
-    (tmp_path / journal.FILE).unlink()
+    (tmp_path / CHECKPOINTS).unlink()
     assert (await store.journal.verify()).ok  # without both, the cut cannot be detected: hence the file
 
 
@@ -192,7 +193,7 @@ async def test_a_recomputed_chain_is_found(store: Store) -> None:
 async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> None:
     await filled(store)
     await store.journal.checkpoint()
-    path = tmp_path / journal.FILE
+    path = tmp_path / CHECKPOINTS
     line = json.loads(path.read_text())
     path.write_text(json.dumps({**line, "seq": line["seq"] + 5}) + "\n")
     found = (await store.journal.verify()).first_bad
@@ -212,7 +213,7 @@ async def test_a_restored_snapshot_that_continued_is_found(store: Store, tmp_pat
     entry."""
     await filled(store, 10)
     await store.journal.checkpoint()
-    [mark] = [json.loads(text) for text in (tmp_path / journal.FILE).read_text().splitlines()]
+    [mark] = [json.loads(text) for text in (tmp_path / CHECKPOINTS).read_text().splitlines()]
     cut = [f"DELETE FROM {t} WHERE seq > 5" for t in ("entry", "clear", "checkpoint")]
 
     def restore(batch: Batch) -> None:
@@ -232,7 +233,7 @@ async def test_a_restored_snapshot_that_continued_is_found(store: Store, tmp_pat
 async def test_closing_signs_a_checkpoint(url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
-    assert json.loads((tmp_path / journal.FILE).read_text())["seq"] == 1
+    assert json.loads((tmp_path / CHECKPOINTS).read_text())["seq"] == 1
 
 
 async def test_erased_addresses_leave_the_chain_provable(store: Store, clock: Clock) -> None:
@@ -373,6 +374,6 @@ def test_a_line_that_did_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as nearly_full:
         nearly_full.setattr(os, "write", lambda file, octets: whole(file, octets[:3]))
         with pytest.raises(OSError, match="No space left"):
-            journal.write_line(tmp_path, "the first")
-    journal.write_line(tmp_path, "the second")
-    assert journal.lines_of(tmp_path) == ["the", "the second"]
+            write_line(tmp_path, CHECKPOINTS, "the first")
+    write_line(tmp_path, CHECKPOINTS, "the second")
+    assert lines_of(tmp_path, CHECKPOINTS) == ["the", "the second"]

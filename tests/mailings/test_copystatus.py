@@ -17,7 +17,6 @@ import pytest
 from sqlalchemy import Connection
 
 from smtpguard.admission.model import Admission, Seen
-from smtpguard.guard import ports
 from smtpguard.holds.model import LET_GO, Change, Hold, State
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import taken_back
@@ -99,7 +98,7 @@ async def leased(store: Store, id: str) -> Lease:
 def last(
     lease: Lease,
     delivered: Delivered,
-    clock: ports.Clock,
+    clock: Clock,
     doubts: int = 0,
     people: Sequence[bytes] | None = None,
     to: Sequence[Recipient] = (),

@@ -21,10 +21,10 @@ from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
+from smtpguard.journal import cursors
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.service import Mailings
-from smtpguard.observe import rows, webhooks
-from smtpguard.observe.rows import Cursors
+from smtpguard.observe import webhooks
 from smtpguard.observe.webhooks import (
     GIVE_UP,
     LEASE_SECONDS,
@@ -58,14 +58,14 @@ class Here:
     def __init__(self, home: House, to: Receiver) -> None:
         self.home, self.to = home, to
         self.sender = Sender(seconds=120)
-        self.cursors = Cursors(home.store)
+        self.cursors = home.store.cursors
 
     def hook(self, topics: frozenset[Topic] = ALL, **allowed: Any) -> Hook:
         known: dict[str, Any] = {"nameable": lambda name: name != "ramadan", "url": "https://guard.example.com"}
         return Hook(name="chat", url=self.to.url, secret=SECRET, topics=topics, allowed=Allowed(**(known | allowed)))
 
     def teller(self, *hooks: Hook) -> Dispatcher:
-        return Dispatcher(hooks, self.cursors, self.sender, self.home.clock)
+        return Dispatcher(hooks, self.home.store, self.sender, self.home.clock)
 
     async def tell(self, hook: Hook | None = None) -> int:
         hook = hook or self.hook()
@@ -347,17 +347,17 @@ async def test_two_nodes_send_an_event_once(here: Here) -> None:
     assert len(here.to.asked) == 5
 
 
-async def test_an_event_is_sent_again_after_a_kill(here: Here) -> None:
+async def test_an_event_is_sent_again_after_a_kill(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a kill between sending and recording, the event is sent again. The receiver recognises it by its id."""
     await here.held()
 
-    class Dies(Cursors):
-        async def settle(self, *given: Any, **more: Any) -> bool:
-            raise RuntimeError("killed")
+    async def dies(*_: object, **__: object) -> bool:
+        raise RuntimeError("killed")
 
-    hook = here.hook()
-    with pytest.raises(RuntimeError):
-        await Dispatcher([hook], Dies(here.home.store), here.sender, here.home.clock).tell(hook)
+    with monkeypatch.context() as patched:
+        patched.setattr(here.cursors, "settle", dies)
+        with pytest.raises(RuntimeError):
+            await here.tell()
     assert await here.tell() == 0  # the dead process still has the lease
     here.home.clock.pass_(seconds=LEASE_SECONDS)
     assert await here.tell() == 1
@@ -427,7 +427,7 @@ async def test_the_cursor_skips_entries_without_an_event(
 
 
 async def test_a_long_journal_is_read_in_stretches(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "STRETCH", 5)
+    monkeypatch.setattr(cursors, "STRETCH", 5)
     at = here.home.clock.now()
     for n in range(23):
         await here.home.store.journal.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])

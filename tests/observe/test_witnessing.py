@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from smtpguard.journal.checkpoint import read
+from smtpguard.journal.checkpoint import WITNESS, read
+from smtpguard.journal.linefiles import TIMESTAMPS, lines_of, write_line
 from smtpguard.journal.proof import Bad
-from smtpguard.journal.rows import WITNESS, signed_after, witnessed, write_line
-from smtpguard.journal.timestamp import FILE, Timestamp, Unproven, checked, lines_of, request, stamped_at
+from smtpguard.journal.rows import signed_after, witnessed
+from smtpguard.journal.timestamp import Timestamp, Unproven, checked, request, stamped_at
 from smtpguard.observe.figures import hooks_behind
 from smtpguard.observe.webhooks import Sender
 from smtpguard.observe.witnessing import AGAIN_SECONDS, WARN_SECONDS, Timestamping, Witnessing
@@ -192,7 +193,7 @@ async def test_the_newest_checkpoint_is_stamped_once_an_hour(
     assert await one.give() == 0, "there is nothing new"
     asked = authority.asked[0]
     assert (asked.method, asked.headers["content-type"]) == ("POST", "application/timestamp-query")
-    found = checked(lines_of(tmp_path), [authority.root])
+    found = checked(lines_of(tmp_path, TIMESTAMPS), [authority.root])
     assert [len(found.notes), found.bad] == [2, ()]
     assert found.latest is not None
     assert abs(datetime.now(UTC) - found.latest[1]) < DAY
@@ -221,7 +222,7 @@ async def test_while_it_is_away_it_is_asked_each_minute_and_the_log_says_so(
     with caplog.at_level(logging.INFO):
         assert await one.give() == 1
     assert "the time-stamp authority takes checkpoints again" in caplog.text
-    assert len(lines_of(tmp_path)) == 1
+    assert len(lines_of(tmp_path, TIMESTAMPS)) == 1
 
 
 REPLIES = {
@@ -256,7 +257,7 @@ async def test_a_reply_that_proves_nothing_is_not_kept(
     ]
     assert await asking(store, clock, authority, tmp_path).give() == 0
     assert f"did not take a checkpoint: {REPLIES[how]}" in caplog.text
-    assert lines_of(tmp_path) == []
+    assert lines_of(tmp_path, TIMESTAMPS) == []
 
 
 @on_sqlite
@@ -273,7 +274,7 @@ async def test_a_certificate_that_does_not_count(
     root = other if which == "of another root" else authority.root
     assert await asking(store, clock, authority, tmp_path, root=root).give() == 0
     assert "not signed under a certificate of ca_file that was valid at its time" in caplog.text
-    assert lines_of(tmp_path) == []
+    assert lines_of(tmp_path, TIMESTAMPS) == []
 
 
 @on_sqlite
@@ -296,9 +297,9 @@ async def test_what_was_changed_in_the_file_is_found(store: Store, authority: Au
                     replace(one, reply=one.reply[:-9] + bytes(9)), replace(one, reply=b"")):  # fmt: skip
         with pytest.raises(Unproven):
             stamped_at(changed, [authority.root])
-    write_line(tmp_path, one.line(), FILE)
-    write_line(tmp_path, '{"seq": 4', FILE)
-    found = checked(lines_of(tmp_path), [authority.root])
+    write_line(tmp_path, TIMESTAMPS, one.line())
+    write_line(tmp_path, TIMESTAMPS, '{"seq": 4')
+    found = checked(lines_of(tmp_path, TIMESTAMPS), [authority.root])
     assert (found.notes, found.bad) == ((note,), ((0, "the line cannot be read"),))
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import select
 
 from smtpguard.database.engine import Database
 from smtpguard.database.schema import metadata
-from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Kind
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.store.making import POLICY, SECRET, event, item, relays
@@ -81,7 +81,7 @@ class Place:
 
     @property
     def file(self) -> Path:
-        return self.state / journal.FILE
+        return self.state / CHECKPOINTS
 
 
 async def prepared(url: str, state: Path, clock: Clock) -> Place:

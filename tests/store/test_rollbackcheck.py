@@ -21,9 +21,10 @@ import pytest
 from smtpguard.database.errors import Full, StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.holds.model import Change, State
-from smtpguard.journal import rows as journal
+from smtpguard.journal import linefiles
 from smtpguard.journal.checkpoint import parse, sign
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.outbox.model import AttemptResult, Delivered
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
 from smtpguard.store import rollbackcheck
@@ -318,7 +319,7 @@ async def test_a_process_that_notices_a_restore_says_what_it_wrote(
                 await store.admit(item("U1"), relays("U1"))
         monkeypatch.undo()
         await store.admit(item("U1"), relays("U1"))
-        lines = (place.state / journal.FILE).read_text().splitlines()
+        lines = (place.state / CHECKPOINTS).read_text().splitlines()
         assert len(lines) == len(set(lines))
         proof = await store.journal.verify()
         assert proof.ok, proof
@@ -426,8 +427,8 @@ async def test_a_disk_that_takes_no_checkpoint_is_told_once(
         before = place.file.read_text()
         with monkeypatch.context() as patch:
             await away(store, patch)
-            for write_line in (unwritable, journal.write_line):
-                patch.setattr(journal, "write_line", write_line)
+            for write_line in (unwritable, linefiles.write_line):
+                patch.setattr(linefiles, "write_line", write_line)
                 for _ in range(3):
                     with pytest.raises(Unavailable):
                         await store.admit(item("U1"), relays("U1"))
@@ -593,7 +594,7 @@ async def test_returning_to_the_first_store_keeps_the_proof(
         proof = await store.journal.verify()
         assert proof.ok, proof
         assert proof.others == (parse(there.file.read_text().splitlines()[0]).journal,)
-    there.state.joinpath(journal.FILE).write_bytes(place.file.read_bytes())
+    there.state.joinpath(CHECKPOINTS).write_bytes(place.file.read_bytes())
     async with there.opened() as store:
         found = (await store.journal.verify()).first_bad
         assert found is not None, "this store was replaced, or its folder belonged to another"

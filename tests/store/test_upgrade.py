@@ -33,11 +33,11 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Columns, canonical, columns_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
+from smtpguard.journal.linefiles import CHECKPOINTS, write_line
 from smtpguard.journal.merkle import leaf, parent
 from smtpguard.journal.tree import Tree
 from smtpguard.mail.codec import Codec
 from smtpguard.mailings.model import MAILING, Coming
-from smtpguard.observe.rows import Cursors
 from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, AttemptResult, Delivered
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
@@ -512,7 +512,7 @@ async def test_search_columns_are_computed_from_older_entries(url: str, tmp_path
         assert await store.ask(lambda c: c.execute(schema_of.entry.select().where(*empty)).all()) == []
         said = select(schema_of.checkpoint.c.seq).where(journal.NOTABLE)
         assert await store.ask(lambda c: sorted(c.execute(said).scalars())) == [5000, 5001]
-        told = await Cursors(store).news(0, [Kind.VERDICT], 10)
+        told = await store.cursors.news(0, [Kind.VERDICT], 10)
         assert [one.id for one, _ in told.entries if one.id in wanted] == ["V3", "V6"]
         looked = await store.journal.incident(IncidentQuery(lists=frozenset({"news"})), prove=False)
         assert looked.report is not None
@@ -528,7 +528,7 @@ async def test_an_older_restored_store_is_recognized(url: str, tmp_path: Path, c
     restore(url, tmp_path)
     [head] = FIRST["tables"]["head"]
     later = Checkpoint(journal=head["journal"], seq=99, at=microseconds(T0), hash=bytes(32))
-    journal.write_line(tmp_path, sign(SECRET, later).line())
+    write_line(tmp_path, CHECKPOINTS, sign(SECRET, later).line())
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         assert store.put_back is not None
         assert store.put_back.signed.seq == 99

@@ -24,8 +24,8 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.errors import Busy, CommitUnknown, Full, Gone, Unavailable
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import checkpoint
-from smtpguard.journal import rows as journal
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue, writer
 from smtpguard.store.store import Store, open_store
@@ -343,13 +343,13 @@ async def test_closing_writes_the_queue(store: Store) -> None:
 async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, tmp_path: Any) -> None:
     clock.pass_(seconds=59)
     await store.admit(item("T1"), relays("T1"))
-    assert not (tmp_path / journal.FILE).exists()
+    assert not (tmp_path / CHECKPOINTS).exists()
     clock.pass_(seconds=1)
     await store.admit(item("T2"), relays("T2"))
     await store.write(lambda batch: None)  # the line is written after the clients' answers
-    assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
+    assert len((tmp_path / CHECKPOINTS).read_text().splitlines()) == 1
     await store.admit(item("T3"), relays("T3"))
-    assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
+    assert len((tmp_path / CHECKPOINTS).read_text().splitlines()) == 1
     assert (await store.journal.verify()).ok
 
 
@@ -362,7 +362,7 @@ async def test_a_checkpoint_is_signed_after_a_number_of_entries_by_one_process(
             await (store, beside)[n % 2].admit(item(f"T{n}"), relays(f"T{n}"))
         await store.write(lambda batch: None)
         await beside.write(lambda batch: None)
-        assert 3 <= len((tmp_path / journal.FILE).read_text().splitlines()) <= 4
+        assert 3 <= len((tmp_path / CHECKPOINTS).read_text().splitlines()) <= 4
     assert (await store.journal.verify()).ok
 
 
@@ -379,7 +379,7 @@ async def test_a_checkpoint_over_the_entries_of_others_is_signed_for_everybody(
         clock.pass_(minutes=2)
         await beside.write(lambda batch: None)
     await store.write(lambda batch: None)  # a checkpoint is written to the file after the answer, before the next batch
-    found = (tmp_path / journal.FILE).read_text().splitlines()
+    found = (tmp_path / CHECKPOINTS).read_text().splitlines()
     assert len(found) == 2
     assert all(checkpoint.parse(line).note for line in found)
     assert (await store.journal.verify()).ok

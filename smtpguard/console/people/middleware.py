@@ -35,8 +35,8 @@ from smtpguard.config.listeners import ConsoleSession
 from smtpguard.console import rendering
 from smtpguard.console.services import Person
 from smtpguard.database.errors import CommitUnknown, PolicyUnreadable, StoreError
-from smtpguard.guard.ports import Clock
 from smtpguard.holds.replying import Links
+from smtpguard.journal.chain import Clock
 from smtpguard.store.nouns import People
 
 log = logging.getLogger(__name__)

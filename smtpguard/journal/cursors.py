@@ -1,0 +1,97 @@
+"""How far each one that follows the journal has come: a webhook, a receiver of checkpoints, the log of what people do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, update
+
+from smtpguard.database.batch import Batch, read_head
+from smtpguard.database.engine import rows_of
+from smtpguard.database.schema import hook as table
+from smtpguard.journal import rows as journal
+from smtpguard.journal.chain import Cursor, News, instant, microseconds
+from smtpguard.journal.event import Event, Kind
+
+STRETCH = 50_000
+"""Entries that are searched at once."""
+# In SQL, since they are asked every second at rest:
+_FIND = "SELECT told, attempts, failing_since, next_at, lease FROM hook WHERE name = ?"
+_NEWS = """(entry.kind <> 'verdict' OR entry.action = 'hold') AND entry.seq > ? AND entry.seq <= ?
+ ORDER BY entry.seq LIMIT ?"""
+
+
+def find(connection: Connection, name: str) -> Cursor | None:
+    found = rows_of(connection, _FIND, (name,))
+    if not found:
+        return None
+    told, attempts, failing_since, next_at, lease = found[0]
+    return Cursor(
+        told=told,
+        attempts=attempts,
+        failing_since=instant(failing_since) if failing_since else None,
+        next_at=instant(next_at) if next_at else None,
+        lease=lease,
+    )
+
+
+def begin(batch: Batch, name: str, begin: int | None) -> Cursor:
+    """If another process was faster, its cursor."""
+    found = find(batch.connection, name)
+    if found is not None:
+        return found
+    told = batch.head.seq if begin is None else begin
+    values = {"told": told, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
+    batch.connection.execute(insert(table).values(name=name, **values))
+    return Cursor(told=told)
+
+
+def news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
+    """Entries after that one. Only verdicts that hold, since the others are too many. At most a stretch at once: a long read would delay mail,
+    and never end."""
+    end = read_head(connection).seq
+    looked = min(end, after + STRETCH)
+    sql = f"{journal.IN_SQL} WHERE {journal.which(*kinds)} AND {_NEWS}"
+    found = list(map(journal.pair, rows_of(connection, sql, (after, looked, limit))))
+    return News(entries=found, through=found[-1][0].seq if len(found) == limit else max(looked, after), end=end)
+
+
+def pass_over(batch: Batch, name: str, place: Cursor, through: int) -> bool:
+    """Move it to ``through``: nothing up to there is to be sent. False: it is leased, or was since ``place``."""
+    free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
+    moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
+    return bool(batch.connection.execute(moved).rowcount)
+
+
+def lease(batch: Batch, name: str, place: Cursor, until: datetime) -> Cursor | None:
+    """None if another process has it, or has moved it since ``place`` was read."""
+    free = (table.c.name == name, table.c.told == place.told, table.c.leased_until <= batch.now_us)
+    taken = update(table).where(*free).values(leased_until=microseconds(until), lease=table.c.lease + 1)
+    return find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
+
+
+def settle(
+    batch: Batch, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
+) -> bool:
+    """Write the new place with its events, and release the lease, or keep it until then. False: the lease was lost,
+    nothing was written."""
+    moved = (
+        update(table)
+        .where(table.c.name == name, table.c.lease == place.lease)
+        .values(
+            told=place.told,
+            attempts=place.attempts,
+            failing_since=_microseconds(place.failing_since),
+            next_at=_microseconds(place.next_at),
+            leased_until=_microseconds(keep_until),
+        )
+    )
+    if not batch.connection.execute(moved).rowcount:
+        return False
+    batch.record(events)
+    return True
+
+
+def _microseconds(at: datetime | None) -> int:
+    return 0 if at is None else microseconds(at)
