@@ -45,7 +45,7 @@ from smtpguard.mailings.mailingrow import Row
 from smtpguard.mailings.model import ON_THE_WAY, Coming, CopyStatus, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import OF_CONTENT, Delivered, IntentKind, Lease, Settled
+from smtpguard.outbox.model import OF_CONTENT, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import RecipientChange
 from smtpguard.policy.confirming import MEANT_SECONDS
 from smtpguard.policy.freezing import Freeze, Gate
@@ -419,7 +419,7 @@ def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | N
             if held.stopped_by
             else after(held.state, settles_as(settled))
         )
-    begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
+    begun = any(one.outcome.in_doubt for one in changes)
     return after(held.state, Step.ATTEMPT) if begun and held.asked_at is None and not held.stopped_by else None
 
 

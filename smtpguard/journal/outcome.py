@@ -124,6 +124,7 @@ EVENTS = {
     "retry": DeliveryEvent.PUT_OFF,
 }
 """By the word for an attempt's result in an entry."""
+WORDS = {event: word for word, event in EVENTS.items()}
 _ATTEMPTS = (Kind.RELEASE.value, Kind.IN_DOUBT.value)
 _STOPPED, _SETTLED = Kind.STOPPED.value, Kind.SETTLED.value
 

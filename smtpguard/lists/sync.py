@@ -514,15 +514,14 @@ class Refresher:
     ) -> None:
         self._lists = {name: info for name, info in lists.items() if info.members}
         self._folder, self._base, self._digester, self._stop = folder, base, digester, stop
-        self._began: dict[str, datetime] = {}
-        self._next: dict[str, datetime] = {}
+        self._waits: dict[str, tuple[datetime, datetime]] = {}  # from, until
         self._failures: dict[str, int] = {}
 
     def due(self, now: datetime) -> list[ListInfo]:
         """Lists to sync now. At the first call all of them: an unchanged source costs one check. All too after the
         clock was set back, so that no list waits for a time of the old clock."""
-        began, at = self._began, self._next
-        return [info for name, info in self._lists.items() if name not in at or not began[name] <= now < at[name]]
+        waiting = {name for name, (begun, until) in self._waits.items() if begun <= now < until}
+        return [info for name, info in self._lists.items() if name not in waiting]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress | None = None) -> Report:  # fmt: skip
@@ -538,7 +537,7 @@ class Refresher:
         wait = info.refresh_seconds
         if failures:
             wait = min(wait, 30 * 2 ** min(failures - 1, 10), MAX_RETRY_SECONDS)
-        self._began[info.name], self._next[info.name] = now, now + timedelta(seconds=wait)
+        self._waits[info.name] = now, now + timedelta(seconds=wait)
         return report
 
     def unfinished(self, info: ListInfo, began: datetime, now: datetime) -> Report:
@@ -546,7 +545,3 @@ class Refresher:
         report = _How(info, self._folder, self._base, self._digester, now).unfinished(began)
         keep(self._folder, report)
         return report
-
-    def next_at(self) -> datetime | None:
-        """The earliest time at which one is due; None if there is nothing to do, or all are due at once."""
-        return min(self._next.values(), default=None)

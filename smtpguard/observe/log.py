@@ -174,7 +174,6 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("smtpguard").setLevel(logging.INFO)
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own log would contain addresses and content
     return not text
 
 

@@ -15,11 +15,12 @@ from smtpguard.counts.keys import persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.outcome import EVENTS, WORDS, DeliveryEvent
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
-from smtpguard.outbox.model import NONE_YET, OF_CONTENT, AttemptResult, Delivered, Intent, IntentKind, Lease
+from smtpguard.outbox.model import NONE_YET, OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
 
 MAX_DOUBTS = 2  # attempts that may have been accepted: the message, and one duplicate
 
@@ -60,20 +61,23 @@ class Due:
     asks: bool = False
     """It is a list address: in doubt it is not retried automatically, and people are asked."""
 
-    def in_doubt(self, at: datetime, code: str = "") -> AttemptResult:
-        """The mark before the dot, or the dot was sent, or may have been, without an answer (``code``). It is in doubt
-        until it is settled."""
-        return self._made(Delivered.IN_DOUBT, code or ("again" if self.doubts else "attempt"), at, more=1)
+    def begun(self, at: datetime) -> AttemptResult:
+        """The mark before the dot: it is in doubt until it is settled."""
+        return self._made(DeliveryEvent.BEGIN, "again" if self.doubts else "attempt", at, more=1)
+
+    def lost(self, at: datetime, code: str) -> AttemptResult:
+        """The dot was sent, or may have been, without an answer."""
+        return self._made(DeliveryEvent.LOSE, code, at, more=1)
 
     def retry(self, code: str, at: datetime, reply: str = "") -> AttemptResult:
         """Certainly not accepted."""
-        return replace(self._made(Delivered.RETRY, code, at), reply=reply)
+        return replace(self._made(DeliveryEvent.PUT_OFF, code, at), reply=reply)
 
     def failed(self, why: str, code: str, reply: Reply | None = None) -> AttemptResult:
         """Not accepted, and not retried. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever this
         attempt's result, if an earlier one may have been accepted."""
         said = str(reply) if reply is not None else ""
-        return replace(self._made(Delivered.FAILED, code), why="in-doubt" if self.doubts else why, reply=said)
+        return replace(self._made(DeliveryEvent.REFUSE, code), why="in-doubt" if self.doubts else why, reply=said)
 
     def replied(self, reply: Reply, at: datetime, *, patient: bool, reports: bool = True) -> AttemptResult:
         """By the relay's reply, if it was asked. ``patient``: a 4xx may be retried ``at`` that time. ``reports``: see
@@ -82,7 +86,7 @@ class Due:
             return replace(self.failed("unsendable", reply.text), status=reply.enhanced or "")
         code = f"{reply.code} {reply.enhanced or ''}".strip()
         if reply.positive:
-            sent = self._made(Delivered.SENT, code)
+            sent = self._made(DeliveryEvent.TAKE, code)
             return replace(sent, reply=str(reply), reports=reports, doubts=0)
         if reply.permanent:
             return self.failed("refused", code, reply)
@@ -92,14 +96,14 @@ class Due:
         """A third attempt could be a second duplicate."""
         return self.failed("in-doubt", "given-up")
 
-    def _made(self, delivered: Delivered, code: str, at: datetime | None = None, *, more: int = 0) -> AttemptResult:
+    def _made(self, event: DeliveryEvent, code: str, at: datetime | None = None, *, more: int = 0) -> AttemptResult:
         return AttemptResult(
             recipient=self.recipient,
-            delivered=delivered,
+            event=event,
             code=code,
             next_at=at,
             doubts=self.doubts + more,
-            asks=self.asks and delivered is Delivered.IN_DOUBT,
+            asks=self.asks and more > 0,
         )
 
 
@@ -131,35 +135,35 @@ def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForc
 
 
 def events(
-    lease: Lease, results: Sequence[AttemptResult], now: datetime, behind: Behind, *, mark: bool, told: bool
+    lease: Lease, results: Sequence[AttemptResult], now: datetime, behind: Behind, *, told: bool
 ) -> Iterable[Event]:
     """One entry for all recipients with the same result; their addresses are in the private part. ``told``: in a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
-    for (outcome, code, why, doubt), group in groupby(sorted(results, key=_kind_of), key=_kind_of):
-        several = list(group)
+    for (word, code, why, doubt), group in groupby(sorted(results, key=_kind_of), key=_kind_of):
+        several, event = list(group), EVENTS[word]
         data = {
             "intent": intent.intent_id,
             "attempt": lease.attempts + 1,
-            "outcome": "attempt" if mark and outcome == Delivered.IN_DOUBT.value else outcome,
+            "outcome": word,
             "code": code,
             "recipients": len(several),
         }
         if intent.kind is IntentKind.PART:
             data["part"] = True
-        if outcome == Delivered.FAILED.value:
+        if event is DeliveryEvent.REFUSE:
             data |= {"why": why, "dsn": told and any(r.recipient.wants_failure for r in several)}
         if not of_content:
-            if mark and outcome == Delivered.IN_DOUBT.value:
+            if event is DeliveryEvent.BEGIN:
                 continue  # for notices and DSNs an attempt needs no entry
             kind, data["notice"] = Kind.NOTICE, intent.data.get("notice", "dsn")
-        elif code == "again" or why == "in-doubt" or (outcome == Delivered.IN_DOUBT.value and not mark):
+        elif code == "again" or why == "in-doubt" or event is DeliveryEvent.LOSE:
             kind = Kind.IN_DOUBT
         else:
             kind = Kind.RELEASE
         if of_content:
             data["people"] = sum(one.weight for one in behind(*(r.recipient for r in several)))
-        if of_content and outcome == Delivered.RETRY.value:
+        if of_content and event is DeliveryEvent.PUT_OFF:
             data["in_doubt"] = doubt  # an earlier attempt may have been accepted
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}
         words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
@@ -169,4 +173,4 @@ def events(
 
 
 def _kind_of(result: AttemptResult) -> tuple[str, str, str, bool]:
-    return result.delivered.value, result.code, result.why, result.doubts > 0
+    return WORDS[result.event], result.code, result.why, result.doubts > 0

@@ -33,6 +33,7 @@ from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.chain import Clock, utc_text
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
 from smtpguard.mail.message import Message
@@ -41,7 +42,7 @@ from smtpguard.mailings.model import Person
 from smtpguard.notices.dsn import Action
 from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind
 from smtpguard.outbox.attempt import over as ended
-from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Delivered, Intent, IntentKind, Lease
+from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
 from smtpguard.reading.read import read
 from smtpguard.store.store import Store
 
@@ -50,10 +51,11 @@ def reports(lease: Lease, hold: Hold | None, results: Sequence[AttemptResult], n
     """The DSNs that are due after an attempt."""
     if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
         return ()
-    failed = [r for r in results if r.delivered is Delivered.FAILED and Action.FAILED.wanted_by(r.recipient)]
+    failed = [r for r in results if r.event is DeliveryEvent.REFUSE and Action.FAILED.wanted_by(r.recipient)]
     late = now - lease.created_at >= PACE.tell_delay
-    delayed = [r for r in results if late and r.next_at is not None and Action.DELAYED.wanted_by(r.recipient)]
-    relayed = [r for r in results if r.delivered is Delivered.SENT and not r.reports]
+    again = DeliveryEvent.PUT_OFF, DeliveryEvent.LOSE
+    delayed = [r for r in results if late and r.event in again and Action.DELAYED.wanted_by(r.recipient)]
+    relayed = [r for r in results if r.event is DeliveryEvent.TAKE and not r.reports]
     relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
     found = []
     if failed:
@@ -247,9 +249,9 @@ class Delivery:
         those of the other routes."""
         if mark.at is None and await stands():
             until, now = self.clock.now() + PACE.doubt, self.clock.monotonic()
-            begun = [d.in_doubt(until) for d in due]
+            begun = [d.begun(until) for d in due]
             try:
-                mark.refused = not await self._settle(lease, hold, begun, mark=True)
+                mark.refused = not await self._settle(lease, hold, begun)
             except StoreError as error:  # it may be marked nevertheless, which the retry takes back
                 log.warning("outbox %s: not marked, so not sent: %s", lease.intent.intent_id, error)
                 return False
@@ -338,7 +340,7 @@ class Delivery:
                 again = self._again(lease)
                 return [d.retry(code, again) for d in due]
         now = self.clock.now()  # people are asked at once
-        return [d.in_doubt(now if d.asks else now + PACE.doubt, code) for d in due]
+        return [d.lost(now if d.asks else now + PACE.doubt, code) for d in due]
 
     def _recalled(self, due: Sequence[Due]) -> list[AttemptResult]:
         """Nothing was sent: a freeze stopped it, or the gate could not be read for a while."""
@@ -362,16 +364,15 @@ class Delivery:
         hold: Hold | None,
         results: Sequence[AttemptResult],
         *,
-        mark: bool = False,
         persist: bool = False,
     ) -> bool:
         """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
 
-        ``mark``: before the attempt. ``persist``: the relay has answered, so its answer is written as soon as the store
-        can, while the mark keeps other workers away.
+        ``persist``: the relay has answered, so its answer is written as soon as the store can, while the mark keeps other
+        workers away.
         """
         now = self.clock.now()
-        told = () if mark else reports(lease, hold, results, now)
+        told = reports(lease, hold, results, now)
         told = tuple(dsn for dsn in told if not any(map(self._expands, dsn.recipients)))
         in_force = self.policies.current()
 
@@ -379,7 +380,7 @@ class Delivery:
         def behind(*recipients: Recipient) -> Sequence[Person]:
             return persons_behind(hold, recipients, in_force) if hold is not None else ()
 
-        journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
+        journal = [*events(lease, results, now, behind, told=bool(told))]
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
         if of_people:
             results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Recipient
@@ -74,28 +75,19 @@ class Lease:
     """For each of ``recipients`` the number of attempts with an unknown result; empty if all are 0."""
 
 
-class Delivered(enum.Enum):
-    """The result of an attempt for one recipient. IN_DOUBT: it has begun, or ended without an answer."""
-
-    SENT = "sent"
-    RETRY = "retry"
-    FAILED = "failed"
-    IN_DOUBT = "in-doubt"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """The result for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
+    """The result for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` if it is put off or in doubt.
     ``code`` names nobody; ``why``: as in Due.failed. ``status``: an enhanced code that is not from a reply (RFC 3463).
     ``reports``: False if the relay has it and sends no DSN of success.
 
-    ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that FAILED
+    ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that is refused
     after any may have it. ``people``: keyed digests of those behind the recipient; None if not given. ``asks``:
-    IN_DOUBT, and not retried automatically: at ``next_at`` people are asked, unless the answer has come.
+    in doubt, and not retried automatically: at ``next_at`` people are asked, unless the answer has come.
     """
 
     recipient: Recipient
-    delivered: Delivered
+    event: DeliveryEvent
     reply: str = ""
     next_at: datetime | None = None
     doubts: int = 0
@@ -105,6 +97,11 @@ class AttemptResult:
     why: str = ""
     status: str = ""
     reports: bool = True
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the attempt has begun, or has ended without an answer."""
+        return self.event in (DeliveryEvent.BEGIN, DeliveryEvent.LOSE)
 
 
 INTENT = Codec(Intent)

@@ -40,14 +40,13 @@ from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event
-from smtpguard.journal.outcome import EVENTS, DeliveryEvent, DeliveryStatus, Further, after
+from smtpguard.journal.outcome import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.outbox.model import (
     INTENT,
     NONE_YET,
     OF_CONTENT,
     RECIPIENT,
     AttemptResult,
-    Delivered,
     Intent,
     IntentKind,
     Lease,
@@ -301,21 +300,21 @@ def end(batch: Batch, hold_id: str) -> bool:
 
 def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
     """By entry: recipients of a revoked release with an attempt in progress then, whose answer will not come any more."""
-    return _waiting(connection, hold_id, now_us, Further.ANSWER, Delivered.IN_DOUBT, DeliveryEvent.LOSE)
+    return _waiting(connection, hold_id, now_us, Further.ANSWER, DeliveryEvent.LOSE)
 
 
 def asked(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
     """By entry: recipients about whom people are asked, each with its change if it was sent."""
-    return _waiting(connection, hold_id, now_us, Further.ASK, Delivered.SENT, DeliveryEvent.CONFIRM)
+    return _waiting(connection, hold_id, now_us, Further.ASK, DeliveryEvent.CONFIRM)
 
 
 def _waiting(
-    connection: Connection, hold_id: str, now_us: int, further: Further, delivered: Delivered, event: DeliveryEvent
+    connection: Connection, hold_id: str, now_us: int, further: Further, event: DeliveryEvent
 ) -> dict[str, list[RecipientChange]]:
-    """Recipients of a release whose answer was waited for until now; and their change by this result."""
+    """Recipients of a release whose answer was waited for until now; and their change by this event."""
     found: dict[str, list[RecipientChange]] = {}
     for intent_id, n, text, state, doubts, people in rows_in(connection, _WAITED, (hold_id, further.value, now_us)):
-        outcome = AttemptResult(recipient=RECIPIENT.loads(text), delivered=delivered, doubts=doubts)
+        outcome = AttemptResult(recipient=RECIPIENT.loads(text), event=event, doubts=doubts)
         status = after(DeliveryStatus(state), event)
         change = RecipientChange(
             n=n, outcome=outcome, status=status, further=Further.NOTHING, people=frozenset(_digests(people))
@@ -406,11 +405,7 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> li
         if not there:
             raise ValueError("an outcome for a recipient that was not leased")
         n, state, left, behind = there.pop(0)
-        status = DeliveryStatus(state)
-        event = EVENTS[outcome.delivered.value]
-        if event is DeliveryEvent.LOSE and status is DeliveryStatus.PENDING:
-            event = DeliveryEvent.BEGIN
-        status = after(status, event, earlier=outcome.doubts)
+        status = after(DeliveryStatus(state), outcome.event, earlier=outcome.doubts)
         further = _further(outcome)
         if left == _ANSWER:  # it was revoked meanwhile
             further = Further.NOTHING
@@ -430,13 +425,9 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> li
 
 
 def _further(outcome: AttemptResult) -> Further:
-    match outcome.delivered:
-        case Delivered.RETRY:
-            return Further.TRY
-        case Delivered.IN_DOUBT:
-            return Further.ASK if outcome.asks else Further.TRY
-        case _:
-            return Further.NOTHING
+    if outcome.in_doubt or outcome.event is DeliveryEvent.PUT_OFF:
+        return Further.ASK if outcome.asks else Further.TRY
+    return Further.NOTHING
 
 
 def _digests(people: bytes | None) -> tuple[bytes, ...]:
@@ -446,7 +437,7 @@ def _digests(people: bytes | None) -> tuple[bytes, ...]:
 def settle(batch: Batch, intent_id: str, changes: Sequence[RecipientChange]) -> bool:
     """Write them; an entry whose recipients need no further step is done. Returns whether it is. The owner of an
     attempt in progress is kept until its answer is written."""
-    begun = any(one.outcome.delivered is Delivered.IN_DOUBT and not one.over for one in changes)
+    begun = any(one.outcome.in_doubt and not one.over for one in changes)
     passes("mark" if begun else "settle", intent_id)
     if changes:
         batch.execute(_SET_DELIVERY, [_row(batch, intent_id, one) for one in changes])

@@ -17,7 +17,8 @@ from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.holdrow import tell
 from smtpguard.journal.event import Event, Kind
-from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
+from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.outbox.model import AttemptResult, IntentKind
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.clocks import MONDAY
@@ -198,7 +199,7 @@ def begun(stage: Stage, *, asks: bool = False) -> None:
     async def attempt(store: Store) -> None:
         [one] = [lease for lease in await store.outbox.lease("me", 100, 60) if lease.intent.kind is IntentKind.RELEASE]
         marks = [
-            AttemptResult(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
+            AttemptResult(recipient=r, event=DeliveryEvent.BEGIN, next_at=store.now(), doubts=1, asks=asks)
             for r in one.recipients
         ]
         assert await store.outbox.settle(one, marks, [])
@@ -253,8 +254,10 @@ def test_a_partly_sent_release_is_stopped_with_numbers(stage: Stage) -> None:
         [one] = [lease for lease in leases if lease.intent.kind is IntentKind.RELEASE]
         later = store.now() + timedelta(minutes=1)
         outcomes = [
-            AttemptResult(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
-            for r, what in zip(one.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
+            AttemptResult(recipient=r, event=what, next_at=later if what is DeliveryEvent.PUT_OFF else None)
+            for r, what in zip(
+                one.recipients, (DeliveryEvent.TAKE, DeliveryEvent.PUT_OFF, DeliveryEvent.PUT_OFF), strict=True
+            )
         ]
         assert await store.outbox.settle(one, outcomes, [])
 

@@ -18,8 +18,9 @@ from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Change, Conflict, State
 from smtpguard.holds.replying import Link, Links
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mailings.service import Mailings
-from smtpguard.outbox.model import AttemptResult, Delivered, IntentKind
+from smtpguard.outbox.model import AttemptResult, IntentKind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, text
 from tests.console.stage import Browser, Stage
@@ -508,7 +509,7 @@ async def mark_attempted(here: Stage, *, asks: bool) -> None:
     store = here.home.store
     [lease] = [x for x in await store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     marks = [
-        AttemptResult(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
+        AttemptResult(recipient=r, event=DeliveryEvent.BEGIN, next_at=store.now(), doubts=1, asks=asks)
         for r in lease.recipients
     ]
     assert await store.outbox.settle(lease, marks, [])
@@ -552,8 +553,10 @@ async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> Non
     [lease] = [x for x in await here.home.store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
     later = here.home.clock.now() + timedelta(minutes=1)
     outcomes = [
-        AttemptResult(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
-        for r, what in zip(lease.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
+        AttemptResult(recipient=r, event=what, next_at=later if what is DeliveryEvent.PUT_OFF else None)
+        for r, what in zip(
+            lease.recipients, (DeliveryEvent.TAKE, DeliveryEvent.PUT_OFF, DeliveryEvent.PUT_OFF), strict=True
+        )
     ]
     assert await here.home.store.outbox.settle(lease, outcomes, [])
     page = text(await eva.get(f"/held/{hold.hold_id}"))

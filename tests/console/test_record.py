@@ -11,8 +11,8 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.console.chart import drawn
 from smtpguard.holds.model import Choice, State
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mailings.model import Grown
-from smtpguard.outbox.model import Delivered
 from tests.clocks import MONDAY
 from tests.console.api.program import held as held_by_program
 from tests.console.api.program import program
@@ -106,7 +106,7 @@ async def test_an_uncertain_number_is_shown_as_an_interval(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
     assert "sent to 0 people" in text(await eva.get(f"/mailings/{mailing_id}"))
     first = next(one for one in await here.home.store.outbox.lease("one", 100, 60) if one.intent.content_sha256)
-    await here.home.store.outbox.settle(first, last(first, Delivered.IN_DOUBT, here.home.clock, 1), [])
+    await here.home.store.outbox.settle(first, last(first, DeliveryEvent.BEGIN, here.home.clock, 1), [])
     page = text(await eva.get(f"/mailings/{mailing_id}"))
     assert "sent to at least 0, at most 20 people" in page
     assert "at least 0, at most 20 people have it; its copies came between" in page
@@ -117,7 +117,7 @@ async def test_an_uncertain_number_is_shown_as_an_interval(here: Stage) -> None:
     assert "minst 0, högst 20 personer har det; exemplaren kom mellan" in text(
         await eva.get(f"/mailings/{mailing_id}", **{"Accept-Language": "sv"})
     )
-    await here.home.store.outbox.settle(first, last(first, Delivered.SENT, here.home.clock), [])
+    await here.home.store.outbox.settle(first, last(first, DeliveryEvent.TAKE, here.home.clock), [])
     page = text(await eva.get(f"/mailings/{mailing_id}"))
     assert "its copies went out between" in page
     assert "first and last copy went out" in page

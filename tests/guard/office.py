@@ -10,11 +10,12 @@ from typing import Any
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import State
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind
+from smtpguard.outbox.model import AttemptResult, Intent, IntentKind
 from tests.guard.house import KEY, RAMADAN, FakePassage, House, PatchedStore
 
 OK = Reply.of(250, "2.0.0", "Ok")
@@ -145,7 +146,7 @@ class Office:
         """Settle all notices so far as sent."""
         for lease in await self.store.outbox.lease("clerk", 100, 60):
             if lease.intent.kind is IntentKind.NOTICE:
-                sent = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+                sent = [AttemptResult(recipient=r, event=DeliveryEvent.TAKE) for r in lease.recipients]
                 await self.store.outbox.settle(lease, sent, [])
             else:
                 await self.store.outbox.settle(lease, [], [])

@@ -22,8 +22,9 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import contents
 from smtpguard.holds.model import Change, State
 from smtpguard.journal.chain import microseconds
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.message import Message
-from smtpguard.outbox.model import AttemptResult, Delivered
+from smtpguard.outbox.model import AttemptResult
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
@@ -278,7 +279,7 @@ async def test_a_retry_within_a_day_of_delivery_gets_the_delivered_hold(store: S
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
     [lease] = await store.outbox.lease("me", 10, 60)
     assert await store.outbox.settle(
-        lease, [AttemptResult(recipient=lease.recipients[0], delivered=Delivered.SENT)], []
+        lease, [AttemptResult(recipient=lease.recipients[0], event=DeliveryEvent.TAKE)], []
     )
     assert await column(store, "over_at", "H1") == microseconds(clock.now())
     assert await column(store, "attend_at", "H1") == look

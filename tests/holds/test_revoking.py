@@ -14,8 +14,9 @@ from smtpguard.database.schema import delivery, outbox
 from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
 from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending, taken_back
 from smtpguard.journal.event import Kind
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox import rows as outboxes
-from smtpguard.outbox.model import AttemptResult, Delivered, Lease, Settled
+from smtpguard.outbox.model import AttemptResult, Lease, Settled
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import T0, Gathered, approved, event, held, hold_of, on_sqlite, release, state
@@ -58,10 +59,15 @@ async def entries(store: Store, id: str) -> tuple[int, int]:
 
 
 def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) -> list[AttemptResult]:
-    said = {"sent": Delivered.SENT, "failed": Delivered.FAILED, "retry": Delivered.RETRY, "doubt": Delivered.IN_DOUBT}
+    said = {
+        "sent": DeliveryEvent.TAKE,
+        "failed": DeliveryEvent.REFUSE,
+        "retry": DeliveryEvent.PUT_OFF,
+        "doubt": DeliveryEvent.BEGIN,
+    }
     return [
         AttemptResult(
-            recipient=r, delivered=said[word], doubts=int(word == "doubt"),
+            recipient=r, event=said[word], doubts=int(word == "doubt"),
             next_at=T0 + again if word in ("retry", "doubt") else None,
         )
         for r, word in zip(lease.recipients, what, strict=True)

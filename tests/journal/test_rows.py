@@ -22,8 +22,8 @@ from smtpguard.journal import signing
 from smtpguard.journal.chain import NO_COLUMNS, link, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS, lines_of, write_line
-from smtpguard.journal.outcome import Outcome
-from smtpguard.outbox.model import AttemptResult, Delivered
+from smtpguard.journal.outcome import DeliveryEvent, Outcome
+from smtpguard.outbox.model import AttemptResult
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
@@ -274,7 +274,7 @@ async def test_settled_holds_are_deleted_with_their_addresses(store: Store, cloc
     [lease] = await store.outbox.lease("me", 1, 60)
     await store.outbox.settle(lease, [], [])
     [lease] = await store.outbox.lease("me", 1, 60)  # settling nothing leaves the recipient due
-    await store.outbox.settle(lease, [AttemptResult(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    await store.outbox.settle(lease, [AttemptResult(recipient=lease.recipients[0], event=DeliveryEvent.TAKE)], [])
     assert (await store.retain(Retention())).holds == 1
     assert await store.holds.find("H1") is None
     assert (await store.journal.verify()).ok

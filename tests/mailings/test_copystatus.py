@@ -22,10 +22,11 @@ from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import taken_back
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Kind
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.inflight import InFlight, going, is_unsent
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
-from smtpguard.outbox.model import AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
+from smtpguard.outbox.model import AttemptResult, Intent, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import sendings
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.retention import Retention
@@ -97,24 +98,24 @@ async def leased(store: Store, id: str) -> Lease:
 
 def last(
     lease: Lease,
-    delivered: Delivered,
+    event: DeliveryEvent,
     clock: Clock,
     doubts: int = 0,
     people: Sequence[bytes] | None = None,
     to: Sequence[Recipient] = (),
 ) -> list[AttemptResult]:
     """The same outcome for all recipients, or for these (``to``). ``people``: the people behind each of them."""
-    again = clock.now() + timedelta(minutes=1) if delivered in (Delivered.RETRY, Delivered.IN_DOUBT) else None
+    again = clock.now() + timedelta(minutes=1) if event in (DeliveryEvent.PUT_OFF, DeliveryEvent.BEGIN) else None
     behind = None if people is None else tuple(people)
     return [
-        AttemptResult(recipient=r, delivered=delivered, next_at=again, doubts=doubts, people=behind)
+        AttemptResult(recipient=r, event=event, next_at=again, doubts=doubts, people=behind)
         for r in to or lease.recipients
     ]
 
 
 ENDS = {"sent": State.RELEASED, "failed": State.UNDELIVERED, "doubted": State.IN_DOUBT}
-DELIVERED = {"sent": (Delivered.SENT, 0), "failed": (Delivered.FAILED, 0), "doubted": (Delivered.FAILED, 1)}
-ATTEMPTED = DELIVERED | {"retry": (Delivered.RETRY, 0), "begun": (Delivered.IN_DOUBT, 1)}
+DELIVERED = {"sent": (DeliveryEvent.TAKE, 0), "failed": (DeliveryEvent.REFUSE, 0), "doubted": (DeliveryEvent.REFUSE, 1)}
+ATTEMPTED = DELIVERED | {"retry": (DeliveryEvent.PUT_OFF, 0), "begun": (DeliveryEvent.BEGIN, 1)}
 
 
 # approved
@@ -128,7 +129,7 @@ async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: St
     clock.pass_(days=1)
     assert await tally(store) == Tally(admitted=1200)
     lease = await leased(store, "H1-release")
-    begun = last(lease, Delivered.IN_DOUBT, clock, 1, [LIST.digest])
+    begun = last(lease, DeliveryEvent.BEGIN, clock, 1, [LIST.digest])
     assert await store.outbox.settle(lease, begun, [])
     assert await tally(store) == Tally(doubted=1200)
     assert await statuses(store, "news v1") == [CopyStatus.DOUBTED]
@@ -161,7 +162,7 @@ async def test_a_doubted_release_to_a_changed_list_leaves_its_people_in_doubt(st
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
     another = person("news v2", weight=1300)
-    await store.outbox.settle(lease, last(lease, Delivered.FAILED, clock, 1, [another.digest]), [])
+    await store.outbox.settle(lease, last(lease, DeliveryEvent.REFUSE, clock, 1, [another.digest]), [])
     assert await tally(store) == Tally(doubted=1200)
 
 
@@ -173,9 +174,9 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     a, b, c = lease.recipients
     a_, b_, c_ = (person(name).digest for name in "abc")
     outcomes = [
-        AttemptResult(recipient=a, delivered=Delivered.SENT, people=(a_,)),
-        AttemptResult(recipient=b, delivered=Delivered.FAILED, people=(b_,)),
-        AttemptResult(recipient=c, delivered=Delivered.RETRY, next_at=clock.now() + timedelta(minutes=1)),
+        AttemptResult(recipient=a, event=DeliveryEvent.TAKE, people=(a_,)),
+        AttemptResult(recipient=b, event=DeliveryEvent.REFUSE, people=(b_,)),
+        AttemptResult(recipient=c, event=DeliveryEvent.PUT_OFF, next_at=clock.now() + timedelta(minutes=1)),
     ]
     await store.outbox.settle(lease, outcomes, [])
     assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
@@ -184,7 +185,7 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     assert again.recipients == (c,)
     settled = Settled(sent=1, failed=1, doubted=1)
     await store.outbox.settle(
-        again, [AttemptResult(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], []
+        again, [AttemptResult(recipient=c, event=DeliveryEvent.REFUSE, doubts=1, people=(c_,))], []
     )
     assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
     held = await hold_of(store, "H1")
@@ -343,11 +344,11 @@ async def test_a_refused_copy_says_nothing_of_another_in_the_outbox(
     digests = [person(name).digest for name in names]
     results = [
         replace(one, people=(digest,))
-        for one, digest in zip(last(first, Delivered.FAILED, clock), digests, strict=True)
+        for one, digest in zip(last(first, DeliveryEvent.REFUSE, clock), digests, strict=True)
     ]
     if others is not None:
-        delivered, doubts = DELIVERED.get(others, (Delivered.RETRY, 0))
-        results[1] = replace(results[1], delivered=delivered, doubts=doubts, next_at=clock.now())
+        delivered, doubts = DELIVERED.get(others, (DeliveryEvent.PUT_OFF, 0))
+        results[1] = replace(results[1], event=delivered, doubts=doubts, next_at=clock.now())
     await store.outbox.settle(first, results, [])
     if others == "revoked":
         back = frozenset({person("b").digest})
@@ -559,7 +560,7 @@ async def test_the_chart_is_by_time_of_delivery(store: Store, clock: Clock) -> N
     clock.pass_(hours=1)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
-    assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
+    assert await store.outbox.settle(lease, last(lease, DeliveryEvent.TAKE, clock, 0, [person("bo").digest]), [])
     await store.journal.record([])
     grown = await store.mailings.growth((await one(store)).mailing_id)
     assert [point.at.year for point in grown] == [began.year] * len(grown), "a deferred copy has no time of delivery"
@@ -604,7 +605,7 @@ async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clo
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
     clock.pass_(seconds=20)
-    assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
+    assert await store.outbox.settle(lease, last(lease, DeliveryEvent.TAKE, clock, 0, [person("bo").digest]), [])
     released = clock.now()
     clock.pass_(minutes=5)
     await admit(store, of("T4", "kim", content="another"))
@@ -636,7 +637,7 @@ async def test_the_colleagues_part_has_a_departure(store: Store, clock: Clock, b
         await store.journal.record([event(Kind.OUTCOME, "H1", at=clock.now(), outcome="relayed", part=True)])
     else:
         lease = await leased(store, "H1-part")
-        assert await store.outbox.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("ulf").digest]), [])
+        assert await store.outbox.settle(lease, last(lease, DeliveryEvent.TAKE, clock, 0, [person("ulf").digest]), [])
     assert await went(store) == (clock.now(), clock.now())
 
 

@@ -14,12 +14,13 @@ from sqlalchemy import select
 from smtpguard.database.schema import outbox
 from smtpguard.holds.effects import REMINDERS, Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.model import Tally
 from smtpguard.mailings.service import Mailings
-from smtpguard.outbox.model import INTENT, AttemptResult, Delivered, IntentKind, Lease, Settled
+from smtpguard.outbox.model import INTENT, AttemptResult, IntentKind, Lease, Settled
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.clocks import MONDAY
@@ -53,7 +54,7 @@ async def releases(home: House, n: int = 100) -> list[Lease]:
     """Lease ``n`` releases, after sending all notices."""
     for lease in await home.store.outbox.lease("clerk", 100, 60):
         if lease.intent.kind is IntentKind.NOTICE:
-            sent = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+            sent = [AttemptResult(recipient=r, event=DeliveryEvent.TAKE) for r in lease.recipients]
             await home.store.outbox.settle(lease, sent, [])
         else:
             await home.store.outbox.settle(lease, [], [])

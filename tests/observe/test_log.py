@@ -345,13 +345,6 @@ def test_control_characters_are_escaped_in_text_format() -> None:
     assert "Å" in text
 
 
-def test_aiosmtpd_logs_nothing() -> None:
-    out = io.StringIO()
-    log.configure("json", "clear", out)
-    logging.getLogger("mail.log").error("('127.0.0.1', 1) recip: secret@example.com")
-    assert out.getvalue() == ""
-
-
 @given(st.text())
 def test_printable_text_is_unchanged(text: str) -> None:
     shown = log.printable(text)

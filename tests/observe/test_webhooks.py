@@ -23,6 +23,7 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
 from smtpguard.journal import cursors
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mailings.service import Mailings
 from smtpguard.observe import webhooks
 from smtpguard.observe.webhooks import (
@@ -39,7 +40,7 @@ from smtpguard.observe.webhooks import (
     shaped,
     signed,
 )
-from smtpguard.outbox.model import AttemptResult, Delivered
+from smtpguard.outbox.model import AttemptResult
 from smtpguard.policy.freezing import Selector
 from tests.every import every
 from tests.guard.house import RAMADAN, House, house
@@ -175,7 +176,7 @@ async def test_the_decision_on_the_rest_of_a_mailing_is_sent(here: Here) -> None
     await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
     for lease in await releases(home):
         sent = lease.recipients if lease.intent.hold_id == first else ()
-        answers = [AttemptResult(recipient=one, delivered=Delivered.SENT) for one in sent]
+        answers = [AttemptResult(recipient=one, event=DeliveryEvent.TAKE) for one in sent]
         await home.store.outbox.settle(lease, answers, [])
     await approvals.vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
     await here.tell(here.hook(frozenset({Topic.DECIDED})))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from smtpguard.holds.model import Hold, Over, State, after, settles_as
 from smtpguard.journal.event import Event, Kind
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Recipient
 from smtpguard.mail.message import Message
@@ -22,7 +23,7 @@ from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.outbox import delivery
 from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.outbox.model import NONE_YET, AttemptResult, Delivered, Intent, IntentKind, Lease, Settled
+from smtpguard.outbox.model import NONE_YET, AttemptResult, Intent, IntentKind, Lease, Settled
 from tests.clocks import MONDAY, Clock
 from tests.guard.house import KEY, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
@@ -77,11 +78,11 @@ class FakeStore:
             return False
         for o in outcomes:
             del entry.pending[o.recipient]
-            if o.delivered is Delivered.SENT:
+            if o.event is DeliveryEvent.TAKE:
                 entry.settled += Settled(sent=1)
-            elif o.delivered is Delivered.FAILED:
+            elif o.event is DeliveryEvent.REFUSE:
                 entry.settled += Settled(doubted=1) if o.doubts else Settled(failed=1)
-            if o.delivered in (Delivered.RETRY, Delivered.IN_DOUBT):
+            if o.in_doubt or o.event is DeliveryEvent.PUT_OFF:
                 assert o.next_at is not None
                 entry.pending[o.recipient] = (o.next_at, o.doubts)
         entry.leased_until = self.clock.now()
@@ -97,7 +98,7 @@ class FakeStore:
             self.states.append(state)
             self.over = entry.settled
             self.events += over(replace(self._hold, state=state, settled=entry.settled), lease.intent.intent_id)[0]
-        elif any(o.delivered is Delivered.IN_DOUBT for o in outcomes):
+        elif any(o.in_doubt for o in outcomes):
             self.states.append(State.RELEASING)
         return True
 
@@ -260,7 +261,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
             )
             for lease in await store.outbox.lease("x", 10, 60):
                 if lease.intent.kind is IntentKind.DSN:
-                    done = [AttemptResult(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+                    done = [AttemptResult(recipient=r, event=DeliveryEvent.TAKE) for r in lease.recipients]
                     await store.outbox.settle(lease, done, [])
                     continue
                 try:

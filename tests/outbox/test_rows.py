@@ -11,8 +11,9 @@ import pytest
 
 from smtpguard.holds.model import Change, Hold, State, held_up_by
 from smtpguard.journal.event import Kind
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox import rows
-from smtpguard.outbox.model import AttemptResult, Delivered, Intent, Lease
+from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.store import Store
 from tests.clocks import Clock
@@ -35,7 +36,7 @@ def ids(leases: object) -> list[str]:
 
 
 def sent(address: str) -> AttemptResult:
-    return AttemptResult(recipient=recipient(address), delivered=Delivered.SENT, reply="250 Ok")
+    return AttemptResult(recipient=recipient(address), event=DeliveryEvent.TAKE, reply="250 Ok")
 
 
 @on_sqlite

@@ -22,10 +22,10 @@ from smtpguard.incidents import preservation
 from smtpguard.journal import rows as journal
 from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
-from smtpguard.outbox.model import Delivered
 from smtpguard.returns.model import Match, Return, Sort
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
@@ -60,7 +60,7 @@ async def story(home: House) -> None:
     await intake(home.transaction(RAMADAN, OTHER, Message_ID="<w@example.com>", body="Another"), FakePassage())
     while leases := await home.store.outbox.lease("one", 100, 60):  # notices, which contain the subject
         for lease in leases:
-            await home.store.outbox.settle(lease, last(lease, Delivered.SENT, home.clock), [])
+            await home.store.outbox.settle(lease, last(lease, DeliveryEvent.TAKE, home.clock), [])
     await home.store.journal.record([])
 
 

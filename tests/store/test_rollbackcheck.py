@@ -25,7 +25,8 @@ from smtpguard.journal import linefiles
 from smtpguard.journal.checkpoint import parse, sign
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS
-from smtpguard.outbox.model import AttemptResult, Delivered
+from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.outbox.model import AttemptResult
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
 from smtpguard.store import rollbackcheck
 from smtpguard.store.retention import Retention
@@ -52,7 +53,7 @@ async def approved(store: Store) -> None:
 async def sent(store: Store) -> None:
     [lease] = await store.outbox.lease("me", 5, 60)
     told = [Event(kind=Kind.RELEASED, id="H1", at=store.now())]
-    done = [AttemptResult(recipient=each, delivered=Delivered.SENT) for each in lease.recipients]
+    done = [AttemptResult(recipient=each, event=DeliveryEvent.TAKE) for each in lease.recipients]
     assert await store.outbox.settle(lease, done, told)
 
 

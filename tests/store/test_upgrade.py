@@ -35,10 +35,11 @@ from smtpguard.journal.checkpoint import Checkpoint, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.linefiles import CHECKPOINTS, write_line
 from smtpguard.journal.merkle import leaf, parent
+from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.journal.tree import Tree
 from smtpguard.mail.codec import Codec
 from smtpguard.mailings.model import MAILING, Coming
-from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, AttemptResult, Delivered
+from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, AttemptResult
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.returns.model import SAID
@@ -144,7 +145,7 @@ async def test_a_retry_gets_its_older_hold(store: Store) -> None:
 async def test_an_approved_release_is_sent_and_a_frozen_one_stays(store: Store) -> None:
     [notice, sent] = await store.outbox.lease("me", 10, 60)
     assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
-    outcome = AttemptResult(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
+    outcome = AttemptResult(recipient=recipient("c@list.example"), event=DeliveryEvent.TAKE, reply="250 Ok")
     assert await store.outbox.settle(sent, [outcome], [event(Kind.RELEASED, "H2")])
     found = await hold_of(store, "H2")
     assert found.state is State.RELEASED

@@ -9,7 +9,7 @@ from typing import Any
 
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
 from smtpguard.console.app import OPERATIONS
-from smtpguard.outbox.model import Delivered
+from smtpguard.journal.outcome import DeliveryEvent
 from tests.console.api.program import LETTER, Program, held, program, tokens
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import URL, Stage
@@ -143,7 +143,7 @@ async def test_the_number_of_recipients_is_an_interval_while_in_doubt(here: Stag
     [row] = (await asks("GET", "/mailings")).json()["items"]
     assert (row["at_least"], row["at_most"], row["admitted"]) == (0, 0, 2), "in flight, and not attempted"
     for lease in await here.home.store.outbox.lease("one", 100, 60):
-        await here.home.store.outbox.settle(lease, last(lease, Delivered.IN_DOUBT, here.home.clock, 1), [])
+        await here.home.store.outbox.settle(lease, last(lease, DeliveryEvent.BEGIN, here.home.clock, 1), [])
     row = (await asks("GET", f"/mailings/{row['id']}")).json()
     assert (row["at_least"], row["at_most"], row["relayed"], row["doubted"]) == (0, 2, 0, 2)
 
