@@ -53,7 +53,7 @@ from smtpguard.mailings.slots import Template
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Ask, Live
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed, Taken
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.store.front import Front
@@ -85,7 +85,7 @@ def _answer(done: Disposition) -> str:
     if isinstance(done, Relayed):  # first: nearly all mail
         best = done.code
         return "taken" if best < 400 else "deferred" if best < 500 else "refused"
-    if isinstance(done, Held | Counted):
+    if isinstance(done, Held | Taken):
         return "taken"
     return "refused" if isinstance(done, Rejected) else "deferred"
 

@@ -50,7 +50,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.facts import Source, Unknown
-from smtpguard.policy.verdict import Counted, Deferred, Disposition, Rejected
+from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Taken
 from smtpguard.reading.looks import Readable, Reading
 from smtpguard.store.store import Store
 
@@ -129,7 +129,7 @@ class VotesByMail:
             return await self._refused(vote, refused.no, in_force)
         except Refused as refused:
             return await self._refused(vote, str(refused), in_force)
-        return Counted(reply=reply.counted(vote.hold.hold_id, choice.value))
+        return Taken(reply=reply.counted(vote.hold.hold_id, choice.value))
 
     async def _find_vote(
         self, token: str, address: Address, transaction: Transaction, in_force: InForce
@@ -244,7 +244,7 @@ class VotesByMail:
             )  # fmt: skip
         except Refused as refused:
             return await self._refused(vote, str(refused), in_force)
-        return Counted(reply=reply.counted(vote.hold.hold_id, "confirm"))
+        return Taken(reply=reply.counted(vote.hold.hold_id, "confirm"))
 
     async def _refused(self, vote: _Vote, why: No | str, in_force: InForce) -> Disposition:
         """``why``: a rule of votes by mail, or the text of the error that the vote raised. Somebody who answered a notice from
@@ -305,7 +305,7 @@ class ReturnedMail:
         if transaction.message.size_bytes > MOST_RETURNED_OCTETS:
             return Rejected(reply=reply.TOO_BIG)
         await self.take(transaction.message, [str(address) for address in to])
-        return Counted(reply=reply.STORED)
+        return Taken(reply=reply.STORED)
 
     def _ours(self, address: Address) -> bool:
         rests = [after_local(address, ours) for ours in self.addresses]

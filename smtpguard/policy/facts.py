@@ -95,10 +95,6 @@ class Part(enum.Enum):
     SHARED = "shared"  # mailboxes in which several people answer
 
 
-Counted = tuple[str, str]
-"""A singular and a plural message; ``{n}`` in it is the number."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """One fact.
@@ -106,8 +102,8 @@ class Fact:
     ``doc``: its meaning, for the schema and the reference. ``label``: its name on a page. ``called``: words for its
     values; they are all its values, unless ``any_word`` may be asked for. ``says``: its sentences for people who may
     not know what a list is for: of a truth ``yes`` and ``no``, of a word by that word or ``any``, of a set ``some`` and
-    ``none``, of a number ``many`` and ``none``. All of them are messages of the catalogues. ``noun``: the kind of the
-    policy's names that are its words.
+    ``none``, of a number ``many`` (singular and plural, with ``{n}``) and ``none``. All of them are messages of the
+    catalogues. ``noun``: the kind of the policy's names that are its words.
 
     ``windowed``: used with "in 1h". ``usual``: also with the usual of the sender. ``by_list``: counted for each list,
     so that lists may be named. ``by_mailing``: may be narrowed to copies of the message's own mailing. ``of_letters``:
@@ -125,7 +121,7 @@ class Fact:
     source: Source
     doc: str
     label: str
-    says: Mapping[str, str | Counted]
+    says: Mapping[str, str | tuple[str, str]]
     called: Mapping[str, str] = field(default_factory=dict)
     any_word: bool = False
     noun: str = ""

@@ -172,7 +172,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class Taken:
     """Mail to the guard itself was taken: a vote by mail, or a return."""
 
     reply: Reply
@@ -188,4 +188,4 @@ class Deferred:
     undecided: bool = field(default=False)
 
 
-Disposition = Relayed | Held | Counted | Rejected | Deferred
+Disposition = Relayed | Held | Taken | Rejected | Deferred

@@ -13,7 +13,7 @@ from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.envelope import Envelope, Lost, Onward, Recalled, Session, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed, Taken
 
 _MOST_OF_AN_ID = 250
 
@@ -143,7 +143,7 @@ async def carry(admit: Admit, transaction: Transaction, onward: Onward, done: Ca
             return _new_carried(reply=first)
         case Held(hold_id=hold_id, released=released):
             return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
-        case Counted(reply=answer):
+        case Taken(reply=answer):
             return Carried(reply=answer, held=True)
         case Rejected(reply=answer):
             return Carried(reply=answer)

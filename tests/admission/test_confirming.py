@@ -17,12 +17,9 @@ from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
 from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put
 from tests.guard.house import MEMBERS, FakePassage, House, house, index
+from tests.store.making import on_sqlite
 
 EVA, OMAR, ULF = "eva@example.com", "omar@example.com", "ulf@example.com"
-
-
-on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-"""For what the policy alone decides: no statement of it is new to PostgreSQL."""
 
 
 @pytest.fixture

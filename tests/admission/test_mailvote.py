@@ -21,7 +21,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Unknown
-from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Taken
 from smtpguard.reading.request import Surroundings
 from tests.guard.house import DOCUMENTS, KEY, POLICY, FakePassage, House, PatchedStore, house, index, mail
 
@@ -135,7 +135,7 @@ def said(done: Disposition) -> str:
 @pytest.mark.asyncio
 async def test_anyone_with_the_notice_may_reject_once(desk: Desk) -> None:
     done = await desk.say("REJECT\nWrong list\n\nEva")
-    assert isinstance(done, Counted)
+    assert isinstance(done, Taken)
     assert str(done.reply) == f"250 2.0.0 Counted: reject {desk.hold_id}"
     hold = await desk.hold()
     assert (hold.state, [(v.approver, v.comment) for v in hold.votes]) == (State.REJECTED, [(EVA, "Wrong list")])
@@ -151,7 +151,7 @@ async def test_approving_needs_proof_of_the_writer(desk: Desk) -> None:
     assert "Only the person who got the notice" in said(await desk.say("APPROVE", login=OMAR, sender=OMAR))
     assert (await desk.hold()).votes == ()
     assert await desk.told() == []
-    assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
+    assert isinstance(await desk.say("APPROVE", login=EVA), Taken)
     assert (await desk.hold()).state is State.APPROVED
     assert await desk.told() == [(EVA, "")]
 
@@ -167,7 +167,7 @@ async def test_a_signature_must_cover_the_notices_address(desk: Desk) -> None:
     again = desk.home.transaction(await desk.address(), sender=EVA, body="APPROVE", reverse_path=EVA)
     again = replace(again, message=Message.of(mail(other, sender=EVA, body="APPROVE")))
     assert "Nothing proves" in said(await desk.intake(again, FakePassage())), "an answer to another notice, sent again"
-    assert isinstance(await desk.say("APPROVE"), Counted)
+    assert isinstance(await desk.say("APPROVE"), Taken)
     assert (await desk.hold()).state is State.APPROVED
 
 
@@ -176,7 +176,7 @@ async def test_a_used_notice_cannot_repeat_a_vote_taken_back(desk: Desk) -> None
     desk.home.term = replace(desk.home.term, release_delay_seconds=60)
     later = replace(desk.votes, approvals=desk.home.approvals())
     desk.intake.own = [later]
-    assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
+    assert isinstance(await desk.say("APPROVE", login=EVA), Taken)
     stale = await desk.hold()
     await desk.home.approvals().unvote(desk.hold_id, approver=EVA, by=EVA)
     assert "answered already" in said(await desk.say("APPROVE", login=EVA))
@@ -225,7 +225,7 @@ async def test_an_answer_to_an_older_notice_brings_one_that_can_be_answered(desk
     new = await desk.notices("approve")
     assert [(to, data["reasons"][-1]["description"]) for to, _, data in new] == [(EVA, "Another rule")] * bool(proof)
     for _, id, _ in new:
-        assert isinstance(await desk.say("APPROVE", to=await desk.address(id), login=login), Counted)
+        assert isinstance(await desk.say("APPROVE", to=await desk.address(id), login=login), Taken)
     refused = [("vote-refused", "approve", "token")] * 2
     assert await desk.votes_of() == ([*refused, ("vote", "approve", proof)] if proof else [])
 
@@ -255,7 +255,7 @@ async def test_an_approval_by_mail_is_limited_in_people(desk: Desk) -> None:
     await desk.home.store.holds.change(desk.hold_id, large)
     await desk.home.put(documents(ALLOWED.replace("60", "10")))
     (await desk.home.follow()).registry.classify((Address.parse(NEWS),))  # its indexes are read
-    assert isinstance(await desk.say("APPROVE", login=EVA), Counted)
+    assert isinstance(await desk.say("APPROVE", login=EVA), Taken)
     [vote] = (await desk.hold()).votes
     assert (vote.choice, vote.people) == (Choice.APPROVE, 10), "the list has sixty"
 
@@ -332,6 +332,6 @@ async def test_the_writer_confirms_from_their_own_login(desk: Desk) -> None:
     assert reader == ANNA
     to = await desk.address(id, ANNA)
     done = await desk.say("Confirm 60\n\nAnna", to=to, login=ANNA, sender=ANNA)
-    assert isinstance(done, Counted)
+    assert isinstance(done, Taken)
     [told] = [data for kind, data in await desk.home.events(desk.hold_id) if kind == "confirmed"]
     assert (told["way"], told["people"], (await desk.hold()).state) == ("mail", 60, State.APPROVED)

@@ -23,7 +23,7 @@ from smtpguard.mail.message import Message
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.noticedata import approvers
 from smtpguard.notices.render import Renderer
-from smtpguard.policy.verdict import Counted, Rejected
+from smtpguard.policy.verdict import Rejected, Taken
 from smtpguard.reading.request import Surroundings
 from tests.guard.house import KEY, FakePassage, House
 
@@ -144,7 +144,7 @@ class Mailboxes:
         done = await intake(answer, way)
         assert way.sent == [], "an answer is never sent on"
         after = await home.hold(letter.hold_id)
-        assert isinstance(done, Counted | Rejected), done
+        assert isinstance(done, Taken | Rejected), done
         self.said[str(done.reply) if isinstance(done, Rejected) else f"250 {word.split()[0]}"] += 1
         if isinstance(done, Rejected):
             assert after == before, (str(done.reply), before, after)

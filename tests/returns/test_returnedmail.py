@@ -18,7 +18,7 @@ from smtpguard.admission.mailvote import ReturnedMail
 from smtpguard.database.errors import Busy
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.policy.verdict import Counted, Deferred, Rejected
+from smtpguard.policy.verdict import Deferred, Rejected, Taken
 from smtpguard.returns.model import By, Sort
 from smtpguard.returns.service import MOST_PEOPLE, parsed
 from smtpguard.wire.milterpackets import Discard, SmtpReply
@@ -62,9 +62,9 @@ async def test_a_bounce_is_stored_and_counts(taking: Taking) -> None:
     reports = [dsn(copies[n], MEMBERS[n]) for n in range(2)]
     for report, to in zip(reports, ("bounces@guard.example.com", "BOUNCES+c2@guard.example.com"), strict=True):
         done = await taking(report, to)
-        assert isinstance(done, Counted), done
+        assert isinstance(done, Taken), done
         assert str(done.reply) == "250 2.0.0 Stored as a return"
-    assert isinstance(await taking(reports[0], "bounces@guard.example.com"), Counted)
+    assert isinstance(await taking(reports[0], "bounces@guard.example.com"), Taken)
     assert len(await taking.out.home.store.returns.newest()) == 2, "the same mail is taken once"
     [stop] = (await taking.out.home.store.gate.read()).freezes
     assert stop.selector.value == "mailing", "two bounces trip the breaker"
@@ -104,7 +104,7 @@ async def test_it_has_no_other_recipient_and_a_bound(taking: Taking, monkeypatch
     done = await taking(report, "bounces@guard.example.com", MEMBERS[3])
     assert isinstance(done, Rejected)
     assert "no other recipient" in str(done.reply)
-    assert isinstance(await taking(report, "bounces@guard.example.com", "abuse@guard.example.com"), Counted)
+    assert isinstance(await taking(report, "bounces@guard.example.com", "abuse@guard.example.com"), Taken)
     monkeypatch.setattr(mailvote, "MOST_RETURNED_OCTETS", 100)
     done = await taking(report, "bounces@guard.example.com")
     assert isinstance(done, Rejected)

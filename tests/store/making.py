@@ -43,7 +43,7 @@ T0 = MONDAY
 CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-"""For an example whose every statement another test of its file runs on PostgreSQL."""
+"""For an example whose every statement another test runs on PostgreSQL."""
 
 
 def sqlite_url(path: Path) -> str:

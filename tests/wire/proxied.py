@@ -30,6 +30,18 @@ async def relay_all(transaction: Transaction, onward: Onward) -> Disposition:
     return Relayed(replies=await onward.send(b"", fence_holds))
 
 
+class Waiting:
+    """Relays each message, once the test lets it ``go``."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
+        self.begun.set()
+        await self.go.wait()
+        return await relay_all(transaction, onward)
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop run until the condition holds. Only a failure reaches the time limit."""
     async with asyncio.timeout(600):

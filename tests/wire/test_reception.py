@@ -16,7 +16,7 @@ from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, ServerTls
 from smtpguard.wire.server import Dialog, Reception
-from tests.wire.proxied import Client, Proxied, proxied, relay_all, until
+from tests.wire.proxied import Client, Proxied, Waiting, proxied, until
 
 
 async def handed_over(world: Proxied) -> tuple[Client, asyncio.Task[None]]:
@@ -188,13 +188,7 @@ async def test_idle_clients_are_checked_by_a_timer(tmp_path: Path, monkeypatch: 
 
 
 async def test_stop_closes_idle_clients_and_finishes_others(tmp_path: Path) -> None:
-    begun, go = asyncio.Event(), asyncio.Event()
-
-    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-        begun.set()
-        await go.wait()
-        return await relay_all(transaction, onward)
-
+    decide = Waiting()
     async with proxied(tmp_path, decide) as world:
         idle, sending, decided, early = [await world.connect() for _ in range(4)]
         await early.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
@@ -202,12 +196,12 @@ async def test_stop_closes_idle_clients_and_finishes_others(tmp_path: Path) -> N
         sending.say(b"half\r\n")
         await decided.begin()
         decided.say(b"whole\r\n.\r\n")
-        await begun.wait()
+        await decide.begun.wait()
         stopping = asyncio.create_task(world.reception.stop(20))
         late = await world.connect(greeted=False)
         for client in (idle, early, late):
             assert await client.hear_end() == b"421 4.3.2 Shutting down, try again\r\n"
-        go.set()
+        decide.go.set()
         sending.say(b"half\r\n.\r\n")
         for client in (sending, decided):
             assert (await client.hear()).startswith("250")

@@ -14,7 +14,7 @@ from smtpguard.wire.carried import Why
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.server import HIGH_OCTETS
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.proxied import files_in, proxied, relay_all, until
+from tests.wire.proxied import Waiting, files_in, proxied, relay_all, until
 
 
 async def test_the_limit_of_recipients(tmp_path: Path) -> None:
@@ -153,26 +153,20 @@ async def test_a_flood_of_commands_does_not_block_others(tmp_path: Path) -> None
 
 async def test_input_while_busy_is_bounded(tmp_path: Path) -> None:
     """Octets that a client pipelines during a decision are buffered up to a limit. Then its socket is not read."""
-    go, begun = asyncio.Event(), asyncio.Event()
-
-    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-        begun.set()
-        await go.wait()
-        return await relay_all(transaction, onward)
-
+    decide = Waiting()
     line = b"NOOP " + b"x" * 500 + b"\r\n"
     async with proxied(tmp_path, decide) as world:
         client = await world.connect()
         await client.begin()
         client.say(b"x\r\n.\r\n")
-        await begun.wait()
+        await decide.begun.wait()
         client.say(line * 20_000)
         dialog: Any = next(iter(world.reception._open))
         await until(lambda: dialog._smtp.held > HIGH_OCTETS)
         for _ in range(50):
             await asyncio.sleep(0)
         assert dialog._smtp.held < HIGH_OCTETS + (1 << 19), "one more reading at most"
-        go.set()
+        decide.go.set()
         for _ in range(20_001):
             assert (await client.reader.readline()).startswith(b"250")
         assert (await client.ask("QUIT")).startswith("221")

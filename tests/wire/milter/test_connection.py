@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.mail.envelope import Onward, Transaction
-from smtpguard.policy.verdict import Disposition
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milterpackets import (
     Body,
@@ -27,8 +25,8 @@ from smtpguard.wire.milterpackets import (
     encode,
 )
 from tests.wire.milter.mta import OLD, POSTFIX
-from tests.wire.milter.speaking import MAIL, Served, relay_all, served
-from tests.wire.proxied import files_in, until
+from tests.wire.milter.speaking import MAIL, Served, served
+from tests.wire.proxied import Waiting, files_in, until
 
 
 class TestConversations:
@@ -108,17 +106,11 @@ class TestConversations:
         await until(lambda: world.reception.connections == 0)
 
     async def test_input_during_a_decision_is_bounded(self, tmp_path: Path) -> None:
-        deciding, go = asyncio.Event(), asyncio.Event()
-
-        async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-            deciding.set()
-            await go.wait()
-            return await relay_all(transaction, onward)
-
+        decide = Waiting()
         async with served(tmp_path, decide) as world:
             speaking = await (await world.connect()).begin()
             sending = asyncio.create_task(speaking.send(MAIL))
-            await deciding.wait()
+            await decide.begun.wait()
             for _ in range(40):
                 if speaking.writer.is_closing():
                     break
@@ -126,7 +118,7 @@ class TestConversations:
                 await asyncio.sleep(0)
             with pytest.raises(EOFError):
                 await sending
-            go.set()
+            decide.go.set()
 
 
 class TestLimits:

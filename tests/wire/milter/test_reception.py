@@ -14,11 +14,11 @@ import pytest
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Lost, Onward, Recalled, Transaction
-from smtpguard.policy.verdict import Counted, Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed, Taken
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milterpackets import Discard, InsertHeader, Mail, Rcpt, SmtpReply, encode
 from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, relay_all, served
-from tests.wire.proxied import until
+from tests.wire.proxied import Waiting, until
 from tests.wire.relayed import fence_fails, fence_holds
 
 
@@ -54,7 +54,7 @@ class TestDispositions:
         said = [str(reply) for done in noted if isinstance(done, Relayed) for reply in done.replies]
         assert said == [f"250 2.0.0 In the queue of mx.example{named}" for named in (" as 4QUEUE", "")]
 
-    @pytest.mark.parametrize("done", [Held(hold_id="H"), Counted(reply=reply.counted("H", "reject"))])
+    @pytest.mark.parametrize("done", [Held(hold_id="H"), Taken(reply=reply.counted("H", "reject"))])
     async def test_held_and_vote_mail_is_discarded(self, tmp_path: Path, done: Disposition) -> None:
         async with served(tmp_path, always(done)) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
@@ -232,22 +232,16 @@ class TestConnections:
         assert await patient.closed()
 
     async def test_stop_closes_idle_connections_and_finishes_messages(self, tmp_path: Path) -> None:
-        deciding, go = asyncio.Event(), asyncio.Event()
-
-        async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-            deciding.set()
-            await go.wait()
-            return await relay_all(transaction, onward)
-
+        decide = Waiting()
         async with served(tmp_path, decide) as world:
             idle, busy = await (await world.connect()).begin(), await (await world.connect()).begin()
             sending = asyncio.create_task(busy.send(MAIL))
-            await deciding.wait()
+            await decide.begun.wait()
             stopping = asyncio.create_task(world.reception.stop(20))
             assert await idle.closed()
             late = await world.connect()
             assert await late.closed()
-            go.set()
+            decide.go.set()
             assert (await sending).accepted
             assert await busy.closed()
             assert await stopping == 0
