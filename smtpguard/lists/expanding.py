@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.index import (
@@ -29,7 +28,7 @@ from smtpguard.lists.members import Expands, ExpandsAliases, ExpandsMailman, Exp
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, unforeseen
 from smtpguard.lists.sources.opening import never
-from smtpguard.lists.sync import Report, SourceReport, keep, latest
+from smtpguard.lists.sync import Progress, Report, SourceReport, keep, latest
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
@@ -37,8 +36,6 @@ MAX_BAD_SHARE = 0.05
 MAX_SHRINK = 0.5  # of the addresses that expand; not checked for a small map
 SMALL = 20
 RETRY_SECONDS = 60
-
-Progress = Any
 
 
 class Expander:
@@ -59,7 +56,7 @@ class Expander:
         return [] if waits or not self._declared else [self.info]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
-             progress: Progress = None) -> Report:  # fmt: skip
+             progress: Progress | None = None) -> Report:  # fmt: skip
         """Blocks while it reads: call it in a thread. Never raises for a problem of a source."""
         self._registry.reopen()
         self._under = self._lists()

@@ -58,7 +58,7 @@ class Reckoning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Questions:
+class Asked:
     """What the admission is asked for messages with one subject. ``questions``: by slot, the asks; ``told``: the values
     that need none; ``given``: those of each slot that the admission gives. ``open``: the slots in neither, which depend
     on facts that were not asked for yet. ``lazy``: whether a slot is asked for only if a rule needs it. ``asks``: each
@@ -173,7 +173,6 @@ class RuleSet:
             questions=questions,
             pauses=pauses,
             asks=asks,
-            certain=reckoned.certain,
             settled=settled,
         )
 
@@ -196,7 +195,7 @@ class RuleSet:
         if limits and min(limits) > 0:
             yield slots.index(SIZE), min(limits)
 
-    def _questions_of(self, subject: counted.Subject) -> Questions:
+    def _questions_of(self, subject: counted.Subject) -> Asked:
         """The questions to ask. They are worked out once for all senders, and the sender's key is put in."""
         sender = subject.sender
         if not sender or not isinstance(sender, str):
@@ -210,9 +209,9 @@ class RuleSet:
         }
         return replace(some, questions=questions, asks=_each_once(questions))
 
-    def _asked_of(self, subject: counted.Subject) -> Questions:
+    def _asked_of(self, subject: counted.Subject) -> Asked:
         questions, told = counted.asked(self._counted, subject)
-        return Questions(
+        return Asked(
             questions=questions,
             told=told,
             given=tuple(map(told.get, self._given)),
@@ -394,10 +393,13 @@ class Plan:
     """For each rule with a stop, the asks that say whether the conversation is stopped."""
     asks: tuple[Ask, ...]
     """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
-    certain: Strength
-    """The strictest action that is certain."""
     settled: tuple[Hit | None, ...] = field(repr=False, compare=False)
     """The hits of rules that are not pending, in words: made here, outside the admission's lock."""
+
+    @property
+    def certain(self) -> Strength:
+        """The strictest action that is certain."""
+        return self.reckoned.certain
 
     @property
     def hanging(self) -> frozenset[str]:
@@ -426,7 +428,7 @@ class Plan:
     @property
     def lets_pass(self) -> bool:
         """Whether its rules let it pass, whatever their counts are, and do not ask its writer."""
-        return not self.reckoned.confirming and self.certain[0] is Action.RELAY and not self.expects_hold
+        return not self.reckoned.confirming and self.reckoned.certain[0] is Action.RELAY and not self.expects_hold
 
     @property
     def expects_hold(self) -> bool:
