@@ -1,10 +1,9 @@
 """Points around a commit where a test kills a process, to prove that smtpguard survives it.
 
 Inert unless ``SMTPGUARD_FAILPOINT`` names a folder. A file in it arms one point for all processes that were given the
-folder; its text is ``WHEN STEP ITEM [SIGNAL]``, such as ``before-commit lease 01ABC-release`` or ``after-commit
-approved 01ABC SIGSTOP``. STEP is the kind of a journal entry with its id as the ITEM, or what a transaction calls
-``passes`` with. The process whose transaction passed that step with that item removes the file and gets the signal,
-SIGKILL unless another is named. No other transaction can, whichever commits first.
+folder; its text is ``WHEN STEP ITEM``, such as ``before-commit lease 01ABC-release``. STEP is the kind of a journal entry
+with its id as the ITEM, or what a transaction calls ``passes`` with. The process whose transaction passed that step with
+that item removes the file and gets SIGKILL. No other transaction can, whichever commits first.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def failpoint(when: str) -> None:
         return
     for point in sorted(_folder.iterdir()):
         try:
-            at, step, item, *how = point.read_text().split()
+            at, step, item = point.read_text().split()
         except (FileNotFoundError, ValueError):  # another process has taken it
             continue
         if at == when and (step, item) in _passed.steps:
@@ -55,4 +54,4 @@ def failpoint(when: str) -> None:
                 point.unlink()
             except FileNotFoundError:  # only one process takes it
                 continue
-            os.kill(os.getpid(), signal.Signals[how[0] if how else "SIGKILL"])
+            os.kill(os.getpid(), signal.SIGKILL)

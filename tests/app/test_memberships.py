@@ -28,8 +28,8 @@ EVA, STEN, ULLA = "eva@example.com", "sten@example.com", "ulla@example.com"
 STENS = (STEN, "s.ek@example.com")
 
 
-def with_directory(group: str = "cn=guards,dc=example,dc=com", also: str = "") -> dict[str, bytes]:
-    named = f"{{addresses: [eva@example.com], directory: {{ldap: 'ldaps://dc1.example.com', group: '{group}'}}{also}}}"
+def with_directory(group: str = "cn=guards,dc=example,dc=com") -> dict[str, bytes]:
+    named = f"{{addresses: [eva@example.com], directory: {{ldap: 'ldaps://dc1.example.com', group: '{group}'}}}}"
     policy = DOCUMENTS["policy.yaml"].decode().replace("[eva@example.com, omar@example.com]", named)
     policy = policy.replace("approvals: {from: [communications]}", "approvals: {from: [communications], each: 2}")
     return {**DOCUMENTS, "policy.yaml": policy.encode()}

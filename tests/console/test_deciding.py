@@ -359,8 +359,8 @@ async def test_the_writer_withdraws(here: Stage) -> None:
 # the writer's signed link
 
 
-def link_of(here: Stage, hold: Any, address: str = ANNA, **more: Any) -> str:
-    link = Link(hold_id=hold.hold_id, address=address, until=here.home.clock.now() + timedelta(days=2))
+def link_of(here: Stage, hold: Any, **more: Any) -> str:
+    link = Link(hold_id=hold.hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=2))
     return Links(KEY).sign(link, **more)
 
 

@@ -28,8 +28,8 @@ async def active_freezes(here: Stage) -> list[tuple[str, str, str]]:
     return [(f.selector.value, f.value, f.by) for f in (await here.home.store.gate.read()).freezes]
 
 
-async def freeze_page(here: Stage, who: str = EVA, role: Role = Role.APPROVER) -> Browser:
-    browser = await here.signed_in(who, role)
+async def freeze_page(here: Stage, who: str = EVA) -> Browser:
+    browser = await here.signed_in(who, Role.APPROVER)
     await browser.get("/still")
     return browser
 

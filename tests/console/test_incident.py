@@ -32,8 +32,8 @@ def console(here: Stage) -> ConsoleServices:
     return found
 
 
-async def at_the_form(here: Stage, role: Role = Role.OPERATOR) -> Browser:
-    browser = await here.signed_in(OLA, role)
+async def at_the_form(here: Stage) -> Browser:
+    browser = await here.signed_in(OLA, Role.OPERATOR)
     await browser.get("/incident")
     return browser
 

@@ -333,10 +333,10 @@ class Machine:
 
         until(kept, f"{why}; {self.said()}")
 
-    def arm(self, when: str, step: str, item: str, how: str = "SIGKILL") -> Path:
+    def arm(self, when: str, step: str, item: str) -> Path:
         """Kill the process whose transaction does this ``step`` to this ``item``, around its commit. Steps are named in
         database/failpoint.py. Returns the armed file."""
-        (self.root / "new").write_text(f"{when} {step} {item} {how}")
+        (self.root / "new").write_text(f"{when} {step} {item}")
         return (self.root / "new").rename(self.armed / f"{when}-{step}")
 
     def verified(self) -> None:

@@ -285,9 +285,9 @@ def test_erased_names_are_reported(journal: Journal) -> None:
 TO_A_LIST: dict[str, Any] = {"crowds": {LIST: ["v1", 28, 28]}, "reach": 28}
 
 
-def to_the_list(journal: Journal, id: str, outcome: str = "relayed", version: str = "v1") -> None:
+def to_the_list(journal: Journal, id: str, version: str = "v1") -> None:
     crowds = {LIST: [version, 10_000, 10_000]}
-    journal.relayed(id, outcome, reach=10_000, recipients=["list@x"], people=[{"lists": [0]}], crowds=crowds)
+    journal.relayed(id, reach=10_000, recipients=["list@x"], people=[{"lists": [0]}], crowds=crowds)
 
 
 def test_people_never_exceed_the_lists_size(journal: Journal) -> None:

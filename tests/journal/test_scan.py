@@ -84,8 +84,8 @@ async def verified(store: Store, then: Callable[[int], Awaitable[object]]) -> Pr
         return await store.journal.verify()
 
 
-async def retained(store: Store, keep: Retention = SHORT) -> None:
-    while (await store.retain(keep)).more:
+async def retained(store: Store) -> None:
+    while (await store.retain(SHORT)).more:
         pass
 
 

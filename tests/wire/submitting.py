@@ -28,8 +28,8 @@ def plain(user: str = ANNA, password: str = SECRET, authorize: str = "") -> str:
     return coded(f"{authorize}\0{user}\0{password}")
 
 
-def xoauth2(user: str = ANNA, token: str = SECRET) -> str:
-    return coded(f"user={user}\x01auth=Bearer {token}\x01\x01")
+def xoauth2(token: str = SECRET) -> str:
+    return coded(f"user={ANNA}\x01auth=Bearer {token}\x01\x01")
 
 
 class InstantClock(Seconds):
