@@ -29,7 +29,7 @@ from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.effects import TEST, Deadlines, deliver_by
 from smtpguard.holds.model import Confirmation, Hold, Move, State, leads
 from smtpguard.journal.event import Event, Kind, new_event
-from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.lists.recipients import INTERNAL
 from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.envelope import Envelope, Recipient, RefusedRecipient
@@ -51,7 +51,6 @@ PERSONAL = named(lambda fact: fact.personal)
 MAX_SUBJECT = 500
 _MOST_OCTETS = 8_000
 """Of the subject of a message that was not read."""
-ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 _new_admission = maker(Admission)
 _NOBODY: frozenset[Any] = frozenset()
 Answers = Mapping[str, Value]
@@ -298,18 +297,17 @@ class Record:
         envelope = self.gathered.transaction.envelope
         if verdict.scope is not Scope.CUSTOMERS:
             return envelope, ()
-        kinds = [c.kinds for c in self.gathered.everyone.recipients]
-        pairs = list(zip(envelope.recipients, kinds, strict=True))
-        held = tuple(r for r, k in pairs if k != ONLY_INTERNAL)
+        pairs = list(zip(envelope.recipients, self.gathered.everyone.recipients, strict=True))
+        held = tuple(r for r, c in pairs if c.kind is not INTERNAL)
         if not held:
             return envelope, ()
-        return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == ONLY_INTERNAL)
+        return replace(envelope, recipients=held), tuple(r for r, c in pairs if c.kind is INTERNAL)
 
     def _spared(self, verdict: Verdict) -> frozenset[bytes]:
         """The digests of those colleagues."""
         if not verdict.action.waits or not self._parts(verdict)[1]:
             return frozenset()
-        return frozenset(c.digest for c in self.gathered.everyone.recipients if c.kinds == ONLY_INTERNAL)
+        return frozenset(c.digest for c in self.gathered.everyone.recipients if c.kind is INTERNAL)
 
     def _taken(self, hold: Hold) -> tuple[Recipient, ...]:
         """The held recipients, if the wire passes the message on to the others itself."""
@@ -365,7 +363,7 @@ class Record:
         # they get it whatever is decided on the rest
         if verdict.action.waits and not retry and (apart := len(self._spared(verdict))):
             data["apart"] = apart
-            data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
+            data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kind is INTERNAL]
         return _event(gathered, live.now, data, self.questions, answers)
 
     def _decided(self, live: Seen) -> list[str]:

@@ -108,7 +108,7 @@ def match(context: Context, addresses: Sequence[str]) -> None:
             for name in one.lists if one.digest
         }  # fmt: skip
         if context.json:
-            row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists),
+            row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.word, "lists": list(one.lists),
                    "sources": sources}  # fmt: skip
             if one.behind is not None:
                 row["behind"] = {
@@ -121,7 +121,7 @@ def match(context: Context, addresses: Sequence[str]) -> None:
             said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
             if one.behind is not None:
                 said.append(f"expands to {_crowd(one.behind)}")
-            click.echo(f"{text}: {one.kind.value}" + (f" ({'; '.join(said)})" if said else ""))
+            click.echo(f"{text}: {one.kind.word}" + (f" ({'; '.join(said)})" if said else ""))
     for why in classified.unsure.values():
         click.echo(f"Not certain: {why}.", err=True)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from smtpguard.lists.recipients import LIST, Classification, Classified, Kind
+from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mailings.model import Person
 
@@ -21,7 +21,7 @@ def persons(counted: Classified, registry: Registry, versions: Mapping[str, str]
         if one.behind is not None:
             found.update((person.digest, person) for person in _crowd(one, registry))
         elif one.digest:
-            member = Kind.MEMBER in one.kinds
+            member = one.kind in MEMBERS
             found[one.digest] = Person(
                 digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
             )
@@ -50,7 +50,7 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
     people: list[str | dict[str, Any]] = []
     for one in everyone.recipients:
         behind = one.behind
-        if one.kinds is LIST or (behind is not None and behind.people != 1):
+        if one.kind is LIST or (behind is not None and behind.people != 1):
             lists = [numbers[name] for name in one.lists if name in whole]
             beside = {} if behind is None else {"behind": behind.key.hex(), "people": behind.people}
             people.append({"lists": lists, **beside})

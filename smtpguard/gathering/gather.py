@@ -19,8 +19,7 @@ from smtpguard.gathering.values import OF_HEADER, OF_TEXT, evidence_of, of_envel
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.lists.declared import Stream
-from smtpguard.lists.recipients import Classified
-from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.lists.recipients import MEMBER, Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import changed, constant, maker
 from smtpguard.mail.envelope import Transaction
@@ -109,7 +108,7 @@ class Gathered:
         named = self.in_force.registry.classify(mailboxes(self.transaction.message.header, "to", "cc")).recipients
         if len(named) != 1 or named[0].digest == recipients[0].digest:  # another spelling of the same mailbox
             return False
-        return all(one.kinds == {RecipientKind.MEMBER} and one.behind is None for one in (*recipients, *named))
+        return all(one.kind is MEMBER and one.behind is None for one in (*recipients, *named))
 
     @property
     def by_address(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.recipients import EXACT, ONE, Classification, Classified, Kind, largest, share
+from smtpguard.lists.recipients import EXACT, LIST, ONE, Classification, Classified, largest, share
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
@@ -63,7 +63,7 @@ def of_header(reading: Reading, counted: Classified, *, bears_out: bool) -> dict
     """``bears_out``: whether more than the header proves that it is automatic."""
     undisclosed = NONE
     if counted.touched or counted.crowds:
-        hidden = [r for r in _distinct(counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
+        hidden = [r for r in _distinct(counted) if r.canonical not in reading.shown or r.kind is LIST]
         certain = sum(r.customers for r in hidden)
         undisclosed = Count(certain, certain + sum(r.perhaps for r in hidden))
     return {

@@ -69,20 +69,22 @@ class Kind(enum.Enum):
     LIST = "list"
     MEMBER = "member"
     OUTSIDE = "outside"
+    INTERNAL_MEMBER = "internal member"
+    """A colleague who is on a list of customers; people are told that it is a member."""
     __hash__ = object.__hash__  # Enum's takes the name's, in Python
 
+    @property
+    def word(self) -> str:
+        return "member" if self is Kind.INTERNAL_MEMBER else self.value
 
-INTERNAL = frozenset({Kind.INTERNAL})
-LIST = frozenset({Kind.LIST})
-MEMBER = frozenset({Kind.MEMBER})
-OUTSIDE = frozenset({Kind.OUTSIDE})
-INTERNAL_MEMBER = frozenset({Kind.INTERNAL, Kind.MEMBER})
-"""Values of ``kinds`` are shared objects, since building and testing sets is what takes the time."""
+
+INTERNAL, LIST, MEMBER, OUTSIDE, INTERNAL_MEMBER = Kind
+MEMBERS = MEMBER, INTERNAL_MEMBER
 
 
 class Classification(NamedTuple):
-    """One recipient: a tuple, since a message may have a thousand. ``kinds`` has one, or both INTERNAL and MEMBER.
-    ``lists``: those that it addresses, or is known to be on.
+    """One recipient: a tuple, since a message may have a thousand. ``lists``: those that it addresses, or is known to be
+    on.
 
     ``doubt``: lists whose membership could not be tested. ``digest`` is empty for a list address. ``behind``: the
     people behind it, if it expands without being a list of the policy.
@@ -90,7 +92,7 @@ class Classification(NamedTuple):
 
     address: Address
     canonical: str
-    kinds: frozenset[Kind]
+    kind: Kind
     lists: tuple[str, ...] = ()
     doubt: tuple[str, ...] = ()
     digest: bytes = b""
@@ -99,19 +101,14 @@ class Classification(NamedTuple):
     @property
     def customers(self) -> int:
         """Customers that it certainly reaches, without those of the policy's own lists, which Touched has."""
-        return self.behind.customers if self.behind is not None else int(Kind.MEMBER in self.kinds)
+        return self.behind.customers if self.behind is not None else int(self.kind in MEMBERS)
 
     @property
     def perhaps(self) -> int:
         """How many more people it may reach who may be customers."""
         if not self.doubt:
             return 0
-        return self.behind.unplaced if self.behind is not None else int(Kind.MEMBER not in self.kinds)
-
-    @property
-    def kind(self) -> Kind:
-        """The kind that matters most: list, member, internal, outside."""
-        return next(k for k in (Kind.LIST, Kind.MEMBER, Kind.INTERNAL, Kind.OUTSIDE) if k in self.kinds)
+        return self.behind.unplaced if self.behind is not None else int(self.kind not in MEMBERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Class
     for one in distinct:
         if one.lists or one.doubt or one.behind is not None:
             return None
-        if one.kinds is OUTSIDE:
+        if one.kind is OUTSIDE:
             outside += 1
     return _new_classified(
         recipients=tuple(recipients),
@@ -99,11 +99,11 @@ def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classi
         people += behind.members
         if len(behind.members) < behind.customers:
             nameless.append(behind)
-        listed = Kind.LIST in one.kinds
+        listed = one.kind is LIST
         if not listed:
             members += here
-            internal += ONE if Kind.INTERNAL in one.kinds else Count(0, 0)
-            outside += Count(0 if one.doubt else 1, 1) if Kind.OUTSIDE in one.kinds else Count(0, 0)
+            internal += ONE if one.kind in (INTERNAL, INTERNAL_MEMBER) else NOBODY
+            outside += Count(0 if one.doubt else 1, 1) if one.kind is OUTSIDE else NOBODY
         for name in {*behind.lists, *one.doubt}:
             surely = behind.lists.get(name, 0)
             most = surely + (behind.unplaced if name in one.doubt else 0)
@@ -171,8 +171,8 @@ class Registry:
         self._shelf = Shelf(folder, *digester.key_ids)
         self.expansions = Expansions(folder, *digester.key_ids) if expansions else None
         self._nested: dict[str, frozenset[str]] = {}
-        self._alike: dict[tuple[frozenset[Kind], tuple[str, ...], tuple[str, ...]], Classified] = {}
-        """Sums for one recipient, by class and lists."""
+        self._alike: dict[tuple[Kind, tuple[str, ...], tuple[str, ...]], Classified] = {}
+        """Sums for one recipient, by kind and lists."""
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
         self._looked = self._next_look = now()
@@ -246,7 +246,7 @@ class Registry:
 
     def _of_one(self, one: Classification) -> Classified:
         """The sum for one recipient: that of another with the same lists, until an index changes."""
-        alike = one.kinds, one.lists, one.doubt
+        alike = one.kind, one.lists, one.doubt
         known = self._alike.get(alike)
         if known is None:
             if len(self._alike) >= _MOST_ALIKE:
@@ -278,23 +278,22 @@ class Registry:
         perhaps: dict[str, int] = {}
         crowds: list[Classification] = []
         for one in distinct:
-            kinds = one.kinds  # one of a few objects: testing for membership is what takes time
             if one.behind is not None:
                 crowds.append(one)
                 for name in one.lists:
                     surely.setdefault(name, 0)
                 for name in one.doubt:
                     perhaps.setdefault(name, 0)
-                if kinds is LIST:
+                if one.kind is LIST:
                     list_addresses += 1
                     addressed.update(n for name in one.behind.addressed for n in self._nested.get(name, ()))
                 continue
-            if kinds is LIST:
+            if one.kind is LIST:
                 list_addresses += 1
                 addressed.update(one.lists)
                 continue
             people.append(one)
-            if kinds is INTERNAL or kinds is INTERNAL_MEMBER:
+            if one.kind is INTERNAL or one.kind is INTERNAL_MEMBER:
                 internal += 1
             if one.lists:
                 known.append(one)
@@ -302,7 +301,7 @@ class Registry:
                     surely[name] = surely.get(name, 0) + 1
             elif one.doubt:
                 doubtful.append(one)
-            elif kinds is OUTSIDE:
+            elif one.kind is OUTSIDE:
                 outside += 1
             for name in one.doubt:
                 perhaps[name] = perhaps.get(name, 0) + 1
@@ -351,7 +350,7 @@ class Registry:
         """The lists of customers that get what is sent to this address."""
         if self.expansions is not None:
             [one] = self.classify([address]).recipients
-            reached: Iterable[str] = (*one.lists, *one.doubt) if one.kinds is LIST else ()
+            reached: Iterable[str] = (*one.lists, *one.doubt) if one.kind is LIST else ()
         else:
             name = self.names.list_at(address, canonical)
             reached = self._nested[name] if name else ()
@@ -434,10 +433,10 @@ class Registry:
             return Classification(address, canonical, LIST, tuple(sorted({*lists, *reached})), self._blind, b"", behind)
         alone = behind.members[0] if len(behind.members) == 1 else digest
         if self.names.is_ours(canonical.rpartition("@")[2]):
-            kinds = INTERNAL_MEMBER if lists else INTERNAL
+            kind = INTERNAL_MEMBER if lists else INTERNAL
         else:
-            kinds = MEMBER if lists else OUTSIDE
-        return Classification(address, canonical, kinds, lists, self._blind if behind.unplaced else (), alone, behind)
+            kind = MEMBER if lists else OUTSIDE
+        return Classification(address, canonical, kind, lists, self._blind if behind.unplaced else (), alone, behind)
 
     def _nest(self) -> dict[str, frozenset[str]]:
         """The lists that each list's address reaches: itself, the lists that it is declared to include, and every list

@@ -106,9 +106,9 @@ async def test_a_proxy_uses_a_renewed_certificate(tmp_path: Path, monkeypatch: p
                 await asyncio.sleep(0.02)
 
 
-def settings_with(folder: Path, listener: str) -> Path:
+def settings_with(folder: Path, listener: str, more: str) -> Path:
     path = folder / "smtpguard.yaml"
-    path.write_text(f"listen: {{smtp: [{{address: 127.0.0.1, port: 2525, {listener}}}]}}\npolicy: policy.yaml\n")
+    path.write_text(f"listen: {{smtp: [{{address: 127.0.0.1, port: 2525, {listener}}}]}}\npolicy: policy.yaml\n{more}")
     return path
 
 

@@ -158,7 +158,7 @@ def test_few_customers_behind_an_address_are_no_list(house: House, maps: Callabl
     )
     counted = reached(house, "lena@example.com")
     (one,) = counted.recipients
-    assert one.kinds == {Kind.INTERNAL, Kind.MEMBER}
+    assert one.kind is Kind.INTERNAL_MEMBER
     assert one.digest == house.digester.of_canonical("k1@kund.se"), "recipients are known"
     assert (counted.list_addresses, counted.customers, counted.members) == (Count(0, 0), Count(1, 1), Count(1, 1))
     assert counted.addressed == ()

@@ -45,14 +45,14 @@ def registry(folder: Path) -> Registry:
     )  # fmt: skip
 
 
-def kinds(found: Registry, *addresses: str) -> list[frozenset[Kind]]:
-    return [one.kinds for one in found.classify(map(Address.parse, addresses)).recipients]
+def kinds(found: Registry, *addresses: str) -> list[Kind]:
+    return [one.kind for one in found.classify(map(Address.parse, addresses)).recipients]
 
 
 def test_named_people_count_as_colleagues_on_any_list(tmp_path: Path) -> None:
     found = registry(tmp_path)
     some = ("Kim+private@Board.example", "ann@consulting.example", "customer@shop.example", "bo@example.com")
-    assert kinds(found, *some) == [{Kind.INTERNAL}, {Kind.INTERNAL}, {Kind.MEMBER}, {Kind.INTERNAL}]
+    assert kinds(found, *some) == [Kind.INTERNAL, Kind.INTERNAL, Kind.MEMBER, Kind.INTERNAL]
     counted = found.classify(map(Address.parse, some))
     assert (counted.internal.low, counted.customers.low, set(counted.touched)) == (3, 1, {"news"})
 

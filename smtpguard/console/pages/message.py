@@ -47,8 +47,7 @@ from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING, sentence, summary
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.event import Kind
-from smtpguard.lists.recipients import Classification
-from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.lists.recipients import INTERNAL, OUTSIDE, Classification
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
 from smtpguard.notices import noticedata
@@ -263,8 +262,8 @@ def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
                 samples=samples(on_it),
             )
         )
-    for kind in (RecipientKind.INTERNAL, RecipientKind.OUTSIDE):
-        some = [one for one in everyone.recipients if one.kinds == {kind}]
+    for kind in (INTERNAL, OUTSIDE):
+        some = [one for one in everyone.recipients if one.kind is kind]
         if some:
             rows.append(Reached(kind=kind.value, count=len(some), people=len(some), samples=samples(some)))
     if hold.copies and (rest := hold.reach - int(everyone.reach.low)) > 0:
