@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from smtpguard.holds.model import Hold
 from smtpguard.journal.chain import Clear, Entry
@@ -95,9 +95,17 @@ def check_decided(entries: Pairs) -> None:
             last[one.id] = one.kind
 
 
-def check_direct(verdict: Mapping[str, object], to: Collection[str], lists: Collection[str]) -> None:
-    """What goes to a list's address at once was approved: nobody in a history is its writer."""
-    assert not ({*to} & {*lists}) or verdict["approved"], verdict
+async def check_sent(store: Store, id: str, to: Collection[str], lists: Collection[str]) -> None:
+    """A message was given to the relay as it came: its verdict is recorded, no freeze was in force, and what goes to one of
+    these list addresses was approved, since nobody in a history is its writer."""
+    now, gate = store.now(), await store.gate.read()
+    freezes = [one for one in gate.freezes if one.until is None or now < one.until]
+    assert not any(one.selector is Selector.ALL for one in freezes), id
+    addressed = {one.partition("@")[0] for one in {*to} & {*lists}}
+    assert not any(one.selector is Selector.LIST and one.value in addressed for one in freezes), id
+    verdicts = [one.data for one, _ in await store.journal.history(id) if one.kind == Kind.VERDICT.value]
+    assert verdicts, (id, "no verdict")
+    assert not addressed or verdicts[-1]["hold"] or verdicts[-1]["approved"], (id, verdicts[-1])
 
 
 async def check_found(store: Store, entries: Pairs, words: Collection[str]) -> None:

@@ -157,7 +157,8 @@ class Mailboxes:
             assert proven or word.startswith(("REJECT", "AVSLÅ")), "without a proof"
             assert not (asks and login != letter.to), "confirmed without a login"
             assert letter.to not in before.senders or asks, "on their own message"
-            assert len(await self._votes(letter.hold_id)) == len(votes) + 1
+            if before.state is State.WAITING:  # else it stops the copies that are left, of which another one leads then
+                assert len(await self._votes(letter.hold_id)) == len(votes) + 1
             assert home.in_force.reply_votes is not None or not word.startswith(("APPROVE", "GODKÄNN")), "not allowed"
             self._used.add(token)
 

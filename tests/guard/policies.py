@@ -3,6 +3,7 @@ kind."""
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import yaml
@@ -44,6 +45,12 @@ def documents(chance: Random) -> dict[str, bytes]:
         policy = policy.replace("[dpo@example.com]", "[dpo@example.com, new@example.com]")
     if chance.random() < 0.2:
         policy = policy.replace("  news:\n", "  nyheter:\n")
+    if chance.random() < 0.1:
+        policy = re.sub(r"  (news|nyheter):\n(    .*\n)+", "", policy)
+    if chance.random() < 0.1:
+        policy = policy.replace("[eva@example.com, omar@example.com]", "[eva@example.com, new@example.com]")
+    if chance.random() < 0.1:
+        policy = re.sub(r"  - id: (internal-to-hidden-members|no-contracts)\n(    .*\n)+", "", policy, count=1)
     policy += UNAPPROVED.replace(">= 5", f">= {chance.choice([3, 5, 5, 5, 12])}")
     policy += CONFIRM if chance.random() < 0.3 else ""
     return with_any_rule(chance, policy) if chance.random() < 0.3 else documents_of(policy)

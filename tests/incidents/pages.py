@@ -86,6 +86,10 @@ async def _asked(asks: Program, history: History) -> None:
         doubted = {hold.hold_id for hold in asked} if state in (State.WAITING, State.IN_DOUBT) else set()
         those = {hold.hold_id for hold in holds if hold.state is state and hold.asked_at is None}
         assert sorted(listed) == sorted(those | doubted), state
+    for name in {name for hold in holds for name in hold.lists} & {*history.home.in_force.registry.lists}:
+        rows = (await asks("GET", "/held", state="waiting", list=name, limit="100")).json()["items"]
+        wait = {hold.hold_id for hold in holds if hold.state is State.WAITING and name in hold.lists}
+        assert {row["id"] for row in rows} - {hold.hold_id for hold in asked} == wait, name
     for hold in history.chance.sample(holds, min(len(holds), 5)):
         shown = (await asks("GET", f"/held/{hold.hold_id}")).json()
         assert (shown["state"], shown["reach"]) == (hold.state.value, hold.reach)
