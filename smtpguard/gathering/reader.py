@@ -246,7 +246,7 @@ class _Child:
     async def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        await self._process.communicate()  # reads the rest of an answer: its pipe stays open until then
         if self._process.stdin is not None:
             self._process.stdin.close()
 

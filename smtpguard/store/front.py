@@ -190,6 +190,7 @@ class Front:
         except BaseException:
             for each in (self.path, live(self.path)):
                 each.unlink(missing_ok=True)
+            os.close(self._alive)
             raise
         self._seal = Seal(self._secret, head.journal, remembers=True)
         self._paths = Paths(self._database.path, self.path, page)

@@ -152,6 +152,15 @@ async def test_a_process_that_dies_or_answers_nonsense_is_replaced(make: Make, c
     assert reading.looks is Looks.UNCLEAR
 
 
+async def test_the_pipe_of_a_killed_process_is_closed() -> None:
+    answers = await module._Child.start(child("import sys; sys.stdout.buffer.write(bytes(1 << 20))"))
+    source = answers._process.stdout
+    assert source is not None
+    await source.readexactly(1)
+    await answers.end()
+    assert source.at_eof(), "nothing else closes it"
+
+
 async def test_a_message_above_the_limit_is_not_read(make: Make) -> None:
     reading = await read(make(argv=NOBODY, small_bytes=100, most_bytes=1000), LARGE)
     assert reading.readable is Readable.TOO_COMPLEX

@@ -98,6 +98,12 @@ async def test_after_a_failed_write_nothing_is_written(store: Store, monkeypatch
     assert written == 1
 
 
+def locks_in(folder: Path) -> list[Path]:
+    """Of fronts there, as long as this process has them open."""
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [link for link in links if link.parent == folder and ".live" in link.name]
+
+
 @pytest.mark.parametrize("place", [(Disk, "lay_out"), (os, "posix_fallocate")])
 async def test_without_disk_space_there_is_no_front(
     store: Store, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str]
@@ -109,6 +115,7 @@ async def test_without_disk_space_there_is_no_front(
     assert await store.open_front() is None
     assert store._database.fronts is not None
     assert store._database.fronts.all() == []
+    assert not locks_in(store._database.fronts.folder), "nobody holds the lock of a front that is not there"
     await store.admit(item("T1"), relays("T1"))
     monkeypatch.undo()
     assert await record(await fronted(store), "T2"), "once there is room"
