@@ -57,10 +57,10 @@ def missing() -> str | None:
 
 
 def free_port() -> int:
-    """A port without a listener, below the ephemeral ports. No test process gets the same one: the process that took it
-    keeps an abstract Unix socket with its number bound until it ends."""
+    """A port without a listener, below the ephemeral ports and above those that the sample settings name. No test process
+    gets the same one: the process that took it keeps an abstract Unix socket with its number bound until it ends."""
     while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
+        port = random.SystemRandom().randrange(12_000, 32_000)
         mark = socket.socket(socket.AF_UNIX)
         try:
             mark.bind(f"\0smtpguard-test-port-{port}")
