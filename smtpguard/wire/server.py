@@ -216,6 +216,7 @@ class Dialog(SMTP):
 
     def _begin(self, work: Coroutine[Any, Any, Any], answer: Callable[[Any], None]) -> None:
         self._work = self.loop.create_task(self._worked(work, answer))
+        self._work.add_done_callback(lambda _: work.close())  # a client that leaves at once cancels it before it begins
 
     async def _worked(self, work: Coroutine[Any, Any, Any], answer: Callable[[Any], None]) -> None:
         """Work that takes time. It is cancelled if the connection ends before."""

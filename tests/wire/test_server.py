@@ -12,9 +12,10 @@ import pytest
 
 from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Held
+from smtpguard.wire.listener import Limits
 from tests.every import every
 from tests.scripted_relay import ScriptedRelay
-from tests.wire.proxied import proxied, until
+from tests.wire.proxied import files_in, proxied, until
 from tests.wire.test_data import FALSE_ENDS, SECOND
 
 # octets
@@ -201,6 +202,20 @@ async def test_a_client_that_disconnects_during_a_decision(tmp_path: Path) -> No
         gone.set()
         await finished.wait()
         await until(lambda: not world.reception._deciding and world.pool.idle)
+
+
+async def test_a_client_that_leaves_before_its_content_is_written_leaves_no_work(tmp_path: Path) -> None:
+    """In the same turn of the event loop: the work has not begun, and a coroutine that nobody awaits is a warning."""
+    async with proxied(tmp_path, limits=Limits(spool_octets=100)) as world:
+        client = await world.connect()
+        assert (await client.begin()).startswith("354")
+        [dialog] = world.reception._open
+        dialog.data_received(b"x" * 200 + b"\r\n")
+        work = dialog._work
+        assert work is not None
+        dialog.connection_lost(None)
+        await asyncio.wait({work})
+        assert not files_in(tmp_path)
 
 
 @pytest.mark.parametrize("cut", range(0, 60, 7))
