@@ -154,14 +154,16 @@ class ConsoleMiddleware:
             await send(message)
 
         try:
-            refused = await self._admit(scope, receive, cookies)
-        except StoreError as error:
-            refused = await _failed(Request(scope, receive), error)
-            refused.headers["retry-after"] = "5"
-        try:
+            try:
+                refused = await self._admit(scope, receive, cookies)
+            except StoreError as error:
+                refused = await _failed(Request(scope, receive), error)
+                refused.headers["retry-after"] = "5"
             await (refused or self._app)(scope, receive, sending)
+        except ClientDisconnect:  # nobody is left to be answered
+            pass
         except Exception as error:
-            if begun or isinstance(error, ClientDisconnect):
+            if begun:
                 raise
             await (await _failed(Request(scope, receive), error))(scope, receive, sending)
         finally:

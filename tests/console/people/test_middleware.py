@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import Message
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.people.middleware import HEADERS, Site, safe_path
@@ -283,3 +284,16 @@ async def test_an_address_of_forms_leads_to_their_page(here: Stage) -> None:
     for path in {path for path, methods in found if "POST" in methods and not path.startswith("/api/")} - pages:
         assert (await eva.get(path)).headers["location"] in pages, path
     assert (await eva.get("/decided")).headers["location"] == "/held"
+
+
+async def test_a_browser_that_leaves_while_it_sends_a_form_is_no_error(here: Stage) -> None:
+    async def leaves() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def sent(message: Message) -> None:
+        raise AssertionError(message)
+
+    fields = {"host": "guard.example.com", "content-length": "9", "content-type": "application/x-www-form-urlencoded"}
+    headers = [(name.encode(), value.encode()) for name, value in fields.items()]
+    scope = {"type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": headers}
+    await here.app({**scope, "client": ("192.0.2.7", 4000)}, leaves, sent)
