@@ -68,8 +68,9 @@ async def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypa
     monkeypatch.setattr(handshake, "_reached", silent)
     async with ScriptedRelay() as relay:
         await opened(Route(RelayTarget(port=relay.port, tls=Tls.NONE, timeouts=Timeouts(connect=100.0))))
-    assert shares[0] <= 50.0
-    assert 50.0 < shares[1] <= 100.0
+    first, second = (round(share, 6) for share in shares)  # differences of times since the machine's start
+    assert first <= 50.0
+    assert 50.0 < second <= 100.0
 
 
 async def test_an_address_keeps_its_zone() -> None:
