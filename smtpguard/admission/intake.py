@@ -195,6 +195,7 @@ class Intake:
             text = compare or self.watch.freezes_mailings
             gathered, plan = await self.gather.planned(transaction, in_force, came, text=text)
             if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
+                self._unrecorded.over()
                 self._timed(self.clock.monotonic() - whole)
                 done = await self.dispose.carry_out(gathered, fronted, onward)
                 if done is not None:

@@ -73,6 +73,14 @@ async def test_a_plain_message_is_recorded_in_the_front(fronted: House) -> None:
     assert kinds == ["verdict", "outcome"]
 
 
+async def test_an_outage_is_over_when_the_front_records_again(fronted: House, caplog: pytest.LogCaptureFixture) -> None:
+    intake = fronted.intake()
+    for error in (Unavailable("the disk is away"), None):
+        fronted.front.raises = error
+        await intake(fronted.transaction("x@example.org"), FakePassage())
+    assert caplog.messages == ["not recorded: Unavailable: the disk is away", "not recorded: over, after 0 s"]
+
+
 @pytest.mark.parametrize("to", [[RAMADAN], [MEMBERS[0]], MEMBERS[:25], ["x@example.org", MEMBERS[0]]])
 async def test_mail_to_a_list_is_never_recorded_in_the_front(fronted: House, to: list[str]) -> None:
     await sent(fronted, *to)
