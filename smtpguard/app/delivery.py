@@ -195,7 +195,7 @@ class Deliverer(Part):
         bounds = await self._store.agree(wanted, socket.gethostname())
 
         async def some() -> bool:
-            return (await self._store.retain(bounds)).more
+            return not self._approvals.clock_jumped and (await self._store.retain(bounds)).more
 
         await slices(some, 0.1)
 

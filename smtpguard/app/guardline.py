@@ -221,9 +221,9 @@ class MailPart(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        fails = self.line.store.fails
-        serves = not fails and self.line.watch.age_seconds < STALE_SECONDS
-        levels = {STORE_FAILS: int(fails), STORE_SERVES: int(serves)}
+        store = self.line.store
+        serves = not store.problem and self.line.watch.age_seconds < STALE_SECONDS
+        levels = {STORE_FAILS: int(store.fails), STORE_SERVES: int(serves)}
         return Said(counts={**counts(self.line.intake), **self._turned.counts}, levels=levels)
 
     async def stop(self, grace_seconds: float) -> None:

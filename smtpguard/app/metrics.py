@@ -248,17 +248,16 @@ class Watching:
         waiting, tree = self._waiting, self._tree
         fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
         levels = tree.get("levels", {})
-        away = (
+        serves = bool(levels.get(STORE_SERVES))  # at a full number of connections only those who have one know
+        fails = (
             "does not answer" if waiting is None or not fresh else "takes no entry" if levels.get(STORE_FAILS) else ""
         )
-        in_force = waiting is not None and bool(waiting.policy_sha256)
+        in_force = serves if waiting is None else bool(waiting.policy_sha256)
         unreadable = self._policy is not None and bool(self._policy.unreadable)
         relay = tree.get("found", {}).get("relay")
         takes = [n for part, n in tree.get("ready", {}).items() if part in _WIRES]
         return {
-            "store": ""
-            if levels.get(STORE_SERVES)
-            else away,  # at a full number of connections only those who have one
+            "store": "" if serves else fails,
             "policy": "cannot be read" if unreadable else "" if in_force else "none is known to be in force",
             "relay": "does not answer" if relay is not None and not relay[1] else "",
             "mail": "no process takes it" if takes and not any(takes) else "",

@@ -75,6 +75,7 @@ log = logging.getLogger(__name__)
 
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
+DOUBTED_JUMP = timedelta(days=1)
 TAKEN_BACK = "taken-back"
 """The choice in the journal entry of a vote that is revoked."""
 LAPSED = "lapsed"
@@ -539,9 +540,11 @@ class Approvals:
 
     @property
     def clock_jumped(self) -> bool:
-        """Whether the clock jumped forward since this process began, and was not set back: it may be wrong."""
+        """Whether the clock jumped forward by more than a day, and was not set back: it may be wrong. After a smaller jump,
+        as a machine that was paused makes, what is erased is at most a day too young; without it nothing would be
+        erased until a restart."""
         self._passed()
-        return bool(self._jumped)
+        return self._jumped > DOUBTED_JUMP
 
     def _passed(self) -> datetime:
         """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
@@ -553,7 +556,7 @@ class Approvals:
             if abs(wall - expected - self._jumped) > CLOCK_JUMP:
                 self._jumped = wall - expected
                 log.warning(
-                    "the clock has jumped by %s: until it is set back, or a restart, deadlines ignore the jump, and nothing is erased",
+                    "the clock has jumped by %s: until it is set back, or a restart, deadlines ignore the jump, and after more than a day nothing is erased",
                     self._jumped,
                 )
             return expected

@@ -158,7 +158,8 @@ STORE_FAILS = "store fails"
 """The level of processes that take mail or deliver it, and whose last transaction with the store failed a moment ago, and of
 the alarms while they cannot use it."""
 STORE_SERVES = "store serves"
-"""The level of processes that take mail, can read the store, and do not fail to write it."""
+"""The level of processes that take mail, can read the store, and committed their last transaction with it. One that failed
+serves again when one is committed: while a balancer sends it no mail, nobody tries."""
 
 
 def of_relay(what: str, route: str) -> str:

@@ -90,6 +90,11 @@ class Store(Access):
         """Whether this process cannot write now (queue.Waiting)."""
         return self._writer.fails
 
+    @property
+    def problem(self) -> str:
+        """Why the last transaction of this process failed, however long ago; "" if it was committed."""
+        return self._writer.problem
+
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """The one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the
         writer's thread. Within half a minute it returns, or raises a subclass of StoreError."""

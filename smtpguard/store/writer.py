@@ -115,6 +115,10 @@ class Writer:
     def fails(self) -> bool:
         return self._waiting.fails
 
+    @property
+    def problem(self) -> str:
+        return self._waiting.problem
+
     async def submit(
         self,
         step: Step | None = None,

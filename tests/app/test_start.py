@@ -25,6 +25,7 @@ from smtpguard.cli.serve import processes
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.holds.effects import Deadlines
 from smtpguard.policy.freezing import Selector
+from smtpguard.store.retention import Erased, Retention
 from tests.cli.installing import install
 from tests.guard.house import KEY
 
@@ -145,6 +146,23 @@ async def test_nothing_is_erased_while_the_clock_has_jumped() -> None:
     await made._retain()
 
 
+async def test_nothing_more_is_erased_after_the_clock_has_jumped() -> None:
+    made: Any = Deliverer(Settings())
+    slices = []
+
+    async def agree(wanted: Retention, by: str) -> Retention:
+        return wanted
+
+    async def retain(keep: Retention) -> Erased:
+        slices.append(keep)
+        made._approvals.clock_jumped = len(slices) == 2
+        return Erased(more=len(slices) < 9)
+
+    made._approvals, made._store = SimpleNamespace(clock_jumped=False), SimpleNamespace(agree=agree, retain=retain)
+    await made._retain()
+    assert len(slices) == 2
+
+
 INTAKE = SimpleNamespace(
     undecided=Counter(busy=2, store=1),
     answered=Counter(taken=3),
@@ -165,7 +183,7 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     made = part(Settings())
     relays = Relays(Settings(state=tmp_path))
     pool = relays.pools[""]
-    made._store, made._relays = SimpleNamespace(fails=True), relays
+    made._store, made._relays = SimpleNamespace(fails=True, problem="it is read-only"), relays
     made.line = SimpleNamespace(intake=INTAKE, store=made._store, watch=SimpleNamespace(age_seconds=0.1))
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"
@@ -183,6 +201,8 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     assert [value for _, value in later.values()] == [1] * asks
     assert not asks or later["relay"] > found["relay"]
     made._store.fails = False
+    assert made.said().levels.get("store serves", 0) == 0, "half a minute later nobody has tried"
+    made._store.problem = ""
     assert made.said().levels.get("store serves", 1) == 1
     made.line.watch.age_seconds = 10
     assert made.said().levels.get("store serves", 0) == 0

@@ -253,6 +253,8 @@ async def test_a_database_that_takes_no_entry_is_not_up(here: Here) -> None:
 
 async def test_a_host_is_ready_as_long_as_those_who_take_mail_use_the_store(here: Here) -> None:
     """At a full number of connections only those who have one, and this part has none."""
+    here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_SERVES: 1}})
+    assert not any(here.watching.ready().values()), "nor when it began"
     await here.look()
     here.watching.failed()
     here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: 1}})
