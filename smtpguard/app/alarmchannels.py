@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -204,6 +205,7 @@ class FileMemory:
         self._path = folder / FILE
         self._kept: dict[str, RaisedAlarm] = {}
         self._alone = False  # the last change could not be written
+        self._mine = threading.Lock()  # of the threads here, of which flock would refuse one
         self._unkept = Outage(log, f"{self._path} does not keep which alarms were sent")
 
     async def known(self) -> Mapping[str, RaisedAlarm]:
@@ -216,7 +218,7 @@ class FileMemory:
     def _swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
         given = before or after
         assert given is not None
-        with self._locked() as mine:
+        with self._mine, self._locked() as mine:
             known = self._read()
             if not mine or known.get(given.key) != before:
                 return False

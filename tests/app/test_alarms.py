@@ -300,6 +300,13 @@ async def test_the_folder_keeps_alarms_across_processes(tmp_path: Path) -> None:
     assert await FileMemory(tmp_path).known() == {}
 
 
+async def test_alarms_of_one_round_are_all_remembered(tmp_path: Path) -> None:
+    """That of another thread is no lock of another process: an alarm would be sent again a minute later."""
+    memory, claims = FileMemory(tmp_path), [RaisedAlarm(key=f"certificate-ends {n}", began=NOW) for n in range(20)]
+    assert all(await asyncio.gather(*(memory.swap(None, claim) for claim in claims)))
+    assert all(await asyncio.gather(*(memory.swap(claim, replace(claim, told=NOW)) for claim in claims)))
+
+
 async def test_reading_the_memory_creates_no_file(tmp_path: Path) -> None:
     """Reading the memory creates no file: one of root's would be unreadable for the service."""
     assert await FileMemory(tmp_path).known() == {}
