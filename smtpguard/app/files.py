@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,9 +159,18 @@ def unwritable(settings: Settings) -> str:
 
 
 def no_spool(settings: Settings) -> str:
-    """Which disk is full, if it is the state folder's and no SQLite database's: no large message can be kept."""
-    full = _full(settings.state)
-    return full if full and not no_room(settings) else ""
+    """Why no large message can be kept in the state folder; "" if one can, or if a SQLite database has the same problem.
+    Found out by a file without a name: no room, no inode, a quota."""
+    if no_room(settings) or unwritable(settings):
+        return ""
+    if full := _full(settings.state):
+        return full
+    try:
+        with tempfile.TemporaryFile(dir=spool(settings)) as file:
+            file.write(bytes(_LEAST_ROOM))
+    except OSError as error:  # this user may have no right to it
+        return f"{spool(settings)}: {error.strerror}" if error.errno in NO_ROOM else ""
+    return ""
 
 
 def _full(folder: Path) -> str:

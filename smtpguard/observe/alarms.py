@@ -302,7 +302,7 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=60,
         title=N_("the database cannot be used"),
         says=N_(
-            "The database cannot be used: mail that needs it is answered 4xx and waits at its clients. Why: {said}"
+            "The database cannot be used: mail that cannot be recorded is answered 4xx and waits at its clients. Why: {said}"
         ),
         does=N_(
             "As the reason says: make room on its disk or mount it for writing, end the program that locks it, bring its server or its file back, correct a "
@@ -314,12 +314,12 @@ CONDITIONS: tuple[Condition, ...] = (
         name="state-full",
         severity=Severity.CRITICAL,
         after_seconds=60,
-        title=N_("the disk of the state folder is full"),
+        title=N_("the state folder takes no large message"),
         says=N_(
-            "The disk of the state folder is full: mail of more than 1 MiB is answered 452 and waits at its clients, and lists are not read "
-            "again. Why: {said}"
+            "The state folder takes no large message: mail of more than 1 MiB is answered 452 and waits at its clients, and lists may not be "
+            "read again. Why: {said}"
         ),
-        does=N_("Make room there. No restart is needed."),
+        does=N_("Make room there: octets, inodes or quota. No restart is needed."),
         of="spool",
     ),
     Condition(

@@ -186,8 +186,10 @@ class Arriving:
         self.close()
 
     def _unspooled(self, error: OSError) -> Reply:
+        if error.errno in _FULL:  # the log has the answer to each message, and an alarm the folder
+            return reply.DISK_FULL
         log.error("no content can be kept in %s: %s", self._spool, error.strerror or error)
-        return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
+        return reply.INTERNAL_ERROR
 
     def _write(self) -> None:
         if self._file is None:

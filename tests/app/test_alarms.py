@@ -23,7 +23,7 @@ import pytest
 from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.alarms import Alarms, Answers, Observer, relay_says
-from smtpguard.app.files import no_room, no_spool
+from smtpguard.app.files import no_room, no_spool, spool
 from smtpguard.app.guardline import Turned
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_target
@@ -353,6 +353,9 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
     """Of its own, unless it is the disk of the database, of which another alarm tells."""
     full = {tmp_path / "state"}
 
+    def refused(**_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
     def room(folder: Path) -> os.statvfs_result:
         return os.statvfs_result((4096, 4096, 100, 0, 0 if folder in full else 100, 9, 9, 9, 0, 255))
 
@@ -372,6 +375,11 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
     )
     full.clear()
     assert no_spool(settings) == ""
+    spool(settings).mkdir(parents=True)
+    assert no_spool(settings) == ""
+    with monkeypatch.context() as patched:
+        patched.setattr("smtpguard.app.files.tempfile.TemporaryFile", refused)
+        assert no_spool(settings) == f"{spool(settings)}: {os.strerror(errno.EDQUOT)}", "a quota, or no inode"
     full.add(tmp_path / "a folder")
     encoded = f"store: {{url: 'sqlite:///{tmp_path}/a%20folder/guard.db'}}\n"
     assert no_room(settings_of(load_yaml(encoded), tmp_path, {})) == f"no space left in {tmp_path}/a folder"
