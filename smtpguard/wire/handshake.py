@@ -205,6 +205,9 @@ async def _encrypt(connection: RelayConnection, target: RelayTarget, context: ss
             ssl_handshake_timeout=target.timeouts.connect,
         )
     except OSError as error:  # ssl.SSLError and TimeoutError among them
+        if isinstance(error, ssl.SSLCertVerificationError) and target.ca_file is not None:
+            with suppress(OSError):  # it may name another authority by now: the next connection trusts it
+                context.load_verify_locations(target.ca_file)
         raise _NoTls(_said(error)) from error
     if secured is None:
         raise _NoTls("the connection was lost")

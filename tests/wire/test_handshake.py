@@ -253,6 +253,22 @@ async def test_an_invalid_certificate_sends_nothing(ca: trustme.CA, tmp_path: Pa
         nothing_was_sent(relay)
 
 
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_authority_that_was_added_is_trusted(ca: trustme.CA, tmp_path: Path, named: bool) -> None:
+    """Without a restart, from the second connection on."""
+    file, added = tmp_path / "ca.pem", trustme.CA()
+    async with ScriptedRelay(starttls=server_tls(added)) as relay:
+        route = Route(RelayTarget(port=relay.port, tls=Tls.REQUIRE, ca_file=file))
+        file.write_bytes(ca.cert_pem.bytes() + added.cert_pem.bytes() if named else b"half of")
+        with pytest.raises(RelayUnavailable, match="TLS failed"):
+            await route.open()
+        if named:
+            await opened(route)
+            return
+        with pytest.raises(RelayUnavailable, match="certificate verify failed"):
+            await route.open()
+
+
 async def test_a_relay_that_leaves_the_tls_handshake_is_named_as_such(ca: trustme.CA, tmp_path: Path) -> None:
     async with ScriptedRelay(starttls=server_tls(ca)) as relay:
         relay.on("STARTTLS", ["220 Ready", DROP])
