@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -215,8 +215,7 @@ class MailPart(Part):
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
     ) -> None:
-        serving = self._receptions[listener].serve_connection(connection, closed, client)
-        task = asyncio.create_task(_settled(serving, connection, closed))
+        task = asyncio.create_task(_settled(self._receptions[listener], connection, closed, client))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -237,10 +236,12 @@ _UNSET = Outage(log, "a connection could not be set up", level=logging.INFO)
 """A check of a balancer, and whoever speaks no TLS."""
 
 
-async def _settled(serving: Awaitable[None], connection: socket.socket, closed: Callable[[], None]) -> None:
+async def _settled(
+    reception: Reception | MilterReception, connection: socket.socket, closed: Callable[[], None], client: str | None
+) -> None:
     """Serve a connection to its end. It may not even begin: TLS fails, or the client has disconnected."""
     try:
-        await serving
+        await reception.serve_connection(connection, closed, client)
     except OSError as e:
         _UNSET.tell(e)
         connection.close()
