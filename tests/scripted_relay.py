@@ -150,7 +150,11 @@ class ScriptedRelay(Script):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._receive_buffer is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listener.bind((self.host, self.port))
+        try:
+            listener.bind((self.host, self.port))
+        except OSError:
+            listener.close()
+            raise
         self._server = await asyncio.start_server(self._accepted, sock=listener, ssl=self.implicit, limit=1 << 20)
         self.port = listener.getsockname()[1]
 

@@ -15,6 +15,7 @@ from smtpguard.app.probe import look
 from smtpguard.app.storestatus import Finding, State
 from smtpguard.config.listeners import MilterListener
 from smtpguard.config.settings import read_settings
+from tests.loopback import needs_ipv6
 from tests.script import CONNECT, RESET
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.milter.speaking import served
@@ -114,6 +115,7 @@ async def test_an_accepted_way_past_the_guard_is_fine(tmp_path: Path) -> None:
         assert states(found, "way") == [State.FINE, State.UNKNOWN]
 
 
+@needs_ipv6
 @pytest.mark.parametrize("host", ["::1", "localhost"])
 async def test_a_way_past_the_guard_is_found_on_ipv6(host: str, tmp_path: Path) -> None:
     async with ScriptedRelay(host="::1") as relay:

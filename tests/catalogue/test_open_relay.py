@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
+from tests.loopback import needs_ipv6
 from tests.peers.chain import Guard, Recorder
 from tests.peers.postfix import free_port
 from tests.processes.tree import ACTIVATE
@@ -44,6 +45,7 @@ def send(port: int, source: str, host: str = "127.0.0.1") -> None:
         client.sendmail("anna@example.com", ["somebody@example.org"], LETTER)
 
 
+@needs_ipv6
 def test_a_strangers_mail_is_not_relayed(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, '{address: "::", port: PORT, name: inside, clients: [127.0.0.1]}')
     with made:

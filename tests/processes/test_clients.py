@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.mail import reply
+from tests.loopback import needs_ipv6
 from tests.processes.test_proxyline import binary, everything_received, through
 from tests.processes.tree import PATIENCE, Grow
 
@@ -39,6 +40,7 @@ def test_other_clients_get_554_and_may_quit(grow: Grow) -> None:
         assert everything_received(sock).startswith(NOT_A_CLIENT)
 
 
+@needs_ipv6
 def test_a_mapped_ipv4_address_counts_as_ipv4(grow: Grow) -> None:
     """``clients`` matches IPv4 on a socket of both families, where the kernel reports ::ffff:127.0.0.1."""
     tree = grow(["proxy"], clients=["127.0.0.1"], address="::")
