@@ -35,8 +35,8 @@ from smtpguard.cli.holdrow import plain
 from smtpguard.config.documents import POLICY
 from smtpguard.database.errors import StoreError
 from smtpguard.incidents import suggestions
-from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, Share, approver_shares
-from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents
+from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, NamedCounts, approver_shares
+from smtpguard.incidents.suggestions import Bound, Evidence, PolicyContents, Suggestions
 from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
 
@@ -151,7 +151,7 @@ def _counts(counts: Counts) -> dict[str, int]:
     return {each.name: getattr(counts, each.name) for each in fields(Counts)}
 
 
-def _share(share: Share) -> dict[str, Any]:
+def _share(share: NamedCounts) -> dict[str, Any]:
     return {
         "asked": share.asked, "held": share.held, "deferred": share.deferred, "rejected": share.rejected, "observed": share.observed,
         "waiting": share.waiting, "decisions": _decided(share.decided), "too_strict": share.decided.too_strict,
@@ -215,7 +215,7 @@ def _decisions(found: Activity) -> Iterator[str]:
         yield f"Half were decided within {half}, nine of ten within {most}."
 
 
-def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
+def _table(what: str, shares: Sequence[NamedCounts]) -> Iterator[str]:
     """Without columns that have no figure."""
     passed = what == "List"
     columns = ["passed", *_COLUMNS] if passed else _COLUMNS
@@ -264,7 +264,7 @@ async def observe(context: Context, since: str, until: str | None, examples: int
     """
     begin, end = period(since, until, datetime.now(UTC))
 
-    sums = suggestions.Sums(suggestions.acts(rules_of(context.policy())), examples=examples)
+    sums = suggestions.ObservedSums(suggestions.acts(rules_of(context.policy())), examples=examples)
     async with context.store(reads=True) as store:
         if not no_names:
             may_name(store)
@@ -301,7 +301,7 @@ def _observed_row(found: suggestions.Observed, *, names: bool) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _observed_share(share: suggestions.Share) -> dict[str, Any]:
+def _observed_share(share: suggestions.ObservedShare) -> dict[str, Any]:
     return {"messages": share.messages, "decisions": share.decisions, "customers": share.customers}
 
 
@@ -347,7 +347,7 @@ def _observed_lines(found: suggestions.Observed, *, names: bool) -> Iterator[str
     yield "For changes to the policy that fit this traffic: smtpguard suggest"
 
 
-def _observed_table(what: str, shares: Sequence[suggestions.Share]) -> Iterator[str]:
+def _observed_table(what: str, shares: Sequence[suggestions.ObservedShare]) -> Iterator[str]:
     if not shares:
         return
     shown = shares[:SHOWN]
@@ -462,7 +462,7 @@ def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
                 break
 
 
-def _edited(text: str, found: Found) -> tuple[str, list[str]]:
+def _edited(text: str, found: Suggestions) -> tuple[str, list[str]]:
     """The file with all additions, and those that could not be written into it, in words."""
     elsewhere: list[str] = []
     for each in found.suggestions:

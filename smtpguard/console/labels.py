@@ -11,7 +11,7 @@ from typing import Any
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import LET_GO, Hold, State
 from smtpguard.holds.replying import No
-from smtpguard.incidents.report import Found
+from smtpguard.incidents.report import Findings
 from smtpguard.journal.chain import Clear, Entry, instant, moment
 from smtpguard.journal.checkpoint import Lost
 from smtpguard.journal.event import Kind, follows, happened
@@ -484,7 +484,7 @@ _ABOUT = {
 }
 
 
-def proved(found: Found, said: Speech) -> str:
+def proved(found: Findings, said: Speech) -> str:
     """The proof in a line, with what it was compared with."""
     if found.proof is None:
         first = said("not looked for")

@@ -21,7 +21,7 @@ from smtpguard.admission.recorded import Recorded
 from smtpguard.config.problem import Broken
 from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unknown_names
-from smtpguard.incidents.report import Found, Report, TooMany
+from smtpguard.incidents.report import Findings, Report, TooMany
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.condition import NO, YES, Condition, Range, shown
@@ -37,7 +37,7 @@ _SHA256 = 64  # characters
 MOST_FOUND = 100
 """The most messages that one word may match."""
 Documents = Mapping[str, bytes]
-Find = Callable[[IncidentQuery], Awaitable[Found]]
+Find = Callable[[IncidentQuery], Awaitable[Findings]]
 
 
 class Occupied(Exception):
@@ -59,7 +59,7 @@ class Made:
     whether it names people."""
 
     query: IncidentQuery
-    found: Found
+    found: Findings
     report: Report
     purposes: Purposes
     at: datetime

@@ -141,7 +141,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share(Counts):
+class NamedCounts(Counts):
     """Messages of one rule or one list, and decisions on those that were held. ``waiting``: of these, without copies.
     ``relayed``: of lists only, since no rule relays."""
 
@@ -171,8 +171,8 @@ class Activity(Counts):
     customers: int = 0
     waiting: int
     decided: Decided
-    rules: Sequence[Share]
-    lists: Sequence[Share]
+    rules: Sequence[NamedCounts]
+    lists: Sequence[NamedCounts]
     days: Sequence[Day] = ()
     uncounted: int = 0
 
@@ -199,7 +199,7 @@ class Ended:
         self.lists = tuple(dict.fromkeys((*self.lists, *lists)))
 
 
-class Sums:
+class ActivitySums:
     """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is
     understood.
 
@@ -298,7 +298,7 @@ class Sums:
         latest = microseconds(until) if ended else math.inf
         rules, lists = (
             _sorted(
-                Share(name=about.removeprefix(prefix), **_ended(holds.get(about, ()), latest), **counts)
+                NamedCounts(name=about.removeprefix(prefix), **_ended(holds.get(about, ()), latest), **counts)
                 for about, counts in did.items()
                 if about.startswith(prefix) and any(counts.values())
             )
@@ -329,7 +329,7 @@ def _ended(holds: Sequence[Ended], latest: float) -> dict[str, Any]:
     return {"waiting": len(holds) - len(over), "decided": decided}
 
 
-def _sorted(shares: Iterable[Share]) -> list[Share]:
+def _sorted(shares: Iterable[NamedCounts]) -> list[NamedCounts]:
     """Lists whose messages were all relayed come last."""
     return sorted(
         shares,

@@ -27,8 +27,8 @@ from smtpguard.incidents.activity import (
     WANTED,
     Activity,
     ActivityFilter,
+    ActivitySums,
     Ended,
-    Sums,
 )
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
@@ -56,7 +56,7 @@ class Slice:
 
     after: int
     through: int
-    sums: Sums
+    sums: ActivitySums
 
 
 # writing, behind the journal
@@ -65,7 +65,7 @@ class Slice:
 def sums_after(connection: Connection, found: journal.Unread, after: int) -> Slice:
     """The sums of those entries after number ``after``, less the verdicts before whose ends are among them, and are that
     the relay does not have the message."""
-    sums, hours, ends = Sums(), dict[int, int](), set[str]()
+    sums, hours, ends = ActivitySums(), dict[int, int](), set[str]()
     for seq, at, kind, id, body, _, _, _, action, observed, lists, _ in found.rows:
         if seq > after and kind == _OUTCOME and journal.may_stay(body):
             ends.add(id)
@@ -236,11 +236,11 @@ def _parted(connection: Connection, low: int, high: int, zone: tzinfo) -> list[i
 
 def _kept(
     connection: Connection, begin: int, end: int, most: int, zone: tzinfo
-) -> tuple[Sums, list[_Part], _Whole, int]:
+) -> tuple[ActivitySums, list[_Part], _Whole, int]:
     """The stored sums of whole hours of that time, the entries to be read in addition, which hours, and the number left out."""
     through = summed_until(connection)
     low, high = begin + -begin % HOUR, end - end % HOUR
-    sums, apart, parted = Sums(EXACT), [(begin, end)], list[int]()
+    sums, apart, parted = ActivitySums(EXACT), [(begin, end)], list[int]()
     if low < high:
         parted = _parted(connection, low, high, zone)
         apart = [(begin, low), *((hour, hour + HOUR) for hour in parted), (high, end)]
@@ -263,7 +263,7 @@ def _kept(
     return sums, [part for part in parts if part.through > part.after], whole, uncounted
 
 
-def _hours(connection: Connection, sums: Sums, low: int, high: int, left_out: Sequence[int]) -> None:
+def _hours(connection: Connection, sums: ActivitySums, low: int, high: int, left_out: Sequence[int]) -> None:
     within = summed.c.hour >= low, summed.c.hour < high, summed.c.hour.not_in(left_out)
     by_hour = select(summed.c.hour, summed.c.about, summed.c.did, summed.c.n).where(*within, summed.c.about == ALL)
     in_all = select(summed.c.about, summed.c.did, func.sum(summed.c.n)).where(*within, summed.c.about != ALL)
@@ -273,7 +273,7 @@ def _hours(connection: Connection, sums: Sums, low: int, high: int, left_out: Se
         sums.count(low, about, did, int(n))
 
 
-def _holds(connection: Connection, sums: Sums, begin: int, end: int) -> None:
+def _holds(connection: Connection, sums: ActivitySums, begin: int, end: int) -> None:
     for id, held_at, rules, lists, how, at, said in rows_of(connection, _ENDED, (begin, end)):
         sums.holds[id] = Ended(held_at, _names(rules), _names(lists), how, at, said)
 

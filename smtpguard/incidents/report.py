@@ -145,7 +145,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Findings:
     """What the journal has on an incident. ``report``: None if no message matches. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``:
     the journal's last entry at the start, up to which everything was read; ``checkpoint``: the last one signed.
     ``proof``: None if it was not asked for."""

@@ -20,7 +20,7 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.intrusion import WATCHED, Usual, usual
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import AROUND, DAY, Case, Found, Report
+from smtpguard.incidents.report import AROUND, DAY, Case, Findings, Report
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
@@ -54,7 +54,7 @@ def find(
     progress: Progress | None = None,
     asked: Asked | None = None,
     may: Callable[[Report], bool] | None = None,
-) -> Found:
+) -> Findings:
     """``walks``: begins a walk. ``asked``: whether a person is on a list (incidents.report). ``may``: whether the report
     may be seen; else it is not proved either, so that it takes no longer than if nothing fits. Raises TooMany, and
     Unavailable if retention trims entries during every try."""
@@ -76,7 +76,7 @@ class _Search:
         self._sources = Sources(walk.seal, walk.renewed) if prove else None
         self._first = walk.head.seq + 1  # of the entries that the report is made of
 
-    def found(self, now: datetime, progress: Progress | None, may: Callable[[Report], bool] | None) -> Found | None:
+    def found(self, now: datetime, progress: Progress | None, may: Callable[[Report], bool] | None) -> Findings | None:
         """None if retention has trimmed entries of the report meanwhile: it must be made again without them."""
         case, head = self._case, self._walk.head
         self._read()
@@ -87,7 +87,7 @@ class _Search:
             proof = self._walk.prove(progress, self._sources)
         if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
             return None
-        return Found(
+        return Findings(
             report=report,
             mailings=[one for name in case.mailings[:MOST_MAILINGS] if (one := self._mailing(name, now)) is not None],
             journal=head.journal,

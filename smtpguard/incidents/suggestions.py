@@ -37,7 +37,7 @@ class Example:
 
 
 @dataclass(slots=True, kw_only=True)
-class Share:
+class ObservedShare:
     """For a rule, a sender or a list. ``customers``: recipients, summed over messages. ``decided``: mailings and messages
     on which a person would decide. ``action``: of a rule, "" otherwise."""
 
@@ -75,12 +75,12 @@ class Observed:
     enforced: int
     would: Mapping[str, int]
     decisions: int
-    rules: Sequence[Share]
-    senders: Sequence[Share]
-    lists: Sequence[Share]
+    rules: Sequence[ObservedShare]
+    senders: Sequence[ObservedShare]
+    lists: Sequence[ObservedShare]
 
 
-class Sums:
+class ObservedSums:
     """``acts``: for each rule its action once it is enforced; "" for those that would then still only observe or call a
     person. A rule that is missing, of an earlier policy, counts as hold."""
 
@@ -89,7 +89,7 @@ class Sums:
         self._messages = self._enforced = self._first = self._last = 0
         self._would = dict.fromkeys(STRICTNESS, 0)
         self._decisions: set[str] = set()
-        self._by: dict[str, dict[str, Share]] = {"rules": {}, "senders": {}, "lists": {}}
+        self._by: dict[str, dict[str, ObservedShare]] = {"rules": {}, "senders": {}, "lists": {}}
 
     def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
         """A verdict of the journal; ``at`` in microseconds. Total: another version's shape counts as far as it is
@@ -122,8 +122,8 @@ class Sums:
     def _act(self, rule: str) -> str:
         return self._acts.get(rule, "hold")
 
-    def _of(self, kind: str, name: str, action: str = "") -> Share:
-        return self._by[kind].setdefault(name, Share(name=name, action=action))
+    def _of(self, kind: str, name: str, action: str = "") -> ObservedShare:
+        return self._by[kind].setdefault(name, ObservedShare(name=name, action=action))
 
     def observed(self, since: datetime, until: datetime) -> Observed:
         return Observed(
@@ -150,7 +150,7 @@ def _act(rule: Mapping[str, Any]) -> str:
     return then if then in STRICTNESS else "hold"
 
 
-def _most(shares: Iterable[Share]) -> list[Share]:
+def _most(shares: Iterable[ObservedShare]) -> list[ObservedShare]:
     return sorted(shares, key=lambda share: (-share.decisions, -share.messages, share.name))
 
 
@@ -200,7 +200,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Suggestions:
     """``notes``: findings that cannot be a line of a policy yet."""
 
     suggestions: Sequence[Suggestion]
@@ -331,7 +331,7 @@ class Evidence:
 
     # the result
 
-    def found(self, weeks: float, holds_a_week: float) -> Found:
+    def found(self, weeks: float, holds_a_week: float) -> Suggestions:
         """``weeks``: of the time that was read. ``holds_a_week``: the accepted number of holds for each rule; a bound
         is raised only above that."""
         notes: list[str] = []
@@ -341,7 +341,7 @@ class Evidence:
             *self._here(notes),
             *self._raised(weeks, holds_a_week, notes),
         ]
-        return Found(suggestions=made, notes=notes)
+        return Suggestions(suggestions=made, notes=notes)
 
     def _writers(self) -> Iterator[Suggestion]:
         by_list: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)

@@ -115,8 +115,6 @@ _OTHER = "something else"
 _NUMBERS = (Type.COUNT, Type.SHARE)
 _PATTERNS = (WordMatches, SetMatches)
 
-Values = Mapping[str, Value]
-
 
 def can_hit(rule: Rule) -> bool:
     return _any(rule.when, () if any(isinstance(c, _PATTERNS) for c in rule.unless) else rule.unless)
@@ -188,23 +186,23 @@ def _around(network: Network) -> Iterator[str]:
     yield from (str(kind(n)) for n in (first - 1, first, last, last + 1) if 0 <= n < most)
 
 
-def _count(values: Values, name: str, otherwise: float) -> float:
+def _count(values: Mapping[str, Value], name: str, otherwise: float) -> float:
     value = values.get(name)
     return value.low if isinstance(value, Count) else otherwise
 
 
-def _no_more(less: str, more: str) -> Callable[[Values], bool]:
+def _no_more(less: str, more: str) -> Callable[[Mapping[str, Value]], bool]:
     return lambda values: _count(values, less, 0) <= _count(values, more, float("inf"))
 
 
-def _touches(count: str) -> Callable[[Values], bool]:
+def _touches(count: str) -> Callable[[Mapping[str, Value]], bool]:
     """A person reached on a list implies a touched list."""
     return lambda values: (
         _count(values, count, 0) == 0 or frozenset() not in (values.get("recipients.lists"), values.get("recipients.audience"))
     )  # fmt: skip
 
 
-_LAWS: Sequence[Callable[[Values], bool]] = (
+_LAWS: Sequence[Callable[[Mapping[str, Value]], bool]] = (
     lambda values: _count(values, "recipients.total", 1) >= 1,
     *(_no_more(fact.name, fact.at_most) for fact in FACTS.values() if fact.at_most),
     *(_no_more(fact.own, fact.name) for fact in FACTS.values() if fact.own),
@@ -213,7 +211,7 @@ _LAWS: Sequence[Callable[[Values], bool]] = (
 """Invariants of every message."""
 
 
-def _possible(values: Values) -> bool:
+def _possible(values: Mapping[str, Value]) -> bool:
     return all(law(values) for law in _LAWS)
 
 

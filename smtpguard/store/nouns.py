@@ -50,7 +50,7 @@ from smtpguard.store.writer import Writer
 
 if TYPE_CHECKING:  # slow to import, and not needed to freeze
     from smtpguard.incidents.query import IncidentQuery
-    from smtpguard.incidents.report import Found, Report
+    from smtpguard.incidents.report import Findings, Report
 
 
 class Contents:
@@ -507,7 +507,7 @@ class Journal(Rows):
         progress: Progress | None = None,
         asked: Asked | None = None,
         may: Callable[[Report], bool] | None = None,
-    ) -> Found:
+    ) -> Findings:
         """Everything in the journal about it, and with ``prove`` the walk over the whole journal. Long, as ``verify``.
         ``asked``: as in incidents.report; ``may``: as in incidents.rows; both are called in a thread."""
         from smtpguard.incidents import rows as incident

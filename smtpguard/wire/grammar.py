@@ -85,7 +85,7 @@ _XFORWARD_VALUE = CLIENT_VALUE | {
 
 
 _new_envelope, _new_recipient = maker(Envelope), maker(Recipient)
-Rcpt = tuple[Recipient, bytes]
+RcptTo = tuple[Recipient, bytes]
 """The recipient of a RCPT, and the path to send."""
 
 
@@ -126,7 +126,7 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
     return _new_envelope(reverse_path=reverse_path, recipients=(), **values)
 
 
-def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> Rcpt:
+def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost") -> RcptTo:
     """The argument of ``RCPT``: the recipient, and its path for the relay. Raises Refused.
 
     The null path is no recipient. A postmaster without a domain is the one of the host ``here``.

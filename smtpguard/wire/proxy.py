@@ -25,7 +25,7 @@ from smtpguard.mail.envelope import Envelope, Fence, Lost
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.carried import Why
 from smtpguard.wire.data import Arrived, pieces
-from smtpguard.wire.grammar import NotOffered, Rcpt, mail_line, rcpt_line
+from smtpguard.wire.grammar import NotOffered, RcptTo, mail_line, rcpt_line
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
@@ -57,7 +57,8 @@ class Lines(Protocol):
 
 
 class Passage:
-    """One transaction at the relay; an ``Onward`` once its content is there. For one task at a time, except ``park``."""
+    """One transaction at the relay; an ``Onward`` once its content is there. For one task at a time; ``release`` is
+    for any."""
 
     def __init__(
         self,
@@ -79,9 +80,9 @@ class Passage:
         self._counted = False  # by the rate limits
         self._connection: RelayConnection | None = None
         self._begun = False  # MAIL is on its way over this connection
-        self._accepted: list[tuple[Rcpt, Reply]] = []
+        self._accepted: list[tuple[RcptTo, Reply]] = []
 
-    def ask(self, asks: Sequence[Rcpt], answered: Callable[[list[Reply] | Asking], None]) -> Asking | None:
+    def ask(self, asks: Sequence[RcptTo], answered: Callable[[list[Reply] | Asking], None]) -> Asking | None:
         """The relay's replies to RCPTs; a 451 for each without a relay. Addresses of the guard, and recipients above a rate
         limit, are answered here.
 
@@ -106,7 +107,7 @@ class Passage:
     def _told(
         self,
         connection: RelayConnection,
-        asks: Sequence[Rcpt],
+        asks: Sequence[RcptTo],
         answered: Callable[[list[Reply] | Asking], None],
         replies: list[Reply] | None,
     ) -> None:
@@ -119,14 +120,14 @@ class Passage:
             heard = self._ask_or_break(asks, fresh=True)
         answered(heard)
 
-    def _own(self, ask: Rcpt) -> Reply | None:
+    def _own(self, ask: RcptTo) -> Reply | None:
         said, rate_check = self._listener.here(ask[0].address), self._listener.rate_check
         if said is None and rate_check is not None:
             said = rate_check(self._who.session, not self._counted)
             self._counted = self._counted or said is None
         return said
 
-    async def _ask_each(self, asks: Sequence[Rcpt], ours: Sequence[Reply | None]) -> list[Reply]:
+    async def _ask_each(self, asks: Sequence[RcptTo], ours: Sequence[Reply | None]) -> list[Reply]:
         """Each recipient without an answer of ``ours`` at its own relay."""
         routes: list[Lines | None] = [None] * len(asks)
         answers = [own or reply.INTERNAL_ERROR for own in ours]  # that for recipients whose route is unknown
@@ -152,12 +153,12 @@ class Passage:
 
     def _turn_to(self, route: Lines) -> None:
         """Begin the transaction again at another relay. Only while no recipient is accepted."""
-        self.close()
+        self.release()
         self._pool = route
         self.broken = self.refused = None
         self.why = Why.RECIPIENT_REFUSED
 
-    async def _ask_or_break(self, asks: Sequence[Rcpt], *, fresh: bool = False) -> list[Reply]:
+    async def _ask_or_break(self, asks: Sequence[RcptTo], *, fresh: bool = False) -> list[Reply]:
         """``fresh``: on a new connection. Else that is tried if this one is lost."""
         if self.broken is None and self.refused is None:
             try:
@@ -172,14 +173,12 @@ class Passage:
         assert answer is not None
         return [answer] * len(asks)
 
-    def park(self) -> None:
-        """Give the connection to others while the client is slow. Accepted commands are repeated when needed."""
+    def release(self) -> None:
+        """Give the connection to others: the transaction is over, or its client is slow. Accepted commands are repeated
+        when needed."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.release(connection)
-
-    close = park
-    """The transaction is over, at the relay too."""
 
     # Onward
 
@@ -217,17 +216,17 @@ class Passage:
                         raise
                     fresh = True  # no dot was sent, so no message was
         finally:
-            self.close()
+            self.release()
 
     async def abandon(self) -> None:
-        self.close()
+        self.release()
 
     # within
 
-    async def _ask(self, asks: Sequence[Rcpt], *, fresh: bool) -> list[Reply]:
+    async def _ask(self, asks: Sequence[RcptTo], *, fresh: bool) -> list[Reply]:
         """Raises Lost."""
         if fresh:
-            self.close()
+            self.release()
         connection = self._connection
         if connection is None:
             wait_seconds = AFTER_DOT_SECONDS if self.content is not None else None
@@ -239,7 +238,7 @@ class Passage:
             replies = await connection.pipeline(lines)
         return self._heard(connection, asks, replies)
 
-    def _lines(self, connection: RelayConnection, asks: Sequence[Rcpt]) -> list[bytes]:
+    def _lines(self, connection: RelayConnection, asks: Sequence[RcptTo]) -> list[bytes]:
         """The commands for ``asks``; on a new connection MAIL and all accepted RCPTs go first. The relay must offer what the
         client was offered and uses. Raises Lost."""
         offered, lines = connection.extensions, list[bytes]()
@@ -257,7 +256,7 @@ class Passage:
             self._break()
         return lines
 
-    def _heard(self, connection: RelayConnection, asks: Sequence[Rcpt], replies: list[Reply] | None) -> list[Reply]:
+    def _heard(self, connection: RelayConnection, asks: Sequence[RcptTo], replies: list[Reply] | None) -> list[Reply]:
         """The replies to ``asks``, of those to all ``_lines``; None: the connection is lost. Raises Lost."""
         for said in replies or ():
             # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)
@@ -283,7 +282,7 @@ class Passage:
                 self._accepted.append((ask, said))
         return replies
 
-    def _refuse(self, said: Reply, asks: Sequence[Rcpt]) -> list[Reply]:
+    def _refuse(self, said: Reply, asks: Sequence[RcptTo]) -> list[Reply]:
         """The relay refuses MAIL. The client is told if none of its recipients was accepted yet; else the passage is
         broken."""
         if self._accepted:
@@ -291,10 +290,10 @@ class Passage:
         if said.code == 552:  # as a reply to RCPT it would mean 452, to be retried (RFC 5321 section 4.5.3.1.10)
             said = Reply(554, said.lines)
         self.refused, self.why = said, Why.SENDER_REFUSED
-        self.close()
+        self.release()
         return [said] * len(asks)
 
     def _break(self) -> None:
         self.broken, self.why = reply.RELAY_LOST, Why.RELAY_LOST
-        self.close()
+        self.release()
         raise Lost(self.broken)

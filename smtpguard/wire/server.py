@@ -359,7 +359,7 @@ class Dialog(SMTP):
     def _reset(self, _: session.Reset) -> None:
         passage, self._passage = self._passage, None
         if passage is not None:
-            passage.close()
+            passage.release()
 
     def _new_client(self, event: session.NewClient) -> None:
         self._log_out()
@@ -466,7 +466,7 @@ class Dialog(SMTP):
         if self._passage is not None:
             longest = self._limits.pressed_seconds if self._passage.pressed else self._limits.dawdle_seconds
             if now - self._asked_at >= longest:
-                self._passage.park()
+                self._passage.release()
         return False
 
     def stop(self) -> None:

@@ -27,7 +27,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire.carried import NOT_FROM_RELAY, Carried, TurnedAway, Why, message_id_of, why_content
 from smtpguard.wire.data import Arrived, Arriving
-from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, Rcpt, largest, offer
+from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, RcptTo, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 
@@ -49,7 +49,7 @@ class AskRelay:
     """Request the relay's replies to these recipients of ``mail``. Answer: ``answered``."""
 
     mail: Envelope
-    rcpts: Sequence[Rcpt]
+    rcpts: Sequence[RcptTo]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,8 @@ class SmtpSession:
         self._largest = self._limits.message_octets
         self._helo = ""  # of an EHLO that waits for AskOffer
         # the transaction
-        self._rcpts: list[Rcpt] = []  # to be passed to the relay
-        self._asked: Sequence[Rcpt] = ()  # passed to the relay, unanswered
+        self._rcpts: list[RcptTo] = []  # to be passed to the relay
+        self._asked: Sequence[RcptTo] = ()  # passed to the relay, unanswered
         self._at_relay = False
         self._broken: Reply | None = None
         self._why = Why.RECIPIENT_REFUSED
@@ -612,7 +612,7 @@ class SmtpSession:
         self._again = line
         self._ask()
 
-    def _not_accepted(self, rcpt: Rcpt, answer: Reply) -> None:
+    def _not_accepted(self, rcpt: RcptTo, answer: Reply) -> None:
         why = NOT_FROM_RELAY.get(answer) if self._broken is None else self._why
         self._refuse(why or self._why, answer)
         if why is None:  # the relay refused this recipient

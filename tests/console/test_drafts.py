@@ -18,8 +18,7 @@ from smtpguard.console.incidentsections import length_of
 from smtpguard.console.notifying import AUDIENCES, draft
 from smtpguard.console.reporting import Made, Purposes
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Case, Found, Report
-from smtpguard.incidents.report import Found as Rows
+from smtpguard.incidents.report import Case, Findings, Report
 from smtpguard.incidents.statement import Entries, Mark
 from smtpguard.journal.chain import GENESIS, Entry, body_of, instant, microseconds
 from smtpguard.journal.distinct import Interval
@@ -57,7 +56,7 @@ def usual() -> Report:
 
 
 def made(report: Report, *, special: bool = False, zone: str = "Europe/Stockholm") -> Made:
-    found: Found = Rows(
+    found = Findings(
         report=report, mailings=(), journal="j", seq=9, hash=GENESIS, checkpoint=None, proof=None
     )  # fmt: skip
     name = "ramadan" if special else "news"

@@ -16,7 +16,7 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Found, TooMany
+from smtpguard.incidents.report import Findings, TooMany
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, EVA, NEWS, held, text
@@ -370,7 +370,7 @@ async def test_one_report_at_a_time_and_a_failed_one_does_not_block(
     console: ConsoleServices = here.app.state.console
     find = console.store.journal.incident
 
-    async def asks_again(query: IncidentQuery, **_: object) -> Found:
+    async def asks_again(query: IncidentQuery, **_: object) -> Findings:
         with pytest.raises(Occupied):
             await made(here, LUNCH, names=False)
         raise TooMany("too many")

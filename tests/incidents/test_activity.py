@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, timedelta
 from typing import Any
 
-from smtpguard.incidents.activity import Activity, Decided, Sums
+from smtpguard.incidents.activity import Activity, ActivitySums, Decided
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Kind
 from tests.clocks import MONDAY
@@ -18,7 +18,7 @@ class Journal:
     """Entries one minute apart."""
 
     def __init__(self) -> None:
-        self.sums, self.at = Sums(), MONDAY
+        self.sums, self.at = ActivitySums(), MONDAY
 
     def add(
         self, kind: Kind, id: str, *, after: timedelta = timedelta(minutes=1), under: str = "", **data: Any

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from smtpguard.incidents import activityrows
-from smtpguard.incidents.activity import WANTED, Activity, ActivityFilter, Sums
+from smtpguard.incidents.activity import WANTED, Activity, ActivityFilter, ActivitySums
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
@@ -53,7 +53,7 @@ async def summed(store: Store) -> None:
 
 
 async def by_the_journal(store: Store, since: datetime, until: datetime) -> Activity:
-    sums = Sums()
+    sums = ActivitySums()
     for entry, _ in await store.ask(lambda connection: journal.read(connection, limit=10_000)):
         if Kind(entry.kind) in WANTED and since <= entry.time < until:
             sums.add(entry.at, entry.kind, entry.id, entry.data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.incidents.suggestions import Sums, acts
+from smtpguard.incidents.suggestions import ObservedSums, acts
 
 AT = 1_772_442_000_000_000
 SINCE, UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 15, tzinfo=UTC)
@@ -38,7 +38,7 @@ def test_actions_of_rules_without_enforce_false() -> None:
 
 
 def test_a_mailing_is_one_decision_with_its_strictest_action() -> None:
-    sums = Sums(acts(RULES), examples=2)
+    sums = ObservedSums(acts(RULES), examples=2)
     for n in range(4):
         sums.add(AT + n, f"T{n}", verdict("to-list", mailing="M1", lists=["news"]), clear())
     sums.add(AT, "T5", verdict("to-list", "no-contracts"), clear("omar@example.com"))
@@ -63,7 +63,7 @@ def test_a_mailing_is_one_decision_with_its_strictest_action() -> None:
 
 
 def test_retries_parts_and_enforced_verdicts_are_separate() -> None:
-    sums = Sums(acts(RULES))
+    sums = ObservedSums(acts(RULES))
     sums.add(AT, "T1", verdict("to-list", retry=True), clear())
     sums.add(AT, "T2", verdict("to-list", test=True), clear())
     sums.add(AT, "T3", {"action": "defer", "observed": ["to-list"]}, clear())  # it failed inside the guard

@@ -11,7 +11,7 @@ import pytest
 from smtpguard.holds.model import State
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Found
+from smtpguard.incidents.report import Findings
 from smtpguard.incidents.rows import MOST_NAMED as MOST
 from smtpguard.journal import rows as journalrows
 from smtpguard.journal import scan as journalscan
@@ -37,7 +37,7 @@ async def ids(store: Store, **query: Any) -> set[str]:
     return {step.entry.id for step in found.report.steps if step.entry.kind == "verdict"} if found.report else set()
 
 
-async def found(store: Store, **query: Any) -> Found:
+async def found(store: Store, **query: Any) -> Findings:
     return await store.journal.incident(IncidentQuery(**query), prove=True)
 
 

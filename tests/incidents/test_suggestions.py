@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smtpguard.incidents.suggestions import Bound, Evidence, Found, PolicyContents
+from smtpguard.incidents.suggestions import Bound, Evidence, PolicyContents, Suggestions
 
 AT = 1_772_442_000_000_000
 DAY = 86_400_000_000
@@ -36,7 +36,7 @@ class Journal:
         clear = {"from": (sender,), "recipients": (to,)}
         self.evidence.add(AT + int(days * DAY), f"T{self.n}", data, clear)
 
-    def found(self, *, weeks: float = 2, holds: float = 5) -> Found:
+    def found(self, *, weeks: float = 2, holds: float = 5) -> Suggestions:
         return self.evidence.found(weeks, holds)
 
 
@@ -137,7 +137,7 @@ def test_erased_entries_and_retries_are_no_evidence() -> None:
     for _ in range(100):
         journal.evidence.add(AT, "T", {"counts": {"total": 1, "customers": 1}, "client": "10.1.2.3"}, None)
         journal.add("noreply@example.com", retry=True)
-    assert journal.found() == Found(suggestions=[], notes=[])
+    assert journal.found() == Suggestions(suggestions=[], notes=[])
 
 
 def test_a_limit_in_a_mapping_keeps_its_other_keys() -> None:
@@ -168,7 +168,7 @@ def test_one_message_suggests_nothing() -> None:
     journal = Journal(known(holding=["unproven"]))
     reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "22", "limit": ">= 20"}]
     journal.add("anna@example.com", observed=["unproven", "many"], reasons=reasons)
-    assert journal.found(weeks=1 / 7) == Found(suggestions=[], notes=[])
+    assert journal.found(weeks=1 / 7) == Suggestions(suggestions=[], notes=[])
 
 
 def test_letters_to_non_customers_do_not_make_a_person() -> None:

@@ -23,7 +23,7 @@ from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
 from smtpguard.app.replayed import Replay
 from smtpguard.database.schema import outbox, underway
 from smtpguard.holds.model import LIVE, SENDING, Hold, HoldQuery, State
-from smtpguard.incidents.activity import EXACT, WANTED, Activity, Decided, Sums
+from smtpguard.incidents.activity import EXACT, WANTED, Activity, ActivitySums, Decided
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
@@ -155,7 +155,7 @@ class Views:
         since, now = self.history.began - timedelta(days=1), self.history.clock.now()
         zone = self.history.home.in_force.hours.zone
         found = await self.history.store.journal.activity(since, None, zone)
-        stayed, sums = without_effect(entries), Sums(EXACT)
+        stayed, sums = without_effect(entries), ActivitySums(EXACT)
         for entry, _ in entries:
             if Kind(entry.kind) in WANTED and entry.seq not in stayed:
                 sums.add(entry.at, entry.kind, entry.id, entry.data)

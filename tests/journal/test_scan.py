@@ -18,7 +18,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.errors import Unavailable
 from smtpguard.incidents import rows as incident
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import Found
+from smtpguard.incidents.report import Findings
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
@@ -319,7 +319,7 @@ async def of_news(store: Store, n: int = 12) -> None:
         await store.journal.record([event(Kind.OUTCOME, f"T{m}", at=store.now(), outcome="relayed")])
 
 
-async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, prove: bool = True) -> Found:
+async def reported(store: Store, then: Callable[[int], Awaitable[object]], *, prove: bool = True) -> Findings:
     with Between(store, then):
         return await store.journal.incident(NEWS, prove=prove)
 
