@@ -472,10 +472,11 @@ async def status(settings: Settings) -> Status:
 
 _UNWRITTEN = "it answers, but did not take an entry; the log says more"
 _OF_LATE = {"answered": "the", "some": "many", "minutes": "10"}  # "Of the messages ... many were"
-_SLOW = {  # status reads the store alone, and does not try to write
+_SLOW = {  # status reads the store alone, and does not try to write; it asks the relay by the settings as they are now
     "deferring": _OF_LATE,
     "slow": _OF_LATE,
     "store-away": {"said": _UNWRITTEN},
+    "relay-away": {"said": "it answers status, but not what serves; after a change of its password restart that."},
 }
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from smtpguard import __version__
 from smtpguard.app import alarms, metrics, policycheck, start
+from smtpguard.app.alarmchannels import FileMemory
 from smtpguard.app.alarms import Alarms, Observer, Status, status
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
@@ -33,13 +34,14 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
-from smtpguard.observe.alarms import Alarm, Seen, raised
+from smtpguard.observe.alarms import Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
 from smtpguard.processes.channel import STORE_FAILS, STORE_SERVES, Numbers
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
+from smtpguard.wire.target import RelayTarget
 from tests.clocks import Clock
 from tests.peers.postfix import free_port
 from tests.store.making import a_freeze, a_hold
@@ -421,6 +423,23 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
             assert Alarms(here.settings).seen().store == (alarms._UNWRITTEN if fails else None)
+
+
+async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a change of its password, which those who serve have read before."""
+
+    async def answers(target: RelayTarget) -> str:
+        return ""
+
+    monkeypatch.setattr(alarms, "relay_says", answers)
+    memory, sent = (
+        FileMemory(here.settings.state),
+        RaisedAlarm(key="relay-away", began=here.clock.now(), told=here.clock.now()),
+    )
+    for before, after, away in ((None, sent, True), (sent, None, False)):
+        assert await memory.swap(before, after)
+        found = await status(here.settings)
+        assert ("relay-away" in [alarm.condition.name for alarm, _ in found.alarms]) is away
 
 
 def test_every_part_of_a_tree_is_missed(tmp_path: Path) -> None:
