@@ -53,7 +53,7 @@ class Waiting:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.problem = ""
-        """Why the last transaction failed; "" if it was committed."""
+        """Why the last transaction failed, or that somebody waited for it in vain; "" if it was committed."""
         self._failed_at = 0.0
         self._works: deque[Work] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,7 +83,8 @@ class Waiting:
                 if left > 0:
                     self._timer = work.loop.call_later(left, self.expire)
                     return
-                waited = Busy(f"{_SLOW}: {self.problem}" if self.problem else _SLOW)
+                waited = Busy(_SLOW if self.problem in ("", _SLOW) else f"{_SLOW}: {self.problem}")
+                self.failed(self.problem or _SLOW)
                 work.future.set_exception(
                     CommitUnknown("no answer from the database in time") if work.started else waited
                 )

@@ -267,8 +267,10 @@ async def test_who_waits_too_long_is_told_why_the_last_commit_failed(
             await task
         with pytest.raises(CommitUnknown):
             await stuck.task
+        assert store.fails, "also if it is only slow"
         stuck.go.set()
         await settled(store)
+        assert not store.problem
 
 
 def hanging(
