@@ -131,15 +131,20 @@ async def test_a_slice_scans_no_large_table(store: Store) -> None:
     )
 
 
-async def test_a_mailing_stays_while_copies_of_it_wait(tmp_path: Path) -> None:
+@pytest.mark.parametrize("newest", [True, False])
+async def test_a_mailing_stays_while_copies_of_it_wait(tmp_path: Path, newest: bool) -> None:
     """Without it they would follow no decision: they would wait for ever."""
     async with house(tmp_path, documents=documents()) as home:
         made = Campaign(home, copies=50)
         await made.to_members(0, 12)
         [lead] = await home.store.holds.newest()
-        await made.to_members(0, 2, mailing="another")
+        if not newest:
+            await made.to_members(0, 2, mailing="another")
         home.clock.pass_(days=2, hours=1)
         await home.store.retain(Retention(addresses=timedelta(days=2)))
+        found = await home.store.mailings.find(lead.mailing_id)
+        assert found is not None
+        assert found.people.held
         await made.decide(lead.hold_id)
         await made.approvals.follow()
         assert {hold.state for hold in await home.holds()} == {State.APPROVED}
