@@ -35,7 +35,8 @@ _DOT_ONLY = re.compile(rf"{_DOT_STRING}\Z")
 _PAIR = re.compile(r"\\(.)", re.S)
 _DOTS = re.compile(r"\.{2,}")
 _COMMENT = re.compile(r"\([^()]*\)")
-_BRACKETED = re.compile(r"<([^<>]+)>[^<>]*\Z")  # Sendmail takes the last of several
+# Sendmail takes what is behind one pair without an "@", else the last pair
+_BRACKETED = re.compile(r"\A<[^<>@]*>([^<>\s][^<>]*)\Z|<([^<>]+)>[^<>]*\Z")
 _PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # nearly every local part, in lower case
 _PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
 PLAIN = rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+"
@@ -274,11 +275,11 @@ def _fold(local: str) -> str:
 
 
 def _tidy(local: str) -> str:
-    """Without comments, without what stands around angle brackets, without white space around, and without dots that a
-    dot-string does not allow; unchanged if nothing else is left."""
+    """Without comments, without what Sendmail drops beside angle brackets, without white space around, and without dots
+    that a dot-string does not allow; unchanged if nothing else is left."""
     plain = _COMMENT.sub("", local) if "(" in local else local
     bracketed = _BRACKETED.search(plain) if "<" in plain else None
-    return _DOTS.sub(".", (bracketed[1] if bracketed else plain).strip(" \t.<>")) or local
+    return _DOTS.sub(".", (bracketed[1] or bracketed[2] if bracketed else plain).strip(" \t.<>")) or local
 
 
 def _cut(local: str, delimiters: str) -> str:

@@ -34,6 +34,7 @@ def spellings(address: str) -> dict[str, str]:
         "quoted, with a comment": f'"(the list) {local}"@{domain}',
         "quoted, with angle brackets": f'"<{local}>"@{domain}',
         "quoted, with angle brackets behind others": f'"<lotta><{local}>"@{domain}',
+        "quoted, behind angle brackets": f'"<lotta>{local}"@{domain}',
         "a trailing dot": f"{address}.",
         "a dot after the local part": f'"{local}."@{domain}',
         "a comment": f"{local}(the list)@{domain}",
