@@ -169,7 +169,7 @@ class Intake:
 
     async def _undecided(self, transaction: Transaction, way: _Once, error: Exception) -> Disposition:
         if isinstance(error, StoreError | TimeoutError):
-            self._unrecorded.tell(f"{type(error).__name__}: {error}")
+            self._unrecorded.tell(f"{type(error).__name__}: {str(error) or 'no answer in time'}")
             why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
         else:
             log.error("transaction %s: unexpected error", transaction.id, exc_info=error)

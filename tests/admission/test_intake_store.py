@@ -50,6 +50,7 @@ async def test_without_a_record_nothing_is_sent_and_the_log_has_the_error(
     assert way.abandoned == 1
     (line,) = caplog.records
     assert type(error).__name__ in f"{line.getMessage()} {line.exc_info}"
+    assert not line.getMessage().endswith(": "), "it says why"
 
 
 async def test_an_outage_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:
