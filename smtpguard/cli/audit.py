@@ -393,7 +393,7 @@ async def show(context: Context, address: str) -> None:
         await store.journal.catch_up()
         person = Person(parsed, digester)
         with progress("Names") as names, progress("Digests") as digests:
-            found = await store.walk(lambda open: list(collect(open, person, names)))
+            found = await store.walk(lambda open: list(collect(open, person, store.now(), names)))
             verdicts = await store.walk(lambda open: digests_only(open, person, digests))
         lists = _on_lists(context, parsed, digester)
         await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))

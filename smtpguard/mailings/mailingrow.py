@@ -122,7 +122,7 @@ class Row:
     def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
              went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
         made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
-        exact, mailing = _exact(kept["exact"]), _called(id, doc)
+        exact, mailing = _exact(kept["exact"]), titled(id, doc)
         known = KnownMailing(
             n=n, mailing_id=id, keys=(*exact, *made.keys), sketch=made
         )  # fmt: skip
@@ -144,7 +144,7 @@ class Row:
         if self.besides:
             counts["besides"] = sorted(self.besides)
         mailing, known = self.mailing, self.known
-        doc = self.as_read[1] if self.as_read is not None and self.as_read[0] is mailing else _doc(mailing)
+        doc = self.as_read[1] if self.as_read is not None and self.as_read[0] is mailing else document(mailing)
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.statuses[1:]),
             True, known.sketch.pack(), orjson.dumps(counts).decode(), doc,
@@ -183,21 +183,21 @@ def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
     return {bytes.fromhex(one): version for one, version in known.items()}
 
 
-def _doc(mailing: Mailing) -> str:
-    document: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
+def document(mailing: Mailing) -> str:
+    fields: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
                                 "lists": mailing.lists}  # fmt: skip
     decided = mailing.entry or mailing.grant or mailing.rejection or mailing.disclosure
     if decided or mailing.bounces or mailing.complaints or mailing.copies:
-        document |= MAILING.to(mailing)
+        fields |= MAILING.to(mailing)
     try:
-        return orjson.dumps(document).decode()
+        return orjson.dumps(fields).decode()
     except orjson.JSONEncodeError:  # a lone surrogate
         return MAILING.dumps(mailing)
 
 
 @lru_cache(maxsize=64)
-def _called(id: str, doc: str) -> Mailing:
-    """Cached: the mailing of the moment is read with each batch, and its document rarely changes."""
+def titled(id: str, doc: str) -> Mailing:
+    """Its title and decisions. Cached: the mailing of the moment is read with each batch, and its document rarely changes."""
     return MAILING.back(
         {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **parsed(doc), "mailing_id": id}
     )

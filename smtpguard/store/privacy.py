@@ -11,7 +11,7 @@ import re
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,8 +48,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mailings.mailingrow import NOTHING
-from smtpguard.mailings.model import CopyStatus, State
+from smtpguard.mailings.mailingrow import document, titled
+from smtpguard.mailings.model import CopyStatus, Mailing, State
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.outbox.rows import in_outbox
@@ -66,7 +66,8 @@ MOST_DIGESTS = 5_000
 _ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
 _LIVE = frozenset(state.value for state in LIVE)
 _UNSENT = "it is to be sent still"
-_DECIDED = frozenset({State.HELD.value, State.APPROVED.value, State.PAUSED.value})
+_DECIDED = frozenset({State.HELD, State.APPROVED, State.PAUSED})
+_TITLE = ("sender", "reverse_path", "subject")
 
 
 class Person:
@@ -136,17 +137,17 @@ def _preserved(open: Open) -> Callable[[str], str]:
     return why
 
 
-def collect(open: Open, whom: Person, progress: Progress | None = None) -> Iterator[PersonalData]:
+def collect(open: Open, whom: Person, now: datetime, progress: Progress | None = None) -> Iterator[PersonalData]:
     """Everything, a slice in a transaction."""
     keeps = _preserved(open)
-    beside = list(_beside(open, whom, keeps))
+    beside = list(_beside(open, whom, now, keeps))
     yield from (one.thing for one in _entries(open, whom, keeps, beside, progress))
     yield from beside
 
 
-def _beside(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
+def _beside(open: Open, whom: Person, now: datetime, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     """What there is beside the journal."""
-    for kept in (_holds, _mailings, _sendings, _returned):
+    for kept in (_holds, partial(_mailings, now=now), _sendings, _returned):
         yield from kept(open, whom, keeps)
     for some in (_sets, _counts, _freezes, _staff):
         yield from some(open, whom)
@@ -253,20 +254,27 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _mailings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
+def _mailings(open: Open, whom: Person, keeps: Callable[[str], str], now: datetime) -> Iterator[PersonalData]:
     """Whom each came for; and who wrote it or decided on it, in its document."""
-    columns = select(mailing.c.n, mailing.c.id, mailing.c.state, mailing.c.last_at, mailing.c.doc)
+    columns = select(mailing.c.n, mailing.c.id, mailing.c.last_at, mailing.c.doc)
     query = select(reached.c.n, reached.c.status).where(reached.c.person.in_(whom.digests))
     for rows in paged(open, columns, SLICE, mailing.c.n):
         with open() as connection:
             statuses = connection.execute(query.where(reached.c.n.in_([row.n for row in rows]))).all()
         reaching = {int(n): CopyStatus(status).name.lower() for n, status in statuses}
-        for n, id, state, at, doc in rows:
+        for n, id, at, doc in rows:
             parts = _within(doc, whom)
             if n in reaching or parts:
-                why = keeps(id) or (f"decision on the mailing {id}" if state in _DECIDED else "")
+                why = keeps(id) or (
+                    f"decision on the mailing {id}" if _decided(titled(id, doc).as_of(now), whom) else ""
+                )
                 became = (f"reached: {reaching[n]}",) if n in reaching else ()
                 yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
+
+
+def _decided(mailing: Mailing, whom: Person) -> bool:
+    """Whether a decision on it needs the person: it is about all who get it, or it names them."""
+    return mailing.state in _DECIDED or not {*_within(document(mailing), whom)} <= {*_TITLE}
 
 
 def _sets(open: Open, whom: Person) -> Iterator[PersonalData]:
@@ -369,7 +377,7 @@ def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
 async def erase(store: Store, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
     """Erase what nothing needs. That it was done is journalled first, without the address. If it is interrupted, another
     erasure finds the rest. Raises StoreError."""
-    done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, progress))
+    done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, store.now(), progress))
     await store.write(lambda batch: _said(batch, whom, sealed, done, by))
     late = list[tuple[int, str]]()
     for start in range(0, len(seqs), SOME):
@@ -387,12 +395,12 @@ async def erase(store: Store, whom: Person, *, by: str, progress: Progress | Non
 
 
 def _planned(
-    open: Open, whom: Person, progress: Progress | None
+    open: Open, whom: Person, now: datetime, progress: Progress | None
 ) -> tuple[Erasure, list[PersonalData], list[int], set[str]]:
     """What is to be erased: the things beside the journal; and the entries whose values are, and the digests of these
     values."""
     keeps = _preserved(open)
-    beside = list(_beside(open, whom, keeps))
+    beside = list(_beside(open, whom, now, keeps))
     going = [one for one in beside if not one.stays]
     done = Erasure(
         holds=sum(one.what == "hold" for one in going),
@@ -507,9 +515,9 @@ def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
 
 
 def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
-    """Take the person out of a mailing whose decisions are over. Its numbers stay."""
+    """Take the person out of a mailing whose decisions are over, and these too. Its numbers stay."""
     row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
-    if row is None:
+    if row is None or _decided(left := titled(mailing_id, row.doc).as_of(batch.now), whom):
         return 0
     people = reached.c.n == row.n, reached.c.person.in_(whom.digests)
     gone = 0
@@ -518,9 +526,8 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
         gone += batch.connection.execute(
             update(reached).where(reached.c.n == row.n, reached.c.person == digest).values(person=nobody)
         ).rowcount
-    document = json.loads(row.doc)
-    named = [name for name in ("sender", "reverse_path", "subject") if whom.names(str(document.get(name, "")))]
-    if row.doc != NOTHING and named:
-        document.update(dict.fromkeys(named, ""))
-        batch.connection.execute(update(mailing).where(mailing.c.n == row.n).values(doc=canonical(document)))
+    if _within(row.doc, whom):
+        named: dict[str, Any] = {name: "" for name in _TITLE if whom.names(getattr(left, name))}
+        values = {"doc": document(replace(left, **named)), "state": left.state.value}
+        batch.connection.execute(update(mailing).where(mailing.c.n == row.n).values(values))
     return gone

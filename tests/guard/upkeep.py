@@ -164,7 +164,7 @@ class Upkeep:
             await self._erased_while_indexing(whom)
         else:
             await privacy.erase(self.store, whom, by="root")
-        left = await self.store.walk(lambda open: list(privacy.collect(open, whom)))
+        left = await self.store.walk(lambda open: list(privacy.collect(open, whom, self.store.now())))
         assert [one for one in left if not one.stays] == [], address
         kept = defaultdict[str, set[str]](set)
         for one in left:

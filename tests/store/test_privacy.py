@@ -16,7 +16,7 @@ from sqlalchemy import Connection, event, select
 
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import ContentMissing
-from smtpguard.database.schema import underway
+from smtpguard.database.schema import mailing, underway
 from smtpguard.holds.model import Choice, State
 from smtpguard.incidents import preservation
 from smtpguard.journal import rows as journal
@@ -65,7 +65,7 @@ async def story(home: House) -> None:
 
 
 async def kinds(home: House, address: str) -> Counter[str]:
-    found = await home.store.walk(lambda open: list(privacy.collect(open, whom(address))))
+    found = await home.store.walk(lambda open: list(privacy.collect(open, whom(address), home.clock.now())))
     return Counter(one.what for one in found)
 
 
@@ -187,7 +187,7 @@ async def test_a_persons_mailings_are_found_by_index(tmp_path: Path, url: str) -
 
     def asked(connection: Connection) -> list[str]:
         event.listen(connection, "before_cursor_execute", noted)
-        list(privacy._mailings(lambda: nullcontext(connection), whom(MEMBERS[0]), lambda id: ""))
+        list(privacy._mailings(lambda: nullcontext(connection), whom(MEMBERS[0]), lambda id: "", home.clock.now()))
         event.remove(connection, "before_cursor_execute", noted)
         sqlite = connection.dialect.name == "sqlite"
         if not sqlite:
@@ -248,6 +248,25 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         assert sorted(await found(home, ANNA)) == [rejected, waiting], "what stays is found"
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())
+
+
+async def test_a_rejection_keeps_its_writers_while_it_is_in_force(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await story(home)
+        [rejected] = [one for one in await home.store.mailings.newest() if one.rejection is not None]
+        for _ in range(2):
+            done = await privacy.erase(home.store, whom(ANNA), by="root")
+            assert rejected.mailing_id not in done.mailings
+            assert f"decision on the mailing {rejected.mailing_id}" in {one.stays for one in done.kept}
+            kept = await home.store.mailings.find(rejected.mailing_id)
+            assert kept is not None
+            assert (kept.rejection, kept.sender) == (rejected.rejection, ANNA)
+        home.clock.pass_(days=2)
+        done = await privacy.erase(home.store, whom(ANNA), by="root")
+        assert done.mailings[rejected.mailing_id] == 1
+        row = select(mailing.c.state, mailing.c.doc).where(mailing.c.id == rejected.mailing_id)
+        [(state, doc)] = await home.store.ask(lambda c: c.execute(row).all())
+        assert (state, ANNA in doc) == ("passing", False)
 
 
 async def test_what_was_read_for_the_index_before_is_not_found(
