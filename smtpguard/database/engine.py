@@ -214,6 +214,7 @@ class Database:
                 "synchronous=FULL",
                 f"wal_autocheckpoint={_TOO_LONG_PAGES}",
                 "foreign_keys=ON",
+                "secure_delete=ON",  # erased is erased, also where SQLite is built without it
                 f"query_only={'OFF' if write else 'ON'}",
                 *((f"cache_size=-{_CACHE_KIB}",) if write and self._hot else ()),
             ):

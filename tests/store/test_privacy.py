@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, select
 
+from smtpguard.database import engine
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import ContentMissing
 from smtpguard.database.schema import mailing, underway
@@ -36,6 +38,7 @@ from tests.guard.campaign import EVA, approved
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
 from tests.mailings.test_copystatus import last
 from tests.returns.mails import Out, dsn
+from tests.store.making import sqlite_url
 
 ANNA, CUSTOMER, OTHER = "anna@example.com", MEMBERS[0], MEMBERS[1]
 
@@ -267,6 +270,30 @@ async def test_a_rejection_keeps_its_writers_while_it_is_in_force(tmp_path: Path
         row = select(mailing.c.state, mailing.c.doc).where(mailing.c.id == rejected.mailing_id)
         [(state, doc)] = await home.store.ask(lambda c: c.execute(row).all())
         assert (state, ANNA in doc) == ("passing", False)
+
+
+async def test_no_byte_of_what_was_erased_is_in_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all processes have ended; by an SQLite that by itself leaves deleted bytes in place."""
+    connected = engine._to_file
+
+    def leaving(uri: str) -> sqlite3.Connection:
+        connection = connected(uri)
+        connection.execute("PRAGMA secure_delete=OFF")
+        return connection
+
+    monkeypatch.setattr(engine, "_to_file", leaving)
+    async with house(tmp_path, url=sqlite_url(tmp_path / "guard.db")) as home:
+        for n in range(20):
+            await home.send("someone@example.net", Message_ID=f"<{n}@example.com>", body=f"Letter {n}")
+        await index(home)
+        await privacy.erase(home.store, whom("someone@example.net"), by="root")
+    content = files(tmp_path)
+    assert tmp_path / "guard.db" in content
+    assert [file for file, octets in content.items() if b"someone@" in octets] == []
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 async def test_what_was_read_for_the_index_before_is_not_found(
