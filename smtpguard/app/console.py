@@ -126,7 +126,6 @@ class Console(Part):
             matching=has.matching,
             clock=clock,
             settings=settings,
-            url=settings.console.url.rstrip("/"),
             policy_file=partial(_other_file, FollowingFile(settings, store)),
             policy=lambda: policies.policy,
             alarms=partial(active, settings, store),

@@ -115,7 +115,7 @@ class Deliverer(Part):
                 clock=clock,
                 reporting_mta=name,
                 sign=signer(settings),
-                links=Links(secret) if settings.console and settings.console.url else None,
+                links=Links(secret) if settings.console_url else None,
                 answers=(Address.parse(settings.hold.reply_at), Tokens(secret)) if settings.hold.reply_at else None,
                 chosen=_language_of(self._store.people),
             ),
@@ -280,8 +280,7 @@ def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clo
     """Calls the webhooks of the settings, and asks the policy which lists may be named to each. None if there are no webhooks. Raises CannotStart if a secret cannot be used."""
     if not settings.webhooks:
         return None
-    url = settings.console.url.rstrip("/") if settings.console else ""
-    hooks = [_hook(wanted, policies, url) for wanted in settings.webhooks]
+    hooks = [_hook(wanted, policies, settings.console_url) for wanted in settings.webhooks]
     return Dispatcher(hooks, store, Sender(), clock)
 
 

@@ -42,7 +42,7 @@ from smtpguard.journal.chain import Clock
 from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sync import latest
-from smtpguard.observe import figures as store_watching
+from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, Type
 from smtpguard.outbox.asking import SETTLED_WITHIN
@@ -196,7 +196,7 @@ class Watching:
 
     async def _look_at_store(self, store: Store) -> None:
         now = self._clock.now()
-        waiting = await store.ask(lambda c: store_watching.look(c, now, settled_within=SETTLED_WITHIN))
+        waiting = await store.ask(lambda c: figures.look(c, now, settled_within=SETTLED_WITHIN))
         if self._waiting is None or waiting.entries < self._read_to:  # the first look, or another journal in its place
             self._read_to = waiting.entries
         self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True
@@ -210,8 +210,8 @@ class Watching:
             if self._read_to >= end:
                 return
             after = self._read_to
-            events, self._read_to = await store.ask(partial(store_watching.news, after=after, limit=PAGE))
-            held = await store.ask(partial(store_watching.held, events=events))
+            events, self._read_to = await store.ask(partial(figures.news, after=after, limit=PAGE))
+            held = await store.ask(partial(figures.held, events=events))
             for event in events:
                 self._tally.add(event, held.get(event.id))
 
@@ -275,19 +275,19 @@ class Watching:
             "journal_entry": waiting.entries,
             "journal_unread_entries": waiting.entries - self._read_to,
             "holds_waiting": waiting.holds,
-            "holds_oldest_seconds": store_watching.seconds_since(waiting.held_at, now),
+            "holds_oldest_seconds": figures.seconds_since(waiting.held_at, now),
             "holds_asked": waiting.asked,
             "holds_near_deadline": waiting.near,
             "holds_overdue": waiting.overdue,
             "kept_bytes": waiting.kept_bytes,
             "kept_limit_bytes": self._settings.hold.quota,
             "outbox_due": waiting.due,
-            "outbox_oldest_due_seconds": store_watching.seconds_since(waiting.due_at, now),
+            "outbox_oldest_due_seconds": figures.seconds_since(waiting.due_at, now),
             "outbox_later": waiting.later,
             "relaying": waiting.relaying,
             "relaying_unsettled": waiting.unsettled,
             "store_put_back": int(any(f.reason == PUT_BACK for f in active)),
-            "freezes_oldest_seconds": store_watching.seconds_since(min((f.at for f in active), default=None), now),
+            "freezes_oldest_seconds": figures.seconds_since(min((f.at for f in active), default=None), now),
         }
         numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
         numbers["smtpguard_freezes"] = {
@@ -300,11 +300,11 @@ class Watching:
         }
         numbers["smtpguard_webhook_lag_entries"] = {(name,): at.entries for name, at in hooks.items()}
         numbers["smtpguard_webhook_lag_seconds"] = {
-            (name,): store_watching.seconds_since(at.since, now) for name, at in hooks.items()
+            (name,): figures.seconds_since(at.since, now) for name, at in hooks.items()
         }
         numbers["smtpguard_checkpoints_refused_seconds"] = {
             (key,): seconds
-            for key, seconds in store_watching.refusing(waiting.hooks, self._settings.audit.receivers, now).items()
+            for key, seconds in figures.refusing(waiting.hooks, self._settings.audit.receivers, now).items()
         }
         numbers["smtpguard_policy_info"] = {(waiting.policy_sha256,): 1}
         if self._under:
@@ -328,7 +328,7 @@ class Watching:
                 (name,): one.people for name, (one, _) in lists.items() if one.people is not None
             },
             "smtpguard_list_checked_seconds": {
-                (name,): store_watching.seconds_since(one.checked_at, now)
+                (name,): figures.seconds_since(one.checked_at, now)
                 for name, (one, _) in lists.items()
                 if one.checked_at is not None
             },

@@ -90,8 +90,9 @@ def notice_head(settings: Settings, organization: Organization | None) -> Notice
     from smtpguard.notices.notice import NoticeHead
 
     given = settings.notices
-    url = settings.console.url.rstrip("/") if settings.console else ""
-    head = NoticeHead(sender=given.from_, contact=given.contact, console_url=url, templates=given.templates)
+    head = NoticeHead(
+        sender=given.from_, contact=given.contact, console_url=settings.console_url, templates=given.templates
+    )
     if organization is None:
         return head
     languages = organization.languages or ("en",)

@@ -24,7 +24,7 @@ from smtpguard.admission.recorded import FACTS, unpack
 from smtpguard.app.files import CannotStart, store_url, unwritable
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade
-from smtpguard.app.services import opened
+from smtpguard.app.services import never_served, opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of, sqlite_file
@@ -35,7 +35,6 @@ from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, misencoded
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
-from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.lists.declared import Origin
 from smtpguard.mail.envelope import Session, within
@@ -107,7 +106,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
     """Nothing if the guard has never served. ``policy``: its groups are checked against accounts."""
     if (away := unreadable(settings)) is not None:
         return [away]
-    if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
+    if never_served(settings):
         return []
     try:
         async with opened(settings) as (store, _):

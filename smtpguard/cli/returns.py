@@ -13,7 +13,6 @@ import click
 from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, moment, sentence_of
 from smtpguard.console.pages.mailings import in_words, trend
 from smtpguard.database.errors import ContentMissing
-from smtpguard.journal.event import Kind
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
 from smtpguard.returns.growth import Growth
@@ -21,7 +20,6 @@ from smtpguard.returns.growth import row as course_row
 from smtpguard.returns.model import COUNTED, SORTS, By, Outside, Return, Sort, by_source
 from smtpguard.returns.service import row
 
-_FREEZES = 500
 _BAR = 40
 _MENTIONS = 1_000
 _SORTS = [sort.value for sort in Sort]
@@ -49,8 +47,7 @@ async def show(context: Context, mailing_id: str) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
     async with context.services() as services:
         mailing = await services.mailings.show(mailing_id)
-        freezes = await services.store.journal.of_kinds((Kind.FREEZE, Kind.THAW), _FREEZES)
-        course = await services.returns().course(mailing, freezes)
+        course = await services.returns().course(mailing)
     context.answer(course_row(mailing, course), _page(mailing, course))
 
 

@@ -482,6 +482,11 @@ class Settings(Section):
         """All relays: ``relay`` as "", and each route's by its name."""
         return {"": self.relay, **{route.name: route.relay for route in self.routes}}
 
+    @property
+    def console_url(self) -> str:
+        """The console's address for people, without a final slash; links use it, never Host. "" for none."""
+        return self.console.url.rstrip("/") if self.console is not None else ""
+
 
 def _in_clear(relay: Relay) -> bool:
     hosts: tuple[AnyRelay, ...] = (relay, *relay.fallbacks)

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
+from smtpguard.console.rendering import digits
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import LET_GO, Hold, HoldQuery, State
@@ -142,10 +143,9 @@ def cursor(at: datetime, id: str) -> str:
 
 def cut(after: str) -> tuple[datetime, str] | None:
     """None for an invalid cursor."""
-    at, _, id = after.partition("-")
-    if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
-        return None
-    return instant(int(at)), id
+    first, _, id = after.partition("-")
+    at = digits(first)
+    return (instant(at), id) if at is not None and id else None
 
 
 async def holds_of(

@@ -213,10 +213,14 @@ def not_done(error: Conflict | NotEntitled | StoreError, said: Speech) -> tuple[
     return 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
 
 
+def digits(text: str) -> int | None:
+    """The number that consists of these digits; None for one that is too long to be meant, and for other text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else None
+
+
 def number_of(text: str) -> int | None:
-    """A number with any grouping: 412,318 or 412 318 or 412318; None for one that is too long to be meant, and for other text."""
-    typed = re.sub(r"[\s.,\u00a0\u202f']", "", text)
-    return int(typed) if typed.isascii() and typed.isdecimal() and len(typed) < 18 else None
+    """``digits`` with any grouping: 412,318 or 412 318 or 412318."""
+    return digits(re.sub(r"[\s.,\u00a0\u202f']", "", text))
 
 
 def number(sent: FormData, name: str) -> int | None:

@@ -90,8 +90,6 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
-    """``url``: the console's address for people, without a final slash; links use it, never Host."""
-
     store: Store
     policies: PolicyInForce
     reader: Reader
@@ -107,7 +105,6 @@ class ConsoleServices:
     corrections: Corrections
     clock: Clock
     settings: Settings
-    url: str
     policy: Callable[[], Policy]
     """The policy in force, as it is written. Raises StoreError."""
     policy_file: Callable[[], Awaitable[PolicyFile | None]]

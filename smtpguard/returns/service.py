@@ -54,6 +54,7 @@ LATELY = timedelta(days=30)
 """So old may a mailing be that something is like."""
 _MOST_LIKE = 200
 _MOST_FOUND = 20
+_MOST_FREEZES = 500  # the newest
 _LEAST_WORDS = 2
 _LIKE = 0.8
 
@@ -130,8 +131,8 @@ class Returns:
         people = mailing.people.at_least
         return Watched(breakers=breakers, people=people, enforce=in_force.enforce, new_id=self.new_id)
 
-    async def course(self, mailing: Mailing, freezes: Sequence[tuple[Entry, Clear | None]] = ()) -> Growth:
-        """How what comes back of it grows and falls. ``freezes``: the journal's entries on what was frozen and thawed."""
+    async def course(self, mailing: Mailing) -> Growth:
+        """How what comes back of it grows and falls."""
         rows, now = self.store.returns, self.clock.now()
         ends = await rows.ends(mailing.mailing_id)
         began = mailing.went_first_at or mailing.first_at
@@ -139,6 +140,7 @@ class Returns:
         last = span(each)
         recent = await rows.between(mailing.mailing_id, now - last, now)
         before = await rows.between(mailing.mailing_id, now - last * 2, now - last)
+        freezes = await self.store.journal.freezes(limit=_MOST_FREEZES)
         history = await self.store.journal.history(mailing.mailing_id)
         done = deeds(mailing, ends[0] if ends else None, (entry for entry, _ in (*history, *freezes)))
         spells = await rows.spells(mailing.mailing_id, each)

@@ -207,7 +207,6 @@ async def staged(
         alarms=_answers(()),
         take_alarm=_answers(False),
         settings=wanted,
-        url=URL,
         policy=lambda: parse(DOCUMENTS),
     )
     service = accounts(wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords)

@@ -45,8 +45,7 @@ async def test_returns_and_actions_over_time(tmp_path: Path) -> None:
         out.home.clock.pass_(minutes=1)
         await out.back(letter("y@elsewhere.example", "Auto: away", more="Auto-Submitted: auto-replied\r\n"))
         mailing = await out.mailing()
-        freezes = await out.home.store.journal.entries()
-        found = await out.service.course(mailing, freezes)
+        found = await out.service.course(mailing)
         assert (found.width, found.trend, found.now, found.before) == (timedelta(minutes=1), Trend.FALLS, 1, 13)
         assert {one.sort: (one.all, one.counted, one.likely) for one in found.totals}.items() >= {
             Sort.BOUNCE: (12, 12, 0), Sort.COMPLAINT: (2, 2, 0)

@@ -292,7 +292,9 @@ class Entry:
         return made
 
     async def _described(self, request: Request) -> Response:
-        return Response(_described(self._operations, self._services.console.url), media_type="application/json")
+        return Response(
+            _described(self._operations, self._services.console.settings.console_url), media_type="application/json"
+        )
 
     def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:

@@ -222,7 +222,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "settled": hold.settled,
         "asked_at": hold.asked_at,
         "confirm": hold.confirm_row,
-        "url": f"{call.console.url}/held/{hold.hold_id}" if call.console.url else None,
+        "url": f"{url}/held/{hold.hold_id}" if (url := call.console.settings.console_url) else None,
     }
 
 

@@ -37,7 +37,6 @@ from smtpguard.returns.service import row as return_row
 from smtpguard.returns.service import unnamed
 
 _MOST = 1_000
-_FREEZES = 500
 
 
 MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
@@ -360,7 +359,7 @@ async def take(call: Call) -> ReturnsTaken:
 async def returned(call: Call) -> Returns:
     mailing = await looked_up(call)
     found = await call.console.store.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
-    course = await call.console.returns.course(mailing, await call.console.store.journal.freezes(limit=_FREEZES))
+    course = await call.console.returns.course(mailing)
     return Returns.model_validate(
         {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}
     )

@@ -18,6 +18,7 @@ from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, out
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
     choice_of,
+    digits,
     form,
     number,
     number_of,
@@ -111,9 +112,10 @@ def _cursor(place: Rank) -> str:
 def _place(after: str) -> Rank | None:
     """None for an invalid cursor."""
     *numbers, hold_id = after.split("-", 3)
-    if len(numbers) != 3 or not hold_id or not all(n.isascii() and n.isdecimal() and len(n) < 18 for n in numbers):
+    found = [number for number in map(digits, numbers) if number is not None]
+    if len(found) != 3 or not hold_id:
         return None
-    later, people, expires_at = map(int, numbers)
+    later, people, expires_at = found
     return Rank(later=later, fewer=-people, expires_at=expires_at, hold_id=hold_id)
 
 
@@ -347,8 +349,7 @@ async def history(request: Request) -> Response:
 @ROUTES.get("/history/freezes", *Role)
 async def frozen(request: Request) -> Response:
     """Freezes and thaws, by whom and why."""
-    after = request.query_params.get("after", "")[:20]
-    before = int(after) if after.isascii() and after.isdecimal() else None
+    before = digits(request.query_params.get("after", ""))
     entries = await services_of(request).store.journal.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
     entries = entries[:PAGE]

@@ -210,7 +210,6 @@ async def found_of(request: Request) -> Mailing:
 
 
 LATEST = 20
-_FREEZES = 500
 _BOXES = ("held", "late", "passed", "refused")
 """The colours of the bars."""
 _DONE: Mapping[Deed, str] = {
@@ -246,7 +245,7 @@ KNOWN: Mapping[By, str] = {
 async def returns(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     mailing = await found_of(request)
-    course = await here.returns.course(mailing, await here.store.journal.freezes(limit=_FREEZES))
+    course = await here.returns.course(mailing)
     return await page(
         request,
         "returns.html",

@@ -18,7 +18,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.console import chart
 from smtpguard.console.filters import ANY, PAGE, Filters, asked_of, midnight
 from smtpguard.console.pages.holds import ruled, standing_for
-from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech, text_of
 from smtpguard.console.rulewords import AIMS, in_words
 from smtpguard.console.services import ACTING, OPERATING, SEEING, Routes, person
 from smtpguard.guard.inforce import InForce
@@ -167,7 +167,7 @@ async def done(request: Request) -> Response:
     in_force = here.in_force
     did = asks.state if asks.state in DID else "rejected"
     since, until = asks.times(in_force.hours.zone)
-    before = int(asks.after) if asks.after.isascii() and asks.after.isdecimal() and len(asks.after) < 18 else 0
+    before = digits(asks.after) or 0
     about = ActivityFilter(did=did, rule=asks.rule, list=asks.list, since=since, until=until)
     found, further = await here.store.journal.judged(about, before, PAGE)
     return await page(
