@@ -177,6 +177,11 @@ def store_problem(found: str | None, running: Iterable[Tree]) -> str | None:
     return found
 
 
+def clock_ahead(running: Iterable[Tree]) -> int | None:
+    """None if none of them lives."""
+    return max((tree.row.get("clock_ahead", 0) for tree in running if tree.alive), default=None)
+
+
 def absent(running: Iterable[Tree]) -> tuple[str, ...]:
     """Parts that a tree of this state folder has, killed ones included, and of which no process is ready anywhere."""
     known, ready = set[str](), set[str]()
@@ -326,6 +331,7 @@ class Alarms(Part):
             starts=None if failing(self._settings.state, now) else "",
             spool=no_spool(self._settings),
             bypass=bypass_in_force(self._settings, now),
+            clock_ahead=clock_ahead(running),
         )
 
     async def _look_at_relay(self, route: str) -> None:
@@ -460,6 +466,7 @@ async def status(settings: Settings) -> Status:
         certificates=usable,
         relay=relay,
         bypass=bypass_in_force(settings, found.at),
+        clock_ahead=clock_ahead(found.trees),
     )
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}

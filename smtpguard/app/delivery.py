@@ -30,7 +30,7 @@ from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.replying import Links, Tokens
-from smtpguard.holds.service import Approvals
+from smtpguard.holds.service import Approvals, Began
 from smtpguard.journal.chain import Clock
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.notice import NoticeTemplates
@@ -39,7 +39,7 @@ from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.processes.channel import STORE_FAILS, Said
+from smtpguard.processes.channel import CLOCK_AHEAD, STORE_FAILS, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.nouns import People
 from smtpguard.store.retention import Retention
@@ -102,8 +102,9 @@ class Deliverer(Part):
             Daily(self._store, self._policies, clock, partial(checkpoint_to, auditor)) if auditor else None
         )
         self._approvals = Approvals(
-            self._store, self._policies, clock, term=term(settings), notices=notices(settings), began=BEGAN
-        )
+            self._store, self._policies, clock, term=term(settings), notices=notices(settings),
+            began=await Began.of(self._store, *BEGAN),
+        )  # fmt: skip
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(
             self._store,
@@ -168,7 +169,8 @@ class Deliverer(Part):
 
     def said(self) -> Said:
         said = self._relays.said()
-        levels = {**said.levels, STORE_FAILS: int(self._store.fails)}
+        ahead = int(self._approvals.ahead.total_seconds()) if self._approvals.clock_jumped else 0
+        levels = {**said.levels, STORE_FAILS: int(self._store.fails), CLOCK_AHEAD: ahead}
         return replace(said, counts={**said.counts, **self._renewals.counts}, levels=levels)
 
     async def stop(self, grace_seconds: float) -> None:

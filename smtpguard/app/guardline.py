@@ -30,7 +30,7 @@ from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Outage
 from smtpguard.freezes.service import STALE_SECONDS, GateWatch
 from smtpguard.holds.replying import Tokens
-from smtpguard.holds.service import Approvals
+from smtpguard.holds.service import Approvals, Began
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.chain import Clock
 from smtpguard.mail.address import Address
@@ -89,7 +89,11 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     if settings.hold.reply_at:
         own.append(VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), store=store, policies=policies,
-            reader=gather.reader, verifier=gather.verifier, approvals=Approvals(store, policies, clock, notices=told, term=terms),
+            reader=gather.reader, verifier=gather.verifier,
+            approvals=Approvals(
+                store, policies, clock, notices=told, term=terms,
+                began=await Began.of(store, clock.now(), clock.monotonic()),
+            ),
             notices=told, clock=clock, required=second_factor_for(settings),
         ))  # fmt: skip
     if settings.returns.addresses:

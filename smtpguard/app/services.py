@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.clock import BEGAN, SystemClock, ids
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
@@ -235,7 +235,7 @@ async def services(
     """``serving``: for a process that reads messages, and logs what a command would print; it must call
     ``policies.watch`` first. Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
-    from smtpguard.holds.service import Approvals
+    from smtpguard.holds.service import Approvals, Began
     from smtpguard.mailings.service import Mailings, Matched
 
     clock, new_id = SystemClock(), ids()
@@ -256,7 +256,7 @@ async def services(
         yield Services(
             store=store,
             policies=policies,
-            approvals=Approvals(store, policies, clock, term=term(settings)),
+            approvals=Approvals(store, policies, clock, term=term(settings), began=await Began.of(store, *BEGAN)),
             freezes=freezes,
             mailings=mailings,
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),

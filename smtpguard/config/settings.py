@@ -196,7 +196,7 @@ class JournalSettings(Section):
 
 
 AlarmName = Literal[
-    "store-put-back", "frozen", "store-away", "state-full", "bypass", "start-fails", "relay-away", "deferring", "slow", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
+    "store-put-back", "frozen", "store-away", "state-full", "bypass", "start-fails", "clock-jumped", "relay-away", "deferring", "slow", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
     "certificate-ends-now", "certificate-ends", "certificate-unusable", "list-stale", "webhook-behind", "checkpoints-refused", "rule-calls", "breaker", "breaker-observed",
 ]  # fmt: skip
 """The table is in observe.alarms."""

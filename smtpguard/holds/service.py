@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.database.failpoint import passes
@@ -75,7 +75,11 @@ log = logging.getLogger(__name__)
 
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
-DOUBTED_JUMP = timedelta(days=1)
+DOUBT = timedelta(days=1)
+"""For how long a clock that jumped forward is not believed, so that somebody may correct it; and how far it may have
+    jumped while what is old is erased."""
+PAUSE = timedelta(days=7)
+"""If the journal has nothing of so long before a start, the clock may have jumped meanwhile."""
 TAKEN_BACK = "taken-back"
 """The choice in the journal entry of a vote that is revoked."""
 LAPSED = "lapsed"
@@ -93,6 +97,22 @@ class Decided:
     outgoing: Outgoing = NOTHING
 
 
+class Began(NamedTuple):
+    """A time before, by both clocks. ``doubted``: the time of an entry long before, since the wall clock was not believed
+    then; it is once it is within PAUSE of it."""
+
+    at: datetime
+    tick: float
+    doubted: bool = False
+
+    @classmethod
+    async def of(cls, store: Store, wall: datetime, tick: float) -> Began:
+        """Of a process that began then. Entries of its last day prove nothing: a start before may have had the same wrong
+        clock. Raises StoreError."""
+        known = await store.journal.newest_at(wall - DOUBT)
+        return cls(wall, tick) if known is None or wall - known <= PAUSE else cls(known, tick, True)
+
+
 @dataclass(eq=False)
 class Approvals:
     """The service behind ``held approve|reject|withdraw``, the console, and the sweep of the delivery process."""
@@ -102,10 +122,12 @@ class Approvals:
     clock: Clock
     notices: Notices = field(default_factory=Notices)
     term: Deadlines = field(default_factory=Deadlines)
-    began: tuple[datetime, float] | None = None
-    """A time before, by both clocks: a part that is started again while the clock is wrong knows that it has jumped."""
-    _steady: tuple[datetime, float] = field(init=False)
-    _jumped: timedelta = field(init=False, default=timedelta(0))  # as it was logged
+    began: Began | None = None
+    """A part that is started again while the clock is wrong knows that it has jumped."""
+    ahead: timedelta = field(init=False, default=timedelta(0))
+    """By how much the clock has jumped forward, while it is not believed."""
+    _steady: Began = field(init=False)
+    _doubted: float | None = field(init=False, default=None)  # since when, by the monotonic clock
     _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
     """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it. Seen first while
     the clock is before its votes, as at a boot, it begins then."""
@@ -114,7 +136,9 @@ class Approvals:
     _undue: Outage = field(init=False)
 
     def __post_init__(self) -> None:
-        self._steady = self.began or (self.clock.now(), self.clock.monotonic())
+        self._steady = self.began or Began(self.clock.now(), self.clock.monotonic())
+        if self._steady.doubted:
+            self._doubted = self._steady.tick
         self._unsent = Outage(log, "approved and not sent yet, tried again", self.clock.monotonic)
         self._unasked = Outage(log, "people are asked later about what is in doubt", self.clock.monotonic)
         self._undue = Outage(log, "deadlines are looked at again", self.clock.monotonic)
@@ -301,7 +325,7 @@ class Approvals:
         notices, enacted, failed = self._now(), 0, False
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
-        begun = {key: max([now, *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
+        begun = {key: max([self._passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
         self._leaving = {
             (id, at): self._leaving.get((id, at), tick + (at - begun[id, at]).total_seconds()) for id, at in leaving
         }
@@ -540,30 +564,34 @@ class Approvals:
 
     @property
     def clock_jumped(self) -> bool:
-        """Whether the clock jumped forward by more than a day, and was not set back: it may be wrong. After a smaller jump,
-        as a machine that was paused makes, what is erased is at most a day too young; without it nothing would be
-        erased until a restart."""
+        """Whether the clock jumped forward by more than a day, less than a day ago, and was not set back: it may be wrong.
+        After a smaller jump, as a machine that was paused makes, what is erased is at most a day too young."""
         self._passed()
-        return self._jumped > DOUBTED_JUMP
+        return self.ahead > DOUBT
 
     def _passed(self) -> datetime:
-        """The time. If the clock jumped forward, the time that has passed by the monotonic clock, so that setting a
-        clock expires no hold."""
+        """The time. For a day after the clock jumped forward, the time that has passed by the monotonic clock, so that
+        setting a clock expires no hold."""
         wall, tick = self.clock.now(), self.clock.monotonic()
-        then, at = self._steady
-        expected = then + timedelta(seconds=tick - at)
-        if wall > expected + CLOCK_JUMP:
-            if abs(wall - expected - self._jumped) > CLOCK_JUMP:
-                self._jumped = wall - expected
-                log.warning(
-                    "the clock has jumped by %s: until it is set back, or a restart, deadlines ignore the jump, and after more than a day nothing is erased",
-                    self._jumped,
-                )
-            return expected
-        if wall < expected - CLOCK_JUMP:
+        expected = self._steady.at + timedelta(seconds=tick - self._steady.tick)
+        ahead = wall - expected
+        if ahead > (PAUSE if self._steady.doubted else CLOCK_JUMP):
+            moved = abs(ahead - self.ahead) > CLOCK_JUMP
+            if self._doubted is None or (self.ahead and moved):
+                self._doubted = tick
+            if tick - self._doubted < DOUBT.total_seconds():
+                if moved:
+                    self.ahead = ahead
+                    log.warning(
+                        "the clock has jumped by %s: until it is set back, or for a day, deadlines ignore the jump, and after more than a day nothing is erased",
+                        ahead,
+                    )
+                return expected
+            log.warning("the clock jumped by %s a day ago: it counts now", ahead)
+        elif ahead < -CLOCK_JUMP:
             log.warning(
                 "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
-                expected - wall,
+                -ahead,
             )
-        self._steady, self._jumped = (wall, tick), timedelta(0)
+        self._steady, self._doubted, self.ahead = Began(wall, tick), None, timedelta(0)
         return wall

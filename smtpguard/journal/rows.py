@@ -14,7 +14,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, parsed
+from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, microseconds, parsed
 from smtpguard.journal.checkpoint import WITNESS, Checkpoint, body_of, genuine, parse, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Outcome, relayed
@@ -193,6 +193,13 @@ def first_at(connection: Connection, at: int) -> int:
         else:
             high = middle
     return int(low)
+
+
+def newest_at(connection: Connection, before: datetime) -> datetime | None:
+    """When the newest entry before that time was made."""
+    older = select(entry.c.at).where(entry.c.seq < first_at(connection, microseconds(before)))
+    at = connection.execute(older.order_by(entry.c.seq.desc()).limit(1)).scalar()
+    return None if at is None else instant(at)
 
 
 def span(connection: Connection, since: int, until: int, late: int = LATE) -> tuple[int, int]:

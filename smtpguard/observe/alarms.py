@@ -60,7 +60,8 @@ class Seen:
     without a verdict, and those whose verdict took more than SLOW_SECONDS. ``called``: rules that call a person;
     ``purposes``: of the policy's rules. ``absent``: kinds of parts without a ready process.
     ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
-    ``refusing``: receivers of checkpoints to how many seconds they have taken none that was sent.
+    ``refusing``: receivers of checkpoints to how many seconds they have taken none that was sent. ``clock_ahead``: by how many
+    seconds the clock jumped forward, while it is not believed, else 0.
     """
 
     at: datetime
@@ -86,6 +87,7 @@ class Seen:
     purposes: Mapping[str, str] = field(default_factory=dict)
     stopped: tuple[Stopped, ...] | None = None
     bypass: tuple[Bypass, ...] | None = None
+    clock_ahead: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +268,11 @@ def _bypass(bypasses: Sequence[Bypass], _: Seen) -> Iterator[Found]:
         yield Found(words={"until": Moment(one.ends)}, private=private)
 
 
+def _ahead(seconds: int, seen: Seen) -> Iterator[Found]:
+    if seconds:
+        yield Found(words={"at": Moment(seen.at), "known": Moment(seen.at - timedelta(seconds=seconds))})
+
+
 BYPASS = "bypass"
 CONDITIONS: tuple[Condition, ...] = (
     Condition(
@@ -345,6 +352,22 @@ CONDITIONS: tuple[Condition, ...] = (
             "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
         ),
         of="starts",
+    ),
+    Condition(
+        name="clock-jumped",
+        severity=Severity.CRITICAL,
+        after_seconds=120,
+        title=N_("the clock may be wrong"),
+        says=N_(
+            "The clock says {at}, and by the last known entry and the time that passed it is {known}. For a day no hold expires by it, "
+            "and nothing is erased; then it counts."
+        ),
+        does=N_(
+            "If the clock is wrong, correct it today, and nothing is lost. If it is right, as after a long time switched off, there "
+            "is nothing to do."
+        ),
+        of="clock_ahead",
+        found=_ahead,
     ),
     Condition(
         name="relay-away",

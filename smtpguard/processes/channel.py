@@ -157,6 +157,8 @@ PUT_OFF = "turned away 4xx"
 STORE_FAILS = "store fails"
 """The level of processes that take mail or deliver it, and whose last transaction with the store failed a moment ago, and of
 the alarms while they cannot use it."""
+CLOCK_AHEAD = "clock ahead"
+"""The level of the delivery: by how many seconds the clock jumped forward, while it is not believed."""
 STORE_SERVES = "store serves"
 """The level of processes that take mail, can read the store, and committed their last transaction with it. One that failed
 serves again when one is committed: while a balancer sends it no mail, nobody tries."""

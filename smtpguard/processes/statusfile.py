@@ -49,9 +49,10 @@ class StatusFile:
         *,
         stopping: bool,
         store_fails: bool = False,
+        clock_ahead: int = 0,
     ) -> dict[str, Any]:
         """``now``: by the loop's clock. ``counts``: of all processes, ended ones included. ``store_fails``: whether one says
-        so."""
+        so. ``clock_ahead``: by how many seconds the clock jumped forward, while it is not believed."""
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -60,6 +61,7 @@ class StatusFile:
             "stopping": stopping,
             "counts": dict(counts),
             "store_fails": store_fails,
+            "clock_ahead": clock_ahead,
             "parts": [
                 {
                     "name": child.name,

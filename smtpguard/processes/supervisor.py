@@ -29,7 +29,7 @@ import structlog
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Network, client_address, within
-from smtpguard.processes.channel import STORE_FAILS, Numbers, RelayConnectionLimit, Said
+from smtpguard.processes.channel import CLOCK_AHEAD, STORE_FAILS, Numbers, RelayConnectionLimit, Said
 from smtpguard.processes.listeners import (
     Arrival,
     Introductions,
@@ -391,11 +391,11 @@ class Supervisor:
                 self._notifier.not_yet(6 * _STARTING_SECONDS, f"waiting for {absent}")
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
-            fails = self._numbers.levels[STORE_FAILS] > 0
+            fails, ahead = self._numbers.levels[STORE_FAILS] > 0, self._numbers.levels[CLOCK_AHEAD]
             counts, stopping = self._numbers.with_refusals, self._stopping
             file = self._status_file
             row = (
-                file.row(now, self._children, counts, stopping=stopping, store_fails=fails)
+                file.row(now, self._children, counts, stopping=stopping, store_fails=fails, clock_ahead=ahead)
                 if file is not None
                 else None
             )

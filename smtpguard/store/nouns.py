@@ -255,6 +255,7 @@ class Journal(Rows):
     entries = asks(journal.read)
     freezes = asks(journal.freezes)
     signed = asks(journal.signed)
+    newest_at = asks(journal.newest_at)
     in_flight = asks_now(gates.in_flight)
     unsettled = asks(gates.unsettled)
     doubt = writes(gates.doubt)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,6 +185,7 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     relays = Relays(Settings(state=tmp_path))
     pool = relays.pools[""]
     made._store, made._relays = SimpleNamespace(fails=True, problem="it is read-only"), relays
+    made._approvals = SimpleNamespace(clock_jumped=True, ahead=timedelta(days=800, microseconds=1))
     made.line = SimpleNamespace(intake=INTAKE, store=made._store, watch=SimpleNamespace(age_seconds=0.1))
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"
@@ -191,7 +193,12 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     tls = {} if part is Milter else {"certificates refused": 0}
     assert said.counts == {**counts, **waits, **tls}
     fails = {} if part is Console else {"store fails": 1, **({"store serves": 0} if counts else {})}
-    assert said.levels == {**fails, **({"relay idle": 0, "relay in use": 0, "relay waiting": 0} if asks else {})}
+    ahead = {"clock ahead": 800 * 86_400} if part is Deliverer else {}
+    assert said.levels == {
+        **fails,
+        **ahead,
+        **({"relay idle": 0, "relay in use": 0, "relay waiting": 0} if asks else {}),
+    }
     assert pool.target.reachability is not None
     pool.target.reachability.lost("Connection refused")
     found = made.said().found

@@ -442,6 +442,16 @@ async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkey
         assert ("relay-away" in [alarm.condition.name for alarm, _ in found.alarms]) is away
 
 
+async def test_a_clock_that_jumped_is_seen(tmp_path: Path) -> None:
+    async with installation(tmp_path) as here:
+        file = StatusFile(here.settings.state)
+        for now, ahead in enumerate((0, 86_400)):
+            file.write(now * 10.0, file.row(now * 10.0, (), {}, stopping=False, clock_ahead=ahead))
+            found = await status(here.settings)
+            assert ("clock-jumped" in [alarm.condition.name for alarm, _ in found.alarms]) is bool(ahead)
+            assert Alarms(here.settings).seen().clock_ahead == ahead
+
+
 def test_every_part_of_a_tree_is_missed(tmp_path: Path) -> None:
     """That of the alarms too: it cannot tell of itself, but status and other trees can."""
     parts = [{"part": part, "ready": part == "proxy"} for part in ("proxy", "alarms")]

@@ -14,8 +14,9 @@ from sqlalchemy import select
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import outbox
 from smtpguard.holds.effects import Deadlines, Seen, deliver_by
-from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State
-from smtpguard.holds.service import Approvals
+from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State, event_on
+from smtpguard.holds.service import Approvals, Began
+from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import parse_header
@@ -427,12 +428,62 @@ async def test_a_clock_that_jumped_is_known_until_it_is_set_back(home: House) ->
 
 async def test_a_part_that_begins_while_the_clock_is_wrong_expires_nothing(home: House) -> None:
     hold = await home.held()
-    began = home.clock.now(), home.clock.monotonic()
+    began = Began(home.clock.now(), home.clock.monotonic())
     home.clock.at += timedelta(days=800)
     approvals = Approvals(home.store, home, home.clock, notices=home.notices, term=home.term, began=began)
     assert await approvals.sweep() == 0
     assert approvals.clock_jumped
     assert (await home.hold(hold.hold_id)).state is State.WAITING
+
+
+async def restarted(home: House) -> Approvals:
+    """As in a process that starts now."""
+    began = await Began.of(home.store, home.clock.now(), home.clock.monotonic())
+    return Approvals(home.store, home, home.clock, notices=home.notices, term=home.term, began=began)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+async def test_a_start_under_a_clock_far_ahead_expires_nothing_for_a_day(home: House, corrected: bool) -> None:
+    hold = await home.held()
+    home.clock.at += timedelta(days=800)
+    for _ in range(2):  # another start some hours later, with what the first recorded under that clock
+        approvals = await restarted(home)
+        assert await approvals.sweep() == 0
+        assert approvals.clock_jumped
+        with pytest.raises(NotEntitled):  # and not that it has expired
+            await approvals.vote(hold.hold_id, Choice.APPROVE, approver="nobody@example.com", by="nobody")
+        await home.store.journal.record([event_on(hold, Kind.VIEWED, home.clock.now())])
+        home.clock.pass_(hours=11)
+    if corrected:
+        home.clock.at -= timedelta(days=800)
+        assert await approvals.sweep() == 1, "a reminder"
+        assert (await home.hold(hold.hold_id)).state is State.WAITING
+    else:
+        home.clock.pass_(hours=14)
+        assert await (await restarted(home)).sweep() == await approvals.sweep() + 1 == 1
+        assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+    assert not approvals.clock_jumped
+
+
+async def test_a_start_after_a_week_goes_by_the_clock(home: House) -> None:
+    hold = await home.held()
+    home.clock.pass_(days=7)
+    assert await (await restarted(home)).sweep() == 1
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+
+
+async def test_a_clock_that_jumped_counts_a_day_later(home: House) -> None:
+    hold, approvals = await home.held(), home.approvals()
+    for days in (20, 800):  # the second jump begins a day of its own
+        home.clock.at += timedelta(days=days)
+        await approvals.sweep()
+        home.clock.pass_(hours=23)
+    await approvals.sweep()
+    assert (await home.hold(hold.hold_id)).state is State.WAITING
+    home.clock.pass_(hours=1)
+    assert await approvals.sweep() == 1
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+    assert not approvals.ahead
 
 
 async def test_a_deadline_that_cannot_be_kept_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
     certificates={"c.pem": NOW + timedelta(days=60)}, answered=100, deferred=3, slow=3, absent=(), starts="", spool="",
-    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(), bypass=(), purposes={"many-write": "Many write to one list."},
+    behind={"chat": 2.0}, refusing={"witness": 0.0}, called=(), stopped=(), bypass=(), clock_ahead=0, purposes={"many-write": "Many write to one list."},
 )  # fmt: skip
 MANY = RuleCall(
     rule="many-write",
@@ -64,6 +64,8 @@ def test_a_healthy_guard_raises_no_alarm() -> None:
         ({"store": "no answer"}, ["store-away"]),
         ({"bypass": (BYPASS,)}, ["bypass"]),
         ({"starts": "the store: it does not answer"}, ["start-fails"]),
+        ({"clock_ahead": 86_400 * 800}, ["clock-jumped"]),
+        ({"clock_ahead": 0}, []),
         ({"relay": "Connection refused"}, ["relay-away"]),
         ({"spool": "no space left in /var/lib"}, ["state-full"]),
         ({"answered": 10, "deferred": 5}, ["deferring"]),
@@ -123,7 +125,7 @@ def test_critical_alarms_are_immediate() -> None:
 EVERY = replace(
     WELL, store="no answer", spool="full", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
     unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, slow=10, absent=("proxy",), behind={"chat": 3600.0}, refusing={"syslog": 1000.0}, called=(MANY,),
-    certificates={"c.pem": NOW, "d.pem": NOW + timedelta(days=9), "e.pem": None}, stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,),
+    certificates={"c.pem": NOW, "d.pem": NOW + timedelta(days=9), "e.pem": None}, stopped=(STOPPED, replace(STOPPED, mailing="N", observed=True)), bypass=(BYPASS,), clock_ahead=86_400,
 )  # fmt: skip
 
 
