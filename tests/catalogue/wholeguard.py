@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from smtpguard.app.lists import open_refresher, open_registry
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database import engine
 from smtpguard.demo.stage import make_key
+from smtpguard.gathering import reader
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.journal.event import Kind
 from smtpguard.policy.parse import Policy
@@ -275,6 +276,8 @@ workers: 1
         clock = Clock()
         for module in (guardline, delivery, services, start):  # one clock for all, since the journal is in its order
             patch.setattr(module, "SystemClock", lambda: clock)
+        patch.setattr(reader, "NARROW", replace(reader.NARROW, seconds=5.0))  # of a loaded machine, too
+        patch.setattr(reader, "KILL_SECONDS", 60.0)
         patch.setattr(engine, "_ROOMY", math.inf)  # a preallocated log is 30 MB for a few messages
         alike = text, tuple(members), tuple(readers), relay_settings, settings, listen
         read = read_settings(config)
