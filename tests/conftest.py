@@ -41,6 +41,8 @@ settings.load_profile("any machine")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+os.umask(0o022)  # Debian's own; with a stricter one, the users of Postfix could not reach their files
+
 # Folders whose tests start smtpguard as a user does, or other servers. The value is the marker.
 _WHOLE = {"peers": "peers", "faults": "faults", "catalogue": "faults", "demo": "peers"}
 _MEMORY = Path("/dev/shm")
