@@ -118,7 +118,8 @@ DONE: Mapping[str, str] = {
     "answered": N_("The approvers are told."),
     "pleaded": N_("The approvers are told that you ask for its release."),
     "judged": N_("Thank you. It is counted."),
-    "mailing": N_("It is done."),
+    "done": N_("It is done."),
+    "none": N_("Nothing is decided: choose at least one message that waits for you."),
     "people-asked": N_("Another approver must agree; then you both can see who received it."),
     "people-agreed": N_("You agreed: you both can see who received it now."),
     "correcting": N_(

@@ -7,8 +7,9 @@ are ISO 8601 UTC with "Z"; absent values are null):
 every notice        ``notice``: its kind; ``writer``: true if its reader wrote the message; ``hold_id``; ``subject``,
                     ``message_id``, ``from`` of the message (unescaped); ``language`` of that message ("" unknown);
                     ``recipients``: number of RCPTs; ``reach``: number of people, ``reach_at_least``: or more;
-                    ``lists``: titles that may be named to this reader; ``sensitive``: [{``list``, ``category``}], those
-                    whose membership is sensitive; ``summary``: what it is and whom it is for, in a sentence;
+                    ``lists``: titles that may be named to this reader, and a phrase for other addresses;
+                    ``sensitive``: [{``list``, ``category``}], the lists whose membership is sensitive;
+                    ``summary``: what it is and whom it is for, in a sentence;
                     ``part``: true if only a part was held, and colleagues have the rest; ``test``: it was sent for
                     approval beforehand, and is never sent itself
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
@@ -108,7 +109,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "recipients": len(hold.envelope.recipients),
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
-        "lists": nameable(hold, in_force),
+        "lists": addressees(hold, in_force),
         "sensitive": sensitive(addressed(hold, in_force)),
         "summary": summary(hold, addressees(hold, in_force)),
         "part": hold.part,

@@ -412,3 +412,12 @@ async def test_writers_read_no_reason_and_no_other_senders_address(here: Stage) 
         assert answer.status_code == 200
         for private in ("bo@example.com", "a fire"):
             assert private not in answer.text, path
+
+
+async def test_buttons_of_several_freezes_have_names_of_their_own(here: Stage) -> None:
+    await here.home.freeze(Selector.SENDER, ANNA, id="F1")
+    await here.home.freeze(Selector.SENDER, OMAR, id="F2")
+    admin = await here.signed_in(EVA, Role.ADMIN)
+    said = text(await admin.get("/still"))
+    assert "Incident report : mail from anna@example.com" in said
+    assert "Incident report : mail from omar@example.com" in said

@@ -71,6 +71,13 @@ def address(intent: Intent) -> str:
     return str(recipient.address)
 
 
+async def test_a_notice_names_lists_and_others(home: House) -> None:
+    await home.held(RAMADAN, "someone@elsewhere.example")
+    for notice in ("held", "approve"):
+        intent = next(each for each in await home.outbox() if each.data["notice"] == notice)
+        assert intent.data["lists"] == ["Ramadan greetings", "other addresses"]
+
+
 async def test_every_notice_has_the_data_of_its_table(home: House) -> None:
     home.notices = Notices(flood=Flood(singly=100))
     hold = await home.held()

@@ -154,7 +154,7 @@ async def decide(request: Request) -> Response:
     chosen = await _chosen(here, who, [str(id) for id in sent.getlist("hold")])
     holds = [hold for hold in chosen if hold.state is State.WAITING]
     if not holds:
-        return see_other("/held")
+        return see_other("/held", done="none")
     return await _confirming(request, choice.value, holds, here.in_force.sha256)
 
 

@@ -99,7 +99,7 @@ async def act(request: Request) -> Response:
     except (Conflict, NotEntitled, StoreError) as error:
         return await _shown(request, *not_done(error, said))
     there = made.disclosure if isinstance(made, Mailing) and sent.get("move") == "disclose" else None
-    what = "mailing" if there is None else "people-agreed" if there.agreed_by else "people-asked"
+    what = "done" if there is None else "people-agreed" if there.agreed_by else "people-asked"
     return see_other(f"/mailings/{found.mailing_id}", done=what)
 
 

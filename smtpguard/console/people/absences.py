@@ -76,7 +76,7 @@ class Absent:
         made = await self.people.change_absence(who, step)
         now_in_force = await services_of(request).policies.follow()
         await self._ask_admins(request, made, now_in_force)
-        return see_other("/away")
+        return see_other("/away", done="done")
 
     async def _ask_admins(self, request: Request, absence: Absence, in_force: InForce) -> None:
         """Mail to the admins who can agree to the deputy, where one must."""
@@ -103,7 +103,7 @@ class Absent:
 
         await self.people.change_absence(who, step)
         await services_of(request).policies.follow()
-        return see_other("/away")
+        return see_other("/away", done="done")
 
     async def agree(self, request: Request) -> Response:
         return await self._deputy(request, "agreed", lambda said: replace(said, confirmed=True))
@@ -130,7 +130,7 @@ class Absent:
         except NotPossible as why:
             return await self._shown(request, 409, problem=why.why)
         await services_of(request).policies.follow()
-        return see_other("/away")
+        return see_other("/away", done="done")
 
     async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
         """Parse the form. Raises WrongField."""

@@ -203,7 +203,7 @@ class Pages:
             await self.accounts.set_language(account, _text(request, "language"))
         except NotPossible as why:
             return await self._me(request, 400, problem=why.why)
-        return see_other("/me")
+        return see_other("/me", done="done")
 
     async def password(self, request: Request) -> Response:
         account, new, said = _account(request), _text(request, "new"), speech(request)
@@ -394,7 +394,9 @@ class Administering:
             return await self._shown(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
         except NotPossible as why:
             return await self._shown(request, 409, wrong={"address": speech(request).say(why.why)})
-        return await self._shown(request, made=made, password=password) if password else see_other("/people")
+        return (
+            await self._shown(request, made=made, password=password) if password else see_other("/people", done="done")
+        )
 
     async def change(self, change: str, request: Request) -> Response:
         everybody = await self.accounts.people.everybody()
@@ -405,7 +407,11 @@ class Administering:
             password = await self._changed(change, account, request)
         except NotPossible as why:
             return await self._shown(request, 409, problem=why.why)
-        return await self._shown(request, made=account, password=password) if password else see_other("/people")
+        return (
+            await self._shown(request, made=account, password=password)
+            if password
+            else see_other("/people", done="done")
+        )
 
     async def _changed(self, change: str, account: Account, request: Request) -> str:
         """Returns the password that was generated for the account, "" if none was."""

@@ -120,8 +120,8 @@ async def test_a_language_is_chosen(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
     await browser.get("/me")
     assert (await browser.post("/me/language", language="tlh")).status_code == 400
-    assert (await browser.post("/me/language", language="sv")).status_code == 303
-    assert "Ditt konto" in (await browser.get("/me")).text
+    assert (await browser.post("/me/language", language="sv")).headers["location"] == "/me?done=done"
+    assert "Ditt konto Det är klart." in text(await browser.get("/me?done=done"))
     assert "Logga ut" in (await browser.get("/me")).text
 
 
@@ -230,6 +230,21 @@ async def test_an_unknown_account_is_404(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
     assert (await browser.post("/people/NOSUCH/disable")).status_code == 404
+
+
+async def test_every_change_says_that_it_is_done(here: Stage) -> None:
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.ADMIN)
+    omar = await here.accounts.add(OMAR, roles=[Role.APPROVER], password=PASSWORD, by="root")
+    await eva.get("/away")
+    today = here.home.clock.now().date().isoformat()
+    for path, fields in (
+        ("/away", {"since": today, "until": today}),
+        ("/away/back", {}),
+        (f"/people/{omar.account_id}/disable", {}),
+        ("/people", {"address": "new@example.com", "sso": "yes"}),
+    ):
+        answer = await eva.post(path, **fields)
+        assert "It is done." in text(await eva.get(answer.headers["location"])), path
 
 
 async def test_markup_in_a_name_is_escaped(here: Stage) -> None:
