@@ -246,9 +246,11 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
     shown: list[dict[str, Any]] = []
     async for hold in _of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
-            states[hold.state.value] += 1
-            voted = {vote.approver for vote in standing_votes(hold)}
-            undecided += hold.state is State.WAITING and data["person"].lower() not in voted
+            states[_state(hold)] += 1
+            same = in_force.groups.person
+            voted = {same(vote.approver) for vote in standing_votes(hold)}
+            asks = _state(hold) == State.WAITING.value and not hold.asks_writer
+            undecided += asks and same(data["person"].lower()) not in voted
             earlier += hold.held_at < since
             if len(shown) < SHOWN:
                 shown.append(_line(hold, in_force) | await _own(store, hold, data))
@@ -293,7 +295,7 @@ async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIte
 def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: datetime, until: datetime) -> bool:
     """Its writer, or the owner in the writer's place, is not told that the approvers were reminded."""
     person = data["person"].lower()
-    reminded = hold.held_at < since and hold.state is State.WAITING and hold.release_at is None
+    reminded = hold.held_at < since and _state(hold) == State.WAITING.value
     if reminded and data.get("role") not in ("approver", "owner"):
         return False
     if data["notice"] == "owner-digest":
@@ -314,12 +316,19 @@ async def _own(store: Store, hold: Hold, data: Mapping[str, Any]) -> dict[str, A
     return {} if copy is None else {"subject": copy.subject, "from": writer}
 
 
+def _state(hold: Hold) -> str:
+    """``approved`` also while the approval can be undone: no vote is missing."""
+    if hold.state is State.WAITING and hold.release_at is not None:
+        return State.APPROVED.value
+    return "stopped" if hold.stopped else hold.state.value
+
+
 def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
     return {
         "hold_id": hold.hold_id,
         "subject": hold.subject,
         "from": hold.sender or "",
-        "state": "stopped" if hold.stopped else hold.state.value,
+        "state": _state(hold),
         "held_at": utc_text(hold.held_at),
         "expires_at": utc_text(hold.expires_at),
         "reach": hold.reach,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.holds.model import Choice, Confirmation
+from smtpguard.holds.model import Change, Choice, Confirmation
 from smtpguard.holds.questions import Questions
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.index import index_path
@@ -278,6 +278,31 @@ async def test_outsiders_the_reverse_path_and_recipients_get_no_notice(home: Hou
         await home.held(body=str(more), **more)
     told = {address(i) for i in await waiting(home)}
     assert told == {"eva@example.com", "omar@example.com", "dpo@example.com"}
+
+
+async def test_a_digest_asks_for_no_vote_that_is_not_missing(tmp_path: Path) -> None:
+    """It is approved and can be undone, or another address of the person voted, or its writer is asked first."""
+    aliases = b"hours: {zone: UTC}, aliases: {dpo@example.com: [d.berg@example.com]}}"
+    policy = (
+        DOCUMENTS["policy.yaml"]
+        .replace(b"hours: {zone: UTC}}", aliases)
+        .replace(b"[dpo@", b"[d.berg@example.com, dpo@")
+    )
+    async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy}) as home:
+        home.term = replace(home.term, release_delay_seconds=900)
+        home.notices = Notices(flood=Flood(singly=0))
+        approved, voted, asked, _ = [await home.held(body=str(n)) for n in range(4)]
+        await home.approve(approved.hold_id)
+        await home.approvals().vote(voted.hold_id, Choice.APPROVE, approver="d.berg@example.com", by="test")
+        confirm = Confirmation(writer="anna@example.com", until=MONDAY + timedelta(hours=4), expires=False)
+        await home.store.holds.change(asked.hold_id, lambda found: Change(hold=replace(found, confirm=confirm)))
+        window = {"since": utc_text(MONDAY), "until": utc_text(MONDAY + timedelta(minutes=10))}
+        for person, undecided in (("dpo@example.com", 1), ("omar@example.com", 2)):
+            data = {"notice": "digest", "role": "approver", "person": person} | window
+            found = await fill(home.store, data, home.in_force)
+            assert (found["total"], found["undecided"]) == (4, undecided), person
+            assert found["states"] == {"waiting": 3, "approved": 1}
+            assert [line["state"] for line in found["messages"]].count("approved") == 1
 
 
 async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:
