@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -153,6 +154,7 @@ class History(Upkeep, FakeRelay):
         self.absent: set[str] = set()
         self.members, self.unsynced = MEMBERS, False
         self.to: dict[str, list[str]] = {}
+        self.wrote: dict[str, set[str]] = {}
         self.behind: dict[str, dict[str, Sequence[str]]] = {}
         self.foretold: dict[str, Explained] = {}
         self.tally, self.tallied = Tally(), 0
@@ -270,14 +272,15 @@ class History(Upkeep, FakeRelay):
         if not await fence():
             raise Recalled
         if self.faults and self.chance.random() < 0.3:
-            await self.chance.choice([self.decide, self.decide, self.freeze])()
+            acts: list[Callable[[], Awaitable[None]]] = [partial(self.decide, id), self.decide, self.freeze]
+            await self.chance.choice(acts)()
         good = {a for a, reply in zip(everyone, replies, strict=True) if reply.positive}
         if luck < 0.24:
             self.took[id] |= good if self.chance.random() < 0.5 else set()
             raise Lost(LATER, after_dot=True) if luck < 0.2 else asyncio.CancelledError
         if not await fence():
             raise Recalled
-        await check_release(self.store, id, prepend, everyone)
+        await check_release(self.store, id, prepend, everyone, self.wrote)
         self.took[id] |= good
         self.said[id] |= good
         return Answers(replies=replies, reports=luck > 0.4)
@@ -287,7 +290,9 @@ class History(Upkeep, FakeRelay):
     async def act(self) -> None:
         if self.chance.random() < 0.3:
             await self.move()
-        what = self.chance.choice(OFTEN * 3 + RARELY + ["erase"] * self.erases)
+        what = self.chance.choice(
+            OFTEN * 3 + RARELY + ["erase", "erase", "preserve"] * self.erases + ["preserve"] * self.forgets
+        )
         act: Callable[[], Awaitable[None]] = getattr(self, what)
         await act()
 
@@ -308,7 +313,7 @@ class History(Upkeep, FakeRelay):
         to, looks = chance.choice(some + many), chance.choice(["internal", "mailing", "unclear"])
         await self.submit(
             to, X_Looks=looks, X_Labels=chance.choice(["", "", "", "contract"]), body=f"Bacon {next(self._numbers)}?",
-            sender=chance.choice([ANNA, ANNA, ANNA, EVA]),
+            sender=chance.choice([ANNA, ANNA, ANNA, EVA]), session=chance.choice([{}, {}, {}, {"auth_user": "eva"}]),
         )  # fmt: skip
 
     async def copy(self) -> None:
@@ -350,6 +355,8 @@ class History(Upkeep, FakeRelay):
         )
         way.message = bytes(message.message.raw[:])
         self.to[message.id] = to
+        login = more.get("session", {}).get("auth_user", "")
+        self.wrote[message.id] = {more.get("sender", ""), login if "@" in login else f"{login}@example.com"}
         known = self.home.in_force.registry.lists
         self.behind[message.id] = {RAMADAN: self.indexed}
         if not known.keys().isdisjoint({"news", "nyheter"}):
@@ -426,13 +433,15 @@ class History(Upkeep, FakeRelay):
             except Refused:
                 continue
 
-    async def decide(self) -> None:
-        """Against an approval, on stages, or on a doubt."""
+    async def decide(self, id: str = "") -> None:
+        """Against an approval, on stages, or on a doubt. ``id``: of the hold; "" for any."""
         chance, holds = self.chance, await self.home.holds()
         if not holds:
             return
         going = [hold for hold in holds if hold.state in SENDING]
-        hold, who = chance.choice(going if going and chance.random() < 0.5 else holds), chance.choice([EVA, OMAR, DPO])
+        it = [hold for hold in holds if hold.hold_id == id]
+        hold = chance.choice(it or (going if going and chance.random() < 0.5 else holds))
+        who = chance.choice([EVA, OMAR, DPO])
         what = chance.choice(
             ["reject", "withdraw", "unvote", "say", "confirm", "reopen", "reject all", "go on", "stop", "feedback"]
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from smtpguard.holds.model import Hold
 from smtpguard.journal.chain import Clear, Entry
@@ -15,7 +15,7 @@ Pairs = Sequence[tuple[Entry, Clear | None]]
 FINAL = {Kind.REJECTED.value, Kind.WITHDRAWN.value, Kind.EXPIRED.value}
 YES = {Kind.APPROVED.value, Kind.CONFIRMED.value}
 DECIDED = {kind.value for kind in DECISIONS}
-OWN = "@example.com"
+OWN, DUTY = "@example.com", "duty@example.com"
 ROLES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident", "envid")
 """What ``find`` looks for, of the names in an entry."""
 
@@ -33,15 +33,16 @@ def stops(freeze: Freeze, hold: Hold) -> bool:
     return False
 
 
-def seats(quorum: Quorum) -> int:
-    """How many people it asks for, at least."""
-    late = quorum.out_of_hours
-    regular = len(quorum.groups) * quorum.each
-    return regular if late is None else min(regular, len(late.groups) * late.each)
+def agreed(quorum: Quorum, people: Collection[str]) -> bool:
+    """Whether these may be enough: one for each seat, or out of hours one on duty."""
+    return len(people) >= len(quorum.groups) * quorum.each or (quorum.out_of_hours is not None and DUTY in people)
 
 
-async def check_release(store: Store, id: str, prepend: bytes, recipients: Collection[str]) -> None:
-    """A held message is given to the relay: nothing stops it, and people have decided so."""
+async def check_release(
+    store: Store, id: str, prepend: bytes, recipients: Collection[str], wrote: Mapping[str, Collection[str]]
+) -> None:
+    """A held message is given to the relay: nothing stops it, and people have decided so. ``wrote``: who sent each, under
+    any address or login."""
     hold = await store.holds.find(id)
     assert hold is not None, id
     freezes = (await store.gate.read()).freezes
@@ -59,10 +60,10 @@ async def check_release(store: Store, id: str, prepend: bytes, recipients: Colle
     if lead != id:
         history = await store.journal.history(lead)
     if (first := await store.holds.find(lead)) is not None and history:
-        _check_votes(first, history)
+        _check_votes(first, history, {first.author, *wrote.get(lead, ())})
 
 
-def _check_votes(hold: Hold, history: Pairs) -> None:
+def _check_votes(hold: Hold, history: Pairs, writers: Collection[str]) -> None:
     """Those who approved it last are as many as it asks for, and did not write it."""
     people: set[str] = set()
     for one, clear in history:
@@ -80,8 +81,9 @@ def _check_votes(hold: Hold, history: Pairs) -> None:
                 people.add(who)
             else:
                 people.discard(who)
-    need = max(map(seats, hold.verdict.quorum), default=1)
-    assert len(people - {hold.author}) >= need, (hold.hold_id, people, hold.author, hold.verdict.quorum)
+    others = people.difference(writers)
+    assert others, (hold.hold_id, people, writers)
+    assert all(agreed(one, others) for one in hold.verdict.quorum), (hold.hold_id, others, hold.verdict.quorum)
 
 
 def check_decided(entries: Pairs) -> None:

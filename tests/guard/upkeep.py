@@ -23,6 +23,7 @@ from smtpguard.config.settings import read_settings
 from smtpguard.database import schema
 from smtpguard.database.batch import read_head
 from smtpguard.database.errors import ContentMissing, Unavailable
+from smtpguard.holds.model import LIVE
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
@@ -79,6 +80,7 @@ class Upkeep:
     url: str
     intake: Intake
     forgets: bool
+    erases: bool
 
     def __init__(self) -> None:
         self.kept = defaultdict[str, Evidence](Evidence)
@@ -111,7 +113,8 @@ class Upkeep:
                  for name in (one.id, *(one.data.get(key) for key in ("hold", "mailing", "freeze"))) if name]  # fmt: skip
         if not names:
             return
-        id = self.chance.choice(names)
+        over = [hold.hold_id for hold in await self.home.holds() if hold.state not in LIVE and hold.hold_id in names]
+        id = self.chance.choice(over if over and self.chance.random() < 0.5 else names)
         made = await self.store.preserve(id, by="root", reason="a lawsuit")
         assert made is not None, id
         ids, mailings = of_incident(entries, id)
@@ -123,6 +126,12 @@ class Upkeep:
         kept.holds |= {hold.hold_id for hold in holds}
         kept.mailings |= {one for one in mailings if await self.store.mailings.find(one) is not None}
         kept.contents |= {hold.content_sha256 for hold in holds if await self._has(hold.content_sha256)}
+        if self.forgets:
+            await self.retain(days=5)
+        if self.erases:
+            named = {value for clear in kept.clears.values() for values in clear.values() for value in values}
+            await self.erase(self.chance.choice([one for one in (*MEMBERS, ANNA) if one in named] or [ANNA]))
+        await self.check_preserved()
 
     async def _has(self, sha256: str) -> bool:
         try:
@@ -156,9 +165,9 @@ class Upkeep:
 
     # erasure
 
-    async def erase(self) -> None:
+    async def erase(self, address: str = "") -> None:
         """Nothing is left of a person but what the erasure says that it keeps."""
-        address = self.chance.choice([*MEMBERS[:10], ANNA])
+        address = address or self.chance.choice([*MEMBERS[:10], ANNA])
         whom = privacy.Person(Address.parse(address), self.home.in_force.registry.digester)
         if self.chance.random() < 0.3:
             await self._erased_while_indexing(whom)
@@ -203,12 +212,12 @@ class Upkeep:
 
     # retention
 
-    async def retain(self) -> None:
+    async def retain(self, days: int = 0) -> None:
         """As settings say, or in some histories with periods that end soon."""
         self.recorded |= {one.id for one, _ in await self.store.journal.entries(limit=1_000_000) if one.kind == VERDICT}
         keep = Retention(content=timedelta(days=30), addresses=timedelta(days=90), journal=timedelta(days=400))
         if self.forgets:
-            await self.pass_(days=self.chance.choice([0, 1, 1, 2, 5, 31]))
+            await self.pass_(days=days or self.chance.choice([0, 1, 1, 2, 5, 31]))
             keep = Retention(content=timedelta(days=1), addresses=timedelta(days=2), journal=timedelta(days=30))
         while (await self.store.retain(keep)).more:
             pass
