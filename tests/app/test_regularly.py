@@ -49,3 +49,5 @@ def test_an_outage_that_comes_and_goes_is_logged_seldom(caplog: pytest.LogCaptur
 async def test_slices_end_with_the_last_one() -> None:
     asked = work(True, True, False, RuntimeError("one too many"))
     await asyncio.wait_for(slices(asked, 0), 60)
+    with pytest.raises(RuntimeError, match="one too many"):
+        await asked()
