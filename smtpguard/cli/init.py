@@ -223,7 +223,7 @@ def command(
         domains = _ask("Your domains, with spaces between them", _each(domain))
     if name is None:
         name = domains[0] if yes else _ask("The name of your organization", str.strip, default=domains[0])
-    relay, offered, silent = _relay(context, relay, yes=yes)
+    relay, offered, silent = _relay(relay, yes=yes)
     if not lists and not yes:
         lists = tuple(_lists())
     if not approvers:
@@ -272,9 +272,7 @@ def _each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return taken
 
 
-def _relay(
-    context: Context, relay: tuple[str, int] | None, *, yes: bool
-) -> tuple[tuple[str, int], Offered | None, str]:
+def _relay(relay: tuple[str, int] | None, *, yes: bool) -> tuple[tuple[str, int], Offered | None, str]:
     """Returns the relay, what it offers, and why it did not answer."""
     while True:
         if relay is None:

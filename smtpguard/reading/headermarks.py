@@ -126,7 +126,7 @@ def header_marks(
     yield from _client_marks(fields, around)
     yield from _label_marks(fields)
     yield from _sender_marks(fields, lists, people)
-    yield from _people_marks(fields, people, around)
+    yield from _people_marks(people, around)
     yield from _host_marks(fields)
     yield from _authentication_marks(results)
     if "x-smtpguard" in fields:
@@ -278,7 +278,7 @@ def _address_mark(sender: str, reply_to: str) -> Mark | None:
     return None
 
 
-def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterator[Mark]:
+def _people_marks(people: People, around: Surroundings) -> Iterator[Mark]:
     others = [a for a in people.shown if a != people.sender]
     colleagues = [a for a in others if around.is_colleague(a)]
     if colleagues:

@@ -112,7 +112,7 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
                 phrases.setdefault(name, evidence)
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
-    yield from _link_marks(text, own)
+    yield from _link_marks(text)
     left = dict(unfinished(text.subject, own, text.markup.signs if text.markup else frozenset()))
     if text.hidden or text.alts:  # shown in the list of messages, or in place of pictures
         aside = unfinished("", "\n".join((text.hidden, *text.alts)))
@@ -233,7 +233,7 @@ def _is_of_platform(host: str) -> bool:
 _PLAIN_HOST = re.compile(r"https?://([a-zA-Z0-9.-]+)(?=[/?#]|\Z)", re.I)
 
 
-def _link_marks(text: Text, own: str) -> Iterator[Mark]:
+def _link_marks(text: Text) -> Iterator[Mark]:
     for link in text.links:
         if _may_leave(link := link[:600]) and _LEAVING_LINK.search(link):
             yield KINDS["unsubscribe-link"].mark(

@@ -367,12 +367,12 @@ class Login:
                 said = await connection.command(response)
         for _ in range(_ROUNDS):
             if said.code == 334 and credentials.mechanism in sasl.TOKENS:
-                said = await connection.command(await self._why(connection, said))
+                said = await connection.command(await self._why(said))
         if said.code == 334:  # it asks for more than there is
             await connection.command(b"*")
         return said
 
-    async def _why(self, connection: RelayConnection, said: Reply) -> bytes:
+    async def _why(self, said: Reply) -> bytes:
         """The relay's challenge with the reason of a refusal goes to the client, which answers it."""
         try:
             coded = said.text.encode("ascii", "replace")

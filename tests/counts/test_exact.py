@@ -92,7 +92,7 @@ class Model:
         people = {p for p in one.people if all(self.known.get((name, p), since) <= since for name in names)}
         return people, people & one.quoted
 
-    def members(self, ask: Ask, one: Item, everyone: bool = False) -> dict[bytes, int]:
+    def members(self, ask: Ask, one: Item) -> dict[bytes, int]:
         if ask.fact in ("thread.replies",):
             return {b"m" + one.message_id.encode(): 1}
         if ask.fact == "thread.reach":

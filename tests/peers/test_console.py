@@ -463,7 +463,7 @@ async def test_every_page_is_accessible_and_fits(web: Site, language: str, monke
     await page.locator("#text").fill(f"From: {ANNA}\nTo: {RAMADAN}\nSubject: SV: lunch\n\nBacon?\n")
     await _pressed(page, "form[action='/policy/try'] button")
     await _examined(page)
-    await _frozen(web, page, language)
+    await _frozen(web, language)
     await page.goto("/incident")
     await page.locator("#i-subject").fill("everything")
     await _pressed(page, "section.decide form[action='/incident'] button")
@@ -502,7 +502,7 @@ async def _away(*_: object, **__: object) -> None:
     raise Unavailable("the database is away")
 
 
-async def _frozen(web: Site, admin: Page, language: str) -> None:
+async def _frozen(web: Site, language: str) -> None:
     """Pages of a freeze, and of an approved hold under it, for those who may revoke the approval."""
     hold = await another(web, f"frozen-{language}", RAMADAN)
     await web.here.home.freeze(id=language)
