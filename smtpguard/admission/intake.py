@@ -436,8 +436,8 @@ def _keys(identity: Identity | None) -> tuple[int | str, ...]:
 
 
 def _sender_of(gathered: Gathered) -> Identity | None:
-    """An identity for the letters of one sender, which wait as one."""
-    names = gathered.facts.letter_from
+    """An identity for the mail of one sender, which waits as one."""
+    names = gathered.facts.sent_by
     return Identity(exact=f"letters of {names[-1]}") if names else None
 
 
@@ -465,6 +465,7 @@ def _item(gathered: Gathered, asks: tuple[Ask, ...]) -> Item:
         always=gathered.in_force.approved_always,
         coming=gathered.coming,
         doubled=len({r.digest for r in gathered.counted.recipients}) < len(gathered.counted.recipients),
+        sent_by=facts.sent_by,
         letter_from=facts.letter_from,
         quoted=gathered.quoted if facts.letter_from else frozenset(),
         shared=facts.shared,

@@ -127,8 +127,8 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
         leads, entry = entry.by_address and not gathered.by_address, None
-    letters = entry is None and bool(gathered.facts.letter_from) and is_by_sender(verdict)
-    queue = _waiting(live.queue) if letters else None
+    queued = entry is None and bool(gathered.facts.sent_by) and is_by_sender(verdict)
+    queue = _waiting(live.queue) if queued else None
     verdict = _of_its_writer(verdict, entry or queue, gathered, live)
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is None:
@@ -137,7 +137,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
             for one in _uncovered(verdict, gathered, live, mailing)
         )
         verdict = _with_reasons(verdict, tuple(differs))
-    if letters:
+    if queued:
         return _queued(verdict, queue, term)
     if entry is not None and mailing.copies >= term.copies:
         return MailingVerdict(verdict=_with(verdict, _stored_enough(mailing.entry, mailing.copies)), entry=entry)
@@ -175,7 +175,7 @@ def _holding(verdict: Verdict) -> list[Hit]:
 
 
 def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> MailingVerdict:
-    """Letters of one sender to too many people wait as one, whatever their text: they need one decision."""
+    """What one sender writes to too many people waits as one, whatever its text: it needs one decision."""
     if queue is None:
         reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
         return MailingVerdict(verdict=_with_reasons(verdict, [reason]))

@@ -234,6 +234,7 @@ class Record:
             raise ComparisonMissing("people are to decide on it")
         customers, colleagues = self._parts(verdict)
         asked = deliver_by(transaction.message.header, live.now)
+        by_sender = is_by_sender(verdict)
         hold = Hold(
             hold_id=transaction.id,
             mailing_id=live.mailing.mailing_id if live.mailing is not None else "",
@@ -260,8 +261,8 @@ class Record:
             primary=stands.entry.hold_id if stands.entry is not None else "",
             identity=gathered.facts.identity,
             versions=tuple(sorted((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)),
-            letter_from=gathered.facts.letter_from,
-            by_sender=is_by_sender(verdict),
+            letter_from=gathered.facts.sent_by if by_sender else gathered.facts.letter_from,
+            by_sender=by_sender,
             exact=coming.exact,
             author=coming.author,
             kind=TEST if self.test else "",

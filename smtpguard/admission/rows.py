@@ -57,7 +57,7 @@ class Run:
         self._duplicates = holds.duplicates(batch, keys)
         self._doubts = {key for (key,) in batch.among(_DOUBTS, keys)}
         self._entries: dict[str, Hold | None] = {}
-        self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))
+        self._queues = holds.queues(batch, list({item.sent_by[-1] for item in items if item.sent_by}))
         self._leading: dict[str, tuple[int, int]] = {}  # by primary hold: its copies and people after this run
         self._sets = Sets(batch)
         mailings_of(batch).meet(items)
@@ -147,7 +147,7 @@ class Run:
                 fresh = mailings.fresh(row, item)
                 grants, astray = self._covering(item, row, mailing, fresh)
             entry = self._entry(mailing.entry)
-        queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
+        queue = self._entry(self._queues.get(item.sent_by[-1], "")) if item.sent_by else None
         return _new_seen(
             mailing_id=mailing.mailing_id if mailing is not None else "",
             now=batch.now,

@@ -531,7 +531,9 @@ def _keys_of_who(message: Recorded) -> Iterable[str]:
 
 def _senders(message: Recorded) -> tuple[str, ...]:
     who = [f"from {message.writer}"] if message.writer else []
-    who += [f"login {user.lower()}" for user in message.names("actor") or ()]
+    who += [
+        f"login {user.lower()}" for role in ("actor", "from") for user in message.names(role)
+    ]  # a login may be a From
     if message.value("sender.proven") is not True and (client := message.data.get("client")):
         who.append(f"client {client}")
     return tuple(who)
@@ -539,11 +541,9 @@ def _senders(message: Recorded) -> tuple[str, ...]:
 
 def _keys_of(message: Recorded, fact: str) -> tuple[str, ...]:
     area = fact.partition(".")[0]
-    if fact in OF_LETTERS and area != "list":
+    if area == "sender" or (fact in OF_LETTERS and area != "list"):
         return _senders(message)
     match area:
-        case "sender":
-            return (f"from {message.writer}",)
         case "mailing":
             return (f"mailing {message.mailing}", "mailing")
         case "list":

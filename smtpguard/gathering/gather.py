@@ -461,7 +461,8 @@ def _learned(
         evidence = {**evidence, **evidence_of(text)}
     elif text is not None:
         values.update(dict.fromkeys(OF_TEXT, text))
-    letter = text is not None and values.get("message.looks") != "mailing" and not streams
+    sent_by = _names(transaction, counted, sender, proven=proven) if text is not None and not streams else ()
+    letter = values.get("message.looks") != "mailing" and in_force.rules.counts_letters
     facts = _new_facts(
         values=values,
         evidence=evidence,
@@ -474,7 +475,9 @@ def _learned(
         reply=(answer.message_id or transaction.message.sha256) if answer is not None else "",
         sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else _NO_SIZES,
         identity=_identity(transaction, counted, sender, text, proven=proven) if text is not None else None,
-        letter_from=_letter_from(transaction, counted, in_force, sender, proven=proven) if letter else (),
+        sent_by=sent_by,
+        letter_from=sent_by if letter else (),
+        login="" if proven else sender.login,
         shared=proven and sender.claimed in in_force.organization.shared,
     )
     return sender, facts, streams
@@ -518,12 +521,10 @@ def _answers_all(reading: Reading, counted: Classified) -> bool:
     )
 
 
-def _letter_from(
-    transaction: Transaction, counted: Classified, in_force: InForce, sender: Sender, *, proven: bool
-) -> tuple[str, ...]:
-    """The keys that the first contacts of a letter to single customers are counted under: its From, the login, and, if
-    neither is proven, the client."""
-    if not (counted.people and in_force.rules.counts_letters):
+def _names(transaction: Transaction, counted: Classified, sender: Sender, *, proven: bool) -> tuple[str, ...]:
+    """The names of the sender of mail to single customers: its From, the login, and, if neither is proven, the
+    client."""
+    if not counted.people:
         return ()
     session = transaction.session
     found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)

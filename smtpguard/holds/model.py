@@ -252,7 +252,7 @@ class Hold:
     by_address: bool = False
     """A recipient is a list address, or another address that expands: a decision is on this message only."""
     letter_from: tuple[str, ...] = ()
-    """For a letter to customers, the names under which its first contacts are counted."""
+    """For a letter to customers, and for what is held for their number, the names of its sender."""
     release_at: datetime | None = None
     """When the complete approval takes effect; until then it waits, and the approval can be undone."""
     grant: Grant | None = None

@@ -24,7 +24,7 @@ DAY = 86_400
 class Ask(NamedTuple):
     """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
 
-    ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For a mailing's counts it is
+    ``key`` is opaque: a name of the sender for ``sender.customers``, the thread, a list. For a mailing's counts it is
     empty, or a list whose share is asked: the admission finds the mailing by the item's identity. ``usual``: the count
     is given only if it is above that too. ``same``: only copies of the item's own mailing are counted.
     """
@@ -69,6 +69,7 @@ class Subject(NamedTuple):
     reach: Value | None
     lists: tuple[str, ...]
     letter_from: tuple[str, ...]
+    login: str
     threads: tuple[str, ...]
     reply: str
     shared: bool
@@ -78,7 +79,7 @@ class Subject(NamedTuple):
         get, lists = facts.values.get, tuple(sorted(facts.sizes)) if facts.sizes else ()
         given = (
             get("sender.address"), get("recipients.customers"), get("recipients.reach"), lists,
-            facts.letter_from, facts.threads, facts.reply, facts.shared,
+            facts.letter_from, facts.login, facts.threads, facts.reply, facts.shared,
         )  # fmt: skip
         return tuple.__new__(cls, given)
 
@@ -103,7 +104,9 @@ def _sender(subject: Subject) -> list[str] | Value | None:
     address = subject.sender
     if address is None or isinstance(address, Unknown):
         return address
-    return [address] if isinstance(address, str) and address else Unknown(why="the message has no sender")
+    if not isinstance(address, str) or not address:
+        return Unknown(why="the message has no sender")
+    return [address, subject.login] if subject.login and subject.login != address else [address]
 
 
 def _mailing(subject: Subject) -> list[str] | Value | None:
@@ -190,7 +193,7 @@ COUNTED: Mapping[str, Counted] = {
     "list.share": Counted(keys=_lists, answer=_share, everybody=True),
     "thread.replies": Counted(keys=_thread, answer=_most, lazy=True),
     "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True, everybody=True),
-    "sender.customers": Counted(keys=_sender, answer=_only),
+    "sender.customers": Counted(keys=_sender, answer=_most),
     "sender.first_contacts": Counted(keys=_letter, answer=_most, everybody=True),
     "sender.list_contacts": Counted(keys=_letter_to_lists, answer=_most, everybody=True),
     "list.first_contacts": Counted(keys=_letter_of_lists, answer=_most, everybody=True),

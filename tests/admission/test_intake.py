@@ -73,6 +73,21 @@ async def test_mail_to_a_list_of_colleagues_counts_for_no_customers(tmp_path: Pa
         assert isinstance(await home.send(RAMADAN), Held)
 
 
+async def test_a_login_with_another_from_each_time_is_one_sender(tmp_path: Path) -> None:
+    """A From that nothing proves counts for the login too; one that is proven counts by itself."""
+    policy = sample()
+    policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
+    async with house(tmp_path, documents=documents(policy)) as home:
+        anna: dict[str, Any] = {"session": {"auth_user": "anna@example.com"}}
+        assert isinstance(await home.send(MEMBERS[0], sender="a@example.com", **anna), Relayed)
+        assert isinstance(await home.send(MEMBERS[1], sender="b@example.com", body="b", **anna), Held)
+        assert isinstance(await home.send(MEMBERS[1], sender="anna@example.com", body="c", **anna), Held)
+        for n in range(2):
+            verified = {"senders_verified": True, "auth_user": "gateway"}
+            one: dict[str, Any] = {"sender": f"c{n}@example.com", "body": f"{n}", "session": verified}
+            assert isinstance(await home.send(MEMBERS[n], **one), Relayed)
+
+
 async def test_the_journal_has_no_names_in_clear(home: House) -> None:
     hold_id = (await home.held(RAMADAN, Subject="A secret subject")).hold_id
     told = await home.store.journal.history(hold_id)

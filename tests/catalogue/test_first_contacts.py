@@ -178,16 +178,25 @@ async def test_hidden_recipients_are_counted(guard: WholeGuard) -> None:
     assert len(reached(guard)) <= 50
 
 
+def below_footer(n: int) -> str:
+    """A text without common content with any other, above words that make a mailing of it by its looks."""
+    return f"{words(60, n)}\r\nDu får det här eftersom du är kund. Avregistrera dig: https://x.example/{n}\r\n"
+
+
 async def test_words_of_a_mailing_below_letters_without_common_text_help_to_199_people(guard: WholeGuard) -> None:
     """A footer makes a mailing of each letter by its looks, so that it is no letter and has no first contacts; and texts
     without common content are no copies of one mailing. Their sender's customers of a day are counted all the same."""
-    footer = "Du får det här eftersom du är kund. Avregistrera dig: https://x.example/"
-    said = await one_by_one(
-        guard, CUSTOMERS[:210], every=60, body=lambda n: f"{words(60, n)}\r\n{footer}{n}\r\n", seed="footer"
-    )
+    said = await one_by_one(guard, CUSTOMERS[:210], every=60, body=below_footer, seed="footer")
     assert reached(guard) == set(CUSTOMERS[:199])
     assert held(said) == 11
     assert await rules_of(guard) == {"unapproved-mailings-of-a-sender"}
+    [lead] = [hold for hold in await guard.holds() if not hold.primary]
+    assert lead.copies == 10, "all that waits needs one decision"
+    await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await guard.deliver()
+    assert reached(guard) == set(CUSTOMERS[:210])
+    said = await one_by_one(guard, CUSTOMERS[300:420], every=60, body=below_footer, seed="after the approval")
+    assert held(said) == 0, "whoever approved it has seen what was counted"
 
 
 async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ ANSWERED = Ask(fact="message.answers", key="", window_seconds=86_400)
 def to(id: str, *people: str, asks: tuple[Ask, ...] = (DAY,), on: str = "", sender: tuple[str, ...] = (ANNA,), quotes: str = "", **more: Any) -> Item:  # fmt: skip
     """``on``: the people on the list; ``quotes``: the people whom it quotes."""
     return item(
-        id, asks=asks, people=tuple(p.encode() for p in people), letter_from=sender,
+        id, asks=asks, people=tuple(p.encode() for p in people), sent_by=sender, letter_from=sender,
         everybody=tuple(Person(digest=p.encode(), customer=True, lists=("news",) if p in on else ()) for p in people),
         quoted=frozenset(p.encode() for p in quotes), **more,
     )  # fmt: skip
