@@ -155,8 +155,8 @@ PUT_OFF = "turned away 4xx"
 
 
 STORE_FAILS = "store fails"
-"""The level of processes that take mail or deliver it, and whose last transaction with the store failed a moment ago, and of
-the alarms while they cannot use it."""
+"""The level of processes that take mail or deliver it, and cannot write to the store or wait for it in vain (queue.Waiting),
+and of the alarms while they cannot use it."""
 CLOCK_AHEAD = "clock ahead"
 """The level of the delivery: by how many seconds the clock jumped forward, while it is not believed."""
 STORE_SERVES = "store serves"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class Waiting:
         self.problem = ""
         """Why the last transaction failed, or that somebody waited for it in vain; "" if it was committed."""
         self._failed_at = 0.0
+        self._vain_at = -math.inf  # when somebody waited in vain
         self._works: deque[Work] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -63,9 +65,10 @@ class Waiting:
 
     @property
     def fails(self) -> bool:
-        """Whether nothing can be written: the last transaction failed, in the last half minute. If nobody has tried since,
-        it is not known any more."""
-        return bool(self.problem) and self._clock.monotonic() - self._failed_at < FAILS_SECONDS
+        """Whether entries are not written, or too late: in the last half minute the last transaction failed, or somebody
+        waited in vain, whatever was committed since. If nobody has tried since, it is not known any more."""
+        begin = self._clock.monotonic() - FAILS_SECONDS
+        return self._vain_at > begin or (bool(self.problem) and self._failed_at > begin)
 
     def add(self, work: Work) -> None:
         self._works.append(work)
@@ -84,7 +87,7 @@ class Waiting:
                     self._timer = work.loop.call_later(left, self.expire)
                     return
                 waited = Busy(_SLOW if self.problem in ("", _SLOW) else f"{_SLOW}: {self.problem}")
-                self.failed(self.problem or _SLOW)
+                self.problem, self._vain_at = self.problem or _SLOW, now
                 work.future.set_exception(
                     CommitUnknown("no answer from the database in time") if work.started else waited
                 )
