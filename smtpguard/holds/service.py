@@ -109,7 +109,7 @@ class Began(NamedTuple):
     async def of(cls, store: Store, wall: datetime, tick: float) -> Began:
         """Of a process that began then. Entries of its last day prove nothing: a start before may have had the same wrong
         clock. Raises StoreError."""
-        known = await store.journal.newest_at(wall - DOUBT)
+        known = await store.journal.newest_at(wall - DOUBT, wall - PAUSE)
         return cls(wall, tick) if known is None or wall - known <= PAUSE else cls(known, tick, True)
 
 

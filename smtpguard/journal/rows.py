@@ -195,10 +195,17 @@ def first_at(connection: Connection, at: int) -> int:
     return int(low)
 
 
-def newest_at(connection: Connection, before: datetime) -> datetime | None:
-    """When the newest entry before that time was made."""
-    older = select(entry.c.at).where(entry.c.seq < first_at(connection, microseconds(before)))
-    at = connection.execute(older.order_by(entry.c.seq.desc()).limit(1)).scalar()
+def newest_at(connection: Connection, before: datetime, since: datetime) -> datetime | None:
+    """When the newest entry before that time was made. If bisection finds none ``since`` then, all that follows is read: the
+    entries of a clock that was ahead for a time lead bisection astray."""
+    end = microseconds(before)
+    first = first_at(connection, end)
+    at = connection.execute(
+        select(entry.c.at).where(entry.c.seq < first).order_by(entry.c.seq.desc()).limit(1)
+    ).scalar()
+    if at is not None and at < microseconds(since):
+        later = select(func.max(entry.c.at)).where(entry.c.seq >= first, entry.c.at < end)
+        at = max(at, connection.execute(later).scalar() or at)
     return None if at is None else instant(at)
 
 

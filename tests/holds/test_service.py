@@ -472,6 +472,19 @@ async def test_a_start_after_a_week_goes_by_the_clock(home: House) -> None:
     assert (await home.hold(hold.hold_id)).state is State.EXPIRED
 
 
+async def test_a_start_long_after_the_clock_was_ahead_goes_by_the_clock(home: House) -> None:
+    """What was recorded under that clock stays in the journal, between what is older and what is newer."""
+    hold = await home.held()
+    for entries, hours, ahead in ((3, 0, 0), (20, 0, 800), (21, 9, -800)):
+        home.clock.at += timedelta(days=ahead)
+        for _ in range(entries):
+            await home.store.journal.record([event_on(hold, Kind.VIEWED, home.clock.now())])
+            home.clock.pass_(hours=hours)
+    approvals = await restarted(home)
+    assert await approvals.sweep() == 1
+    assert not approvals.clock_jumped
+
+
 async def test_a_clock_that_jumped_counts_a_day_later(home: House) -> None:
     hold, approvals = await home.held(), home.approvals()
     for days in (20, 800):  # the second jump begins a day of its own
