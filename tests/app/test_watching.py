@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -440,6 +440,20 @@ async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkey
         assert await memory.swap(before, after)
         found = await status(here.settings)
         assert ("relay-away" in [alarm.condition.name for alarm, _ in found.alarms]) is away
+
+
+async def test_status_says_of_no_relay_that_it_answers_if_it_could_not_ask(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Settings) -> Mapping[str, RelayTarget]:
+        raise PermissionError(13, "Permission denied", "relay-password")
+
+    monkeypatch.setattr(alarms, "probed", unreadable)
+    now = here.clock.now()
+    assert await FileMemory(here.settings.state).swap(None, RaisedAlarm(key="relay-away", began=now, told=now))
+    found = await status(here.settings)
+    [away] = [alarm for alarm, _ in found.alarms if alarm.condition.name == "relay-away"]
+    assert str(away.found.words["said"]).startswith("it does not answer what serves")
 
 
 async def test_a_clock_that_jumped_is_seen(tmp_path: Path) -> None:
