@@ -115,7 +115,8 @@ async def test_decisions_by_keyboard_only(web: Site) -> None:
     await with_account.close()
     page = await web.visitor()
     await page.goto("/login")
-    await page.keyboard.type(EVA)  # the first field has the focus
+    await expect(page.locator("#address")).to_be_focused()
+    await page.keyboard.type(EVA)
     await page.keyboard.press("Tab")
     await page.keyboard.type("a password that is long")
     async with page.expect_navigation():
