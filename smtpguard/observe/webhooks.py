@@ -306,7 +306,8 @@ class Dispatcher:
 
     def __init__(self, hooks: Sequence[Hook], store: Store, sender: Sender, clock: Clock) -> None:
         self._hooks = tuple(hooks)
-        self._cursors, self._sender, self._clock = store.cursors, sender, clock
+        self._cursors, self._history = store.cursors, store.journal.history
+        self._sender, self._clock = sender, clock
         self._said: dict[str, datetime] = {}  # when it was last logged that a hook is behind
 
     async def run(self) -> None:
@@ -391,7 +392,7 @@ class Dispatcher:
 
     async def _sent(self, hook: Hook, entry: Entry, clear: Clear | None) -> Answered:
         """An entry for which no payload can be made is skipped: the hook goes on with the next."""
-        history = await self._cursors.history(entry.id)
+        history = await self._history(entry.id)
         try:
             told = payload(entry, clear, history, hook.allowed)
         except Exception as error:

@@ -238,7 +238,6 @@ PIECE = 1 << 20
 
 class Cursors(Rows):
     news = asks(cursors.news)
-    history = asks(journal.of)
     pass_over = writes(cursors.pass_over, synced=False)  # if power fails, the same entries are passed over again
     lease = writes(cursors.lease)
     settle = writes(cursors.settle)
