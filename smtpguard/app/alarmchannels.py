@@ -205,7 +205,7 @@ class FileMemory:
         self._path = folder / FILE
         self._kept: dict[str, RaisedAlarm] = {}
         self._alone = False  # the last change could not be written
-        self._mine = threading.Lock()  # of the threads here, of which flock would refuse one
+        self._mine = threading.Lock()  # threads wait for one another; for another process _locked does not
         self._unkept = Outage(log, f"{self._path} does not keep which alarms were sent")
 
     async def known(self) -> Mapping[str, RaisedAlarm]:

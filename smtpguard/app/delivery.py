@@ -191,7 +191,7 @@ class Deliverer(Part):
             await asyncio.sleep(MOVE_SECONDS)
 
     async def _retain(self) -> None:
-        if self._approvals.clock_jumped:  # what is erased does not come back when the clock is corrected
+        if self._approvals.clock_jumped:  # to correct the clock would not restore what was erased
             return
         wanted = Retention.of(self._settings.retention.model_dump())
         bounds = await self._store.agree(wanted, socket.gethostname())

@@ -76,8 +76,8 @@ log = logging.getLogger(__name__)
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
 DOUBT = timedelta(days=1)
-"""For how long a clock that jumped forward is not believed, so that somebody may correct it; and how far it may have
-    jumped while what is old is erased."""
+"""For how long a clock that jumped forward is not believed, so that somebody may correct it. After a jump of more than
+this nothing is erased meanwhile."""
 PAUSE = timedelta(days=7)
 """If the journal has nothing of so long before a start, the clock may have jumped meanwhile."""
 TAKEN_BACK = "taken-back"
@@ -565,7 +565,7 @@ class Approvals:
     @property
     def clock_jumped(self) -> bool:
         """Whether the clock jumped forward by more than a day, less than a day ago, and was not set back: it may be wrong.
-        After a smaller jump, as a machine that was paused makes, what is erased is at most a day too young."""
+        A smaller jump, as after a pause of the machine, erases things at most a day early."""
         self._passed()
         return self.ahead > DOUBT
 
