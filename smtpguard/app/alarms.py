@@ -29,7 +29,7 @@ from smtpguard.app.files import CannotStart, make_state, no_room, no_spool, unwr
 from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import never_served, opened
-from smtpguard.app.start import failing
+from smtpguard.app.start import failing, watched
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.contacts import known_since
@@ -470,8 +470,9 @@ async def status(settings: Settings) -> Status:
     )
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
+    slow = _SLOW if watched(found.trees) else {}  # nobody else ends them
     for key, past in known.items():  # alarms that need minutes to be seen, such as shares of mail
-        if key not in now and past.told is not None and past.name in _SLOW:
+        if key not in now and past.told is not None and past.name in slow:
             now[key] = Alarm(condition=BY_NAME[past.name], found=Found(words=_SLOW[past.name]))
     found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
     return found

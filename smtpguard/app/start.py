@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -46,7 +46,7 @@ from smtpguard.observe.alarms import BY_NAME, Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.rounds import AGAIN, AlarmMessage, Phase
 from smtpguard.policy.parse import Organization, Policy
 from smtpguard.processes.part import die_with_parent
-from smtpguard.processes.statusfile import Notifier, trees
+from smtpguard.processes.statusfile import Notifier, Tree, trees
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
 
@@ -236,7 +236,7 @@ async def failed(settings: Settings, why: str, now: datetime, *, last: bool = Fa
     condition = BY_NAME[NAME]
     lasts = (now - here.since).total_seconds() >= condition.after_seconds
     due = here.told is None or now - here.told >= AGAIN[condition.severity]
-    tells = (last or lasts) and due and not _others_tell(settings.state)
+    tells = (last or lasts) and due and not watched(trees(settings.state))
     try:
         _write(settings.state, _FAILING.dumps(replace(here, told=now) if tells else here))
     except OSError as e:  # if it were not remembered, a person would be told every few seconds
@@ -283,8 +283,9 @@ def _organization(settings: Settings) -> Organization | None:
     return None
 
 
-def _others_tell(state: Path) -> bool:
-    parts = (process for tree in trees(state) if tree.serves for process in tree.parts)
+def watched(running: Iterable[Tree]) -> bool:
+    """Whether an alarms part is ready: it sends alarms, and ends those that are over."""
+    parts = (process for tree in running if tree.serves for process in tree.parts)
     return any(process["part"] == "alarms" and process["ready"] for process in parts)
 
 

@@ -110,7 +110,7 @@ async def test_an_alarm_that_was_not_delivered_is_sent_at_the_next_failure(here:
 
 
 async def test_if_another_process_sends_alarms_none_is_sent(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "_others_tell", lambda state: True)
+    monkeypatch.setattr(start, "watched", lambda running: True)
     for _ in range(3):
         await here.fail(seconds=70)
     assert here.alarms == []

@@ -425,6 +425,12 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
             assert Alarms(here.settings).seen().store == (alarms._UNWRITTEN if fails else None)
 
 
+def watching(settings: Settings, monkeypatch: pytest.MonkeyPatch, ready: bool) -> None:
+    """A tree is alive whose alarms part is ``ready``, or is not."""
+    tree = Tree(path=settings.state, alive=True, row={"at": 0, "parts": [{"part": "alarms", "ready": ready}]})
+    monkeypatch.setattr(alarms, "trees", lambda state: [tree])
+
+
 async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a change of its password, which those who serve have read before."""
 
@@ -436,8 +442,13 @@ async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkey
         FileMemory(here.settings.state),
         RaisedAlarm(key="relay-away", began=here.clock.now(), told=here.clock.now()),
     )
-    for before, after, away in ((None, sent, True), (sent, None, False)):
+    for before, after, watched, away in (
+        (None, sent, True, True),
+        (sent, sent, False, False),  # nothing ends it: it may be a year old
+        (sent, None, True, False),
+    ):
         assert await memory.swap(before, after)
+        watching(here.settings, monkeypatch, watched)
         found = await status(here.settings)
         assert ("relay-away" in [alarm.condition.name for alarm, _ in found.alarms]) is away
 
@@ -449,6 +460,7 @@ async def test_status_says_of_no_relay_that_it_answers_if_it_could_not_ask(
         raise PermissionError(13, "Permission denied", "relay-password")
 
     monkeypatch.setattr(alarms, "probed", unreadable)
+    watching(here.settings, monkeypatch, True)
     now = here.clock.now()
     assert await FileMemory(here.settings.state).swap(None, RaisedAlarm(key="relay-away", began=now, told=now))
     found = await status(here.settings)
