@@ -123,7 +123,7 @@ class Observer:
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
-            store=no_room(self.settings) or await self.store.ask(wrong_clock),
+            store=no_room(self.settings) or unwritable(self.settings) or await self.store.ask(wrong_clock),
             frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL and f.freeze_id in active),
             put_back=self._put_back(gate),
             stopped=trips,
@@ -460,9 +460,9 @@ async def status(settings: Settings) -> Status:
         in_store,
         at=found.at,
         absent=absent(tree for tree in found.trees if not tree.silent),
-        store=store_problem(in_store.store or (unwritable(settings) if found.trees else None), found.trees),
+        store=store_problem(in_store.store, found.trees),
         starts=failed.why if failed is not None else "",
-        spool=no_spool(settings),
+        spool=no_spool(settings) if settings.state.is_dir() else "",
         certificates=usable,
         relay=relay,
         bypass=bypass_in_force(settings, found.at),

@@ -160,7 +160,7 @@ def unwritable(settings: Settings) -> str:
 
 def no_spool(settings: Settings) -> str:
     """Why no large message can be kept in the state folder; "" if one can, or if a SQLite database has the same problem.
-    Found out by a file without a name: no room, no inode, a quota."""
+    Found out by a file without a name, but not by a user who may not make one."""
     if no_room(settings) or unwritable(settings):
         return ""
     if full := _full(settings.state):
@@ -168,8 +168,9 @@ def no_spool(settings: Settings) -> str:
     try:
         with tempfile.TemporaryFile(dir=spool(settings)) as file:
             file.write(bytes(_LEAST_ROOM))
-    except OSError as error:  # this user may have no right to it
-        return f"{spool(settings)}: {error.strerror}" if error.errno in NO_ROOM else ""
+    except OSError as error:
+        others = isinstance(error, PermissionError) and not os.access(settings.state, os.W_OK)
+        return "" if others else f"{spool(settings)}: {error.strerror}"
     return ""
 
 

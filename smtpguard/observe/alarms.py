@@ -323,10 +323,13 @@ CONDITIONS: tuple[Condition, ...] = (
         after_seconds=60,
         title=N_("the state folder takes no large message"),
         says=N_(
-            "The state folder takes no large message: mail of more than 1 MiB is answered 452 and waits at its clients, and lists may not be "
+            "The state folder takes no large message: mail of more than 1 MiB is answered 4xx and waits at its clients, and lists may not be "
             "read again. Why: {said}"
         ),
-        does=N_("Make room there: octets, inodes or quota. No restart is needed."),
+        does=N_(
+            "As the reason says: make room there (octets, inodes or quota), mount it for writing, or make the folder again with its "
+            "owner. No restart is needed."
+        ),
         of="spool",
     ),
     Condition(

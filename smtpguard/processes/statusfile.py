@@ -36,10 +36,10 @@ class StatusFile:
         self._path = _place(state, socket.gethostname(), os.getpid())
         self._began = time.time()
         self._written = float("-inf")
-        for tree in trees(state):  # files of trees that were killed
+        for tree in trees(state):  # files of trees that were killed: one has room for this one's on a full disk
             if not tree.alive and tree.row.get("host") == socket.gethostname():
                 with contextlib.suppress(OSError):
-                    tree.path.unlink()
+                    tree.path.replace(self._path)
 
     def row(
         self,

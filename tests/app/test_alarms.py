@@ -353,8 +353,10 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
     """Of its own, unless it is the disk of the database, of which another alarm tells."""
     full = {tmp_path / "state"}
 
+    why = 0
+
     def refused(**_: object) -> None:
-        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        raise OSError(why, os.strerror(why))
 
     def room(folder: Path) -> os.statvfs_result:
         return os.statvfs_result((4096, 4096, 100, 0, 0 if folder in full else 100, 9, 9, 9, 0, 255))
@@ -374,12 +376,16 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
         == ""
     )
     full.clear()
-    assert no_spool(settings) == ""
+    assert no_spool(settings) == f"{spool(settings)}: {os.strerror(errno.ENOENT)}", "somebody removed it"
     spool(settings).mkdir(parents=True)
     assert no_spool(settings) == ""
     with monkeypatch.context() as patched:
         patched.setattr("smtpguard.app.files.tempfile.TemporaryFile", refused)
-        assert no_spool(settings) == f"{spool(settings)}: {os.strerror(errno.EDQUOT)}", "a quota, or no inode"
+        for number in (errno.EDQUOT, errno.EROFS, errno.EACCES):
+            why = number
+            assert no_spool(settings) == f"{spool(settings)}: {os.strerror(number)}"
+        patched.setattr("smtpguard.app.files.os.access", lambda path, mode: False)
+        assert no_spool(settings) == "", "another user may not write there"
     full.add(tmp_path / "a folder")
     encoded = f"store: {{url: 'sqlite:///{tmp_path}/a%20folder/guard.db'}}\n"
     assert no_room(settings_of(load_yaml(encoded), tmp_path, {})) == f"no space left in {tmp_path}/a folder"

@@ -320,6 +320,25 @@ def test_on_a_full_disk_the_state_of_the_tree_is_written_over_the_last_one(
     assert not list(trees(tmp_path)), "there is no file to write over"
 
 
+def test_a_start_on_a_full_disk_writes_over_the_file_of_a_tree_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else status would say that nothing serves."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    killed = StatusFile(tmp_path)
+    killed.write(0.0, {**killed.row(0.0, (), {}, stopping=False), "pid": 2**22})  # beyond every process
+    (dead,) = trees(tmp_path)
+    dead.path.rename(dead.path.with_name("another.json"))
+    monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", full)
+    file = StatusFile(tmp_path)
+    file.write(0.0, file.row(0.0, (), {"answered": 1}, stopping=False))
+    (tree,) = trees(tmp_path)
+    assert (tree.alive, tree.row["counts"]) == (True, {"answered": 1})
+
+
 def test_a_tree_whose_file_cannot_be_written_is_silent_and_no_ended_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
