@@ -64,6 +64,11 @@ def own(text: str, foot: frozenset[str] = _AFTER) -> str:
     return _without_rules(_unsigned(_without_foot(text, foot)))
 
 
+def unfooted(text: str) -> str:
+    """``text`` up to the beginning of a footer, or of a line of dashes with a signature below it."""
+    return _without_rules("\n" + _without_foot(text, _AFTER))
+
+
 def unaddressed(text: str) -> str:
     """``text`` without its salutation."""
     found = _SALUTATION.match(text)

@@ -19,7 +19,7 @@ from smtpguard.locale.phrase import N_, Phrase, Said, Value
 from smtpguard.mail.constant import changed, constant, maker
 from smtpguard.reading.fingerprint import Identity
 
-UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file"})
+UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file", "empty"})
 """Marks that the message is not finished: approvers see them first."""
 NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive"})
 """Marks that it is for internal use: these come next."""
@@ -181,6 +181,7 @@ _TABLE = (
     Kind("test", _N, 1.0, "unfinished", "it calls itself a test"),
     Kind("filler", _N, 1.0, "unfinished", "lorem ipsum and its like"),
     Kind("file", _N, 1.0, "unfinished", "an attached file is named like a draft, or is not the one that the text names"),
+    Kind("empty", _N, 1.0, "unfinished", "no words but a footer, and no file"),
     Kind("list-post", _N, 1.0, "", "a post on a discussion list: its list headers are the list server's, not the writer's"),
     Kind("list-unproven", _N, 1.0, "", "list headers that come neither from a declared origin nor from one of its clients or logins"),
     Kind("authenticated", _N, 0.5, "", "a trusted server says whose signatures verified, or that From failed its checks"),

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import re2
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.reading.fold import fold, letters
+from smtpguard.reading.copies import unfooted
+from smtpguard.reading.fold import fold, letters, skeleton
 from smtpguard.reading.looks import KINDS, Mark
 from smtpguard.reading.markup import TEMPLATE, TYPED, WORDS_TOO
 from smtpguard.reading.parts import Index, words
@@ -120,6 +121,8 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     for kind, found in left.items():
         yield KINDS[kind].mark(_LEFT[kind], words=found)
     yield from _wrong_file(text, own, text.markup.source if text.markup else "")
+    if _is_empty(text):
+        yield KINDS["empty"].mark("it has no words")
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
     yield from _attachment_marks(text, around)
@@ -164,6 +167,7 @@ _OF_A_BEGINNING = frozenset({"newsletter-words", "order-words", "out-of-office",
 _OF_TEMPLATES = frozenset({"placeholder", "filler"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
 _FOOTER = 1_500
+_ONLY_A_FOOTER = 400
 _IN_ERROR = re.compile(
     r"in error|by mistake|by accident|av misstag|ved en fe[ij]l|par erreur|por error|irrtümlich|per errore|erehdyksessä"
 )
@@ -303,6 +307,14 @@ def _last_closing(tail: str) -> re.Match[str] | None:
         if place.start() >= end and (found := _CLOSING.match(tail, place.start())) is not None:
             last = found
     return last
+
+
+def _is_empty(text: Text) -> bool:
+    """Whether it shows no words but a footer, and has no file: perhaps pictures that no text stands for."""
+    if len(text.new) > _ONLY_A_FOOTER or any((text.quoted, text.attached, text.attachments, text.files, text.calendar)):
+        return False
+    shown = (text.new, text.plain, *text.alts)
+    return not any(any(map(str.isalnum, unfooted(skeleton(words)))) for words in shown if words)
 
 
 def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:

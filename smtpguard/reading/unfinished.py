@@ -14,7 +14,9 @@ from smtpguard.reading.fold import normalized
 from smtpguard.reading.markup import TRACKED
 from smtpguard.reading.phrases import automaton_of
 
-PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE = KINDS = ("placeholder", "draft", "comment", "test", "filler", "file")
+PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE, EMPTY = KINDS = (
+    "placeholder", "draft", "comment", "test", "filler", "file", "empty"
+)  # fmt: skip
 _MOST = 60_000
 _NAME = r"(?:first|last|full|sur|given)?_?-? ?(?:name|namn|nimi|nom|nombre|vorname|nachname)|förnamn|efternamn|fornavn|etternavn|etunimi|sukunimi|prénom|apellido|kundnr|kundnummer|company|företag"
 _PLACEHOLDER = re.compile(
@@ -115,7 +117,7 @@ _SIGNS = automaton_of(
 
 
 def unfinished(subject: str, own: str, markup: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
-    """(kind, found text) of the first of each kind except FILE. ``markup``: the signs of its HTML."""
+    """(kind, found text) of the first of each kind except FILE and EMPTY. ``markup``: the signs of its HTML."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()

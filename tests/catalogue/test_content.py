@@ -175,6 +175,24 @@ async def test_unreadable_content_is_held(guard: WholeGuard, how: str) -> None:
     assert hold.verdict.unknown, "the hold says that it could not be read"
 
 
+@every(
+    ("how", "body", "mime"),
+    [
+        ("nothing", "\r\n", ""),
+        ("only a footer", "\r\nUnsubscribe: https://www.example.com/leave\r\n", ""),
+        ("only a picture in the background", "<table background=http://x.example/1.png height=400><tr><td></td></tr></table>", HTML),
+        ("only a picture of a form", "<input type=image src=http://x.example/1.png>", HTML),
+    ],
+)  # fmt: skip
+async def test_mail_without_words_is_held_even_if_signed(guard: WholeGuard, how: str, body: str, mime: str) -> None:
+    """A signed campaign that was sent by mistake before anything was written in it, or whose words are all in pictures."""
+    content = signed(
+        personal_mail(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body=f"{body}\r\n", mime=mime)
+    )
+    hold = await guard.held(content, sender="bounces@campaigns.example.com")
+    assert rules(hold) == {"unfinished-to-list", "unfinished-to-many"}
+
+
 INSIDE = {
     "a label": "MSIP_Labels: MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name=Confidential;\r\n",
     "a field": "Sensitivity: Company-Confidential\r\n",

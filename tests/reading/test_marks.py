@@ -113,6 +113,7 @@ EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
     ("comment", {}, "Våren är här.\n[Lisa: kolla priset]\n"),
     ("test", {"Subject": "test 123"}, "x"),
     ("filler", {}, "Lorem ipsum dolor sit amet"),
+    ("empty", {}, ""),
     ("claimed-pass", {"X-Smtpguard": "id=1"}, "x"),
     ("list-post", {"X-Mailman-Version": "3.3", "List-Post": "<mailto:l@x.example>"}, "Jag tror det"),
     ("report", {"Return-Path": "<>"}, "x"),

@@ -174,6 +174,40 @@ def test_what_previews_show_is_unfinished(body: str) -> None:
         assert not set(KINDS) & names(look(letter(f"{body.format(words)}{CAMPAIGN}", PLATFORM, kind="text/html")))
 
 
+@every(
+    ("body", "kind"),
+    [
+        ("", "text/plain"),
+        ("\u00a0\n.\n", "text/plain"),
+        ("-- \nAnna Ek\nExample AB\n", "text/plain"),
+        ("Unsubscribe: https://www.example.com/leave\n", "text/plain"),
+        ("<p>&nbsp;</p><!-- Hej -->", "text/html"),
+        ("<img src=http://x.example/1.png alt=''>", "text/html"),
+        ("<table background=http://x.example/1.png height=400><tr><td></td></tr></table>", "text/html"),
+        ("<div style='background:url(http://x.example/1.png);height:400px'></div>", "text/html"),
+        ("<input type=image src=http://x.example/1.png>", "text/html"),
+    ],
+)
+def test_a_message_without_words_is_unfinished(body: str, kind: str) -> None:
+    assert "empty" in names(look(letter(body, kind=kind)))
+
+
+@every(
+    ("body", "kind"),
+    [
+        ("Tack!\n", "text/plain"),
+        ("Mvh\nAnna\n", "text/plain"),
+        ("١٢\n", "text/plain"),
+        ("祝好\n", "text/plain"),
+        ("> Kommer du?\n", "text/plain"),
+        ("Hej\n-- \nAnna\n", "text/plain"),
+        ("<img src=http://x.example/1.png alt='Rea'>", "text/html"),
+    ],
+)
+def test_a_message_with_words_is_not_empty(body: str, kind: str) -> None:
+    assert "empty" not in names(look(letter(body, kind=kind)))
+
+
 def test_an_unfilled_field_does_not_change_what_it_looks_like() -> None:
     unfilled = CAMPAIGN.replace("Kära kund!", "Kära {{first_name}}!")
     assert look(letter(unfilled, PLATFORM, kind="text/html")).looks is Looks.MAILING
