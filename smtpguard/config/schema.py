@@ -61,7 +61,7 @@ SETTINGS: Mapping[str, str] = {
     "SmtpListener.name": "Its name in rules and in the journal.",
     "SmtpListener.clients": "Networks that may connect. Required if other machines reach the listener and no login is required.",
     "SmtpListener.tls": "Its certificate, and when TLS begins.",
-    "*.senders_verified": "Whether the MTA in front has checked that the sender may use the From address.",
+    "*.senders_verified": "Whether the MTA in front has checked that the sender may use the From address. A login at this listener is then that MTA's own.",
     "SmtpListener.auth": "Mail clients log in here; the relay checks the login.",
     "SmtpListener.rates": "How much one client, and one login, may send in a time; above it RCPT is answered 451.",
     "Rates.client": "The limits of one client: an IPv4 address, or a /64 of IPv6. MTAs in trust have none.",

@@ -528,7 +528,7 @@ def _names(transaction: Transaction, counted: Classified, sender: Sender, *, pro
         return ()
     session = transaction.session
     found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
-    if session.auth_user:
+    if sender.login:
         found.append(sender.login)
     elif not proven:
         found.append(f"client {session.client_ip}")

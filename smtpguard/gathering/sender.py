@@ -45,7 +45,7 @@ _raw = attrgetter("raw")
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
     ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
-    mailbox to notify. ``login``: the address of the login if it has one; "" without a login. ``reports_to``: the
+    mailbox to notify. ``login``: the address of the login if it has one; "" without a login of the writer. ``reports_to``: the
     customer lists that the reverse-path is an address of: everybody on them would get a report of failed delivery."""
 
     claimed: str | None
@@ -74,6 +74,7 @@ class Sender:
             reverse_path is None or ("auto-submitted" in named and _automatic(header)),
             session.auth_user,
             session.senders_verified,
+            session.mta_login,
         )
         if reverse_path is None:
             return sender
@@ -146,6 +147,7 @@ def _written(
     automatic: bool,
     auth_user: str | None,
     senders_verified: bool,
+    mta_login: bool,
 ) -> Sender:
     """``froms``: the values of From; ``beside``: of the fields beside it. The reverse-path is not among ``everything``."""
     written = [address for raw in froms for address in of_field(raw)]
@@ -159,12 +161,15 @@ def _written(
         proven = user.canonical(delimiters)
         shown.add(proven)
     internal = claimed is not None and names.is_internal(written[0])
+    authenticated = claimed is not None and ((senders_verified and internal) or proven == claimed)
+    if mta_login and authenticated:  # all whose mail comes through that MTA would be one sender
+        user, proven, auth_user = None, None, None
     return _new_sender(
         claimed=claimed,
         why_unclear="" if claimed is not None else _why_unclear(broken, froms, written),
         everything=frozenset(shown),
         internal=internal,
-        authenticated=claimed is not None and ((senders_verified and internal) or proven == claimed),
+        authenticated=authenticated,
         told=None if automatic else _told(names, delimiters, user, written),
         login=proven or f"login {auth_user.lower()}" if auth_user else "",
     )

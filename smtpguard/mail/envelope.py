@@ -26,7 +26,8 @@ class Session:
 
     ``peer`` is the address that connected, if a trusted peer named another client; "" if it is the client itself.
     ``listener``: the name of the listener. ``ident``: the peer's name of the message (XFORWARD IDENT, or the queue id
-    of a milter's MTA). ``senders_verified``: by the listener's settings the MTA in front checks who may use which From.
+    of a milter's MTA). ``senders_verified``: by the listener's settings the MTA in front checks who may use which From;
+    ``mta_login``: then the login is that MTA's own, and not the writer's.
     ``proves_senders``: the sender is proven, by that or by a login.
     """
 
@@ -40,6 +41,7 @@ class Session:
     tls: bool = False
     esmtp: bool = True
     senders_verified: bool = False
+    mta_login: bool = False
     proves_senders: bool = False
     expander: bool = False
 

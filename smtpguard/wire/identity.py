@@ -60,6 +60,7 @@ class Identity:
                 tls=self.tls,
                 esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else self.extended,
                 senders_verified=self._listener.senders_verified,
+                mta_login=self._listener.senders_verified and self._login_user is not None,
                 proves_senders=self._listener.senders_verified or self._listener.auth is not None,
                 expander=within(ip, self._listener.expanders),
             )

@@ -88,6 +88,21 @@ async def test_a_login_with_another_from_each_time_is_one_sender(tmp_path: Path)
             assert isinstance(await home.send(MEMBERS[n], **one), Relayed)
 
 
+@pytest.mark.parametrize(("mta_login", "passes"), [(True, True), (False, False)])
+async def test_the_login_of_the_mta_in_front_makes_no_first_contacts(
+    tmp_path: Path, mta_login: bool, passes: bool
+) -> None:
+    """All who write through an MTA that logs in and verifies senders are not one sender; all names under one person's
+    login are."""
+    policy = sample()
+    policy["rules"] = [{"id": "new", "when": {"sender.first_contacts": ">= 2 in 1d"}, "then": "hold"}]
+    session = {"senders_verified": True, "auth_user": "gateway@example.com", "mta_login": mta_login}
+    async with house(tmp_path, documents=documents(policy)) as home:
+        await home.send(MEMBERS[0], sender="anna@example.com", body="a", session=session)
+        done = await home.send(MEMBERS[1], sender="bo@example.com", body="b", session=session)
+        assert isinstance(done, Relayed) is passes
+
+
 async def test_the_journal_has_no_names_in_clear(home: House) -> None:
     hold_id = (await home.held(RAMADAN, Subject="A secret subject")).hold_id
     told = await home.store.journal.history(hold_id)

@@ -133,6 +133,10 @@ async def test_streams_by_origin(home: House, to: str, ip: str, signed: str, exp
         ({"session": {"auth_user": "ulf@example.com"}}, "ulf@example.com"),
         ({"session": {"auth_user": "ulf@elsewhere.example"}}, "anna@example.com"),
         ({"session": {"auth_user": "ulf"}}, "anna@example.com"),
+        (
+            {"session": {"auth_user": "ulf@example.com", "senders_verified": True, "mta_login": True}},
+            "anna@example.com",
+        ),
         ({"sender": "x@example.org"}, None),  # never an outsider
         ({"sender": "x@example.org", "reverse_path": "anna@example.com"}, None),  # never the reverse-path
         ({"reverse_path": ""}, None),

@@ -16,7 +16,7 @@ from tests.every import every
 from tests.script import DROP, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import until
-from tests.wire.submitting import ANNA, SECRET, InstantClock, coded, plain, start_tls, submission, xoauth2
+from tests.wire.submitting import ANNA, CLEAR, SECRET, InstantClock, coded, plain, start_tls, submission, xoauth2
 
 
 def offered(ehlo: str) -> set[str]:
@@ -42,6 +42,15 @@ async def test_auth_is_offered_over_tls_only(tmp_path: Path, server_tls: ServerT
         assert world.relay.messages[0].user == ANNA
         assert world.seen[0].session.auth_user == ANNA
         assert world.seen[0].session.tls
+
+
+@every(("verified", "own"), [(True, True), (False, False)])
+async def test_a_login_where_senders_are_verified_is_that_of_the_mta(tmp_path: Path, verified: bool, own: bool) -> None:
+    async with submission(tmp_path, auth=CLEAR, senders_verified=verified) as world:
+        client = await world.connect()
+        assert (await client.ask(f"AUTH PLAIN {plain()}")) == "235 2.7.0 Welcome"
+        assert (await client.send(b"x\r\n")).startswith("250")
+        assert world.seen[0].session.mta_login is own
 
 
 async def test_auth_over_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
