@@ -406,7 +406,7 @@ class Status:
     version: str = __version__
     trees: list[Tree] = field(default_factory=list)
     hidden: str = ""
-    """Why this user may not look at the trees."""
+    """Why this user cannot look at the trees."""
     alarms: list[tuple[Alarm, datetime | None]] = field(default_factory=list)
     quiet: frozenset[str] = frozenset()
     """Names of alarms that the settings suppress: they are shown, and count for nothing."""
@@ -462,7 +462,7 @@ async def status(settings: Settings) -> Status:
         absent=absent(tree for tree in found.trees if not tree.silent),
         store=store_problem(in_store.store, found.trees),
         starts=failed.why if failed is not None else "",
-        spool=no_spool(settings) if settings.state.is_dir() else "",
+        spool=no_spool(settings) if os.access(settings.state, os.F_OK) or found.hidden else "",
         certificates=usable,
         relay=relay,
         bypass=bypass_in_force(settings, found.at),
@@ -530,10 +530,10 @@ async def _store(settings: Settings, found: Status) -> Seen:
         return Seen(at=found.at)
     engine = settings.store.url.partition(":")[0].partition("+")[0]
     found.store = {"url": settings.store.url, "engine": engine, "answers": False, "problem": None, "put_back": None}
-    if not found.trees and never_served(settings):
-        found.new, found.store["problem"] = True, "smtpguard serve makes it"
-        return Seen(at=found.at)
     try:
+        if not found.trees and never_served(settings):
+            found.new, found.store["problem"] = True, "smtpguard serve makes it"
+            return Seen(at=found.at)
         async with asyncio.timeout(STATUS_STORE_SECONDS), opened(settings, reads=True) as (store, digester):
             policies = Following(store, settings, digester, SystemClock())
             looking = Observer(settings, store, policies, SystemClock())
@@ -564,7 +564,9 @@ async def _store(settings: Settings, found: Status) -> Seen:
         return Seen(at=found.at)
     except TimeoutError:  # an OSError, too
         found.store["problem"] = f"no answer within {STATUS_STORE_SECONDS:g} s"
-    except (CannotStart, StoreError, Broken, OSError) as e:
+    except OSError as e:
+        found.store["problem"] = f"{e.filename or 'the store'}: {e.strerror or e}"
+    except (CannotStart, StoreError, Broken) as e:
         found.store["problem"] = str(e)
     return Seen(at=found.at, store=found.store["problem"])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.statefiles import hand_over, read_only, sqlite_file
+from smtpguard.config.statefiles import LEAST_ROOM, hand_over, read_only, refusal, sqlite_file
 from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.policy.verdict import Action
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
-
-_LEAST_ROOM = 1 << 16
 
 
 class CannotStart(Exception):
@@ -159,19 +156,15 @@ def unwritable(settings: Settings) -> str:
 
 
 def no_spool(settings: Settings) -> str:
-    """Why no large message can be kept in the state folder; "" if one can, or if a SQLite database has the same problem.
-    Found out by a file without a name, but not by a user who may not make one."""
+    """Why no large message can be kept in the state folder; "" if one can, if a SQLite database has the same problem, or
+    if this user cannot know."""
     if no_room(settings) or unwritable(settings):
         return ""
     if full := _full(settings.state):
         return full
-    try:
-        with tempfile.TemporaryFile(dir=spool(settings)) as file:
-            file.write(bytes(_LEAST_ROOM))
-    except OSError as error:
-        others = isinstance(error, PermissionError) and not os.access(settings.state, os.W_OK)
-        return "" if others else f"{spool(settings)}: {error.strerror}"
-    return ""
+    refused = refusal(spool(settings))
+    others = isinstance(refused, PermissionError) and not os.access(settings.state, os.W_OK)
+    return "" if refused is None or others else f"{spool(settings)}: {refused.strerror}"
 
 
 def _full(folder: Path) -> str:
@@ -179,7 +172,7 @@ def _full(folder: Path) -> str:
         room = os.statvfs(folder)
     except OSError:
         return ""
-    return f"no space left in {folder}" if room.f_bavail * room.f_frsize < _LEAST_ROOM else ""
+    return f"no space left in {folder}" if room.f_bavail * room.f_frsize < LEAST_ROOM else ""
 
 
 SHORTEST_SECRET = 16

@@ -142,7 +142,7 @@ def row(found: Status) -> dict[str, Any]:
 def lines(found: Status) -> Iterator[str]:
     yield f"smtpguard {found.version}: {_verdict(found)}"
     if found.hidden:
-        yield f"  unknown   {_HIDDEN}: {found.hidden}; run status as root, or as the user of smtpguard serve"
+        yield f"  unknown   {_HIDDEN}: {found.hidden}"
     elif not found.serves:
         why = (
             "nothing has ever served here: start smtpguard serve"

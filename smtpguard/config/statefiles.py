@@ -28,14 +28,24 @@ def owner_of(path: Path) -> str:
         return str(uid)
 
 
-def read_only(folder: Path) -> bool:
-    """Whether its file system is read-only: mounted so, or made so by the kernel after an error of the disk, which not every
-    kernel shows otherwise. The file for it has no name."""
+LEAST_ROOM = 1 << 16
+
+
+def refusal(folder: Path) -> OSError | None:
+    """Why no file of ``LEAST_ROOM`` octets can be made there: no room, inode or quota; mounted read-only, or made so by the
+    kernel after an error of the disk, which not every kernel shows otherwise. The file for it has no name."""
     try:
-        os.close(os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600))
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, LEAST_ROOM)
     except OSError as e:
-        return e.errno == errno.EROFS
-    return False
+        return e
+    return None
+
+
+def read_only(folder: Path) -> bool:
+    """Whether its file system is read-only."""
+    refused = refusal(folder)
+    return refused is not None and refused.errno == errno.EROFS
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -10,6 +10,7 @@ errors leave this file as subclasses of StoreError.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -28,7 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from smtpguard.config.statefiles import hand_over, owner_of, read_only, sqlite_file
+from smtpguard.config.statefiles import hand_over, owner_of, refusal, sqlite_file
 from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, WriteBack, only_readable
@@ -202,10 +203,10 @@ class Database:
             return _to_file(self.copy.uri)
         try:
             os.stat(self._paths[0])  # noqa: PTH116 - the few functions that every process runs at rest
-        except PermissionError as error:
-            raise Unavailable(f"{self.path}: {error.strerror}") from None
-        except OSError:
+        except FileNotFoundError:
             raise Unavailable(f"{self.path} is gone: put it back, or restore a backup") from None
+        except OSError as error:  # it may be there, as after an error of the disk
+            raise Unavailable(f"{self.path}: {error.strerror}") from None
         connection = _to_file(self._uri)
         try:
             for pragma in (
@@ -409,15 +410,17 @@ class Database:
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
-        if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self._free() < 1 << 16):
-            return Full(f"no space left for {self.path}")
+        disk = name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))  # a quota, or no inode, is no SQLITE_FULL
+        refused = refusal(self.path.parent) if disk or name.startswith("SQLITE_READONLY") else None
+        if name == "SQLITE_FULL" or (disk and refused is not None and no_space(refused)):
+            return Full(f"no space left for {self.path}" + (f": {refused.strerror}" if refused is not None else ""))
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
         said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
         closed = os.access(self.path, os.F_OK) and not os.access(self.path, os.R_OK | os.W_OK)
         if closed and name.startswith("SQLITE_CANTOPEN"):
             said = f"belongs to {owner_of(self.path)}, and cannot be read and written by this user"
-        if name.startswith(("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")) and read_only(self.path.parent):
+        if refused is not None and refused.errno == errno.EROFS:
             return Unavailable(f"{self.path} is on a read-only file system ({name})")
         if not said:
             return Unavailable(f"the database: {name}")

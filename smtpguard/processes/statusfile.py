@@ -142,13 +142,14 @@ def trees(state: Path, own: Mapping[str, Any] | None = None) -> Iterator[Tree]:
 
 
 def hidden(state: Path) -> str:
-    """Why this user may not look at the trees; "" if he may, or there are none."""
+    """Why nobody, or not this user, can look at the trees; "" if he can, or there are none."""
     try:
         os.scandir(state / FOLDER).close()
-    except PermissionError as error:
-        return f"{error.filename}: {error.strerror}"
-    except OSError:
-        pass
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        advice = "; run status as root, or as the user of smtpguard serve" if isinstance(error, PermissionError) else ""
+        return f"{error.filename}: {error.strerror}{advice}"
     return ""
 
 

@@ -380,7 +380,7 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
     spool(settings).mkdir(parents=True)
     assert no_spool(settings) == ""
     with monkeypatch.context() as patched:
-        patched.setattr("smtpguard.app.files.tempfile.TemporaryFile", refused)
+        patched.setattr("smtpguard.config.statefiles.tempfile.TemporaryFile", refused)
         for number in (errno.EDQUOT, errno.EROFS, errno.EACCES):
             why = number
             assert no_spool(settings) == f"{spool(settings)}: {os.strerror(number)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -547,19 +548,45 @@ async def test_a_state_folder_that_nobody_may_read_stops_no_alarm(
     assert not any("nothing" in line for line in said)
 
 
-def test_a_database_that_may_not_be_looked_at_is_not_called_gone(
+async def test_a_state_folder_whose_disk_fails_hides_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call fails there, as on XFS after an error of the disk."""
+    async with installation(tmp_path) as here:
+        settings = here.settings
+
+    def failing(call: Any) -> Any:
+        def called(path: Any = ".", *given: Any, **more: Any) -> Any:
+            if str(path).startswith(str(settings.state)):
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return call(path, *given, **more)
+
+        return called
+
+    for name in ("stat", "scandir", "open"):
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
+    found = await status(settings)
+    said = list(lines(found))
+    assert said[1].endswith(f"it is not known whether it serves: {settings.state}/trees: Input/output error")
+    assert found.store is not None
+    assert found.store["problem"].endswith("Input/output error")
+    assert not any("gone" in line or "set up" in line for line in said)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_database_that_cannot_be_looked_at_is_not_called_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     database, stat = Database(f"sqlite:///{tmp_path}/guard.db"), os.stat
 
     def denied(path: object, **more: Any) -> os.stat_result:
         if path == str(tmp_path / "guard.db"):
-            raise PermissionError(13, "Permission denied")
+            raise OSError(number, os.strerror(number))
         return stat(path, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", denied)
-        with pytest.raises(Unavailable, match=r"guard\.db: Permission denied"), database.read():
+        with pytest.raises(Unavailable, match=rf"guard\.db: {os.strerror(number)}"), database.read():
             pass
     database.close()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from sqlalchemy import create_engine, delete, insert, make_url
 
 from smtpguard.database import schema
 from smtpguard.database.engine import Database
-from smtpguard.database.errors import StoreError, Unavailable
+from smtpguard.database.errors import Full, StoreError, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
@@ -108,6 +110,31 @@ def test_a_full_disk_is_reported_and_recovers(tmp_path: Path) -> None:
     assert answered[-1] == "after"
     assert len(answered) > 3
     assert set(answered[:-1]) <= set(lines(ran.stdout, "there"))
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "Disk quota exceeded"), (errno.EIO, "")],
+)
+def test_no_inode_and_no_quota_are_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, why: str
+) -> None:
+    """SQLite cannot open or write its files, and does not say why. A start is tried again."""
+
+    def refused(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    database = Database(f"sqlite:///{tmp_path}/guard.db")
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        sqlite3.connect(tmp_path)
+    monkeypatch.setattr("smtpguard.config.statefiles.tempfile.TemporaryFile", refused)
+    found = database.translated(raised.value)
+    database.close()
+    assert (type(found), str(found)) == (
+        (Full, f"no space left for {database.path}: {why}")
+        if why
+        else (Unusable, f"{database.path} cannot be opened (SQLITE_CANTOPEN)")
+    )
 
 
 @pytest.fixture
