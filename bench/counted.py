@@ -106,7 +106,6 @@ async def _admitted(store: Store, items: Iterator[Item]) -> None:
                 verdict=Verdict(action=Action.RELAY),
                 events=(event,),
                 counted=item.asks,
-                generation=live.generation,
                 mailing=mailing,
             )
 

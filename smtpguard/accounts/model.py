@@ -29,8 +29,6 @@ class Role(enum.StrEnum):
 
 
 class May(enum.Enum):
-    """Permissions."""
-
     LOOK = "look"  # waiting holds, decisions, mailings, lists, the policy
     DECIDE = "decide"  # vote, if a group of the policy names the person
     FREEZE = "freeze"

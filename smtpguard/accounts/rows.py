@@ -27,7 +27,6 @@ AbsenceStep = Callable[[Absence | None], tuple[Absence, Event]]
 
 
 def find(connection: Connection, keys: AccountKeys) -> list[Account]:
-    """Accounts that fit any of the keys."""
     wanted = [
         column == value
         for column, value in (

@@ -111,7 +111,6 @@ class Admission:
     adopt: Hold | None = None
     counted: tuple[Ask, ...] = ()
     intents: tuple[Intent, ...] = ()
-    generation: int = 0
     mailing: str = ""
     named: tuple[str, str, str] = ("", "", "")
     grown: Hold | None = None

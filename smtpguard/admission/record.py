@@ -119,7 +119,6 @@ class Record:
             hold=hold,
             counted=(*self._counts(verdict, live), *stops, *asked),
             intents=intents,
-            generation=live.generation,
             mailing=live.mailing.mailing_id if live.mailing is not None else "",
             named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
             grown=more,
@@ -191,7 +190,7 @@ class Record:
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
             # The hold exists, and now a freeze or another policy stops the rest as well.
             recalled = Deferred(reply=reply.RECALLED)
-            return Admission(verdict=verdict, events=tuple(events), disposition=recalled, generation=live.generation)
+            return Admission(verdict=verdict, events=tuple(events), disposition=recalled)
         again = self._again(duplicate, live) if duplicate.state is State.VOID else None
         told: tuple[Intent, ...] = ()
         if again is not None:
@@ -213,7 +212,6 @@ class Record:
             intents=told,
             spared=self._spared(duplicate.verdict),
             counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
-            generation=live.generation,
         )
 
     def _again(self, void: Hold, live: Seen) -> Hold:
@@ -389,7 +387,7 @@ def alone(gathered: Gathered, plan: Plan, live: Live, generation: int) -> Admiss
     if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, gathered)):
         return None
     event = _event(gathered, live.now, _data(gathered, verdict, generation), plan.questions, answers)
-    return _new_admission(verdict=verdict, events=(event,), generation=generation)
+    return _new_admission(verdict=verdict, events=(event,))
 
 
 def _event(gathered: Gathered, now: datetime, data: Mapping[str, Any], questions: Questions, answers: Answers) -> Event:
@@ -515,7 +513,6 @@ def _reasons(hit: Hit) -> list[dict[str, Any]]:
 
 
 def _because(verdict: Verdict, action: Action) -> Hit:
-    """The first hit with this action."""
     return next(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is action)
 
 

@@ -198,7 +198,6 @@ class Recorded:
 
     @property
     def policy(self) -> str:
-        """The SHA-256 of the policy."""
         return self.data.get("policy") or ""
 
     @property
@@ -294,7 +293,6 @@ class Recorded:
 
     @cached_property
     def author(self) -> Address | None:
-        """The claimed writer."""
         return next(iter(_addresses(self.names("from"))), None)
 
     @cached_property

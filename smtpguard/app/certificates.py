@@ -173,8 +173,6 @@ class Renewals:
 
 
 class _Shown:
-    """A pair in use."""
-
     def __init__(self, pair: Pair, contexts: Sequence[ssl.SSLContext]) -> None:
         self._pair, self._contexts = pair, contexts
         self._problem = ""

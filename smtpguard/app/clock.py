@@ -81,10 +81,10 @@ async def every(
 
 
 async def drain(
-    seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, told: dict[str, float] | None = None
+    seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, told: dict[str, float]
 ) -> NoReturn:
     """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
-    outage = Outage(log, f"{what}: waiting for the store", told={} if told is None else told)
+    outage = Outage(log, f"{what}: waiting for the store", told=told)
     while True:
         try:
             done = await work()

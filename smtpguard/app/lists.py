@@ -52,7 +52,6 @@ def people_of(policy: Policy) -> set[str]:
 
 
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
-    """The lists of this policy, with the indexes that exist."""
     lists, streams = policy.declared
     return Registry(
         lists=lists,

@@ -108,11 +108,6 @@ class Following:
             raise self._none()
         return self._alone
 
-    @property
-    def unreadable(self) -> bool:
-        """Whether this process could not read the policy in force."""
-        return bool(self._unreadable[0])
-
     def around(self) -> tuple[str, Surroundings]:
         """For a reader: the policy's SHA-256, and what a reader needs from that policy."""
         if self._current is None or self._surroundings is None:
@@ -171,7 +166,9 @@ class Following:
         return made
 
     def _none(self) -> Unavailable:
-        return PolicyUnreadable(self._unreadable[1]) if self.unreadable else Unavailable("no policy is in force yet")
+        return (
+            PolicyUnreadable(self._unreadable[1]) if self._unreadable[0] else Unavailable("no policy is in force yet")
+        )
 
     def moved(self, gate: Gate) -> None:
         """Called by the watch over the gate: follow without blocking it."""

@@ -221,7 +221,6 @@ def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
 
 
 def _asked(policy: Policy) -> Mapping[Place, Quorum]:
-    """Every quorum of the policy, by its place."""
     found: dict[Place, Quorum] = {("approvals",): policy.approvals}
     found |= {("lists", name, "approvals"): quorum for name, quorum in policy.rules.quorums.items()}
     late = {(*place, "out_of_hours"): quorum.out_of_hours for place, quorum in found.items()}

@@ -50,7 +50,6 @@ class Relays:
             await pool.close()
 
     def routing(self, listener: str, list_at: ListAt) -> Routing:
-        """The relays for mail that comes in at a listener."""
         first = self.pools[self._settings.route(listener)]
         routes = [route for route in self._settings.routes if not route.listeners or listener in route.listeners]
         if not any(route.lists or route.domains for route in routes):

@@ -78,7 +78,6 @@ class CompiledPolicy:
 
     @cached_property
     def limited(self) -> frozenset[str]:
-        """Its streams with a limit."""
         streams = self.registry.streams.items()
         return frozenset(name for name, s in streams if s.max is not None or s.max_per_person is not None)
 

@@ -95,7 +95,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     names = {c.lower(): c for c in candidates}
     near = difflib.get_close_matches(word.lower(), names, n=max(1, len(names)), cutoff=0.6)
     if len(words := _words(word)) > 1:
-        near.sort(key=lambda name: -_ratio(word.lower(), name) - _SHARED * len(words & _words(name)))
+        alike = {name: difflib.SequenceMatcher(None, name, word.lower()).ratio() for name in near}
+        near.sort(key=lambda name: -alike[name] - _SHARED * len(words & _words(name)))
     if not near:  # swapped letters score low in short words
         near = [n for n in names if len(n) == len(word) and sorted(n) == sorted(word.lower())][:1]
     return names[near[0]] if near else ""
@@ -108,10 +109,6 @@ _SHARED = 0.1
 
 def _words(name: str) -> frozenset[str]:
     return frozenset(part for part in re.split(r"[._-]", name.lower()) if len(part) > 3)
-
-
-def _ratio(word: str, name: str) -> float:
-    return difflib.SequenceMatcher(None, name, word).ratio()
 
 
 def one_of(candidates: Iterable[str]) -> str:

@@ -204,7 +204,9 @@ class _Builder:
         what = ", ".join(part for part in (f"{error.context or ''}{since}", error.problem) if part)
         expected = next((mend for sign, mend in _MENDS if sign in what), "")
         if "cannot start any token" in what:
-            expected = "spaces, not a tab" if self._at(line, column) == "\t" else "quotes around it"
+            expected = (
+                "spaces, not a tab" if self._lines()[line - 1][column - 1 : column] == "\t" else "quotes around it"
+            )
         self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
 
     def _unseen(self) -> None:
@@ -221,10 +223,6 @@ class _Builder:
         for n, found in islice(signs, _MOST_SIGNS):
             what = f"{text}, U+{ord(found[0]):04X}"
             self.problems.append(Problem(self.file, n, found.start() + 1, what, expected))
-
-    def _at(self, line: int, column: int) -> str:
-        """The character at that position."""
-        return self._lines()[line - 1][column - 1 : column]
 
     def _lines(self) -> list[str]:
         text = self.text.decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text

@@ -74,8 +74,6 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """What happened, for one reader."""
-
     made: Made
     said: Speech
 

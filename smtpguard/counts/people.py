@@ -346,8 +346,6 @@ class Sum:
 
 
 class Sums:
-    """The sums of one run."""
-
     def __init__(self, batch: Batch, moments: Moments) -> None:
         self._batch, self._moments = batch, moments
         self._sums: dict[int, dict[int, Sum]] = {}  # by scope and window

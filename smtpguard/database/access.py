@@ -63,7 +63,7 @@ def first_and_last(connection: Connection, column: ColumnElement[Any]) -> tuple[
 class Writes(Protocol):
     """The thread that writes (store.writer)."""
 
-    async def submit(self, step: Step | None = None, *, synced: bool = True) -> Any:
+    async def submit(self, step: Step, *, synced: bool) -> Any:
         """Queue a step and wait for its commit. Raises what the step raised, or a subclass of StoreError."""
 
     async def stop(self) -> None:
@@ -71,8 +71,6 @@ class Writes(Protocol):
 
 
 class Access:
-    """Access of one process to one database."""
-
     def __init__(self, database: Database, writer: Writes, clock: Clock) -> None:
         self._database, self._writer, self._clock = database, writer, clock
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")

@@ -212,7 +212,6 @@ class Batch:
             yield from self.select(*statement)
 
     def execute(self, sql: str, rows: Sequence[Row]) -> None:
-        """Execute once for each row."""
         if not self._sqlite:
             sql = sql.replace("?", "%s")
         if len(rows) == 1:

@@ -59,7 +59,6 @@ def _holds(hold: sa.TableClause, *columns: str, where: Any = None) -> Iterator[A
 
 
 def to_0001() -> None:
-    """The first schema."""
     _table("checkpoint", _big("seq", key=True), _text("line"))
     _table("chunk", _text("sha256", key=True), _int("n", key=True), _octets("data"))
     _table("clear", _big("seq", key=True), _text("doc"))

@@ -251,7 +251,7 @@ class Script:
     def _decisions(self) -> Iterator[Scene]:
         for who in (OMAR, DPO):
             title = f"{who} looks at the campaign without the key, and approves"
-            yield _done(title, "held", "approve", self._waiting, "--as", who)
+            yield _done(title, "held", "approve", (self._late and self._late.hold_id) or "-", "--as", who)
         title = "With both groups' word it is released, byte for byte"
         yield Scene(title=title, disposition=Disposition.DONE, after=self._was_released)
         yield Scene(title="Kalle cannot approve his own mail", disposition=Disposition.DONE, after=self._cannot_approve)
@@ -266,10 +266,6 @@ class Script:
                                   body=ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     # Checks after scenes.
-
-    @property
-    def _waiting(self) -> str:
-        return (self._late and self._late.hold_id) or "-"
 
     def _remember(self, stage: Stage, result: Result) -> str | None:
         self._first = result

@@ -53,7 +53,6 @@ def watched(gathered: Gathered) -> tuple[StreamLimit, ...]:
 
 
 def exceeded(limits: Sequence[StreamLimit], live: Live) -> Exceeded | None:
-    """The first limit that is exceeded."""
     for one in limits:
         count = live.counts.get(one.ask, 0)
         if count > one.limit.count:

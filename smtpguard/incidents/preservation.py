@@ -125,14 +125,13 @@ def renew(batch: Batch, id: str, by: str, also: Collection[str] = ()) -> Preserv
     return made
 
 
-def end(batch: Batch) -> int:
-    """End incidents whose time is over; returns the number."""
+def end(batch: Batch) -> None:
+    """End incidents whose time is over."""
     over = batch.connection.execute(select(preserved).where(preserved.c.until <= batch.now_us)).all()
     for row in over:
         batch.connection.execute(delete(preserved_key).where(preserved_key.c.incident == row.id))
         batch.connection.execute(delete(preserved).where(preserved.c.id == row.id))
         _said(batch, _read(row), "ended")
-    return len(over)
 
 
 def all_of_them(connection: Connection) -> list[Preserved]:

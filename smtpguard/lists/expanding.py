@@ -198,7 +198,6 @@ class Graph:
         return address.canonical(self._registry.digester.delimiters) in self.excluded
 
     def catches(self, domain: str, target: Address) -> None:
-        """The catch-all of the domain."""
         self.catching = True
         everybody = int.from_bytes(self._registry.digester.of_canonical(f"@{domain}"), "big")
         self._edges.setdefault(everybody, array("Q")).append(self._number(target))

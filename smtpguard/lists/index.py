@@ -407,12 +407,12 @@ def write_expansions(
     catches: bool,
     key_id: bytes,
     at: datetime,
-    namesakes: Mapping[int, int] | None = None,
+    namesakes: Mapping[int, int],
 ) -> None:
     """Replace the file atomically. ``catches``: a domain has a catch-all. ``namesakes``: the digest of a local part
     without a domain -> which of ``found`` it is at every domain of the relay. Raises OSError."""
     head = {"layout": _EXPANSIONS_LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches,
-            "namesakes": {f"{local:016x}": f"{number:016x}" for local, number in (namesakes or {}).items()}}  # fmt: skip
+            "namesakes": {f"{local:016x}": f"{number:016x}" for local, number in namesakes.items()}}  # fmt: skip
     entries = {f"{number:016x}": _row(one) for number, one in found.items()}
     replace_file(path, json.dumps(head | {"entries": entries}), durable=True, at=at.timestamp())
 

@@ -204,7 +204,6 @@ def titled(id: str, doc: str) -> Mailing:
 
 
 def called(id: str, at: datetime) -> Mailing:
-    """A mailing that has just begun."""
     return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
 
 
@@ -339,7 +338,6 @@ class Finder:
         return known
 
     def filed_under(self, known: KnownMailing) -> tuple[int, ...]:
-        """The keys under which it is stored."""
         telling = tuple(k for k in known.keys if k not in self._crowded)
         return telling if len(telling) >= _FILED else known.keys
 

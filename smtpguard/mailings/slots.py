@@ -206,7 +206,6 @@ class Template:
         return any(map(self._is, others)) or self._with_own(shown.recipient)._is(blocks)
 
     def blocks_in(self, shown: Shown) -> list[str]:
-        """Its blocks, to be compared with this template."""
         return blocks_of(shown, (*self.own, shown.recipient), ITSELF)
 
     def _is(self, blocks: Sequence[str]) -> bool:

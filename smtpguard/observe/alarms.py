@@ -105,10 +105,6 @@ def _away(said: str, _: Seen) -> Iterator[Found]:
         yield Found(words={"said": said})
 
 
-def _none(_: Any, __: Seen) -> Iterator[str]:
-    return iter(())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
@@ -123,7 +119,7 @@ class Condition:
     does: str
     of: str
     found: Callable[[Any, Seen], Iterator[Found]] = _away
-    unclear: Callable[[Any, Seen], Iterator[str]] = _none
+    unclear: Callable[[Any, Seen], Iterator[str]] = lambda _, __: iter(())
     after_seconds: float = 0
     shared: bool = False
     again: timedelta | None = None

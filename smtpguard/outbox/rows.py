@@ -156,10 +156,9 @@ _ANY_DUE = _due().limit(1)
 _DUE = {frozen: _due(all_frozen=frozen).order_by(outbox.c.next_at, outbox.c.intent_id) for frozen in (False, True)}
 
 
-def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries | None = None) -> list[Lease]:
-    """``known``: what this process knows of stopped entries."""
+def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries) -> list[Lease]:
     batch.flush()
-    chosen = _choose(batch, n, known or StoppedEntries())
+    chosen = _choose(batch, n, known)
     if not chosen:
         return []
     taken = (

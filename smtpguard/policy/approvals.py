@@ -384,7 +384,6 @@ class Hours:
         raise OverflowError("a deadline beyond the calendar")
 
     def worked(self, start: datetime, end: datetime) -> timedelta:
-        """The working time from ``start`` to ``end``."""
         some = timedelta()
         for begin, close in self._spans(start):
             if begin >= end:

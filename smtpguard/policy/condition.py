@@ -193,8 +193,6 @@ class Truth(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Word(Condition):
-    """A word, or one of several."""
-
     of = str
     words: frozenset[str]
 
@@ -250,8 +248,6 @@ class SetMatches(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InNetwork(Condition):
-    """An address that is in one of the networks."""
-
     of = str
     networks: tuple[Network, ...]
 

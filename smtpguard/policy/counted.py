@@ -41,7 +41,6 @@ Questions = Mapping[str, Sequence[Ask]]
 
 
 def list_of(key: str) -> str:
-    """The list in the key of a count of lists."""
     return key.partition("\0")[0]
 
 

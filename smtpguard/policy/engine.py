@@ -398,13 +398,7 @@ class Plan:
 
     @property
     def certain(self) -> Strength:
-        """The strictest action that is certain."""
         return self.reckoned.certain
-
-    @property
-    def hanging(self) -> frozenset[str]:
-        """The rules whose answer is pending, counts included."""
-        return self.reckoned.hanging
 
     @property
     def rests(self) -> tuple[Ask, ...]:

@@ -449,7 +449,6 @@ FACTS: Mapping[str, Fact] = _facts(
 
 
 def named(of: Callable[[Fact], bool]) -> frozenset[str]:
-    """The names of some facts."""
     return frozenset(fact.name for fact in FACTS.values() if of(fact))
 
 

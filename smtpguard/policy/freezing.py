@@ -68,7 +68,6 @@ class Freeze:
     defers: bool = False
 
     def stops(self, what: Selectable, now: datetime) -> bool:
-        """Whether it stops this at ``now``."""
         if self.until is not None and now >= self.until:
             return False
         match self.selector:

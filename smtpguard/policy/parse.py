@@ -59,7 +59,6 @@ class Organization:
         return min(self.domains, key=lambda name: (name.startswith("*."), name)).replace("*.", "mail.")
 
     def has(self, address: str) -> bool:
-        """Whether it is in one of the domains."""
         return is_among(Address.parse(address).ascii_domain, self.domains)
 
 

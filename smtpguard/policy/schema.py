@@ -183,7 +183,6 @@ def policy_schema() -> dict[str, Any]:
 
 
 def list_schema() -> dict[str, Any]:
-    """The schema of a file in lists.d."""
     schema = for_editors(ListModel.model_json_schema(by_alias=True), POLICY)
     for key, each in schema["properties"].items():
         each["description"] = POLICY.get(f"ListModel.{key}", each.get("description", ""))
@@ -203,12 +202,11 @@ def _word(fact: Fact) -> dict[str, Any]:
     keys = [] if fact.words else ["matches"]
     if fact.name == "sender.address":
         keys.append("group")
-    shapes += [_only(key) for key in keys]
+    shapes += [
+        {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
+        for key in keys
+    ]
     return {"anyOf": shapes}
-
-
-def _only(key: str) -> dict[str, Any]:
-    return {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
 
 
 def _count(fact: Fact) -> dict[str, Any]:

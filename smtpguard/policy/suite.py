@@ -206,7 +206,6 @@ def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str
 
 
 def message_of(model: MessageModel) -> Message:
-    """The case's message."""
     kind = "text/html" if model.html else "text/plain"
     fields = {"From": model.from_, "To": ", ".join(model.to), "Cc": ", ".join(model.cc), "Subject": model.subject,
               "Date": format_datetime(NOW), "Message-ID": "<case@localhost>", "MIME-Version": "1.0",

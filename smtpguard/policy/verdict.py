@@ -180,11 +180,9 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """``drop``: the connection is closed after the reply. ``undecided``: there is no verdict, and so no entry of the
-    journal."""
+    """``undecided``: there is no verdict, and so no entry of the journal."""
 
     reply: Reply
-    drop: bool = field(default=False)
     undecided: bool = field(default=False)
 
 

@@ -70,7 +70,6 @@ def unfooted(text: str) -> str:
 
 
 def unaddressed(text: str) -> str:
-    """``text`` without its salutation."""
     found = _SALUTATION.match(text)
     return text[found.end() :] if found else text
 

@@ -166,7 +166,6 @@ def prefix_of(subject: str) -> tuple[str, str] | None:
 
 
 def bare(subject: str) -> str:
-    """The subject without prefixes."""
     for _ in range(12):
         found = _PREFIX.match(subject[:200])
         if not found or found[1].lower() not in _WORDS:

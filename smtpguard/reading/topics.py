@@ -32,7 +32,7 @@ class BadVocabulary(ValueError):
 
     def __init__(self, vocabulary: str, path: tuple[str | int, ...], text: str, expected: str = "") -> None:
         super().__init__(f"vocabulary {vocabulary}: {'.'.join(map(str, path))}: {text}")
-        self.vocabulary, self.path, self.text, self.expected = vocabulary, path, text, expected
+        self.path, self.text, self.expected = path, text, expected
 
 
 class _Exceptions:

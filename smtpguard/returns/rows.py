@@ -163,13 +163,9 @@ def _event(one: Return) -> Event:
     }
     private = {"subject": one.said.subject, "from": one.said.author, "recipients": one.said.address}
     return Event(
-        kind=Kind.RETURNED, id=id_of(one.mail), at=one.at, data=data,
+        kind=Kind.RETURNED, id=one.mail[:16], at=one.at, data=data,
         private={role: (value,) for role, value in private.items() if value},
     )  # fmt: skip
-
-
-def id_of(mail: str) -> str:
-    return mail[:16]
 
 
 def _row(one: Return) -> dict[str, Any]:

@@ -316,7 +316,6 @@ class NotFetched(Exception):
 
 
 async def resolved(host: str, port: int) -> Sequence[str]:
-    """Every address of a name."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=_TCP)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 

@@ -75,8 +75,6 @@ _STOP: Any = object()
 
 @constant
 class _Write:
-    """One verdict to be written."""
-
     event: Event
     fronted: Fronted
     future: asyncio.Future[bool | None]

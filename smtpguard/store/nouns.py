@@ -203,8 +203,6 @@ class Gates(Rows):
 
 
 class Policies(Rows):
-    """The stored policies."""
-
     documents = asks(policies.policy)
     put = writes(policies.put_policy)
     named = asks(policies.named)

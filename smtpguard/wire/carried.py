@@ -111,12 +111,11 @@ Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
 
 @constant
 class Carried:
-    """``held``: the message waits here, was released before, or was for the guard itself. ``drop``: close the connection
-    after the reply. ``why``: set if there is no verdict."""
+    """``held``: the message waits here, was released before, or was for the guard itself. ``why``: set if there is no
+    verdict."""
 
     reply: Reply
     held: bool = False
-    drop: bool = False
     why: Why | None = None
 
 
@@ -147,7 +146,7 @@ async def carry(admit: Admit, transaction: Transaction, onward: Onward, done: Ca
             return Carried(reply=answer, held=True)
         case Rejected(reply=answer):
             return Carried(reply=answer)
-        case Deferred(reply=answer, drop=drop, undecided=undecided):
-            return Carried(reply=answer, drop=drop, why=Why.UNDECIDED if undecided else None)
+        case Deferred(reply=answer, undecided=undecided):
+            return Carried(reply=answer, why=Why.UNDECIDED if undecided else None)
     log.error("no reply to %s: %s", transaction.id, disposition)
     return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)

@@ -41,7 +41,6 @@ class Arrived:
 
 
 def pieces(content: Content) -> Iterable[bytes]:
-    """The content in blocks."""
     if isinstance(content, bytes) and len(content) <= BLOCK_OCTETS:  # nearly all mail
         return (content,)
     return (content[start : start + BLOCK_OCTETS] for start in range(0, len(content), BLOCK_OCTETS))

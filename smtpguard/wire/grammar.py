@@ -370,7 +370,6 @@ def offer(
     trusted: bool,
     auth: Sequence[str] = (),
 ) -> Reply:
-    """The reply to EHLO."""
     keywords = [hostname, "PIPELINING", f"SIZE {largest(relay, message_octets)}"]
     keywords += [k for k in _CARRIED if k in relay and (k != "SMTPUTF8" or "8BITMIME" in relay)]  # RFC 6531 section 3.1
     if starttls:

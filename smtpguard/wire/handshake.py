@@ -257,7 +257,6 @@ async def _log_in(connection: RelayConnection, offered: Mapping[str, str], user:
         raise RelayUnavailable("the relay offers neither AUTH PLAIN nor AUTH LOGIN")
     if reply.code != 235:
         raise RelayUnavailable(f"the relay refuses the login with {reply.code}")
-    connection.authenticated = True
 
 
 def _base64(text: str) -> bytes:

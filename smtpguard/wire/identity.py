@@ -55,7 +55,7 @@ class Identity:
                 peer=self.peer_ip if self.peer_ip != ip else "",
                 listener=self._listener.name,
                 helo=said.get("HELO") or self.helo,
-                ident=self.ident,
+                ident=self._forwarded.get("IDENT", ""),
                 auth_user=self.user,
                 tls=self.tls,
                 esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else self.extended,
@@ -65,11 +65,6 @@ class Identity:
                 expander=within(ip, self._listener.expanders),
             )
         return self._session
-
-    @property
-    def ident(self) -> str:
-        """The peer's name of the message."""
-        return self._forwarded.get("IDENT", "")
 
     def xforward(self, offered: str) -> Sequence[bytes]:
         """See ``xforward.xforward``. Kept: it precedes every MAIL, and a client sends many messages."""
@@ -81,7 +76,6 @@ class Identity:
 
     @property
     def user(self) -> str | None:
-        """The authenticated user."""
         return self._login_user or self._told_user
 
     @property

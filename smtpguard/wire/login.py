@@ -385,7 +385,6 @@ class Login:
 
     def _accepted(self, user: str) -> None:
         assert self._connection is not None
-        self._connection.authenticated = True
         self._connection.begun(self._connection.extensions)
         self._connection.on_lost = self._was_lost
         self.user, self.line = user, OwnLine(self._connection)

@@ -71,8 +71,6 @@ CLOSING_SECONDS = 10.0
 
 
 class MilterConnection(asyncio.Protocol):
-    """One connection of an MTA."""
-
     def __init__(self, owner: MilterReception) -> None:
         self._owner = owner
         self._decoder = packet.commands()
@@ -339,8 +337,6 @@ class MilterConnection(asyncio.Protocol):
 
 
 class MilterReception(Connections[MilterConnection]):
-    """Every connection of MTAs to one listener."""
-
     look_seconds = 5.0
 
     def _made(self, client: str | None) -> MilterConnection:
@@ -393,8 +389,6 @@ def _bare(name: bytes) -> bytes:
 
 
 class Client:
-    """The client of the MTA."""
-
     def __init__(self, mta: str = "") -> None:
         """``mta``: the address of the MTA, "" on a Unix socket."""
         self.known = SessionMacros()

@@ -131,14 +131,10 @@ class Packet:
 
 
 class Command(Packet):
-    """A packet of the MTA."""
-
     __slots__ = ()
 
 
 class Answer(Packet):
-    """A packet of ours."""
-
     __slots__ = ()
 
 

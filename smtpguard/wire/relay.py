@@ -63,7 +63,6 @@ class RelayConnection(asyncio.Protocol):
         """Called when the relay refuses BDAT, although it offers CHUNKING."""
         self.pipelining = False
         self.tls = False
-        self.authenticated = False
         self.messages = 0
         """Contents sent so far."""
         self.on_lost: Callable[[RelayConnection], None] | None = None

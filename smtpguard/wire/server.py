@@ -504,8 +504,6 @@ _HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {
 
 
 class Reception(Connections[Dialog]):
-    """The connections of one listener."""
-
     def __init__(
         self,
         listener: Listener,

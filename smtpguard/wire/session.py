@@ -369,7 +369,6 @@ class SmtpSession:
         self._errors = 0
         if carried.why is not None:
             self._turn_away(carried.why, carried.reply, message=arrived.message)
-        self.over = self.over or carried.drop
         self._reset()
 
     def failed(self, error: Exception) -> None:

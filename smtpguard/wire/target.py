@@ -145,13 +145,8 @@ class RelayTarget:
         """The same relay for clients' credentials: without our own login, and over verified TLS, unless it is this
         machine or the settings allow otherwise."""
         own = replace(self, user=None, password=None, fallbacks=tuple(host.for_clients() for host in self.fallbacks))
-        if own.tls in (Tls.OPPORTUNISTIC, Tls.NONE) and not self.takes_clients_in_clear:
-            return replace(own, tls=Tls.REQUIRE)
-        return own
-
-    @property
-    def takes_clients_in_clear(self) -> bool:
-        return self.clients_without_tls or is_loopback(self.host)
+        in_clear = self.clients_without_tls or is_loopback(self.host)
+        return replace(own, tls=Tls.REQUIRE) if own.tls in (Tls.OPPORTUNISTIC, Tls.NONE) and not in_clear else own
 
 
 def is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.errors import PolicyMoved, Unavailable
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
@@ -80,7 +81,12 @@ async def test_another_process_sees_the_new_generation_at_once(
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         await other.admit(item("T1"), relays("T1"))
         await store.gate.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
-        assert (await other.admit(item("T2"), relays("T2"))).generation == 2
+
+        def relay(live: Seen) -> Admission:
+            assert live.generation == 2
+            return relays("T2")(live)
+
+        await other.admit(item("T2"), relay)
         assert (await other.gate.read()).freezes == (a_freeze(),)
         await other.policies.put("two", {}, event(Kind.POLICY, "two"))
         with pytest.raises(PolicyMoved):

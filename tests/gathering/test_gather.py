@@ -444,7 +444,7 @@ async def test_a_copy_for_a_member_of_the_group_in_to_names_nobody_else(home: Ho
     found = Expansion(key=key, people=2, customers=2, lists={"ramadan": 2}, members=tuple(members))
     known, here = {int.from_bytes(key, "big"): found}, expansions_path(home.folder)
     key_id, at = registry.digester.key_id, home.clock.now()
-    write_expansions(here, known, domains={}, catches=False, key_id=key_id, at=at)
+    write_expansions(here, known, domains={}, catches=False, key_id=key_id, at=at, namesakes={})
     registry.expansions = Expansions(home.folder, *registry.digester.key_ids)
     registry.reopen()
     [behind] = registry.classify([Address.parse(group)]).recipients

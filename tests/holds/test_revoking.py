@@ -82,7 +82,7 @@ async def test_revocation_and_lease_in_one_batch_in_both_orders(store: Store, fi
         tasks: dict[str, Any] = {}
         for name in (first, "back" if first == "lease" else "lease"):
             if name == "lease":  # the transaction itself, without the check outside the writer whether anything is due
-                work: Any = store.write(lambda batch: outboxes.lease(batch, "me", 10, 60))
+                work: Any = store.write(lambda batch: outboxes.lease(batch, "me", 10, 60, outboxes.StoppedEntries()))
             else:
                 work = revoke(store, "H1")
             tasks[name] = asyncio.create_task(work)

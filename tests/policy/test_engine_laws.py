@@ -81,8 +81,8 @@ def test_earlier_messages_change_no_verdict(data: st.DataObject) -> None:
             object.__setattr__(other, shorter, without)
         live = data.draw(drawn.lives(plan))
         for same in (fresh, other.plan(known)):
-            assert (plan.pending, plan.certain, plan.hanging, plan.asks, plan.questions) == (
-                same.pending, same.certain, same.hanging, same.asks, same.questions
+            assert (plan.pending, plan.certain, plan.reckoned.hanging, plan.asks, plan.questions) == (
+                same.pending, same.certain, same.reckoned.hanging, same.asks, same.questions
             )  # fmt: skip
             assert plan.close(live) == same.close(live)
             assert plan.close(live, misses=True) == same.close(live, misses=True)

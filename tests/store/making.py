@@ -80,7 +80,6 @@ def relays(id: str, counted: tuple[Ask, ...] = ()) -> Callable[[Seen], Admission
         verdict=Verdict(action=Action.RELAY),
         events=(event(Kind.VERDICT, id, at=live.now, action="relay"),),
         counted=counted,
-        generation=live.generation,
     )
 
 

@@ -184,7 +184,6 @@ async def _queued(here: ConsoleServices, hold: Hold, most: int, *, blind: bool) 
 async def own(
     request: Request, hold: Hold, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
 ) -> Response:
-    """The page for its writer."""
     here, said = services_of(request), speech(request)
     in_force = here.in_force
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())

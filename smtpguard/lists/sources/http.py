@@ -77,14 +77,12 @@ class _Web:
             headers={"User-Agent": _AGENT, "Accept-Encoding": "gzip, identity"},
         )
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+    def get(self, url: str, headers: Mapping[str, str]) -> httpx2.Response:
         """A response whose headers have come, as a stream: 200 or 304. Raises SourceError for everything else."""
         home = _origin(httpx2.URL(url))
         for _ in range(MAX_REDIRECTS + 1):
             self._patience.look(self._label)
-            request = self._client.build_request(
-                "GET", url, headers=dict(headers or {}), extensions={"trace": self._trace}
-            )
+            request = self._client.build_request("GET", url, headers=dict(headers), extensions={"trace": self._trace})
             if self._secret is not None and _origin(request.url) == home:
                 request.headers["Authorization"] = self._secret
             with self._mended(), self._patience.cutting(self._cut):
