@@ -23,7 +23,7 @@ from smtpguard.admission.mailingverdict import (
 )
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
 from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING, pack
-from smtpguard.counts.keys import as_journalled
+from smtpguard.counts.keys import as_journalled, behind
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.effects import TEST, Deadlines, deliver_by
@@ -34,7 +34,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.envelope import Envelope, Recipient, RefusedRecipient
 from smtpguard.mail.fields import DkimResult
-from smtpguard.mailings.model import Correction
+from smtpguard.mailings.model import Correction, Person
 from smtpguard.notices.intents import Notices, alarms_of, calling
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
@@ -218,6 +218,7 @@ class Record:
         """A void hold as it waits again, with the time of a new one: meanwhile its client had it."""
         again = void.moved(Move.ADOPT, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now))
         again = self.term.anew(again, self.gathered.in_force, live.now)
+        again = replace(again, behind=self._behind())
         if again.confirm is None:
             return again
         again = replace(again, confirm=self._confirm(again, live))
@@ -259,6 +260,7 @@ class Record:
             primary=stands.entry.hold_id if stands.entry is not None else "",
             identity=gathered.facts.identity,
             versions=tuple(sorted((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)),
+            behind=self._behind(),
             letter_from=gathered.facts.sent_by if by_sender else gathered.facts.letter_from,
             by_sender=by_sender,
             exact=coming.exact,
@@ -301,6 +303,11 @@ class Record:
         if not held:
             return envelope, ()
         return replace(envelope, recipients=held), tuple(r for r, c in pairs if c.kind is INTERNAL)
+
+    def _behind(self) -> Mapping[str, tuple[Person, ...]]:
+        everyone, registry = self.gathered.everyone, self.gathered.in_force.registry
+        pairs = zip(self.gathered.transaction.envelope.recipients, everyone.recipients, strict=True)
+        return {str(r.address): tuple(behind(c, everyone, registry)) for r, c in pairs}
 
     def _spared(self, verdict: Verdict) -> frozenset[bytes]:
         """The digests of those colleagues."""

@@ -107,11 +107,10 @@ class Run:
         if adopted is not None:
             outboxes.take_out(batch, adopted.hold_id, IntentKind.NOTICE)
             holds.replace(batch.connection, adopted)
-            batch.connection.execute(
-                update(hold_table)
-                .where(hold_table.c.hold_id == adopted.hold_id)
-                .values(acknowledged=False, lead=self._under(adopted, row))
-            )
+            now: dict[str, object] = {"acknowledged": False, "lead": self._under(adopted, row)}
+            if people is not None:
+                now["people"] = people
+            batch.connection.execute(update(hold_table).where(hold_table.c.hold_id == adopted.hold_id).values(**now))
             found = holds.find(batch.connection, adopted.hold_id)
             if found is not None:
                 self._duplicates[item.key] = found

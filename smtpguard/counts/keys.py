@@ -14,23 +14,30 @@ _NOW: Mapping[str, str] = {}
 
 
 def persons(counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW) -> tuple[Person, ...]:
-    """Each recipient once. A list address counts as the people on the list, at its version. ``versions``: earlier
-    versions of lists, under which their people were counted then."""
-    found: dict[bytes, Person] = {}
-    for one in counted.recipients:
-        if one.behind is not None:
-            found.update((person.digest, person) for person in _crowd(one, registry))
-        elif one.digest:
-            member = one.kind in MEMBERS
-            found[one.digest] = Person(
-                digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
-            )
-    for touched in counted.touched.values():
-        if touched.by_address:
-            info, version = registry.lists[touched.name], versions.get(touched.name, touched.version)
-            digest = registry.digester.of_canonical(f"list {touched.name} {version}")
-            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)), version=version)  # fmt: skip
-    return tuple(found.values())
+    """Those behind all recipients, each once. ``versions``: see ``behind``."""
+    everybody = (person for one in counted.recipients for person in behind(one, counted, registry, versions))
+    return tuple({person.digest: person for person in everybody}.values())
+
+
+def behind(
+    one: Classification, counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW
+) -> Iterator[Person]:
+    """Those behind one recipient of ``counted``. A list address counts as the people on the list, at its version.
+    ``versions``: earlier versions of lists, under which their people were counted then."""
+    if one.behind is not None:
+        yield from _crowd(one, registry)
+    elif one.digest:
+        member = one.kind in MEMBERS
+        yield Person(digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists)
+    if one.kind is not LIST:
+        return
+    for name in registry.addressed(one):
+        if (touched := counted.touched.get(name)) is None:
+            continue  # another index was taken into use meanwhile
+        info = registry.lists[name]
+        version = versions.get(name, touched.version)
+        digest = registry.digester.of_canonical(f"list {name} {version}")
+        yield Person(digest=digest, customer=info.of_customers, lists=(name,), weight=max(1, int(touched.size.low)), version=version)  # fmt: skip
 
 
 def as_journalled(everyone: Classified) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient, Session
-from smtpguard.mailings.model import Correction, Grant, Rejection
+from smtpguard.mailings.model import Correction, Grant, Person, Rejection
 from smtpguard.outbox.model import Intent, Settled
 from smtpguard.policy.approvals import Groups, Stages
 from smtpguard.policy.freezing import Freeze, Selectable, stopped_by
@@ -228,7 +228,10 @@ class Hold:
     kind: str = ""
     """"" or "test": sent to be approved beforehand, and never released itself."""
     versions: tuple[tuple[str, str], ...] = ()
-    """For each list whose address is a recipient, the version of its index on arrival: its people are counted by that."""
+    """For each list whose address is a recipient, the version of its index on arrival."""
+    behind: Mapping[str, tuple[Person, ...]] = field(default_factory=dict)
+    """By recipient, the part's included: the people behind that address as they were counted on arrival. The policy and
+    its lists may be others when it is sent. Empty if an earlier version held it."""
     settled: Settled | None = None
     """The totals of its recipients, once all are settled."""
     stopped: bool = False

@@ -286,7 +286,7 @@ class Registry:
                     perhaps.setdefault(name, 0)
                 if one.kind is LIST:
                     list_addresses += 1
-                    addressed.update(n for name in one.behind.addressed for n in self._nested.get(name, ()))
+                    addressed.update(self.addressed(one))
                 continue
             if one.kind is LIST:
                 list_addresses += 1
@@ -332,6 +332,12 @@ class Registry:
             unsure={n: statuses[n].why for n in self._blind if n in touched} if touched else {},
         )
         return with_crowds(counted, crowds) if crowds else counted
+
+    def addressed(self, one: Classification) -> Iterable[str]:
+        """The lists that a list address reaches by their own address, nested ones included."""
+        if one.behind is None:
+            return one.lists
+        return sorted({n for name in one.behind.addressed for n in self._nested.get(name, ())})
 
     @staticmethod
     def address_of(info: ListInfo) -> Address:

@@ -127,7 +127,10 @@ def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[
 
 
 def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
-    """The people behind some recipients, by the lists as they were when the message came."""
+    """The people behind some recipients, each once, by the policy and the lists as they were when the message came."""
+    if hold.behind:
+        known = (person for one in recipients for person in hold.behind.get(str(one.address), ()))
+        return tuple({person.digest: person for person in known}.values())
     if not recipients:
         return ()
     counted = in_force.registry.classify(r.address for r in recipients)

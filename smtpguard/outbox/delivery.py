@@ -218,10 +218,10 @@ class Delivery:
     # one entry
 
     async def _carry_out(self, lease: Lease) -> None:
-        all_due = dues(lease, self._expands)
+        hold = await self.store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
+        all_due = dues(lease, partial(self._expands, hold))
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
-        hold = await self.store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
@@ -373,7 +373,7 @@ class Delivery:
         """
         now = self.clock.now()
         told = reports(lease, hold, results, now)
-        told = tuple(dsn for dsn in told if not any(map(self._expands, dsn.recipients)))
+        told = tuple(dsn for dsn in told if not any(self._expands(hold, one) for one in dsn.recipients))
         in_force = self.policies.current()
 
         @cache
@@ -404,8 +404,11 @@ class Delivery:
             unsure = True
             await self.pause(1.0)
 
-    def _expands(self, recipient: Recipient) -> bool:
-        """Whether more than one person is behind it."""
+    def _expands(self, hold: Hold | None, recipient: Recipient) -> bool:
+        """Whether more than one person is behind it, now or when its message came."""
+        then = hold.behind.get(str(recipient.address), ()) if hold is not None else ()
+        if len(then) > 1 or any(one.version or one.weight > 1 for one in then):
+            return True
         registry = self.policies.current().registry
         if registry.list_at(recipient.address) is not None:
             return True

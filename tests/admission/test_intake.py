@@ -13,6 +13,7 @@ from smtpguard.journal.chain import utc_text
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
+from smtpguard.mailings.model import Tally
 from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.app.twoguards import STAFF, documents, sample
@@ -205,6 +206,19 @@ async def test_a_retry_adopts_a_void_hold(home: House) -> None:
     hold = await home.hold(done.hold_id)
     assert hold.state is State.WAITING
     assert [k for k, _ in await home.events(done.hold_id)] == ["verdict", "adopted"]
+
+
+async def test_an_adopted_hold_has_the_people_of_its_retry(home: House) -> None:
+    """The list has changed while its client had it: nobody stays held once it is approved."""
+    first = await home.held()
+    await home.store.holds.change(first.hold_id, lambda h: _voided(h))
+    index(home.folder, "ramadan", [*MEMBERS, "new@example.net"])
+    home.clock.pass_(minutes=1)
+    home.in_force.registry.reopen()
+    assert (await home.held()).hold_id == first.hold_id
+    await home.approve(first.hold_id)
+    (mailing,) = await home.store.mailings.newest()
+    assert mailing.people == Tally(admitted=61)
 
 
 async def test_an_adopted_hold_has_the_time_of_a_new_one(home: House) -> None:

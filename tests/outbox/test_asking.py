@@ -5,6 +5,7 @@ without an outcome is reported as in doubt.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
-from smtpguard.holds.model import Choice, Conflict, State
+from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Kind
 from smtpguard.mail.address import Address
@@ -26,7 +27,7 @@ from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import INTENT, Settled
 from smtpguard.policy.verdict import Relayed
 from smtpguard.store import privacy
-from tests.guard.house import RAMADAN, FakePassage, House, PatchedStore
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, PatchedStore, index
 from tests.guard.office import BO, LATER, NO, ULF, Office
 
 ANNA, EVA, OMAR, DPO, IT = (
@@ -81,6 +82,43 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
     assert await office.state(hold_id) is State.IN_DOUBT
     proof = await office.store.journal.verify()
     assert proof.ok
+
+
+RENAMED = POLICY.replace("  ramadan:", "  eid:").replace("csv: ramadan.csv", "csv: eid.csv")
+REMOVED = POLICY.replace("addresses: [ramadan@lists.example.com]", "addresses: [eid@lists.example.com]")
+ADDED = POLICY.replace("[news@lists.example.com]", "[news@lists.example.com, bo@example.net]")
+
+
+@pytest.mark.parametrize("policy", [RENAMED, REMOVED, ADDED], ids=["renamed", "removed", "added"])
+async def test_a_release_counts_and_asks_about_the_lists_of_its_arrival(office: Office, policy: str) -> None:
+    """The policy changes after the approval. The people count once, and a list address in doubt is not tried again."""
+    index(office.home.folder, "eid", [*MEMBERS, BO])
+    hold_id = await office.approved(BO)
+    office.home.in_force = office.home.build({**DOCUMENTS, "policy.yaml": policy.encode()})
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True)
+    await office.step()
+    office.relay.raises = None
+    await approvals(office).sweep()
+    assert await tally(office) == Tally(doubted=61)
+    asked = {people for _, _, people in await questions(office)}
+    assert asked == {61 if policy == ADDED else 60}, "also about what is a list address now"
+    await office.until_quiet(steps=100)
+    assert office.relay.has(RAMADAN) == 0, "however long it waits"
+    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    await office.until_quiet(steps=2)
+    assert await tally(office) == Tally(relayed=61)
+    releases = (data for kind, data in await office.home.events(hold_id) if kind == "release")
+    assert sum(data["people"] for data in releases if data["outcome"] == "sent") == 61
+
+
+async def test_a_release_that_an_earlier_version_held_counts_the_list_of_its_arrival(office: Office) -> None:
+    hold_id = await office.approved()
+    await office.store.holds.change(hold_id, lambda hold: Change(hold=replace(hold, behind={})))
+    index(office.home.folder, "ramadan", MEMBERS[1:])
+    await office.go(minutes=1)
+    office.home.in_force.registry.reopen()
+    await office.step()
+    assert await tally(office) == Tally(relayed=60)
 
 
 async def test_a_message_that_people_are_asked_about_is_not_erased(office: Office) -> None:
