@@ -79,6 +79,10 @@ def test_systemd_retries_all_failures_but_wrong_settings() -> None:
         assert int(seconds) * 4 > 10
 
 
+def test_systemd_leaves_a_part_that_is_killed_for_memory_to_the_supervisor() -> None:
+    assert all("\nOOMPolicy=continue\n" in unit.read_text() for unit in SERVICES)
+
+
 def test_the_nightly_backup_runs_once_as_the_services_user() -> None:
     text = BACKUP.read_text()
     assert [timer.stem for timer in TIMERS] == [BACKUP.stem]
