@@ -38,7 +38,7 @@ them by a Message-ID."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The customers of one letter, by number, whom its sender has not written to and does not provably answer.
+    """The customers of one letter, by number, whom a sender of it has not written to and does not provably answer.
     ``quoted``: those whom it claims to answer, which anybody can forge. ``new``: those who count as first contacts; the
     quoted are among them, except for a mailbox of several people."""
 
@@ -69,13 +69,15 @@ class Contacts:
     def look_up(self, message_ids: Iterable[str]) -> None:
         self._sent.load(map(self._message, message_ids))
 
-    def of(self, item: Item) -> Reached:
-        if not item.letter_from:
+    def of(self, item: Item, senders: Sequence[str]) -> Reached:
+        """``senders``: names of its sender; known are those to whom each of them has written. Anybody can write a name
+        in From."""
+        if not senders:
             return NOBODY
         docs, since = self._people.docs, self._floor
         new = list(dict.fromkeys(numbers(item.people)))
         if not docs.keys().isdisjoint(new):
-            scopes = [self._scope(f"from {sender}") for sender in item.letter_from]
+            scopes = [self._scope(f"from {sender}") for sender in senders]
             by_doc = self._people.by_document(new)
             known = {doc for doc in by_doc if _is_known(doc.entries, scopes, since)}
             new = [p for p in new if docs.get(p) not in known] if known else new
@@ -143,7 +145,7 @@ def record(batch: Batch, messages: Sequence[PastMessage]) -> None:
 
 
 def _is_known(doc: Mapping[int, int], scopes: Iterable[int], since: int) -> bool:
-    return any(doc.get(scope, NEVER) > since for scope in scopes)
+    return all(doc.get(scope, NEVER) > since for scope in scopes)
 
 
 def _referred(item: Item) -> Sequence[str]:

@@ -52,7 +52,7 @@ from smtpguard.holds.model import Hold
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.policy.confirming import FACT as CONFIRMS
 from smtpguard.policy.confirming import MEANT
-from smtpguard.policy.counted import Ask, list_of
+from smtpguard.policy.counted import Ask, list_of, sender_of
 from smtpguard.policy.facts import FACTS, OF_LETTERS, OF_LISTS, OF_MAILINGS, named
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
@@ -176,7 +176,7 @@ class Tally:
         self._item = item
         self._made: dict[object, Members] = {}
         self._groups: dict[int, _Group] = {}  # by the identity of the members
-        self._unknown: Reached | None = None
+        self._unknown: dict[str, Reached] = {}  # by sender
 
     def _all(self, ask: Ask, item: Item) -> Members:
         """The item's members of the scope with their weights; for a letter its customers, known to the sender or not."""
@@ -192,10 +192,11 @@ class Tally:
         """For a letter only those who are first contacts, or those whom it claims to answer."""
         if ask.fact not in OF_LETTERS:
             return self._all(ask, item)
-        made, reached = self._made, self._reached(item)
+        made, sender = self._made, sender_of(ask.key)
+        reached = self._reached(item, sender)
         answers = ask.fact == "sender.answers"
         some = reached.quoted if answers else reached.new
-        kind = (_kind(ask), answers)
+        kind = (_kind(ask), answers, sender)
         if kind not in made:
             all_of_them = self._all(ask, item)
             made[kind] = (
@@ -211,11 +212,12 @@ class Tally:
             group = self._groups[id(members)] = _Group(members, self._people)
         return group
 
-    def _reached(self, item: Item) -> Reached:
-        """The people it reaches whom its sender does not know, before the item is recorded."""
-        if self._unknown is None:
-            self._unknown = self._contacts.of(item)
-        return self._unknown
+    def _reached(self, item: Item, sender: str = "") -> Reached:
+        """The people it reaches whom this name of its sender does not know, or any of them for "", before the item is
+        recorded."""
+        if sender not in self._unknown:
+            self._unknown[sender] = self._contacts.of(item, (sender,) if sender else item.letter_from)
+        return self._unknown[sender]
 
     def _weighed(self, ask: Ask, item: Item) -> Members:
         """A list address weighs as much as the list has people."""

@@ -44,6 +44,11 @@ def list_of(key: str) -> str:
     return key.partition("\0")[0]
 
 
+def sender_of(key: str) -> str:
+    """The sender in the key of a count of letters, "" if it counts those of all senders."""
+    return key.rpartition("\0")[2]
+
+
 @constant
 class Live:
     """The values that close a plan, read in the admission itself. ``counts`` include this item; ``maybe``: how many

@@ -68,11 +68,15 @@ def reached(guard: WholeGuard, people: Sequence[str] = CUSTOMERS) -> set[str]:
 async def one_by_one(
     guard: WholeGuard, people: Sequence[str], *, every: float, sender: Callable[[int], str] = lambda n: "anna@example.com",
     each: int = 1, body: Callable[[int], str] = lambda n: "", head: Callable[[int], str] = lambda n: "", seed: object = "",
-    shown: bool = True, source: str = "127.0.0.1",
+    shown: bool = True, source: str = "127.0.0.1", login: str = "",
 ) -> list[str]:  # fmt: skip
-    """The answers to messages to ``each`` people at a time, ``every`` seconds. ``shown``: the people are in To."""
+    """The answers to messages to ``each`` people at a time, ``every`` seconds. ``shown``: the people are in To.
+    ``login``: told by XCLIENT, if the guard trusts the client."""
     said = []
     client = await guard.connect(source=source)
+    if login and guard.settings.trust:
+        assert (await client.ask(f"XCLIENT ADDR={source} LOGIN={login}")).startswith("220")
+        assert (await client.ask("EHLO desk.example")).startswith("250")
     for n in range(0, len(people), each):
         some = people[n : n + each]
         who = sender(n)
@@ -206,6 +210,26 @@ async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch:
         await one_by_one(
             guard, CUSTOMERS[:45], every=HOUR / 150, sender=lambda n: f"{names.randbytes(6).hex()}@example.com"
         )
+        assert len(reached(guard)) == 39
+
+
+@pytest.mark.parametrize("named", ["anna@example.com", "support@example.com"])
+async def test_another_name_lends_no_contacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    """Where From is unproven, customers whom the client has written to are new to another From, and those of a From are
+    new to another login."""
+    more: dict[str, Any] = {"text": FRESH, "settings": "trust: [127.0.0.1]"} if named.startswith("support") else {}
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS, **more) as guard:
+        support = lambda n: "support@example.com"  # noqa: E731
+        for day in range(2):
+            some = CUSTOMERS[30 * day : 30 * (day + 1)]
+            assert (
+                held(await one_by_one(guard, some, every=60, sender=support, seed=day, login="support@example.com"))
+                == 0
+            )
+            await guard.pass_(days=1)
+        guard.relay.messages.clear()
+        name = lambda n: named  # noqa: E731
+        await one_by_one(guard, CUSTOMERS[:60], every=20, sender=name, seed="anna", login="anna@example.com")
         assert len(reached(guard)) == 39
 
 

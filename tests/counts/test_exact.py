@@ -84,12 +84,17 @@ class Model:
     marks: dict[tuple[str, str, str], int] = field(default_factory=dict)
     known: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
-    def new(self, one: Item) -> tuple[set[bytes], set[bytes]]:
-        """The first contacts of an item, and those of them that it quotes."""
+    def new(self, one: Item, sender: str = "") -> tuple[set[bytes], set[bytes]]:
+        """The first contacts of a name of its sender, or of any of them for "", and those of them that it quotes."""
         since = self.now - 90 * DAY
-        names = [f"from {s}" for s in one.letter_from]
-        names += [f"message {m}" for m in one.refers_to] if len(one.people) <= 10 else []
-        people = {p for p in one.people if all(self.known.get((name, p), since) <= since for name in names)}
+        senders = [f"from {s}" for s in ((sender,) if sender else one.letter_from)]
+        answered = [f"message {m}" for m in one.refers_to] if len(one.people) <= 10 else []
+        people = {
+            p
+            for p in one.people
+            if any(self.known.get((name, p), since) <= since for name in senders)
+            and all(self.known.get((name, p), since) <= since for name in answered)
+        }
         return people, people & one.quoted
 
     def members(self, ask: Ask, one: Item) -> dict[bytes, int]:
@@ -100,7 +105,7 @@ class Model:
         if ask.fact in OF_LISTS:
             return {b"p" + p.digest: p.weight for p in one.everybody if ask.key in p.lists}
         if ask.fact in OF_LETTERS:
-            new, quoted = self.new(one)
+            new, quoted = self.new(one, ask.key.rpartition("\0")[2])
             some = quoted if ask.fact == "sender.answers" else new
             if "list" in ask.fact:
                 some = some & {p.digest for p in one.everybody if NEWS in p.lists}
