@@ -50,6 +50,10 @@ _AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
 _STATEMENT = re.compile(r"@[^{};]{0,500};")
 _BRACKET = re.compile(r"([{}])")
 _NO_SELECTOR = ";"
+_STEP = re.compile(r"((?:\A|(?<=\())|\s*[>+~]\s*|\s+)((?:\\.|\[[^\]]*\]|\((?:[^()]|\([^()]*\))*\)|[^\s>+~\[(])+)")
+"""A combinator, and the compound selector behind it."""
+_BRACKETED = re.compile(r"\(([^()]*)")
+_BRACKETS = 6
 _ELEMENT = re.compile(r"(?<![\w.#:\[=-])[a-zA-Z]")
 
 
@@ -350,10 +354,48 @@ def _childless(node: LexborNode) -> bool:
 
 
 def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
+    """The elements that a selector chooses. Each of its steps is taken for all elements at once: lexbor tries every way
+    to take them, for ``x * * * * p`` in nested elements for hours. Raises TooComplex."""
+    steps = _STEP.findall(selector)
+    if selector.count("(") > _BRACKETS or any(len(_STEP.findall(each)) > 2 for each in _BRACKETED.findall(selector)):
+        raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
     try:
-        return list(tree.css(selector))
+        if len(steps) <= 2:
+            return list(tree.css(selector))
+        found: list[LexborNode] = []
+        for sign, compound in steps:
+            before = {node.mem_id for node in found}
+            known: dict[int, bool] = {}
+            found = [node for node in tree.css(compound) if not sign or _follows(node, sign.strip(), before, known)]
+            if not found:
+                break
+        return found
     except SelectolaxError:
         return []
+
+
+def _follows(node: LexborNode, sign: str, before: Set[int], known: dict[int, bool]) -> bool:
+    """Whether an element has one of ``before`` where this combinator looks (Selectors section 15). ``known``: answers for
+    it and for the elements on the way."""
+    on_the_way: list[int] = []
+    follows, at = False, node
+    while (following := _before(at, sign)) is not None:
+        on_the_way.append(at.mem_id)
+        if (follows := known.get(at.mem_id, following.mem_id in before)) or at.mem_id in known or sign in (">", "+"):
+            break
+        at = following
+    known |= dict.fromkeys(on_the_way, follows)
+    return follows
+
+
+def _before(node: LexborNode, sign: str) -> LexborNode | None:
+    """The parent, or for ``+`` and ``~`` the element before it."""
+    if sign not in ("+", "~"):
+        return node.parent
+    at = node.prev
+    while at is not None and not at.is_element_node:
+        at = at.prev
+    return at
 
 
 def _rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:

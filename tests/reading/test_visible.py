@@ -6,12 +6,13 @@ import time
 from contextlib import suppress
 
 import pytest
+from selectolax.lexbor import LexborHTMLParser
 
 from smtpguard.reading.colours import colour_in, of_attribute
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.request import Bounds, Meter, TooComplex
-from smtpguard.reading.visible import rules_of
+from smtpguard.reading.visible import _chosen, rules_of
 from tests.every import every
 from tests.reading.letters import letter, look, names, topics
 
@@ -349,3 +350,26 @@ def test_too_many_style_rules_are_too_complex() -> None:
     sheet = "".join(f".a{n}{{display:none}}" for n in range(2000))
     with pytest.raises(TooComplex, match="rules"):
         read_markup(f"<style>{sheet}</style><p>x</p>", Meter(Bounds()))
+
+
+SELECTORS = (
+    "div p b", "div > p b", "div>p>b", "div p ~ b", "p + b i", "div p + b ~ i", ".a .b b", "#c * b", "* * * b",
+    "div:not(.a) p b", "div :first-child i", "p:nth-child(2n + 1) b", "i ~ i ~ b", "x p b", "div\t>\np  b",
+)  # fmt: skip
+
+
+@every("selector", SELECTORS)
+def test_a_selector_of_many_steps_chooses_what_lexbor_does(selector: str) -> None:
+    tree = LexborHTMLParser(
+        "<div class=a><p>1<b>2</b>3<i>4</i></p><div id=c><p class=b>5<i>6</i><i>7</i><b>8</b></p></div></div>"
+        "<p>9</p><b>10<i>11</i></b>text<i class=a>12</i><div><p><b class=b>13</b></p><b>14</b></div>"
+    )
+    assert {n.mem_id for n in _chosen(tree, selector)} == {n.mem_id for n in tree.css(selector)}
+
+
+@every("selector", ["x " + "* " * 12 + "p", "x ~ " + "* ~ " * 12 + "p", ":not(" + "* " * 12 + "p)"])
+def test_a_selector_of_many_steps_takes_linear_time(selector: str) -> None:
+    """lexbor would try every way to take the steps, for hours."""
+    source = f"<style>{selector}{{display:none}}</style>{'<div>' * 100}{'<p>Hej</p>' * 50}"
+    with suppress(TooComplex):
+        read_markup(source, Meter(Bounds()))
