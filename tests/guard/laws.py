@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
-from smtpguard.holds.model import Hold
+from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import DECISIONS, Kind
-from smtpguard.policy.freezing import Freeze, Selector
+from smtpguard.mailings.model import Grant
+from smtpguard.policy.freezing import Selector
+from smtpguard.policy.rule import WAITS
 from smtpguard.policy.verdict import Quorum
 from smtpguard.store.store import Store
 
@@ -15,27 +20,30 @@ Pairs = Sequence[tuple[Entry, Clear | None]]
 FINAL = {Kind.REJECTED.value, Kind.WITHDRAWN.value, Kind.EXPIRED.value}
 YES = {Kind.APPROVED.value, Kind.CONFIRMED.value}
 DECIDED = {kind.value for kind in DECISIONS}
+STAYS = {State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID}
 OWN, DUTY = "@example.com", "duty@example.com"
+_ANY = {"eva@example.com", "omar@example.com", "dpo@example.com", "new@example.com", "sten@example.com"}
+SEATS = {"communications": _ANY - {"dpo@example.com"}, "compliance": _ANY - {"eva@example.com"}}
+"""All who decide in a group by a policy of these histories, or as a deputy."""
+BESIDE = {WAITS, "any"}
+"""Rules that no approval names: that other copies wait, and a drawn one, to which the writer may have said yes."""
 ROLES = ("reverse_path", "from", "recipients", "actor", "message_id", "ident", "envid")
 """What ``find`` looks for, of the names in an entry."""
 
 
-def stops(freeze: Freeze, hold: Hold) -> bool:
-    match freeze.selector:
-        case Selector.ALL:
-            return True
-        case Selector.LIST:
-            return freeze.value in hold.lists
-        case Selector.SENDER:
-            return freeze.value in hold.senders
-        case Selector.MAILING:
-            return bool(hold.mailing_id) and freeze.value == hold.mailing_id
-    return False
+async def check_not_frozen(store: Store, lists: Collection[str], senders: Collection[str], mailing: str) -> None:
+    now = store.now()
+    selected = {Selector.ALL: [""], Selector.LIST: lists, Selector.SENDER: senders, Selector.MAILING: [mailing]}
+    for one in (await store.gate.read()).freezes:
+        over = one.until is not None and one.until <= now
+        assert over or one.value not in selected.get(one.selector, ()), one
 
 
 def agreed(quorum: Quorum, people: Collection[str]) -> bool:
-    """Whether these may be enough: one for each seat, or out of hours one on duty."""
-    return len(people) >= len(quorum.groups) * quorum.each or (quorum.out_of_hours is not None and DUTY in people)
+    """Whether these may be enough: one for each seat, each of whom may ever have it, or out of hours one on duty."""
+    there = all(len({*people} & SEATS[group]) >= quorum.each for group in quorum.groups if group in SEATS)
+    enough = there and len(people) >= len(quorum.groups) * quorum.each
+    return enough or (quorum.out_of_hours is not None and DUTY in people)
 
 
 async def check_release(
@@ -45,10 +53,8 @@ async def check_release(
     any address or login."""
     hold = await store.holds.find(id)
     assert hold is not None, id
-    freezes = (await store.gate.read()).freezes
-    now = store.now()
-    stopped = [one for one in freezes if (one.until is None or now < one.until) and stops(one, hold)]
-    assert not stopped, (id, "frozen", stopped)
+    assert hold.acknowledged, (id, "its client still has it")
+    await check_not_frozen(store, hold.lists if hold.correction is None else (), hold.senders, hold.mailing_id)
     if f"X-Smtpguard-Release: {id}-part".encode() in prepend:
         assert all(one.endswith(OWN) for one in recipients), recipients
         return
@@ -58,31 +64,31 @@ async def check_release(
     assert said[-1].kind in YES, (id, said[-1].kind)
     lead = str(said[-1].data.get("with") or id)
     if lead != id:
-        history = await store.journal.history(lead)
+        history = [pair for pair in await store.journal.history(lead) if pair[0].seq < said[-1].seq]
     if (first := await store.holds.find(lead)) is not None and history:
+        assert first.state not in STAYS, (id, lead, first.state)
         _check_votes(first, history, {first.author, *wrote.get(lead, ())})
 
 
 def _check_votes(hold: Hold, history: Pairs, writers: Collection[str]) -> None:
-    """Those who approved it last are as many as it asks for, and did not write it."""
-    people: set[str] = set()
-    for one, clear in history:
+    """Those who approved it last are as many as it asks for, in time, and did not write it."""
+    [*_, last] = [n for n, (one, _) in enumerate(history) if one.kind in YES] or [0]
+    people: dict[str, datetime] = {}
+    for one, clear in history[: last + 1]:
         if one.kind == Kind.REOPENED.value:
-            people = set()
-        elif one.kind == Kind.CONFIRMED.value:
-            return
-        elif one.kind == Kind.APPROVED.value:
-            break
+            people.clear()
         elif one.kind == Kind.VOTE.value:
             if clear is None:  # erased
                 return
-            who = str(clear["actor"][0])
-            if one.data.get("choice") == "approve":
-                people.add(who)
-            else:
-                people.discard(who)
-    others = people.difference(writers)
-    assert others, (hold.hold_id, people, writers)
+            people.pop(str(clear["actor"][0]), None)
+            if one.data["choice"] == "approve":
+                people[str(clear["actor"][0])] = one.time
+    if history[last][0].kind == Kind.CONFIRMED.value:
+        return
+    assert all(at < hold.expires_at for at in people.values()), (hold.hold_id, "too late", people)
+    lists = {f"list {name}" for name in hold.lists}
+    others = {vote.approver for vote in hold.votes if vote.seen >= lists} & people.keys() - {*writers}
+    assert others, (hold.hold_id, people, hold.votes, writers)
     assert all(agreed(one, others) for one in hold.verdict.quorum), (hold.hold_id, others, hold.verdict.quorum)
 
 
@@ -97,17 +103,48 @@ def check_decided(entries: Pairs) -> None:
             last[one.id] = one.kind
 
 
-async def check_sent(store: Store, id: str, to: Collection[str], lists: Collection[str]) -> None:
+async def check_sent(
+    store: Store, id: str, to: Collection[str], lists: Collection[str], wrote: Collection[str]
+) -> Mapping[str, Any]:
     """A message was given to the relay as it came: its verdict is recorded, no freeze was in force, and what goes to one of
-    these list addresses was approved, since nobody in a history is its writer."""
-    now, gate = store.now(), await store.gate.read()
-    freezes = [one for one in gate.freezes if one.until is None or now < one.until]
-    assert not any(one.selector is Selector.ALL for one in freezes), id
-    addressed = {one.partition("@")[0] for one in {*to} & {*lists}}
-    assert not any(one.selector is Selector.LIST and one.value in addressed for one in freezes), id
+    these list addresses was approved, since nobody in a history is its writer. Returns its verdict."""
     verdicts = [one.data for one, _ in await store.journal.history(id) if one.kind == Kind.VERDICT.value]
     assert verdicts, (id, "no verdict")
-    assert not addressed or verdicts[-1]["hold"] or verdicts[-1]["approved"], (id, verdicts[-1])
+    data = verdicts[-1]
+    assert data["action"] == "relay", (id, data)
+    await check_not_frozen(store, () if data.get("set") else data["lists"], wrote, data["mailing"] or "none")
+    assert data["policy"] == (await store.gate.read()).policy_sha256, (id, "another policy")
+    addressed = {one.partition("@")[0] for one in {*to} & {*lists}}
+    assert not addressed or data["hold"] or data["approved"], (id, data)
+    return data
+
+
+async def check_covered(
+    store: Store, data: Mapping[str, Any], wrote: Collection[str], login: str, customers: int
+) -> None:
+    """A message to customers was given to the relay: its mailing was not rejected; and an approval covers it, if rules
+    would have held it, or its mailing has so many ``customers`` that it must be approved."""
+    mailing = await store.mailings.find(data["mailing"])
+    assert mailing is not None
+    rejection = mailing.rejection
+    assert data.get("set") or rejection is None or rejection.only or not rejection.senders & {*wrote}, "rejected"
+    policy = dict(await store.policies.documents(data["policy"]))["policy.yaml"]
+    most = int(re.findall(rb'mailing.customers: ">= (\d+)", mailing.approved', policy)[0])
+    rules, lists = {*data["approved"]} - BESIDE, {*data["lists"]}
+    if not rules and customers < most:
+        return
+
+    def covers(grant: Grant) -> bool:
+        cover = grant.cover
+        writers = [] if cover is None else [(cover.author, cover.proofs), *cover.also]
+        proven = any(
+            who in wrote and (login or not any(one.startswith("login") for one in how)) for who, how in writers
+        )
+        return rules <= grant.rules and (not lists or bool(lists & grant.lists)) and proven
+
+    covering = [grant for grant in mailing.grants if covers(grant)]
+    assert covering, (data, mailing)
+    assert any(grant.only or mailing.out <= grant.people for grant in covering), (mailing.out, covering)
 
 
 async def check_found(store: Store, entries: Pairs, words: Collection[str]) -> None:

@@ -82,7 +82,7 @@ async def played(history: History) -> None:
         await pages.read(history)
         await history.end()
         await views.agree()
-        await views.nothing_waits()
+        assert await history.left() == []
         if not history.forgets:
             await views.counters()
             await views.webhooks()
@@ -129,6 +129,7 @@ class Views:
         """The journal's account of each message, beside its hold and the relay."""
         said, took, gone = self.history.said, self.history.took, self.history.recorded - told.keys()
         for hold in holds:
+            assert hold.acknowledged or hold.state not in SENT, (hold.hold_id, hold.state)
             if hold.correction is not None or hold.hold_id in gone:  # it is no message
                 continue
             end = ENDS.get(hold.state, Outcome.ON_ITS_WAY) if hold.release_at is None else Outcome.ON_ITS_WAY
@@ -144,6 +145,9 @@ class Views:
 
     async def waiting(self, holds: Iterable[Hold]) -> None:
         store = self.history.store
+        for hold in holds:
+            if hold.state in LIVE and hold.acknowledged:
+                await store.contents.load(hold.content_sha256)
         wait = [hold.hold_id for hold in holds if hold.state is State.WAITING and not hold.primary]
         figure = await store.ask(lambda c: figures.look(c, store.now(), settled_within=timedelta(minutes=15)))
         page, number, _ = await store.holds.ranked(HoldQuery(states=(State.WAITING,)), first=(), limit=1000)
@@ -278,12 +282,6 @@ class Views:
                 assert hit.rule in named or asks_more, (entry.id, hit, named)
 
     # once it has ended
-
-    async def nothing_waits(self) -> None:
-        assert [hold for hold in await self.history.home.holds() if hold.state in LIVE or hold.asked_at] == []
-        verdicts = select(underway.c.id).where(underway.c.doubt.is_(False))
-        left = verdicts.union(select(outbox.c.intent_id).where(outbox.c.done.is_(False)))
-        assert await self.history.store.ask(lambda c: c.execute(left).scalars().all()) == []
 
     async def counters(self) -> None:
         """Counted as the journal grew, and all at once."""
