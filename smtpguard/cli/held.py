@@ -139,9 +139,11 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
         stopped = ", stopped before all had received it" if hold.stopped else ""
-        leaving = f", to be released at {hold.release_at:%H:%M:%S} UTC" if hold.release_at is not None else ""
+        kept, leaving = hold.hold_id in frozen, ""
+        if hold.release_at is not None:
+            leaving = ", approved" if kept else f", to be released at {hold.release_at:%H:%M:%S} UTC"
         asked = ", its writer is asked" if hold.asks_writer else ""
-        state = hold.state.value + asked + leaving + stopped + (", frozen" if hold.hold_id in frozen else "")
+        state = hold.state.value + asked + leaving + stopped + (", frozen" if kept else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     for line in in_columns(table):
         click.echo(line)
@@ -457,7 +459,7 @@ def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vo
     elif done.missing:
         click.echo(f"{hold.hold_id}: {needs(done, vote)}")
     else:
-        click.echo(f"{hold.hold_id}: {leaves(hold) or hold.state.value}{_how(done)}")
+        click.echo(f"{hold.hold_id}: {leaves(hold, done.frozen) or hold.state.value}{_how(done)}")
         for sentence in coverage.said(covers) if covers is not None else ():
             click.echo(f"  {plain(sentence)}")
 

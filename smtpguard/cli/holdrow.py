@@ -63,12 +63,14 @@ def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
     return f"{once} when this is thawed: {in_force(freezes)}"
 
 
-def leaves(hold: Hold) -> str:
-    """When an approved message goes, and how to undo the approval until then; nothing without a release delay."""
+def leaves(hold: Hold, freezes: Sequence[Freeze]) -> str:
+    """When an approved message goes, unless these freezes stop it, and how to undo the approval until then; nothing
+    without a release delay."""
     if hold.release_at is None:
         return ""
-    undo = f"smtpguard held unvote {hold.hold_id} --as ADDRESS"
-    return f"approved, to be released at {hold.release_at:%Y-%m-%d %H:%M:%S} UTC; until then undo it with {undo}"
+    at = f"{hold.release_at:%Y-%m-%d %H:%M:%S} UTC"
+    until = f"; until {at}" if freezes else f", to be released at {at}; until then"
+    return f"approved{until} undo it with smtpguard held unvote {hold.hold_id} --as ADDRESS"
 
 
 def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def tell(
     lines = [
         ("Id", hold.hold_id),
         ("State", hold.state.value + stopped + unheard),
-        *([("Goes out", leaves(hold))] if hold.release_at is not None else []),
+        *([("Decided", leaves(hold, freezes))] if hold.release_at is not None else []),
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
         *_doubtful(hold, outgoing.own),
         *_delivered(hold),
@@ -275,8 +277,8 @@ def tell(
         click.echo(f"Waits for {in_words(quorum)}")
     for event, who in history:
         told = (str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
-        at = event["data"].get("release_at")  # until then the approval can be undone
-        goes = f"(goes out {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC)" if at else ""
+        at = event["data"].get("release_at")
+        goes = f"(can be undone until {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC)" if at else ""
         words = filter(None, (*dict.fromkeys((event["what"], *told)), goes, who))
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join(words))}")
 

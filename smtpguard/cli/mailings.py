@@ -306,7 +306,7 @@ async def _voted(
         click.echo(f"{after.mailing_id}: {needs(done)}")
     else:
         later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
-        click.echo(f"{after.mailing_id}: {after.state.value}{later}")
+        click.echo(f"{after.mailing_id}: {after.state.value}{_leaves(after)}{later}")
 
 
 def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
@@ -401,7 +401,9 @@ def told(
     ``covers``: what each approval covers."""
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
-    yield from _named("State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
+    yield from _named(
+        "State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else "") + _leaves(mailing)
+    )
     if freezes:
         waits = mailing.progress is not None and mailing.progress.at is At.STOPPED
         then = "after a thaw its stages still wait for a person" if waits else "what is approved goes out with a thaw"
@@ -505,6 +507,10 @@ def state(mailing: Mailing) -> str:
     if mailing.progress is not None and not mailing.entry and mailing.progress.at is At.STOPPED:
         return "stopped"
     return mailing.state.value
+
+
+def _leaves(mailing: Mailing) -> str:
+    return "" if mailing.release_at is None else f"; approved, can be undone until {mailing.release_at:%H:%M:%S} UTC"
 
 
 def _stage(progress: Progress) -> str:

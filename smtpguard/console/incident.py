@@ -234,7 +234,7 @@ class _Telling(Sections):
             counts = (
                 (people.relayed, N_("{n} got it")),
                 (people.doubted, N_("{n} may have got it")),
-                (people.admitted, N_("{n} have it on the way")),
+                (people.admitted, N_("{n} to be sent")),
                 (people.held, N_("{n} held")),
                 (people.deferred, N_("{n} deferred, still at the client")),
                 (people.refused, N_("{n} refused by the relay")),

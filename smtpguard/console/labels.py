@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.accounts.model import Role
-from smtpguard.holds.model import LET_GO, Hold, State
+from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import No
 from smtpguard.incidents.report import Findings
 from smtpguard.journal.chain import Clear, Entry, instant, moment
@@ -27,7 +27,7 @@ from smtpguard.returns.model import REASONS
 
 STATES: Mapping[str, str] = {
     "waiting": N_("It waits for a decision."),
-    "leaving": N_("It is approved, and goes out soon."),
+    "leaving": N_("It is approved, and can still be undone."),
     "approved": N_("It is approved, and is being sent."),
     "releasing": N_("It is being sent."),
     "released": N_("It was approved and has been sent."),
@@ -44,7 +44,7 @@ STATES: Mapping[str, str] = {
 }
 SHORT_STATES: Mapping[str, str] = {
     "waiting": N_("waits"),
-    "leaving": N_("approved, goes out soon"),
+    "leaving": N_("approved, can still be undone"),
     "approved": N_("approved"),
     "releasing": N_("being sent"),
     "released": N_("sent"),
@@ -76,16 +76,8 @@ OWN_STATES: Mapping[str, str] = {
 }
 
 
-def state_key(hold: Hold) -> str:
-    """The key of its state in these tables. A release that was stopped after some had got it is "stopped"; an approved
-    hold that waits for its release delay is "leaving"."""
-    if hold.release_at is not None:
-        return "leaving"
-    return "stopped" if hold.stopped and hold.state in LET_GO else hold.state.value
-
-
 def own_states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
-    """The states as its writer reads them. ``frozen``: a freeze stops it."""
+    """The states (Hold.stands) as its writer reads them. ``frozen``: a freeze stops it."""
     asked = hold.confirm
     if asked is None or (asked.lapsed_at is not None and not asked.expires):
         return KEPT_OWN if frozen else OWN_STATES
@@ -99,7 +91,7 @@ WHY_NOT: Mapping[str, str] = {
     "decided": N_("It is decided already."),
     "own": N_("You wrote it, and cannot decide on your own message."),
     "voted": N_("You have approved it. It waits for others now."),
-    "leaving": N_("It is approved already, and goes out."),
+    "leaving": N_("It is approved already."),
     "role": N_("You can view it; others decide."),
     "group": N_("Other groups decide on it."),
     "writer": N_("Its writer is asked to confirm it. If they do not confirm it in time, you are asked."),
@@ -129,8 +121,6 @@ DONE: Mapping[str, str] = {
     "thaw-asked": N_("Another person must agree; then it is lifted."),
 }
 KEPT_STATES: Mapping[str, str] = {
-    "waiting": STATES["waiting"],
-    "leaving": N_("It is approved, and has not gone."),
     "approved": N_("It is approved, and has not gone."),
     "releasing": N_("It is approved, and not all of it has gone."),
 }
@@ -177,6 +167,8 @@ MAILING_STATES: Mapping[str, str] = {
 
 def mailing_state(mailing: Mailing) -> str:
     """The sentence for its state, in English."""
+    if mailing.release_at is not None:
+        return STATES["leaving"]
     stopped = (
         mailing.state is MailingState.PAUSED and mailing.progress is not None and mailing.progress.at is At.STOPPED
     )
@@ -406,7 +398,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
             said("without the database, under the bypass {id}, at {time}", id=data["bypass"], time=said.when(when))
         )
     if entry.kind == Kind.VOTE.value and isinstance(at := data.get("release_at"), str):
-        details.append(said("it goes out at {time}", time=said.clock(datetime.fromisoformat(at))))
+        details.append(said("it can be undone until {time}", time=said.clock(datetime.fromisoformat(at))))
     if entry.kind == Kind.VOTE_REFUSED.value and (why := NOT_COUNTED.get(str(data.get("why")))):
         details.append(said.say(why))
     if entry.kind == Kind.RELEASED.value:

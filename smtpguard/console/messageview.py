@@ -356,10 +356,10 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         why_not = "group"
     elif hold.asks_writer:
         why_not = "writer"
-    elif Choice.APPROVE in voted:
-        why_not = "voted"
+    elif hold.release_at is not None:
+        why_not = "leaving"
     else:
-        why_not = "leaving" if hold.release_at is not None else ""
+        why_not = "voted" if Choice.APPROVE in voted else ""
     approval = Vote(
         approver=who.address,
         choice=Choice.APPROVE,

@@ -274,6 +274,14 @@ class Hold:
     """For the correction of a mailing: the people that it goes to, and nobody else. It is approved beforehand."""
 
     @property
+    def stands(self) -> str:
+        """Its state in one word, for people: also "leaving", approved while that can be undone, and "stopped", when the
+        rest of its release was stopped."""
+        if self.release_at is not None:
+            return "leaving"
+        return "stopped" if self.stopped and self.state in LET_GO else self.state.value
+
+    @property
     def confirm_row(self) -> dict[str, Any] | None:
         """The question to its writer, for programs; None if none was asked."""
         if (asked := self.confirm) is None:

@@ -287,7 +287,8 @@ class Mailing:
     relay accepted the first and the last, None if it accepted none. ``subject``, ``reverse_path``, ``sender``: of its
     first message; they are erased with the retention of addresses.
 
-    ``entry``: the hold that people are to decide on, "" if none waits. ``copies``: messages stored under it.
+    ``entry``: the hold that people are to decide on, "" if none waits; ``release_at``: when its approval takes effect,
+    if it is approved and that can still be undone (mailings.rows adds it). ``copies``: messages stored under it.
     ``customers``: distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
     ``earlier``: approvals before it for other lists, still in force.
     """
@@ -304,6 +305,7 @@ class Mailing:
     messages: int = 0
     copies: int = 0
     entry: str = ""
+    release_at: datetime | None = None
     grant: Grant | None = None
     earlier: tuple[Grant, ...] = ()
     rejection: Rejection | None = None

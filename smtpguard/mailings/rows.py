@@ -25,7 +25,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, preserved_key, reached
 from smtpguard.holds.model import LIVE
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import microseconds
+from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.inflight import LET_GO, InFlight, going, is_unsent
@@ -208,6 +208,8 @@ def _became(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
 
 def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
     under_way = going(connection, [row.n for row in rows])
+    leaving = connection.execute(select(hold.c.hold_id, hold.c.release_at).where(hold.c.release_at.is_not(None)))
+    due = {hold_id: instant(at) for hold_id, at in leaving}
     found = []
     for columns in rows:
         row = Row.read(*columns)
@@ -220,7 +222,7 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         if row.crowds:
             tally = _each_once(connection, row, still, tally)
-        found.append(replace(mailing, people=tally))
+        found.append(replace(mailing, people=tally, release_at=due.get(mailing.entry)))
     return found
 
 

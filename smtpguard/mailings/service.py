@@ -292,6 +292,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "went_last_at": utc_text(mailing.went_last_at) if mailing.went_last_at is not None else None,
         "state": mailing.state.value,
         "hold": mailing.entry or None,
+        "release_at": utc_text(mailing.release_at) if mailing.release_at is not None else None,
         "approved": None
         if (grant := mailing.grant) is None
         else {

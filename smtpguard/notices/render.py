@@ -246,10 +246,10 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
     shown: list[dict[str, Any]] = []
     async for hold in _of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
-            states[_state(hold)] += 1
+            states[hold.stands] += 1
             same = in_force.groups.person
             voted = {same(vote.approver) for vote in standing_votes(hold)}
-            asks = _state(hold) == State.WAITING.value and not hold.asks_writer
+            asks = hold.stands == State.WAITING.value and not hold.asks_writer
             undecided += asks and same(data["person"].lower()) not in voted
             earlier += hold.held_at < since
             if len(shown) < SHOWN:
@@ -295,7 +295,7 @@ async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIte
 def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: datetime, until: datetime) -> bool:
     """Its writer, or the owner in the writer's place, is not told that the approvers were reminded."""
     person = data["person"].lower()
-    reminded = hold.held_at < since and _state(hold) == State.WAITING.value
+    reminded = hold.held_at < since and hold.stands == State.WAITING.value
     if reminded and data.get("role") not in ("approver", "owner"):
         return False
     if data["notice"] == "owner-digest":
@@ -316,19 +316,12 @@ async def _own(store: Store, hold: Hold, data: Mapping[str, Any]) -> dict[str, A
     return {} if copy is None else {"subject": copy.subject, "from": writer}
 
 
-def _state(hold: Hold) -> str:
-    """``approved`` also while the approval can be undone: no vote is missing."""
-    if hold.state is State.WAITING and hold.release_at is not None:
-        return State.APPROVED.value
-    return "stopped" if hold.stopped else hold.state.value
-
-
 def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
     return {
         "hold_id": hold.hold_id,
         "subject": hold.subject,
         "from": hold.sender or "",
-        "state": _state(hold),
+        "state": hold.stands,
         "held_at": utc_text(hold.held_at),
         "expires_at": utc_text(hold.expires_at),
         "reach": hold.reach,

@@ -131,7 +131,11 @@ def test_an_approval_prints_the_release_time_and_is_undone(stage: Stage) -> None
     [row] = stage.rows(held.command, "list")
     assert (row["state"], row["release_at"]) == ("waiting", "2026-03-02T09:06:00Z")
     assert "waiting, to be released at 09:06:00 UTC" in stage.run(held.command, "list").output
-    assert due in stage.run(held.command, "show", ID).output
+    assert f"Decided:  {due}\n" in stage.run(held.command, "show", ID).output
+    stage.run(freeze, *FREEZE)
+    assert "waiting, approved, frozen" in stage.run(held.command, "list").output
+    kept = f"approved; until 2026-03-02 09:06:00 UTC undo it with smtpguard held unvote {ID} --as ADDRESS"
+    assert f"Decided:  {kept}\n" in stage.run(held.command, "show", ID).output
     assert stage.run(held.command, "unvote", ID, "--as", "mallory@example.com").exit_code == 1
     undone = stage.run(held.command, "unvote", ID, "--as", "omar@example.com")
     assert undone.exit_code == 0, undone.output
@@ -289,7 +293,7 @@ def test_show_prints_a_hold(stage: Stage) -> None:
     stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "No")
     text = stage.run(held.command, "show", ID).output
     assert "UTC  in-doubt lost\n" in text
-    assert f"UTC  vote approve (goes out 2026-03-02 09:10:05 UTC) by {EVA}\n" in text
+    assert f"UTC  vote approve (can be undone until 2026-03-02 09:10:05 UTC) by {EVA}\n" in text
     assert f"UTC  notice held sent to {ANNA}\n" in text
     assert f"UTC  vote reject by {EVA}\n" in text
 

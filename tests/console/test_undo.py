@@ -88,7 +88,7 @@ async def test_a_viewer_sees_the_time_but_cannot_undo(here: Stage) -> None:
     vera = await here.signed_in("vera@example.com", Role.VIEWER)
     said = text(await vera.get(f"/held/{hold.hold_id}"))
     assert "Approved: it goes out at 09:01:00" in said
-    assert "Until then those who decide, and its writer, can undo that." in said
+    assert "Until 09:01:00 those who decide, and its writer, can undo that." in said
     assert f'action="/held/{hold.hold_id}/unvote"' not in vera.page
     assert (await vera.post(f"/held/{hold.hold_id}/unvote")).status_code == 403
     assert (await here.home.hold(hold.hold_id)).release_at is not None
@@ -116,6 +116,54 @@ async def test_the_list_shows_the_release_time_and_undo(here: Stage) -> None:
     said = text(await omar.get("/held"))
     assert "goes out at 09:01:00" in said
     assert f'formaction="/held/{hold.hold_id}/unvote"' in omar.page
+
+
+async def test_under_a_freeze_no_view_says_that_it_goes_out(here: Stage) -> None:
+    hold = await approved_hold(here)
+    await here.home.freeze()
+    omar, anna = await open_hold(here, OMAR, hold), await here.signed_in(ANNA)
+    pages = (omar, f"/held/{hold.hold_id}"), (omar, "/held"), (anna, f"/held/{hold.hold_id}"), (anna, "/mine")
+    page, rows, own, mine = [text(await browser.get(path)) for browser, path in pages]
+    for said in (page, rows, own, mine):
+        assert "goes out at" not in said
+        assert "data-seconds" not in said
+    for said in (page, own):
+        assert "Approved: it goes out once thawed" in said
+        assert (
+            "It goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00). Until 09:01:00 you can"
+            in said
+        )
+    assert "goes out once thawed Undo" in rows
+    assert "approved, can still be undone , frozen" in mine
+    await here.home.approvals().unvote(hold.hold_id, approver=OMAR, by="test")
+    await here.home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
+    assert "Nothing waits. As of" in text(await omar.get("/held")), "all is not well"
+
+
+async def test_a_mailing_that_can_still_be_undone_is_approved(here: Stage) -> None:
+    hold = await held(here)
+    ola = await here.signed_in("ola@example.com", Role.OPERATOR, Role.APPROVER)
+    states = {
+        "It waits for a decision.": "Look at it and decide",
+        "It is approved, and can still be undone.": "Look at it",
+    }
+    for state, action in states.items():
+        if action == "Look at it":
+            await here.home.approve(hold.hold_id)
+        assert f"{state} {action} People reached" in text(await ola.get(f"/mailings/{hold.mailing_id}"))
+        assert state in text(await ola.get("/mailings"))
+        await ola.get("/incident")
+        assert f"60 held. {state}" in text(await ola.post("/incident", id=hold.hold_id))
+    await here.home.approvals().unvote(hold.hold_id, approver=EVA, by="test")
+    assert "It waits for a decision." in text(await ola.get(f"/mailings/{hold.mailing_id}"))
+
+
+async def test_nobody_is_asked_before_an_approval_that_is_given(here: Stage) -> None:
+    hold = await held(here)
+    eva = await open_hold(here, EVA, hold)
+    assert "Ask its writer first" in text(await eva.get(f"/held/{hold.hold_id}"))
+    await here.home.approve(hold.hold_id)
+    assert "Ask its writer first" not in text(await eva.get(f"/held/{hold.hold_id}"))
 
 
 async def test_after_the_delay_the_page_says_approved(here: Stage) -> None:
@@ -148,5 +196,5 @@ async def test_the_journal_shows_approval_and_undo(here: Stage) -> None:
     await here.home.approvals().unvote(hold.hold_id, approver=OMAR, by="test", comment="Look again")
     eva = await open_hold(here, EVA, hold)
     said = text(await eva.get(f"/history/{hold.hold_id}"))
-    assert "A vote: approve, it goes out at 09:01:00" in said
+    assert "A vote: approve, it can be undone until 09:01:00" in said
     assert "A vote: taken back" in said

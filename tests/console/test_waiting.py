@@ -215,8 +215,17 @@ async def test_approving_many_needs_their_number(here: Stage) -> None:
     assert wrong.status_code == 422
     assert "Type how many messages it is" in text(wrong)
     done = await confirmed(eva, choice="approve", number="2")
-    assert "2 messages are approved." in text(done)
+    assert "Your approval of 2 messages counts. Back to" in text(done)
     assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.APPROVED] * 2
+
+
+async def test_approving_many_says_how_many_need_others(here: Stage) -> None:
+    holds = [await held(here), *await several(here, 1, NEWS)]
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", holds)
+    done = text(await confirmed(eva, choice="approve", number="2"))
+    assert "Your approval of 2 messages counts. 1 of them still needs the votes of others." in done
+    assert [(await here.home.hold(h.hold_id)).state for h in holds] == [State.WAITING, State.APPROVED]
 
 
 async def test_approving_many_to_many_people_needs_the_number_of_people(
@@ -267,7 +276,7 @@ async def test_changed_holds_are_named_and_not_decided(here: Stage) -> None:
     await chosen(eva, "approve", [one, other])
     await changed(here, one, content_sha256="0" * 64)
     done = text(await confirmed(eva, choice="approve", number="2"))
-    assert "1 message is approved." in done
+    assert "Your approval of 1 message counts." in done
     assert "1 was not decided" in done
     assert (await here.home.hold(one.hold_id)).state is State.WAITING
     assert (await here.home.hold(other.hold_id)).state is State.APPROVED

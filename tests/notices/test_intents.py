@@ -304,8 +304,8 @@ async def test_a_digest_asks_for_no_vote_that_is_not_missing(tmp_path: Path) -> 
             data = {"notice": "digest", "role": "approver", "person": person} | window
             found = await fill(home.store, data, home.in_force)
             assert (found["total"], found["undecided"]) == (4, undecided), person
-            assert found["states"] == {"waiting": 3, "approved": 1}
-            assert [line["state"] for line in found["messages"]].count("approved") == 1
+            assert found["states"] == {"waiting": 3, "leaving": 1}
+            assert [line["state"] for line in found["messages"]].count("leaving") == 1
 
 
 async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:

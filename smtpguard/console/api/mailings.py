@@ -77,7 +77,8 @@ class MailingRow(BaseModel):
     ``refused`` by the relay; ``stopped``: it was held, and does not go out. At least ``at_least`` people have it, and
     at most ``at_most``: they differ if recipients are in doubt, or if people of two lists, or of two versions of one,
     may be the same. ``first_at``, ``last_at``: when copies of it came; ``went_first_at``, ``went_last_at``: when the
-    relay took the first and the last one, null if it took none."""
+    relay took the first and the last one, null if it took none. ``release_at``: when the approval of ``hold`` takes
+    effect, if it is approved; until then it can be undone."""
 
     id: str
     subject: str
@@ -103,6 +104,7 @@ class MailingRow(BaseModel):
     went_last_at: str | None
     state: MailingState
     hold: str | None
+    release_at: str | None
     approved: GrantRow | None
     rejected: RejectionRow | None
     stage: StageRow | None

@@ -80,6 +80,7 @@ async def waiting(request: Request) -> Response:
         request,
         "rows.html" if fragment else "waiting.html",
         rows=[_row(hold, request) for hold in found],
+        frozen_ones=await here.freezes.holding_up(*found),
         fragment=fragment,
         count=n if asks.filtered or who.sees_all else await asked_of(here, who),
         shown=len(found),
@@ -284,7 +285,14 @@ async def decided(request: Request) -> Response:
             left.append((hold, said("the record cannot be written now")))
     frozen = [made.frozen for made in done if made.frozen]
     return await page(
-        request, "decided.html", choice=choice.value, done=done, left=left, stopped=len(frozen), stopped_by=_all(frozen)
+        request,
+        "decided.html",
+        choice=choice.value,
+        done=done,
+        missing=sum(bool(made.missing) for made in done),
+        left=left,
+        stopped=len(frozen),
+        stopped_by=_all(frozen),
     )
 
 
