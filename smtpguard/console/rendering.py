@@ -129,6 +129,7 @@ async def page(
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,
         "path": request.url.path,
+        "posted": request.method == "POST",
         # what was done before this page; only one of our own messages, whatever the URL says
         "done": said(done) if (done := labels.DONE.get(request.query_params.get("done", ""))) else "",
         "filled": lambda action: _filled(request, action, status, wrong or {}),

@@ -251,6 +251,30 @@ async def test_an_approval_counts_down_and_is_undone(web: Site) -> None:
     assert (await web.here.home.hold(hold.hold_id)).release_at is None
 
 
+async def test_back_and_reload_show_how_it_stands_now(web: Site) -> None:
+    """They neither ask to send a form again, nor say again what was done before."""
+    hold = await another(web, "back", NEWS)
+    page = await web.signed_in(EVA, APPROVER)
+    where = f"{web.url}/held/{hold.hold_id}"
+    await page.goto(where)
+    web.here.delay(60)
+    await page.get_by_role("button", name="Send to 2 people").click()
+    await page.get_by_role("button", name="Yes, send it to 2 people").click()
+    web.here.delay(0)
+    await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
+    for go in (page.reload, page.go_back, page.go_back, page.go_forward, page.go_forward):
+        await go()
+        assert page.url == where
+        await expect(page.get_by_text("It is approved, and is being sent.")).to_be_visible()
+        await expect(page.get_by_text("Your approval counts.")).to_have_count(0)
+    for _ in range(2):  # a refused form
+        await page.get_by_label("Reason (its writer and the approvers read it)").evaluate("e => e.required = false")
+        await page.get_by_role("button", name="Reject it after all, send to nobody").click()
+        await expect(page.get_by_role("alert")).to_contain_text("see below what is missing")
+        await page.reload()
+        assert page.url == where
+
+
 async def test_without_scripts_the_release_time_is_shown(web: Site) -> None:
     hold = await approved_hold(web, "no-script")
     await web.account(OMAR, APPROVER)

@@ -78,6 +78,13 @@ const stands = (action, typed) => {
   form.scrollIntoView({ block: "center" });
   return true;
 };
+// Back and Reload show how it stands now: they neither send a form again nor repeat what was done before.
+addEventListener("DOMContentLoaded", () => {
+  const answers = "posted" in document.body.dataset, here = new URL((answers && document.referrer) || location.href);
+  if (!answers && !here.searchParams.has("done")) return;
+  here.searchParams.delete("done");
+  history.replaceState(null, "", here);
+});
 // What came of it is read out, and Tab goes on from there: a page does not announce what it has from the beginning.
 addEventListener("DOMContentLoaded", () => {
   const told = document.querySelector("main .note[role=status], main [role=alert]");
