@@ -64,6 +64,24 @@ async def test_a_wrong_number_releases_nothing(here: Stage) -> None:
     assert (await enters(browser, path, " 10 ")).status_code == 303
 
 
+async def test_what_was_confirmed_and_taken_back_is_an_ordinary_hold(here: Stage) -> None:
+    """Others decide on it, whether a freeze stops it or not."""
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    await enters(browser, path, "10")
+    await here.home.freeze()
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "Its writer confirmed it, Mon 2 Mar at 09:00." in text(await eva.get(f"/held/{hold.hold_id}"))
+    assert here.console is not None
+    await here.console.mailings.reopen(hold.mailing_id, approver=EVA, by="test")
+    waits = text(await browser.get(path))
+    assert "It has not been sent. It waits for approval." in waits
+    assert "Nobody has decided yet." in text(await eva.get(f"/held/{hold.hold_id}"))
+    await here.home.approve(hold.hold_id, EVA)
+    await here.home.thaw()
+    assert "It was approved, and is being sent exactly as you wrote it." in text(await browser.get(path))
+
+
 async def test_in_a_second_tab_it_is_already_confirmed(here: Stage) -> None:
     hold = await asked(here)
     (one, path), (two, _) = await opened(here, hold), await opened(here, hold)
