@@ -92,6 +92,7 @@ WHY_NOT: Mapping[str, str] = {
     "own": N_("You wrote it, and cannot decide on your own message."),
     "voted": N_("You have approved it. It waits for others now."),
     "leaving": N_("It is approved already."),
+    "over": N_("Its time is over: it is not sent."),
     "role": N_("You can view it; others decide."),
     "group": N_("Other groups decide on it."),
     "writer": N_("Its writer is asked to confirm it. If they do not confirm it in time, you are asked."),
@@ -458,7 +459,7 @@ def overtaken(hold: Hold, who: str, said: Speech) -> str:
     others = [vote for vote in hold.votes if vote.approver != who]
     if not others:
         return ""
-    last = max(others, key=lambda vote: vote.at)
+    last = others[-1]
     return said(DECIDED[last.choice.value], who=last.approver, time=said.when(last.at))
 
 

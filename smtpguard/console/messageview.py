@@ -315,7 +315,7 @@ class Away:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionPreview:
-    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | decided | role | group |
+    """``may``: whether this person may decide now; ``why_not``: own | voted | leaving | over | decided | role | group |
     writer. ``may_back``: whether they may revoke an approval, as far as it is not sent. ``may_undo``: whether they may
     undo one that has not taken effect. ``sends``: whether their approval sends it, and ``people``: how many it may then
     reach, further copies of its mailing included. ``at_once``: why it cannot be sent in stages, if its list declares
@@ -358,6 +358,8 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         why_not = "writer"
     elif hold.release_at is not None:
         why_not = "leaving"
+    elif hold.expires_at <= now:  # until the next sweep
+        why_not = "over"
     else:
         why_not = "voted" if Choice.APPROVE in voted else ""
     approval = Vote(

@@ -16,7 +16,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.holds.effects import TEST
-from smtpguard.holds.model import Change, Conflict, State
+from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mailings.service import Mailings
@@ -224,6 +224,25 @@ async def test_a_late_vote_names_who_decided(here: Stage) -> None:
     assert "omar@example.com rejected it" in text(done)
     with pytest.raises(Conflict, match=r"it is already rejected, rejected by omar@example\.com"):
         await here.home.approve(holds[0].hold_id, EVA)
+
+
+async def test_of_two_in_one_instant_the_faster_is_named(here: Stage) -> None:
+    hold = await held(here)
+    dpo = await open_hold(here, DPO, hold)
+    await here.home.approve(hold.hold_id, EVA)
+    await here.home.approvals().vote(hold.hold_id, Choice.REJECT, approver=OMAR, by="test", comment="The wrong list")
+    assert "present state. omar@example.com rejected it" in text(await votes(dpo, hold, "approve"))
+
+
+async def test_once_its_time_is_over_nobody_is_asked(here: Stage) -> None:
+    """Also before the sweep says so."""
+    hold = await held(here, NEWS)
+    await changed(here, hold, expires_at=here.home.clock.now())
+    eva, anna = await open_hold(here, EVA, hold), await here.signed_in(ANNA)
+    assert "Your decision Its time is over: it is not sent." in text(await eva.get(f"/held/{hold.hold_id}"))
+    assert 'value="approve"' not in eva.page
+    said = text(await anna.get(f"/held/{hold.hold_id}"))
+    assert "It has not been sent. It waits for approval. Its time is over: it is not sent." in said
 
 
 async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:

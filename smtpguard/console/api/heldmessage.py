@@ -184,7 +184,7 @@ class HeldDetail(Held):
         description="whether its release was stopped after some recipients had, or may have, received it"
     )
     frozen_by: list[FreezeRow] = Field(description="freezes that stop its release; it is sent when all are lifted")
-    why_not: Literal["", "own", "voted", "leaving", "decided", "role", "group", "writer"]
+    why_not: Literal["", "own", "voted", "leaving", "over", "decided", "role", "group", "writer"]
     approval_sends: bool = Field(description="whether this account's approval would complete the quorum")
     reach_must_be_said: bool
     people_at_most: int = Field(description="how many people its mailing may reach in all, further copies included")
