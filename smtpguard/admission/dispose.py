@@ -15,7 +15,7 @@ from typing import Any
 from smtpguard.admission.model import Admission
 from smtpguard.admission.record import seconds_since
 from smtpguard.gathering.gather import Gathered, trace_text
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.mail import reply
 from smtpguard.mail.constant import maker

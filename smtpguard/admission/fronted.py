@@ -32,7 +32,8 @@ from smtpguard.gathering.streams import watched
 from smtpguard.gathering.values import FEW
 from smtpguard.holds.model import State
 from smtpguard.journal.bypass import Bypass
-from smtpguard.journal.chain import Clock, canonical
+from smtpguard.journal.chain import canonical
+from smtpguard.journal.clock import Clock
 from smtpguard.mail.envelope import Fence, Transaction
 from smtpguard.policy.counted import OF_EACH_RECIPIENT, Live
 from smtpguard.policy.engine import Plan

@@ -37,7 +37,7 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.effects import Deadlines
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classified

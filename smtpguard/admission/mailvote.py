@@ -39,7 +39,7 @@ from smtpguard.holds.replying import (
     why_barred,
 )
 from smtpguard.holds.service import Approvals
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail import reply

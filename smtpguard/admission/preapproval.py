@@ -26,7 +26,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.effects import Deadlines, canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.lists.recipients import ONE, Count
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.mail import reply

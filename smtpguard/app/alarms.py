@@ -39,8 +39,9 @@ from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
-from smtpguard.journal.chain import Clock, instant
+from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.lists.registry import Registry
 from smtpguard.notices.notice import choose_language
@@ -118,13 +119,13 @@ class Observer:
             hooks = await self.store.ask(figures.hooks_behind)
             now = self.clock.now()
             calls = await self.store.ask(lambda c: figures.called(c, now))
-            active = {f.freeze_id for f in gate.freezes if f.until is None or now < f.until}
+            active = {f.freeze_id for f in gate.freezes}
             trips = await self.store.ask(lambda c: figures.tripped(c, active, now))
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
             store=no_room(self.settings) or unwritable(self.settings) or await self.store.ask(wrong_clock),
-            frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL and f.freeze_id in active),
+            frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL),
             put_back=self._put_back(gate),
             stopped=trips,
             behind={name: figures.seconds_since(behind.since, now) for name, behind in hooks.items() if name in names},

@@ -11,9 +11,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from smtpguard.database.errors import Outage, StoreError
+from smtpguard.journal.clock import DOUBT, PAUSE, Clock, SteadyClock
+
+if TYPE_CHECKING:
+    from smtpguard.store.store import Store
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
@@ -22,11 +26,21 @@ _RANDOM_BITS = 30  # six digits; ten for the time
 
 class SystemClock:
     now = staticmethod(partial(datetime.now, UTC))
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))  # it runs on while the machine sleeps
 
 
-BEGAN = SystemClock.now(), SystemClock.monotonic()
-"""When this code was loaded: in a part, when serve began, from which parts are forked."""
+STEADY = SteadyClock(SystemClock())
+"""Of a serve and its parts: they are forked from it, with what it knows then."""
+
+
+def steady(clock: Clock) -> SteadyClock:
+    return STEADY if isinstance(clock, SystemClock) else SteadyClock(clock)
+
+
+async def learn(clock: SteadyClock, store: Store) -> None:
+    """At a start: whether the journal doubts the clock. Raises StoreError."""
+    now = store.now()
+    clock.learn(*await store.journal.newest_at(now - DOUBT, now - PAUSE))
 
 
 def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Callable[[], str]:

@@ -47,7 +47,7 @@ from smtpguard.freezes.service import STALE_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.replying import Links
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
-from smtpguard.app.clock import BEGAN, SystemClock, drain, every, host_name, ids, slices
+from smtpguard.app.clock import SystemClock, drain, every, host_name, ids, slices, steady
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, webhook_secret
 from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
@@ -30,8 +30,8 @@ from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.replying import Links, Tokens
-from smtpguard.holds.service import Approvals, Began
-from smtpguard.journal.chain import Clock
+from smtpguard.holds.service import Approvals
+from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Daily, Renderer, Sign, checkpoint_to, daily
@@ -67,6 +67,7 @@ class Deliverer(Part):
         super().__init__()
         self._settings = settings
         self._clock = SystemClock()
+        self._steady = steady(self._clock)
         self._delivering: asyncio.Task[None] | None = None
         self._renewals = Renewals()
 
@@ -94,7 +95,7 @@ class Deliverer(Part):
         self._freshness = ListRefresh(settings, self._policies, self._digester, self._store, clock)
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
-        self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
+        self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook, steady=self._steady)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
         self._reports = Daily(self._store, self._policies, clock, daily)
         auditor = settings.audit.mail
@@ -103,7 +104,7 @@ class Deliverer(Part):
         )
         self._approvals = Approvals(
             self._store, self._policies, clock, term=term(settings), notices=notices(settings),
-            began=await Began.of(self._store, *BEGAN),
+            steady=self._steady,
         )  # fmt: skip
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(
@@ -123,6 +124,7 @@ class Deliverer(Part):
             self._watch,
             self._policies,
             clock,
+            steady=self._steady,
             owner=owner,
             trace_key=secret,
             hostname=name,
@@ -155,6 +157,7 @@ class Deliverer(Part):
         yield FOLLOW_SECONDS, "held copies", approvals.follow
         yield FOLLOW_SECONDS, "what is in doubt", approvals.ask
         yield FOLLOW_SECONDS, "freezes", self._freezes.lift_ended
+        yield SWEEP_SECONDS, "the outbox", self._store.outbox.hasten
         yield FOLLOW_SECONDS, "fronts of the journal", partial(journal.take_fronts, only_ended=True)
         yield SWEEP_SECONDS, "the daily report", self._reports.write
         if self._settings.mentions.feeds:
@@ -169,7 +172,7 @@ class Deliverer(Part):
 
     def said(self) -> Said:
         said = self._relays.said()
-        ahead = int(self._approvals.ahead.total_seconds()) if self._approvals.clock_jumped else 0
+        ahead = int(self._steady.ahead.total_seconds()) if self._steady.jumped else 0
         levels = {**said.levels, STORE_FAILS: int(self._store.fails), CLOCK_AHEAD: ahead}
         return replace(said, counts={**said.counts, **self._renewals.counts}, levels=levels)
 
@@ -191,13 +194,13 @@ class Deliverer(Part):
             await asyncio.sleep(MOVE_SECONDS)
 
     async def _retain(self) -> None:
-        if self._approvals.clock_jumped:  # to correct the clock would not restore what was erased
+        if self._steady.jumped:  # to correct the clock would not restore what was erased
             return
         wanted = Retention.of(self._settings.retention.model_dump())
         bounds = await self._store.agree(wanted, socket.gethostname())
 
         async def some() -> bool:
-            return not self._approvals.clock_jumped and (await self._store.retain(bounds)).more
+            return not self._steady.jumped and (await self._store.retain(bounds)).more
 
         await slices(some, 0.1)
 
@@ -265,7 +268,7 @@ def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
     return chosen
 
 
-def witnesses(settings: Settings, store: Store, clock: SystemClock, name: str) -> Iterator[Sending]:
+def witnesses(settings: Settings, store: Store, clock: Clock, name: str) -> Iterator[Sending]:
     """What sends checkpoints out of this host, which is called ``name``. Raises Broken and CannotStart."""
     audit = settings.audit
     url, token_file = (audit.witness.url, audit.witness.token_file) if audit.witness is not None else ("", None)

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from smtpguard.journal.chain import Clear, Clock, Cursor, Entry
+from smtpguard.journal.chain import Clear, Cursor, Entry
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.locale.phrase import load
 from smtpguard.observe import log

@@ -19,7 +19,7 @@ from smtpguard.admission.fronted import BypassPath
 from smtpguard.admission.intake import Intake, OwnMail
 from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.preapproval import Preapproval
-from smtpguard.app.clock import SystemClock, host_name, ids
+from smtpguard.app.clock import SystemClock, host_name, ids, steady
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import gathering
 from smtpguard.app.files import installation_secret, make_state
@@ -30,9 +30,9 @@ from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Outage
 from smtpguard.freezes.service import STALE_SECONDS, GateWatch
 from smtpguard.holds.replying import Tokens
-from smtpguard.holds.service import Approvals, Began
+from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
 from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, STORE_SERVES, Said
@@ -90,10 +90,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         own.append(VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), store=store, policies=policies,
             reader=gather.reader, verifier=gather.verifier,
-            approvals=Approvals(
-                store, policies, clock, notices=told, term=terms,
-                began=await Began.of(store, clock.now(), clock.monotonic()),
-            ),
+            approvals=Approvals(store, policies, clock, notices=told, term=terms, steady=steady(clock)),
             notices=told, clock=clock, required=second_factor_for(settings),
         ))  # fmt: skip
     if settings.returns.addresses:

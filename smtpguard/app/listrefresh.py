@@ -34,7 +34,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
 from smtpguard.database.migrate import NotSetUp
 from smtpguard.guard.inforce import InForce
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander

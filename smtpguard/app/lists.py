@@ -6,7 +6,7 @@ from __future__ import annotations
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import indexes, installation_secret, make_state
 from smtpguard.config.settings import Settings
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.distinct import Asked, Version
 from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester

@@ -12,7 +12,7 @@ from smtpguard.app.files import webhook_secret
 from smtpguard.config.listeners import Feed
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import StoreError
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.observe.webhooks import HEADER, genuine
 from smtpguard.returns.model import Mention, of_feed, of_request
 from smtpguard.returns.service import NotFetched, fetch

@@ -38,7 +38,7 @@ from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sync import latest
@@ -268,7 +268,6 @@ class Watching:
         if waiting is None:
             return {"smtpguard_store_up": {(): 0}}
         fresh = self._answered and passed - self._looked < OLD_SECONDS
-        active = [f for f in waiting.freezes if f.until is None or now < f.until]
         told = {
             "store_up": int(fresh and not self._tree.get("levels", {}).get(STORE_FAILS)),
             "store_looked_seconds": passed - self._looked,
@@ -286,12 +285,12 @@ class Watching:
             "outbox_later": waiting.later,
             "relaying": waiting.relaying,
             "relaying_unsettled": waiting.unsettled,
-            "store_put_back": int(any(f.reason == PUT_BACK for f in active)),
-            "freezes_oldest_seconds": figures.seconds_since(min((f.at for f in active), default=None), now),
+            "store_put_back": int(any(f.reason == PUT_BACK for f in waiting.freezes)),
+            "freezes_oldest_seconds": figures.seconds_since(min((f.at for f in waiting.freezes), default=None), now),
         }
         numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
         numbers["smtpguard_freezes"] = {
-            (selector.value,): sum(f.selector is selector for f in active) for selector in Selector
+            (selector.value,): sum(f.selector is selector for f in waiting.freezes) for selector in Selector
         }
         hooks = {
             hook.known_as: waiting.hooks[hook.known_as]

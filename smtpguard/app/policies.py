@@ -40,7 +40,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError, Unavailable
 from smtpguard.freezes.service import GateWatch
 from smtpguard.guard.inforce import InForce
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.policy.approvals import Member

@@ -27,7 +27,7 @@ from smtpguard.app.relay import Relays
 from smtpguard.config.listeners import SenderRates, SmtpListener
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session, client_address, within

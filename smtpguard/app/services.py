@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from smtpguard.app.clock import BEGAN, SystemClock, ids
+from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from smtpguard.gathering.gather import Gather
     from smtpguard.holds.effects import Deadlines
     from smtpguard.holds.service import Approvals
-    from smtpguard.journal.chain import Clock
+    from smtpguard.journal.clock import Clock
     from smtpguard.mailings.service import Mailings, Matched
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead
@@ -235,13 +235,15 @@ async def services(
     """``serving``: for a process that reads messages, and logs what a command would print; it must call
     ``policies.watch`` first. Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
-    from smtpguard.holds.service import Approvals, Began
+    from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings, Matched
 
     clock, new_id = SystemClock(), ids()
     async with opened(settings, committed=committed) as (store, digester):
         policies = Following(store, settings, digester, clock, reading=serving)
-        if not serving:  # else it begins with its watch over the gate
+        known = steady(clock)
+        if not serving:  # else it begins with its watch over the gate, and inherits what is known of the clock
+            await learn(known, store)
             with contextlib.suppress(PolicyUnreadable):
                 await policies.follow()
         freezes = freezes_of(settings, store, clock, new_id, loud=serving)
@@ -256,7 +258,7 @@ async def services(
         yield Services(
             store=store,
             policies=policies,
-            approvals=Approvals(store, policies, clock, term=term(settings), began=await Began.of(store, *BEGAN)),
+            approvals=Approvals(store, policies, clock, term=term(settings), steady=known),
             freezes=freezes,
             mailings=mailings,
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),

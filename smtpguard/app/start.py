@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard import __version__
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
-from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import first_time
 from smtpguard.app.policies import compare, unreadable
@@ -109,6 +109,7 @@ async def prepare(
     matter.
     """
     async with opened(settings, migrate=True) as (store, digester):
+        await learn(steady(SystemClock()), store)
         await store.journal.take_fronts()  # of processes that died, so that their entries come before new ones
         done = None
         if from_file:

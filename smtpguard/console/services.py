@@ -31,7 +31,7 @@ from smtpguard.guard.ports import PolicyInForce, Reader
 from smtpguard.holds.model import Hold
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo

@@ -16,7 +16,8 @@ from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.fronts import Fronts
-from smtpguard.journal.chain import Clock, microseconds
+from smtpguard.journal.chain import microseconds
+from smtpguard.journal.clock import Clock
 
 T = TypeVar("T")
 P = ParamSpec("P")

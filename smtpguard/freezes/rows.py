@@ -43,7 +43,7 @@ def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
     return batch.moved()
 
 
-def in_flight(connection: Connection, now: datetime, stop: Freeze, since: datetime) -> list[str]:
+def in_flight(connection: Connection, stop: Freeze, since: datetime) -> list[str]:
     """Verdicts to relay since ``since`` without an outcome that ``stop`` would stop."""
     query = select(underway.c.id, underway.c.marks).where(
         underway.c.at >= microseconds(since), underway.c.doubt.is_(False)
@@ -51,7 +51,7 @@ def in_flight(connection: Connection, now: datetime, stop: Freeze, since: dateti
     found = []
     for id, marks in connection.execute(query.order_by(underway.c.id)):
         lists, senders, mailing, thread = json.loads(marks)
-        if stop.stops(Selectable(frozenset(lists), frozenset(senders), mailing, thread), now):
+        if stop.stops(Selectable(frozenset(lists), frozenset(senders), mailing, thread)):
             found.append(id)
     return found
 

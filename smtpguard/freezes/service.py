@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.freezes.model import event_of
 from smtpguard.holds.model import LET_GO, LIVE, Hold, State, held_up_by
+from smtpguard.journal.clock import Clock, SteadyClock
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, freezes_mailings, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
-    from smtpguard.journal.chain import Clock
     from smtpguard.mail.envelope import Fence
     from smtpguard.mailings.model import Mailing
     from smtpguard.policy.facts import Facts
@@ -110,7 +110,7 @@ class GateWatch:
         gate = self.gate
         if gate is None or (policy_sha256 is not None and gate.policy_sha256 != policy_sha256):
             return False
-        return not gate.freezes or not stopped_by(gate.freezes, what, self.clock.now())
+        return not gate.freezes or not stopped_by(gate.freezes, what)
 
     def fence(
         self, what: Selectable, policy_sha256: str | None = None, gone: Callable[[], bool] = lambda: False
@@ -206,6 +206,7 @@ class Freezes:
     recall_seconds: float = RECALL_SECONDS
     thaw_two: bool = False
     loud: bool = True
+    steady: SteadyClock | None = None
 
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
@@ -256,35 +257,30 @@ class Freezes:
         return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
-        """Lift freezes whose time is over. They stop nothing any more, but their end must be journalled, and hooks must
-        release other queues. If several processes try, one does it. Raises StoreError."""
-        now, ran = self.clock.now(), list[Hook]()
+        """Lift freezes whose time is over. Until then they stop mail. If several processes try, one does it. Raises
+        StoreError."""
+        steady, ran = self.steady or SteadyClock(self.clock), list[Hook]()
         for freeze in (await self.store.gate.read()).freezes:
-            if freeze.until is not None and now >= freeze.until:
+            if freeze.until is not None and steady.has_come(freeze.until, freeze.at):
                 with contextlib.suppress(KeyError):  # another process was first
                     ran += await self.thaw(freeze.freeze_id, by=ITSELF)
         return tuple(ran)
 
     async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The active freezes: all, or those with exactly this selector and value."""
-        gate = await self.store.gate.read()
-        now = self.clock.now()
-        return tuple(
-            f
-            for f in gate.freezes
-            if (f.until is None or now < f.until) and (selector is None or (f.selector, f.value) == (selector, value))
-        )
+        freezes = (await self.store.gate.read()).freezes
+        return tuple(f for f in freezes if selector is None or (f.selector, f.value) == (selector, value))
 
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
         """By hold id, the freezes that stop each of these holds, if it is not over. Holds that no freeze stops are left
         out."""
-        freezes, now = (await self.store.gate.read()).freezes, self.clock.now()
-        found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
+        freezes = (await self.store.gate.read()).freezes
+        found = {hold.hold_id: held_up_by(hold, freezes) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
         """The approved messages that go out as soon as these freezes are lifted. Raises StoreError."""
-        ids, now = {f.freeze_id for f in lifted}, self.clock.now()
+        ids = {f.freeze_id for f in lifted}
         freezes = (await self.store.gate.read()).freezes
         # Of a mailing in stages the next copies go too, as many as its stage has room for.
         rest = await self.store.holds.several(await self.store.holds.decided_leads())
@@ -294,7 +290,7 @@ class Freezes:
         goes, kept, waiting = list[Hold](), 0, 0
         stored: dict[str, list[Hold]] = {mailing_id: [] for mailing_id in staged}
         async for hold in self.store.holds.every(tuple(LIVE), copies=True):
-            stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
+            stopped = {f.freeze_id for f in held_up_by(hold, freezes)}
             if not stopped & ids:
                 continue
             if hold.state is State.WAITING:
@@ -335,7 +331,7 @@ class Freezes:
             *(grant.lists for grant in mailing.grants if grant.only)
         )  # a correction goes all the same
         freezes = (await self.store.gate.read()).freezes
-        return stopped_by(freezes, what._replace(lists=what.lists - bound), self.clock.now())
+        return stopped_by(freezes, what._replace(lists=what.lists - bound))
 
     async def _recalled(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """None if the store is lost: it is frozen all the same."""

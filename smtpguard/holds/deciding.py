@@ -99,7 +99,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         made.hold.state is State.APPROVED or (made.hold.release_at is not None and held.release_at is None)
     )
     if made.hold is not None and held.state is State.WAITING and not held.primary and approved:
-        stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes, batch.now))
+        stopped = held.held_up or bool(held_up_by(made.hold, batch.freezes))
         made = replace(made, hold=replace(made.hold, held_up=stopped))
     row = mailings_of(batch).by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
     if row is not None and approved:
@@ -186,7 +186,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
         mailings.not_sent(row, held, _STATUSES[hold.state])
     elif hold.state is State.APPROVED:
         mailings.let_go(row, held)
-        if not held_up_by(hold, batch.freezes, now):
+        if not held_up_by(hold, batch.freezes):
             mailings.advance(row)
     elif hold.state in _STATUSES:
         mailings.became(row, held, _STATUSES[hold.state], only={CopyStatus.HELD})
@@ -275,7 +275,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         # In the outbox it would fill its stage with nothing sent, and the pause would pass: all stages would go at once
         # with the thaw. A sender's letters have no stages.
         staged = view is not None and view.progress is not None and not lead.queue
-        frozen = staged and bool(held_up_by(copy, batch.freezes, batch.now))
+        frozen = staged and bool(held_up_by(copy, batch.freezes))
         if made is None or (frozen and made.hold is not None and made.hold.state is State.APPROVED):
             if row is not None and not frozen:
                 mailings_of(batch).advance(row, and_then=new)
@@ -470,11 +470,7 @@ def _stop(batch: Batch, freeze: Freeze) -> None:
     wanted = f"SELECT n FROM mailing WHERE {DECIDED} AND state IN ('approved', 'paused', 'held')"
     for n in [n for (n,) in batch.select(wanted)]:
         row = mailings_of(batch).by_number(n)
-        if (
-            row is None
-            or (progress := row.mailing.progress) is None
-            or not freeze.stops(row.mailing.selectable, batch.now)
-        ):
+        if row is None or (progress := row.mailing.progress) is None or not freeze.stops(row.mailing.selectable):
             continue
         if (stopped := progress.moved(Move.STOP, batch.now, Phrase("a freeze"))) is not None:
             mailings_of(batch).change(row, replace(row.mailing, progress=stopped))

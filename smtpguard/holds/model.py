@@ -489,10 +489,10 @@ Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
 """The events and notices once a release has ended, for the hold as it is then and the id of the release."""
 
 
-def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
+def held_up_by(hold: Hold, freezes: Iterable[Freeze]) -> tuple[Freeze, ...]:
     """The freezes that stop a held message, whether it is approved or will be. A freeze of its lists does not stop a correction."""
     what = selectable(hold)
-    return stopped_by(freezes, what if hold.correction is None else what._replace(lists=frozenset()), now)
+    return stopped_by(freezes, what if hold.correction is None else what._replace(lists=frozenset()))
 
 
 def selectable(hold: Hold) -> Selectable:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.model import Change, Conflict, Hold, NotEntitled, Refused, State, entitled, event_on
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.notices.intents import Notices
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.database.failpoint import passes
@@ -55,7 +55,8 @@ from smtpguard.holds.model import (
     vote_on,
 )
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
-from smtpguard.journal.chain import Clock, utc_text
+from smtpguard.journal.chain import utc_text
+from smtpguard.journal.clock import Clock, SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
@@ -74,12 +75,6 @@ if TYPE_CHECKING:  # slow to import
 log = logging.getLogger(__name__)
 
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
-CLOCK_JUMP = timedelta(minutes=5)
-DOUBT = timedelta(days=1)
-"""For how long a clock that jumped forward is not believed, so that somebody may correct it. After a jump of more than
-this nothing is erased meanwhile."""
-PAUSE = timedelta(days=7)
-"""If the journal has nothing of so long before a start, the clock may have jumped meanwhile."""
 TAKEN_BACK = "taken-back"
 """The choice in the journal entry of a vote that is revoked."""
 LAPSED = "lapsed"
@@ -97,22 +92,6 @@ class Decided:
     outgoing: Outgoing = NOTHING
 
 
-class Began(NamedTuple):
-    """A time before, by both clocks. ``doubted``: the time of an entry long before, since the wall clock was not believed
-    then; it is once it is within PAUSE of it."""
-
-    at: datetime
-    tick: float
-    doubted: bool = False
-
-    @classmethod
-    async def of(cls, store: Store, wall: datetime, tick: float) -> Began:
-        """Of a process that began then. Entries of its last day prove nothing: a start before may have had the same wrong
-        clock. Raises StoreError."""
-        known = await store.journal.newest_at(wall - DOUBT, wall - PAUSE)
-        return cls(wall, tick) if known is None or wall - known <= PAUSE else cls(known, tick, True)
-
-
 @dataclass(eq=False)
 class Approvals:
     """The service behind ``held approve|reject|withdraw``, the console, and the sweep of the delivery process."""
@@ -122,12 +101,8 @@ class Approvals:
     clock: Clock
     notices: Notices = field(default_factory=Notices)
     term: Deadlines = field(default_factory=Deadlines)
-    began: Began | None = None
-    """A part that is started again while the clock is wrong knows that it has jumped."""
-    ahead: timedelta = field(init=False, default=timedelta(0))
-    """By how much the clock has jumped forward, while it is not believed."""
-    _steady: Began = field(init=False)
-    _doubted: float | None = field(init=False, default=None)  # since when, by the monotonic clock
+    steady: SteadyClock | None = None
+    _steady: SteadyClock = field(init=False)
     _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
     """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it. Seen first while
     the clock is before its votes, as at a boot, it begins then."""
@@ -136,9 +111,7 @@ class Approvals:
     _undue: Outage = field(init=False)
 
     def __post_init__(self) -> None:
-        self._steady = self.began or Began(self.clock.now(), self.clock.monotonic())
-        if self._steady.doubted:
-            self._doubted = self._steady.tick
+        self._steady = self.steady or SteadyClock(self.clock)
         self._unsent = Outage(log, "approved and not sent yet, tried again", self.clock.monotonic)
         self._unasked = Outage(log, "people are asked later about what is in doubt", self.clock.monotonic)
         self._undue = Outage(log, "deadlines are looked at again", self.clock.monotonic)
@@ -175,7 +148,7 @@ class Approvals:
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
                 raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
-            if self._passed() >= hold.expires_at:  # the sweep that expires it may be late
+            if self._steady.passed() >= hold.expires_at:  # the sweep that expires it may be late
                 raise Conflict("it has expired, and will not be sent")
             if hold.release_at is not None:
                 raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
@@ -239,7 +212,7 @@ class Approvals:
         def step(hold: Hold) -> Change:
             if who not in hold.senders:
                 raise NotEntitled(f"{who} did not write it")
-            check_asks(hold, in_force, self._passed())
+            check_asks(hold, in_force, self._steady.passed())
             if seen is not None and not seen.is_of(hold):
                 raise Conflict("it has changed since it was shown")
             asked = hold.confirm
@@ -325,7 +298,7 @@ class Approvals:
         notices, enacted, failed = self._now(), 0, False
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
-        begun = {key: max([self._passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
+        begun = {key: max([self._steady.passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
         self._leaving = {
             (id, at): self._leaving.get((id, at), tick + (at - begun[id, at]).total_seconds()) for id, at in leaving
         }
@@ -392,7 +365,7 @@ class Approvals:
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
         if hold.state not in SENDING and hold.release_at is None:
             return ()
-        return held_up_by(hold, (await self.store.gate.read()).freezes, self.clock.now())
+        return held_up_by(hold, (await self.store.gate.read()).freezes)
 
     async def _lead(self, hold_id: str) -> str:
         hold = await self.store.holds.find(hold_id)
@@ -401,7 +374,7 @@ class Approvals:
     async def sweep(self) -> int:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
         left for the next sweep. One delivery process calls it every minute or so."""
-        notices = replace(self._now(), now=self._passed())
+        notices = replace(self._now(), now=self._steady.passed())
         changed, failed = await self.ask(), False
         for hold in await self.store.holds.due(notices.now):
             try:
@@ -561,37 +534,3 @@ class Approvals:
         made = await self.store.holds.change(hold_id, step)
         assert made.hold is not None
         return made.hold
-
-    @property
-    def clock_jumped(self) -> bool:
-        """Whether the clock jumped forward by more than a day, less than a day ago, and was not set back: it may be wrong.
-        A smaller jump, as after a pause of the machine, erases things at most a day early."""
-        self._passed()
-        return self.ahead > DOUBT
-
-    def _passed(self) -> datetime:
-        """The time. For a day after the clock jumped forward, the time that has passed by the monotonic clock, so that
-        setting a clock expires no hold."""
-        wall, tick = self.clock.now(), self.clock.monotonic()
-        expected = self._steady.at + timedelta(seconds=tick - self._steady.tick)
-        ahead = wall - expected
-        if ahead > (PAUSE if self._steady.doubted else CLOCK_JUMP):
-            moved = abs(ahead - self.ahead) > CLOCK_JUMP
-            if self._doubted is None or (self.ahead and moved):
-                self._doubted = tick
-            if tick - self._doubted < DOUBT.total_seconds():
-                if moved:
-                    self.ahead = ahead
-                    log.warning(
-                        "the clock has jumped by %s: until it is set back, or for a day, deadlines ignore the jump, and after more than a day nothing is erased",
-                        ahead,
-                    )
-                return expected
-            log.warning("the clock jumped by %s a day ago: it counts now", ahead)
-        elif ahead < -CLOCK_JUMP:
-            log.warning(
-                "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
-                -ahead,
-            )
-        self._steady, self._doubted, self.ahead = Began(wall, tick), None, timedelta(0)
-        return wall

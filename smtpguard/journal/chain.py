@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -82,14 +82,6 @@ class News:
     entries: Sequence[tuple[Entry, Clear | None]]
     through: int
     end: int
-
-
-class Clock(Protocol):
-    def now(self) -> datetime:
-        """Aware UTC, for the journal and for people."""
-
-    def monotonic(self) -> float:
-        """Seconds, for timeouts."""
 
 
 def instant(at: int) -> datetime:

@@ -195,10 +195,11 @@ def first_at(connection: Connection, at: int) -> int:
     return int(low)
 
 
-def newest_at(connection: Connection, before: datetime, since: datetime) -> datetime | None:
+def newest_at(connection: Connection, before: datetime, since: datetime) -> tuple[datetime | None, datetime | None]:
     """When the newest entry before that time was made. If bisection finds none ``since`` then, all that follows is read: the
-    entries of a clock that was ahead for a time lead bisection astray."""
-    end = microseconds(before)
+    entries of a clock that was ahead for a time lead bisection astray. If there is none either, also when the first entry
+    after that time was made."""
+    end, begun = microseconds(before), None
     first = first_at(connection, end)
     at = connection.execute(
         select(entry.c.at).where(entry.c.seq < first).order_by(entry.c.seq.desc()).limit(1)
@@ -206,7 +207,8 @@ def newest_at(connection: Connection, before: datetime, since: datetime) -> date
     if at is not None and at < microseconds(since):
         later = select(func.max(entry.c.at)).where(entry.c.seq >= first, entry.c.at < end)
         at = max(at, connection.execute(later).scalar() or at)
-    return None if at is None else instant(at)
+        begun = connection.execute(select(func.min(entry.c.at)).where(entry.c.seq >= first, entry.c.at >= end)).scalar()
+    return None if at is None else instant(at), None if begun is None else instant(begun)
 
 
 def span(connection: Connection, since: int, until: int, late: int = LATE) -> tuple[int, int]:

@@ -27,7 +27,8 @@ from smtpguard.holds.coverage import Coverage, of_grant
 from smtpguard.holds.effects import Deadlines, canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
-from smtpguard.journal.chain import Clock, instant, utc_text
+from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.lists.members import CsvMembers, Members
 from smtpguard.lists.registry import Registry

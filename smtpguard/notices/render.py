@@ -42,7 +42,8 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, held_up_by, standing_votes
 from smtpguard.holds.replying import AFTER, Link, Links, Tokens
-from smtpguard.journal.chain import Clock, instant, utc_text
+from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
@@ -96,7 +97,7 @@ class Renderer:
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         templates = self.templates()
-        data = await fill(self.store, intent.data, self.in_force(), self.clock.now())
+        data = await fill(self.store, intent.data, self.in_force())
         if data is None:
             return ()
         to = intent.recipients[0].address
@@ -210,7 +211,7 @@ def _time(text: Any) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
+async def fill(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any] | None:
     """The data of a NOTICE intent for rendering. None: it is not sent, since it is no longer true, or there is nothing to say. Raises
     StoreError."""
     if data.get("copy_by") and (own := await store.holds.copy_by(data["hold_id"], data["copy_by"])) is not None:
@@ -227,7 +228,7 @@ async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, now: da
             one = await store.mailings.find(data["mailing"])
             return data if one is not None and one.progress is not None and one.progress.waits_for_person else None
         case "decided" | "doubt":
-            return await _decision(store, data, in_force, now)
+            return await _decision(store, data, in_force)
     return data
 
 
@@ -356,9 +357,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
     }
 
 
-async def _decision(
-    store: Store, data: Mapping[str, Any], in_force: InForce, now: datetime
-) -> Mapping[str, Any] | None:
+async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any] | None:
     """None: it is no longer true, and another notice replaces it."""
     hold = await store.holds.find(data["hold_id"])
     if hold is None:
@@ -367,10 +366,10 @@ async def _decision(
         return data if hold.asked_at is not None else None
     match data["outcome"]:
         case "approved" if hold.state is State.WAITING and hold.release_at is not None:
-            stopped = held_up_by(hold, (await store.gate.read()).freezes, now)
+            stopped = held_up_by(hold, (await store.gate.read()).freezes)
             return {**data, "frozen": _frozen(stopped, hold, in_force), "release_at": utc_text(hold.release_at)}
         case "approved" | "confirmed" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
-            stopped = held_up_by(hold, (await store.gate.read()).freezes, now)
+            stopped = held_up_by(hold, (await store.gate.read()).freezes)
             return {**data, "frozen": _frozen(stopped, hold, in_force)}
         case "approved" | "confirmed" if hold.state is State.RELEASED and not hold.stopped:
             return {**data, "sent": True}

@@ -75,7 +75,7 @@ class Waiting:
 
 def look(connection: Connection, now: datetime, *, settled_within: timedelta) -> Waiting:
     head = read_head(connection)
-    freezes = tuple(f for f in read_freezes(connection) if f.until is None or now < f.until)
+    freezes = read_freezes(connection)
     deadlines = _deadlines(connection, now + NEAR)
     due, due_at = _due(connection, microseconds(now), frozen=bool(freezes))
     relaying, unsettled = _underway(connection, microseconds(now - settled_within))

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard import __version__
 from smtpguard.database.errors import Outage, StoreError
-from smtpguard.journal.chain import Clear, Clock, Cursor, Entry, News, utc_text
+from smtpguard.journal.chain import Clear, Cursor, Entry, News, utc_text
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind, follows
 
 if TYPE_CHECKING:  # slow to import

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from smtpguard.journal.chain import Clock, Cursor, utc_text
+from smtpguard.journal.chain import Cursor, utc_text
 from smtpguard.journal.checkpoint import WITNESS, Checkpoint
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.linefiles import TIMESTAMPS, write_line
 from smtpguard.journal.timestamp import APART, MISSING, Timestamp, Unproven, request, stamped_at
 from smtpguard.observe.webhooks import Sender

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Change, Hold, Move, after, event_on
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import NoticesNow

@@ -32,7 +32,8 @@ from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
-from smtpguard.journal.chain import Clock, utc_text
+from smtpguard.journal.chain import utc_text
+from smtpguard.journal.clock import Clock, SteadyClock
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
@@ -161,12 +162,15 @@ class Delivery:
     trace_key: bytes = field(repr=False)
     hostname: str
     route: Callable[[str, Address], Relay] | None = None
+    steady: SteadyClock | None = None
     jitter: Callable[[], float] = random.random
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _steady: SteadyClock = field(init=False)
     _stopping: bool = field(default=False, init=False)
     _outage: Outage = field(init=False)
 
     def __post_init__(self) -> None:
+        self._steady = self.steady or SteadyClock(self.clock)
         self._outage = Outage(log, "the outbox: waiting for the store", self.clock.monotonic)
 
     async def run(self) -> None:
@@ -314,7 +318,7 @@ class Delivery:
     ) -> list[AttemptResult]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
-        patient = self.clock.now() - lease.created_at < PACE.give_up
+        patient = not self._steady.has_come(lease.created_at + PACE.give_up, lease.created_at)
         try:
             for envelope, content in parcel.forms:
                 envelope = replace(envelope, recipients=recipients)

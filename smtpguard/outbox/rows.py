@@ -20,6 +20,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     false,
@@ -61,6 +62,9 @@ _TRY, _ASK, _ANSWER, _NOTHING = (
 )
 NEVER_US = 253_402_300_799 * 1_000_000
 """When an entry without recipients to be tried is due: in the year 9999."""
+FARTHEST = timedelta(days=2)
+"""The last time at which an entry may be due: a retry within hours, a digest within a day."""
+_ATTEMPT = 3600 * 1_000_000  # microseconds: more than an attempt takes
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
 """While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
 follow later (deciding.follow)."""
@@ -215,9 +219,9 @@ class StoppedEntries:
 def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
     """The ids to lease, longest due first, without entries that a freeze stops; a page at a time, since many may be
     stopped."""
-    freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
+    freezes = batch.freezes
     known.look(freezes, batch.now_us)
-    everything = any(freeze.stops(Selectable(), batch.now) for freeze in freezes)
+    everything = any(freeze.stops(Selectable()) for freeze in freezes)
     query, values = _DUE[everything], {"now": batch.now_us}
     chosen: list[str] = []
     page = _PAGE if known.ids else max(n, 100)
@@ -240,7 +244,7 @@ def _remember_stopped(batch: Batch, rows: Sequence[Any], freezes: Sequence[Freez
         if row.intent_id not in ids:
             of.setdefault(row.hold_id, []).append(row.intent_id)
     for hold_id, doc in among(batch.connection, select(hold.c.hold_id, hold.c.doc), hold.c.hold_id, list(of)):
-        if held_up_by(HOLD.loads(doc), freezes, batch.now):
+        if held_up_by(HOLD.loads(doc), freezes):
             ids.update(of[hold_id])
 
 
@@ -343,6 +347,30 @@ def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
         batch.connection.execute(waiting.values(next_at=batch.now_us))
         batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(left)).values(leased_until=0))
     return len(left)
+
+
+def misdated(connection: Connection, now: datetime) -> list[str]:
+    """Entries of a clock that was ahead: they would wait for longer than any may."""
+    far = microseconds(now + FARTHEST)
+    later = select(outbox.c.intent_id).where(outbox.c.done.is_(False), outbox.c.next_at.between(far, NEVER_US - 1))
+    asked = select(delivery.c.intent_id).where(
+        delivery.c.intent_id == outbox.c.intent_id, delivery.c.further != _NOTHING, delivery.c.next_at >= far
+    )
+    waiting = select(outbox.c.intent_id).where(outbox.c.done.is_(False), outbox.c.next_at == NEVER_US, asked.exists())
+    return list(connection.execute(later.union(waiting)).scalars())
+
+
+def hasten(batch: Batch, ids: Sequence[str]) -> None:
+    """They begin now. One that is being sent stays leased for as long as an attempt may take."""
+    now = batch.now_us
+    for (intent_id,) in among(batch.connection, select(outbox.c.intent_id), outbox.c.intent_id, ids):
+        one = outbox.c.intent_id == intent_id
+        leased = case((outbox.c.leased_until > now, now + _ATTEMPT), else_=outbox.c.leased_until)
+        made = case((outbox.c.created_at > now, now), else_=outbox.c.created_at)
+        due = case((outbox.c.next_at == NEVER_US, NEVER_US), else_=now)
+        batch.connection.execute(update(outbox).where(one).values(next_at=due, created_at=made, leased_until=leased))
+        left = delivery.c.intent_id == intent_id, delivery.c.further != _NOTHING
+        batch.connection.execute(update(delivery).where(*left).values(next_at=now))
 
 
 def to_ask(connection: Connection, now: datetime) -> list[str]:
@@ -472,7 +500,7 @@ def not_sent(connection: Connection, hold_id: str) -> set[bytes]:
     return {digest for people in connection.execute(query).scalars() for digest in _digests(people)}
 
 
-def attempted(connection: Connection, now: datetime, stop: Freeze) -> dict[str, str]:
+def attempted(connection: Connection, stop: Freeze) -> dict[str, str]:
     """Entries of the outbox with held content that ``stop`` selects, with an attempt in progress: the hold of each."""
     begun = exists().where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.state == DeliveryStatus.ATTEMPTED.value
@@ -484,7 +512,7 @@ def attempted(connection: Connection, now: datetime, stop: Freeze) -> dict[str, 
         .order_by(outbox.c.intent_id)
     )
     rows = connection.execute(query).all()
-    return {row.intent_id: row.hold_id for row in rows if held_up_by(HOLD.loads(row.doc), [stop], now)}
+    return {row.intent_id: row.hold_id for row in rows if held_up_by(HOLD.loads(row.doc), [stop])}
 
 
 def taken(connection: Connection, intents: Sequence[str]) -> list[str]:

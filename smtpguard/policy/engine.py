@@ -444,7 +444,7 @@ class Plan:
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
             return confirming.or_held(self.rules._judged(self.reckoned, given, lists), self.facts)
         rests = frozenset(rule for rule, asks in self.pauses.items() if is_stopped(asks, live))
-        freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id, now=live.now)
+        freeze = frozen(self.facts, live.freezes, self.rules.freeze_answer, mailing=live.mailing_id)
         # a miss tells the very value of a word or size that decides nothing
         known = {**(self.rules._by_slot(self.known) if misses else self.reckoned.values), **dict(given)}
         verdict = self.rules._judge(self.reckoned, known, lists, self.settled, self.facts, rests, freeze, misses)

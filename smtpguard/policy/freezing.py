@@ -54,8 +54,8 @@ class Selectable(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeze:
-    """One freeze. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``:
-    None is until lifted. ``defers``: messages that it stops wait at their client, whatever the settings say, so that
+    """One freeze; it stops mail until it is lifted, which happens by itself when ``until`` has come. ``value``: the list's
+    name, the canonical sender, the mailing or the thread; "" for all. ``defers``: messages that it stops wait at their client, whatever the settings say, so that
     they need no later decision."""
 
     freeze_id: str
@@ -67,9 +67,7 @@ class Freeze:
     until: datetime | None = None
     defers: bool = False
 
-    def stops(self, what: Selectable, now: datetime) -> bool:
-        if self.until is not None and now >= self.until:
-            return False
+    def stops(self, what: Selectable) -> bool:
         match self.selector:
             case Selector.ALL:
                 return True
@@ -96,32 +94,28 @@ _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists"
 """The fact that is needed to know whether a freeze of that kind selects a message."""
 
 
-def stopped_by(freezes: Iterable[Freeze], what: Selectable, now: datetime) -> tuple[Freeze, ...]:
+def stopped_by(freezes: Iterable[Freeze], what: Selectable) -> tuple[Freeze, ...]:
     """The freezes that stop this. It is released when all of them are lifted."""
-    return tuple(freeze for freeze in freezes if freeze.stops(what, now))
+    return tuple(freeze for freeze in freezes if freeze.stops(what))
 
 
 def freezes_mailings(freezes: Iterable[Freeze]) -> bool:
     return any(freeze.selector is Selector.MAILING for freeze in freezes)
 
 
-def frozen(
-    facts: Facts, freezes: Iterable[Freeze], answer: Action, *, mailing: str, now: datetime
-) -> tuple[Freeze, Hit] | None:
+def frozen(facts: Facts, freezes: Iterable[Freeze], answer: Action, *, mailing: str) -> tuple[Freeze, Hit] | None:
     """The first freeze that certainly or possibly selects it; the strictest first. ``mailing``: that it is a copy of.
     ``answer``: HOLD or DEFER, if the freeze itself does not say."""
     freezes = sorted(freezes, key=lambda freeze: not freeze.defers)
-    if certain := stopped_by(freezes, Selectable(facts.lists, facts.senders, mailing, facts.thread), now):
+    if certain := stopped_by(freezes, Selectable(facts.lists, facts.senders, mailing, facts.thread)):
         return certain[0], _hit(certain[0], answer, uncertain=False)
     for freeze in freezes:
-        if _may_stop(freeze, facts, now):
+        if _may_stop(freeze, facts):
             return freeze, _hit(freeze, answer, uncertain=True)
     return None
 
 
-def _may_stop(freeze: Freeze, facts: Facts, now: datetime) -> bool:
-    if freeze.until is not None and now >= freeze.until:
-        return False
+def _may_stop(freeze: Freeze, facts: Facts) -> bool:
     name = _TOLD_BY.get(freeze.selector)
     return name is not None and (name not in facts.values or isinstance(facts.values[name], Unknown))
 

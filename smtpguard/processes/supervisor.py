@@ -78,6 +78,7 @@ class Supervisor:
         caps: Sequence[Mapping[str, int]] = (),
         status_file: StatusFile | None = None,
         started: Callable[[], None] = lambda: None,
+        ticks: Callable[[], object] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
@@ -85,12 +86,12 @@ class Supervisor:
         waits until they are ready. ``pages``: those that are waited for until one has ended. However often one of either dies,
         mail goes on. ``status_file``: the file of the tree's state. ``started`` is called when all that are waited for were ready and the tree has lasted: for
         as long as deaths are counted, or until a stop.
-        ``monotonic``: the clock for rate limits of log lines."""
+        ``ticks`` is called every second or more often. ``monotonic``: the clock for rate limits of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
         self._shows, self._pages = frozenset(shows), frozenset(pages)
         self._status_file = status_file
-        self._started = started
+        self._started, self._ticks = started, ticks
         self._numbers = Numbers()
         self._caps = caps
         sharers = max(1, list(parts).count("proxy"))
@@ -378,6 +379,7 @@ class Supervisor:
             asked_at = self._loop.time()
             await asyncio.sleep(period)
             now = self._loop.time()
+            self._ticks()
             if now - asked_at > 2 * period:  # the machine was paused or overloaded: excuse the children too
                 for child in self._children:
                     child.excuse(now - asked_at - period)

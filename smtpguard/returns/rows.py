@@ -92,7 +92,7 @@ def _last_trip(batch: Batch, mailing: str, watched: Watched) -> tuple[int, bool]
     """When one tripped for it last, or what that froze was thawed; and whether a freeze of that stands. What tripped while
     nothing was enforced does not count once it is: nobody has let the mailing go on since."""
     since = 0
-    active = {stop.freeze_id for stop in batch.freezes if stop.until is None or batch.now < stop.until}
+    active = {stop.freeze_id for stop in batch.freezes}
     for one, _ in journal.of(batch.connection, mailing):
         if one.kind == Kind.TRIPPED.value and not (watched.enforce and one.data["observed"]):
             ids = [str(id) for id in one.data["freezes"]]

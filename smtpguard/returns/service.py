@@ -23,7 +23,8 @@ from urllib.parse import urlsplit, urlunsplit
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes, Hook
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.journal.chain import Clear, Clock, Entry, utc_text
+from smtpguard.journal.chain import Clear, Entry, utc_text
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress

@@ -154,7 +154,7 @@ class Returns(Rows):
 class Outbox(Rows):
     taken = asks(outboxes.taken)
     in_doubt = asks_now(outboxes.to_ask)
-    attempted = asks_now(outboxes.attempted)
+    attempted = asks(outboxes.attempted)
     abandon = writes(outboxes.abandon)
     ask_about = writes(deciding.ask)
     say = writes(deciding.say)
@@ -162,6 +162,11 @@ class Outbox(Rows):
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         self._stopped = outboxes.StoppedEntries()
+
+    async def hasten(self) -> None:
+        """What was dated by a clock that was ahead begins now."""
+        if ids := await self._access.ask(lambda c: outboxes.misdated(c, self._access.now())):
+            await self._access.write(lambda b: outboxes.hasten(b, ids))
 
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         """Lease up to ``n`` due entries, whose holds no freeze stops, to this owner for so many seconds."""
@@ -253,7 +258,7 @@ class Journal(Rows):
     freezes = asks(journal.freezes)
     signed = asks(journal.signed)
     newest_at = asks(journal.newest_at)
-    in_flight = asks_now(gates.in_flight)
+    in_flight = asks(gates.in_flight)
     unsettled = asks(gates.unsettled)
     doubt = writes(gates.doubt)
     outcomes = asks(journal.outcomes)

@@ -12,7 +12,7 @@ from typing import Any
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.batch import Step
 from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 
 WAIT_SECONDS = 20.0
 FAILS_SECONDS = 30.0

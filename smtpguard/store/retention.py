@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, select
 
+from smtpguard.counts import counting
 from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import (
     checkpoint,
@@ -105,6 +106,7 @@ def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
 def erase(batch: Batch, keep: Retention) -> Erased:
     """One slice."""
     batch.flush()
+    counting.prune(batch)
     preservation.end(batch)
     orphans = contents.sweep(batch)
     old, stored = _old_contents(batch, batch.now - keep.content)

@@ -27,7 +27,7 @@ from smtpguard.incidents.preservation import Preserved
 from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front

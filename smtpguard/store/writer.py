@@ -23,7 +23,6 @@ from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
-from smtpguard.counts import counting
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, Database
 from smtpguard.database.errors import Busy, CommitUnknown, Gone, Outage, StoreError, Unavailable
@@ -33,8 +32,8 @@ from smtpguard.holds import rows as holds
 from smtpguard.journal import linefiles
 from smtpguard.journal import rows as journal
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.journal.chain import Clock
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.merkle import Recent
 from smtpguard.mailings.mailingbatch import MailingBatch
@@ -370,12 +369,11 @@ class Writer:
         return self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
 
     def _keep_house(self, batch: Batch) -> None:
-        """A checkpoint every minute, and after a number of entries; and every minute some expired counts are deleted.
-        Only with a commit that is synced: what is signed is on disk."""
+        """A checkpoint every minute, and after a number of entries. Only with a commit that is synced: what is signed is
+        on disk."""
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._minute_over
         if minute:
-            counting.prune(batch)
             self._kept_house = self._clock.monotonic()
         if not minute and batch.head.seq - self._signed_seq >= SIGN_ENTRIES:  # another process may have signed them
             self._signed_seq = max(self._signed_seq, journal.signed_until(batch))

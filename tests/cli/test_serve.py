@@ -14,16 +14,18 @@ import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from smtpguard.app import start
+from smtpguard.app.clock import STEADY
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import TryAgain, sentence_of
-from smtpguard.cli.serve import _listeners
-from smtpguard.config.settings import read_settings, settings_of
+from smtpguard.cli.serve import _listeners, _supervisor
+from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Busy, CommitUnknown, Full, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
@@ -485,3 +487,10 @@ def test_an_unknown_outcome_is_called_so() -> None:
     assert told == (
         "the store: no answer from the database in time; it is not known whether it was written: look before you repeat it"
     )
+
+
+def test_the_supervisor_watches_the_clock_for_parts_that_are_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("smtpguard.cli.serve.Supervisor", lambda **more: given.update(more))
+    _supervisor(Settings(), Path("smtpguard.yaml"), ["delivery"], lambda *_: 0, [])
+    assert given["ticks"] == STEADY.passed

@@ -16,6 +16,7 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import counting, people
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
+from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.store.making import POLICY, SECRET, Gathered, event, item, on_sqlite, relays
@@ -176,6 +177,7 @@ async def test_each_minute_a_part_of_the_counts_is_deleted(
     for n in range(20):
         clock.pass_(minutes=10)
         await count(store, to(f"T{n}", f"p{n}"))
+        await store.retain(Retention())
     left: list[int] = []
     await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM person"))))
     assert left[0] <= 7 + 3  # an hour and ten minutes, plus what came since each half was swept

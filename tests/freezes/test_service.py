@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.freezes.service import LAST_CHARACTERS, Freezes, GateWatch, Hook, run
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.envelope import Answers, Lost, Recalled
 from smtpguard.mail.reply import RELAY_LOST
@@ -57,7 +59,7 @@ def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Fre
         (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.MAILING, "m"),)), 0.0, False),
         (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.THREAD, "<t>"),)), 0.0, False),
         (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.LIST, "other"),)), 0.0, True),
-        (Gate(generation=2, policy_sha256="p", freezes=(stop(until=Clock().at),)), 0.0, True),  # it has ended
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(until=Clock().at),)), 0.0, False),  # not lifted yet
         (Gate(generation=9, policy_sha256="p"), 0.0, True),  # another freeze was thawed
     ],
 )
@@ -277,12 +279,14 @@ async def test_the_writer_reads_why_mail_is_frozen(home: House, reason: str, sai
     assert Speech("sv").say(sentence).endswith(f"även när annan e-post går fram igen.{swedish_said}")
 
 
-async def test_an_expired_freeze_has_no_effect(home: House) -> None:
+async def test_a_freeze_stops_until_it_is_lifted(home: House) -> None:
     freezes = service(home)
     frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(hours=2))
     assert frozen.freeze.until == home.clock.at + timedelta(hours=2)
     assert len(await freezes.active()) == 1
     home.clock.pass_(hours=2)
+    assert await freezes.active() == (frozen.freeze,)
+    await freezes.lift_ended()
     assert await freezes.active() == ()
     await home.watch.read()
     assert isinstance(await home.send("ulf@example.com"), Relayed)
@@ -430,6 +434,25 @@ async def test_an_expired_freeze_is_lifted_with_its_hooks(home: House, tmp_path:
     assert [kind for kind, _ in await home.events(ended.freeze.freeze_id)] == ["freeze", "thaw"]
     assert await freezes.active() == (for_ever.freeze,)
     assert await freezes.lift_ended() == (), "it is lifted once"
+
+
+async def test_a_wrong_clock_lifts_no_freeze(home: House) -> None:
+    """What is frozen under that clock ends by it."""
+    freezes = replace(service(home), steady=SteadyClock(home.clock))
+    before = await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(hours=2))
+    home.clock.at += timedelta(days=800)
+    await freezes.lift_ended()
+    await freezes.freeze(Selector.LIST, "news", reason="x", by="root", for_=timedelta(hours=1))
+    assert len(await freezes.active()) == 2
+    home.clock.pass_(hours=1)
+    await freezes.lift_ended()
+    assert await freezes.active() == (before.freeze,)
+    home.clock.at -= timedelta(days=800)
+    await freezes.lift_ended()
+    assert await freezes.active() == (before.freeze,)
+    home.clock.pass_(hours=1)
+    await freezes.lift_ended()
+    assert await freezes.active() == ()
 
 
 async def test_a_failing_hook_at_expiry_is_logged(home: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -197,13 +197,13 @@ async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaig
     assert [intent.data.get("copy_by") for intent in later] == [None, "ulf@example.com"], "also once a thaw lets it go"
     for intent in await campaign.home.outbox():
         if intent.data.get("notice") == "decided":
-            data = await fill(campaign.home.store, intent.data, campaign.home.in_force, campaign.home.clock.now())
+            data = await fill(campaign.home.store, intent.data, campaign.home.in_force)
             assert data is not None
             assert (data["subject"] == "Ulfs") is (str(intent.recipients[0].address) == "ulf@example.com")
     window = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-09T00:00:00Z"}
     for person, subject in ((ANNA, own[ANNA][0]), ("ulf@example.com", "Ulfs")):
         about = {"notice": "digest", "role": "sender", "person": person, **window}
-        digest = await fill(campaign.home.store, about, campaign.home.in_force, campaign.home.clock.now())
+        digest = await fill(campaign.home.store, about, campaign.home.in_force)
         assert digest is not None
         assert [line["subject"] for line in digest["messages"]] == [subject]
     assert sorted(told) == [

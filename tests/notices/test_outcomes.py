@@ -216,6 +216,6 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
 
 async def test_an_unknown_hold_is_announced_as_recorded(home: House) -> None:
     data = {"notice": "decided", "outcome": "approved", "hold_id": "GONE"}
-    assert await fill(home.store, data, home.in_force, home.clock.now()) == data
+    assert await fill(home.store, data, home.in_force) == data
     other = {"notice": "held", "hold_id": "GONE"}
-    assert await fill(home.store, other, home.in_force, home.clock.now()) is other
+    assert await fill(home.store, other, home.in_force) is other

@@ -11,11 +11,13 @@ import pytest
 
 from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import Hold, State
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Lost, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
+from smtpguard.outbox import rows
 from smtpguard.outbox.attempt import PACE
 from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease
@@ -434,6 +436,27 @@ async def test_a_failed_colleagues_part_is_not_reported_as_held(office: Office, 
     await office.step()
     (dsn,) = office.dsns()
     assert (dsn.data["part"], dsn.data["subject"]) == (True, "SV: lunch")
+
+
+async def test_a_wrong_clock_ends_no_delivery(office: Office) -> None:
+    """What was to be retried, or came into the outbox, under a clock that was ahead is sent once it is set right."""
+    office.worker = office.hire(steady=SteadyClock(office.clock))
+    office.relay.says = {RAMADAN: LATER}
+    before = await office.approved()
+    await office.step()
+    office.clock.at += timedelta(days=800)
+    await office.step()
+    assert await office.state(before) is State.RELEASING
+    meanwhile = await office.approved(subject="Meanwhile")
+    await office.step()
+    office.clock.at -= timedelta(days=800)
+    office.relay.says = {}
+    await office.step(hours=2)
+    assert await office.state(before) is await office.state(meanwhile) is State.RELEASING
+    await office.store.outbox.hasten()
+    await office.step()
+    assert await office.state(before) is await office.state(meanwhile) is State.RELEASED
+    assert await office.store.ask(lambda c: rows.misdated(c, office.clock.now())) == []
 
 
 async def test_a_4xx_is_reported_delayed_and_given_up_after_two_days(office: Office) -> None:

@@ -38,7 +38,8 @@ from smtpguard.console.rendering import Streamed
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import NotEntitled, Refused
-from smtpguard.journal.chain import Clock, utc_text
+from smtpguard.journal.chain import utc_text
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.mail.address import Address

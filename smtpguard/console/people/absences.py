@@ -16,7 +16,7 @@ from smtpguard.console.people.accounts import NotPossible
 from smtpguard.console.rendering import WrongField, page, see_other, services_of, speech, text_of
 from smtpguard.console.services import for_roles, person
 from smtpguard.guard.inforce import InForce
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import Address, BadAddress

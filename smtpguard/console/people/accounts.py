@@ -26,7 +26,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, TurnStep
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase, Said

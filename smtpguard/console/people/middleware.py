@@ -36,7 +36,7 @@ from smtpguard.console import rendering
 from smtpguard.console.services import Person
 from smtpguard.database.errors import CommitUnknown, PolicyUnreadable, StoreError
 from smtpguard.holds.replying import Links
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.store.nouns import People
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from nacl.secret import SecretBox
 from smtpguard.accounts.model import Role
 from smtpguard.config.listeners import Oidc
 from smtpguard.console.people.signing import NotAuthenticated, Proven
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """Signatures with a public key. None and HMACs are excluded: with those anybody could sign."""

@@ -17,7 +17,7 @@ from ipaddress import IPv6Address, ip_address
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.accounts import Factors, Passwords, TooManyHashes
 from smtpguard.console.people.middleware import RateLimit, Sessions, hashed
-from smtpguard.journal.chain import Clock
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.store.nouns import People

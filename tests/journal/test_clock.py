@@ -1,0 +1,55 @@
+"""How far a clock is believed."""
+
+from __future__ import annotations
+
+from copy import copy
+from datetime import timedelta
+
+from smtpguard.journal.clock import SteadyClock
+from tests.clocks import MONDAY, Clock
+
+FAR = timedelta(days=800)
+
+
+def test_what_began_after_a_jump_ends_by_the_clock_that_it_has() -> None:
+    clock = Clock()
+    steady = SteadyClock(clock)
+    clock.at += FAR
+    assert (steady.passed(), steady.ahead) == (MONDAY, FAR)
+    hour = timedelta(hours=1)
+    assert not steady.has_come(MONDAY + hour, since=MONDAY)
+    assert not steady.has_come(clock.at + hour, since=clock.at)
+    clock.pass_(hours=1)
+    assert steady.has_come(MONDAY + hour, since=MONDAY)
+    assert steady.has_come(clock.at, since=clock.at - hour)
+
+
+def test_the_day_of_doubt_begins_once() -> None:
+    """A part that is started again has a copy."""
+    clock = Clock()
+    steady = SteadyClock(clock)
+    clock.at += FAR
+    assert steady.jumped
+    clock.pass_(hours=20)
+    part = copy(steady)
+    assert part.passed() == MONDAY + timedelta(hours=20)
+    clock.pass_(hours=4)
+    assert not part.jumped
+    assert part.passed() == clock.at
+
+
+def test_a_start_doubts_for_the_rest_of_the_day() -> None:
+    clock = Clock(at=MONDAY + FAR)
+    for known, since, hours in ((MONDAY, None, 24), (MONDAY, 20, 4), (MONDAY, -5, 24)):
+        steady = SteadyClock(clock)
+        steady.learn(known, clock.at - timedelta(hours=since) if since is not None else None)
+        assert steady.jumped, (known, since)
+        assert steady.passed() == known + timedelta(hours=24 - hours)
+        clock.pass_(hours=hours - 0.01)
+        assert steady.jumped, (known, since)
+        clock.pass_(hours=0.01)
+        assert not steady.jumped, (known, since)
+    for newest in (clock.at - timedelta(days=7), None):
+        steady = SteadyClock(clock)
+        steady.learn(newest, None)
+        assert not steady.jumped
