@@ -37,6 +37,13 @@ def steady(clock: Clock) -> SteadyClock:
     return STEADY if isinstance(clock, SystemClock) else SteadyClock(clock)
 
 
+async def learned(clock: Clock, store: Store) -> SteadyClock:
+    """Of a command. Raises StoreError."""
+    made = SteadyClock(clock)
+    await learn(made, store)
+    return made
+
+
 async def learn(clock: SteadyClock, store: Store) -> None:
     """At a start: whether the journal doubts the clock. Raises StoreError."""
     now = store.now()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from smtpguard.app.clock import SystemClock, ids, learn, steady
+from smtpguard.app.clock import SystemClock, ids, learned, steady
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
@@ -241,9 +241,8 @@ async def services(
     clock, new_id = SystemClock(), ids()
     async with opened(settings, committed=committed) as (store, digester):
         policies = Following(store, settings, digester, clock, reading=serving)
-        known = steady(clock)
-        if not serving:  # else it begins with its watch over the gate, and inherits what is known of the clock
-            await learn(known, store)
+        known = steady(clock) if serving else await learned(clock, store)
+        if not serving:  # else it begins with its watch over the gate
             with contextlib.suppress(PolicyUnreadable):
                 await policies.follow()
         freezes = freezes_of(settings, store, clock, new_id, loud=serving)

@@ -374,16 +374,19 @@ def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
 # erasing
 
 
-async def erase(store: Store, whom: Person, *, by: str, progress: Progress | None = None) -> Erasure:
-    """Erase what nothing needs. That it was done is journalled first, without the address. If it is interrupted, another
-    erasure finds the rest. Raises StoreError."""
-    done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, store.now(), progress))
+async def erase(
+    store: Store, whom: Person, *, by: str, now: datetime | None = None, progress: Progress | None = None
+) -> Erasure:
+    """Erase what nothing needs at ``now``, if not by the store's clock. That it was done is journalled first, without the
+    address. If it is interrupted, another erasure finds the rest. Raises StoreError."""
+    now = now or store.now()
+    done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, now, progress))
     await store.write(lambda batch: _said(batch, whom, sealed, done, by))
     late = list[tuple[int, str]]()
     for start in range(0, len(seqs), SOME):
         late += await store.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
     for start in range(0, len(going), SOME):
-        done.others += await store.write(partial(_gone, whom=whom, some=going[start : start + SOME]))
+        done.others += await store.write(partial(_gone, whom=whom, some=going[start : start + SOME], now=now))
     await store.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
     letters = await store.walk(lambda open: _letters(open, whom))
     for start in range(0, len(letters), SOME):
@@ -473,7 +476,7 @@ def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[in
     return [(seq, word) for seq, word in lost if seq > through]
 
 
-def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
+def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData], now: datetime) -> int:
     """Rows beside the journal. How many."""
     batch.flush()
     connection, ids = batch.connection, defaultdict[str, list[str]](list)
@@ -489,7 +492,7 @@ def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData]) -> int:
         delete(freeze).where(freeze.c.freeze_id.in_(ids["freeze"]), freeze.c.lifted.is_(True)),
     )
     n = len(entries) + sum(connection.execute(one).rowcount for one in rows)
-    n += sum(_unreached(batch, whom, id) for id in ids["mailing"])
+    n += sum(_unreached(batch, whom, id, now) for id in ids["mailing"])
     return n + sum(_unreturned(batch, id) for id in ids["returned"])
 
 
@@ -514,10 +517,10 @@ def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
         )
 
 
-def _unreached(batch: Batch, whom: Person, mailing_id: str) -> int:
+def _unreached(batch: Batch, whom: Person, mailing_id: str, now: datetime) -> int:
     """Take the person out of a mailing whose decisions are over, and these too. Its numbers stay."""
     row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
-    if row is None or _decided(left := titled(mailing_id, row.doc).as_of(batch.now), whom):
+    if row is None or _decided(left := titled(mailing_id, row.doc).as_of(now), whom):
         return 0
     people = reached.c.n == row.n, reached.c.person.in_(whom.digests)
     gone = 0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.installing import install, running
 from tests.guard.house import KEY, MEMBERS, house
-from tests.store.test_privacy import story
+from tests.store.test_privacy import ANNA, story
 
 run = running()
 
@@ -49,3 +49,9 @@ def test_a_persons_data_is_shown_and_erased(prepared: Path) -> None:
     journal = run(prepared, "audit", "export", "--clear").stdout
     assert MEMBERS[0] not in journal
     assert run(prepared, "privacy", "show", "nobody").exit_code == 2
+
+
+def test_a_clock_that_may_be_wrong_ends_no_rejection(prepared: Path) -> None:
+    """The journal is months old."""
+    done = run(prepared, "privacy", "erase", ANNA, "--yes")
+    assert "decision on the mailing" in done.stdout, done.output

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.app.clock import learn
+from smtpguard.app.clock import learned
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import outbox
 from smtpguard.holds.effects import Deadlines, Seen, deliver_by
@@ -440,8 +440,7 @@ async def test_a_part_that_begins_while_the_clock_is_wrong_expires_nothing(home:
 
 async def restarted(home: House) -> Approvals:
     """As in a process that starts now."""
-    steady = SteadyClock(home.clock)
-    await learn(steady, home.store)
+    steady = await learned(home.clock, home.store)
     return replace(home.approvals(), steady=steady)
 
 

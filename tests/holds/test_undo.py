@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from smtpguard.app.clock import learn
+from smtpguard.app.clock import learned
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
 from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
-from smtpguard.journal.clock import SteadyClock
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
@@ -92,8 +91,7 @@ async def test_a_clock_that_jumps_ends_no_time_to_undo(home: House) -> None:
 async def test_a_start_under_a_clock_far_ahead_ends_no_time_to_undo(home: House) -> None:
     await approve(home, await held(home))
     home.clock.at += timedelta(days=800)
-    steady = SteadyClock(home.clock)
-    await learn(steady, home.store)
+    steady = await learned(home.clock, home.store)
     approvals = replace(home.approvals(), steady=steady)
     assert await approvals.enact() == 0
     await approve(home, await held(home, subject="Under that clock"))
