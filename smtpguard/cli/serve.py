@@ -312,7 +312,7 @@ def _supervisor(
         pages=() if _GUARDED.isdisjoint(parts) else ("console",),
         status_file=StatusFile(settings.state),
         started=partial(start.succeeded, settings),
-        ticks=STEADY.passed,  # so that a part that is started again knows of a jump, and since when
+        ticks=STEADY.watch,  # so that a part that is started again knows of a jump, and since when
         places=[relay.connections for relay in settings.relays.values()],
         caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],
     )

@@ -7,6 +7,7 @@ it, what ends by itself goes by the time that has passed by the monotonic clock.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -59,6 +60,13 @@ class SteadyClock:
 
     def passed(self) -> datetime:
         """The time by which things end."""
+        return self._look(log.warning)
+
+    def watch(self) -> None:
+        """Notice a jump, for processes that are forked from this one, and leave it to these to log it."""
+        self._look(log.debug)
+
+    def _look(self, say: Callable[..., None]) -> datetime:
         wall, tick = self._clock.now(), self._clock.monotonic()
         expected = self._at + timedelta(seconds=tick - self._tick)
         ahead = wall - expected
@@ -69,14 +77,14 @@ class SteadyClock:
             if tick - self._doubted < DOUBT.total_seconds():
                 if moved:
                     self.ahead = ahead
-                    log.warning(
+                    say(
                         "the clock has jumped by %s: until it is set back, or for a day, deadlines ignore the jump, and after more than a day nothing is erased",
                         ahead,
                     )
                 return expected
-            log.warning("the clock jumped by %s a day ago: it counts now", ahead)
+            say("the clock jumped by %s a day ago: it counts now", ahead)
         elif ahead < -JUMP:
-            log.warning(
+            say(
                 "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
                 -ahead,
             )

@@ -493,4 +493,4 @@ def test_the_supervisor_watches_the_clock_for_parts_that_are_started_again(monke
     given: dict[str, Any] = {}
     monkeypatch.setattr("smtpguard.cli.serve.Supervisor", lambda **more: given.update(more))
     _supervisor(Settings(), Path("smtpguard.yaml"), ["delivery"], lambda *_: 0, [])
-    assert given["ticks"] == STEADY.passed
+    assert given["ticks"] == STEADY.watch
