@@ -485,7 +485,7 @@ _SLOW = {  # status reads the store alone, and does not try to write; it asks th
     "deferring": _OF_LATE,
     "slow": _OF_LATE,
     "store-away": {"said": _UNWRITTEN},
-    "relay-away": {"said": "it does not answer what serves; after a change of its password restart that."},
+    "relay-away": {"said": "it does not answer the running guard; after a change of its password, restart the guard"},
 }
 
 

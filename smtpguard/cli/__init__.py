@@ -108,9 +108,12 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Only for a command that runs: ``main`` enables garbage collection again."""
-        if args[0] in BRIEF:
+        if args[0] in BRIEF:  # only for a command that runs: ``main`` enables garbage collection again
             gc.disable()
+        if args[0] not in COMMANDS and args[0][:1] != "-" and not ctx.resilient_parsing:
+            from smtpguard.config.problem import unknown
+
+            ctx.fail(unknown("command", args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

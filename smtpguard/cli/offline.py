@@ -25,7 +25,7 @@ from smtpguard.config.settings import Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.lists.members import ListMembers, Remote
-from smtpguard.locale.phrase import many
+from smtpguard.locale.phrase import ENGLISH, many, span
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
@@ -115,6 +115,7 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
     yield from _notices(document, settings)
     yield from _alarms(document, settings)
     yield from _places(document, settings)
+    yield from _short(document, settings)
 
 
 def _named(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -157,6 +158,18 @@ def _paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:
             for n, each in enumerate(value):
                 if isinstance(each, BaseModel):
                     yield from _paths(each, (*place, n))
+
+
+def _short(document: Document, settings: Settings) -> Iterator[Problem]:
+    """Times of some minutes, where somebody who wrote m may have meant months."""
+    kept, expires = settings.retention, settings.hold.expires
+    for place, seconds, text in (
+        (("retention", "content"), kept.content, "the content of a hold is erased {} after its end"),
+        (("retention", "addresses"), kept.addresses, "the journal's addresses are erased after {}"),
+        (("hold", "expires"), expires.seconds, "a hold expires after {} if nobody decides"),
+    ):
+        if seconds < 3600:
+            yield warning(document, place, text.format(span(seconds, ENGLISH)), 'days, like "30d"')
 
 
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -355,8 +368,8 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
         if not mailbox_of(sender)[1].local.isascii():
             text = "letters beyond ASCII before the @: a relay without SMTPUTF8 would take no notice"
             yield document.problem(("notices", "from"), text, expected)
-    except BadAddress as e:
-        yield document.problem(("notices", "from"), f"not the mailbox of a sender: {e}", expected)
+    except BadAddress:
+        yield document.problem(("notices", "from"), "not the mailbox of a sender", expected)
         sender = NoticeHead().sender
     if notices.templates is None:
         return

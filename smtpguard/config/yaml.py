@@ -175,6 +175,7 @@ class _Builder:
 
     def _mapping(self, events: Iterator[_Event], place: Place, depth: int) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
+        unmarked = False  # another entry of a list begins in it, without a hyphen
         while not isinstance(key_event := next(events), yaml.MappingEndEvent):
             key: str | None = None
             if isinstance(key_event, yaml.ScalarEvent):
@@ -182,9 +183,11 @@ class _Builder:
             else:
                 self._report(key_event, "a key that is not a scalar", "a word before the colon")
                 self._node(key_event, events, (*place, "?"), depth + 1)
-            if key is not None and key in mapping:
+            if key is not None and key in mapping and not unmarked:
                 first = self.keys[(*place, key)].line
-                self._report(key_event, f'duplicate key "{key}": first on line {first}')
+                unmarked = isinstance(place[-1] if place else "", int) and key == next(iter(mapping))
+                expected = "a hyphen before it, if it begins another entry" if unmarked else ""
+                self._report(key_event, f'duplicate key "{key}": first on line {first}', expected)
             here = (*place, "?" if key is None else key)
             self.keys.setdefault(here, Mark(key_event.start_mark.line + 1, key_event.start_mark.column + 1))
             value = self._node(next(events), events, here, depth + 1)
@@ -309,7 +312,17 @@ def validate(document: Document, model: type[M], context: Mapping[str, Any] | No
     try:
         return model.model_validate(value, context=dict(context or {}))
     except ValidationError as e:
-        return list(ordered(problem_of(document, model, error) for error in e.errors(include_url=False)))
+        return list(ordered(_problems(document, model, e.errors(include_url=False))))
+
+
+def _problems(document: Document, model: type[BaseModel], errors: Collection[ErrorDetails]) -> Iterator[Problem]:
+    """What is missing is not told beside a misspelt key that was meant for it."""
+    found = [(error, problem_of(document, model, error)) for error in errors]
+    meant = {(error["loc"][:-1], problem.hint) for error, problem in found}
+    for error, problem in found:
+        *around, name = error["loc"] or ("",)
+        if error["type"] != "missing" or ((*around,), f"did you mean {name}?") not in meant:
+            yield problem
 
 
 def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) -> Problem:
@@ -523,7 +536,7 @@ def validate_rest(document: Document, model: type[M]) -> tuple[M | None, Documen
         except ValidationError as e:
             errors = e.errors(include_url=False)
             if rest is document:
-                problems = [problem_of(document, model, error) for error in errors]
+                problems = [*_problems(document, model, errors)]
             places = {place_of(rest, error["loc"]) for error in errors}
         if () in places:
             break

@@ -15,8 +15,8 @@ from smtpguard.config.problem import Problem, Severity, did_you_mean
 from smtpguard.config.yaml import Document, Findings, Place
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy.approvals import Absence, Groups
-from smtpguard.policy.condition import Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
-from smtpguard.policy.facts import Type
+from smtpguard.policy.condition import YES, Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
+from smtpguard.policy.facts import FACTS, NONE, Count, Type, Value
 from smtpguard.policy.implication import can_be, can_hit, can_meet
 from smtpguard.policy.models import (
     ApprovalsModel,
@@ -33,6 +33,17 @@ from smtpguard.reading.request import PROVIDERS
 _DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z|\[.*\]\Z")
 _FEW = 2  # an exact number up to this may be intended
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
+_COLLEAGUE: Mapping[str, Value] = {
+    "sender.internal": True, "sender.proven": True, "listener.proves_senders": True, "login": frozenset({"somebody"}),
+}  # fmt: skip
+_DAILY: Sequence[tuple[str, Mapping[str, Value]]] = (
+    (
+        "between colleagues",
+        {"message.looks": "internal", "recipients.internal": Count(1, 1), "recipients.outside": NONE},
+    ),
+    ("to one person outside who is on no list", {}),
+)
+"""Letters of every day: a guard that holds these is soon switched off."""
 
 
 def look(
@@ -187,6 +198,12 @@ def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, Stre
                 findings.warn(place, f"{network} is every client: it proves nothing")
 
 
+def _ordinary(rule: Rule, facts: Mapping[str, Value]) -> Mapping[str, Value]:
+    """What the rule asks for, by slot, in a letter of a proven colleague: the first of its kind, to one person."""
+    own = {c.slot: FACTS[c.fact.own or c.fact.name] for c in rule.conditions}
+    return {slot: facts.get(fact.name, _COLLEAGUE.get(fact.name, fact.default)) for slot, fact in own.items()}
+
+
 def _asks_nobody(condition: Condition) -> str:
     """Why a message that meets it never has a writer who can be asked; "" if it may."""
     name = condition.fact.name
@@ -241,6 +258,11 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     elif not never and rule.unless and not can_hit(rule):
         text = f"rule {rule.rule_id} can never hit: its exception covers its whole condition"
         findings.warn((*place, "unless"), text, key=True)
+    if not (rule.observes or rule.calls) and (
+        letters := [letter for letter, facts in _DAILY if rule.answer(_ordinary(rule, facts)) is YES]
+    ):
+        text = f"rule {rule.rule_id} takes effect on every ordinary letter {' and '.join(letters)}"
+        findings.warn((*place, "when"), text, key=True)
     if rule.then is Action.CONFIRM:
         for condition in rule.when:
             if why := _asks_nobody(condition):

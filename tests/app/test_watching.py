@@ -466,7 +466,7 @@ async def test_status_says_of_no_relay_that_it_answers_if_it_could_not_ask(
     assert await FileMemory(here.settings.state).swap(None, RaisedAlarm(key="relay-away", began=now, told=now))
     found = await status(here.settings)
     [away] = [alarm for alarm, _ in found.alarms if alarm.condition.name == "relay-away"]
-    assert str(away.found.words["said"]).startswith("it does not answer what serves")
+    assert str(away.found.words["said"]).startswith("it does not answer the running guard")
 
 
 async def test_a_clock_that_jumped_is_seen(tmp_path: Path) -> None:

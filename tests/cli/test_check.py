@@ -464,6 +464,19 @@ def test_the_notices_sender_and_custom_templates_are_checked(run: Callable[..., 
     assert "not the mailbox of a sender" in said[2]
 
 
+def test_times_of_minutes_that_may_be_meant_as_months_are_reported(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", "content: 30d, addresses: 90d", "content: 1m, addresses: 3M")
+    edit(etc / "smtpguard.yaml", "expires: 24 working hours", "expires: 30 min")
+    result = run("check")
+    assert result.exit_code == 0
+    said = [line.partition("warning: ")[2] for line in result.stderr.splitlines()]
+    assert said[-3:] == [
+        'a hold expires after 30 minutes if nobody decides: expected days, like "30d"',
+        'the content of a hold is erased 1 minute after its end: expected days, like "30d"',
+        'the journal\'s addresses are erased after 3 minutes: expected days, like "30d"',
+    ]
+
+
 def test_a_sender_that_needs_smtputf8_is_an_error(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "<smtpguard@example.com>", "<vakt@räksmörgås.example>")
     assert run("check").exit_code == 0

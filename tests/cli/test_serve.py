@@ -123,7 +123,9 @@ def test_every_command_in_the_table_exists() -> None:
     ("words", "line"),
     [
         (["--nope"], "smtpguard: No such option '--nope'. (try smtpguard --help)\n"),
-        (["frobnicate"], "smtpguard: No such command 'frobnicate'. (try smtpguard --help)\n"),
+        (["frobnicate"], 'smtpguard: unknown command "frobnicate" (try smtpguard --help)\n'),
+        (["polic", "diff"], 'smtpguard: unknown command "polic" (did you mean policy?) (try smtpguard --help)\n'),
+        (["hold", "list"], 'smtpguard: unknown command "hold" (did you mean held?) (try smtpguard --help)\n'),
         (["serve", "--only", "milk"], "smtpguard serve: "),
     ],
 )
