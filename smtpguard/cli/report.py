@@ -8,7 +8,7 @@ import asyncio
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -395,8 +395,11 @@ async def suggest(context: Context, since: str, holds: float, write: Path | None
         if not evidence.messages:
             raise CannotRun("the journal has no verdict from that time")
         await context.journal_export(store, what="suggest")
-    weeks = max((last - first) / 1e6 / timedelta(days=7).total_seconds(), 1 / 7)
+    weeks = (last - first) / 1e6 / timedelta(days=7).total_seconds()
     found = evidence.found(weeks, holds)
+    if weeks < 1:
+        young = "less than a week of mail was read: each number a week is what was seen so far"
+        found = replace(found, notes=(*found.notes, young))
     old = settings.policy.read_text(encoding="utf-8")
     new, elsewhere = _edited(old, found)
     if context.json:

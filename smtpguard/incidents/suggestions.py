@@ -64,7 +64,7 @@ class ObservedShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """``weeks``: from the first message to the last, at least a day. ``messages``: all that were judged; ``would``: how
+    """``weeks``: from the first message to the last, at least one. ``messages``: all that were judged; ``would``: how
     many of them would have been held, deferred and rejected. ``enforced``: how many in fact were, since the policy did
     not always observe. ``decisions``: on messages that would have been held. Shares: the most first."""
 
@@ -129,7 +129,7 @@ class ObservedSums:
         return Observed(
             since=since,
             until=until,
-            weeks=max((self._last - self._first) / _WEEK, 1 / 7),
+            weeks=max((self._last - self._first) / _WEEK, 1.0),
             messages=self._messages,
             enforced=self._enforced,
             would=dict(self._would),
@@ -324,17 +324,19 @@ class Evidence:
             number = _NUMBER.search(str(reason["observed"]))
             if number is None:
                 continue
-            value = float(re.sub(r"\D", "", number[0]))
-            facts = self._most[rule].setdefault(str(data.get("mailing") or id), {})
             fact = str(reason.get("fact"))
+            uncounted = data["action"] == "hold" and fact.startswith(("sender.", "list."))
+            value = math.inf if uncounted else float(re.sub(r"\D", "", number[0]))
+            facts = self._most[rule].setdefault(str(data.get("mailing") or id), {})
             facts[fact] = max(facts.get(fact, 0.0), value)
 
     # the result
 
     def found(self, weeks: float, holds_a_week: float) -> Suggestions:
-        """``weeks``: of the time that was read. ``holds_a_week``: the accepted number of holds for each rule; a bound
-        is raised only above that."""
+        """``weeks``: of the time that was read; less than one counts as one. ``holds_a_week``: the accepted number of holds
+        for each rule; a bound is raised only above that."""
         notes: list[str] = []
+        weeks = max(weeks, 1.0)
         made = [
             *self._writers(),
             *self._systems(weeks, notes),
@@ -443,9 +445,10 @@ class Evidence:
             told = ", ".join(f">= {least:,}: {cost:.3g}" for least, cost in ((math.ceil(bound.least), now), *costs))
             fits = next((least for least, cost in costs if cost <= holds_a_week), None)
             if fits is None:
-                notes.append(
-                    f"{bound.rule} would hold {now:.3g} a week, and no bound up to {TIMES[-1]:g} times its own helps ({bound.fact} {told})"
-                )
+                why = f"no bound up to {TIMES[-1]:g} times its own helps ({bound.fact} {told})"
+                if math.inf in (facts.get(bound.fact) for facts in decisions.values()):
+                    why = f"nobody knows what another bound would hold: {bound.fact} does not count what is held"
+                notes.append(f"{bound.rule} would hold {now:.3g} a week, and {why}")
                 continue
             yield Suggestion(
                 path=bound.path, key=bound.key, value=bound.value(fits), looser=True,

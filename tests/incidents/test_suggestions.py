@@ -132,6 +132,33 @@ def test_a_limit_far_below_all_traffic_is_only_mentioned() -> None:
     assert "no bound up to 5 times its own helps" in found.notes[0]
 
 
+def test_no_other_number_is_suggested_for_a_count_that_leaves_out_what_is_held() -> None:
+    """Of a sender who goes on after a hold, every message meets the same count."""
+    bound = Bound(
+        rule="new", path=("rules", 1, "when"), key="sender.first_contacts", fact="sender.first_contacts", least=40
+    )
+    for action in ("hold", "relay"):
+        journal = Journal(known(bounds=[bound]))
+        for n in range(30):
+            reasons = [{"rule": "new", "fact": "sender.first_contacts", "observed": "40", "limit": ">= 40 in 1h"}]
+            journal.add("anna@example.com", action=action, mailing=f"M{n}", reasons=reasons, rules=["new"])
+        found = journal.found()
+        assert [one.value for one in found.suggestions] == ([] if action == "hold" else [">= 60"])
+        assert [note.rpartition(": ")[2] for note in found.notes] == (
+            ["sender.first_contacts does not count what is held"] if action == "hold" else []
+        )
+
+
+def test_a_few_minutes_are_no_week_of_such_mail() -> None:
+    """They count once, not as often as they would fit into a week."""
+    journal = Journal(known())
+    for n in range(40):
+        journal.add("sara@example.com", f"x{n}@customer.example")
+        reasons = [{"rule": "many", "fact": "mailing.customers", "observed": "22", "limit": ">= 20"}]
+        journal.add("anna@example.com", observed=["many"], mailing=f"M{n % 4}", reasons=reasons)
+    assert journal.found(weeks=1 / 7) == Suggestions(suggestions=[], notes=[])
+
+
 def test_erased_entries_and_retries_are_no_evidence() -> None:
     journal = Journal(known())
     for _ in range(100):
