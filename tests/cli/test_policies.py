@@ -23,7 +23,7 @@ from tests.cli.installing import running
 from tests.clocks import Clock
 
 ENFORCED, OBSERVED = "enforce: true ", "enforce: false"
-MORE = "  - {id: more, when: {recipients.outside: any}, then: hold}\n"
+MORE = '  - {id: more, when: {recipients.outside: ">= 100"}, then: hold}\n'
 
 
 @pytest.fixture
