@@ -388,7 +388,7 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
         went = ("-" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in (one.went_first_at, one.went_last_at))
         rows.append(
             (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *went, f"{people.at_least:,}",
-             f"{people.at_most:,}" if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
+             _most(people) if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
     yield from in_columns(rows, _NUMBERS)
@@ -457,7 +457,11 @@ def _first_and_last(first: datetime, last: datetime) -> str:
 
 
 def _between(people: Tally) -> str:
-    return f"at least {people.at_least:,}, at most {people.at_most:,}"
+    return f"at least {people.at_least:,}, at most {_most(people)}"
+
+
+def _most(people: Tally) -> str:
+    return "unknown" if people.at_most is None else f"{people.at_most:,}"
 
 
 def _people(n: int) -> str:

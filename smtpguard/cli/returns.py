@@ -154,11 +154,10 @@ def _page(mailing: Mailing, course: Growth) -> Iterator[str]:
     said, people = Speech("en"), mailing.people
     yield f"{mailing.mailing_id}  {mailing.subject or '(no subject)'}"
     sure = people.at_least == people.at_most
-    yield (
-        f"  {people.at_least:,} people have it"
-        if sure
-        else f"  {people.at_least:,} to {people.at_most:,} people have it"
-    )
+    if people.at_most is None:
+        yield f"  at least {people.at_least:,} people have it, at most unknown"
+    else:
+        yield f"  {people.at_least:,}{'' if sure else f' to {people.at_most:,}'} people have it"
     yield f"  {trend(course, said)}"
     yield ""
     for one in course.done:

@@ -37,7 +37,7 @@ def behind(
         info = registry.lists[name]
         version = versions.get(name, touched.version)
         digest = registry.digester.of_canonical(f"list {name} {version}")
-        yield Person(digest=digest, customer=info.of_customers, lists=(name,), weight=max(1, int(touched.size.low)), version=version)  # fmt: skip
+        yield Person(digest=digest, customer=info.of_customers, lists=(name,), weight=max(1, int(touched.size.low)), version=version, unbounded=math.isinf(touched.size.high))  # fmt: skip
 
 
 def as_journalled(everyone: Classified) -> dict[str, Any]:

@@ -316,6 +316,8 @@ class MailingBatch:
             (held if to is None else apart).append(digest)
             if weight > 1:
                 row.crowds[digest] = person.version
+            if person.unbounded:
+                row.unbounded.add(digest)
             old = row.people.get(digest)
             key = id(old), kind, weight, to
             if key in alike:

@@ -108,6 +108,8 @@ class Row:
     messages: int = 0
     crowds: dict[bytes, str] = field(default_factory=dict)
     """Entries of several people each, lists by their address, with the version of the index, "" if unknown."""
+    unbounded: set[bytes] = field(default_factory=set)
+    """Lists by their address that may be more people than they count as."""
     besides: set[int] = field(default_factory=set)
     """For a mailing known by its files: checksums of the texts beside them, as many as matter."""
     new: bool = False
@@ -132,7 +134,7 @@ class Row:
             statuses=[*kept["fates"], *[0] * (len(CopyStatus) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
             went_us=None if went_first is None or went_last is None else (went_first, went_last),
-            besides=set(kept.get("besides", ())),
+            besides=set(kept.get("besides", ())), unbounded=set(map(bytes.fromhex, kept.get("unbounded", ()))),
         )  # fmt: skip
 
     def written(self) -> tuple[Any, ...]:
@@ -141,6 +143,8 @@ class Row:
                   "fates": self.statuses, "customers": self.customers, "messages": self.messages}  # fmt: skip
         if self.crowds:
             counts["crowds"] = {one.hex(): version for one, version in sorted(self.crowds.items())}
+        if self.unbounded:
+            counts["unbounded"] = sorted(one.hex() for one in self.unbounded)
         if self.besides:
             counts["besides"] = sorted(self.besides)
         mailing, known = self.mailing, self.known

@@ -31,7 +31,7 @@ MOST_GRANTS = 20
 class Person:
     """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: it may be a
     customer, since a list was unavailable. ``weight``: the number of people behind a list address, those of one
-    ``version`` of its index."""
+    ``version`` of its index. ``unbounded``: the least number, as without an index, or with a stale one."""
 
     digest: bytes
     customer: bool = False
@@ -39,6 +39,7 @@ class Person:
     lists: tuple[str, ...] = ()
     weight: int = 1
     version: str = ""
+    unbounded: bool = False
 
 
 class CopyStatus(enum.IntEnum):
@@ -220,7 +221,8 @@ class Tally:
     """Distinct people, each once, by the status of their copies (CopyStatus). A list address weighs as much as its people.
     ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
     ``relayed`` may be counted twice, as a person on two lists; ``apart``: so many more may have it, if two versions of
-    a list share nobody, or who had a copy of their own was not on the list when it went there."""
+    a list share nobody, or who had a copy of their own was not on the list when it went there. ``unbounded``: it went, or
+    may have gone, to a list of whose people only the least number was known."""
 
     deferred: int = 0
     refused: int = 0
@@ -231,6 +233,7 @@ class Tally:
     stopped: int = 0
     same: int = 0
     apart: int = 0
+    unbounded: bool = False
 
     @classmethod
     def of(cls, statuses: Sequence[int]) -> Tally:
@@ -247,9 +250,9 @@ class Tally:
         return self.relayed - self.same
 
     @property
-    def at_most(self) -> int:
-        """How many people have it if all in doubt do, without those for whom it is in flight."""
-        return self.relayed + self.doubted + self.apart
+    def at_most(self) -> int | None:
+        """How many people have it if all in doubt do, without those for whom it is in flight; None: unknown."""
+        return None if self.unbounded else self.relayed + self.doubted + self.apart
 
     @property
     def all(self) -> int:

@@ -222,6 +222,11 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         if row.crowds:
             tally = _each_once(connection, row, still, tally)
+        if row.unbounded:
+            more = select(reached.c.person, reached.c.status).where(reached.c.n == columns.n)
+            open_ = among(connection, more, reached.c.person, list(row.unbounded))
+            there = any(_became(CopyStatus(s), bytes(p), still) in _MAY_BE_THERE for p, s in open_)
+            tally = replace(tally, unbounded=there)
         found.append(replace(mailing, people=tally, release_at=due.get(mailing.entry)))
     return found
 

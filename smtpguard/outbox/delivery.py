@@ -411,7 +411,7 @@ class Delivery:
     def _expands(self, hold: Hold | None, recipient: Recipient) -> bool:
         """Whether more than one person is behind it, now or when its message came."""
         then = hold.behind.get(str(recipient.address), ()) if hold is not None else ()
-        if len(then) > 1 or any(one.version or one.weight > 1 for one in then):
+        if len(then) > 1 or any(one.version or one.unbounded or one.weight > 1 for one in then):
             return True
         registry = self.policies.current().registry
         if registry.list_at(recipient.address) is not None:

@@ -221,6 +221,8 @@ class Views:
                 assert tally.at_least <= len(has), mailing.mailing_id
             if not (self.history.erases or self.history.forgets or mailing.mailing_id in unknown):
                 assert len(has) <= tally.relayed + tally.apart, mailing.mailing_id
+            in_flight = tally.admitted and mailing.mailing_id in unknown
+            if not (self.history.erases or self.history.forgets or in_flight or tally.at_most is None):
                 assert len(may) <= tally.at_most + tally.admitted, mailing.mailing_id
             if ids.isdisjoint(going) and not any(holds[id].state in LIVE for id in ids if id in holds):
                 assert (tally.held, tally.admitted) == (0, 0), mailing.mailing_id

@@ -94,7 +94,7 @@ async def test_a_frozen_release_is_rejected_and_not_sent_after_the_thaw(office: 
     ],
 )
 async def test_a_release_being_sent_is_in_doubt_until_the_relay_answers(
-    office: Office, said: Reply | None, state: State, people: dict[str, int]
+    office: Office, said: Reply | None, state: State, people: dict[str, Any]
 ) -> None:
     """A rejection during an attempt leaves doubt until the relay replies, and nothing is sent again. ``said`` None: no
     reply."""

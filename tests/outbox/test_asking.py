@@ -16,11 +16,13 @@ from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.event import Kind
+from smtpguard.lists.index import index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.mailings.model import Tally
+from smtpguard.mailings.service import row
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import RELEASE_FIELD
@@ -109,6 +111,21 @@ async def test_a_release_counts_and_asks_about_the_lists_of_its_arrival(office: 
     assert await tally(office) == Tally(relayed=61)
     releases = (data for kind, data in await office.home.events(hold_id) if kind == "release")
     assert sum(data["people"] for data in releases if data["outcome"] == "sent") == 61
+
+
+async def test_of_a_list_without_an_index_it_is_unknown_how_many_have_it(office: Office) -> None:
+    """Nor is a post to it in doubt sent again automatically once the policy has no such list."""
+    index_path(office.home.folder, "ramadan").unlink()
+    office.home.in_force = office.home.build(DOCUMENTS)
+    await office.approved()
+    office.home.in_force = office.home.build({**DOCUMENTS, "policy.yaml": REMOVED.encode()})
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True)
+    await office.step()
+    office.relay.raises = None
+    await approvals(office).sweep()
+    assert await questions(office)
+    (mailing,) = await office.store.mailings.newest()
+    assert (mailing.people.at_most, row(mailing)["at_most"]) == (None, None)
 
 
 async def test_a_release_that_an_earlier_version_held_counts_the_list_of_its_arrival(office: Office) -> None:

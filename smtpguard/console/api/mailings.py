@@ -76,16 +76,17 @@ class MailingRow(BaseModel):
     ``admitted`` it is on its way; ``held``: it waits for a decision; ``deferred``: their copies are at the client;
     ``refused`` by the relay; ``stopped``: it was held, and does not go out. At least ``at_least`` people have it, and
     at most ``at_most``: they differ if recipients are in doubt, or if people of two lists, or of two versions of one,
-    may be the same. ``first_at``, ``last_at``: when copies of it came; ``went_first_at``, ``went_last_at``: when the
-    relay took the first and the last one, null if it took none. ``release_at``: when the approval of ``hold`` takes
-    effect, if it is approved; until then it can be undone."""
+    may be the same. ``at_most`` is null if it is unknown, since a list had no current index. ``first_at``, ``last_at``:
+    when copies of it came; ``went_first_at``, ``went_last_at``: when the relay took the first and the last one, null if
+    it took none. ``release_at``: when the approval of ``hold`` takes effect, if it is approved; until then it can be
+    undone."""
 
     id: str
     subject: str
     sender: str | None = Field(validation_alias=AliasChoices("from", "sender"))
     lists: list[str]
     at_least: int
-    at_most: int
+    at_most: int | None
     relayed: int
     admitted: int
     held: int
@@ -200,12 +201,13 @@ class DoneRow(BaseModel):
 
 class Returns(BaseModel):
     """``now`` and ``before``: how much came back in the last ``seconds``, and in as many before. ``stretches``: each of
-    ``stretch_seconds``, those in which nothing came back left out. ``items``: the latest 1,000."""
+    ``stretch_seconds``, those in which nothing came back left out. ``items``: the latest 1,000. ``at_most``: null if it
+    is unknown."""
 
     mailing: str
     subject: str
     at_least: int
-    at_most: int
+    at_most: int | None
     trend: Literal["nothing", "too few to tell", "grows", "falls", "goes on"]
     seconds: int
     now: int

@@ -161,7 +161,7 @@ async def _shown(
         told=here.mailings.may_be_told(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_with_members(here, found),
-        may_correct=may and bool(found.people.at_most),
+        may_correct=may and found.people.at_most != 0,
         problem=problem,
         wrong=wrong,
     )
