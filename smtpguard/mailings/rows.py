@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, preserved_key, reached
-from smtpguard.holds.model import LIVE
+from smtpguard.holds.model import HOLD, LIVE
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
@@ -422,8 +422,17 @@ def _in(piece: bytes, digest: bytes) -> bool:
 
 
 def forget_sets(batch: Batch, before: datetime) -> None:
-    """Delete pieces made before then."""
-    batch.connection.execute(delete(peopleset).where(peopleset.c.made_at < microseconds(before)))
+    """Delete sets made before then, but for those of corrections that wait for people, or are approved."""
+    made = peopleset.c.made_at < microseconds(before)
+    old = set(batch.connection.execute(select(peopleset.c.name).where(made).distinct()).scalars())
+    if not old:
+        return
+    waiting = select(hold.c.doc).where(hold.c.state.in_(_LIVE))
+    holds = map(HOLD.loads, batch.connection.execute(waiting).scalars())
+    decided = batch.connection.execute(select(*_COLUMNS).where(text(DECIDED))).all()
+    needed = {one.correction.people for one in holds if one.correction is not None}
+    needed |= {grant.only for row in decided for grant in Row.read(*row).view(batch.now).grants}
+    batch.connection.execute(delete(peopleset).where(made, peopleset.c.name.in_(old - needed)))
 
 
 QUIET = timedelta(microseconds=OVER)

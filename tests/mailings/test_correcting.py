@@ -9,14 +9,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from smtpguard.admission.preapproval import NotAll
+from smtpguard.database.schema import peopleset
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import OK, RELAY_LOST, Reply
 from smtpguard.mailings.model import CopyStatus, set_of
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held, Relayed
+from smtpguard.store.retention import Retention
 from tests import program
 from tests.clocks import MONDAY
 from tests.guard.campaign import ANNA, EVA, OMAR, documents
@@ -127,6 +130,23 @@ async def test_killed_during_a_correction(tmp_path: Path, url: str, when: str) -
             done = [type(await here.send(one)) for _ in range(2)]
             assert done == ([Relayed, Held] if one == GOT[2] else [Held, Held]), one
         assert here.reached == {GOT[2]: 1}
+
+
+async def test_retention_keeps_the_people_of_a_correction_that_waits_or_is_approved(lite: Correcting) -> None:
+    mailing = await lite.original()
+    hold = await lite.begin(mailing)
+    short = Retention(addresses=timedelta(days=1))
+    for one in GOT[:2]:
+        lite.home.clock.pass_(days=1, hours=1)
+        await lite.home.watch.read()
+        await lite.home.store.retain(short)
+        if one == GOT[0]:
+            await lite.approve(hold)
+        assert isinstance(await lite.send(one), Relayed)
+    lite.home.clock.pass_(days=30)
+    while (await lite.home.store.retain(short)).more:
+        pass
+    assert not await lite.home.store.ask(lambda c: c.execute(select(peopleset.c.name)).all())
 
 
 async def test_a_rejected_copy_does_not_end_the_approval(lite: Correcting) -> None:
