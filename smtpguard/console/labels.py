@@ -79,7 +79,8 @@ OWN_STATES: Mapping[str, str] = {
 def own_states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
     """The states (Hold.stands) as its writer reads them. ``frozen``: a freeze stops it."""
     asked = hold.confirm
-    if asked is None or hold.reopened_at is not None:  # others decide
+    answered = asked and (asked.at or asked.lapsed_at)
+    if asked is None or (answered and hold.reopened_at and answered <= hold.reopened_at):  # others decide
         return KEPT_OWN if frozen else OWN_STATES
     if asked.at is None:
         return ASKED_OWN

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from smtpguard.accounts.model import Role
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Change, Hold, Move, State
 from smtpguard.policy.freezing import Selector
+from smtpguard.policy.verdict import Held
 from tests.console.holding import ANNA, EVA, text
 from tests.console.stage import Browser, Stage
 from tests.console.test_deciding import link_of
@@ -80,6 +81,23 @@ async def test_what_was_confirmed_and_taken_back_is_an_ordinary_hold(here: Stage
     await here.home.approve(hold.hold_id, EVA)
     await here.home.thaw()
     assert "It was approved, and is being sent exactly as you wrote it." in text(await browser.get(path))
+
+
+async def test_what_its_client_sent_again_is_confirmed_by_its_writer(here: Stage) -> None:
+    hold = await asked(here, Message_ID="<1@a>")
+
+    def voided(hold: Hold) -> Change:
+        return Change(hold=hold.moved(Move.VOID))
+
+    await here.home.store.holds.change(hold.hold_id, voided)
+    here.home.clock.pass_(minutes=1)
+    transaction = copy(here.home, *READERS[:10], Message_ID="<1@a>")
+    assert isinstance(await here.home.intake()(transaction, FakePassage()), Held)
+    browser, path = await opened(here, hold)
+    assert "It has not been sent yet. Is it meant?" in text(await browser.get(path))
+    here.home.clock.pass_(minutes=1)
+    await enters(browser, path, "10")
+    assert "You confirmed it, and it is being sent" in text(await browser.get(path))
 
 
 async def test_in_a_second_tab_it_is_already_confirmed(here: Stage) -> None:
