@@ -339,7 +339,8 @@ class DecisionPreview:
     together: tuple[tuple[str, ...], ...] = ()
 
 
-def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> DecisionPreview:
+def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: bool = False) -> DecisionPreview:
+    """``over``: its time is (Approvals.is_over)."""
     votes = standing_votes(hold)
     waiting = hold.state is State.WAITING
     mine, is_approver = in_force.addresses_of(who.address), Role.APPROVER in who.roles
@@ -358,7 +359,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Decisi
         why_not = "writer"
     elif hold.release_at is not None:
         why_not = "leaving"
-    elif hold.expires_at <= now:  # until the next sweep
+    elif over:  # until the next sweep
         why_not = "over"
     else:
         why_not = "voted" if Choice.APPROVE in voted else ""

@@ -148,7 +148,7 @@ class Approvals:
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
                 raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
-            if self._steady.passed() >= hold.expires_at:  # the sweep that expires it may be late
+            if self.is_over(hold):
                 raise Conflict("it has expired, and will not be sent")
             if hold.release_at is not None:
                 raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
@@ -370,6 +370,10 @@ class Approvals:
     async def _lead(self, hold_id: str) -> str:
         hold = await self.store.holds.find(hold_id)
         return hold.primary if hold is not None and hold.primary else hold_id
+
+    def is_over(self, hold: Hold) -> bool:
+        """Whether nobody can let it go any more, if it waits: the sweep that expires it may be late."""
+        return self._steady.passed() >= hold.expires_at
 
     async def sweep(self) -> int:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is

@@ -245,6 +245,17 @@ async def test_once_its_time_is_over_nobody_is_asked(here: Stage) -> None:
     assert "It has not been sent. It waits for approval. Its time is over: it is not sent." in said
 
 
+async def test_a_clock_that_jumped_ends_no_decision(here: Stage) -> None:
+    """As the guard, the pages do not believe it for a day; an approval is asked back."""
+    hold = await held(here, NEWS)
+    here.home.clock.at += timedelta(days=30)
+    eva, anna = await open_hold(here, EVA, hold), await here.signed_in(ANNA)
+    assert "Its time is over" not in text(await anna.get(f"/held/{hold.hold_id}"))
+    for sure, state in (("", State.WAITING), ("yes", State.APPROVED)):
+        await votes(eva, hold, "approve", sure=sure)
+        assert (await here.home.hold(hold.hold_id)).state is state
+
+
 async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
     hold = await held(here, NEWS, sender="Eva <eva@example.com>", reverse_path="eva@example.com")
     eva = await here.signed_in(EVA, Role.APPROVER, Role.ADMIN)

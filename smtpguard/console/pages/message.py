@@ -132,7 +132,7 @@ async def shown(
     content = await _content(here, hold, seen, request)
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
-    ahead = outlook(hold, who, in_force, now)
+    ahead = outlook(hold, who, in_force, now, over=here.approvals.is_over(hold))
     covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
@@ -198,6 +198,7 @@ async def own(
         lists=noticedata.addressees(hold, in_force),
         stopped_by=frozen,
         outgoing=await here.store.holds.outgoing(hold.hold_id),
+        over=here.approvals.is_over(hold),
         own_states=labels.own_states(hold, frozen=bool(frozen)),
         base=base(request),
         talk=await talk(here, hold, said),
