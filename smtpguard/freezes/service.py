@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from smtpguard.database.errors import Outage, StoreError
@@ -259,12 +260,17 @@ class Freezes:
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift freezes whose time is over. Until then they stop mail. If several processes try, one does it. Raises
         StoreError."""
-        steady, ran = self.steady or SteadyClock(self.clock), list[Hook]()
-        for freeze in (await self.store.gate.read()).freezes:
-            if freeze.until is not None and steady.has_come(freeze.until, freeze.at):
-                with contextlib.suppress(KeyError):  # another process was first
-                    ran += await self.thaw(freeze.freeze_id, by=ITSELF)
-        return tuple(ran)
+        steady = self.steady or SteadyClock(self.clock)
+
+        async def lift(freeze: Freeze) -> tuple[Hook, ...]:
+            with contextlib.suppress(KeyError):  # another process was first
+                return await self.thaw(freeze.freeze_id, by=ITSELF)
+            return ()
+
+        freezes = (await self.store.gate.read()).freezes
+        over = [one for one in freezes if one.until is not None and steady.has_come(one.until, one.at)]
+        ran = await asyncio.gather(*map(lift, over))  # the commands of one keep no other frozen
+        return tuple(chain.from_iterable(ran))
 
     async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The active freezes: all, or those with exactly this selector and value."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -28,23 +28,38 @@ class Clock(Protocol):
         """Seconds, for timeouts."""
 
 
+class _Jump(NamedTuple):
+    """Forward. ``tick``: when, by the monotonic clock. ``before``: the time at the jump."""
+
+    tick: float
+    before: datetime
+    size: timedelta
+
+
 class SteadyClock:
-    """Of one process. ``ahead``: by how much the clock has jumped forward, while it is not believed."""
+    """Of one process. Each jump forward counts a day after it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._at, self._tick = clock.now(), clock.monotonic()  # a time before, by both
-        self._doubted: float | None = None  # since when, by the monotonic clock
-        self._far = False  # that time is of an entry long before: the clock is believed once it is within PAUSE
-        self.ahead = timedelta(0)
+        self._jumps: tuple[_Jump, ...] = ()  # that do not count yet
+        self._said = timedelta(0)
+        self._near = JUMP
+        """Nearer than this to the time that has passed, the clock is believed."""
 
     def learn(self, known: datetime | None, since: datetime | None) -> None:
         """At a start. ``known``: when the journal's newest entry was made, but for those of the last day: an earlier start may
         have had the same wrong clock. ``since``: when the first of these was made."""
         wall, tick = self._clock.now(), self._clock.monotonic()
-        if known is not None and wall - known > PAUSE:
-            self._at, self._far = known, True
-            self._tick = self._doubted = tick - (wall - min(since or wall, wall)).total_seconds()
+        since = min(since or wall, wall)
+        if known is not None and since - known > PAUSE:
+            self._at, self._tick, self._near = wall, tick, PAUSE
+            self._jumps = (_Jump(tick - (wall - since).total_seconds(), known, since - known),)
+
+    @property
+    def ahead(self) -> timedelta:
+        """By how much the clock has jumped forward, as far as that does not count yet."""
+        return sum((jump.size for jump in self._jumps), timedelta(0))
 
     @property
     def jumped(self) -> bool:
@@ -54,9 +69,9 @@ class SteadyClock:
         return self.ahead > DOUBT
 
     def has_come(self, until: datetime, since: datetime) -> bool:
-        """Whether the time of what began at ``since`` is over. What began after the jump goes by the clock that it has."""
-        now = self.passed()
-        return now >= until or (since > now and self._clock.now() >= until)
+        """Whether the time of what began at ``since`` is over. What began after a jump goes by the clock that it has."""
+        ahead = self.passed() + self.ahead - until
+        return ahead >= sum((jump.size for jump in self._jumps if jump.before >= since), timedelta(0))
 
     def passed(self) -> datetime:
         """The time by which things end."""
@@ -68,25 +83,31 @@ class SteadyClock:
 
     def _look(self, say: Callable[..., None]) -> datetime:
         wall, tick = self._clock.now(), self._clock.monotonic()
-        expected = self._at + timedelta(seconds=tick - self._tick)
-        ahead = wall - expected
-        if ahead > (PAUSE if self._far else JUMP):
-            moved = abs(ahead - self.ahead) > JUMP
-            if self._doubted is None or (self.ahead and moved):
-                self._doubted = tick
-            if tick - self._doubted < DOUBT.total_seconds():
-                if moved:
-                    self.ahead = ahead
-                    say(
-                        "the clock has jumped by %s: until it is set back, or for a day, deadlines ignore the jump, and after more than a day nothing is erased",
-                        ahead,
-                    )
-                return expected
-            say("the clock jumped by %s a day ago: it counts now", ahead)
-        elif ahead < -JUMP:
+        before = self._at + timedelta(seconds=tick - self._tick)
+        self._at, self._tick = wall, tick
+        step = wall - before
+        left = self.ahead + step
+        if step > JUMP:
+            self._jumps += (_Jump(tick, before, step),)
+        elif step < -JUMP and left > self._near:
+            self._jumps = (_Jump(tick, self._jumps[0].before, left),)
+        elif step < -JUMP:
+            self._jumps = ()
+            if left < -JUMP:
+                say(
+                    "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
+                    -left,
+                )
+        while self._jumps and tick - self._jumps[0].tick >= DOUBT.total_seconds():
+            (over, *_), self._jumps = self._jumps, self._jumps[1:]
+            say("the clock jumped by %s a day ago: it counts now", over.size)
+            self._said = self.ahead
+        if self.ahead not in (self._said, timedelta(0)):
             say(
-                "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
-                -ahead,
+                "the clock has jumped by %s: until it is set back, or for a day, deadlines ignore the jump, and after more than a day nothing is erased",
+                self.ahead,
             )
-        self._at, self._tick, self._doubted, self._far, self.ahead = wall, tick, None, False, timedelta(0)
-        return wall
+        self._said = self.ahead
+        if not self._jumps:
+            self._near = JUMP
+        return wall - self.ahead

@@ -48,12 +48,13 @@ from smtpguard.reading.read import read
 from smtpguard.store.store import Store
 
 
-def reports(lease: Lease, hold: Hold | None, results: Sequence[AttemptResult], now: datetime) -> tuple[Intent, ...]:
-    """The DSNs that are due after an attempt."""
+def reports(
+    lease: Lease, hold: Hold | None, results: Sequence[AttemptResult], now: datetime, *, late: bool
+) -> tuple[Intent, ...]:
+    """The DSNs that are due after an attempt. ``late``: it takes so long that its sender is told."""
     if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
         return ()
     failed = [r for r in results if r.event is DeliveryEvent.REFUSE and Action.FAILED.wanted_by(r.recipient)]
-    late = now - lease.created_at >= PACE.tell_delay
     again = DeliveryEvent.PUT_OFF, DeliveryEvent.LOSE
     delayed = [r for r in results if late and r.event in again and Action.DELAYED.wanted_by(r.recipient)]
     relayed = [r for r in results if r.event is DeliveryEvent.TAKE and not r.reports]
@@ -376,7 +377,8 @@ class Delivery:
         workers away.
         """
         now = self.clock.now()
-        told = reports(lease, hold, results, now)
+        late = self._steady.has_come(lease.created_at + PACE.tell_delay, lease.created_at)
+        told = reports(lease, hold, results, now, late=late)
         told = tuple(dsn for dsn in told if not any(self._expands(hold, one) for one in dsn.recipients))
         in_force = self.policies.current()
 

@@ -64,7 +64,7 @@ NEVER_US = 253_402_300_799 * 1_000_000
 """When an entry without recipients to be tried is due: in the year 9999."""
 FARTHEST = timedelta(days=2)
 """The last time at which an entry may be due: a retry within hours, a digest within a day."""
-_ATTEMPT = 3600 * 1_000_000  # microseconds: more than an attempt takes
+_ATTEMPT = 30 * 60 * 1_000_000  # microseconds: as long as an attempt may take (attempt.Pace.doubt)
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
 """While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
 follow later (deciding.follow)."""
@@ -350,27 +350,44 @@ def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
 
 
 def misdated(connection: Connection, now: datetime) -> list[str]:
-    """Entries of a clock that was ahead: they would wait for longer than any may."""
+    """Entries of a clock that was ahead: they would wait, or be leased, for longer than any may."""
     far = microseconds(now + FARTHEST)
-    later = select(outbox.c.intent_id).where(outbox.c.done.is_(False), outbox.c.next_at.between(far, NEVER_US - 1))
-    asked = select(delivery.c.intent_id).where(
+    asked = exists().where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.further != _NOTHING, delivery.c.next_at >= far
     )
-    waiting = select(outbox.c.intent_id).where(outbox.c.done.is_(False), outbox.c.next_at == NEVER_US, asked.exists())
-    return list(connection.execute(later.union(waiting)).scalars())
+    late = or_(
+        outbox.c.next_at.between(far, NEVER_US - 1),
+        and_(outbox.c.next_at == NEVER_US, asked),
+        and_(outbox.c.next_at < far, outbox.c.leased_until >= far),
+    )
+    return list(connection.execute(select(outbox.c.intent_id).where(outbox.c.done.is_(False), late)).scalars())
 
 
 def hasten(batch: Batch, ids: Sequence[str]) -> None:
-    """They begin now. One that is being sent stays leased for as long as an attempt may take."""
-    now = batch.now_us
-    for (intent_id,) in among(batch.connection, select(outbox.c.intent_id), outbox.c.intent_id, ids):
-        one = outbox.c.intent_id == intent_id
-        leased = case((outbox.c.leased_until > now, now + _ATTEMPT), else_=outbox.c.leased_until)
-        made = case((outbox.c.created_at > now, now), else_=outbox.c.created_at)
-        due = case((outbox.c.next_at == NEVER_US, NEVER_US), else_=now)
-        batch.connection.execute(update(outbox).where(one).values(next_at=due, created_at=made, leased_until=leased))
-        left = delivery.c.intent_id == intent_id, delivery.c.further != _NOTHING
-        batch.connection.execute(update(delivery).where(*left).values(next_at=now))
+    """They begin now. What is being sent, leased or marked, has as long as an attempt may take. When they were made stays: it
+    may be the clock of now that is wrong, and they would be given up early."""
+    batch.flush()
+    now, far = batch.now_us, microseconds(batch.now + FARTHEST)
+    marked = delivery.c.state == DeliveryStatus.ATTEMPTED.value
+    tried = select(func.min(delivery.c.next_at)).where(
+        delivery.c.intent_id == outbox.c.intent_id, delivery.c.further == _TRY
+    )
+    leased, waits = outbox.c.leased_until >= far, outbox.c.next_at.between(far, NEVER_US - 1)
+    for at in range(0, len(ids), _PAGE):
+        some = ids[at : at + _PAGE]
+        batch.connection.execute(
+            update(delivery)
+            .where(delivery.c.intent_id.in_(some), delivery.c.further != _NOTHING, delivery.c.next_at >= far)
+            .values(next_at=case((marked, now + _ATTEMPT), else_=now))
+        )
+        batch.connection.execute(
+            update(outbox)
+            .where(outbox.c.intent_id.in_(some))
+            .values(
+                next_at=case((waits, func.coalesce(tried.scalar_subquery(), now)), else_=outbox.c.next_at),
+                leased_until=case((leased, now + _ATTEMPT), else_=outbox.c.leased_until),
+            )
+        )
 
 
 def to_ask(connection: Connection, now: datetime) -> list[str]:

@@ -436,6 +436,24 @@ async def test_an_expired_freeze_is_lifted_with_its_hooks(home: House, tmp_path:
     assert await freezes.lift_ended() == (), "it is lifted once"
 
 
+async def test_a_slow_command_keeps_no_other_freeze(home: House, tmp_path: Path) -> None:
+    """It ends once the other freeze is lifted."""
+    go_on = tmp_path / "lifted"
+    wait = ("/bin/sh", "-c", f"until [ -e {go_on} ]; do sleep 0.05; done")
+    freezes = service(home, thaw_hook=[wait], hook_seconds=600.0)
+    for name in ("news", "friends"):
+        await freezes.freeze(Selector.LIST, name, reason="x", by="root", for_=timedelta(minutes=5))
+    home.clock.pass_(minutes=5)
+    lifting = asyncio.create_task(freezes.lift_ended())
+
+    async def lifted() -> bool:
+        return not await freezes.active()
+
+    await comes(lifted, "both freezes to be lifted")
+    go_on.touch()
+    assert [hook.problem for hook in await lifting] == [None, None]
+
+
 async def test_a_wrong_clock_lifts_no_freeze(home: House) -> None:
     """What is frozen under that clock ends by it."""
     freezes = replace(service(home), steady=SteadyClock(home.clock))

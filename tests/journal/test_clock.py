@@ -26,6 +26,31 @@ def test_what_began_after_a_jump_ends_by_the_clock_that_it_has() -> None:
     assert steady.has_come(clock.at, since=clock.at - hour)
 
 
+@pytest.mark.parametrize("minutes", [10, 50, 20 * 60, 800 * 24 * 60])
+def test_what_began_after_any_jump_ends_in_time(minutes: int) -> None:
+    clock = Clock()
+    steady = SteadyClock(clock)
+    clock.at += timedelta(minutes=minutes)
+    steady.watch()
+    clock.pass_(seconds=2)
+    since, until = clock.at, clock.at + timedelta(hours=1)
+    clock.pass_(minutes=59)
+    assert not steady.has_come(until, since)
+    clock.pass_(minutes=1)
+    assert steady.has_come(until, since)
+
+
+def test_a_machine_that_is_paused_each_night_is_no_more_than_a_day_late() -> None:
+    """Its clock jumps within the day of the jump before."""
+    clock = Clock()
+    steady = SteadyClock(clock)
+    for _ in range(30):
+        clock.pass_(hours=14)
+        clock.at += timedelta(hours=10)
+        assert steady.passed() >= clock.at - timedelta(days=1)
+        assert not steady.jumped
+
+
 def test_the_day_of_doubt_begins_once(caplog: pytest.LogCaptureFixture) -> None:
     """A part that is started again has a copy."""
     clock = Clock()

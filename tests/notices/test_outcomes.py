@@ -203,7 +203,7 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
         Due(recipient=Recipient(address=r.address)).retry("451", office.clock.now() + PACE.first)
         for r in lease.recipients
     ]
-    [delayed] = [i for i in reports(lease, hold, late, office.clock.now()) if i.data["action"] == "delayed"]
+    [delayed] = [i for i in reports(lease, hold, late, office.clock.now(), late=True) if i.data["action"] == "delayed"]
     renderer = Renderer(
         store=office.store, in_force=office.home.current, templates=lambda: NoticeTemplates(NoticeHead()),
         clock=office.clock, reporting_mta="guard.example.com",

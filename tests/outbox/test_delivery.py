@@ -446,7 +446,7 @@ async def test_a_wrong_clock_ends_no_delivery(office: Office) -> None:
     await office.step()
     office.clock.at += timedelta(days=800)
     await office.step()
-    assert await office.state(before) is State.RELEASING
+    assert (await office.state(before), office.dsns()) == (State.RELEASING, [])
     meanwhile = await office.approved(subject="Meanwhile")
     await office.step()
     office.clock.at -= timedelta(days=800)
@@ -457,6 +457,21 @@ async def test_a_wrong_clock_ends_no_delivery(office: Office) -> None:
     await office.step()
     assert await office.state(before) is await office.state(meanwhile) is State.RELEASED
     assert await office.store.ask(lambda c: rows.misdated(c, office.clock.now())) == []
+
+
+async def test_a_clock_that_was_behind_gives_nothing_up_early(office: Office) -> None:
+    """As after a boot without a battery, until the time of the network has come."""
+    office.relay.says = {RAMADAN: LATER}
+    hold_id = await office.approved()
+    await office.step()
+    office.clock.at -= timedelta(days=30)
+    await office.store.outbox.hasten()
+    office.clock.at += timedelta(days=30)
+    office.worker = office.hire()
+    await office.until_quiet(steps=40)
+    assert await office.state(hold_id) is State.RELEASING
+    await office.until_quiet(steps=9)
+    assert await office.state(hold_id) is State.UNDELIVERED
 
 
 async def test_a_4xx_is_reported_delayed_and_given_up_after_two_days(office: Office) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -30,6 +31,24 @@ async def approved(office: Office) -> str:
 
 
 # doubt
+
+
+async def test_what_is_being_sent_while_a_clock_is_set_right_is_sent_once(office: Office) -> None:
+    office.clock.at += timedelta(days=800)
+    hold_id = await approved(office)
+    other = office.hire("two")
+
+    async def corrected() -> None:
+        office.relay.before_dot = lambda: None
+        office.clock.at -= timedelta(days=800)
+        await office.store.outbox.hasten()
+        await office.go(minutes=1)
+        assert await other.step() == 0
+
+    office.relay.before_dot = corrected
+    await office.step()
+    assert office.relay.has(ONE) == 1
+    assert await office.state(hold_id) is State.RELEASED
 
 
 async def test_a_lost_answer_is_in_doubt_and_tried_once_more(office: Office) -> None:

@@ -187,3 +187,16 @@ async def test_an_entry_is_not_leased_before_its_time(store: Store, clock: Clock
     assert await store.outbox.lease("me", 10, 60) == ()
     clock.pass_(hours=8)
     assert ids(await store.outbox.lease("me", 10, 60)) == ["N1"]
+
+
+@on_sqlite
+async def test_a_lease_of_a_clock_that_was_ahead_ends(store: Store, clock: Clock) -> None:
+    """Its worker lost the store."""
+    await approved(store, "H1")
+    clock.at += timedelta(days=800)
+    assert await store.outbox.lease("me", 10, 60)
+    clock.at -= timedelta(days=800)
+    await store.outbox.hasten()
+    assert await store.outbox.lease("me", 10, 60) == ()
+    clock.pass_(minutes=30)
+    assert await store.outbox.lease("me", 10, 60)
