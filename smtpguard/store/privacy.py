@@ -244,6 +244,7 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
+        yield from value  # the people behind each recipient are kept by its address
         for each in value.values():
             yield from _texts(each)
         local, domain = value.get("local"), value.get("domain")

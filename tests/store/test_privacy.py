@@ -26,6 +26,7 @@ from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.index import Expansions, expansions_path, write_expansions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.returns.model import Match, Return, Sort
@@ -33,6 +34,7 @@ from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
 from smtpguard.store.retention import Retention
 from tests.app.twoguards import LATER
+from tests.clocks import MONDAY
 from tests.every import every
 from tests.guard.campaign import EVA, approved
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house
@@ -376,3 +378,24 @@ def test_texts_that_name_a_person(text: str, named: bool) -> None:
 
 def test_spellings_of_one_person_are_recognized() -> None:
     assert whom("a.nna@gmail.com").names("Anna <an.na@googlemail.com>")
+
+
+async def test_a_colleague_is_found_by_an_address_that_only_the_part_sent_at_once_had(tmp_path: Path) -> None:
+    """The domain is an alias of theirs at the relay, so that they are counted by another address."""
+    async with house(tmp_path) as home:
+        registry = home.in_force.registry
+        keys = registry.digester.key_ids
+        write_expansions(
+            expansions_path(home.folder), {}, domains={"example.se": "example.com"}, catches=False, key_id=keys[0],
+            at=MONDAY, namesakes={},
+        )  # fmt: skip
+        registry.expansions = Expansions(home.folder, *keys)
+        registry.expansions.look()
+        to = ["ida@example.se", *MEMBERS[:25]]
+        hold = await home.held(*to, To=", ".join(to))
+        await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="eva")
+        while leases := await home.store.outbox.lease("one", 100, 60):
+            for lease in leases:
+                await home.store.outbox.settle(lease, last(lease, DeliveryEvent.TAKE, home.clock), [])
+        done = await privacy.erase(home.store, whom("ida@example.se"), by="root")
+        assert (done.holds, await home.holds()) == (1, [])
