@@ -298,6 +298,7 @@ DETAILS: Mapping[str, str] = {
     "html": N_("as it looks"),
     "sent": N_("sent"),
     "failed": N_("failed"),
+    "obsolete": N_("no longer needed, and not sent"),
     "retry": N_("to be tried again"),
     "relayed": N_("taken by the mail server"),
     "refused": N_("refused by the mail server"),

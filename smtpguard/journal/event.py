@@ -41,7 +41,7 @@ class Kind(enum.Enum):
     RELEASED = "released"  # all recipients of a release are settled
     IN_DOUBT = "in-doubt"  # the final dot was sent and nothing came back
     SETTLED = "settled"  # a person decided on a release to a list address in doubt: data.choice is sent, or again
-    NOTICE = "notice"  # a notice or DSN of ours: sent, or could not be
+    NOTICE = "notice"  # a notice or DSN of ours: sent, or could not be; or "obsolete", no longer needed and not sent
     FREEZE = "freeze"
     THAW = "thaw"
     THAW_ASKED = "thaw-asked"  # where two have to agree: the first of them

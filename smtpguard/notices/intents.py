@@ -376,10 +376,12 @@ class NoticesNow:
         return noticedata.waiting(hold, self.in_force, self.now)
 
     def _sender(self, hold: Hold, data: Mapping[str, Any], *, alone: str = "") -> Intents:
-        """``alone``: it is sent singly, under an id of its own."""
+        """``alone``: it is sent singly, under an id of its own. An outcome may be the first that its writer reads of the hold, so it
+        has the reasons too."""
         if hold.sender is None and not hold.told:
             return self._owners(hold.lists, hold.hold_id)
-        stem, data = _stem(hold, data) + alone, {**data, "writer": True}
+        stem = _stem(hold, data) + alone
+        data = {"reasons": noticedata.reasons(hold, self.in_force), **data, "writer": True}
         told = [(hold.sender, stem, data)] if hold.sender else []
         told += [(one, f"{stem}-{_tag(one)}", data | {"copy_by": one}) for one in hold.told]
         intents = (self._to(one, own, id, hold.hold_id, role="sender", alone=bool(alone)) for one, id, own in told)

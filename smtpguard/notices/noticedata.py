@@ -30,8 +30,9 @@ decided             ``outcome``: approved | confirmed | rejected | withdrawn | r
                     ``by``: address or null; ``comment``; ``decided_at``; ``voters``: of an approval, all whose votes
                     approved it, ``stages``: in which stages it is sent, "" for all at once. For a revoked approval also ``held_at``,
                     ``expires_at``, ``deciders``; ``back``, ``gone``: messages that were revoked, and that were sent;
-                    ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again
-expired             ``held_at``, ``expired_at``, ``deciders``; ``unconfirmed``: its writer was asked and did not answer
+                    ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again; to its
+                    writer ``reasons``, as for held
+expired             ``held_at``, ``expired_at``, ``deciders``, ``reasons``; ``unconfirmed``: its writer was asked and did not answer
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``:
                     a copy that the approval does not cover waits by itself; or ``ended``: the approval ended before it
                     was sent; or ``unconfirmed``: its writer was asked and did not answer; or ``later``: a sender's

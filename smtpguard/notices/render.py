@@ -12,7 +12,8 @@ A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one rec
 
 The data of digests, decisions and the daily mails is read when they are sent, so that it is true then. A digest gets all
 messages of its window, so that each person gets one: those that were held in it, and of which something happened. A
-notice of an approval says whether a freeze stops the message now; one that was revoked meanwhile is not sent.
+notice of an approval says whether a freeze stops the message now; one that was revoked meanwhile is not sent, nor is one
+that asks for what is decided.
 
 The daily report of a guard that only observes (``enforce: false``) says what it would have stopped, and by which rules.
 It goes to the lists' owners and to the default approvers, every day, even if there is nothing to report: readers wait
@@ -97,10 +98,10 @@ class Renderer:
 
     async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         templates = self.templates()
-        data = await fill(self.store, intent.data, self.in_force())
+        to = intent.recipients[0].address
+        data = await fill(self.store, intent.data, self.in_force(), to)
         if data is None:
             return ()
-        to = intent.recipients[0].address
         data = {**data, "mine": self._link(to, data), "answer_to": self._answer_to(to, data, intent.intent_id)}
         if data.get("role") == "sender" and data.get("messages"):
             lines = [{**line, "mine": self._link(to, line | {"writer": True})} for line in data["messages"]]
@@ -211,9 +212,9 @@ def _time(text: Any) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-async def fill(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any] | None:
-    """The data of a NOTICE intent for rendering. None: it is not sent, since it is no longer true, or there is nothing to say. Raises
-    StoreError."""
+async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, to: Address) -> Mapping[str, Any] | None:
+    """The data of a NOTICE intent for rendering. ``to``: its reader. None: it is not sent, since it is no longer
+    true, or there is nothing to say. Raises StoreError."""
     if data.get("copy_by") and (own := await store.holds.copy_by(data["hold_id"], data["copy_by"])) is not None:
         data = {**data, **of_copy(own)}
     match data["notice"]:
@@ -229,6 +230,8 @@ async def fill(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapp
             return data if one is not None and one.progress is not None and one.progress.waits_for_person else None
         case "decided" | "doubt":
             return await _decision(store, data, in_force)
+        case "held" | "confirm" | "approve" | "reminder" | "escalation" | "question" | "answer" | "plea":
+            return data if await _still_waits(store, data, in_force, to) else None
     return data
 
 
@@ -384,6 +387,27 @@ async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) ->
         case "released" if hold.state is not State.RELEASED or hold.stopped:
             return None
     return data
+
+
+async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce, to: Address) -> bool:
+    """Whether what a notice says to wait for a person still does. Else its writer reads the outcome in another one, and so do the
+    approvers if there was a decision."""
+    hold = await store.holds.find(data["hold_id"])
+    if hold is not None and hold.primary:  # people decide on that one
+        hold = await store.holds.find(hold.primary)
+    if hold is None:
+        return True
+    match data["notice"]:
+        case "confirm":
+            return hold.asks_writer
+        case "question" | "answer" | "plea":  # also while the approval can be undone
+            return hold.state is State.WAITING
+        case "approve" | "reminder":
+            same = in_force.groups.person
+            voted = {same(vote.approver) for vote in standing_votes(hold)}
+            reader = to.canonical(in_force.registry.digester.delimiters)
+            return hold.stands == State.WAITING.value and same(reader) not in voted
+    return hold.stands == State.WAITING.value
 
 
 def _frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:

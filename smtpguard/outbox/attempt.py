@@ -74,8 +74,8 @@ class Due:
         return replace(self._made(DeliveryEvent.PUT_OFF, code, at), reply=reply)
 
     def failed(self, why: str, code: str, reply: Reply | None = None) -> AttemptResult:
-        """Not accepted, and not retried. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever this
-        attempt's result, if an earlier one may have been accepted."""
+        """Not accepted, and not retried. ``why``: refused | expired | in-doubt | unsendable | obsolete; in-doubt, whatever
+        this attempt's result, if an earlier one may have been accepted."""
         said = str(reply) if reply is not None else ""
         return replace(self._made(DeliveryEvent.REFUSE, code), why="in-doubt" if self.doubts else why, reply=said)
 
@@ -148,7 +148,7 @@ def events(
         data = {
             "intent": intent.intent_id,
             "attempt": lease.attempts + 1,
-            "outcome": word,
+            "outcome": why if why == "obsolete" else word,
             "code": code,
             "recipients": len(several),
         }

@@ -281,7 +281,7 @@ class Delivery:
         if intent.kind not in OF_CONTENT:
             made = await self.renderer.render(intent)
             if not made:
-                raise _Unsendable("nothing to say")
+                raise _Unsendable("nothing to say", "obsolete")
             forms = [(replace(envelope, recipients=tuple(due)), Message.of(raw)) for envelope, raw in made]
             return _Parcel(forms=forms, prepend=b"", stands=_always)
         if hold is None or intent.content_sha256 is None:

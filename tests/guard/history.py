@@ -203,7 +203,7 @@ class History(Upkeep, FakeRelay):
         self.mailboxes.open(home)
         self._open.push_async_callback(self.mailboxes.reader.close)
         self.office.relay, self.owner = self, f"worker {next(self._owners)}"
-        self.office.worker = self.office.hire(self.owner, renderer=self.mailboxes.renderer)
+        self.office.worker = self.office.hire(self.owner, renderer=self.mailboxes)
         self.approvals: Approvals = home.approvals()
         self.mailings: Mailings = Mailings(store, home, self.clock, term=home.term, notices=home.notices)
         self.freezes = Freezes(

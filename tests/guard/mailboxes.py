@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from random import Random
@@ -18,15 +19,18 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import Tokens
 from smtpguard.journal.event import Kind
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.noticedata import approvers
 from smtpguard.notices.render import Renderer
+from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Rejected, Taken
 from smtpguard.reading.request import Surroundings
 from tests.guard.house import KEY, FakePassage, House
 
+HOLD_ID = re.compile(r"\b[A-Z]\d{15}\b")
 VOTES = Address.parse("votes@guard.example.com")
 
 
@@ -64,6 +68,7 @@ class Mailboxes:
         self.said: dict[str, int] = defaultdict(int)
         self._used: set[str] = set()
         self._asked: list[tuple[str, str]] = []
+        self._obsolete: set[tuple[str, str, str]] = set()
 
     def open(self, home: House) -> None:
         """As a process starts."""
@@ -95,11 +100,28 @@ class Mailboxes:
         if not (hold.primary or hold.asks_writer):
             self._asked += [(hold_id, one) for one in approvers(hold, self.home.in_force, now)]
 
+    async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        """As the renderer does. What it drops asks for nothing that is still to be decided."""
+        made = await self.renderer.render(intent)
+        kind, to = intent.data.get("notice"), str(intent.recipients[0].address)
+        if made or kind not in ("held", "confirm", "approve", "reminder"):
+            return made
+        hold = await self.home.hold(intent.data["hold_id"])
+        hold = await self.home.hold(hold.primary) if hold.primary else hold
+        voted = {vote.approver for vote in hold.votes}
+        assert hold.stands != "waiting" or (to in voted if kind != "confirm" else not hold.asks_writer), (intent, hold)
+        self._obsolete.add((kind, intent.data["hold_id"], to))
+        return made
+
     def nobody_was_left_out(self, people: Collection[str]) -> None:
-        """Each of these, whom all policies name, was asked in a notice of its own, or in the digest of those minutes."""
+        """Each of these, whom all policies name, was asked in a notice of its own, or in the digest of those minutes, unless there was
+        nothing left to decide for them. A writer who was not told that it waits was told what became of it."""
+        told = {(hold_id, letter.to) for letter in self.got for hold_id in HOLD_ID.findall(letter.text)}
         for hold_id, person in self._asked:
-            theirs = [letter for letter in self.got if letter.to == person and hold_id in letter.text]
-            assert theirs or person not in people, (hold_id, person)
+            spared = ("approve", hold_id, person) in self._obsolete
+            assert spared or (hold_id, person) in told or person not in people, (hold_id, person)
+        for kind, hold_id, writer in self._obsolete:
+            assert kind not in ("held", "confirm") or (hold_id, writer) in told, (kind, hold_id, writer)
 
     async def answer(self) -> None:
         chance, asked = self.chance, [letter for letter in self.got if letter.answers]

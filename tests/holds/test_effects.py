@@ -11,6 +11,7 @@ from smtpguard.database.errors import Busy
 from smtpguard.holds import rows
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
+from smtpguard.mail.address import Address
 from smtpguard.notices.intents import gone
 from smtpguard.notices.render import fill
 from smtpguard.outbox.model import IntentKind
@@ -197,13 +198,14 @@ async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaig
     assert [intent.data.get("copy_by") for intent in later] == [None, "ulf@example.com"], "also once a thaw lets it go"
     for intent in await campaign.home.outbox():
         if intent.data.get("notice") == "decided":
-            data = await fill(campaign.home.store, intent.data, campaign.home.in_force)
+            reader = intent.recipients[0].address
+            data = await fill(campaign.home.store, intent.data, campaign.home.in_force, reader)
             assert data is not None
-            assert (data["subject"] == "Ulfs") is (str(intent.recipients[0].address) == "ulf@example.com")
+            assert (data["subject"] == "Ulfs") is (str(reader) == "ulf@example.com")
     window = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-09T00:00:00Z"}
     for person, subject in ((ANNA, own[ANNA][0]), ("ulf@example.com", "Ulfs")):
         about = {"notice": "digest", "role": "sender", "person": person, **window}
-        digest = await fill(campaign.home.store, about, campaign.home.in_force)
+        digest = await fill(campaign.home.store, about, campaign.home.in_force, Address.parse(person))
         assert digest is not None
         assert [line["subject"] for line in digest["messages"]] == [subject]
     assert sorted(told) == [

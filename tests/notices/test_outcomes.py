@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Change, Choice, Hold
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
@@ -216,6 +217,6 @@ async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> N
 
 async def test_an_unknown_hold_is_announced_as_recorded(home: House) -> None:
     data = {"notice": "decided", "outcome": "approved", "hold_id": "GONE"}
-    assert await fill(home.store, data, home.in_force) == data
+    assert await fill(home.store, data, home.in_force, Address.parse(ANNA)) == data
     other = {"notice": "held", "hold_id": "GONE"}
-    assert await fill(home.store, other, home.in_force) is other
+    assert await fill(home.store, other, home.in_force, Address.parse(ANNA)) is other

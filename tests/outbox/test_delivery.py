@@ -257,7 +257,7 @@ async def test_an_empty_digest_is_not_sent(office: Office, home: House) -> None:
     await office.step()
     assert await office.step(hours=1) == 0
     assert office.relay.asked == []
-    assert set(await office.journal(hold_id)) == {"notice failed nothing to say"}
+    assert set(await office.journal(hold_id)) == {"notice obsolete nothing to say"}
 
 
 async def test_missing_content_is_reported(office: Office) -> None:
