@@ -52,7 +52,8 @@ _BRACKET = re.compile(r"([{}])")
 _NO_SELECTOR = ";"
 _STEP = re.compile(r"((?:\A|(?<=\())|\s*[>+~]\s*|\s+)((?:\\.|\[[^\]]*\]|\((?:[^()]|\([^()]*\))*\)|[^\s>+~\[(])+)")
 """A combinator, and the compound selector behind it."""
-_BRACKETED = re.compile(r"\(([^()]*)")
+_BRACKETED = re.compile(r"\(([^()]*)(?:\)|\Z)")
+_LITERAL = re.compile(r"\\.|\"[^\"]*\"|'[^']*'", re.S)
 _BRACKETS = 6
 _ELEMENT = re.compile(r"(?<![\w.#:\[=-])[a-zA-Z]")
 
@@ -357,8 +358,14 @@ def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
     """The elements that a selector chooses. Each of its steps is taken for all elements at once: lexbor tries every way
     to take them, for ``x * * * * p`` in nested elements for hours. Raises TooComplex."""
     steps = _STEP.findall(selector)
-    if selector.count("(") > _BRACKETS or any(len(_STEP.findall(each)) > 2 for each in _BRACKETED.findall(selector)):
-        raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
+    left = _LITERAL.sub("", selector)
+    while inner := _BRACKETED.search(left):
+        within = len(_STEP.findall(inner[1]))
+        if within > 2 or left.count("(") > _BRACKETS:
+            raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
+        left = (
+            left[: inner.start()] + " *" * (within - 1) + left[inner.end() :]
+        )  # its steps are of the bracket around it
     try:
         if len(steps) <= 2:
             return list(tree.css(selector))
