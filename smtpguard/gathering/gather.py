@@ -223,7 +223,7 @@ class Gather:
     reader: Reader
     verifier: Verifier
     trace_key: bytes
-    read_seconds: float = 20.0
+    read_seconds: float = 40.0
     verify_seconds: float = 10.0
     turns: Turns = field(default_factory=Turns, init=False)
 

@@ -45,7 +45,7 @@ Around = Callable[[], tuple[str, Surroundings]]
 NARROW = Bounds(header_fields=300, parts=40, depth=8, text_bytes=192 << 10, attached_bytes=32 << 10, whole=True,
                 tags=4_000, tag_depth=120, seconds=0.1, clock=time.monotonic)  # fmt: skip
 WIDE = Bounds()
-KILL_SECONDS = 2.0  # on top of the bounds' own time
+KILL_SECONDS = 15.0  # on top of the bounds' own time, which is the processor's: others may take the rest
 REMEMBER_KILLED_SECONDS = 120.0
 MOST_ANSWER = 16 << 20
 REMEMBERED_SHOWN = 64

@@ -2,8 +2,8 @@
 
 A request on standard input is two blocks, the head (request.dump_request) and the content; the answer on standard output
 is one, request.dump_reading or Shown.pack. A block is its length in four octets, big-endian, and then so many octets.
-Requests follow one another until the input ends. The process limits its own memory, processor time and files; the
-parent limits the wall-clock time and kills it. A request that cannot be parsed, or a limit that is hit, ends the
+Requests follow one another until the input ends. The process limits its own memory, processor time and files, so that
+a busy machine makes no message unreadable; the parent kills it after a longer time by the wall clock. A request that cannot be parsed, or a limit that is hit, ends the
 process; the parent then treats the message as "unreadable".
 """
 
@@ -39,7 +39,7 @@ def main(source: BinaryIO, sink: BinaryIO) -> int:
         given, depth, bounds = load_request(head)
         around = around if given is None else given
         _allow(bounds.seconds)
-        message, bounds = Message.of(content), replace(bounds, clock=time.monotonic)
+        message, bounds = Message.of(content), replace(bounds, clock=time.process_time)
         if depth is Depth.SHOWN:
             answer = shown_by(message, bounds).pack()
         else:

@@ -111,7 +111,7 @@ class Bounds:
     """The bounds of one reading. Shown text counts as a whole. Attached text is read up to ``attached_bytes``; with
     ``whole`` more of it is too complex: for a quick reading, which a second one follows.
 
-    ``clock`` gives monotonic seconds; without it time is unlimited (the caller kills the process instead).
+    ``clock`` gives seconds that never go back; without it time is unlimited (the caller kills the process instead).
     """
 
     header_fields: int = 2_000

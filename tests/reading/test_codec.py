@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.reading import __main__ as child
-from smtpguard.reading.looks import Side
+from smtpguard.reading.looks import Readable, Side
 from smtpguard.reading.request import (
     BadReading,
     Bounds,
@@ -108,6 +110,18 @@ def test_the_process_answers_several_requests() -> None:
     first, second = (load_reading(b) for b in unblock(done.stdout))
     assert first == look(message)
     assert second == look(message, depth=Depth.HEADERS)
+
+
+@pytest.mark.parametrize(("clock", "readable"), [("monotonic", Readable.YES), ("process_time", Readable.TOO_COMPLEX)])
+def test_only_the_processors_time_counts(clock: str, readable: Readable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that others keep busy, ordinary mail stays readable."""
+    minutes = itertools.count(step=60)
+    monkeypatch.setattr(child, "_allow", lambda seconds: None)
+    monkeypatch.setattr(time, clock, lambda: float(next(minutes)))
+    sink = io.BytesIO()
+    child.main(io.BytesIO(block(dump_request(around(), Depth.TEXT, Bounds())) + block(letter(STORY).raw[:])), sink)
+    [answer] = unblock(sink.getvalue())
+    assert load_reading(answer).readable is readable
 
 
 def test_the_process_ends_at_a_truncated_request(monkeypatch: pytest.MonkeyPatch) -> None:
