@@ -248,10 +248,9 @@ def facts_of(raw: Mapping[str, Any], place: Place, findings: Findings) -> Iterat
         if name in FACTS:
             yield here, FACTS[name], value
         else:
-            whole = (
-                f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
-            )  # message: {looks: ...}
-            parts = {fact.partition(".")[2]: f"did you mean {fact}?" for fact in FACTS}  # looks: ...
+            # As message: {looks: ...}, and as looks: ... alone.
+            whole = f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
+            parts = {fact.partition(".")[2]: f"did you mean {fact}?" for fact in FACTS}
             hint = did_you_mean(whole, FACTS) or parts.get(name, "")
             unknown = Invalid(f'unknown fact "{name}"', "a fact that smtpguard knows", hint)
             findings.invalid(unknown, here, key=True)

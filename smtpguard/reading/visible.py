@@ -363,9 +363,8 @@ def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
         within = len(_STEP.findall(inner[1]))
         if within > 2 or left.count("(") > _BRACKETS:
             raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
-        left = (
-            left[: inner.start()] + " *" * (within - 1) + left[inner.end() :]
-        )  # its steps are of the bracket around it
+        # Its steps are of the bracket around it.
+        left = left[: inner.start()] + " *" * (within - 1) + left[inner.end() :]
     try:
         if len(steps) <= 2:
             return list(tree.css(selector))
