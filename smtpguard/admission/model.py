@@ -60,8 +60,8 @@ class Item:
     freeze compares with, as in Facts. ``identity``: what it is a copy of; None if nothing needed it.
     ``always``: lists whose people no approval for another list covers. ``coming``: the message for comparison with
     approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
-    disconnected; then it is not admitted. ``doubled``: two of its recipients are one person. For
-    ``sent_by`` and ``letter_from`` see Facts. ``quoted``: digests of recipients whom it quotes by name. ``shared``: its
+    disconnected; then it is not admitted. ``doubled``: two of its recipients are one person.
+    ``sent_by``, ``letter_from``: as in Facts. ``quoted``: digests of recipients whom it quotes by name. ``shared``: its
     sender is a mailbox of several people, whose claim to answer is believed. ``refers_to``: Message-IDs of References and
     In-Reply-To.
     """

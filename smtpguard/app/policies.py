@@ -166,9 +166,8 @@ class Following:
         return made
 
     def _none(self) -> Unavailable:
-        return (
-            PolicyUnreadable(self._unreadable[1]) if self._unreadable[0] else Unavailable("no policy is in force yet")
-        )
+        unreadable, why = self._unreadable
+        return PolicyUnreadable(why) if unreadable else Unavailable("no policy is in force yet")
 
     def moved(self, gate: Gate) -> None:
         """Called by the watch over the gate: follow without blocking it."""

@@ -207,9 +207,8 @@ class _Builder:
         what = ", ".join(part for part in (f"{error.context or ''}{since}", error.problem) if part)
         expected = next((mend for sign, mend in _MENDS if sign in what), "")
         if "cannot start any token" in what:
-            expected = (
-                "spaces, not a tab" if self._lines()[line - 1][column - 1 : column] == "\t" else "quotes around it"
-            )
+            sign = self._lines()[line - 1][column - 1 : column]
+            expected = "spaces, not a tab" if sign == "\t" else "quotes around it"
         self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
 
     def _unseen(self) -> None:
@@ -316,7 +315,7 @@ def validate(document: Document, model: type[M], context: Mapping[str, Any] | No
 
 
 def _problems(document: Document, model: type[BaseModel], errors: Collection[ErrorDetails]) -> Iterator[Problem]:
-    """What is missing is not told beside a misspelt key that was meant for it."""
+    """Leave out the error of a missing key if a misspelt one beside it was meant for it."""
     found = [(error, problem_of(document, model, error)) for error in errors]
     meant = {(error["loc"][:-1], problem.hint) for error, problem in found}
     for error, problem in found:

@@ -38,7 +38,7 @@ them by a Message-ID."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The customers of one letter, by number, whom a sender of it has not written to and does not provably answer.
+    """The customers of one letter, by number, to whom its sender has not written and whom it does not provably answer.
     ``quoted``: those whom it claims to answer, which anybody can forge. ``new``: those who count as first contacts; the
     quoted are among them, except for a mailbox of several people."""
 

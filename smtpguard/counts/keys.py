@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified
@@ -15,8 +15,11 @@ _NOW: Mapping[str, str] = {}
 
 def persons(counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW) -> tuple[Person, ...]:
     """Those behind all recipients, each once. ``versions``: see ``behind``."""
-    everybody = (person for one in counted.recipients for person in behind(one, counted, registry, versions))
-    return tuple({person.digest: person for person in everybody}.values())
+    return each_once(person for one in counted.recipients for person in behind(one, counted, registry, versions))
+
+
+def each_once(people: Iterable[Person]) -> tuple[Person, ...]:
+    return tuple({person.digest: person for person in people}.values())
 
 
 def behind(

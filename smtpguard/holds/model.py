@@ -348,6 +348,11 @@ def standing_votes(hold: Hold) -> tuple[Vote, ...]:
     return tuple(last.values())
 
 
+def have_voted(hold: Hold, groups: Groups) -> set[str]:
+    """The people (Groups.person) whose votes count."""
+    return {groups.person(vote.approver) for vote in standing_votes(hold)}
+
+
 def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
     """Whether ``approver`` may decide on it at ``at``: in one of the quorum's groups, or as deputy of an absent member;
     and not its writer under any address, nor the writer's deputy."""

@@ -70,8 +70,8 @@ class SteadyClock:
 
     def has_come(self, until: datetime, since: datetime) -> bool:
         """Whether the time of what began at ``since`` is over. What began after a jump goes by the clock that it has."""
-        ahead = self.passed() + self.ahead - until
-        return ahead >= sum((jump.size for jump in self._jumps if jump.before >= since), timedelta(0))
+        now = self.passed()
+        return now + sum((jump.size for jump in self._jumps if jump.before < since), timedelta(0)) >= until
 
     def passed(self) -> datetime:
         """The time by which things end."""

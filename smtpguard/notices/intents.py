@@ -33,7 +33,7 @@ from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import Alarms, Exceeded, since_of, window_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
-from smtpguard.holds.model import Choice, Hold, State, out_of_reach, standing_votes
+from smtpguard.holds.model import Choice, Hold, State, have_voted, out_of_reach, standing_votes
 from smtpguard.holds.replying import bound_to
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
@@ -368,9 +368,9 @@ class NoticesNow:
         return noticedata.approvers(hold, self.in_force, self.now)
 
     def _unvoted(self, hold: Hold) -> list[str]:
-        person = self.in_force.groups.person
-        voted = {person(v.approver) for v in standing_votes(hold)}
-        return [a for a in self._approvers(hold) if person(a) not in voted]
+        groups = self.in_force.groups
+        voted = have_voted(hold, groups)
+        return [a for a in self._approvers(hold) if groups.person(a) not in voted]
 
     def _waiting(self, hold: Hold) -> dict[str, Any]:
         return noticedata.waiting(hold, self.in_force, self.now)

@@ -41,7 +41,7 @@ from typing import Any
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, held_up_by, standing_votes
+from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
 from smtpguard.holds.replying import AFTER, Link, Links, Tokens
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.clock import Clock
@@ -251,10 +251,9 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
     async for hold in _of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
             states[hold.stands] += 1
-            same = in_force.groups.person
-            voted = {same(vote.approver) for vote in standing_votes(hold)}
             asks = hold.stands == State.WAITING.value and not hold.asks_writer
-            undecided += asks and same(data["person"].lower()) not in voted
+            reader = in_force.groups.person(data["person"].lower())
+            undecided += asks and reader not in have_voted(hold, in_force.groups)
             earlier += hold.held_at < since
             if len(shown) < SHOWN:
                 shown.append(_line(hold, in_force) | await _own(store, hold, data))
@@ -403,10 +402,8 @@ async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce,
         case "question" | "answer" | "plea":  # also while the approval can be undone
             return hold.state is State.WAITING
         case "approve" | "reminder":
-            same = in_force.groups.person
-            voted = {same(vote.approver) for vote in standing_votes(hold)}
-            reader = to.canonical(in_force.registry.digester.delimiters)
-            return hold.stands == State.WAITING.value and same(reader) not in voted
+            reader = in_force.groups.person(to.canonical(in_force.registry.digester.delimiters))
+            return hold.stands == State.WAITING.value and reader not in have_voted(hold, in_force.groups)
     return hold.stands == State.WAITING.value
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from smtpguard.counts.keys import persons
+from smtpguard.counts.keys import each_once, persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.event import Event, Kind
@@ -20,7 +20,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
-from smtpguard.outbox.model import NONE_YET, OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
+from smtpguard.outbox.model import LONGEST_ATTEMPT, NONE_YET, OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
 
 MAX_DOUBTS = 2  # attempts that may have been accepted: the message, and one duplicate
 
@@ -35,7 +35,7 @@ class Pace:
     give_up: timedelta = timedelta(hours=48)
     tell_delay: timedelta = timedelta(hours=4)
     recalled: timedelta = timedelta(seconds=15)
-    doubt: timedelta = timedelta(minutes=30)
+    doubt: timedelta = LONGEST_ATTEMPT
     reply: timedelta = timedelta(minutes=11)
     lease_seconds: int = 600
     renderings: int = 8
@@ -129,8 +129,7 @@ def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[
 def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
     """The people behind some recipients, each once, by the policy and the lists as they were when the message came."""
     if hold.behind:
-        known = (person for one in recipients for person in hold.behind.get(str(one.address), ()))
-        return tuple({person.digest: person for person in known}.values())
+        return each_once(person for one in recipients for person in hold.behind.get(str(one.address), ()))
     if not recipients:
         return ()
     counted = in_force.registry.classify(r.address for r in recipients)

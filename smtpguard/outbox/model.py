@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from smtpguard.journal.outcome import DeliveryEvent
@@ -22,6 +22,7 @@ class IntentKind(enum.Enum):
 
 
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
+LONGEST_ATTEMPT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

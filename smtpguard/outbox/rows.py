@@ -44,6 +44,7 @@ from smtpguard.journal.event import Event
 from smtpguard.journal.outcome import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.outbox.model import (
     INTENT,
+    LONGEST_ATTEMPT,
     NONE_YET,
     OF_CONTENT,
     RECIPIENT,
@@ -64,7 +65,6 @@ NEVER_US = 253_402_300_799 * 1_000_000
 """When an entry without recipients to be tried is due: in the year 9999."""
 FARTHEST = timedelta(days=2)
 """The last time at which an entry may be due: a retry within hours, a digest within a day."""
-_ATTEMPT = 30 * 60 * 1_000_000  # microseconds: as long as an attempt may take (attempt.Pace.doubt)
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
 """While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
 follow later (deciding.follow)."""
@@ -368,6 +368,7 @@ def hasten(batch: Batch, ids: Sequence[str]) -> None:
     may be the clock of now that is wrong, and they would be given up early."""
     batch.flush()
     now, far = batch.now_us, microseconds(batch.now + FARTHEST)
+    answered = microseconds(batch.now + LONGEST_ATTEMPT)
     marked = delivery.c.state == DeliveryStatus.ATTEMPTED.value
     tried = select(func.min(delivery.c.next_at)).where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.further == _TRY
@@ -378,14 +379,14 @@ def hasten(batch: Batch, ids: Sequence[str]) -> None:
         batch.connection.execute(
             update(delivery)
             .where(delivery.c.intent_id.in_(some), delivery.c.further != _NOTHING, delivery.c.next_at >= far)
-            .values(next_at=case((marked, now + _ATTEMPT), else_=now))
+            .values(next_at=case((marked, answered), else_=now))
         )
         batch.connection.execute(
             update(outbox)
             .where(outbox.c.intent_id.in_(some))
             .values(
                 next_at=case((waits, func.coalesce(tried.scalar_subquery(), now)), else_=outbox.c.next_at),
-                leased_until=case((leased, now + _ATTEMPT), else_=outbox.c.leased_until),
+                leased_until=case((leased, answered), else_=outbox.c.leased_until),
             )
         )
 

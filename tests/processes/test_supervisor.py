@@ -303,15 +303,16 @@ def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path
         assert int(second.recv(100).split()[1]) != before
 
 
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "no space left")
+
+
 def test_on_a_full_disk_the_state_of_the_tree_is_written_over_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
     file = StatusFile(tmp_path)
     file.write(0.0, file.row(0.0, (), {"answered": 10}, stopping=False))
-    monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", full)
+    monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", _full)
     file.write(10.0, file.row(10.0, (), {"answered": 2}, stopping=True))
     (tree,) = trees(tmp_path)
     assert (tree.alive, tree.row["counts"], tree.row["stopping"]) == (True, {"answered": 2}, True)
@@ -325,14 +326,11 @@ def test_a_start_on_a_full_disk_writes_over_the_file_of_a_tree_that_was_killed(
 ) -> None:
     """Else status would say that nothing serves."""
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
     killed = StatusFile(tmp_path)
     killed.write(0.0, {**killed.row(0.0, (), {}, stopping=False), "pid": 2**22})  # beyond every process
     (dead,) = trees(tmp_path)
     dead.path.rename(dead.path.with_name("another.json"))
-    monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", full)
+    monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", _full)
     file = StatusFile(tmp_path)
     file.write(0.0, file.row(0.0, (), {"answered": 1}, stopping=False))
     (tree,) = trees(tmp_path)

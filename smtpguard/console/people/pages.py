@@ -394,9 +394,7 @@ class Administering:
             return await self._shown(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
         except NotPossible as why:
             return await self._shown(request, 409, wrong={"address": speech(request).say(why.why)})
-        return (
-            await self._shown(request, made=made, password=password) if password else see_other("/people", done="done")
-        )
+        return await self._answer_after_change(request, made, password)
 
     async def change(self, change: str, request: Request) -> Response:
         everybody = await self.accounts.people.everybody()
@@ -407,11 +405,12 @@ class Administering:
             password = await self._changed(change, account, request)
         except NotPossible as why:
             return await self._shown(request, 409, problem=why.why)
-        return (
-            await self._shown(request, made=account, password=password)
-            if password
-            else see_other("/people", done="done")
-        )
+        return await self._answer_after_change(request, account, password)
+
+    async def _answer_after_change(self, request: Request, account: Account, password: str) -> Response:
+        if password:
+            return await self._shown(request, made=account, password=password)
+        return see_other("/people", done="done")
 
     async def _changed(self, change: str, account: Account, request: Request) -> str:
         """Returns the password that was generated for the account, "" if none was."""
