@@ -91,6 +91,16 @@ def _typed(word: str) -> str:
     return os.fsencode(word).decode("latin-1") if undecoded else word
 
 
+def _three_descriptors() -> None:
+    """Standard input, output and error that are closed become /dev/null, for child processes too. The next file would get
+    their number, such as the store's, and what is written to standard error would go into it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest free one
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
 class _Commands(click.Group):
     """A group that imports a command when it is used."""
 
@@ -134,6 +144,7 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, and turn every error into one line on standard error and an exit status."""
+        _three_descriptors()
         kwargs.update(standalone_mode=False, prog_name="smtpguard")
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper) and (

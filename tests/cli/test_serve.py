@@ -11,6 +11,8 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -415,6 +417,21 @@ def test_parts_in_separate_units_share_the_store(
         assert [guard.wait(120) for guard, _ in guards] == [0, 0]
     status, out, err = run("-c", str(config), "--json", "audit", "verify", capsys=capsys)
     assert (status, json.loads(out)["ok"]) == (0, True), err
+
+
+def test_it_serves_without_standard_descriptors(config: Path) -> None:
+    """They are closed, not /dev/null: the database must not get their numbers."""
+    argv = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "smtpguard", "-c", str(config), "serve"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(config.parent / "notices"))
+        notices.settimeout(120)
+        env = {**os.environ, "NOTIFY_SOCKET": str(config.parent / "notices")}
+        with subprocess.Popen([*argv, "--only", "delivery"], env=env) as guard:
+            while not notices.recv(4096).startswith(b"READY=1"):
+                pass
+            held = {str(Path(f"/proc/{guard.pid}/fd/{number}").readlink()) for number in range(3)}
+            guard.terminate()
+    assert (held, guard.returncode) == ({os.devnull}, 0)
 
 
 def test_commands_before_the_first_start_name_the_missing_store(
