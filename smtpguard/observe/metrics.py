@@ -97,7 +97,12 @@ JOURNAL = _table(
         "outcome",
         "Recipients of releases and of colleagues' parts, counted at each attempt: sent, retry, failed, in-doubt",
     ),
-    ("notice_recipients_total", "notice outcome", "Recipients of notices and DSNs, by kind of notice, counted at each attempt"),
+    (
+        "notice_recipients_total",
+        "notice outcome",
+        "Recipients of notices and DSNs, by kind of notice, counted at each attempt: sent, retry, failed, in-doubt, obsolete (no "
+        "longer needed, and not sent)",
+    ),
     (
         "list_news_total",
         "list news",
@@ -234,6 +239,7 @@ _YES = {True: "yes", False: "no"}
 _ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
 _OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
 _SENT = ("sent", "retry", "failed", "in-doubt")
+_TOLD = (*_SENT, "obsolete")
 _ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"} | {Kind.CONFIRMED: "confirmed"}
 _DECIDED = ("approved", "confirmed", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
@@ -246,7 +252,7 @@ _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
     "holds_total": [(copy,) for copy in _YES.values()],
     "hold_ends_total": [(end, copy) for end in _ENDS.values() for copy in _YES.values()],
     "release_recipients_total": [(outcome,) for outcome in _SENT],
-    "notice_recipients_total": [(notice, outcome) for notice in (*NOTICES, "dsn") for outcome in _SENT],
+    "notice_recipients_total": [(notice, outcome) for notice in (*NOTICES, "dsn") for outcome in _TOLD],
 }
 
 
@@ -314,7 +320,7 @@ class Tally:
                 self._outcome(event, event.kind.value if end is Outcome.IN_DOUBT else str(data.get("outcome")), end)
             case Kind.RELEASE | Kind.IN_DOUBT if data.get("outcome") in _SENT:
                 self._count("release_recipients_total", str(data["outcome"]), by=_number(data.get("recipients")))
-            case Kind.NOTICE if data.get("outcome") in _SENT:
+            case Kind.NOTICE if data.get("outcome") in _TOLD:
                 told = str(data.get("notice") or OTHER), str(data["outcome"])
                 self._count("notice_recipients_total", *told, by=_number(data.get("recipients")))
             case Kind.LIST:

@@ -226,10 +226,12 @@ def test_deliveries_of_the_outbox_are_counted() -> None:
         sent(Kind.RELEASE, "sent", 2), sent(Kind.RELEASE, "retry", 1), sent(Kind.IN_DOUBT, "in-doubt", 1),
         sent(Kind.IN_DOUBT, "attempt", 1), sent(Kind.IN_DOUBT, "failed", 1), sent(Kind.RELEASE, "failed", 1),
         sent(Kind.NOTICE, "sent", 1, notice="approve"), sent(Kind.NOTICE, "failed", 2, notice="approve"),
-        sent(Kind.NOTICE, "failed", 1, notice="dsn"),
+        sent(Kind.NOTICE, "failed", 1, notice="dsn"), sent(Kind.NOTICE, "obsolete", 3, notice="reminder"),
     ) == {
         "release_recipients_total": {("sent",): 2, ("retry",): 1, ("in-doubt",): 1, ("failed",): 2},
-        "notice_recipients_total": {("approve", "sent"): 1, ("approve", "failed"): 2, ("dsn", "failed"): 1},
+        "notice_recipients_total": {
+            ("approve", "sent"): 1, ("approve", "failed"): 2, ("dsn", "failed"): 1, ("reminder", "obsolete"): 3,
+        },
     }  # fmt: skip
 
 
