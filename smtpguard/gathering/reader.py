@@ -43,7 +43,7 @@ Around = Callable[[], tuple[str, Surroundings]]
 """The SHA-256 of the policy in force, and what a reader needs from that policy."""
 
 NARROW = Bounds(header_fields=300, parts=40, depth=8, text_bytes=192 << 10, attached_bytes=32 << 10, whole=True,
-                tags=4_000, tag_depth=120, seconds=0.1, clock=time.monotonic)  # fmt: skip
+                tags=4_000, tag_depth=120, looks=2, seconds=0.1, clock=time.monotonic)  # fmt: skip
 WIDE = Bounds()
 KILL_SECONDS = 15.0  # on top of the bounds' own time, which is the processor's: others may take the rest
 REMEMBER_KILLED_SECONDS = 120.0

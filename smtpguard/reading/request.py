@@ -109,7 +109,8 @@ class TooComplex(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """The bounds of one reading. Shown text counts as a whole. Attached text is read up to ``attached_bytes``; with
-    ``whole`` more of it is too complex: for a quick reading, which a second one follows.
+    ``whole`` more of it is too complex: for a quick reading, which a second one follows. ``looks``: how often a step of a
+    selector may look at other elements for each.
 
     ``clock`` gives seconds that never go back; without it time is unlimited (the caller kills the process instead).
     """
@@ -122,6 +123,7 @@ class Bounds:
     whole: bool = False
     tags: int = 40_000
     tag_depth: int = 400
+    looks: int = 3
     seconds: float = 5.0
     clock: Callable[[], float] | None = None
 

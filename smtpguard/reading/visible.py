@@ -50,11 +50,15 @@ _AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
 _STATEMENT = re.compile(r"@[^{};]{0,500};")
 _BRACKET = re.compile(r"([{}])")
 _NO_SELECTOR = ";"
-_STEP = re.compile(r"((?:\A|(?<=\())|\s*[>+~]\s*|\s+)((?:\\.|\[[^\]]*\]|\((?:[^()]|\([^()]*\))*\)|[^\s>+~\[(])+)")
-"""A combinator, and the compound selector behind it."""
-_BRACKETED = re.compile(r"\(([^()]*)(?:\)|\Z)")
-_LITERAL = re.compile(r"\\.|\"[^\"]*\"|'[^']*'", re.S)
-_BRACKETS = 6
+_OPAQUE = re.compile(r"\\(?:[\da-fA-F]{1,6}\s?|.)|\"[^\"]*\"|'[^']*'|\[(?:\"[^\"]*\"|'[^']*'|[^\]\"'])*\]", re.S)
+_NTH = re.compile(r"\(\s*(?:odd|even|[+-]?\d*n?)\s*(?:[+-]\s*\d+\s*)?\)", re.I)
+_JOINT = re.compile(r"([(,])\s*[>+~]?\s*|\s*(\))|\s*([>+~])\s*|\s+")
+"""A bracket, a comma or a combinator."""
+_COUNTS = re.compile(r":(?:nth-|[a-z]+-of-type)", re.I)
+"""For each element lexbor goes through those beside it."""
+_SEARCHES = re.compile(r":has\b|:[\w-]*\\", re.I)
+"""It tests others against a selector. An escape may spell any name."""
+_SEARCH = 3  # times what counting takes, at the least
 _ELEMENT = re.compile(r"(?<![\w.#:\[=-])[a-zA-Z]")
 
 
@@ -262,9 +266,8 @@ def take_unseen(
         by_place = behind and (look.behind or look.layer or look.back)
         coloured = by_colour and (look.colour or look.back or look.aside)
         if look.hides or _SHOWS.search(text) or (small and look.size is not None) or coloured or by_place:
-            for node in _chosen(tree, selector):
+            for node in _chosen(tree, selector, meter):
                 texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
-            meter.look_at_the_clock()
     own = {node.mem_id: look for node, look in inline}
     every = tree.css("*") if texts else (node for node, _ in inline)
     nodes = {id: node for node in every if (id := node.mem_id) in own or id in texts}
@@ -354,30 +357,40 @@ def _childless(node: LexborNode) -> bool:
     return next(iter(node.iter()), None) is None
 
 
-def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
+def _chosen(tree: LexborHTMLParser, selector: str, meter: Meter) -> list[LexborNode]:
     """The elements that a selector chooses. Each of its steps is taken for all elements at once: lexbor tries every way
     to take them, for ``x * * * * p`` in nested elements for hours. Raises TooComplex."""
-    steps = _STEP.findall(selector)
-    left = _LITERAL.sub("", selector)
-    while inner := _BRACKETED.search(left):
-        within = len(_STEP.findall(inner[1]))
-        if within > 2 or left.count("(") > _BRACKETS:
+    found: list[LexborNode] = []
+    for n, (sign, compound, looks) in enumerate(_steps(selector)):
+        if looks > meter.bounds.looks:
             raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
-        # Its steps are of the bracket around it.
-        left = left[: inner.start()] + " *" * (within - 1) + left[inner.end() :]
-    try:
-        if len(steps) <= 2:
-            return list(tree.css(selector))
-        found: list[LexborNode] = []
-        for sign, compound in steps:
-            before = {node.mem_id for node in found}
-            known: dict[int, bool] = {}
-            found = [node for node in tree.css(compound) if not sign or _follows(node, sign.strip(), before, known)]
-            if not found:
-                break
-        return found
-    except SelectolaxError:
-        return []
+        before = {node.mem_id for node in found}
+        known: dict[int, bool] = {}
+        try:
+            found = [node for node in tree.css(compound) if not n or _follows(node, sign, before, known)]
+        except SelectolaxError:
+            return []
+        meter.look_at_the_clock()
+        if not found:
+            break
+    return found
+
+
+def _steps(selector: str) -> Iterator[tuple[str, str, int]]:
+    """Each step's combinator, its compound selector, and how often that looks at others for each element."""
+    plain = _NTH.sub(lambda m: "n" * len(m[0]), _OPAQUE.sub(lambda m: "\\" * len(m[0]), selector))
+    sign, begin, depth, looks = "", 0, 0, 0
+    for joint in [*_JOINT.finditer(plain), None]:
+        if joint is not None and (bracket := joint[1] or joint[2]):
+            depth += {"(": 1, ")": -1}.get(bracket, 0)
+        elif joint is not None and depth > 0:
+            looks += _SEARCH
+        else:
+            end = joint.start() if joint else len(plain)
+            looks += len(_COUNTS.findall(plain, begin, end)) + _SEARCH * len(_SEARCHES.findall(plain, begin, end))
+            yield sign, selector[begin:end], looks
+            if joint:
+                sign, begin, looks = joint[3] or "", joint.end(), 0
 
 
 def _follows(node: LexborNode, sign: str, before: Set[int], known: dict[int, bool]) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
+from smtpguard.gathering.reader import NARROW
 from smtpguard.reading.colours import colour_in, of_attribute
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
@@ -355,6 +357,8 @@ def test_too_many_style_rules_are_too_complex() -> None:
 SELECTORS = (
     "div p b", "div > p b", "div>p>b", "div p ~ b", "p + b i", "div p + b ~ i", ".a .b b", "#c * b", "* * * b",
     "div:not(.a) p b", "div :first-child i", "p:nth-child(2n + 1) b", "i ~ i ~ b", "x p b", "div\t>\np  b",
+    ":is( p , b, i )", "p:has(> b) > i", ":not(:is(p, b:not(.b)))", "[class~='a'] p > i", "i:nth-of-type( 2 )", "div > p:not(.b", ".\\62  b",
+    "b:nth-last-child(-n+2)",
 )  # fmt: skip
 
 
@@ -364,7 +368,7 @@ def test_a_selector_of_many_steps_chooses_what_lexbor_does(selector: str) -> Non
         "<div class=a><p>1<b>2</b>3<i>4</i></p><div id=c><p class=b>5<i>6</i><i>7</i><b>8</b></p></div></div>"
         "<p>9</p><b>10<i>11</i></b>text<i class=a>12</i><div><p><b class=b>13</b></p><b>14</b></div>"
     )
-    assert {n.mem_id for n in _chosen(tree, selector)} == {n.mem_id for n in tree.css(selector)}
+    assert {n.mem_id for n in _chosen(tree, selector, Meter(Bounds()))} == {n.mem_id for n in tree.css(selector)}
 
 
 STEPS = "* " * 12
@@ -380,3 +384,25 @@ def test_a_selector_of_many_steps_takes_linear_time(selector: str) -> None:
     source = f"<style>{selector}{{display:none}}</style>{'<div>' * 100}{'<p>Hej</p>' * 50}"
     with suppress(TooComplex):
         read_markup(source, Meter(Bounds()))
+
+
+@every(
+    "selector",
+    [
+        ":nth-child(n of:nth-child(n))", ":n\\74 h-child(n of:n\\74h-child(n))", ":nth-child(n of(p))", "p:has(~p~b)", ":has(* b)", ":is(:has(~ b) ~ p)",
+        ":not(p:is(x ~ p, y ~ p))", "p:has(:has(b))", "p" + ":nth-child(n)" * 4, "p" + ":only-of-type" * 4, "p ~ p" + ":NTH-child(n)" * 4,
+    ],
+)  # fmt: skip
+def test_a_selector_that_looks_often_at_others_is_too_complex(selector: str) -> None:
+    """lexbor would take the square, or the cube, of the number of elements."""
+    with pytest.raises(TooComplex, match="selectors"):
+        read_markup(f"<style>{selector}{{display:none}}</style>{'<p>Hej' * 4_000}", Meter(Bounds()))
+
+
+@every("selector", ["[title*='" + "a" * 400 + "b' i] ~ p", ":is(x ~ p)", "p:has(b)"])
+def test_a_quick_reading_takes_no_time_that_grows_with_the_square(selector: str) -> None:
+    source = f"<style>{selector}{{display:none}}</style><p title={'a' * 150_000}>{'<p>Hej' * 3_500}"
+    began = time.process_time()
+    with suppress(TooComplex):
+        read_markup(source, Meter(replace(NARROW, clock=None)))
+    assert time.process_time() - began < 5
