@@ -144,10 +144,10 @@ _GONE = [state.value for state in (State.VOID, State.WITHDRAWN)]
 
 
 def keep(batch: Batch, document: str) -> None:
-    """Store a template under its name, once."""
+    """Store a template under its name. A second time only renews its age."""
     name = Template.loads(document).name
-    if batch.connection.execute(select(table.c.cover).where(table.c.cover == name)).scalar() is None:
-        batch.connection.execute(insert(table).values(cover=name, made_at=batch.now_us, doc=document))
+    batch.connection.execute(delete(table).where(table.c.cover == name))
+    batch.connection.execute(insert(table).values(cover=name, made_at=batch.now_us, doc=document))
 
 
 def documents(connection: Connection, names: Collection[str]) -> dict[str, str]:
@@ -190,8 +190,7 @@ def learned_from(connection: Connection, name: str, hold_id: str) -> bool:
     return document is not None and shown is not None and Template.loads(document).matches(shown)
 
 
-def forget(batch: Batch, contents: Sequence[str], before_us: int) -> None:
-    """Erase exact content together with ``contents``, and templates older than ``before_us``."""
+def forget(batch: Batch, contents: Sequence[str]) -> None:
+    """Erase exact content together with ``contents``."""
     if contents:
         batch.connection.execute(update(hold).where(hold.c.content.in_(contents)).values(shown=None))
-    batch.connection.execute(delete(table).where(table.c.made_at < before_us))

@@ -350,6 +350,11 @@ class Mailing:
         return (self.grant, *self.earlier) if self.grant is not None else ()
 
     @property
+    def decided(self) -> bool:
+        """Whether a decision of people is kept: of a mailing ``as_of`` a time, one that is in force then."""
+        return any((self.grant, self.rejection, self.progress, self.disclosure))
+
+    @property
     def writers(self) -> frozenset[str]:
         """Who sent its first message, and who wrote the copies that an approval covers, as far as they are known."""
         covers = [grant.cover for grant in self.grants if grant.cover is not None]
@@ -372,7 +377,7 @@ class Mailing:
 
     def as_of(self, now: datetime) -> Mailing:
         """Without decisions and stages that have expired."""
-        if self.grant is None and self.rejection is None and self.progress is None and self.disclosure is None:
+        if not self.decided:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
         rejection = self.rejected(now)

@@ -5,8 +5,9 @@ An admitted copy counts as relayed once it is no longer in flight.
 The sets of people that approvals are bound to are sorted keyed digests in pieces, by the name of the set (model.set_of). A set never
 changes. Its pieces are written one by one before anything refers to it, so that a set of millions delays nobody.
 
-Recipients are erased with the retention of addresses, single letters after days. A mailing without copies for long is over: its keys are
-deleted, so that the same text begins another. The newest row stays, without its content, since numbers are given from it on.
+Recipients are erased with the retention of addresses, single letters after days, but not while a decision on the mailing is in force. A
+mailing without copies for long is over: its keys are deleted, so that the same text begins another. The newest row stays, without its
+content, since numbers are given from it on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, 
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, preserved_key, reached
+from smtpguard.database.schema import (
+    DECIDED,
+    cover,
+    entry,
+    hold,
+    mailing,
+    mailing_key,
+    peopleset,
+    preserved_key,
+    reached,
+)
 from smtpguard.holds.model import HOLD, LIVE
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
@@ -50,6 +61,7 @@ from smtpguard.mailings.model import (
     Account,
     CopyStatus,
     Crowd,
+    Grant,
     Mailing,
     State,
     Tally,
@@ -429,10 +441,22 @@ def forget_sets(batch: Batch, before: datetime) -> None:
         return
     waiting = select(hold.c.doc).where(hold.c.state.in_(_LIVE))
     holds = map(HOLD.loads, batch.connection.execute(waiting).scalars())
-    decided = batch.connection.execute(select(*_COLUMNS).where(text(DECIDED))).all()
     needed = {one.correction.people for one in holds if one.correction is not None}
-    needed |= {grant.only for row in decided for grant in Row.read(*row).view(batch.now).grants}
+    needed |= {grant.only for grant in _in_force(batch)}
     batch.connection.execute(delete(peopleset).where(made, peopleset.c.name.in_(old - needed)))
+
+
+def forget_templates(batch: Batch, before: datetime) -> None:
+    """Delete templates of approvals made before then, but for those of an approval in force."""
+    old = set(batch.connection.execute(select(cover.c.cover).where(cover.c.made_at < microseconds(before))).scalars())
+    needed = {grant.cover.learned for grant in _in_force(batch) if grant.cover is not None} if old else old
+    batch.connection.execute(delete(cover).where(cover.c.cover.in_(old - needed)))
+
+
+def _in_force(batch: Batch) -> Iterator[Grant]:
+    """The approvals in force, but for those by a writer alone."""
+    for row in batch.connection.execute(select(*_COLUMNS).where(text(DECIDED))).all():
+        yield from Row.read(*row).view(batch.now).grants
 
 
 QUIET = timedelta(microseconds=OVER)
@@ -462,7 +486,7 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
     blank, more = _blank(batch, before, newest)
     ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
     _unfile(batch, ended)
-    return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
+    return gone + blank, left or more or (gone > 0 and len(letters) >= SLICE) or len(ended) >= SLICE
 
 
 def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -480,7 +504,8 @@ def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int
 
 
 def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
-    """Delete their people first, in slices."""
+    """Delete their people first, in slices. A mailing with a decision in force stays: later copies go by it."""
+    numbers = [row.known.n for row in _read(batch, numbers) if not row.view(batch.now).decided]
     _unfile(batch, numbers)
     room, done = CUT, []
     some = "SELECT person FROM reached WHERE n = ? LIMIT ?"
@@ -507,9 +532,12 @@ def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
     return done, left
 
 
+def _read(batch: Batch, numbers: list[int]) -> Iterator[Row]:
+    return (Row.read(*columns) for columns in batch.among(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", numbers))
+
+
 def _unfile(batch: Batch, numbers: list[int]) -> None:
-    found = batch.among(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", numbers)
-    keys = [(key, columns[0]) for columns in found for key in Row.read(*columns).known.keys]
+    keys = [(key, row.known.n) for row in _read(batch, numbers) for key in row.known.keys]
     batch.execute("DELETE FROM mailing_key WHERE key = ? AND n = ?", keys)
     if numbers:
         batch.connection.execute(update(mailing).where(mailing.c.n.in_(numbers)).values(filed=False))

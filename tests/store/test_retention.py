@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import event
 
 from smtpguard.database.batch import Batch
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store import retention
 from smtpguard.store.retention import Retention, erase
 from smtpguard.store.store import Store
 from tests.clocks import Clock
-from tests.guard.campaign import Campaign, documents
-from tests.guard.house import house
+from tests.guard.campaign import Campaign, documents, kinds
+from tests.guard.house import MEMBERS, house
 from tests.journal.test_rows import filled
 
 USUAL = Retention()
@@ -148,3 +148,46 @@ async def test_a_mailing_stays_while_copies_of_it_wait(tmp_path: Path, newest: b
         await made.decide(lead.hold_id)
         await made.approvals.follow()
         assert {hold.state for hold in await home.holds()} == {State.APPROVED}
+
+
+@pytest.mark.parametrize("newest", [True, False])
+@pytest.mark.parametrize("choice", Choice)
+async def test_a_mailing_stays_while_a_decision_on_it_is_in_force(tmp_path: Path, choice: Choice, newest: bool) -> None:
+    """Without it an approved copy would be held, and a rejected one pass or wait."""
+    keep = Retention(content=timedelta(hours=1), addresses=timedelta(hours=1))
+    async with house(tmp_path, documents=documents()) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12)
+        [lead] = await home.store.holds.newest()
+        await made.decide(lead.hold_id, choice, comment="Wrong list")
+        await made.approvals.follow()
+        await made.office.until_quiet(steps=2)
+        if not newest:
+            await made.to_members(0, 1, mailing="another")
+        await made.office.go(hours=18)
+        while (await home.store.retain(keep)).more:
+            pass
+        assert kinds([await made.send(MEMBERS[11])]) == ("r" if choice is Choice.APPROVE else "x")
+        home.clock.pass_(days=7)
+        await made.noted()
+        while (await home.store.retain(keep)).more:
+            pass
+        if not newest:
+            assert await home.store.mailings.find(lead.mailing_id) is None
+
+
+async def test_an_approval_of_what_was_approved_before_covers_its_copies_as_long(tmp_path: Path) -> None:
+    """Both have one template, and the retention of contents for the first is over in the time of the second."""
+    async with house(tmp_path, documents=documents()) as home:
+        made = Campaign(home, copies=50)
+        for days in (0, 28):
+            home.clock.pass_(days=days)
+            for n in range(12):
+                await made.send(MEMBERS[n], body=f"Copy {n}")
+            lead = next(hold for hold in await home.holds() if hold.state is State.WAITING and not hold.primary)
+            await made.decide(lead.hold_id)
+            await made.approvals.follow()
+        home.clock.pass_(days=3)
+        while (await home.store.retain(USUAL)).more:
+            pass
+        assert kinds([await made.send(MEMBERS[n], body=f"Copy {n}") for n in range(12, 20)]) == 8 * "r"
