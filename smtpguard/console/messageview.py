@@ -19,7 +19,7 @@ from datetime import date, datetime
 from urllib.parse import unquote
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.services import Person
+from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import AtOnce, at_once, bound
 from smtpguard.holds.model import (
@@ -339,7 +339,11 @@ class DecisionPreview:
     together: tuple[tuple[str, ...], ...] = ()
 
 
-def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: bool = False) -> DecisionPreview:
+def outlook_now(here: ConsoleServices, hold: Hold, who: Person) -> DecisionPreview:
+    return outlook(hold, who, here.in_force, here.clock.now(), over=here.approvals.is_over(hold))
+
+
+def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: bool) -> DecisionPreview:
     """``over``: its time is (Approvals.is_over)."""
     votes = standing_votes(hold)
     waiting = hold.state is State.WAITING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.console.messageview import needs, outlook, segments
+from smtpguard.console import messageview
+from smtpguard.console.messageview import needs, segments
 from smtpguard.holds.model import Choice, Vote, missing
 from smtpguard.policy.approvals import Absence
 from tests.clocks import MONDAY
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
 from tests.console.stage import Stage
+
+outlook = partial(messageview.outlook, over=False)
 
 NIGHT = MONDAY + timedelta(hours=13)
 

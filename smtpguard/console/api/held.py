@@ -15,7 +15,7 @@ from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.entry import Call, Operation, Page, Refusal, error_at
 from smtpguard.console.filters import Filters, cut, holds_of
 from smtpguard.console.labels import entry_in_words
-from smtpguard.console.messageview import LARGE, DecisionPreview, outlook
+from smtpguard.console.messageview import LARGE, outlook_now
 from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.services import Visibility, find, viewed, visibility
 from smtpguard.database.errors import ContentMissing
@@ -60,15 +60,10 @@ async def _record_view(call: Call, hold: Hold, saw: str) -> None:
     await call.console.store.journal.record([view])
 
 
-def _outlook(call: Call, hold: Hold) -> DecisionPreview:
-    here = call.console
-    return outlook(hold, call.who, here.in_force, here.clock.now(), over=here.approvals.is_over(hold))
-
-
 async def approve(call: Call) -> rows.HeldDetail:
     body: rows.Approve = call.body
     hold = await looked_up(call)
-    ahead = _outlook(call, hold)
+    ahead = outlook_now(call.console, hold, call.who)
     if sorted(body.seen.lists) != sorted(hold.lists) and not _has_voted(
         hold, call.who.address, Choice.APPROVE, body.seen
     ):
@@ -234,7 +229,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
 async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     """A writer who otherwise sees nothing gets no more than the notice has."""
     in_force = call.console.in_force
-    ahead = _outlook(call, hold)
+    ahead = outlook_now(call.console, hold, call.who)
     outgoing = await call.console.store.holds.outgoing(hold.hold_id)
     frozen = list((await call.console.freezes.holding_up(hold)).get(hold.hold_id, ()))
     covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.labels import overtaken
-from smtpguard.console.messageview import LARGE, confirmed, outlook
+from smtpguard.console.messageview import LARGE, confirmed, outlook_now
 from smtpguard.console.pages.message import base, looked_up, own, shown
 from smtpguard.console.rendering import (
     CHANGED,
@@ -57,7 +57,7 @@ async def vote(request: Request) -> Response:
     sent = form(request)
     choice = choice_of(sent)
     comment = text_of(sent, "comment")
-    ahead = outlook(hold, who, here.in_force, here.clock.now(), over=here.approvals.is_over(hold))
+    ahead = outlook_now(here, hold, who)
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     wrong: dict[str, str] = {}
@@ -100,7 +100,7 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
     """Show the approval again with its cover and number of people, to be confirmed. Nothing is decided yet."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force = here.in_force
-    ahead = outlook(hold, who, in_force, here.clock.now(), over=here.approvals.is_over(hold))
+    ahead = outlook_now(here, hold, who)
     covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,

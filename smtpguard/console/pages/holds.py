@@ -14,7 +14,7 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
 from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of, sees
-from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook
+from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook_now
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
     choice_of,
@@ -126,7 +126,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     is out of hours now."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.in_force, here.clock.now()
-    ahead, named = outlook(hold, who, in_force, now, over=here.approvals.is_over(hold)), addressees(hold, in_force)
+    ahead, named = outlook_now(here, hold, who), addressees(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
     missing = sum(n for need in ahead.needs for n, _ in need.groups)
     late = (
@@ -227,8 +227,7 @@ def _sent(ahead: DecisionPreview) -> int:
 
 def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
     here, who = services_of(request), person(request)
-    in_force, now = here.in_force, here.clock.now()
-    return [(hold, outlook(hold, who, in_force, now, over=here.approvals.is_over(hold))) for hold in holds]
+    return [(hold, outlook_now(here, hold, who)) for hold in holds]
 
 
 @ROUTES.post("/decided", Role.APPROVER)

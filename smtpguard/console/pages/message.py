@@ -35,7 +35,7 @@ from smtpguard.console.messageview import (
     is_html,
     mixed,
     opened,
-    outlook,
+    outlook_now,
     parts,
     segments,
 )
@@ -128,11 +128,11 @@ async def shown(
 ) -> Response:
     """The page for approvers. ``problem``: why a decision was not made; ``wrong``: the fields with errors."""
     here, who, said = services_of(request), person(request), speech(request)
-    in_force, now = here.in_force, here.clock.now()
+    in_force = here.in_force
     content = await _content(here, hold, seen, request)
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
-    ahead = outlook(hold, who, in_force, now, over=here.approvals.is_over(hold))
+    ahead = outlook_now(here, hold, who)
     covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
