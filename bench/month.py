@@ -49,6 +49,7 @@ from smtpguard.counts.contacts import PastMessage, record
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, State
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.policy.verdict import Mode
@@ -321,7 +322,7 @@ async def played(
                 who: [digester.of(Address.parse(to.address)) for to in people] for who, people in writing.known.items()
             }
             await desk.line.store.write(partial(_know, written))
-        approvals = Approvals(desk.line.store, desk.line.policies, clock, term=term(settings))
+        approvals = Approvals(desk.line.store, desk.line.policies, SteadyClock(clock), term=term(settings))
         return await Month(settings, desk.line, wire, clock, approvals).play(posts, progress)
 
 

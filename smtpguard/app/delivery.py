@@ -66,8 +66,7 @@ class Deliverer(Part):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._clock = SystemClock()
-        self._steady = steady(self._clock)
+        self._clock = steady(SystemClock())
         self._delivering: asyncio.Task[None] | None = None
         self._renewals = Renewals()
 
@@ -95,7 +94,7 @@ class Deliverer(Part):
         self._freshness = ListRefresh(settings, self._policies, self._digester, self._store, clock)
         read = read_by(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
-        self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook, steady=self._steady)
+        self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
         self._reports = Daily(self._store, self._policies, clock, daily)
         auditor = settings.audit.mail
@@ -103,8 +102,7 @@ class Deliverer(Part):
             Daily(self._store, self._policies, clock, partial(checkpoint_to, auditor)) if auditor else None
         )
         self._approvals = Approvals(
-            self._store, self._policies, clock, term=term(settings), notices=notices(settings),
-            steady=self._steady,
+            self._store, self._policies, clock, term=term(settings), notices=notices(settings)
         )  # fmt: skip
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(
@@ -124,7 +122,6 @@ class Deliverer(Part):
             self._watch,
             self._policies,
             clock,
-            steady=self._steady,
             owner=owner,
             trace_key=secret,
             hostname=name,
@@ -172,7 +169,7 @@ class Deliverer(Part):
 
     def said(self) -> Said:
         said = self._relays.said()
-        ahead = int(self._steady.ahead.total_seconds()) if self._steady.jumped else 0
+        ahead = int(self._clock.ahead.total_seconds()) if self._clock.jumped else 0
         levels = {**said.levels, STORE_FAILS: int(self._store.fails), CLOCK_AHEAD: ahead}
         return replace(said, counts={**said.counts, **self._renewals.counts}, levels=levels)
 
@@ -194,13 +191,13 @@ class Deliverer(Part):
             await asyncio.sleep(MOVE_SECONDS)
 
     async def _retain(self) -> None:
-        if self._steady.jumped:  # to correct the clock would not restore what was erased
+        if self._clock.jumped:  # to correct the clock would not restore what was erased
             return
         wanted = Retention.of(self._settings.retention.model_dump())
         bounds = await self._store.agree(wanted, socket.gethostname())
 
         async def some() -> bool:
-            return not self._steady.jumped and (await self._store.retain(bounds)).more
+            return not self._clock.jumped and (await self._store.retain(bounds)).more
 
         await slices(some, 0.1)
 

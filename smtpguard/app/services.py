@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from smtpguard.gathering.gather import Gather
     from smtpguard.holds.effects import Deadlines
     from smtpguard.holds.service import Approvals
-    from smtpguard.journal.clock import Clock
+    from smtpguard.journal.clock import Clock, SteadyClock
     from smtpguard.mailings.service import Mailings, Matched
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead
@@ -207,7 +207,7 @@ def _foreign(settings: Settings, error: Foreign) -> str:
 
 
 def freezes_of(
-    settings: Settings, store: Store, clock: Clock, new_id: Callable[[], str], *, loud: bool = False
+    settings: Settings, store: Store, clock: SteadyClock, new_id: Callable[[], str], *, loud: bool = False
 ) -> Freezes:
     return Freezes(
         store,
@@ -224,7 +224,7 @@ def freezes_of(
 async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
     """As fast as possible. Raises CannotStart and StoreError."""
     async with opened(settings) as (store, digester):
-        freezes = freezes_of(settings, store, SystemClock(), ids())
+        freezes = freezes_of(settings, store, steady(SystemClock()), ids())
         yield Brakes(store=store, freezes=freezes, digester=digester)
 
 
@@ -245,7 +245,7 @@ async def services(
         if not serving:  # else it begins with its watch over the gate
             with contextlib.suppress(PolicyUnreadable):
                 await policies.follow()
-        freezes = freezes_of(settings, store, clock, new_id, loud=serving)
+        freezes = freezes_of(settings, store, known, new_id, loud=serving)
         mailings = Mailings(store, policies, clock, term=term(settings))
         key = installation_secret(settings)
 
@@ -257,7 +257,7 @@ async def services(
         yield Services(
             store=store,
             policies=policies,
-            approvals=Approvals(store, policies, clock, term=term(settings), steady=known),
+            approvals=Approvals(store, policies, known, term=term(settings)),
             freezes=freezes,
             mailings=mailings,
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),

@@ -199,7 +199,7 @@ class Freezes:
     command reports them itself."""
 
     store: Store
-    clock: Clock
+    clock: SteadyClock
     new_id: Callable[[], str]
     freeze_hook: Sequence[Sequence[str]] = ()
     thaw_hook: Sequence[Sequence[str]] = ()
@@ -207,7 +207,6 @@ class Freezes:
     recall_seconds: float = RECALL_SECONDS
     thaw_two: bool = False
     loud: bool = True
-    steady: SteadyClock | None = None
 
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
@@ -260,7 +259,6 @@ class Freezes:
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift freezes whose time is over. Until then they stop mail. If several processes try, one does it. Raises
         StoreError."""
-        steady = self.steady or SteadyClock(self.clock)
 
         async def lift(freeze: Freeze) -> tuple[Hook, ...]:
             with contextlib.suppress(KeyError):  # another process was first
@@ -268,7 +266,7 @@ class Freezes:
             return ()
 
         freezes = (await self.store.gate.read()).freezes
-        over = [one for one in freezes if one.until is not None and steady.has_come(one.until, one.at)]
+        over = [one for one in freezes if one.until is not None and self.clock.has_come(one.until, one.at)]
         ran = await asyncio.gather(*map(lift, over))  # the commands of one keep no other frozen
         return tuple(chain.from_iterable(ran))
 

@@ -56,7 +56,7 @@ from smtpguard.holds.model import (
 )
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
-from smtpguard.journal.clock import Clock, SteadyClock
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
@@ -98,11 +98,9 @@ class Approvals:
 
     store: Store
     policies: PolicyInForce
-    clock: Clock
+    clock: SteadyClock
     notices: Notices = field(default_factory=Notices)
     term: Deadlines = field(default_factory=Deadlines)
-    steady: SteadyClock | None = None
-    _steady: SteadyClock = field(init=False)
     _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
     """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it. Seen first while
     the clock is before its votes, as at a boot, it begins then."""
@@ -111,7 +109,6 @@ class Approvals:
     _undue: Outage = field(init=False)
 
     def __post_init__(self) -> None:
-        self._steady = self.steady or SteadyClock(self.clock)
         self._unsent = Outage(log, "approved and not sent yet, tried again", self.clock.monotonic)
         self._unasked = Outage(log, "people are asked later about what is in doubt", self.clock.monotonic)
         self._undue = Outage(log, "deadlines are looked at again", self.clock.monotonic)
@@ -212,7 +209,7 @@ class Approvals:
         def step(hold: Hold) -> Change:
             if who not in hold.senders:
                 raise NotEntitled(f"{who} did not write it")
-            check_asks(hold, in_force, self._steady.passed())
+            check_asks(hold, in_force, self.clock.passed())
             if seen is not None and not seen.is_of(hold):
                 raise Conflict("it has changed since it was shown")
             asked = hold.confirm
@@ -298,7 +295,7 @@ class Approvals:
         notices, enacted, failed = self._now(), 0, False
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
-        begun = {key: max([self._steady.passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
+        begun = {key: max([self.clock.passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
         self._leaving = {
             (id, at): self._leaving.get((id, at), tick + (at - begun[id, at]).total_seconds()) for id, at in leaving
         }
@@ -373,12 +370,12 @@ class Approvals:
 
     def is_over(self, hold: Hold) -> bool:
         """Whether nobody can let it go any more, if it waits: the sweep that expires it may be late."""
-        return self._steady.passed() >= hold.expires_at
+        return self.clock.passed() >= hold.expires_at
 
     async def sweep(self) -> int:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
         left for the next sweep. One delivery process calls it every minute or so."""
-        notices = replace(self._now(), now=self._steady.passed())
+        notices = replace(self._now(), now=self.clock.passed())
         changed, failed = await self.ask(), False
         for hold in await self.store.holds.due(notices.now):
             try:

@@ -37,10 +37,10 @@ class _Jump(NamedTuple):
 
 
 class SteadyClock:
-    """Of one process. Each jump forward counts a day after it."""
+    """A Clock of one process that also knows how far it is believed. Each jump forward counts a day after it."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.now, self.monotonic = clock.now, clock.monotonic
         self._at, self._tick = clock.now(), clock.monotonic()  # a time before, by both
         self._jumps: tuple[_Jump, ...] = ()  # that do not count yet
         self._said = timedelta(0)
@@ -50,7 +50,7 @@ class SteadyClock:
     def learn(self, known: datetime | None, since: datetime | None) -> None:
         """At a start. ``known``: when the journal's newest entry was made, but for those of the last day: an earlier start may
         have had the same wrong clock. ``since``: when the first of these was made."""
-        wall, tick = self._clock.now(), self._clock.monotonic()
+        wall, tick = self.now(), self.monotonic()
         since = min(since or wall, wall)
         if known is not None and since - known > PAUSE:
             self._at, self._tick, self._near = wall, tick, PAUSE
@@ -82,7 +82,7 @@ class SteadyClock:
         self._look(log.debug)
 
     def _look(self, say: Callable[..., None]) -> datetime:
-        wall, tick = self._clock.now(), self._clock.monotonic()
+        wall, tick = self.now(), self.monotonic()
         before = self._at + timedelta(seconds=tick - self._tick)
         self._at, self._tick = wall, tick
         step = wall - before

@@ -33,7 +33,7 @@ from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.chain import utc_text
-from smtpguard.journal.clock import Clock, SteadyClock
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
@@ -158,20 +158,17 @@ class Delivery:
     renderer: Renderer
     watch: GateWatch
     policies: PolicyInForce
-    clock: Clock
+    clock: SteadyClock
     owner: str
     trace_key: bytes = field(repr=False)
     hostname: str
     route: Callable[[str, Address], Relay] | None = None
-    steady: SteadyClock | None = None
     jitter: Callable[[], float] = random.random
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-    _steady: SteadyClock = field(init=False)
     _stopping: bool = field(default=False, init=False)
     _outage: Outage = field(init=False)
 
     def __post_init__(self) -> None:
-        self._steady = self.steady or SteadyClock(self.clock)
         self._outage = Outage(log, "the outbox: waiting for the store", self.clock.monotonic)
 
     async def run(self) -> None:
@@ -319,7 +316,7 @@ class Delivery:
     ) -> list[AttemptResult]:
         """``due``: those recipients of the parcel that go over ``relay``."""
         recipients = tuple(d.recipient for d in due)
-        patient = not self._steady.has_come(lease.created_at + PACE.give_up, lease.created_at)
+        patient = not self.clock.has_come(lease.created_at + PACE.give_up, lease.created_at)
         try:
             for envelope, content in parcel.forms:
                 envelope = replace(envelope, recipients=recipients)
@@ -377,7 +374,7 @@ class Delivery:
         workers away.
         """
         now = self.clock.now()
-        late = self._steady.has_come(lease.created_at + PACE.tell_delay, lease.created_at)
+        late = self.clock.has_come(lease.created_at + PACE.tell_delay, lease.created_at)
         told = reports(lease, hold, results, now, late=late)
         told = tuple(dsn for dsn in told if not any(self._expands(hold, one) for one in dsn.recipients))
         in_force = self.policies.current()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.rule import STOPPED
 from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
@@ -198,7 +199,7 @@ async def test_an_observing_rule_records_the_stop_for_its_time(tmp_path: Path) -
 async def test_a_frozen_conversation_stops_at_once(home: House) -> None:
     from smtpguard.freezes.service import Freezes
 
-    freezes = Freezes(home.store, home.clock, new_id=lambda: "FREEZE")
+    freezes = Freezes(home.store, SteadyClock(home.clock), new_id=lambda: "FREEZE")
     await freezes.freeze(Selector.THREAD, ROOT, reason="enough", by="root")
     await home.watch.read()
     assert isinstance(await post(home, STAFF[0]), Held)

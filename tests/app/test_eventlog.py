@@ -17,6 +17,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Conflict
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase, dump
 from smtpguard.observe.log import fields
@@ -155,7 +156,7 @@ async def test_a_failing_subscriber_does_not_fail_the_commit(tmp_path: Path) -> 
 
 def at_the_command_line(home: House) -> Freezes:
     """Freezes as the cli's services build them: on the store itself, without a log."""
-    return Freezes(home.store, home.clock, new_id=ids(), recall_seconds=0)
+    return Freezes(home.store, SteadyClock(home.clock), new_id=ids(), recall_seconds=0)
 
 
 async def freeze(home: House, value: str = "news") -> None:

@@ -143,7 +143,7 @@ def test_two_pairs_of_parts_share_their_processes() -> None:
 
 async def test_nothing_is_erased_while_the_clock_has_jumped() -> None:
     made: Any = Deliverer(Settings())
-    made._steady, made._store = SimpleNamespace(jumped=True), None
+    made._clock, made._store = SimpleNamespace(jumped=True), None
     await made._retain()
 
 
@@ -156,10 +156,10 @@ async def test_nothing_more_is_erased_after_the_clock_has_jumped() -> None:
 
     async def retain(keep: Retention) -> Erased:
         slices.append(keep)
-        made._steady.jumped = len(slices) == 2
+        made._clock.jumped = len(slices) == 2
         return Erased(more=len(slices) < 9)
 
-    made._steady, made._store = SimpleNamespace(jumped=False), SimpleNamespace(agree=agree, retain=retain)
+    made._clock, made._store = SimpleNamespace(jumped=False), SimpleNamespace(agree=agree, retain=retain)
     await made._retain()
     assert len(slices) == 2
 
@@ -185,7 +185,7 @@ async def test_the_report_has_each_parts_numbers(part: Any, counts: dict[str, in
     relays = Relays(Settings(state=tmp_path))
     pool = relays.pools[""]
     made._store, made._relays = SimpleNamespace(fails=True, problem="it is read-only"), relays
-    made._steady = SimpleNamespace(jumped=True, ahead=timedelta(days=800, microseconds=1))
+    made._clock = SimpleNamespace(jumped=True, ahead=timedelta(days=800, microseconds=1))
     made.line = SimpleNamespace(intake=INTAKE, store=made._store, watch=SimpleNamespace(age_seconds=0.1))
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"

@@ -20,6 +20,7 @@ from smtpguard.admission.preapproval import Corrections
 from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.mailings.service import Mailings, Matched
 from smtpguard.store.store import Store
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
@@ -53,7 +54,7 @@ class Stage:
                 mailings=mailings,
                 matching=partial(Matched, mailings, home.store, home, self.folder),
                 freezes=Freezes(
-                    home.store, home.clock, new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
+                    home.store, SteadyClock(home.clock), new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
                     recall_seconds=0, loud=False,
                 ),
                 clock=home.clock,

@@ -29,6 +29,7 @@ from smtpguard.console.people.accounts import Accounts, Passwords
 from smtpguard.console.services import ConsoleServices
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
@@ -180,14 +181,14 @@ async def staged(
         reader=home.reader,
         approvals=home.approvals(),
         questions=Questions(home.store, home, home.clock, new_id=lambda: next(numbers)),
-        freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+        freezes=Freezes(home.store, SteadyClock(home.clock), new_id=lambda: next(numbers), recall_seconds=0),
         mailings=mailings,
         returns=Returns(
             home.store,
             home,
             home.clock,
             home.in_force.registry.digester,
-            Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+            Freezes(home.store, SteadyClock(home.clock), new_id=lambda: next(numbers), recall_seconds=0),
             key=KEY,
             new_id=lambda: next(numbers),
         ),

@@ -15,6 +15,7 @@ from smtpguard.freezes.model import event_of
 from smtpguard.freezes.service import UNCOUNTED, Freezes
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.replying import Link, Links
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
 from tests.clocks import MONDAY
@@ -133,7 +134,7 @@ async def test_a_freeze_may_have_an_end(here: Stage) -> None:
     assert freeze.until is not None
     assert (freeze.until - freeze.at).total_seconds() == 4 * 3600
     here.home.clock.pass_(hours=4)
-    await Freezes(here.home.store, here.home.clock, new_id=str).lift_ended()
+    await Freezes(here.home.store, SteadyClock(here.home.clock), new_id=str).lift_ended()
     await eva.sign_in(EVA)
     assert "Nothing. Mail is going." in text(await eva.get("/still"))
 

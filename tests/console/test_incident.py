@@ -17,6 +17,7 @@ from smtpguard.holds.model import Choice
 from smtpguard.incidents import report
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Findings, TooMany
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, EVA, NEWS, held, text
@@ -48,7 +49,7 @@ async def test_the_page_is_404_without_permission(here: Stage) -> None:
 
 async def test_a_message_a_mailing_and_a_freeze_link_to_the_form(here: Stage) -> None:
     hold = await held(here, NEWS)
-    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
+    freezes = Freezes(here.home.store, SteadyClock(here.home.clock), new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.LIST, "news", reason="lunch", by="ola")
     browser = await here.signed_in(OLA, Role.OPERATOR)
     assert 'href="/incident"' in (await browser.get("/history")).text

@@ -18,6 +18,7 @@ from smtpguard.console.reporting import make_once
 from smtpguard.freezes.service import Freezes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.checkpoint import Lost
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.proof import Proof
 from smtpguard.locale.phrase import Phrase
@@ -193,7 +194,9 @@ async def test_a_report_with_every_statement_is_translated(here: Stage, silent: 
         kind = {"what": Kind.MAILING, "notice": Kind.NOTICE, "action": Kind.STREAM}.get(key, Kind.RELEASE)
         events += [Event(kind=kind, id=hold.hold_id, at=at, data={key: word}, private=who) for word in words]
     await here.home.store.journal.record(events)
-    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: f"F{next(here.home.ids)}", recall_seconds=0)
+    freezes = Freezes(
+        here.home.store, SteadyClock(here.home.clock), new_id=lambda: f"F{next(here.home.ids)}", recall_seconds=0
+    )
     for selector in Selector:
         await freezes.freeze(selector, "FROZEN", reason="COMMENT", by="ACTOR")
     made = await make_once(

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -226,7 +225,7 @@ async def test_subscribers_are_called_once_for_each_change(monkeypatch: pytest.M
 
 
 def service(home: House, **more: Any) -> Freezes:
-    return Freezes(home.store, home.clock, new_id=lambda: next(home.ids), **more)
+    return Freezes(home.store, SteadyClock(home.clock), new_id=lambda: next(home.ids), **more)
 
 
 async def test_freeze_and_thaw(home: House) -> None:
@@ -252,7 +251,7 @@ async def test_chained_entries_do_not_name_a_frozen_sender(home: House) -> None:
     """No chained entry names a frozen sender: entries stay as long as the journal, names only as long as addresses are
     kept."""
     ids = iter(("F1", "F2"))
-    freezes = Freezes(home.store, home.clock, new_id=lambda: next(ids), recall_seconds=0)
+    freezes = Freezes(home.store, SteadyClock(home.clock), new_id=lambda: next(ids), recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
     held = await home.send("otto@partner.example")
     assert isinstance(held, Held)
@@ -456,7 +455,7 @@ async def test_a_slow_command_keeps_no_other_freeze(home: House, tmp_path: Path)
 
 async def test_a_wrong_clock_lifts_no_freeze(home: House) -> None:
     """What is frozen under that clock ends by it."""
-    freezes = replace(service(home), steady=SteadyClock(home.clock))
+    freezes = service(home)
     before = await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(hours=2))
     home.clock.at += timedelta(days=800)
     await freezes.lift_ended()
@@ -512,7 +511,7 @@ async def test_a_freeze_that_cannot_be_stored_raises(home: House) -> None:
             raise Unavailable
 
     with pytest.raises(Unavailable):
-        await Freezes(Down(), home.clock, new_id=lambda: "F").freeze(Selector.ALL, "", reason="", by="")  # type: ignore[arg-type]
+        await Freezes(Down(), SteadyClock(home.clock), new_id=lambda: "F").freeze(Selector.ALL, "", reason="", by="")  # type: ignore[arg-type]
 
 
 FREEZE = Freeze(

@@ -28,6 +28,7 @@ from smtpguard.freezes.service import Freezes, GateWatch
 from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import LIVE, SENDING, Choice, Hold, Refused, State
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
@@ -207,7 +208,7 @@ class History(Upkeep, FakeRelay):
         self.approvals: Approvals = home.approvals()
         self.mailings: Mailings = Mailings(store, home, self.clock, term=home.term, notices=home.notices)
         self.freezes = Freezes(
-            store, self.clock, new_id=lambda: f"F{next(self._numbers)}", recall_seconds=0, loud=False
+            store, SteadyClock(self.clock), new_id=lambda: f"F{next(self._numbers)}", recall_seconds=0, loud=False
         )
         digester = home.in_force.registry.digester
         self.returns = Returns(

@@ -30,6 +30,7 @@ from smtpguard.holds import rows as holds
 from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Approvals, Decided
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
@@ -228,7 +229,7 @@ class House:
         )
 
     def approvals(self) -> Approvals:
-        return Approvals(self.given_store, self, self.clock, notices=self.notices, term=self.term)
+        return Approvals(self.given_store, self, SteadyClock(self.clock), notices=self.notices, term=self.term)
 
     async def approve(self, id: str, *people: str, **more: Any) -> Decided:
         """What the last approval did, by default of both groups that decide about the list ramadan."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import State
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
 from smtpguard.mail.message import Message
@@ -106,7 +107,7 @@ class Office:
             renderer,
             self.home.watch,
             self.home,
-            self.clock,
+            SteadyClock(self.clock),
             **settings | more,
         )
 

@@ -430,18 +430,16 @@ async def test_a_clock_that_jumped_is_known_until_it_is_set_back(home: House) ->
 
 async def test_a_part_that_begins_while_the_clock_is_wrong_expires_nothing(home: House) -> None:
     hold = await home.held()
-    steady = SteadyClock(home.clock)
+    approvals = home.approvals()
     home.clock.at += timedelta(days=800)
-    approvals = replace(home.approvals(), steady=steady)
     assert await approvals.sweep() == 0
-    assert approvals._steady.jumped
+    assert approvals.clock.jumped
     assert (await home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def restarted(home: House) -> Approvals:
     """As in a process that starts now."""
-    steady = await learned(home.clock, home.store)
-    return replace(home.approvals(), steady=steady)
+    return replace(home.approvals(), clock=await learned(home.clock, home.store))
 
 
 @pytest.mark.parametrize("corrected", [True, False])
@@ -451,7 +449,7 @@ async def test_a_start_under_a_clock_far_ahead_expires_nothing_for_a_day(home: H
     for reminders in (0, 1):  # another start some hours later, with what the first recorded under that clock
         approvals = await restarted(home)
         assert await approvals.sweep() == reminders
-        assert approvals._steady.jumped
+        assert approvals.clock.jumped
         with pytest.raises(NotEntitled):  # and not that it has expired
             await approvals.vote(hold.hold_id, Choice.APPROVE, approver="nobody@example.com", by="nobody")
         await home.store.journal.record([event_on(hold, Kind.VIEWED, home.clock.now())])
@@ -464,7 +462,7 @@ async def test_a_start_under_a_clock_far_ahead_expires_nothing_for_a_day(home: H
         home.clock.pass_(hours=2)  # a day after the first start
         assert await approvals.sweep() == 1
         assert (await home.hold(hold.hold_id)).state is State.EXPIRED
-    assert not approvals._steady.jumped
+    assert not approvals.clock.jumped
 
 
 async def test_a_start_after_a_week_goes_by_the_clock(home: House) -> None:
@@ -484,7 +482,7 @@ async def test_a_start_long_after_the_clock_was_ahead_goes_by_the_clock(home: Ho
             home.clock.pass_(hours=hours)
     approvals = await restarted(home)
     assert await approvals.sweep() == 1
-    assert not approvals._steady.jumped
+    assert not approvals.clock.jumped
 
 
 async def test_a_clock_that_jumped_counts_a_day_later(home: House) -> None:
@@ -498,7 +496,7 @@ async def test_a_clock_that_jumped_counts_a_day_later(home: House) -> None:
     home.clock.pass_(hours=1)
     assert await approvals.sweep() == 1
     assert (await home.hold(hold.hold_id)).state is State.EXPIRED
-    assert not approvals._steady.ahead
+    assert not approvals.clock.ahead
 
 
 async def test_a_deadline_that_cannot_be_kept_is_logged_once(home: House, caplog: pytest.LogCaptureFixture) -> None:

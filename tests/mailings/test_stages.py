@@ -22,6 +22,7 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.incidents.query import IncidentQuery
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import load
 from smtpguard.locale.speech import Speech
@@ -290,7 +291,7 @@ async def test_a_freeze_stops_a_release_and_a_thaw_does_not_continue_it(staged: 
 async def test_a_thaw_says_how_many_copies_go_out(staged: Campaign) -> None:
     """Also if the message that people looked at has gone: the copies under it go out all the same."""
     home, told = staged.home, []
-    freezes = Freezes(home.store, home.clock, new_id=lambda: "F1", recall_seconds=0)
+    freezes = Freezes(home.store, SteadyClock(home.clock), new_id=lambda: "F1", recall_seconds=0)
     for id in ("F1", "F2"):
         await home.freeze(Selector.LIST, "ramadan", id=id)
         goes = await freezes.released_by(await freezes.active())
@@ -375,7 +376,7 @@ async def test_a_stage_does_not_pass_during_a_freeze(tmp_path: Path, stage: int)
             await pass_(made, minutes=31)
         going = [hold.hold_id for hold in await home.holds() if hold.state is Held.APPROVED]
         assert going == [first.hold_id], "the message that people looked at"
-        freezes = Freezes(home.store, home.clock, new_id=lambda: "F2", recall_seconds=0)
+        freezes = Freezes(home.store, SteadyClock(home.clock), new_id=lambda: "F2", recall_seconds=0)
         goes = await freezes.released_by(await freezes.active())
         assert (goes.messages, goes.people, [one.reach for one in goes.first]) == (stage, stage, [stage])
         await home.thaw()

@@ -22,6 +22,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
 from smtpguard.journal import cursors
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mailings.service import Mailings
@@ -104,7 +105,7 @@ async def test_all_events_are_sent_in_order(here: Here) -> None:
     first, second = await here.held(), await here.held(body="Liquor", Message_ID="<2@example.com>")
     await home.approve(first, "eva@example.com")
     await home.approvals().vote(second, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
-    freezes = Freezes(home.store, home.clock, new_id=lambda: "F1", recall_seconds=0)
+    freezes = Freezes(home.store, SteadyClock(home.clock), new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.LIST, "news", reason="Wait", by="omar")
     await freezes.thaw("F1", by="omar")
     at = home.clock.now()
@@ -123,7 +124,7 @@ async def test_all_events_are_sent_in_order(here: Here) -> None:
 
 async def test_only_selected_topics_are_sent(here: Here) -> None:
     await here.held()
-    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
+    freezes = Freezes(here.home.store, SteadyClock(here.home.clock), new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.ALL, "", reason="Wait", by="omar")
     assert await here.tell(here.hook(frozenset({Topic.FROZEN}))) == 1
     assert here.to.types == ["freeze.set"]
@@ -222,7 +223,9 @@ def test_a_receiver_recognizes_forgeries(what: str) -> None:
 async def test_without_permission_no_personal_data_is_sent(here: Here) -> None:
     hold_id = await here.held(RAMADAN, NEWS)
     await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
-    freezes = Freezes(here.home.store, here.home.clock, new_id=iter(["F1", "F2"]).__next__, recall_seconds=0)
+    freezes = Freezes(
+        here.home.store, SteadyClock(here.home.clock), new_id=iter(["F1", "F2"]).__next__, recall_seconds=0
+    )
     await freezes.freeze(Selector.LIST, "ramadan", reason="Careful", by="omar@example.com")
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="Her", by="omar@example.com")
     await here.tell()
@@ -238,7 +241,7 @@ async def test_without_permission_no_personal_data_is_sent(here: Here) -> None:
 async def test_permitted_personal_data_is_sent(here: Here) -> None:
     hold_id = await here.held(RAMADAN)
     await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
-    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
+    freezes = Freezes(here.home.store, SteadyClock(here.home.clock), new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="Her", by="omar@example.com")
     await here.tell(here.hook(persons=True, special=True))
     held, decided, frozen = [asked.json["data"] for asked in here.to.asked]

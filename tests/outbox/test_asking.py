@@ -15,6 +15,7 @@ from sqlalchemy import select
 from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Kind
 from smtpguard.lists.index import index_path
 from smtpguard.mail.address import Address
@@ -42,7 +43,7 @@ ANNA, EVA, OMAR, DPO, IT = (
 
 
 def approvals(office: Office) -> Approvals:
-    return Approvals(office.store, office.home, office.clock, notices=Notices(contact=IT))
+    return Approvals(office.store, office.home, SteadyClock(office.clock), notices=Notices(contact=IT))
 
 
 async def release_in_doubt(office: Office, *to: str, taken: bool = True) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import Hold, State
-from smtpguard.journal.clock import SteadyClock
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Lost, Recipient
 from smtpguard.mail.message import Message
@@ -440,7 +439,6 @@ async def test_a_failed_colleagues_part_is_not_reported_as_held(office: Office, 
 
 async def test_a_wrong_clock_ends_no_delivery(office: Office) -> None:
     """What was to be retried, or came into the outbox, under a clock that was ahead is sent once it is set right."""
-    office.worker = office.hire(steady=SteadyClock(office.clock))
     office.relay.says = {RAMADAN: LATER}
     before = await office.approved()
     await office.step()

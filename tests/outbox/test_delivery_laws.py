@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.holds.model import Hold, Over, State, after, settles_as
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
@@ -252,7 +253,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
                 renderer,
                 OpenGate(),  # type: ignore[arg-type]
                 NoLists(),  # type: ignore[arg-type]
-                clock,
+                SteadyClock(clock),
                 owner="x",
                 trace_key=KEY,
                 hostname="guard.example.com",

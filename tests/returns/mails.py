@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smtpguard.freezes.service import Freezes
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.mail.message import Message
 from smtpguard.returns.service import Receipt, Returns
 from tests.guard.campaign import Campaign
@@ -67,7 +68,12 @@ class Out:
         self.hooks: list[list[str]] = []
         ids = (f"F{n}" for n in itertools.count(1))
         self.freezes = Freezes(
-            home.store, home.clock, new_id=lambda: next(ids), freeze_hook=self.hooks, recall_seconds=0, loud=False
+            home.store,
+            SteadyClock(home.clock),
+            new_id=lambda: next(ids),
+            freeze_hook=self.hooks,
+            recall_seconds=0,
+            loud=False,
         )
         self.service = self.service_on(home.store)
 
