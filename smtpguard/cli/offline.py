@@ -18,7 +18,7 @@ from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
 from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, readable, shown, warning
 from smtpguard.config.documents import policy_document, policy_documents
-from smtpguard.config.fields import Network, is_public, read_secret
+from smtpguard.config.fields import Network, is_public, loose_networks, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Relay, Route, Settings, read_settings
@@ -227,6 +227,7 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     """Listening places: no two listeners at one place, none at the relay's, and none open to everybody."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
+    yield from loose_networks(document)
     for key, networks, may, whose in (
         ("trust", settings.trust, "whoever connects may say who the client is, and who has logged in", "MTAs in front"),
         (

@@ -9,16 +9,17 @@ everywhere, then, each after a space, ``domain=delimiters`` for the domains that
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
 import idna
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
-from smtpguard.config.problem import Broken, Invalid, Problem
+from smtpguard.config.problem import Broken, Invalid, Problem, Severity
+from smtpguard.config.yaml import Document, Place
 
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"
 Network = IPv4Network | IPv6Network
@@ -62,6 +63,25 @@ def network_of(text: str) -> Network:
     if mapped is None or network.prefixlen < _MAPPED_BITS:
         return network
     return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+
+
+def loose_networks(document: Document) -> Iterator[Problem]:
+    """A warning for each network with host bits: ``10.1.2.0/8`` is all of 10.0.0.0/8, and hardly what was meant."""
+    waiting: list[tuple[Place, Any]] = [((), document.value)]
+    for place, value in waiting:
+        if isinstance(value, dict):
+            waiting += [((*place, key), each) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*place, n), each) for n, each in enumerate(value)]
+        elif isinstance(value, str) and "/" in value:
+            try:
+                network, written = network_of(value), ip_interface(value.strip())
+            except ValueError:
+                continue
+            if written.ip != written.network.network_address:
+                expected = f'"{network}", or a longer prefix'
+                found = document.problem(place, f'"{value}" has host bits: it is read as {network}', expected)
+                yield replace(found, severity=Severity.WARNING)
 
 
 def _host(value: Any) -> Any:

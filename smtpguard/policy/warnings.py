@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 from ipaddress import ip_network
 
+from smtpguard.config.fields import loose_networks
 from smtpguard.config.problem import Problem, Severity, did_you_mean
 from smtpguard.config.yaml import Document, Findings, Place
 from smtpguard.mail.address import Address, is_among
@@ -61,6 +62,7 @@ def look(
     _spared(model, findings)
     _one_person(model, aliases, findings)
     _writers(model, groups, aliases, delimiters, findings)
+    findings.problems += loose_networks(findings.document)
     for section, declared in (("lists", model.lists), ("streams", model.streams)):
         _origins(section, declared, findings)
     for n, rule in enumerate(rules):

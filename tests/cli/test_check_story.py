@@ -140,6 +140,8 @@ def test_a_domain_of_ours_with_customers_is_reported(etc: Path) -> None:
     [
         ("trust: [0.0.0.0/0]\n", "0.0.0.0/0 is everybody: whoever connects may say who the client is, and who has logged in"),
         ("expanders: [\"::/0\"]\n", "::/0 is everybody: whoever got a post of a list may send it on as the list server"),
+        ("trust: [10.1.2.0/8]\n", '"10.1.2.0/8" has host bits: it is read as 10.0.0.0/8: expected "10.0.0.0/8", or a longer prefix'),
+        ("listen: {smtp: [{clients: 10.1.2.0/8}]}\n", '"10.1.2.0/8" has host bits: it is read as 10.0.0.0/8'),
         ("hold: {approve_at: eva@example.com}\n", "eva@example.com is the mailbox of a person in the policy"),
         ("hold: {approve_at: news@lists.example.com}\n", "news@lists.example.com is the address of list news"),
         ("hold: {reply_at: omar@example.com}\n", "omar@example.com is the mailbox of a person in the policy"),
