@@ -394,7 +394,7 @@ class Recorded:
             reach=self.value("recipients.reach"),
             lists=tuple(sorted(self.lists if self.exact else lists)),
             letter_from=() if self.is_no_letter else some,
-            login="",
+            also_from="",
             threads=() if self.is_no_reply else some,
             reply="" if self.is_no_reply else _SOMEBODY,
             shared=False,

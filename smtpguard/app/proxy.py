@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 
 import structlog
@@ -30,7 +29,7 @@ from smtpguard.config.statefiles import hand_over
 from smtpguard.journal.clock import Clock
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Session, client_address, within
+from smtpguard.mail.envelope import Session, client_network, within
 from smtpguard.mail.reply import Reply
 from smtpguard.processes.channel import Said
 from smtpguard.wire.listener import Limits, Listener, RateCheck, ServerAuth, ServerTls
@@ -133,8 +132,6 @@ FILE = "rates"
 REPORT_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
 _MOST_NAMES = 10
-_IPV6_PREFIX = 64
-"""A client has at least a /64 (RFC 6177)."""
 
 
 class RateLimits:
@@ -167,7 +164,7 @@ class RateLimits:
         def rate_check(session: Session, first: bool) -> Reply | None:
             quotas: list[Quota] = []
             if not within(session.client_ip, trust):
-                quotas += _quotas(limits.client, f"client {_client(session.client_ip)}", place, first=first)
+                quotas += _quotas(limits.client, f"client {client_network(session.client_ip)}", place, first=first)
             if session.auth_user is not None:
                 quotas += _quotas(limits.login, f"login {session.auth_user.casefold()}", place, first=first)
             full = rates.take(quotas) if quotas else None
@@ -197,13 +194,6 @@ def _quotas(limits: SenderRates, name: str, place: str, *, first: bool) -> Seque
         for unit, limit, counts in (("messages", limits.messages, first), ("recipients", limits.recipients, True))
         if limit is not None and counts
     ]
-
-
-def _client(address: str) -> str:
-    found = client_address(address)
-    if isinstance(found, IPv6Address):
-        return str(ip_network((int(found), _IPV6_PREFIX), strict=False))
-    return str(found or address)
 
 
 WINDOW_PARTS = 60

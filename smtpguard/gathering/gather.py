@@ -22,7 +22,7 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import MEMBER, Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import changed, constant, maker
-from smtpguard.mail.envelope import Transaction
+from smtpguard.mail.envelope import Transaction, client_network
 from smtpguard.mail.fields import DkimResult, mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
@@ -462,7 +462,8 @@ def _learned(
     elif text is not None:
         values.update(dict.fromkeys(OF_TEXT, text))
     sent_by = _names(transaction, counted, sender, proven=proven) if text is not None and not streams else ()
-    letter = values.get("message.looks") != "mailing" and in_force.rules.counts_letters
+    mailing = values.get("message.looks") == "mailing"
+    also_from = "" if proven else sender.login or (_client(transaction) if mailing else "")
     facts = _new_facts(
         values=values,
         evidence=evidence,
@@ -476,8 +477,8 @@ def _learned(
         sizes={t.name: t.size for t in counted.touched.values()} if counted.touched else _NO_SIZES,
         identity=_identity(transaction, counted, sender, text, proven=proven) if text is not None else None,
         sent_by=sent_by,
-        letter_from=sent_by if letter else (),
-        login="" if proven else sender.login,
+        letter_from=sent_by if in_force.rules.counts_letters and not mailing else (),
+        also_from=also_from,
         shared=proven and sender.claimed in in_force.organization.shared,
     )
     return sender, facts, streams
@@ -526,13 +527,16 @@ def _names(transaction: Transaction, counted: Classified, sender: Sender, *, pro
     client."""
     if not counted.people:
         return ()
-    session = transaction.session
     found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
     if sender.login:
         found.append(sender.login)
     elif not proven:
-        found.append(f"client {session.client_ip}")
+        found.append(_client(transaction))
     return tuple(dict.fromkeys(found))
+
+
+def _client(transaction: Transaction) -> str:
+    return f"client {client_network(transaction.session.client_ip)}"
 
 
 def trace_text(text: object) -> tuple[int, ...]:

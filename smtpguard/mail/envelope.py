@@ -126,6 +126,16 @@ def client_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(maxsize=4096)
+def client_network(text: str) -> str:
+    """The client that a limit or a count is for: an IPv4 address, or the /64 of an IPv6 address, all of which one host
+    can use (RFC 6177); the text itself if it is no address."""
+    address = client_address(text)
+    if isinstance(address, IPv6Address):
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address or text)
+
+
 def within(text: str, networks: Sequence[Network]) -> bool:
     """Whether the address is in one of the networks."""
     if not networks:

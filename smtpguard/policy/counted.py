@@ -73,7 +73,7 @@ class Subject(NamedTuple):
     reach: Value | None
     lists: tuple[str, ...]
     letter_from: tuple[str, ...]
-    login: str
+    also_from: str
     threads: tuple[str, ...]
     reply: str
     shared: bool
@@ -83,7 +83,7 @@ class Subject(NamedTuple):
         get, lists = facts.values.get, tuple(sorted(facts.sizes)) if facts.sizes else ()
         given = (
             get("sender.address"), get("recipients.customers"), get("recipients.reach"), lists,
-            facts.letter_from, facts.login, facts.threads, facts.reply, facts.shared,
+            facts.letter_from, facts.also_from, facts.threads, facts.reply, facts.shared,
         )  # fmt: skip
         return tuple.__new__(cls, given)
 
@@ -110,7 +110,7 @@ def _sender(subject: Subject) -> list[str] | Value | None:
         return address
     if not isinstance(address, str) or not address:
         return Unknown(why="the message has no sender")
-    return [address, subject.login] if subject.login and subject.login != address else [address]
+    return list(dict.fromkeys((address, subject.also_from))) if subject.also_from else [address]
 
 
 def _mailing(subject: Subject) -> list[str] | Value | None:

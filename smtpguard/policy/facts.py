@@ -395,7 +395,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"yes": N_("Its sender may write to every list that it is addressed to"),
                "no": N_("Its sender is not proven to be somebody who may write to every list that it is addressed to")}),
     Fact(name="sender.customers", type=Type.COUNT, source=L, windowed=True, of_customers=True, made_from=(Part.MEMBERSHIP, Part.ORIGIN, Part.STREAMS),
-         doc="distinct customers that this From wrote to in a window, or its login if nothing proves From: the most. What is held, of a stream or approved is not counted",
+         doc="distinct customers that this From wrote to in a window, or, if nothing proves From, its login, or without one the client in mail that looks like a mailing: the most. What is held, of a stream or approved is not counted",
          label=N_("customers that its sender wrote to"),
          says={"many": NN_("Its sender wrote to one customer", "Its sender wrote to {n} customers"),
                "none": N_("Its sender wrote to no customer")}),
@@ -476,8 +476,9 @@ class Facts:
     one's own. ``identity``: what it is a copy of; None if it was not needed. ``sizes``: the number of people on each
     list that it touches, or may touch. ``sent_by``: for mail to single customers that uses no stream, the names of its
     sender, under whose last what is held for their number waits; ``letter_from``: the same names, under which its first
-    contacts are counted, none if it is no letter. ``login``: the login's name, where nothing proves From. ``shared``: it
-    is from a mailbox in which several people answer."""
+    contacts are counted, none if it is no letter. ``also_from``: where nothing proves From, the
+    login's name; without a login, of what looks like a mailing, the client's. ``shared``: it is from a mailbox in which
+    several people answer."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -490,7 +491,7 @@ class Facts:
     sizes: Mapping[str, Count] = field(default_factory=dict)
     sent_by: tuple[str, ...] = ()
     letter_from: tuple[str, ...] = ()
-    login: str = ""
+    also_from: str = ""
     shared: bool = False
 
     def get(self, name: str) -> Value | None:

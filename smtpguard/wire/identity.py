@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Session, client_address, within
+from smtpguard.mail.envelope import Session, client_address, client_network, within
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar, sasl
 from smtpguard.wire.grammar import CLIENT_VALUE, Refused, parse_attributes
@@ -81,7 +81,7 @@ class Identity:
     @property
     def counted_as(self) -> str:
         """The client under which relay connections are counted, "" for none."""
-        return "" if self.trusted else self.client_ip
+        return "" if self.trusted else client_network(self.client_ip)
 
     def lacks(self) -> Reply | None:
         """The reply that asks for what must come before mail; None if nothing is missing."""

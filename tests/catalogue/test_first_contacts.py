@@ -68,10 +68,11 @@ def reached(guard: WholeGuard, people: Sequence[str] = CUSTOMERS) -> set[str]:
 async def one_by_one(
     guard: WholeGuard, people: Sequence[str], *, every: float, sender: Callable[[int], str] = lambda n: "anna@example.com",
     each: int = 1, body: Callable[[int], str] = lambda n: "", head: Callable[[int], str] = lambda n: "", seed: object = "",
-    shown: bool = True, source: str = "127.0.0.1", login: str = "",
+    shown: bool = True, source: str = "127.0.0.1", login: str = "", told: Callable[[int], str] | None = None,
 ) -> list[str]:  # fmt: skip
     """The answers to messages to ``each`` people at a time, ``every`` seconds. ``shown``: the people are in To.
-    ``login``: told by XCLIENT, if the guard trusts the client."""
+    ``login``: told by XCLIENT, if the guard trusts the client. ``told``: the address of the client of each message, told
+    by XFORWARD."""
     said = []
     client = await guard.connect(source=source)
     if login and guard.settings.trust:
@@ -81,7 +82,8 @@ async def one_by_one(
         some = people[n : n + each]
         who = sender(n)
         content = plain(who, ", ".join(some) if shown else who, (seed, n), head=head(n), body=body(n))
-        lines = [f"MAIL FROM:<{who}>", *(f"RCPT TO:<{to}>" for to in some), "DATA"]
+        lines = [f"XFORWARD ADDR={told(n)}"] if told is not None else []
+        lines += [f"MAIL FROM:<{who}>", *(f"RCPT TO:<{to}>" for to in some), "DATA"]
         client.say("".join(f"{line}\r\n" for line in lines).encode())
         answers = [await client.hear() for _ in lines]
         assert answers[-1].startswith("354"), answers
@@ -203,14 +205,42 @@ async def test_words_of_a_mailing_below_letters_without_common_text_help_to_199_
     assert held(said) == 0, "whoever approved it has seen what was counted"
 
 
-async def test_changing_the_from_name_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a proven From, the client counts as the sender, so a new name for each message does not help."""
-    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
+@pytest.mark.parametrize(
+    ("body", "told", "most"),
+    [
+        (lambda n: "", "192.0.2.7", 39),
+        (lambda n: "", "IPv6:2001:db8::{n:x}", 39),
+        (below_footer, "192.0.2.7", 199),
+        (below_footer, "IPv6:2001:db8::{n:x}", 199),
+    ],
+)
+async def test_changing_the_from_name_does_not_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: Callable[[int], str], told: str, most: int
+) -> None:
+    """Without a proven From, the client counts as the sender, so a new name for each message does not help: neither for
+    letters nor for what looks like a mailing, nor with each of the addresses that a host has in IPv6."""
+    more: dict[str, Any] = {"text": FRESH, "settings": "trust: [127.0.0.1]"}
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS, **more) as guard:
         names = random.Random(1)
         await one_by_one(
-            guard, CUSTOMERS[:45], every=HOUR / 150, sender=lambda n: f"{names.randbytes(6).hex()}@example.com"
-        )
-        assert len(reached(guard)) == 39
+            guard, CUSTOMERS[: most + 6], every=HOUR / 150, sender=lambda n: f"{names.randbytes(6).hex()}@example.com",
+            body=body, told=lambda n: told.format(n=n),
+        )  # fmt: skip
+        assert len(reached(guard)) == most
+
+
+async def test_letters_of_unproven_colleagues_are_counted_for_none_but_their_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Letters to customers whom people know do not count for the client's limit of what looks like a mailing."""
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS, text=FRESH) as guard:
+        for day in range(6):
+            some = CUSTOMERS[39 * day : 39 * (day + 1)]
+            assert held(await one_by_one(guard, some, every=60, seed=day, each=3)) == 0
+            await guard.pass_(days=8)
+        assert held(await one_by_one(guard, CUSTOMERS[:234], every=60, seed="known", each=3)) == 0
+        bo = lambda n: "bo@example.com"  # noqa: E731
+        assert held(await one_by_one(guard, CUSTOMERS[:1], every=1, sender=bo, body=below_footer)) == 0
 
 
 @pytest.mark.parametrize("named", ["anna@example.com", "support@example.com"])

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, client_address, within
+from smtpguard.mail.envelope import Envelope, Recipient, client_address, client_network, within
 
 
 def test_client_addresses_are_normalized() -> None:
@@ -18,6 +18,13 @@ def test_client_addresses_are_normalized() -> None:
     assert within("192.0.2.1", (ip_network("192.0.2.0/24"),))
     assert not within("2001:db8::1", (ip_network("192.0.2.0/24"),))
     assert not within("", (ip_network("0.0.0.0/0"),))
+
+
+def test_all_addresses_of_an_ipv6_network_of_64_bits_are_one_client() -> None:
+    assert client_network("2001:db8::1") == client_network("2001:db8:0:0:ffff::9") == "2001:db8::/64"
+    assert client_network("2001:db8:0:1::1") == "2001:db8:0:1::/64"
+    assert client_network("::ffff:192.0.2.1") == client_network("192.0.2.1") == "192.0.2.1"
+    assert client_network("") == ""
 
 
 def test_an_envelope_for_other_recipients_keeps_every_parameter() -> None:

@@ -12,7 +12,6 @@ import hmac
 import secrets
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, ip_address
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.console.people.accounts import Factors, Passwords, TooManyHashes
@@ -20,6 +19,7 @@ from smtpguard.console.people.middleware import RateLimit, Sessions, hashed
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.envelope import client_network
 from smtpguard.store.nouns import People
 
 WINDOW_SECONDS = 900.0
@@ -188,7 +188,7 @@ class Signing:
 
     def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
         """Counts the attempt, or raises TooManyAttempts. A known browser has its own attempts, which others cannot use up."""
-        where = network(client)
+        where = client_network(client)
         nonce = self._known_as(known, who)
         keys = (
             [(self._pairs, f"known {nonce}")]
@@ -249,15 +249,3 @@ class Signing:
         return Event(
             kind=kind, id=account.account_id if account else "", at=self._clock.now(), data=data, private=private
         )
-
-
-def network(client: str) -> str:
-    """The key for a client address: for IPv6 the /64, which is one customer's (RFC 6177)."""
-    try:
-        address = ip_address(client)
-    except ValueError:
-        return client
-    if isinstance(address, IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped) if mapped else f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return str(address)
