@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from smtpguard.console import labels
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
+from smtpguard.holds.coverage import reach_of
 from smtpguard.holds.model import Choice, Conflict, NoAnswer, NotEntitled
 from smtpguard.locale.phrase import N_, Said
 from smtpguard.locale.speech import Speech, choose
@@ -122,6 +123,7 @@ async def page(
         "labels": labels,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze.selector.value, freeze.value, said, titles),
+        "reach_of": reach_of,
         "kept": partial(frozen_in_words, said, titles),
         "reason_of": lambda freeze: labels.reason_of(freeze.reason, said),
         "person": getattr(request.state, "person", None),

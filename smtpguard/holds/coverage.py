@@ -243,9 +243,14 @@ def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
     return Phrase("{sentence} It speaks of {topics}.", sentence=first, topics=and_(list(map(topic_called, topics))))
 
 
+def reach_of(hold: Hold) -> Amount:
+    """The people whom it reaches."""
+    return Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
+
+
 def sentence(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
     """Its kind and its recipients, without its topics."""
-    reach = Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
+    reach = reach_of(hold)
     if hold.kind == TEST:  # it is never sent itself
         forms = _FOR_LISTS if lists else _FOR_PEOPLE
     elif over:

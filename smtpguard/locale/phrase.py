@@ -35,10 +35,9 @@ class Amount(NamedTuple):
     high: float
     percent: bool = False
 
-    @property
-    def n(self) -> int:
-        """The number that selects the plural form."""
-        if self.low == self.high and self.low == self.low // 1:
+    def form(self, one: str) -> int:
+        """The number that selects the plural form. ``one``: the singular; without {n} it means exactly one."""
+        if self.low == self.high == self.low // 1 or (self.high == inf and "{n}" in one):
             return int(self.low)
         return max(2, int(self.high if isfinite(self.high) else self.low))
 
@@ -218,7 +217,7 @@ ENGLISH = _English()
 def _said(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> str:
     if many:
         n = values.get("n", 0)
-        message = voice.form(msgid, many, n.n if isinstance(n, Amount) else n if isinstance(n, int) else 0)
+        message = voice.form(msgid, many, n.form(msgid) if isinstance(n, Amount) else n if isinstance(n, int) else 0)
     else:
         message = voice.gettext(msgid)
     if not values:
@@ -234,7 +233,7 @@ def _spoken(value: Value, voice: Voice) -> str:
         case str():
             return value
         case Amount():
-            return _amount(value, voice)
+            return amount(value, voice)
         case Span(seconds):
             return _english_span(seconds) if voice is ENGLISH else span(seconds, voice)
         case Moment(at):
@@ -244,7 +243,7 @@ def _spoken(value: Value, voice: Voice) -> str:
     return voice.number(value)
 
 
-def _amount(value: Amount, voice: Voice) -> str:
+def amount(value: Amount, voice: Voice) -> str:
     low, high, percent = value
     if low == high:
         n = voice.number(_rounded(low, percent))

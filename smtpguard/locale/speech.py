@@ -17,7 +17,7 @@ from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_decimal
 
 from smtpguard.locale import file_of, languages
-from smtpguard.locale.phrase import N_, Said, filled, said, span
+from smtpguard.locale.phrase import N_, Amount, Said, amount, filled, said, span
 
 _RANGE = re.compile(r"\s*([a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*\Z", re.I)
 _CONTEXT = "\x04"
@@ -125,12 +125,14 @@ class Speech:
         """The translation of a message for this context, if it has several meanings."""
         return filled(self.words.pgettext(context, msgid), {name: str(value) for name, value in values.items()})
 
-    def ngettext(self, one: str, many: str, n: int, /, **values: object) -> str:
+    def ngettext(self, one: str, many: str, n: int | Amount, /, **values: object) -> str:
         """The plural form for ``n``, in which ``{n}`` is the number."""
         shown = {"n": self.number(n), **{name: str(value) for name, value in values.items()}}
-        return filled(self.words.ngettext(one, many, n), shown)
+        return filled(self.words.ngettext(one, many, n.form(one) if isinstance(n, Amount) else n), shown)
 
-    def number(self, n: float) -> str:
+    def number(self, n: float | Amount) -> str:
+        if isinstance(n, Amount):
+            return amount(n, self)
         return str(format_decimal(n, locale=self.locale))
 
     def short(self, n: int) -> str:

@@ -523,7 +523,7 @@ async def test_during_an_attempt_the_page_says_how_many_may_have_it(here: Stage)
     may = f"It may have gone out to {hold.reach} people: an attempt to send it has begun"
     page = await eva.get(f"/held/{hold.hold_id}")
     assert may in text(page)
-    assert "1 may have gone, nobody knows. It would not be sent again." in text(page)
+    assert "1 message may have gone, nobody knows. It would not be sent again." in text(page)
     anna = await here.signed_in(ANNA)
     assert may in text(await anna.get(f"/held/{hold.hold_id}"))
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Too late", **bound)
@@ -577,7 +577,7 @@ async def test_a_list_message_in_doubt_is_first_with_two_choices(here: Stage, ch
 
 
 async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> None:
-    hold = await held(here, NEWS, "bo@example.net", "di@example.net")
+    hold = await held(here, NEWS, "gone@example.net", "bo@example.net", "di@example.net")
     eva = await open_hold(here, EVA, hold)
     await votes(eva, hold, "approve")
     [lease] = [x for x in await here.home.store.outbox.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
@@ -585,12 +585,17 @@ async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> Non
     outcomes = [
         AttemptResult(recipient=r, event=what, next_at=later if what is DeliveryEvent.PUT_OFF else None)
         for r, what in zip(
-            lease.recipients, (DeliveryEvent.TAKE, DeliveryEvent.PUT_OFF, DeliveryEvent.PUT_OFF), strict=True
+            lease.recipients,
+            (DeliveryEvent.TAKE, DeliveryEvent.REFUSE, DeliveryEvent.PUT_OFF, DeliveryEvent.PUT_OFF),
+            strict=True,
         )
     ]
     assert await here.home.store.outbox.settle(lease, outcomes, [])
     page = text(await eva.get(f"/held/{hold.hold_id}"))
-    assert "1 recipient has it. 2 have not got it, and would not get it any more." in page
+    assert (
+        "1 recipient has it. 1 recipient could not be reached. 2 have not got it, and would not get it any more."
+        in page
+    )
     assert "Reject what has not gone" in page
     anna = await here.signed_in(ANNA)
     assert "Withdraw what has not gone" in text(await anna.get(f"/held/{hold.hold_id}"))

@@ -10,9 +10,10 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import State
 from smtpguard.holds.replying import Link, Links
+from smtpguard.lists.index import index_path
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import KEY
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS
 
 
 @pytest.fixture(autouse=True)
@@ -198,3 +199,24 @@ async def test_the_journal_shows_approval_and_undo(here: Stage) -> None:
     said = text(await eva.get(f"/history/{hold.hold_id}"))
     assert "A vote: approve, it can be undone until 09:01:00" in said
     assert "A vote: taken back" in said
+
+
+async def test_an_unknown_number_of_people_is_never_shown_as_exact(here: Stage) -> None:
+    """A list without an index may have any number of members from the policy's minimum on, and any recipient may be one."""
+    index_path(here.home.folder, "news").unlink()
+    here.home.in_force = here.home.build(DOCUMENTS)
+    by_address, singly = await held(here, NEWS), await held(here, *MEMBERS[:30], To="x@example.com")
+    eva = await open_hold(here, EVA, singly)
+    assert "News : between 0 and 30 people who are on it, addressed singly" in text(
+        await eva.get(f"/held/{singly.hold_id}")
+    )
+    said = text(await eva.get(f"/held/{by_address.hold_id}"))
+    for each in ("News : at least 1 person on the list", "Send to at least 1 person"):
+        assert each in said, each
+    asked = await votes(eva, by_address)
+    assert "Yes, send it to at least 1 person" in text(asked)
+    names = ("content", "envelope", "policy", "lists", "copies", "people")
+    sure = {name: eva.hidden(name) for name in names}
+    assert (await eva.post(f"/held/{by_address.hold_id}/vote", choice="approve", sure="yes", **sure)).status_code == 303
+    assert "It is for at least 1 person." in text(await eva.get(f"/held/{by_address.hold_id}"))
+    assert "1 of 1 vote, yours too" in text(await eva.get("/held"))

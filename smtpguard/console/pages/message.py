@@ -48,6 +48,7 @@ from smtpguard.holds.coverage import BEGINNING, sentence, summary
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.event import Kind
 from smtpguard.lists.recipients import INTERNAL, OUTSIDE, Classification
+from smtpguard.locale.phrase import Amount
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
 from smtpguard.notices import noticedata
@@ -69,7 +70,7 @@ class Reached:
     kind: str
     title: str = ""
     count: int = 0
-    people: int = 0
+    people: int | Amount = 0
     category: str = ""
     special: bool = False
     samples: tuple[str, ...] = ()
@@ -256,7 +257,7 @@ def reached(hold: Hold, in_force: InForce, seen: Visibility) -> list[Reached]:
                 kind="list" if touched.by_address else "members",
                 title=info.called,
                 count=len(on_it),
-                people=int(touched.size.low if touched.by_address else touched.members.low),
+                people=Amount(*(touched.size if touched.by_address else touched.members)),
                 category=info.category or "",
                 special=info.special,
                 samples=samples(on_it),

@@ -172,7 +172,7 @@ class ConsoleMiddleware:
     async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
         """Fills the state; returns an answer if the request must not go on."""
         request, state = Request(scope, receive), scope["state"]
-        state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(), "ended": False, "how": "",
+        state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(), "how": "",
                   "client": self._place.client(scope)}  # fmt: skip
         if request.headers.get("host", "").lower() not in self._place.hosts:
             return PlainTextResponse(f"There is no such host here: the console is at {self._place.url}\n", 421)
@@ -210,7 +210,6 @@ class ConsoleMiddleware:
         found = await self._sessions.find(token, active=not looks_again) if 0 < len(token) <= 100 else None
         if found is not None:
             state |= {"token": token, "account": found[1], "person": Person.of(found[1]), "how": found[0].how}
-        state["ended"] = bool(token) and found is None
 
     async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
         """Check that one of our forms was sent by the person it was shown to."""
@@ -230,7 +229,7 @@ class ConsoleMiddleware:
             return await _refused(request, 408)
         told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
         if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
-            if state["ended"] and not request.url.path.startswith(("/login", "/logout")):
+            if state["account"] is None and not request.url.path.startswith(("/login", "/logout", MINE)):
                 return rendering.see_other("/login", next=self._came_from(request), ended="1")
             return await _refused(request, 403)
         return None

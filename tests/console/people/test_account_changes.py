@@ -53,6 +53,18 @@ async def test_after_the_session_ended_a_form_leads_to_sign_in_and_back(here: St
     assert other.headers["location"] == "/login?next=/&ended=1"
 
 
+async def test_after_signing_out_in_another_tab_a_form_leads_to_sign_in_and_back(here: Stage) -> None:
+    """The browser has dropped the cookie then, as it does when it is closed."""
+    hold = await held(here)
+    there = f"/held/{hold.hold_id}"
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get(there)
+    typed = eva.csrf
+    await eva.post("/logout")
+    sent = await eva.post(f"{there}/ask", {"Referer": URL + there}, question="Is this meant?", csrf=typed)
+    assert (sent.status_code, sent.headers["location"]) == (303, f"/login?next={there}&ended=1")
+
+
 async def test_a_person_without_a_role_sees_their_own_mail(here: Stage) -> None:
     hold = await held(here)
     anna = await here.signed_in(ANNA)
