@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.database.errors import Outage, StoreError
+from smtpguard.database.errors import Outage
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds import effects
@@ -292,29 +292,25 @@ class Approvals:
     async def enact(self) -> int:
         """Approvals whose delay is over take effect, each in a commit of its own; those without a quorum lapse. Returns
         how many did. One delivery process calls it every second or so; of several at once one does it."""
-        notices, enacted, failed = self._now(), 0, False
+        notices = self._now()
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
         begun = {key: max([self.clock.passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
         self._leaving = {
             (id, at): self._leaving.get((id, at), tick + (at - begun[id, at]).total_seconds()) for id, at in leaving
         }
-        for (id, at), hold in leaving.items():
-            if (now < at or tick < self._leaving[id, at]) and complete(hold, in_force.groups, in_force.hours.open_at):
-                continue
-            try:
-                made = await self._change(hold.hold_id, partial(self._enacted, notices=notices))
-            except Refused:  # undone or decided meanwhile
-                continue
-            except (StoreError, KeyError) as error:
-                self._unsent.tell(f"hold {hold.hold_id}: {error!r}")
-                failed = True
-                continue
-            enacted += 1
-            await copies.begin(self.store, made.hold_id, notices, self.term)
-        if not failed:
-            self._unsent.over()
-        return enacted
+        due = [
+            id
+            for (id, at), hold in leaving.items()
+            if (now >= at and tick >= self._leaving[id, at])
+            or not complete(hold, in_force.groups, in_force.hours.open_at)
+        ]
+
+        async def enact(hold_id: str) -> None:
+            await self._change(hold_id, partial(self._enacted, notices=notices))
+            await copies.begin(self.store, hold_id, notices, self.term)
+
+        return await asking.each(due, enact, self._unsent)
 
     def _enacted(self, hold: Hold, notices: NoticesNow) -> Change:
         """The change that the last vote would have made without a delay; or the approval lapses."""
@@ -376,20 +372,9 @@ class Approvals:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
         left for the next sweep. One delivery process calls it every minute or so."""
         notices = replace(self._now(), now=self.clock.passed())
-        changed, failed = await self.ask(), False
-        for hold in await self.store.holds.due(notices.now):
-            try:
-                await self.store.holds.change(hold.hold_id, partial(self._in_time, notices=notices))
-            except Refused:  # decided meanwhile
-                continue
-            except (StoreError, KeyError) as error:
-                self._undue.tell(f"hold {hold.hold_id}: {error!r}")
-                failed = True
-                continue
-            changed += 1
-        if not failed:
-            self._undue.over()
-        return changed
+        step = partial(self._in_time, notices=notices)
+        asked, due = await self.ask(), [hold.hold_id for hold in await self.store.holds.due(notices.now)]
+        return asked + await asking.each(due, lambda hold_id: self.store.holds.change(hold_id, step), self._undue)
 
     async def ask(self) -> int:
         """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every

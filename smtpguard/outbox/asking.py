@@ -7,7 +7,7 @@ here too, and so does the wait for the outcome of a verdict to relay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import Change, Hold, Move, after, event_on
+from smtpguard.holds.model import Change, Hold, Move, Refused, after, event_on
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.mail.envelope import Recipient
@@ -31,15 +31,22 @@ NOBODY_ASKED = "no one is asked whether it was sent"
 
 async def sweep(store: Store, notices: NoticesNow, outage: Outage) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
+    step, ended = partial(_asked, notices=notices), partial(over, in_force=notices.in_force, now=notices.now)
+    return await each(
+        await store.outbox.in_doubt(), lambda hold_id: store.outbox.ask_about(hold_id, step, ended), outage
+    )
+
+
+async def each(hold_ids: Iterable[str], change: Callable[[str], Awaitable[object]], outage: Outage) -> int:
+    """Change these holds, each in a commit of its own. Returns how many changed. One that fails is left for the next
+    call, and ``outage`` told; one that was decided meanwhile is left alone."""
     changed, failed = 0, False
-
-    def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
-        return _asked(hold, recipients, notices)
-
-    for hold_id in await store.outbox.in_doubt():
+    for hold_id in hold_ids:
         try:
-            await store.outbox.ask_about(hold_id, step, partial(over, in_force=notices.in_force, now=notices.now))
+            await change(hold_id)
             changed += 1
+        except Refused:
+            continue
         except (StoreError, KeyError) as error:
             outage.tell(f"hold {hold_id}: {error!r}")
             failed = True
