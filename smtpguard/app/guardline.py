@@ -69,7 +69,7 @@ class Line:
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
     """Ready for mail when it returns; ``undo`` closes it. Raises CannotStart, StoreError and Broken."""
-    clock = clock or SystemClock()
+    clock = steady(clock or SystemClock())
     make_state(settings)
     secret = installation_secret(settings)
     logged = opened(settings, hot=True, clock=clock, committed=EventLog())
@@ -90,14 +90,14 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         own.append(VotesByMail(
             address=Address.parse(settings.hold.reply_at), tokens=Tokens(secret), store=store, policies=policies,
             reader=gather.reader, verifier=gather.verifier,
-            approvals=Approvals(store, policies, steady(clock), notices=told, term=terms),
+            approvals=Approvals(store, policies, clock, notices=told, term=terms),
             notices=told, clock=clock, required=second_factor_for(settings),
         ))  # fmt: skip
     if settings.returns.addresses:
         from smtpguard.returns.service import Returns
 
         new_id = ids()
-        freezes = freezes_of(settings, store, steady(clock), new_id)
+        freezes = freezes_of(settings, store, clock, new_id)
         service = Returns(store, policies, clock, digester, freezes, key=secret, new_id=new_id)
         addresses = [Address.parse(each) for each in settings.returns.addresses]
         own.append(ReturnedMail(addresses=addresses, take=lambda message, to: service.take(message, to=to)))

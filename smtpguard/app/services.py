@@ -238,14 +238,14 @@ async def services(
     from smtpguard.holds.service import Approvals
     from smtpguard.mailings.service import Mailings, Matched
 
-    clock, new_id = SystemClock(), ids()
+    new_id = ids()
     async with opened(settings, committed=committed) as (store, digester):
+        clock = steady(SystemClock()) if serving else await learned(SystemClock(), store)
         policies = Following(store, settings, digester, clock, reading=serving)
-        known = steady(clock) if serving else await learned(clock, store)
         if not serving:  # else it begins with its watch over the gate
             with contextlib.suppress(PolicyUnreadable):
                 await policies.follow()
-        freezes = freezes_of(settings, store, known, new_id, loud=serving)
+        freezes = freezes_of(settings, store, clock, new_id, loud=serving)
         mailings = Mailings(store, policies, clock, term=term(settings))
         key = installation_secret(settings)
 
@@ -257,7 +257,7 @@ async def services(
         yield Services(
             store=store,
             policies=policies,
-            approvals=Approvals(store, policies, known, term=term(settings)),
+            approvals=Approvals(store, policies, clock, term=term(settings)),
             freezes=freezes,
             mailings=mailings,
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),
