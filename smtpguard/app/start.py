@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard import __version__
+from smtpguard.admission.recorded import unpack
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, parse_policy, store_url
@@ -37,6 +38,7 @@ from smtpguard.config.statefiles import hand_over
 from smtpguard.counts.contacts import PastMessage, recall
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.migrate import is_current
+from smtpguard.gathering.sender import account_name, client_name
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
@@ -186,7 +188,19 @@ def _letter(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | N
         except BadAddress:
             continue
     message_id = "".join(clear.get("message_id", ())[:1])
-    return PastMessage(senders=written[:1], people=people, at_us=verdict.at, message_id=message_id)
+    senders = [written[0], *_others(digester, data.get("client", ""), clear)]
+    return PastMessage(senders=senders, people=people, at_us=verdict.at, message_id=message_id)
+
+
+def _others(digester: Digester, client_ip: str, clear: Clear) -> Iterator[str]:
+    """The names of its sender beside From, as in gathering. Of a login both that it may have, since the policy says
+    which."""
+    for login in clear.get("actor", ()):
+        yield account_name(login.lower().rpartition("\\")[2].partition("@")[0])
+        if (address := Address.parse_any(login)) is not None:
+            yield address.canonical(digester.delimiters)
+    if "actor" not in clear and not any(unpack(text).get("sender.proven") for text in clear.get("facts", ())):
+        yield client_name(client_ip)
 
 
 def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:

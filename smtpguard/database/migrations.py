@@ -634,6 +634,11 @@ def to_0037() -> None:
     _index("mailing_decided", "mailing", "state", where="state <> 'passing'")
 
 
+def to_0038() -> None:
+    """Read the journal again for the people that senders have written to, under the names of logins and clients too."""
+    op.execute("DELETE FROM contact_since")
+
+
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }

@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0037"
+SCHEMA = "0038"
 """The newest of migrations.STEPS, repeated here so that opening a store need not import Alembic."""
 
 metadata = MetaData()

@@ -14,7 +14,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from smtpguard.gathering.sender import Provenance, Sender
+from smtpguard.gathering.sender import Provenance, Sender, client_name
 from smtpguard.gathering.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_text
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
@@ -22,7 +22,7 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import MEMBER, Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import changed, constant, maker
-from smtpguard.mail.envelope import Transaction, client_network
+from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.fields import DkimResult, mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
@@ -463,7 +463,9 @@ def _learned(
         values.update(dict.fromkeys(OF_TEXT, text))
     sent_by = _names(transaction, counted, sender, proven=proven) if text is not None and not streams else ()
     mailing = values.get("message.looks") == "mailing"
-    also_from = "" if proven else sender.login or (_client(transaction) if mailing else "")
+    also_from = sender.account if sender.authenticated or not proven else ""
+    if mailing and not proven and not also_from:
+        also_from = client_name(transaction.session.client_ip)
     facts = _new_facts(
         values=values,
         evidence=evidence,
@@ -528,15 +530,11 @@ def _names(transaction: Transaction, counted: Classified, sender: Sender, *, pro
     if not counted.people:
         return ()
     found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
-    if sender.login:
-        found.append(sender.login)
+    if sender.account:
+        found.append(sender.account)
     elif not proven:
-        found.append(_client(transaction))
+        found.append(client_name(transaction.session.client_ip))
     return tuple(dict.fromkeys(found))
-
-
-def _client(transaction: Transaction) -> str:
-    return f"client {client_network(transaction.session.client_ip)}"
 
 
 def trace_text(text: object) -> tuple[int, ...]:

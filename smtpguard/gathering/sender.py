@@ -22,7 +22,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.constant import changed, computed, constant, maker
-from smtpguard.mail.envelope import Transaction
+from smtpguard.mail.envelope import Transaction, client_network
 from smtpguard.mail.fields import DkimResult, of_field
 from smtpguard.mail.message import Header
 from smtpguard.policy.facts import Unknown, Value
@@ -45,8 +45,9 @@ _raw = attrgetter("raw")
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
     ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
-    mailbox to notify. ``login``: the address of the login if it has one; "" without a login of the writer. ``reports_to``: the
-    customer lists that the reverse-path is an address of: everybody on them would get a report of failed delivery."""
+    mailbox to notify. ``login``: the address of the login, if it has one. ``account``: the name under which the login's mail is
+    counted; both are "" without a login of the writer. ``reports_to``: the customer lists that the reverse-path is an
+    address of: everybody on them would get a report of failed delivery."""
 
     claimed: str | None
     why_unclear: str
@@ -55,6 +56,7 @@ class Sender:
     authenticated: bool
     told: str | None
     login: str = ""
+    account: str = ""
     reports_to: tuple[str, ...] = ()
 
     @classmethod
@@ -164,6 +166,7 @@ def _written(
     authenticated = claimed is not None and ((senders_verified and internal) or proven == claimed)
     if mta_login and authenticated:  # all whose mail comes through that MTA would be one sender
         user, proven, auth_user = None, None, None
+    account = account_name(names.account(auth_user)) if auth_user else ""
     return _new_sender(
         claimed=claimed,
         why_unclear="" if claimed is not None else _why_unclear(broken, froms, written),
@@ -171,8 +174,18 @@ def _written(
         internal=internal,
         authenticated=authenticated,
         told=None if automatic else _told(names, delimiters, user, written),
-        login=proven or f"login {auth_user.lower()}" if auth_user else "",
+        login=proven or account,
+        account=account,
     )
+
+
+def account_name(account: str) -> str:
+    """``account``: as in Names.account. Without a domain it is nobody's address."""
+    return account if "@" in account else f"login {account}"
+
+
+def client_name(client_ip: str) -> str:
+    return f"client {client_network(client_ip)}"
 
 
 _new_sender = maker(Sender)

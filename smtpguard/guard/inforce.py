@@ -44,11 +44,10 @@ class InForce(Policy):
         return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
 
     def behind(self, addresses: Collection[str], user: str | None = None) -> frozenset[str]:
-        """All addresses of the people who wrote under these canonical ones. A login without a domain (``eva``,
-        ``EXAMPLE\\eva``), and an address at another of the organization's domains, mean everybody of that name in a
-        group."""
-        login = (user or "").rpartition("\\")[2].lower()
-        return self.addresses_of(*addresses, *self.groups.named(addresses, self.registry.names.is_ours, login))
+        """All addresses of the people who wrote under these canonical ones. A login that is no address of the
+        organization, and an address at another of its domains, mean everybody of that name in a group."""
+        names = self.registry.names
+        return self.addresses_of(*addresses, *self.groups.named(addresses, names.is_ours, names.account(user or "")))
 
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
         """The same policy, with the members that directories and sign-ons name, and the absences that people have

@@ -187,6 +187,14 @@ class Names:
         first."""
         return self.is_ours(address.domain if address.plain else split(address.canonical())[1])
 
+    def account(self, login: str) -> str:
+        """The account of a login: its address, if that is in the organization's domains; else its name alone, since a
+        server may take any domain with it (``eva``, ``EXAMPLE\\eva``, ``eva@anything.example``)."""
+        address = Address.parse_any(login)
+        if address is not None and self.is_internal(address):
+            return address.canonical(self._delimiters)
+        return login.lower().rpartition("\\")[2].partition("@")[0]
+
     def answers(self, domain: str) -> bool:
         """Whether the relay may accept it as its own, under any name."""
         return self.is_ours(domain) or domain in self._of_lists or _is_here(domain)

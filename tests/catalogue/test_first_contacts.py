@@ -229,6 +229,29 @@ async def test_changing_the_from_name_does_not_help(
         assert len(reached(guard)) == most
 
 
+@pytest.mark.parametrize(
+    ("login", "sender"),
+    [
+        ("anna@host{n}.example", "anna@host{n}.example"),
+        ("anna@host{n}.example", "colleague{n}@example.com"),
+        ("anna", "anna@host{n}.example.com"),
+    ],
+)
+async def test_spelling_a_login_another_way_does_not_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, sender: str
+) -> None:
+    """A server may take any domain with a login's name: then one account has many addresses, each of which proves a
+    From."""
+    stated = yaml.safe_load(FRESH)
+    stated["organization"]["domains"] += ["*.example.com"]
+    more: dict[str, Any] = {"text": yaml.safe_dump(stated), "settings": "trust: [127.0.0.1]"}
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS, **more) as guard:
+        for n, customer in enumerate(CUSTOMERS[:45]):
+            name = lambda _, n=n: sender.format(n=n)  # noqa: E731
+            await one_by_one(guard, [customer], every=20, sender=name, seed=n, login=login.format(n=n))
+        assert len(reached(guard)) == 39
+
+
 async def test_letters_of_unproven_colleagues_are_counted_for_none_but_their_writers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,13 +671,33 @@ async def test_a_systems_login_proves_its_stream_and_list_headers(
         assert await rules_of(guard) == (set() if passes else {"letters", "unproven"})
 
 
-async def test_after_an_upgrade_known_recipients_are_read_from_the_journal(guard: WholeGuard) -> None:
-    """With a store from a version without these counts, past recipients are known from the journal; recipients of mail
-    that was held and never approved are first contacts."""
-    assert held(await one_by_one(guard, CUSTOMERS[:45], every=1)) == 6
+def forget_contacts(guard: WholeGuard) -> None:
+    """As in a store from a version without these counts, or under a new secret."""
     with closing(sqlite3.connect(guard.config.parent / "guard.db")) as database, database:
         for table in ("contact_since", "person", "again", "sent", "moment", "reset", "swept"):
             database.execute(f"DELETE FROM {table}")
+
+
+@pytest.mark.parametrize(
+    "login", ["", "anna@example.com", "bo@example.com", "bo", "anna", "EXAMPLE\\bo", "bo@here.example"]
+)
+async def test_past_recipients_are_known_under_every_name_of_their_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str
+) -> None:
+    more: dict[str, Any] = {"text": FRESH, "settings": "trust: [127.0.0.1]"}
+    async with whole_guard(tmp_path, monkeypatch, readers=CUSTOMERS, **more) as guard:
+        assert held(await one_by_one(guard, CUSTOMERS[:45], every=180, login=login)) == 0
+        forget_contacts(guard)
+        await guard.pass_(hours=2)
+        await start.prepare(guard.settings, by="test", parts=("proxy",))
+        assert held(await one_by_one(guard, CUSTOMERS[:45], every=1, seed="again", login=login)) == 0
+
+
+async def test_after_an_upgrade_known_recipients_are_read_from_the_journal(guard: WholeGuard) -> None:
+    """Past recipients are known from the journal; recipients of mail that was held and never approved are first
+    contacts."""
+    assert held(await one_by_one(guard, CUSTOMERS[:45], every=1)) == 6
+    forget_contacts(guard)
     await guard.pass_(hours=2)
     await start.prepare(guard.settings, by="test", parts=("proxy",))
     assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, each=3, seed="again")) == 0

@@ -107,6 +107,7 @@ async def test_one_rejection_ends_it(home: House) -> None:
         ({"Resent_From": "anna@example.com", "Resent_Sender": "eva@example.com"}, "eva@example.com"),
         ({"session": {"auth_user": "Eva"}}, "eva@example.com"),
         ({"session": {"auth_user": "EXAMPLE\\eva"}}, "eva@example.com"),
+        ({"session": {"auth_user": "eva@anything.example"}}, "eva@example.com"),
     ],
 )
 async def test_writers_cannot_decide_on_their_own_message(home: House, mail: dict[str, Any], who: str) -> None:

@@ -54,6 +54,17 @@ def test_a_plain_address_has_the_list_that_a_full_look_finds(local: str, domain:
     assert names.is_internal(address) == names.is_internal(full)
 
 
+@every(
+    ("login", "account"),
+    [
+        ("Anna@Example.com", "anna@example.com"), ("anna+x@example.se", "anna@example.se"), ("anna@it.corp.example", "anna@it.corp.example"),
+        ("Anna", "anna"), ("EXAMPLE\\anna", "anna"), ("anna@anything.example", "anna"), ("anna@", "anna"), ("", ""),
+    ],
+)  # fmt: skip
+def test_an_account_is_an_address_of_ours_or_a_name_alone(login: str, account: str) -> None:
+    assert Names({}, domains=DOMAINS, delimiters="+").account(login) == account
+
+
 @pytest.fixture
 def ready(house: House) -> House:
     house.list("ramadan", [f"c{i}@kund.se" for i in range(50)], addresses=[LIST])
