@@ -557,7 +557,7 @@ class SmtpSession:
         )
         if (rcpt[0].notify or rcpt[0].orcpt) and "DSN" not in self._offered:
             raise grammar.Refused(reply.UNKNOWN_PARAMETER)
-        if len(self.recipients) + len(self._rcpts) < self._limits.recipients:
+        if max(len(self.recipients), len(self._refused)) + len(self._rcpts) < self._limits.recipients:
             self._rcpts.append(rcpt)
             self._out.append(None)
         elif self._rcpts:  # some of the earlier ones may be refused

@@ -295,6 +295,16 @@ def test_refused_recipients_without_content_are_reported() -> None:
     assert [str(r.address) for r in told[0].refused] == ["no@example.net"]
 
 
+def test_refused_recipients_take_bounded_memory() -> None:
+    served = Served(limits=Limits(recipients=3))
+    served.hear(b"HELO x.example\r\nMAIL FROM:<a@example.com>\r\n")
+    said = b"".join(served.hear(b"RCPT TO:<no@example.net>\r\n") for _ in range(9))
+    assert (said.count(b"550 "), said.count(b"452 4.5.3")) == (3, 6)
+    assert served.hear(b"RSET\r\n") == b"250 2.0.0 Ok\r\n"
+    told = [event for event in served.events if isinstance(event, CameToNothing)]
+    assert [len(event.refused) for event in told] == [3]
+
+
 def test_xforward_applies_to_one_transaction() -> None:
     served = Served(trusted=True)
     served.hear(
