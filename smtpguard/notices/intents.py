@@ -157,8 +157,8 @@ class NoticesNow:
         if grown is None:
             return ()
         grown = replace(grown, copies=before.copies + 1)
-        known = set() if before.asks_writer else set(self._approvers(before))
-        new = sorted(set(self._approvers(grown)) - known) if not grown.asks_writer else []
+        known = () if before.asks_writer else self._approvers(before)
+        new = sorted(self._besides(grown, *known)) if not grown.asks_writer else []
         told: Intents = ()
         for writer in grown.told[len(before.told) :]:
             data = noticedata.held(grown, gathered) | noticedata.of_copy(copy) | {"notice": "held"}
@@ -247,8 +247,8 @@ class NoticesNow:
             data["voters"] = [vote.approver for vote in standing_votes(hold) if vote.choice is Choice.APPROVE]
             stages = effects.stages(hold, self.in_force)
             data["stages"] = stages.sentence if stages is not None else ""
-        others = sorted(set(self._approvers(hold)) - {by}) if not hold.asks_writer else []
-        return (*self._sender(hold, data), *self._each(hold, others, data))
+        others = self._besides(hold, by) if not hold.asks_writer else set()
+        return (*self._sender(hold, data), *self._each(hold, sorted(others), data))
 
     def taken_back(
         self,
@@ -271,7 +271,7 @@ class NoticesNow:
             "doubt": sending.stopped.doubted,
             "left": sending.stopped.failed,
         }
-        others = set(self._approvers(hold)) - {by}
+        others = self._besides(hold, by)
         asked = others.intersection(self._unvoted(hold)) if outcome in ("reopened", "lapsed") else set()
         return (
             *self._sender(hold, data, alone=BACK),
@@ -367,6 +367,12 @@ class NoticesNow:
     def _approvers(self, hold: Hold) -> list[str]:
         return noticedata.approvers(hold, self.in_force, self.now)
 
+    def _besides(self, hold: Hold, *people: str | None) -> set[str]:
+        """The approvers but these people, under any address."""
+        same = self.in_force.groups.person
+        known = set(map(same, filter(None, people)))
+        return {one for one in self._approvers(hold) if same(one) not in known}
+
     def _unvoted(self, hold: Hold) -> list[str]:
         groups = self.in_force.groups
         voted = have_voted(hold, groups)
@@ -397,11 +403,12 @@ class NoticesNow:
         alone: str = "",
         role: str = "approver",
     ) -> Intents:
-        """A deputy's notice names the absent person."""
+        """One notice for each person, at the first of their addresses here. A deputy's names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
         if data["notice"] in _ASKING or data.get("asked"):
             data = {**data, **noticedata.bound(hold, self.in_force)}
-        own = {one: {**data, **noticedata.in_place(hold, one, self.in_force, self.now)} for one in people}
+        once = {self.in_force.groups.person(one): one for one in reversed(people)}.values()
+        own = {one: {**data, **noticedata.in_place(hold, one, self.in_force, self.now)} for one in once}
         intents = (
             self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, role=role, alone=bool(alone))
             for one, data in own.items()

@@ -308,6 +308,25 @@ async def test_a_digest_asks_for_no_vote_that_is_not_missing(tmp_path: Path) -> 
             assert [line["state"] for line in found["messages"]].count("leaving") == 1
 
 
+async def test_a_person_under_several_addresses_gets_one_notice(tmp_path: Path) -> None:
+    """Whoever decides in two groups under two addresses is asked, and told, once: at the first of them."""
+    aliases = b"hours: {zone: UTC}, aliases: {eva@example.com: [e.berg@example.com]}}"
+    policy = (
+        DOCUMENTS["policy.yaml"]
+        .replace(b"hours: {zone: UTC}}", aliases)
+        .replace(b"[dpo@", b"[e.berg@example.com, dpo@")
+    )
+    async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy}) as home:
+        hold = await home.held()
+        assert {"e.berg@example.com", "eva@example.com"} < set(approvers(hold, home.in_force, MONDAY))
+        others = ["dpo@example.com", "omar@example.com"]
+        asked = [address(i) for i in await waiting(home) if i.data["notice"] == "approve"]
+        assert sorted(asked) == ["dpo@example.com", "e.berg@example.com", "omar@example.com"]
+        await home.approvals().vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="test")
+        told = [address(i) for i in await waiting(home) if i.data["notice"] == "decided"]
+        assert sorted(told) == ["anna@example.com", *others], "nobody is told of their own decision"
+
+
 async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: House) -> None:
     for n in range(5):
         await home.held(sender="tool@example.org", body=str(n))
