@@ -321,7 +321,7 @@ class DecisionPreview:
     reach, further copies of its mailing included. ``at_once``: why it cannot be sent in stages, if its list declares
     some. ``left``: the incomplete quorums; ``needs``: what they need; ``then``: what they need after this person's
     approval; ``others``: who else may vote; ``away``: approvers who are away; ``together``: voters who have one vote
-    together, one of them as deputy."""
+    together, one of them as deputy; ``idle``: voters whose approval does not count now."""
 
     votes: tuple[Vote, ...]
     others: tuple[str, ...]
@@ -337,6 +337,7 @@ class DecisionPreview:
     at_once: AtOnce | None = None
     away: tuple[Away, ...] = ()
     together: tuple[tuple[str, ...], ...] = ()
+    idle: frozenset[str] = frozenset()
 
 
 def outlook_now(here: ConsoleServices, hold: Hold, who: Person) -> DecisionPreview:
@@ -375,6 +376,9 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: 
         at=now,
     )
     after = replace(hold, votes=(*hold.votes, approval))
+    approved = {vote.approver: vote.at for vote in votes if vote.choice is Choice.APPROVE}
+    quorums = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
+    asking = sorted({group for quorum in quorums for group in quorum.groups})
     needed = needs(hold, in_force) if waiting else ()
     groups = tuple(dict.fromkeys(group for need in needed for _, group in (*need.groups, *need.late)))
     return DecisionPreview(
@@ -391,15 +395,13 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: 
         then=needs(after, in_force),
         at_once=at_once(hold, in_force) if waiting else None,
         away=_away(hold, groups, in_force, now),
-        together=_together(hold, votes, in_force) if waiting else (),
+        together=in_force.groups.together(approved, asking, hold.senders) if waiting else (),
+        idle=frozenset(
+            who
+            for who, at in approved.items()
+            if waiting and not any(in_force.groups.votes({who: at}, asking, hold.senders))
+        ),
     )
-
-
-def _together(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> tuple[tuple[str, ...], ...]:
-    approved = {vote.approver: vote.at for vote in votes if vote.choice is Choice.APPROVE}
-    asked = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
-    groups = {group for quorum in asked for group in quorum.groups}
-    return in_force.groups.together(approved, sorted(groups), hold.senders)
 
 
 def _people(hold: Hold, in_force: InForce) -> int:

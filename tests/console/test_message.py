@@ -40,6 +40,20 @@ async def test_the_page_shows_reasons_recipients_and_marked_evidence(here: Stage
     assert RAMADAN in said
 
 
+async def test_the_vote_of_an_approver_who_left_is_said_not_to_count(here: Stage) -> None:
+    hold = await held(here)
+    await here.home.approve(hold.hold_id, EVA)
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    idle = "It does not count now: the voter is in no group that decides, or wrote one of the messages."
+    said = text(await omar.get(f"/held/{hold.hold_id}"))
+    assert idle not in said
+    assert "It needs 1 of compliance" in said
+    await governed(here, "[eva@example.com, omar@example.com]", "[omar@example.com]")
+    said = text(await omar.get(f"/held/{hold.hold_id}"))
+    assert idle in said
+    assert "It needs 1 of communications and 1 of compliance" in said
+
+
 async def test_every_view_is_journalled_first(here: Stage) -> None:
     hold = await held(here)
     eva = await here.signed_in(EVA, Role.APPROVER)
