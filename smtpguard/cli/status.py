@@ -24,7 +24,7 @@ _NEEDED = STORE | {"relay", "policy"}
 """Settings keys without which the status could be that of something else."""
 
 _NEARLY = 0.9
-_ENDED = "nothing serves here: no process tree of this state folder is alive"
+_ENDED = "nothing serves here: start smtpguard serve; its log says why it ended"
 _HIDDEN = "it is not known whether it serves"
 
 

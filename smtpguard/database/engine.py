@@ -417,11 +417,13 @@ class Database:
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
         said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
-        closed = os.access(self.path, os.F_OK) and not os.access(self.path, os.R_OK | os.W_OK)
-        if closed and name.startswith("SQLITE_CANTOPEN"):
-            said = f"belongs to {owner_of(self.path)}, and cannot be read and written by this user"
         if refused is not None and refused.errno == errno.EROFS:
             return Unavailable(f"{self.path} is on a read-only file system ({name})")
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+            for file in (self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-shm"))):
+                if os.access(file, os.F_OK) and not os.access(file, os.R_OK | os.W_OK):
+                    said = f"belongs to {owner_of(file)}, and cannot be read and written by this user"
+                    return Unusable(f"{file} {said} ({name})")
         if not said:
             return Unavailable(f"the database: {name}")
         kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable

@@ -274,6 +274,19 @@ def test_files_of_another_user_are_named(name: str, config: Path, capsys: pytest
     assert "Permission denied" not in checked.stderr
 
 
+@pytest.mark.parametrize(("end", "mode"), [("", 0o444), ("-wal", 0)])
+def test_a_file_of_the_database_that_cannot_be_written_is_named(config: Path, end: str, mode: int) -> None:
+    database = config.parent / "var/smtpguard.db"
+    database.parent.mkdir(mode=0o700)
+    migrate(f"sqlite:///{database}")
+    path = Path(f"{database}{end}")
+    path.touch()
+    path.chmod(mode)
+    started = program.run(["-c", str(config), "serve"], timeout=120, powerless=True)
+    said = f"the store: {path} belongs to {path.owner()}, and cannot be read and written by this user (SQLITE_"
+    assert (started.returncode, said in started.stderr) == (2, True), started
+
+
 def test_a_part_that_cannot_run_is_a_start_that_failed(config: Path) -> None:
     """The alarm tells of it: no part is left that could, and a service manager does not try again. It goes on from one such
     start to the next, which a client may cause."""
