@@ -38,11 +38,11 @@ from smtpguard.config.statefiles import hand_over
 from smtpguard.counts.contacts import PastMessage, recall
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.migrate import is_current
-from smtpguard.gathering.sender import account_name, client_name
+from smtpguard.gathering.sender import client_name
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address, BadAddress, account_name
 from smtpguard.mail.codec import Codec
 from smtpguard.observe.alarms import BY_NAME, Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.rounds import AGAIN, AlarmMessage, Phase

@@ -51,7 +51,7 @@ def selectors(command: F) -> F:
             help="A conversation, by its first Message-ID, or by the id of a held message in it.",
         ),
         click.option("--mailing", metavar="ID", help="One mailing, by its id or a beginning of it."),
-        click.option("--sender", metavar="ADDRESS", help="All mail from this address."),
+        click.option("--sender", metavar="ADDRESS", help="All mail from this address, or by the login of its name."),
         click.option("--list", "list_name", metavar="NAME", help="All mail that reaches this list."),
         click.option("--all", "everything", is_flag=True, help="All mail."),
     ):

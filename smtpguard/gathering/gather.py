@@ -529,7 +529,7 @@ def _names(transaction: Transaction, counted: Classified, sender: Sender, *, pro
     client."""
     if not counted.people:
         return ()
-    found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
+    found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything - {sender.account})
     if sender.account:
         found.append(sender.account)
     elif not proven:

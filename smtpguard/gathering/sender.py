@@ -20,7 +20,7 @@ from smtpguard.lists.declared import ListInfo, Names, Stream
 from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address, BadAddress, account_name
 from smtpguard.mail.constant import changed, computed, constant, maker
 from smtpguard.mail.envelope import Transaction, client_network
 from smtpguard.mail.fields import DkimResult, of_field
@@ -44,7 +44,8 @@ _raw = attrgetter("raw")
 @constant
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
-    ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
+    ``everything``: each canonical address in From and the fields beside it, reverse-path and login, and the account
+    of a login that is no colleague's address. ``told``: the
     mailbox to notify. ``login``: the address of the login, if it has one. ``account``: the name under which the login's mail is
     counted; both are "" without a login of the writer. ``reports_to``: the customer lists that the reverse-path is an
     address of: everybody on them would get a report of failed delivery."""
@@ -166,7 +167,11 @@ def _written(
     authenticated = claimed is not None and ((senders_verified and internal) or proven == claimed)
     if mta_login and authenticated:  # all whose mail comes through that MTA would be one sender
         user, proven, auth_user = None, None, None
-    account = account_name(names.account(auth_user)) if auth_user else ""
+    account = names.account(auth_user) if auth_user else ""
+    if account and "@" not in account:
+        account = account_name(account)
+        if user is None or not names.is_internal(user):
+            shown.add(account)
     return _new_sender(
         claimed=claimed,
         why_unclear="" if claimed is not None else _why_unclear(broken, froms, written),
@@ -177,11 +182,6 @@ def _written(
         login=proven or account,
         account=account,
     )
-
-
-def account_name(account: str) -> str:
-    """``account``: as in Names.account. Without a domain it is nobody's address."""
-    return account if "@" in account else f"login {account}"
 
 
 def client_name(client_ip: str) -> str:

@@ -127,6 +127,11 @@ def with_ascii_domain(word: str) -> str:
         return word
 
 
+def account_name(name: str) -> str:
+    """The name, among addresses, of the account with this login that is no address: nobody's address is like it."""
+    return f"login {name}"
+
+
 def after_local(address: Address, ours: Address) -> str | None:
     """The text that follows the local part of ``ours``, with its sign, in lower case: "+list", "" for ``ours`` itself. None if
     the domain is another one, or the local part begins otherwise. Routing in the local part (``name%here@other``) is not

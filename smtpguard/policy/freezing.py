@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from smtpguard.locale.phrase import N_, Phrase, Said
+from smtpguard.mail.address import account_name
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
@@ -43,7 +44,7 @@ class Selector(enum.Enum):
 
 
 class Selectable(NamedTuple):
-    """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders, the mailing
+    """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders and accounts, the mailing
     that it is a copy of (None: not known, so any) and its conversation, "" for none."""
 
     lists: frozenset[str] = frozenset()
@@ -74,7 +75,8 @@ class Freeze:
             case Selector.LIST:
                 return self.value in what.lists
             case Selector.SENDER:
-                return self.value in what.senders
+                account = account_name(self.value.rpartition("@")[0])
+                return self.value in what.senders or account in what.senders
             case Selector.MAILING:
                 return what.mailing is None or (bool(what.mailing) and self.value == what.mailing)
             case Selector.THREAD:

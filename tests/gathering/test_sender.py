@@ -51,6 +51,22 @@ async def test_proof_by_signature_client_and_login(
 
 
 @every(
+    ("login", "named"),
+    [
+        ("bo@example.com", {"bo@example.com"}),
+        ("bo", {"login bo"}),
+        ("EXAMPLE\\Bo", {"login bo"}),
+        ("bo@anything.example", {"bo@anything.example", "login bo"}),
+        ("anna", set()),
+        ("anna@example.com", set()),
+    ],
+)
+async def test_freezes_know_the_account_whatever_from_says(home: House, login: str, named: set[str]) -> None:
+    sender = home.sender(home.transaction(session={"auth_user": login}))
+    assert sender.everything - {"anna@example.com"} == named
+
+
+@every(
     "more",
     [
         {"sender": "anna@example.com, campaigns@example.com"},

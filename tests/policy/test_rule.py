@@ -153,6 +153,13 @@ def test_each_selector_stops_what_it_selects(one: Freeze, stops: bool) -> None:
     assert bool(held_up_by(hold(**KEPT), (one,))) is stops
 
 
+def test_a_freeze_of_a_sender_stops_the_account_of_that_name() -> None:
+    """A login without a domain, or with any, is no address; and its From may be another's."""
+    account = Selectable(senders=frozenset({"bo@example.com", "login anna"}))
+    assert freeze(Selector.SENDER, "anna@example.com").stops(account)
+    assert not freeze(Selector.SENDER, "ann@example.com").stops(account)
+
+
 def test_an_empty_value_selects_nothing() -> None:
     for selector in (Selector.MAILING, Selector.THREAD, Selector.LIST):
         assert held_up_by(hold(), (freeze(selector),)) == ()
