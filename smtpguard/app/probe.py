@@ -380,7 +380,8 @@ def _judged(
 def ask_as_stranger(
     host: str, port: int, source: str | None, sender: str, recipient: str, *, implicit_tls: bool = False
 ) -> tuple[int, str] | None:
-    """The reply to RCPT for a client without our login. None: it cannot connect."""
+    """The reply to RCPT for a client without our login, which need not use the TLS that is offered. None: it cannot
+    connect."""
     anything = ssl.create_default_context()
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
@@ -392,19 +393,30 @@ def ask_as_stranger(
             else smtplib.SMTP(host, port, "localhost", timeout=SECONDS, source_address=bound)
         )
         with smtp:
-            smtp.ehlo_or_helo_if_needed()
-            if not implicit_tls and smtp.has_extn("starttls"):
-                smtp.starttls(context=anything)
-                smtp.ehlo()
-            code, text = smtp.mail(sender)
-            if code < 300:
-                code, text = smtp.rcpt(recipient)
-            smtp.rset()
-            return code, text.decode("utf-8", "replace").splitlines()[0] if text else ""
+            said = _answered(smtp, sender, recipient)
+            if said[0] >= 300 and not implicit_tls and smtp.has_extn("starttls"):
+                with contextlib.suppress(smtplib.SMTPException, OSError):  # it stays with the answer without TLS
+                    smtp.starttls(context=anything)
+                    said = _answered(smtp, sender, recipient)
+            return said
     except smtplib.SMTPResponseException as e:
-        return e.smtp_code, str(e.smtp_error)
+        return e.smtp_code, _first_line(e.smtp_error)
     except (smtplib.SMTPException, OSError):
         return None
+
+
+def _answered(smtp: smtplib.SMTP, sender: str, recipient: str) -> tuple[int, str]:
+    smtp.ehlo_or_helo_if_needed()
+    code, text = smtp.mail(sender)
+    if code < 300:
+        code, text = smtp.rcpt(recipient)
+    smtp.rset()
+    return code, _first_line(text)
+
+
+def _first_line(text: bytes | str) -> str:
+    plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return next(iter(plain.splitlines()), "")
 
 
 async def _mail_hosts(domain: str) -> Sequence[str]:

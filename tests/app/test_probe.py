@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trustme
 
 from smtpguard.app import probe
 from smtpguard.app.files import read_policy
@@ -113,6 +115,23 @@ async def test_an_accepted_way_past_the_guard_is_fine(tmp_path: Path) -> None:
         relay.on("RCPT", "554 5.7.1 Only the guard writes here")
         found = await findings(tmp_path, settings, more="accepted_ways: [this-machine]")
         assert states(found, "way") == [State.FINE, State.UNKNOWN]
+
+
+async def test_a_way_past_the_guard_may_be_with_or_without_tls() -> None:
+    """A relay that offers a TLS that does not work takes mail without; another takes none before STARTTLS."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    for broken in (True, False):
+        async with ScriptedRelay(starttls=context) as relay:
+            if broken:
+                relay.on("STARTTLS", "454 4.7.0 TLS not available due to local problem")
+            relay.on("MAIL", "530 5.7.0 Must issue a STARTTLS command first", times=0 if broken else 1)
+            said = await asyncio.to_thread(
+                probe.ask_as_stranger, "127.0.0.1", relay.port, None, "a@example.com", "b@example.org"
+            )
+            assert said is not None
+            assert said[0] == 250, (broken, said)
 
 
 @needs_ipv6
