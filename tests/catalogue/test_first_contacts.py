@@ -304,6 +304,14 @@ async def test_an_unsuitable_text_reaches_only_two_of_a_special_list(guard: Whol
     assert "unsuitable-to-new-customers" in await rules_of(guard)
 
 
+async def test_an_unsuitable_text_below_a_footer_reaches_19_of_a_special_list(guard: WholeGuard) -> None:
+    """A footer makes a mailing of each, and each text is another."""
+    bacon = lambda n: f"I dag blir det bacon och whisky. {below_footer(n)}"  # noqa: E731
+    await one_by_one(guard, MEMBERS[:40], every=60, body=bacon, seed="bacon")
+    assert len(reached(guard, MEMBERS)) == 19
+    assert await rules_of(guard) == {"unsuitable-from-one-sender"}
+
+
 async def test_known_recipients_are_no_first_contacts_for_three_months(guard: WholeGuard) -> None:
     """Mail to forty old customers passes within an hour; after three months they are first contacts again."""
     for n in range(4):
