@@ -3,7 +3,8 @@ and on later ones. Pure.
 
 An approval is bound to the text (its sketch), the lists, the rules that hit, a number of people and a time. A rejection
 is bound to a time. A hold expires at the earlier of two times: after the configured working hours, or at a date that the
-message itself names.
+message itself names. It has the first only after the last reminder: if that is late, as when a clock was wrong or nothing
+ran, people have the rest of its time from then on.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from smtpguard.holds.model import (
     entitled,
     standing_votes,
 )
+from smtpguard.journal.clock import JUMP
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.message import Header
@@ -74,6 +76,12 @@ def decided_by(hold: Hold) -> str:
     if last is None:
         return ""
     return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
+
+
+def is_over(hold: Hold, now: datetime) -> bool:
+    """Whether nobody can let it go any more, if it waits."""
+    named = hold.deliver_by is not None and now >= hold.deliver_by
+    return named or (now >= hold.expires_at and hold.reminded == len(REMINDERS))
 
 
 def check_answered(hold: Hold) -> None:
@@ -413,14 +421,24 @@ class Deadlines:
         return hold.waits_since + timedelta(seconds=self.escalate_after_seconds)
 
     def reminder_at(self, hold: Hold, percent: int, in_force: InForce) -> datetime:
-        """When ``percent`` of its time has passed: of the working hours in it, and at a working hour, so that somebody
-        is there to read the reminder. If it has no working hours, since the message itself set the date, percent of the
-        whole time."""
+        """When ``percent`` of its time has passed: at a working hour, so that somebody is there to read the reminder."""
+        return self._after(hold, percent, in_force, hold.waits_since, within=True)
+
+    def reminded(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
+        """The hold, whose last reminder goes out now: if that is late, with the rest of its time from now on."""
+        if now - self.reminder_at(hold, REMINDERS[-1], in_force) <= JUMP:
+            return hold
+        until = max(hold.expires_at, self._after(hold, 100 - REMINDERS[-1], in_force, now))
+        return replace(hold, expires_at=min(until, hold.deliver_by) if hold.deliver_by is not None else until)
+
+    def _after(self, hold: Hold, percent: int, in_force: InForce, start: datetime, *, within: bool = False) -> datetime:
+        """When ``percent`` of its time has passed since ``start``: of the working hours in it. If it has none, since the
+        message itself set the date, of the whole time."""
         since, end, hours = hold.waits_since, hold.expires_at, in_force.hours
         worked = hours.worked(since, end) if self.working else timedelta()
         if not worked:
-            return since + (end - since) * percent / 100
-        return hours.working_deadline(since, worked * percent / 100, within=True)
+            return start + (end - since) * percent / 100
+        return hours.working_deadline(start, worked * percent / 100, within=within)
 
 
 def deliver_by(header: Header, now: datetime) -> datetime | None:

@@ -366,7 +366,7 @@ class Approvals:
 
     def is_over(self, hold: Hold) -> bool:
         """Whether nobody can let it go any more, if it waits: the sweep that expires it may be late."""
-        return self.clock.passed() >= hold.expires_at
+        return effects.is_over(hold, self.clock.passed())
 
     async def sweep(self) -> int:
         """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
@@ -468,7 +468,7 @@ class Approvals:
                 hold=hold.moved(Move.VOID),
                 events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),
             )
-        if now >= hold.expires_at:
+        if effects.is_over(hold, now):
             return Change(
                 hold=hold.moved(Move.EXPIRE),
                 events=(event_on(hold, Kind.EXPIRED, now),),
@@ -485,6 +485,7 @@ class Approvals:
         ]
         if due:
             percent = REMINDERS[due[-1]]
+            hold = self.term.reminded(hold, in_force, now) if percent == REMINDERS[-1] else hold
             events.append(event_on(hold, Kind.REMINDED, now, percent=percent))
             intents += notices.reminder(hold, percent)
         escalate = not hold.escalated and not hold.votes and now >= self.term.escalates_at(hold)

@@ -51,10 +51,7 @@ async def withdrawn(home: House) -> None:
 
 
 async def expired(home: House) -> None:
-    hold = await home.hold(await _held(home))
-    approvals = home.approvals()
-    home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
-    assert await approvals.sweep() == 1
+    await home.expire(await _held(home))
 
 
 async def approved_and_frozen(home: House) -> None:

@@ -15,7 +15,7 @@ from starlette.datastructures import FormData
 from smtpguard.accounts.model import Role
 from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
-from smtpguard.holds.effects import TEST
+from smtpguard.holds.effects import REMINDERS, TEST
 from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.outcome import DeliveryEvent
@@ -237,7 +237,7 @@ async def test_of_two_in_one_instant_the_faster_is_named(here: Stage) -> None:
 async def test_once_its_time_is_over_nobody_is_asked(here: Stage) -> None:
     """Also before the sweep says so."""
     hold = await held(here, NEWS)
-    await changed(here, hold, expires_at=here.home.clock.now())
+    await changed(here, hold, expires_at=here.home.clock.now(), reminded=len(REMINDERS))
     eva, anna = await open_hold(here, EVA, hold), await here.signed_in(ANNA)
     assert "Your decision Its time is over: it is not sent." in text(await eva.get(f"/held/{hold.hold_id}"))
     assert 'value="approve"' not in eva.page

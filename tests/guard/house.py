@@ -27,7 +27,7 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import rows as holds
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.effects import REMINDERS, Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Approvals, Decided
 from smtpguard.journal.clock import SteadyClock
@@ -199,6 +199,13 @@ class House:
 
     def current(self) -> InForce:
         return self.in_force
+
+    async def expire(self, hold_id: str) -> None:
+        """Its last reminder goes out, and its time passes."""
+        hold = await self.hold(hold_id)
+        for at in (self.term.reminder_at(hold, REMINDERS[-1], self.in_force), hold.expires_at):
+            self.clock.pass_(seconds=max((at - self.clock.at).total_seconds(), 0))
+            await self.approvals().sweep()
 
     async def follow(self) -> InForce:
         gate = await self.store.gate.read()

@@ -14,9 +14,10 @@ from sqlalchemy import select
 from smtpguard.app.clock import learned
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import outbox
-from smtpguard.holds.effects import Deadlines, Seen, deliver_by
+from smtpguard.holds.effects import REMINDERS, Deadlines, Seen, deliver_by
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State, event_on
 from smtpguard.holds.service import Approvals
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
@@ -266,9 +267,25 @@ async def test_a_clock_put_forward_expires_nothing(home: House) -> None:
     home.clock.at += timedelta(days=30)  # not expired
     assert await approvals.sweep() == 0
     assert (await home.hold(hold.hold_id)).state is State.WAITING
-    home.clock.pass_(days=10)  # expired
-    await approvals.sweep()
-    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+    home.clock.pass_(days=10)
+    await expires_reminded(home, approvals, hold.hold_id)
+
+
+async def expires_reminded(home: House, approvals: Approvals, hold_id: str) -> None:
+    """Its time is over by now, and its last reminder has not gone out: people have a tenth of its 24 working hours."""
+    assert await approvals.sweep() == 1
+    late = await home.hold(hold_id)
+    assert (late.state, late.reminded) == (State.WAITING, len(REMINDERS))
+    since = home.clock.now()
+    assert late.expires_at == home.in_force.hours.working_deadline(since, timedelta(hours=2.4))
+    told = {i.data["expires_at"] for i in await home.outbox() if i.data.get("percent") == REMINDERS[-1]}
+    assert told == {utc_text(late.expires_at)}
+    home.clock.pass_(seconds=(late.expires_at - since).total_seconds() - 1)
+    assert await approvals.sweep() == 0
+    assert not approvals.is_over(late)
+    home.clock.pass_(seconds=1)
+    assert await approvals.sweep() == 1
+    assert (await home.hold(hold_id)).state is State.EXPIRED
 
 
 async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
@@ -365,6 +382,7 @@ async def test_a_void_hold_that_comes_again_tells_and_passes_on_as_at_first(home
 async def test_an_expired_hold_cannot_be_approved_before_the_sweep(home: House) -> None:
     hold = await home.held()
     approvals = home.approvals()
+    await sweep_at(home, home.term.reminder_at(hold, REMINDERS[-1], home.in_force))
     home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
     with pytest.raises(Conflict, match="it has expired"):
         await approvals.vote(hold.hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
@@ -416,6 +434,7 @@ async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:
 
     home.given_store = PatchedStore(home.store, {"holds.change": change})
     assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1
+    assert await sweep_at(home, MONDAY + timedelta(days=19)) == 1
     assert (await home.hold(first.hold_id)).state is State.WAITING
     assert (await home.hold(second.hold_id)).state is State.EXPIRED
 
@@ -461,16 +480,14 @@ async def test_a_start_under_a_clock_far_ahead_expires_nothing_for_a_day(home: H
         assert (await home.hold(hold.hold_id)).state is State.WAITING
     else:
         home.clock.pass_(hours=2)  # a day after the first start
-        assert await approvals.sweep() == 1
-        assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+        await expires_reminded(home, approvals, hold.hold_id)
     assert not approvals.clock.jumped
 
 
 async def test_a_start_after_a_week_goes_by_the_clock(home: House) -> None:
     hold = await home.held()
     home.clock.pass_(days=7)
-    assert await (await restarted(home)).sweep() == 1
-    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+    await expires_reminded(home, await restarted(home), hold.hold_id)
 
 
 async def test_a_start_long_after_the_clock_was_ahead_goes_by_the_clock(home: House) -> None:
@@ -495,8 +512,7 @@ async def test_a_clock_that_jumped_counts_a_day_later(home: House) -> None:
     await approvals.sweep()
     assert (await home.hold(hold.hold_id)).state is State.WAITING
     home.clock.pass_(hours=1)
-    assert await approvals.sweep() == 1
-    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+    await expires_reminded(home, approvals, hold.hold_id)
     assert not approvals.clock.ahead
 
 
