@@ -193,7 +193,7 @@ def account(connection: Connection, mailing_id: str) -> Account:
     reaching = reached.c.n == n, reached.c.status.in_([int(status) for status in LET_THROUGH])
     for person, status in connection.execute(select(reached.c.person, reached.c.status).where(*reaching)):
         digest = bytes(person)
-        if digest not in row.crowds:
+        if digest not in row.crowds and digest not in row.unbounded:
             people[_became(CopyStatus(status), digest, still) is CopyStatus.RELAYED].add(digest)
     crowds = (
         Crowd(
@@ -202,7 +202,7 @@ def account(connection: Connection, mailing_id: str) -> Account:
             people=crowd.people,
             sent=crowd.status is CopyStatus.RELAYED,
         )
-        for crowd in _crowds(connection, row, still)
+        for crowd in _crowds(connection, row, still, row.crowds.keys() | row.unbounded)
         if crowd.status in LET_THROUGH
         for name, version in [crowd.of]
     )
@@ -259,7 +259,7 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
     counts as at least the people of both versions. So the numbers never exceed the real ones; the possible deviation is
     given beside them. Bounds of approvals count everybody."""
     n, names = row.known.n, row.mailing.lists
-    crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.status))
+    crowds = sorted(_crowds(connection, row, still, row.crowds), key=lambda crowd: -SUREST.index(crowd.status))
     whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
     for crowd in crowds:
         if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
@@ -332,10 +332,10 @@ def _surely_not_in(single: int, crowd: int) -> bool:
     return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
 
 
-def _crowds(connection: Connection, row: Row, still: InFlight) -> Iterator[_Crowd]:
+def _crowds(connection: Connection, row: Row, still: InFlight, digests: Iterable[bytes]) -> Iterator[_Crowd]:
     names = row.mailing.lists
     query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.status)
-    here = reached.c.n == row.known.n, reached.c.person.in_(list(row.crowds))
+    here = reached.c.n == row.known.n, reached.c.person.in_(list(digests))
     for person, kind, weight, status in connection.execute(query.where(*here)):
         digest, bit = bytes(person), int(kind) & ~CUSTOMERS
         name = list_of(names, bit) if bit and not bit & (bit - 1) else ""

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from smtpguard.admission.preapproval import NotAll
 from smtpguard.database.schema import peopleset
 from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
+from smtpguard.lists.index import index_path
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import OK, RELAY_LOST, Reply
 from smtpguard.mailings.model import CopyStatus, set_of
@@ -188,6 +189,28 @@ async def test_recipients_behind_a_list_address_are_its_members_then(lite: Corre
     )
     assert made.correction is not None
     assert made.correction.people == hold.correction.people
+
+
+@pytest.mark.parametrize("known_again", [True, False])
+async def test_a_list_that_had_no_index_is_no_single_person(lite: Correcting, known_again: bool) -> None:
+    """An approval of a correction to one person, who is none, would tell nobody of what the whole list got."""
+    ramadan = index_path(lite.home.folder, "ramadan")
+    there = ramadan.read_bytes()
+    ramadan.unlink()
+    await lite.home.follow()
+    held = await lite.campaign.send(RAMADAN)
+    assert isinstance(held, Held)
+    await lite.campaign.decide(held.hold_id, all_at_once=1)
+    if known_again:
+        ramadan.write_bytes(there)
+        await lite.home.follow()
+    [mailing] = await lite.home.store.mailings.newest()
+    with pytest.raises(NotAll, match="the address of ramadan"):
+        await lite.begin(mailing, doubt=True)
+    then = {digest(one): CopyStatus.RELAYED for one in MEMBERS}
+    made = await lite.corrections.begin(mailing, lite.message(), starter=EVA, by="test", matched=then)
+    assert made.correction is not None
+    assert (made.correction.people, made.correction.sent) == (set_of(then), len(MEMBERS))
 
 
 async def test_invalid_corrections_are_refused(lite: Correcting) -> None:
