@@ -50,6 +50,27 @@ def test_listing_the_commands_keeps_garbage_collection_on() -> None:
     assert gc.isenabled()
 
 
+def test_the_links_leave_out_the_pages_of_dependencies(tmp_path: Path) -> None:
+    """``dkimsign.1`` of a dependency would hide the machine's own."""
+    opt, local = tmp_path / "opt/share", tmp_path / "local/share"
+    ours = {
+        "man/man1/smtpguard.1",
+        "bash-completion/completions/smtpguard",
+        "zsh/site-functions/_smtpguard",
+        "fish/smtpguard.fish",
+    }
+    for name in (*ours, "man/man1/dkimsign.1"):
+        (opt / name).parent.mkdir(parents=True, exist_ok=True)
+        (opt / name).touch()
+    [_, said] = (ROOT / "docs/install.md").read_text().split("### Man pages and completion\n")
+    typed = "".join(
+        line[4:] for line in said.partition("\n## ")[0].splitlines(keepends=True) if line.startswith("    ")
+    )
+    typed = typed.replace("/opt/smtpguard/share", str(opt)).replace("/usr/local/share", str(local))
+    subprocess.run(["bash", "-eu", "-c", typed], check=True, timeout=120)
+    assert {str(file.relative_to(local)) for file in local.rglob("*") if file.is_symlink()} == ours
+
+
 def test_the_manual_has_every_command_and_option() -> None:
     page, man = (ROOT / "docs/cli.md").read_text(), read(ROOT / "man/smtpguard.1")
     assert len(COMMANDS_THERE) > len(COMMANDS)
