@@ -256,10 +256,19 @@ class _Crowd:
 def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) -> Tally:
     """A person who had a copy of their own and is on a list that it went to counts once, by the most certain status of
     both, though some may have left the list, or come to it, between the two. A list before and after its members changed
-    counts as at least the people of both versions. So the numbers never exceed the real ones; the possible deviation is
-    given beside them. Bounds of approvals count everybody."""
+    counts as at least the people of both versions; lists of one version, as before and after one was renamed, are the same
+    people. So the numbers never exceed the real ones; the possible deviation is given beside them. Bounds of approvals
+    count everybody."""
     n, names = row.known.n, row.mailing.lists
-    crowds = sorted(_crowds(connection, row, still, row.crowds), key=lambda crowd: -SUREST.index(crowd.status))
+    counts = {field: getattr(tally, field) for field in FIELDS.values()}
+    crowds: list[_Crowd] = []
+    known = set[str]()
+    for crowd in sorted(_crowds(connection, row, still, row.crowds), key=lambda one: -SUREST.index(one.status)):
+        if crowd.of[1] not in known:
+            known.add(crowd.of[1])
+            crowds.append(crowd)
+        elif crowd.status in FIELDS:
+            counts[FIELDS[crowd.status]] -= crowd.people
     whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
     for crowd in crowds:
         if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
@@ -267,7 +276,6 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
     singles = _singles(connection, n, still)
     asked = {bit for bit, versions in whole.items() if len(versions) > 1 or any(kind & bit for kind, _ in singles)}
     changes = _changes(connection, {name for bit in asked if (name := list_of(names, bit))}, row)
-    counts = {field: getattr(tally, field) for field in FIELDS.values()}
     left: dict[int, list[tuple[CopyStatus, int]]] = {}
     further = 0
     for bit, versions in whole.items():

@@ -51,6 +51,16 @@ async def test_every_mailing_is_on_one_page(store: Store, clock: Clock) -> None:
     assert await store.mailings.newest(before=(before[0], "one that was forgotten meanwhile")) == []
 
 
+async def test_the_people_of_a_list_count_once_after_it_is_renamed(store: Store) -> None:
+    """Their copy was deferred before, and their client sent it again after: nobody waits for one."""
+    for n, (name, action) in enumerate((("news", Action.DEFER), ("nyheter", Action.RELAY), ("noticias", Action.DEFER))):
+        whole = person(f"list {name} v1", lists=(name,), weight=60, version="v1")
+        await admit(store, of(f"T{n}", whole, "a", content="one"), action)
+    await store.journal.record([])
+    [mailing] = await store.mailings.newest()
+    assert mailing.people == Tally(admitted=61)
+
+
 def person(name: str, **more: Any) -> Person:
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return Person(**{"digest": digest, "customer": True, "lists": ("news",), **more})
