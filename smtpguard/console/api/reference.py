@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api.entry import (
@@ -38,6 +39,12 @@ class ReasonRow(BaseModel):
     rule: str
     description: str
     sentences: list[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_english(cls, told: dict[str, Any]) -> dict[str, Any]:
+        """As the sentences are, if the rule has it in English."""
+        return told | {"description": told["descriptions"].get("en", told["description"])}
 
 
 class ListRow(BaseModel):
@@ -206,10 +213,11 @@ async def lists(call: Call) -> Lists:
 
 async def policy(call: Call) -> PolicyShown:
     in_force = call.console.in_force
+    purposes = in_force.rules.purposes()
     shown = {
         "sha256": in_force.sha256,
         "enforce": in_force.enforce,
-        "rules": in_force.rules.rules,
+        "rules": [replace(rule, description=purposes[rule.rule_id]) for rule in in_force.rules.rules],
         "groups": {name: len(people) for name, people in in_force.groups.items()},
     }
     return PolicyShown.model_validate(shown, from_attributes=True)

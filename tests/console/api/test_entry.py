@@ -12,10 +12,10 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.api import entry
 from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.journal.proof import Proof
-from tests.console.api.program import LETTER, program
+from tests.console.api.program import LETTER, held, program
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage, stage
-from tests.guard.house import MEMBERS, RAMADAN
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 
 INVALID: list[tuple[bytes, int, str]] = [
     (b"", 400, ""), (b"{", 400, ""), (b"\xff", 400, ""), (b"[" * 60_000, 400, ""), (b"[]", 422, ""), (b"7", 422, ""),
@@ -110,6 +110,23 @@ async def test_lists_policy_and_own_account_are_read(here: Stage) -> None:
     assert policy.json()["groups"] == {"communications": 2, "compliance": 1, "duty": 1}
     assert "@" not in policy.text
     assert (await asks("GET", "/me")).json()["address"] == EVA
+
+
+async def test_purposes_are_in_english_as_the_sentences_are(here: Stage) -> None:
+    """The organization's first language is Swedish. A purpose that was written once is given as it was written."""
+    rules = b"""
+  - {id: two, description: {sv: Inte till kunder, en: Not to customers}, when: {recipients.list_addresses: any}, then: hold}
+  - {id: one, description: Inte till listor, when: {recipients.list_addresses: any}, then: hold}
+"""
+    await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rules})
+    await here.home.follow()
+    hold_id, asks = await held(here, RAMADAN), await program(here, EVA, Role.APPROVER)
+    tried = await asks("POST", "/policy/explain", {"message": LETTER, "recipients": [RAMADAN]})
+    for answer in (await asks("GET", f"/held/{hold_id}"), tried):
+        purposes = {reason["rule"]: reason["description"] for reason in answer.json()["reasons"]}
+        assert (purposes["two"], purposes["one"]) == ("Not to customers", "Inte till listor")
+    purposes = {rule["id"]: rule["description"] for rule in (await asks("GET", "/policy")).json()["rules"]}
+    assert (purposes["two"], purposes["one"]) == ("Not to customers", "Inte till listor")
 
 
 async def test_only_one_verification_runs_at_a_time(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
