@@ -253,7 +253,7 @@ class StagesModel(Section):
 
 def _staged(value: Any) -> Any:
     """The steps alone are a short form."""
-    return {"steps": value} if isinstance(value, list) else value
+    return {"steps": value} if isinstance(value, list | str | int) else value
 
 
 Language = Annotated[
