@@ -138,7 +138,7 @@ def _reported(batch: Batch, made: Sequence[Return]) -> None:
     counted = Counter((one.match.mailing, one.sort) for one in made if one.counts)
     for mailing in dict.fromkeys(mailing for mailing, _ in counted):
         bounces, complaints = counted[mailing, Sort.BOUNCE], counted[mailing, Sort.COMPLAINT]
-        if bounces or complaints:
+        if (bounces or complaints) and mailings_of(batch).by_name(mailing) is not None:  # else it is forgotten
             deciding.change_mailing(batch, mailing, partial(_told, bounces=bounces, complaints=complaints))
 
 

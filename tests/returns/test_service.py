@@ -191,3 +191,16 @@ async def test_concurrent_returns_count_one_person_once(out: Out) -> None:
     [copy] = await out.to_members(0, 1)
     both = await asyncio.gather(*(out.back(dsn(copy, MEMBERS[0])) for _ in range(4)))
     assert sum(one.counts for receipt in both for one in receipt.returns) == 1
+
+
+async def test_what_comes_back_after_its_mailing_is_forgotten_is_stored(out: Out) -> None:
+    """A letter to one person is forgotten after two days, and a report on it may come later."""
+    [copy] = await out.to_members(0, 1)
+    mailing = await out.mailing()
+    await out.campaign.send(MEMBERS[1], mailing="another")
+    out.home.clock.pass_(days=3)
+    await out.home.store.retain(Retention())
+    assert await out.home.store.mailings.find(mailing.mailing_id) is None
+    [one] = (await out.back(dsn(copy, MEMBERS[0]))).returns
+    assert (one.sort, one.match.mailing, one.counts) == (Sort.BOUNCE, mailing.mailing_id, True)
+    assert len(await out.home.store.returns.newest()) == 1
