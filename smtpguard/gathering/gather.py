@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -34,7 +34,7 @@ from smtpguard.policy.facts import ONLY_HEADERS, ONLY_ORIGIN, ONLY_TEXT, Count, 
 from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.request import Steps, finished
-from smtpguard.reading.shown import ANOTHER_SHOWN, Shown
+from smtpguard.reading.shown import ANOTHER_SHOWN, Shown, named_otherwise
 from smtpguard.reading.thread import bare
 
 T = TypeVar("T")
@@ -114,6 +114,16 @@ class Gathered:
     def by_address(self) -> bool:
         """Whether it goes to a list address, or to another address that expands to customers."""
         return bool(self.counted.list_addresses.high or self.counted.crowds or self.counted.addressed)
+
+    @property
+    def called(self) -> Iterator[str]:
+        """The names that the policy and its recipients' addresses have for what it is addressed to."""
+        yield self.in_force.organization.name
+        for one in self.everyone.recipients:
+            yield one.address.local
+        for name in self.counted.addressed:
+            info = self.in_force.registry.lists[name]
+            yield from (name, info.title, *(address.local for address in info.addresses))
 
     @property
     def counts_by_stream(self) -> bool:
@@ -332,9 +342,7 @@ class Gather:
         to compare it with approved messages. ``templates``: by name, those that it may be a copy of. ``approved``: by
         hold, what was approved of its mailing. ``to``: its recipients, if they are not those of the envelope."""
         if known.coming is None:
-            known = await self._taken_apart(
-                known, templates, known.transaction.envelope.addresses if to is None else to
-            )
+            known = await self._taken_apart(known, templates, to)
         coming, shown = known.coming, known.shown
         assert coming is not None
         assert shown is not None
@@ -344,11 +352,14 @@ class Gather:
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
         return changed(known, coming=coming, differs=differs) if new or differs or known.differs else known
 
-    async def _taken_apart(self, known: Gathered, templates: Mapping[str, Template], to: Sequence[Address]) -> Gathered:
+    async def _taken_apart(
+        self, known: Gathered, templates: Mapping[str, Template], to: Sequence[Address] | None
+    ) -> Gathered:
         message, origin = known.transaction.message, known.origin
+        addresses = known.transaction.envelope.addresses if to is None else to
         if origin is None and "DKIM-Signature" in message.header:
             origin = await self._verify(known.transaction)
-        recipient = str(to[0]).lower() if len(to) == 1 else ""
+        recipient = str(addresses[0]).lower() if len(addresses) == 1 else ""
         another = known.names_another
         shown, fits = await self.turns.of(self._compared_at_once(message, recipient, another, templates))
         if shown is None:
@@ -357,6 +368,9 @@ class Gather:
                 shown = _on_its_way(shown, recipient, another)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
+        called = (shown.sender, *known.called) if to is None and known.by_address else None
+        if called is not None and (names := named_otherwise(message.header, called)):
+            shown = changed(shown, blocks=(*shown.blocks, names))
         coming = Coming(
             content=shown.content,
             said=shown,

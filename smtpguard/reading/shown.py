@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from smtpguard.mail.constant import constant
-from smtpguard.mail.message import Message, in_crlf_lines
+from smtpguard.mail.message import Header, Message, in_crlf_lines
 from smtpguard.reading.fold import normalized
 from smtpguard.reading.parts import NO_CONTROLS, Index, Part, body_text, transfer, walk, words
 from smtpguard.reading.request import Bounds, Meter, TooComplex
@@ -166,6 +166,8 @@ _BASES = ("content-base", "content-location")
 """Fields by which some programs complete the links of a page (RFC 2557)."""
 _ADDRESSED = ("to", "cc")
 _ADDRESS = re.compile(r"(?<![^\s<>,;])[^\s<>,;@]++@[\w-]++(?:\.[\w-]++)*+(?![^\s<>,;])")
+_WORD = re.compile(r"[^\W_]+")
+_NOBODY = "undisclosed recipients"
 _NAMED_WORDS, _NAMED_CHARACTERS = 8, 64
 """The most of the names in To or Cc, which differ from copy to copy and are not compared; more than that is a text."""
 _SHOWN_TO_EACH = 8
@@ -370,9 +372,21 @@ def _field(fields: Index, name: str) -> str:
 def _beyond_a_name(value: str) -> str:
     """The names in To or Cc as a block; "" if they are no longer than the name of one person, or none. Only addresses
     are no names: what else stands within < and > is shown."""
-    named = [word for word in _ADDRESS.sub(" ", value).split() if any(map(str.isalnum, word))]
+    named = _names(value)
     said = " ".join(named)
     return _text_block(said) if len(named) > _NAMED_WORDS or len(said) > _NAMED_CHARACTERS else ""
+
+
+def _names(value: str) -> list[str]:
+    return [word for word in _ADDRESS.sub(" ", value).split() if any(map(str.isalnum, word))]
+
+
+def named_otherwise(header: Header, known: Iterable[str]) -> str:
+    """The names in To and Cc as a block, as everybody on a list reads them; "" if they have no words but those of the
+    ``known`` texts, and of a group without addresses."""
+    said = " ".join(word for name in _ADDRESSED if name in header.named for word in _names(_field(header.named, name)))
+    new = set(_WORD.findall(said.casefold())).difference(_WORD.findall(" ".join((_NOBODY, *known)).casefold()))
+    return _text_block(said) if new else ""
 
 
 def _text_blocks(text: str) -> Iterator[str]:

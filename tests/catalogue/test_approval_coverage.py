@@ -116,6 +116,10 @@ ALTERED = {
     "a reader sends it on to the list": newsletter(head="Resent-From: Anna <anna@example.com>\r\n"),
     "another base of its links": newsletter(head="Content-Location: https://elsewhere.example/\r\n"),
     "text for a recipient's name": newsletter(to=f'"{INTERNAL}" <{NEWSLETTER}>'),
+    "a few words for the list's name": newsletter(to=f'"Tell the bosses nothing" <{NEWSLETTER}>'),
+    "a few words for a stranger's name in Cc": newsletter(
+        head="Cc: Tell the bosses nothing <kim@elsewhere.example>\r\n"
+    ),
     "text that Outlook shows above the message": newsletter(head=f"X-Message-Flag: {INTERNAL}\r\n"),
 }
 
@@ -158,6 +162,8 @@ DIFFERS = {
     "a reader sends it on to the list": ("sender", "resent-from: A"),
     "another base of its links": ("markup", ""),
     "text for a recipient's name": ("paragraph", INTERNAL[:4]),
+    "a few words for the list's name": ("paragraph", "Tell the bosses nothing"),
+    "a few words for a stranger's name in Cc": ("paragraph", "Tell the bosses nothing"),
     "text that Outlook shows above the message": ("paragraph", INTERNAL[:40]),
 }
 
@@ -221,6 +227,17 @@ async def test_an_altered_message_to_a_list_is_held_and_the_reason_names_the_dif
     assert next(iter(said)) == kind, said
     assert quoted in said[kind]
     assert len(said) <= 3
+
+
+@every(
+    "shown",
+    [
+        f"Newsletter <{NEWSLETTER}>", f'"Example AB: newsletter" <{NEWSLETTER}>', "undisclosed-recipients:;", "kim@elsewhere.example",
+        f"Campaigns <{CAMPAIGNS}>",
+    ],
+)  # fmt: skip
+async def test_the_names_of_list_house_and_writer_in_to_hold_nothing(one_approved: WholeGuard, shown: str) -> None:
+    await one_approved.passes(newsletter(to=shown, number=2), NEWSLETTER, sender=CAMPAIGNS)
 
 
 async def test_the_same_message_passes_in_any_encoding(guard: WholeGuard) -> None:
