@@ -477,7 +477,7 @@ def _learned(
         values.update(dict.fromkeys(OF_TEXT, text))
     sent_by = _names(transaction, counted, sender, proven=proven) if text is not None and not streams else ()
     mailing = values.get("message.looks") == "mailing"
-    also_from = sender.account if sender.authenticated or not proven else ""
+    also_from = sender.account if not proven or sender.login == sender.claimed else ""
     if mailing and not proven and not also_from:
         also_from = client_name(transaction.session.client_ip)
     facts = _new_facts(

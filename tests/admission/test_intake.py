@@ -89,6 +89,17 @@ async def test_a_login_with_another_from_each_time_is_one_sender(tmp_path: Path)
             assert isinstance(await home.send(MEMBERS[n], **one), Relayed)
 
 
+async def test_a_login_that_proves_several_addresses_is_one_sender(tmp_path: Path) -> None:
+    policy = sample()
+    policy["organization"]["domains"] += ["*.example.com"]
+    policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
+    async with house(tmp_path, documents=documents(policy)) as home:
+        for n, done in enumerate((Relayed, Held)):
+            login: dict[str, Any] = {"auth_user": "anna"}
+            sent = await home.send(MEMBERS[n], sender=f"anna@host{n}.example.com", body=f"{n}", session=login)
+            assert isinstance(sent, done)
+
+
 @pytest.mark.parametrize(("mta_login", "passes"), [(True, True), (False, False)])
 async def test_the_login_of_the_mta_in_front_makes_no_first_contacts(
     tmp_path: Path, mta_login: bool, passes: bool
