@@ -14,6 +14,7 @@ import asyncio
 import ipaddress
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -393,7 +394,10 @@ log = logging.getLogger(__name__)
 MOST_PEOPLE = 1_000
 """The most people of one report that are listed singly."""
 MOST_STATUS_OCTETS = 4 << 20
-_BOUNDS = Bounds(parts=200, depth=12, text_bytes=8 << 20)
+# Anybody can send it, and it is read beside other mail: the process waits for each search in a tree.
+_BOUNDS = Bounds(
+    parts=200, depth=12, text_bytes=8 << 20, tags=4_000, tag_depth=120, looks=2, seconds=1.0, clock=time.monotonic
+)
 _MOST_CHARACTERS = 500
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _TYPED = re.compile(r"\s*([A-Za-z0-9\-]{1,20})\s*;\s*(.*)\Z", re.S)

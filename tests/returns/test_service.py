@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
 
 from smtpguard.database.errors import ContentMissing, Full, Unavailable
 from smtpguard.mail.message import Message
-from smtpguard.reading.fingerprint import sketch
+from smtpguard.reading.fingerprint import Sketch, sketch
 from smtpguard.reading.fold import skeleton
 from smtpguard.returns.model import By, Sort
-from smtpguard.returns.service import Receipt, row
+from smtpguard.returns.service import Receipt, quoted_text, row
 from smtpguard.store.nouns import Contents
 from smtpguard.store.retention import Retention
 from tests.guard.house import MEMBERS, PatchedStore, index
@@ -204,3 +205,12 @@ async def test_what_comes_back_after_its_mailing_is_forgotten_is_stored(out: Out
     [one] = (await out.back(dsn(copy, MEMBERS[0]))).returns
     assert (one.sort, one.match.mailing, one.counts) == (Sort.BOUNCE, mailing.mailing_id, True)
     assert len(await out.home.store.returns.newest()) == 1
+
+
+def test_the_text_of_a_mail_that_comes_back_is_read_in_bounded_time() -> None:
+    """It is read in a thread, but the whole process waits while a selector is looked for in the tree."""
+    sheet = "<style>p:nth-child(2n):nth-last-child(3n){display:none}</style>"
+    head = "From: kim@example.net\r\nSubject: Re: x\r\nContent-Type: text/html\r\n\r\n"
+    began = time.process_time()
+    assert quoted_text(Message.of(f"{head}{sheet}\r\n{'<p>Hej' * 39_000}".encode())) == Sketch()
+    assert time.process_time() - began < 2
