@@ -130,7 +130,8 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     queued = entry is None and bool(gathered.facts.sent_by) and is_by_sender(verdict)
     queue = _waiting(live.queue) if queued else None
     verdict = _of_its_writer(verdict, entry or queue, gathered, live)
-    verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
+    copies = mailing.messages if entry is not None or not gathered.by_address else 0
+    verdict = _with_what_went_before(verdict, mailing, copies, in_doubt=live.in_doubt)
     if entry is None:
         differs = (
             Reason(fact=DIFFERS, observed=one.kind, limit="", public=one.public, detail=one.detail)
@@ -327,17 +328,18 @@ def _with(verdict: Verdict, hit: Hit, gathered: Gathered | None = None) -> Verdi
     return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit), quorum=quorum)
 
 
-def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:
+def _with_what_went_before(verdict: Verdict, mailing: Mailing, copies: int, *, in_doubt: bool) -> Verdict:
     """Add the reasons that the mailing has several messages, and how many people it was let through to, so that
-    approvers know that they decide on more than one message. ``in_doubt``: the outcome of this very message's earlier
-    attempt is unknown."""
+    approvers know that they decide on more than one message. ``copies``: of the mailing, decided on together with this
+    message; none for another post to a list's address. ``in_doubt``: the outcome of this very message's earlier attempt
+    is unknown."""
     out, reasons = mailing.out, list[Reason]()
     sized = any(r.fact in OF_MAILINGS for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
-    if mailing.messages and sized:
+    if copies and sized:
         public = Phrase(
             "It is one of several copies of a mailing: a decision is for all of them, and for further ones."
         )
-        reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
+        reasons.append(Reason(fact="mailing.messages", observed=str(copies + 1), limit="", public=public))
     if out:
         public = Phrase.counted(
             "It had been let through to one person before it was stopped.",

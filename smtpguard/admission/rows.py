@@ -135,7 +135,7 @@ class Run:
     def _live(self, item: Item, row: Row | None) -> Seen:
         batch, mailings = self._batch, mailings_of(self._batch)
         counts = self._tally.counts(item) if item.asks else {}
-        maybe: dict[Ask, int] = {}
+        maybe: dict[Ask, float] = {}
         mailing, entry, fresh, astray = None, None, 0, 0
         grants: tuple[Grant, ...] = ()
         if row is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from operator import itemgetter
 from typing import Any
 
@@ -255,7 +256,7 @@ class MailingBatch:
         attempted = going(self._page.connection, [row.known.n], sent)[row.known.n].attempted
         return not attempted.isdisjoint(sent)
 
-    def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
+    def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, float]]:
         """For each ask the count with this item included, and how many more it may be."""
         asks = [a for a in item.asks if a.fact in OF_MAILINGS]
         if not asks:
@@ -275,7 +276,7 @@ class MailingBatch:
                 sums[old.kind] = sums.get(old.kind, 0) - old.weight
             sums[kind] = sums.get(kind, 0) + person.weight
         counts: dict[Ask, int] = {}
-        maybe: dict[Ask, int] = {}
+        maybe: dict[Ask, float] = {}
         for ask in asks:
             if ask.fact == "mailing.reach":
                 counts[ask] = sum(sums.values())
@@ -289,6 +290,9 @@ class MailingBatch:
                 bit = on_list(lists, ask.key)
                 counts[ask] = sum(w for k, w in sums.items() if k & bit)
                 maybe[ask] = sum(w for k, w in sums.items() if k & MAYBE and not k & bit)
+        for person in item.everybody:  # a list's address without an index may reach anybody
+            if person.unbounded and not person.version:
+                maybe |= {a: inf for a in asks if a.fact == "mailing.reach" or (person.customer and not a.key)}
         return counts, maybe
 
     # -- writing

@@ -58,7 +58,7 @@ class Live:
     now: datetime
     freezes: tuple[Freeze, ...] = ()
     counts: Mapping[Ask, int] = field(default_factory=dict)
-    maybe: Mapping[Ask, int] = field(default_factory=dict)
+    maybe: Mapping[Ask, float] = field(default_factory=dict)
     mailing_id: str = ""
     approved: bool = False
 
