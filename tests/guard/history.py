@@ -54,7 +54,7 @@ from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, index, mail
-from tests.guard.laws import check_covered, check_release, check_sent
+from tests.guard.laws import check_covered, check_hold_not_frozen, check_release, check_sent
 from tests.guard.mailboxes import Mailboxes
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office
 from tests.guard.policies import ZONES, documents
@@ -86,8 +86,8 @@ HERE = (
 )
 """The parts of a host."""
 ACTS = {
-    "post": 3, "copy": 3, "copies": 3, "work": 6, "chores": 6, "vote": 3, "let_go": 3, "answer": 6, "decide": 3, "time": 3,
-    "again": 3, "returned": 3, "thaw": 2, "freeze": 1, "absence": 1, "policy": 1, "sync": 1, "back": 1, "correct": 1,
+    "post": 3, "copy": 3, "copies": 3, "work": 8, "chores": 6, "vote": 3, "let_go": 8, "answer": 6, "decide": 3, "time": 3,
+    "again": 3, "returned": 3, "thaw": 4, "freeze": 1, "absence": 1, "policy": 1, "sync": 1, "back": 1, "correct": 1,
     "ask_before": 1, "restart": 1, "retain": 1, "preserve": 1, "renew": 1, "outage": 1, "back_up": 1,
 }  # fmt: skip
 """What happens, and how often. Histories that erase or forget do some of it more often."""
@@ -300,6 +300,7 @@ class History(Upkeep, FakeRelay):
             raise Lost(LATER, after_dot=True) if luck < 0.2 else asyncio.CancelledError
         if not await fence():
             raise Recalled
+        await check_hold_not_frozen(self.store, id)
         self.took[id] |= good
         self.said[id] |= good
         return Answers(replies=replies, reports=luck > 0.4)

@@ -39,6 +39,12 @@ async def check_not_frozen(store: Store, lists: Collection[str], senders: Collec
         assert over or one.value not in selected.get(one.selector, ()), one
 
 
+async def check_hold_not_frozen(store: Store, id: str) -> None:
+    hold = await store.holds.find(id)
+    assert hold is not None, id
+    await check_not_frozen(store, hold.lists if hold.correction is None else (), hold.senders, hold.mailing_id)
+
+
 def agreed(quorum: Quorum, people: Collection[str]) -> bool:
     """Whether these may be enough: one for each seat, each of whom may ever have it, or out of hours one on duty."""
     there = all(len({*people} & SEATS[group]) >= quorum.each for group in quorum.groups if group in SEATS)
@@ -54,7 +60,7 @@ async def check_release(
     hold = await store.holds.find(id)
     assert hold is not None, id
     assert hold.acknowledged, (id, "its client still has it")
-    await check_not_frozen(store, hold.lists if hold.correction is None else (), hold.senders, hold.mailing_id)
+    await check_hold_not_frozen(store, id)
     if f"X-Smtpguard-Release: {id}-part".encode() in prepend:
         assert all(one.endswith(OWN) for one in recipients), recipients
         return
@@ -144,7 +150,9 @@ async def check_covered(
         proven = any(
             who in wrote and (login or not any(one.startswith("login") for one in how)) for who, how in writers
         )
-        return rules <= grant.rules and (not lists or bool(lists & grant.lists)) and proven
+        return (
+            store.now() < grant.until and rules <= grant.rules and (not lists or bool(lists & grant.lists)) and proven
+        )
 
     covering = [grant for grant in mailing.grants if covers(grant)]
     assert covering, (data, mailing)

@@ -86,7 +86,7 @@ async def played(history: History) -> None:
         if not history.forgets:
             await views.counters()
             await views.webhooks()
-        history.mailboxes.nobody_was_left_out({EVA, OMAR, DPO} - history.absent)
+        await history.mailboxes.nobody_was_left_out({EVA, OMAR, DPO} - history.absent)
         proof = await history.store.journal.audit("here")
         assert (proof.first_bad, [one for one in proof.beside if one.about != "checkpoints"]) == (None, [])
     finally:
