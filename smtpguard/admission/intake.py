@@ -111,7 +111,7 @@ class Intake:
     watch: GateWatch
     clock: Clock
     term: Deadlines
-    notices: Notices = field(default_factory=Notices)
+    notices: Notices
     own: Sequence[OwnMail] = ()
     front: Front | None = None
     bypass: BypassPath | None = None

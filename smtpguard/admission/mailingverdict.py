@@ -213,7 +213,7 @@ def _compared(gathered: Gathered) -> Coming:
     return gathered.coming
 
 
-def waits_for_size(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
+def waits_for_size(entry: Hold, *, customers: bool, sure: bool) -> bool:
     """Whether a mailing waits because of its size. Then the rest of it waits too, even after earlier copies have left
     the window. A copy that surely reaches no customer waits only if everyone was counted, not just customers. ``sure``:
     every list knows whom this copy reaches. Then the copy does not wait with holds that only a doubt has caused:
@@ -230,7 +230,7 @@ def _doubted(verdict: Verdict) -> frozenset[str]:
     return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
-def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool = False) -> Hold | None:
+def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool) -> Hold | None:
     """The primary hold with what this message adds to it: lists, also by address, rules, writers, colleagues who
     already have it (``part``), and certainty about a feared size. None if it adds nothing. Earlier votes count for what
     was there: additions that are new to a voter need a new vote."""

@@ -78,7 +78,7 @@ class _Vote:
     person: str
     tag: str
     answer: Answer
-    outdated: bool = False
+    outdated: bool
     unsure: bool = False
 
     def proof(self, in_force: InForce, now: datetime) -> Proof:

@@ -67,7 +67,7 @@ class Line:
                 tasks.create_task(run())
 
 
-async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
+async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None) -> Line:
     """Ready for mail when it returns; ``undo`` closes it. Raises CannotStart, StoreError and Broken."""
     clock = steady(clock or SystemClock())
     make_state(settings)

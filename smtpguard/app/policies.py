@@ -251,7 +251,7 @@ class Look:
     file: PolicyFile
     current: CurrentPolicy
     unreadable: str = ""
-    started_beside: bool = False
+    started_beside: bool
 
     def in_words(self) -> str:
         """The state of the file, with the policy in force and since when, in one sentence."""

@@ -73,7 +73,7 @@ class CheckedPolicy:
     policy: Policy
     problems: tuple[Problem, ...] = ()
     people: Mapping[str, int] = field(default_factory=dict)
-    unread: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, int]
 
     @property
     def fatal(self) -> tuple[Problem, ...]:
@@ -299,7 +299,7 @@ class _Held:
 
     people: int = 0
     bad: int = 0
-    wrong: str = ""
+    wrong: str
     key: str = ""
     again: str = ""
     ours: Mapping[str, int] = field(default_factory=dict)
@@ -421,7 +421,7 @@ class Proposal:
     policy: Policy
     before: str
     warnings: tuple[Problem, ...] = ()
-    looser: tuple[Looser, ...] = ()
+    looser: tuple[Looser, ...]
 
     @property
     def sha256(self) -> str:

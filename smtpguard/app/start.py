@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -70,11 +70,11 @@ class Prepared:
     sha256: str
     file: PolicyFile
     policy: Policy | None = None
-    put: Proposal | None = None
+    put: Proposal | None
     unreadable: str = ""
 
 
-def migrate_apart(settings: Settings, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+def migrate_apart(settings: Settings, waiting: Callable[[], AbstractContextManager[None]]) -> None:
     """Migrate the store, if need be, in a process of its own: what Alembic takes, 16 MB, ends with it. If that fails,
     ``prepare`` fails in the same way, and reports it. ``waiting`` is entered meanwhile. Call it from the main thread,
     outside a task."""

@@ -223,7 +223,7 @@ class PolicyFile:
     sha256: str = ""
     differing: tuple[str, ...] = ()
     product: tuple[str, ...] = ()
-    changed_at: datetime | None = None
+    changed_at: datetime | None
     problem: str = ""
 
     @property

@@ -301,7 +301,7 @@ class Need:
     """So many of each of these groups; out of hours, of those in ``late``."""
 
     groups: tuple[tuple[int, str], ...]
-    late: tuple[tuple[int, str], ...] = ()
+    late: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,9 +335,9 @@ class DecisionPreview:
     people: int
     then: tuple[Need, ...]
     at_once: AtOnce | None = None
-    away: tuple[Away, ...] = ()
-    together: tuple[tuple[str, ...], ...] = ()
-    idle: frozenset[str] = frozenset()
+    away: tuple[Away, ...]
+    together: tuple[tuple[str, ...], ...]
+    idle: frozenset[str]
 
 
 def outlook_now(here: ConsoleServices, hold: Hold, who: Person) -> DecisionPreview:

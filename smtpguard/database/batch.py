@@ -155,9 +155,9 @@ class Batch:
         sqlite: bool,
         known: Gate | None,
         follow: Callable[[Batch], Follower],
-        fronts: Fronts | None = None,
-        bypasses: Bypasses | None = None,
-        recent: Recent | None = None,
+        fronts: Fronts | None,
+        bypasses: Bypasses | None,
+        recent: Recent | None,
     ) -> None:
         self.connection = connection
         self._cursor = cursor_of(connection)

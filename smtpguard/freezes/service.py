@@ -160,8 +160,8 @@ class Frozen:
     freeze: Freeze
     recalled: tuple[str, ...]
     past_recall: tuple[str, ...]
-    hooks: tuple[Hook, ...] = ()
-    counted: bool = True
+    hooks: tuple[Hook, ...]
+    counted: bool
     """False: the store was lost after the freeze, and how many there are is not known."""
 
 

@@ -35,7 +35,7 @@ class Coverage:
     """``template``: the slots of copies, None if only this message is covered. ``copies``: the number of copies that it
     was learned from. ``beforehand``: it was sent to be approved beforehand. ``compared``: its content could be parsed."""
 
-    template: Template | None = None
+    template: Template | None
     copies: int = 0
     beforehand: bool = False
     compared: bool = True

@@ -179,7 +179,7 @@ class Approvals:
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def reject_waiting(
-        self, mailing_id: str, *, approver: str, by: str, comment: str = "", but: str = ""
+        self, mailing_id: str, *, approver: str, by: str, comment: str, but: str = ""
     ) -> dict[str, Refused | None]:
         """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits.
         Raises StoreError."""

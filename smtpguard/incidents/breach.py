@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from smtpguard.incidents.statement import Entries, Step
@@ -57,8 +57,8 @@ class FieldText:
 class IncidentTexts:
     """``aware``: since when they are, and who said so; None while nobody has. ``written``: the last word of each field."""
 
-    aware: tuple[datetime, FieldText] | None = None
-    written: Mapping[Field, FieldText] = field(default_factory=dict)
+    aware: tuple[datetime, FieldText] | None
+    written: Mapping[Field, FieldText]
 
     @property
     def due(self) -> datetime | None:

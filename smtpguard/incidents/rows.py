@@ -68,7 +68,7 @@ def find(
 class _Search:
     """One try. Entries are read up to the walk's head, so that all of them are of one moment."""
 
-    def __init__(self, walk: Walk, query: IncidentQuery, prove: bool, asked: Asked | None = None) -> None:
+    def __init__(self, walk: Walk, query: IncidentQuery, prove: bool, asked: Asked | None) -> None:
         self._walk, self._open = walk, walk.open
         self._up_to_here = entry.c.seq <= walk.head.seq
         self._query = replace(query, ids=query.ids | self._mailings_of(query.ids)) if query.whole else query

@@ -89,7 +89,7 @@ def fact(text: str, entries: Entries = _NONE) -> Statement:
     return Statement(text=text, entries=entries)
 
 
-def estimate(text: str, entries: Entries = _NONE) -> Statement:
+def estimate(text: str, entries: Entries) -> Statement:
     return Statement(text=text, mark=Mark.ESTIMATE, entries=entries)
 
 

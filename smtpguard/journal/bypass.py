@@ -86,7 +86,7 @@ class Read:
     journal: str
     bypass: Bypass
     lines: tuple[Fronted, ...]
-    damaged: bool = False
+    damaged: bool
 
 
 class Bypasses:

@@ -290,7 +290,7 @@ class Note:
     hash: bytes
     at: int
     before: str = ""
-    says: tuple[str, ...] = ()
+    says: tuple[str, ...]
 
     @property
     def body(self) -> str:

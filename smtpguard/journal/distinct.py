@@ -125,9 +125,7 @@ Where = tuple[frozenset[Version], frozenset[Version]]
 """The versions of lists that a person was on, and not on; for all others it is unknown."""
 
 
-def interval(
-    singles: Mapping[Where, int], crowds: Mapping[Version, Interval], changes: Changes = NO_CHANGES
-) -> Interval:
+def interval(singles: Mapping[Where, int], crowds: Mapping[Version, Interval], changes: Changes) -> Interval:
     """The number of distinct people. ``singles``: the number of persons with the same knowledge.
 
     The lower bound is the number of singles, or of one list's crowds plus the singles certainly in none of them. The

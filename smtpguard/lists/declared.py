@@ -120,9 +120,9 @@ class Stream:
     name: str
     senders: frozenset[str]  # canonical From
     origin: Origin
-    max: Rate | None = None
-    max_per_person: Rate | None = None
-    owner: str | None = None
+    max: Rate | None
+    max_per_person: Rate | None
+    owner: str | None
 
 
 # Auxiliary addresses of list servers, which never expand (RFC 2142 section 6, Mailman, Sympa).

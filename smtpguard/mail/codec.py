@@ -120,7 +120,7 @@ def _ways(kind: Any, checked: bool) -> tuple[_Way, _Way]:
 _compiled: dict[tuple[type, bool], tuple[_Way, _Way]] = {}
 
 
-def _fields(kind: type, checked: bool = False) -> tuple[_Way, _Way]:
+def _fields(kind: type, checked: bool) -> tuple[_Way, _Way]:
     """The encoder and decoder of a dataclass. They are looked up at the call, so that a type can contain itself (Quorum
     does)."""
     if (kind, checked) not in _compiled:

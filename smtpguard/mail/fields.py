@@ -270,7 +270,7 @@ class AuthResult:
     authserv_id: str
     method: str
     result: str
-    properties: tuple[tuple[str, str], ...] = ()
+    properties: tuple[tuple[str, str], ...]
 
     def get(self, name: str) -> str:
         return next((value for key, value in self.properties if key == name), "")

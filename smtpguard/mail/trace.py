@@ -50,7 +50,7 @@ class TraceInfo:
 
 
 def prepend(
-    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Collection[str] = (),
+    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Collection[str],
     text: Sequence[int] = (),
 ) -> bytes:  # fmt: skip
     """Both fields, folded, each line ending in CRLF. ``lists``: names of the addressed lists; ``text``: the text's

@@ -199,7 +199,7 @@ ITSELF = "recipient@"
 """The token for that address in the text; the address follows it while slots are learned (``unmarked``)."""
 
 
-def blocks_of(shown: Shown, own: Collection[str] = (), word: str = "") -> list[str]:
+def blocks_of(shown: Shown, own: Collection[str], word: str = "") -> list[str]:
     """The subject, and the blocks under it, with OWN for a link to an address of ``own``, and ``word`` for the address
     of its recipient."""
     blocks = ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]

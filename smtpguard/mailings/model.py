@@ -168,7 +168,7 @@ class Grant:
         """None: compare it with the template first."""
         return self.cover.matches(coming) if self.cover is not None else False
 
-    def other_lists(self, people: Iterable[Person], always: frozenset[str] = frozenset()) -> frozenset[str]:
+    def other_lists(self, people: Iterable[Person], always: frozenset[str]) -> frozenset[str]:
         """Lists of some of these people that it was not approved for. A person on an approved list is covered whatever
         else they are on, except for lists that ``always`` ask."""
         on = {frozenset(person.lists) for person in people if person.lists}

@@ -92,9 +92,9 @@ class Dsn:
     arrived_at: datetime
     at: datetime
     reporting_mta: str
-    hold_id: str = ""
+    hold_id: str
     language: str = "en"
-    retry_until: datetime | None = None
+    retry_until: datetime | None
     subject: str = ""
     part: bool = False
 

@@ -79,7 +79,7 @@ class Due:
         said = str(reply) if reply is not None else ""
         return replace(self._made(DeliveryEvent.REFUSE, code), why="in-doubt" if self.doubts else why, reply=said)
 
-    def replied(self, reply: Reply, at: datetime, *, patient: bool, reports: bool = True) -> AttemptResult:
+    def replied(self, reply: Reply, at: datetime, *, patient: bool, reports: bool) -> AttemptResult:
         """By the relay's reply, if it was asked. ``patient``: a 4xx may be retried ``at`` that time. ``reports``: see
         Answers."""
         if isinstance(reply, Unsendable):

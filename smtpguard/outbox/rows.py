@@ -108,9 +108,7 @@ def record(batch: Batch, events: Sequence[Event], intents: Sequence[Intent] = ()
     write(batch, rows)
 
 
-def leasable(
-    now_us: int | ColumnElement[int], *, all_frozen: bool = False, some: FromClause = outbox
-) -> ColumnElement[bool]:
+def leasable(now_us: int | ColumnElement[int], *, all_frozen: bool, some: FromClause = outbox) -> ColumnElement[bool]:
     """Due, not leased, and with a hold (if any) whose client got its 250 and that is in a sending state. ``some``: the
     outbox, or a part of it."""
     live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)

@@ -76,8 +76,8 @@ class Limit:
 
     text: str
     least: Fraction
-    share: bool = False
-    window_seconds: int = 0
+    share: bool
+    window_seconds: int
     after: int = 0
 
     def trips(self, counted: int, people: int) -> bool:

@@ -17,7 +17,7 @@ from smtpguard.config.yaml import Document, Findings, Place, load_yaml, validate
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
-from smtpguard.policy.approvals import SHARE, Absence, Breakers, ByAddress, Groups, Hours, Stages
+from smtpguard.policy.approvals import Absence, Breakers, ByAddress, Groups, Hours, Stages
 from smtpguard.policy.compiling import Declared, declared, left_out, rules
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
@@ -87,15 +87,15 @@ class Policy:
     """The same lists, and the sources of people of ours among them, and streams, for mail to be compared with."""
     enforce: bool
     delimiters: str
-    previews: Mapping[str, str] = field(default_factory=dict)
-    stages: Mapping[str, Stages] = field(default_factory=dict)
-    stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
-    release_delays: Mapping[str, int] = field(default_factory=dict)
-    slots: float = SHARE
-    approved_always: frozenset[str] = frozenset()
-    breakers: Breakers = field(default_factory=Breakers)
-    reply_votes: ReplyVotesModel | None = None
-    list_breakers: Mapping[str, Breakers] = field(default_factory=dict)
+    previews: Mapping[str, str]
+    stages: Mapping[str, Stages]
+    stages_by_address: Mapping[str, ByAddress]
+    release_delays: Mapping[str, int]
+    slots: float
+    approved_always: frozenset[str]
+    breakers: Breakers
+    reply_votes: ReplyVotesModel | None
+    list_breakers: Mapping[str, Breakers]
     """List -> all breakers for a mailing to it, for lists that have some of their own."""
     words: Mapping[str, Collection[str]] = field(default_factory=dict, repr=False)
     """Fact -> the words that this policy declares for it."""

@@ -117,7 +117,7 @@ _PEOPLE_IDS = (
 
 
 def header_marks(
-    fields: Index, lists: ListHeader, people: People, around: Surroundings, results: Sequence[AuthResult] = ()
+    fields: Index, lists: ListHeader, people: People, around: Surroundings, results: Sequence[AuthResult]
 ) -> Iterator[Mark]:
     """All marks from the header alone. Whether list headers are a list server's is decided for the whole (read)."""
     yield from _list_marks(lists, around)

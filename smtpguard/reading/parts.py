@@ -68,7 +68,7 @@ class Decoded:
     """``text``, and the defect, if there was any. ``lossy``: a tenth or more could not be decoded."""
 
     text: str
-    defect: Phrase | None = None
+    defect: Phrase | None
     lossy: bool = False
 
 
@@ -285,7 +285,7 @@ class Valued:
     value: str
     parameters: Mapping[str, str]
     doubled: frozenset[str]
-    named: tuple[str, ...] = ()
+    named: tuple[str, ...]
 
 
 def valued(raw: bytes) -> Valued:

@@ -137,7 +137,7 @@ def read(
 
 def in_steps(
     message: Message,
-    surroundings: Surroundings = _NOWHERE,
+    surroundings: Surroundings,
     depth: Depth = Depth.TEXT,
     bounds: Bounds = _USUAL,
     *,

@@ -30,7 +30,7 @@ COMPOUNDS = ("none", "first", "last", "both")
 class BadVocabulary(ValueError):
     """An invalid vocabulary. ``path``: the place of the error, ``expected``: valid values."""
 
-    def __init__(self, vocabulary: str, path: tuple[str | int, ...], text: str, expected: str = "") -> None:
+    def __init__(self, vocabulary: str, path: tuple[str | int, ...], text: str, expected: str) -> None:
         super().__init__(f"vocabulary {vocabulary}: {'.'.join(map(str, path))}: {text}")
         self.path, self.text, self.expected = path, text, expected
 

@@ -90,8 +90,8 @@ class Parsed:
     envid: str = ""
     message_ids: tuple[str, ...] = ()
     subject: str = ""
-    author: str = ""
-    to: tuple[str, ...] = ()
+    author: str
+    to: tuple[str, ...]
     original_subject: str = ""
     feedback: str = ""
     rest: int = 0

@@ -81,9 +81,9 @@ class Receipt:
 
     mail: str
     returns: tuple[Return, ...]
-    again: bool = False
-    freezes: tuple[Freeze, ...] = ()
-    hooks: tuple[Hook, ...] = ()
+    again: bool
+    freezes: tuple[Freeze, ...]
+    hooks: tuple[Hook, ...]
 
 
 @dataclass(eq=False)

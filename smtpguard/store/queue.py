@@ -26,7 +26,7 @@ class Work:
     ``started``: it is in a batch, so it may be written whatever its caller is told. ``synced``: as for Access.write.
     """
 
-    step: Step | None = None
+    step: Step | None
     item: Item | None = None
     admission: Callable[[Seen], Admission] | None = None
     since: float = field(kw_only=True)

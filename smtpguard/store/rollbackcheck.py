@@ -122,7 +122,7 @@ def check_uncreated(secret: bytes, state_dir: Path) -> None:
         raise OtherSecret
 
 
-def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool = False) -> None:
+def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool) -> None:
     """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on. What has just been
     held counts as answered, since that may be among what is lost. ``renewing``: by the first key of a new secret, before its
     entry."""
@@ -151,7 +151,7 @@ class RollbackCheck:
     another state of it; and again when the gate has moved, as when the secret is renewed, or the journal has become
     shorter, as when a dump is restored into the database in use."""
 
-    def __init__(self, secret: bytes, state_dir: Path, *, renewing: bytes | None = None) -> None:
+    def __init__(self, secret: bytes, state_dir: Path, *, renewing: bytes | None) -> None:
         self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
         self._connections = 0
         self._last: Checkpoint | None = None

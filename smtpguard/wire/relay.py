@@ -51,7 +51,7 @@ Waiter = asyncio.Future[list[Reply] | None]
 class RelayConnection(asyncio.Protocol):
     """One SMTP session with the relay. For one transaction at a time, and one task at a time."""
 
-    def __init__(self, timeouts: Timeouts | None = None, *, deaf: bool = False) -> None:
+    def __init__(self, timeouts: Timeouts | None, *, deaf: bool) -> None:
         """``deaf``: ignore input before TLS."""
         self.extensions: Mapping[str, str] = {}
         """The relay's offer in this session: EHLO keyword in upper case, to its parameters."""

@@ -91,7 +91,7 @@ def fits(mechanism: str, initial: bytes) -> bool:
     return len(b"AUTH  \r\n") + len(mechanism) + len(initial) <= MAX_COMMAND
 
 
-def challenge(coded: bytes = b"") -> Reply:
+def challenge(coded: bytes) -> Reply:
     return Reply(334, (coded.decode("ascii"),))
 
 

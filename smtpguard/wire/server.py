@@ -512,9 +512,9 @@ class Reception(Connections[Dialog]):
         *,
         new_id: Callable[[], str],
         monotonic: Callable[[], float] = time.monotonic,
-        logins: Logins | None = None,
-        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
-        note_refused: NoteRefused = lambda id, session, envelope, refused: None,
+        logins: Logins | None,
+        turned_away: Callable[[TurnedAway], None],
+        note_refused: NoteRefused,
     ) -> None:
         """``logins``: set if clients may log in. ``note_refused``: called for each transaction without a message after the
         relay refused recipients; nobody waits for it."""

@@ -215,7 +215,7 @@ class Call:
     services: Services
     holder: Holder
     path: Mapping[str, str]
-    query: Any = None
+    query: Any
     body: Any = None
 
     @property

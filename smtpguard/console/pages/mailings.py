@@ -323,9 +323,9 @@ async def listing(
     *,
     approver: str,
     by: str,
-    name: str | None = None,
-    table: bytes = b"",
-    column: str = "",
+    name: str | None,
+    table: bytes,
+    column: str,
 ) -> RecipientList:
     """Match the members of the list ``name``, or the addresses in a CSV ``table``. ``by``: the client as the system
     knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses, OlderVersions, Occupied

@@ -58,7 +58,7 @@ class Accounts:
     new_id: Callable[[], str]
     passwords: Passwords
     factors: Factors
-    delimiters: str = "+"
+    delimiters: str
 
     def canonical(self, address: str) -> str:
         """Raises BadAddress."""

@@ -252,9 +252,7 @@ class Pages:
 
     # -- shared
 
-    async def _door(
-        self, request: Request, then: str, status: int = 200, *, said: str = "", minutes: int = 0
-    ) -> Response:
+    async def _door(self, request: Request, then: str, status: int = 200, *, said: str, minutes: int = 0) -> Response:
         title = self.provider.trusted.title if self.provider else ""
         return await page(
             request, "login.html", status, then=then, said=said, sso=self.provider is not None, sso_title=title,

@@ -88,7 +88,7 @@ class Signing:
         self._clients = RateLimit(clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
 
     async def by_password(
-        self, address: str, password: str, code: str, *, client: str, known: str = "", before: str = ""
+        self, address: str, password: str, code: str, *, client: str, known: str, before: str
     ) -> SignedIn:
         """``before``: the token of this browser's earlier session, which ends. Raises SignInRefused, TooManyAttempts, StoreError."""
         who = self._canonical(address)
@@ -125,7 +125,7 @@ class Signing:
         return SignedIn(account=made.account, token=token, known=self._known(made.account.address))
 
     async def by_provider(
-        self, proven: Proven, roles: Sequence[Role], *, client: str, before: str = "", asked: Set[str] = frozenset()
+        self, proven: Proven, roles: Sequence[Role], *, client: str, before: str, asked: Set[str]
     ) -> SignedIn:
         """Sign in a person whom the provider knows. Their roles are those of their groups there, at each sign-in.
 
