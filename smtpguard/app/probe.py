@@ -1,7 +1,7 @@
 """Check the real relays, list sources and listeners: whether they do what the guard needs, and whether mail can go around
 it.
 
-Nothing is sent: each transaction is reset before DATA. The check can only act as an unknown client on this machine.
+Nothing is sent: each transaction ends before DATA. The check can only act as an unknown client on this machine.
 What another machine would be answered is reported as unknown, with the commands to find out there. The settings can
 accept a way by name.
 """
@@ -16,6 +16,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 
 import dns.asyncresolver
@@ -385,33 +386,30 @@ def ask_as_stranger(
     anything = ssl.create_default_context()
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
-    bound = (source, 0) if source else None
-    try:
-        smtp = (
-            smtplib.SMTP_SSL(host, port, "localhost", timeout=SECONDS, source_address=bound, context=anything)
-            if implicit_tls
-            else smtplib.SMTP(host, port, "localhost", timeout=SECONDS, source_address=bound)
-        )
-        with smtp:
-            said = _answered(smtp, sender, recipient)
-            if said[0] >= 300 and not implicit_tls and smtp.has_extn("starttls"):
-                with contextlib.suppress(smtplib.SMTPException, OSError):  # it stays with the answer without TLS
+    connect = partial(smtplib.SMTP_SSL, context=anything) if implicit_tls else smtplib.SMTP
+    said: tuple[int, str] | None = None
+    ways = [False]  # whether with STARTTLS
+    for starttls in ways:
+        try:
+            with connect(
+                host, port, "localhost", timeout=SECONDS, source_address=(source, 0) if source else None
+            ) as smtp:
+                if starttls:
                     smtp.starttls(context=anything)
-                    said = _answered(smtp, sender, recipient)
-            return said
-    except smtplib.SMTPResponseException as e:
-        return e.smtp_code, _first_line(e.smtp_error)
-    except (smtplib.SMTPException, OSError):
-        return None
-
-
-def _answered(smtp: smtplib.SMTP, sender: str, recipient: str) -> tuple[int, str]:
-    smtp.ehlo_or_helo_if_needed()
-    code, text = smtp.mail(sender)
-    if code < 300:
-        code, text = smtp.rcpt(recipient)
-    smtp.rset()
-    return code, _first_line(text)
+                smtp.ehlo_or_helo_if_needed()
+                if not starttls and not implicit_tls and smtp.has_extn("starttls"):
+                    ways.append(True)  # in a session of its own: some relays hang up on mail without TLS
+                code, text = smtp.mail(sender)
+                if code < 300:
+                    code, text = smtp.rcpt(recipient)
+                said = code, _first_line(text)
+        except smtplib.SMTPResponseException as e:
+            said = said or (e.smtp_code, _first_line(e.smtp_error))
+        except (smtplib.SMTPException, OSError):
+            continue
+        if said and said[0] < 300:
+            break
+    return said
 
 
 def _first_line(text: bytes | str) -> str:
