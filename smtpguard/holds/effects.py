@@ -426,7 +426,8 @@ class Deadlines:
 
     def reminded(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
         """The hold, whose last reminder goes out now: if that is late, with the rest of its time from now on."""
-        if now - self.reminder_at(hold, REMINDERS[-1], in_force) <= JUMP:
+        at = self.reminder_at(hold, REMINDERS[-1], in_force)
+        if now - at <= min(JUMP, (hold.expires_at - at) / 2):
             return hold
         until = max(hold.expires_at, self._after(hold, 100 - REMINDERS[-1], in_force, now))
         return replace(hold, expires_at=min(until, hold.deliver_by) if hold.deliver_by is not None else until)

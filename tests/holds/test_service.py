@@ -288,6 +288,18 @@ async def expires_reminded(home: House, approvals: Approvals, hold_id: str) -> N
     assert (await home.hold(hold_id)).state is State.EXPIRED
 
 
+async def test_a_short_time_too_ends_only_after_the_last_reminder(home: House) -> None:
+    """A restart of four minutes takes more than the last tenth of half an hour."""
+    home.term = Deadlines(seconds=1800, working=False)
+    hold = await home.held()
+    assert await sweep_at(home, MONDAY + timedelta(minutes=27, seconds=20)) == 1
+    assert (await home.hold(hold.hold_id)).expires_at == hold.expires_at
+    late = await home.held(body="2")
+    home.clock.pass_(minutes=31)
+    await home.approvals().sweep()
+    assert (await home.hold(late.hold_id)).expires_at == home.clock.now() + timedelta(minutes=3)
+
+
 async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
     hold = await home.held()
     unanswered = replace(hold, hold_id="U1", acknowledged=False)
