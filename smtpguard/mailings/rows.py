@@ -488,13 +488,13 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
         return mailing.c.last_at < microseconds(batch.now - since)
 
     of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
-    letters = _oldest(batch, newest, *of_few, mailing.c.state == State.PASSING.value)
-    old = _oldest(batch, newest, *_over(before))
+    letters = _undecided(batch, newest, *of_few, mailing.c.state == State.PASSING.value)
+    old = _undecided(batch, newest, *_over(before))
     gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])))
     blank, more = _blank(batch, before, newest)
     ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
     _unfile(batch, ended)
-    return gone + blank, left or more or (gone > 0 and len(letters) >= SLICE) or len(ended) >= SLICE
+    return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
 
 
 def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -503,17 +503,33 @@ def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
     return mailing.c.last_at < microseconds(before), mailing.c.id.not_in(held)
 
 
-def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
+def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool], skip: int = 0) -> list[int]:
     """A slice of the matching rows, without the newest row, and without those of preserved incidents
     (incidents.preservation)."""
     needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
-    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted, ~needed).order_by(mailing.c.last_at).limit(SLICE)
-    return list(batch.connection.execute(query).scalars())
+    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted, ~needed)
+    return list(
+        batch.connection.execute(query.order_by(mailing.c.last_at, mailing.c.n).limit(SLICE).offset(skip)).scalars()
+    )
+
+
+def _undecided(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
+    """A slice or two of the matching rows that no decision in force keeps, however many older ones are kept."""
+    found: list[int] = []
+    seen = 0
+    while len(found) < SLICE and (some := _oldest(batch, newest, *wanted, skip=seen)):
+        found += _without_decision(batch, some)
+        seen += len(some)
+    return found
+
+
+def _without_decision(batch: Batch, numbers: list[int]) -> list[int]:
+    """Of these mailings. One with a decision in force stays: later copies go by it."""
+    return [row.known.n for row in _read(batch, numbers) if not row.view(batch.now).decided]
 
 
 def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
-    """Delete their people first, in slices. A mailing with a decision in force stays: later copies go by it."""
-    numbers = [row.known.n for row in _read(batch, numbers) if not row.view(batch.now).decided]
+    """Delete their people first, in slices."""
     _unfile(batch, numbers)
     room, done = CUT, []
     some = "SELECT person FROM reached WHERE n = ? LIMIT ?"
@@ -533,7 +549,7 @@ def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
     old = ~needed, mailing.c.n == newest, mailing.c.doc != NOTHING, *_over(before)
     if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:
         return 0, False
-    done, left = _erase(batch, [newest], but_its_row=True)
+    done, left = _erase(batch, _without_decision(batch, [newest]), but_its_row=True)
     if done:
         blank = {"state": State.PASSING.value, "people": 0, "sketch": b"", "counts": NOBODY, "doc": NOTHING}
         batch.connection.execute(update(mailing).where(mailing.c.n == newest).values(**blank))

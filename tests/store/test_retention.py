@@ -13,6 +13,7 @@ from sqlalchemy import event
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mailings import rows
 from smtpguard.store import retention
 from smtpguard.store.retention import Retention, erase
 from smtpguard.store.store import Store
@@ -174,6 +175,26 @@ async def test_a_mailing_stays_while_a_decision_on_it_is_in_force(tmp_path: Path
             pass
         if not newest:
             assert await home.store.mailings.find(lead.mailing_id) is None
+
+
+async def test_mailings_that_a_decision_keeps_keep_no_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "SLICE", 1)
+    keep = Retention(content=timedelta(hours=1), addresses=timedelta(hours=1))
+    async with house(tmp_path, documents=documents()) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12)
+        [lead] = await home.store.holds.newest()
+        await made.decide(lead.hold_id)
+        await made.approvals.follow()
+        await made.office.until_quiet(steps=2)
+        for name in ("another", "a third", "the newest"):
+            await made.to_members(0, 1, mailing=name)
+        await made.office.go(hours=18)
+        while (await home.store.retain(keep)).more:
+            pass
+        assert [one.mailing_id for one in await home.store.mailings.newest()][1:] == [lead.mailing_id]
 
 
 async def test_an_approval_of_what_was_approved_before_covers_its_copies_as_long(tmp_path: Path) -> None:
