@@ -117,10 +117,12 @@ class Gathered:
 
     @property
     def called(self) -> Iterator[str]:
-        """The names that the policy and its recipients' addresses have for what it is addressed to."""
+        """The names that the policy, and aliases with customers behind them, have for what it is addressed to. What a
+        client wrote of an address beyond that (``list+more@here``) is any text."""
         yield self.in_force.organization.name
         for one in self.everyone.recipients:
-            yield one.address.local
+            if one.behind is not None:
+                yield one.canonical.rpartition("@")[0]
         for name in self.counted.addressed:
             info = self.in_force.registry.lists[name]
             yield from (name, info.title, *(address.local for address in info.addresses))
@@ -368,18 +370,20 @@ class Gather:
                 shown = _on_its_way(shown, recipient, another)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
-        called = (shown.sender, *known.called) if to is None and known.by_address else None
-        if called is not None and (names := named_otherwise(message.header, called)):
-            shown = changed(shown, blocks=(*shown.blocks, names))
+        said, registry = shown, known.in_force.registry
+        to_all = known.by_address if to is None else registry.classify(to).addressed
+        if to_all and (names := named_otherwise(message.header, (shown.sender, *known.called))):
+            said = changed(shown, blocks=(*shown.blocks, names))
         coming = Coming(
             content=shown.content,
-            said=shown,
+            said=said,
             author=known.sender.claimed or "",
             proofs=known.proofs(origin),
             by_address=known.by_address,
             fits=fits,
         )
-        return changed(known, origin=origin, shown=shown, coming=coming)
+        # copies to single people are compared with a test as well, and may have other names
+        return changed(known, origin=origin, shown=said if to is None else shown, coming=coming)
 
     def _compared_at_once(
         self, message: Message, recipient: str, another: bool, templates: Mapping[str, Template]

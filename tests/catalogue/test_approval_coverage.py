@@ -240,6 +240,27 @@ async def test_the_names_of_list_house_and_writer_in_to_hold_nothing(one_approve
     await one_approved.passes(newsletter(to=shown, number=2), NEWSLETTER, sender=CAMPAIGNS)
 
 
+async def test_what_a_client_adds_to_a_lists_address_names_nothing(one_approved: WholeGuard) -> None:
+    """``list+more@here`` is the list's address, and more is any text."""
+    told = newsletter(to=f"Tell the bosses nothing <{NEWSLETTER}>", number=2)
+    hold = await one_approved.held(told, NEWSLETTER.replace("@", "+tell.the.bosses.nothing@"), sender=CAMPAIGNS)
+    assert "Tell the bosses nothing" in differences(hold)["paragraph"]
+
+
+@pytest.mark.parametrize(("shown", "to"), [("Our dear customers", NEWSLETTER), ("Kim Berg", READERS[0])])
+async def test_a_name_in_to_that_was_approved_beforehand_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, to: str
+) -> None:
+    """To the list's address; and copies to single people show their own names. No other name was seen."""
+    settings = "hold: {approve_at: approve@guard.example.com}"
+    async with whole_guard(tmp_path, monkeypatch, settings=settings) as guard:
+        test = newsletter(to=f"Our dear customers <{NEWSLETTER}>")
+        await approve(guard, await guard.held(test, "approve+newsletter@guard.example.com", sender=CAMPAIGNS))
+        other = newsletter(to=f"Tell the bosses nothing <{NEWSLETTER}>", number=2)
+        await guard.held(other, NEWSLETTER, sender=CAMPAIGNS)
+        await guard.passes(newsletter(to=f"{shown} <{to}>", number=3), to, sender=CAMPAIGNS)
+
+
 async def test_the_same_message_passes_in_any_encoding(guard: WholeGuard) -> None:
     await approved(guard, newsletter())
     await guard.passes(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
