@@ -177,7 +177,8 @@ class NoticesNow:
         if hold.asks_writer:
             data |= noticedata.asked(hold) | {"notice": "confirm"}
             return self._to(person, data, f"{_stem(hold, data)}{since}", hold.hold_id, role="sender", alone=True)
-        if hold.state is not State.WAITING or person not in self._unvoted(hold):
+        same = self.in_force.groups.person
+        if hold.state is not State.WAITING or same(person) not in map(same, self._unvoted(hold)):
             return ()
         return self._each(hold, [person], data | _asked(hold), alone=since)
 
@@ -318,8 +319,8 @@ class NoticesNow:
         data = self._waiting(hold) | {"notice": "doubt", "people": people}
         data |= {"doubt_since": utc_text(since), "again": self.now > since}
         suffix = f"{self.now:%Y%m%dT%H%M%S}"
-        asked = self._approvers(hold)
-        contact = [self.of.contact] if self.of.contact and self.of.contact not in asked else []
+        asked, same = self._approvers(hold), self.in_force.groups.person
+        contact = [self.of.contact] if self.of.contact and same(self.of.contact) not in map(same, asked) else []
         return (
             *self._each(hold, asked, data | {"contact": False}, suffix=suffix, alone="-asked"),
             *self._each(hold, contact, data | {"contact": True}, suffix=suffix, alone="-contact"),
@@ -365,7 +366,9 @@ class NoticesNow:
         return self._to(person, data, id, hold.hold_id, role="approver", alone=True)
 
     def _approvers(self, hold: Hold) -> list[str]:
-        return noticedata.approvers(hold, self.in_force, self.now)
+        """Each person once, at the first of their addresses."""
+        same, everybody = self.in_force.groups.person, noticedata.approvers(hold, self.in_force, self.now)
+        return sorted({same(one): one for one in reversed(everybody)}.values())
 
     def _besides(self, hold: Hold, *people: str | None) -> set[str]:
         """The approvers but these people, under any address."""
@@ -403,12 +406,11 @@ class NoticesNow:
         alone: str = "",
         role: str = "approver",
     ) -> Intents:
-        """One notice for each person, at the first of their addresses here. A deputy's names the absent person."""
+        """A deputy's notice names the absent person."""
         stem = f"{_stem(hold, data)}{suffix}{alone}"
         if data["notice"] in _ASKING or data.get("asked"):
             data = {**data, **noticedata.bound(hold, self.in_force)}
-        once = {self.in_force.groups.person(one): one for one in reversed(people)}.values()
-        own = {one: {**data, **noticedata.in_place(hold, one, self.in_force, self.now)} for one in once}
+        own = {one: {**data, **noticedata.in_place(hold, one, self.in_force, self.now)} for one in people}
         intents = (
             self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, role=role, alone=bool(alone))
             for one, data in own.items()

@@ -309,10 +309,12 @@ async def test_a_digest_asks_for_no_vote_that_is_not_missing(tmp_path: Path) -> 
 async def test_a_person_under_several_addresses_gets_one_notice(tmp_path: Path) -> None:
     """Whoever decides in two groups under two addresses is asked, and told, once: at the first of them."""
     aliases = b"hours: {zone: UTC}, aliases: {eva@example.com: [e.berg@example.com]}}"
+    previews = b"approvals: {from: [communications]}\npreviews: {compliance: reasons, communications: full}\n"
     policy = (
         DOCUMENTS["policy.yaml"]
         .replace(b"hours: {zone: UTC}}", aliases)
         .replace(b"[dpo@", b"[e.berg@example.com, dpo@")
+        .replace(b"approvals: {from: [communications]}\n", previews)
     )
     async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy}) as home:
         hold = await home.held()
@@ -320,6 +322,9 @@ async def test_a_person_under_several_addresses_gets_one_notice(tmp_path: Path) 
         others = ["dpo@example.com", "omar@example.com"]
         asked = [address(i) for i in await waiting(home) if i.data["notice"] == "approve"]
         assert sorted(asked) == ["dpo@example.com", "e.berg@example.com", "omar@example.com"]
+        notices = home.notices.at(home.in_force, MONDAY)
+        escalated = [address(i) for i in notices.escalation(hold)]
+        assert "eva@example.com" not in escalated, "each kind goes to the same address"
         await home.approvals().vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="test")
         told = [address(i) for i in await waiting(home) if i.data["notice"] == "decided"]
         assert sorted(told) == ["anna@example.com", *others], "nobody is told of their own decision"
