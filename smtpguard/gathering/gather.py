@@ -122,10 +122,10 @@ class Gathered:
         yield self.in_force.organization.name
         for one in self.everyone.recipients:
             if one.behind is not None:
-                yield one.canonical.rpartition("@")[0]
+                yield one.canonical
         for name in self.counted.addressed:
             info = self.in_force.registry.lists[name]
-            yield from (name, info.title, *(address.local for address in info.addresses))
+            yield from (name, info.title, *map(str, info.addresses))
 
     @property
     def counts_by_stream(self) -> bool:

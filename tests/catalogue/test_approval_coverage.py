@@ -233,7 +233,7 @@ async def test_an_altered_message_to_a_list_is_held_and_the_reason_names_the_dif
     "shown",
     [
         f"Newsletter <{NEWSLETTER}>", f'"Example AB: newsletter" <{NEWSLETTER}>', "undisclosed-recipients:;", "kim@elsewhere.example",
-        f"Campaigns <{CAMPAIGNS}>",
+        f"Campaigns <{CAMPAIGNS}>", f"'{NEWSLETTER}' <{NEWSLETTER}>",
     ],
 )  # fmt: skip
 async def test_the_names_of_list_house_and_writer_in_to_hold_nothing(one_approved: WholeGuard, shown: str) -> None:
