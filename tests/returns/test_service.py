@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from smtpguard.database.errors import ContentMissing, Full, Unavailable
 from smtpguard.mail.message import Message
 from smtpguard.reading.fingerprint import Sketch, sketch
 from smtpguard.reading.fold import skeleton
+from smtpguard.reading.text import extract
+from smtpguard.returns import service
 from smtpguard.returns.model import By, Sort
 from smtpguard.returns.service import Receipt, quoted_text, row
 from smtpguard.store.nouns import Contents
@@ -214,3 +218,15 @@ def test_the_text_of_a_mail_that_comes_back_is_read_in_bounded_time() -> None:
     began = time.process_time()
     assert quoted_text(Message.of(f"{head}{sheet}\r\n{'<p>Hej' * 39_000}".encode())) == Sketch()
     assert time.process_time() - began < 2
+
+
+def test_text_that_waits_for_the_processor_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a reading is its thread's own: on a busy machine too an answer is known by what it quotes."""
+
+    def late(*args: Any) -> Any:
+        time.sleep(0.25)
+        return extract(*args)
+
+    monkeypatch.setattr(service, "extract", late)
+    monkeypatch.setattr(service, "_BOUNDS", replace(service._BOUNDS, seconds=0.25))
+    assert quoted_text(letter(MEMBERS[0], "Re: x", body=WINE)) != Sketch()
