@@ -124,16 +124,22 @@ def absences(connection: Connection) -> list[Absence]:
 
 def change_absence(batch: Batch, person: str, step: AbsenceStep) -> Absence:
     """Run ``step`` on the person's last reported absence (None: none), and write the result. The gate moves, so that
-    every process reads it at once. An absence that ended over a year ago is deleted."""
+    every process reads it at once."""
     batch.flush()
     before = {absence.person: absence for absence in absences(batch.connection)}
     made, event = step(before.get(person))
     batch.record([batch.ends_generation(event)])
-    forgotten = [each for each, one in before.items() if one.until < batch.now.date() - LONGEST]
-    batch.connection.execute(delete(away).where(away.c.person.in_([*forgotten, person])))
+    batch.connection.execute(delete(away).where(away.c.person == person))
     batch.connection.execute(insert(away).values(person=person, doc=ABSENCE.dumps(made)))
     batch.moved()
     return made
+
+
+def forget_absences(batch: Batch) -> None:
+    """Delete those that ended over a year ago."""
+    old = [one.person for one in absences(batch.connection) if one.until < batch.now.date() - LONGEST]
+    if old:
+        batch.connection.execute(delete(away).where(away.c.person.in_(old)))
 
 
 def _write(connection: Connection, account: Account) -> None:

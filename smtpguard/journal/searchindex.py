@@ -2,8 +2,8 @@
 entry.
 
 The delivery part writes it after the journal, so that no admission waits for it; entries that are not indexed yet are
-scanned. The index is split into stretches of the journal: new words are written close to other new ones, and words of
-erased entries are removed with their stretch. Without the installation's secret the digests reveal nothing.
+scanned. The index is split into stretches of the journal: new words are written close to each other, and old ones erased
+so. Without the installation's secret the digests reveal nothing.
 """
 
 from __future__ import annotations
@@ -201,11 +201,15 @@ def _through(connection: Connection, digests: Digests) -> int:
 
 
 def forget(batch: Batch, through: int) -> None:
-    """Delete the words of stretches all of whose entries have their names erased, some at a time."""
+    """Delete the words of entries up to this one, whose names are erased: of whole stretches, some at a time, and of the
+    stretch that it is in."""
     first = batch.connection.execute(select(func.min(term.c.stretch))).scalar()
-    if first is not None:
+    if first is not None and through:
         ended = min((through + 1) // STRETCH, first + _FORGOTTEN)
         batch.connection.execute(delete(term).where(term.c.stretch < ended))
+        kept = select(names.c.seq).where(names.c.seq <= through)  # for an incident
+        erased = term.c.stretch == through // STRETCH, term.c.seq <= through, term.c.seq.not_in(kept)
+        batch.connection.execute(delete(term).where(*erased))
 
 
 def lose(batch: Batch, words: Iterable[tuple[int, str]]) -> None:

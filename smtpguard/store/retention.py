@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, select
 
+from smtpguard.accounts import rows as accounts
 from smtpguard.counts import counting
 from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import (
@@ -119,6 +120,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     searchindex.forget(batch, max(through, base.seq if base is not None else 0))
     activityrows.forget(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
+    accounts.forget_absences(batch)
     rows.forget_sets(batch, batch.now - keep.addresses)
     mailings, others = rows.forget(batch, batch.now - keep.addresses)
     back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)

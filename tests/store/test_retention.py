@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 
+from smtpguard.database import schema
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings import rows
+from smtpguard.policy.approvals import Absence
 from smtpguard.store import retention
 from smtpguard.store.retention import Retention, erase
 from smtpguard.store.store import Store
@@ -105,6 +107,31 @@ async def test_names_between_other_entries_are_erased_within_the_minute(
     left = [one.id for one, clear in await store.journal.entries() if one.kind == Kind.VERDICT.value and clear]
     assert left == []
     assert slices >= 12 / 4
+
+
+async def test_words_are_erased_with_the_names(store: Store, clock: Clock) -> None:
+    """Also of messages that are indexed together with later ones; an erasure of a person would not find them any more."""
+    words = select(func.count()).select_from(schema.term)
+    for _ in range(2):
+        await filled(store, 3)
+        await store.journal.index()
+        clock.pass_(days=60)
+    before = await store.ask(lambda c: c.execute(words).scalar_one())
+    await store.retain(USUAL)
+    assert await store.ask(lambda c: c.execute(words).scalar_one()) == before / 2
+    clock.pass_(days=60)
+    await store.retain(USUAL)
+    assert await store.ask(lambda c: c.execute(words).scalar_one()) == 0
+
+
+async def test_an_absence_is_erased_a_year_after_its_end(store: Store, clock: Clock) -> None:
+    said = Absence(person="eva@example.com", since=clock.now().date(), until=clock.now().date())
+    told = Event(kind=Kind.ABSENCE, id="E", at=clock.now(), private={"account": (said.person,)})
+    await store.people.change_absence(said.person, lambda before: (said, told))
+    for days, left in ((366, 1), (1, 0)):
+        clock.pass_(days=days)
+        await store.retain(USUAL)
+        assert len(await store.people.absences()) == left
 
 
 async def test_a_slice_scans_no_large_table(store: Store) -> None:
