@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from smtpguard.mail.constant import constant
+from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Header, Message, in_crlf_lines
 from smtpguard.reading.fold import normalized
 from smtpguard.reading.parts import NO_CONTROLS, Index, Part, body_text, transfer, walk, words
@@ -372,21 +373,19 @@ def _field(fields: Index, name: str) -> str:
 def _beyond_a_name(value: str) -> str:
     """The names in To or Cc as a block; "" if they are no longer than the name of one person, or none. Only addresses
     are no names: what else stands within < and > is shown."""
-    named = _names(value)
+    named = [word for word in _ADDRESS.sub(" ", value).split() if any(map(str.isalnum, word))]
     said = " ".join(named)
     return _text_block(said) if len(named) > _NAMED_WORDS or len(said) > _NAMED_CHARACTERS else ""
 
 
-def _names(value: str) -> list[str]:
-    return [word for word in _ADDRESS.sub(" ", value).split() if any(map(str.isalnum, word))]
-
-
 def named_otherwise(header: Header, known: Iterable[str]) -> str:
-    """The names in To and Cc as a block, as everybody on a list reads them; "" if they have no words but those of the
-    ``known`` texts, and of a group without addresses."""
-    said = " ".join(word for name in _ADDRESSED if name in header.named for word in _names(_field(header.named, name)))
-    new = set(_WORD.findall(said.casefold())).difference(_WORD.findall(" ".join((_NOBODY, *known)).casefold()))
-    return _text_block(said) if new else ""
+    """The words in To and Cc, as everybody on a list reads them, that are none of the ``known`` texts, of an address
+    there, or of a group without addresses: as a block; "" for none."""
+    said = " ".join(_field(header.named, name) for name in _ADDRESSED if name in header.named)
+    shown = map(str, mailboxes(header, *_ADDRESSED))
+    usual = frozenset(_WORD.findall(" ".join((_NOBODY, *known, *shown)).casefold()))
+    new = " ".join(word for word in _WORD.findall(said) if word.casefold() not in usual)
+    return _text_block(new) if new else ""
 
 
 def _text_blocks(text: str) -> Iterator[str]:

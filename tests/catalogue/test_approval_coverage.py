@@ -120,6 +120,9 @@ ALTERED = {
     "a few words for a stranger's name in Cc": newsletter(
         head="Cc: Tell the bosses nothing <kim@elsewhere.example>\r\n"
     ),
+    "words in the form of addresses": newsletter(
+        to=f'"newsletter tell@the.bosses nothing@until.friday newsletter" <{NEWSLETTER}>'
+    ),
     "text that Outlook shows above the message": newsletter(head=f"X-Message-Flag: {INTERNAL}\r\n"),
 }
 
@@ -164,6 +167,7 @@ DIFFERS = {
     "text for a recipient's name": ("paragraph", INTERNAL[:4]),
     "a few words for the list's name": ("paragraph", "Tell the bosses nothing"),
     "a few words for a stranger's name in Cc": ("paragraph", "Tell the bosses nothing"),
+    "words in the form of addresses": ("paragraph", "tell the bosses nothing until friday"),
     "text that Outlook shows above the message": ("paragraph", INTERNAL[:40]),
 }
 
@@ -233,7 +237,8 @@ async def test_an_altered_message_to_a_list_is_held_and_the_reason_names_the_dif
     "shown",
     [
         f"Newsletter <{NEWSLETTER}>", f'"Example AB: newsletter" <{NEWSLETTER}>', "undisclosed-recipients:;", "kim@elsewhere.example",
-        f"Campaigns <{CAMPAIGNS}>", f"'{NEWSLETTER}' <{NEWSLETTER}>",
+        f"Campaigns <{CAMPAIGNS}>", f"'{NEWSLETTER}' <{NEWSLETTER}>", '"kim@elsewhere.example" <kim@elsewhere.example>',
+        "kim@räksmörgås.example",
     ],
 )  # fmt: skip
 async def test_the_names_of_list_house_and_writer_in_to_hold_nothing(one_approved: WholeGuard, shown: str) -> None:
