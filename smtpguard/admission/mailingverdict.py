@@ -242,7 +242,7 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
     )
     known -= {h.rule for h in verdict.hits if h.action is Action.HOLD and h.rule in stricter}
     more = {h.rule: h for h in _holding(verdict) if h.rule not in known}
-    senders = entry.senders | gathered.behind
+    senders = entry.senders | gathered.behind | gathered.sender.unnamed
     part = part or entry.part
     versions = _versions(entry, gathered)
     if (

@@ -250,7 +250,7 @@ class Record:
             expires_at=self.term.expires_at(asked, gathered.in_force, live.now),
             deliver_by=asked,
             sender=gathered.sender.told,
-            senders=gathered.behind,
+            senders=gathered.behind | gathered.sender.unnamed,
             lists=tuple(sorted(gathered.facts.lists)),
             reach=int(gathered.everyone.reach.low) - len(colleagues),
             reach_at_least=gathered.everyone.reach.high > gathered.everyone.reach.low,

@@ -490,7 +490,7 @@ def _learned(
         lists=everyone.lists | _reports_to(transaction, in_force, sender, post, origin)
         if sender.reports_to
         else everyone.lists,
-        senders=sender.everything,
+        senders=sender.everything | sender.unnamed if sender.unnamed else sender.everything,
         thread=read.thread if read is not None else "",
         threads=threads_of(answer, counted) if answer is not None else (),
         reply=(answer.message_id or transaction.message.sha256) if answer is not None else "",

@@ -44,11 +44,11 @@ _raw = attrgetter("raw")
 @constant
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
-    ``everything``: each canonical address in From and the fields beside it, reverse-path and login, and the account
-    of a login that is no colleague's address. ``told``: the
-    mailbox to notify. ``login``: the address of the login, if it has one. ``account``: the name under which the login's mail is
-    counted; both are "" without a login of the writer. ``reports_to``: the customer lists that the reverse-path is an
-    address of: everybody on them would get a report of failed delivery."""
+    ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
+    mailbox to notify. ``login``: the address of the login, if it has one. ``account``: the name under which the login's
+    mail is counted; both are "" without a login of the writer. ``unnamed``: the account, if its login is no colleague's
+    address: freezes stop it, and it may be that of a server through which many write. ``reports_to``: the customer
+    lists that the reverse-path is an address of: everybody on them would get a report of failed delivery."""
 
     claimed: str | None
     why_unclear: str
@@ -58,6 +58,7 @@ class Sender:
     told: str | None
     login: str = ""
     account: str = ""
+    unnamed: frozenset[str] = frozenset()
     reports_to: tuple[str, ...] = ()
 
     @classmethod
@@ -168,10 +169,11 @@ def _written(
     if mta_login and authenticated:  # all whose mail comes through that MTA would be one sender
         user, proven, auth_user = None, None, None
     account = names.account(auth_user) if auth_user else ""
+    unnamed: frozenset[str] = frozenset()
     if account and "@" not in account:
         account = account_name(account)
         if user is None or not names.is_internal(user):
-            shown.add(account)
+            unnamed = frozenset({account})
     return _new_sender(
         claimed=claimed,
         why_unclear="" if claimed is not None else _why_unclear(broken, froms, written),
@@ -181,6 +183,7 @@ def _written(
         told=None if automatic else _told(names, delimiters, user, written),
         login=proven or account,
         account=account,
+        unnamed=unnamed,
     )
 
 

@@ -395,6 +395,25 @@ async def test_a_held_text_does_not_stop_letters_of_others(shop: WholeGuard) -> 
     assert "Not to them." in said
 
 
+async def test_a_held_text_does_not_stop_letters_of_others_behind_one_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server in front logs in by one name, which is nobody's."""
+    few = {
+        "id": "a-few", "then": "hold", "when": {"mailing.customers": ">= 4"}, "unless": {"message.correspondence": True},
+    }  # fmt: skip
+    async with whole_guard(tmp_path, monkeypatch, text=policy(rules=[few]), settings="trust: [127.0.0.1]") as shop:
+        client = await shop.connect()
+        assert (await client.ask("XCLIENT LOGIN=gateway")).startswith("220")
+        said = []
+        for name, who, to in (("Anna", ANNA, READERS[:4]), ("Bo", "bo@example.com", READERS[9:10])):
+            for line in ("EHLO gateway.example", f"MAIL FROM:<{who}>", *(f"RCPT TO:<{one}>" for one in to), "DATA"):
+                await client.ask(line)
+            client.say(arrived(", ".join(to), name, len(to)) + b".\r\n")
+            said.append(await client.hear())
+        assert ["Held" in one for one in said] == [True, False], said
+
+
 async def test_a_rejection_to_a_list_address_covers_that_content_only(guard: WholeGuard) -> None:
     first = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
     await guard.office._approvals.vote(first.hold_id, Choice.REJECT, approver=EVA, by="test", comment="A typo.")
