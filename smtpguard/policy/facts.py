@@ -476,9 +476,8 @@ class Facts:
     one's own. ``identity``: what it is a copy of; None if it was not needed. ``sizes``: the number of people on each
     list that it touches, or may touch. ``sent_by``: for mail to single customers that uses no stream, the names of its
     sender, under whose last what is held for their number waits; ``letter_from``: the same names, under which its first
-    contacts are counted, none if it is no letter. ``also_from``: the name of the
-    login; without one, of what looks like a mailing and proves no From, that of the client. ``shared``: it is from a mailbox in which
-    several people answer."""
+    contacts are counted, none if it is no letter. ``also_from``: the name of the login; without one, of what looks like
+    a mailing and proves no From, that of the client. ``shared``: it is from a mailbox in which several people answer."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -44,8 +44,8 @@ class Selector(enum.Enum):
 
 
 class Selectable(NamedTuple):
-    """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders and accounts, the mailing
-    that it is a copy of (None: not known, so any) and its conversation, "" for none."""
+    """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders and
+    accounts, the mailing that it is a copy of (None: not known, so any) and its conversation, "" for none."""
 
     lists: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
