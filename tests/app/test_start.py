@@ -33,12 +33,13 @@ from tests.guard.house import KEY
 ROOT = Path(__file__).parents[2]
 _START = """
 import asyncio, sys
+from contextlib import nullcontext
 from pathlib import Path
 from smtpguard.app import start
 from smtpguard.cli import serve
 from smtpguard.config.settings import read_settings
 settings = read_settings(Path(sys.argv[1]))
-start.migrate_apart(settings)
+start.migrate_apart(settings, nullcontext)
 for some in sys.argv[2:]:
     serve.load(some.split(","))
     asyncio.run(start.prepare(settings, by="a test", parts=("proxy",)))
