@@ -133,7 +133,7 @@ SETTINGS: Mapping[str, str] = {
     "HoldSettings.copies": "The most copies of one mailing that are stored; further ones are deferred.",
     "HoldSettings.approve_at": "An address of the guard itself, to which a mailing is sent to be approved beforehand.",
     "HoldSettings.reply_at": "An address of the guard itself, like decisions@guard.example.com, at which approvers vote by answering their notices: to reject, and to approve if the policy's reply_votes allows it. Without it there are no votes by mail.",
-    "HoldSettings.approval_lasts": "How long the approval of a mailing covers further copies.",
+    "HoldSettings.approval_lasts": "How long the approval of a mailing covers further copies. After 14 days without a message a mailing is over, and its approval with it.",
     "HoldSettings.rejection_lasts": "How long the rejection of a mailing covers further copies.",
     "HoldSettings.release_delay": "How long an approval can be undone before a message to more than 20 people is sent; 0: not at all.",
     "Retention.content": "How long the content of a hold is kept after the hold ends.",
