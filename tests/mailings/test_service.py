@@ -267,3 +267,16 @@ async def test_a_digest_of_an_earlier_version_is_found(campaign: Campaign, monke
         "anna.b@gmail.com": CopyStatus.RELAYED,
         "carl@googlemail.com": CopyStatus.RELAYED,
     }
+
+
+async def test_a_copy_that_a_rule_hits_which_nobody_saw_is_held(tmp_path: Path) -> None:
+    made = documents()
+    made["policy.yaml"] += b'  - {id: several-at-once, when: {recipients.total: ">= 2"}, then: hold}\n'
+    async with house(tmp_path, documents=made) as home:
+        campaign = Campaign(home)
+        await campaign.to_members(0, 7)
+        (entry,) = await home.store.holds.newest()
+        await campaign.decide(entry.hold_id)
+        assert kinds(await campaign.to_members(7, 9)) == "rr"
+        assert kinds([await campaign.send(*MEMBERS[9:11])]) == "h"
+        assert kinds(await campaign.to_members(11, 13)) == "rr"
