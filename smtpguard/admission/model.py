@@ -61,9 +61,9 @@ class Item:
     ``always``: lists whose people no approval for another list covers. ``coming``: the message for comparison with
     approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
     disconnected; then it is not admitted. ``doubled``: two of its recipients are one person.
-    ``sent_by``, ``letter_from``: as in Facts. ``quoted``: digests of recipients whom it quotes by name. ``shared``: its
-    sender is a mailbox of several people, whose claim to answer is believed. ``refers_to``: Message-IDs of References and
-    In-Reply-To.
+    ``sent_by`` and ``letter_from`` are those of Facts. ``quoted``: the digests of the customers whom it claims to answer
+    (Gathered.quoted). ``shared``: several people use the sender's mailbox; what it claims to answer is believed.
+    ``refers_to``: Message-IDs of References and In-Reply-To.
     """
 
     id: str

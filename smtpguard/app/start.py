@@ -42,7 +42,7 @@ from smtpguard.gathering.sender import client_name
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
-from smtpguard.mail.address import Address, BadAddress, account_name
+from smtpguard.mail.address import Address, BadAddress, account_name, login_name
 from smtpguard.mail.codec import Codec
 from smtpguard.observe.alarms import BY_NAME, Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.rounds import AGAIN, AlarmMessage, Phase
@@ -196,7 +196,7 @@ def _others(digester: Digester, client_ip: str, clear: Clear) -> Iterator[str]:
     """The names of its sender beside From, as in gathering. Of a login both that it may have, since the policy says
     which."""
     for login in clear.get("actor", ()):
-        yield account_name(login.lower().rpartition("\\")[2].partition("@")[0])
+        yield account_name(login_name(login))
         if (address := Address.parse_any(login)) is not None:
             yield address.canonical(digester.delimiters)
     if "actor" not in clear and not any(unpack(text).get("sender.proven") for text in clear.get("facts", ())):

@@ -38,9 +38,9 @@ them by a Message-ID."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The customers of one letter, by number, to whom its sender has not written and whom it does not provably answer.
-    ``quoted``: those whom it claims to answer, which anybody can forge. ``new``: those who count as first contacts; the
-    quoted are among them, except for a mailbox of several people."""
+    """The numbers of those customers of a letter to whom its sender has not written before, and to whom the letter is no
+    proven answer. ``quoted``: those to whom it claims to be an answer, which can be forged. ``new``: those who count as
+    first contacts; the quoted are among them, except for a mailbox of several people."""
 
     new: frozenset[int] = frozenset()
     quoted: frozenset[int] = frozenset()

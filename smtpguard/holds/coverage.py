@@ -244,7 +244,7 @@ def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
 
 
 def reach_of(hold: Hold) -> Amount:
-    """The people whom it reaches."""
+    """The number of people that the message reaches; without an upper bound if a list has no index."""
     return Amount(hold.reach, float("inf") if hold.reach_at_least else hold.reach)
 
 

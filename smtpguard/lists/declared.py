@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from smtpguard.mail.address import Address, BadAddress, cuts_plain, delimiters_at, every_delimiter, is_among
+from smtpguard.mail.address import Address, BadAddress, cuts_plain, delimiters_at, every_delimiter, is_among, login_name
 from smtpguard.mail.envelope import Network, Session, within
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Names:
         address = Address.parse_any(login)
         if address is not None and self.is_internal(address):
             return address.canonical(self._delimiters)
-        return login.lower().rpartition("\\")[2].partition("@")[0]
+        return login_name(login)
 
     def answers(self, domain: str) -> bool:
         """Whether the relay may accept it as its own, under any name."""

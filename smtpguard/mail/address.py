@@ -127,6 +127,11 @@ def with_ascii_domain(word: str) -> str:
         return word
 
 
+def login_name(login: str) -> str:
+    """The name in a login, in lower case, without a domain: "eva" for ``eva``, ``EXAMPLE\\eva`` and ``eva@example.com``."""
+    return login.lower().rpartition("\\")[2].partition("@")[0]
+
+
 def account_name(name: str) -> str:
     """The name, among addresses, of the account with this login that is no address: nobody's address is like it."""
     return f"login {name}"
