@@ -160,6 +160,9 @@ class _Commands(click.Group):
         # A SIGHUP, which asks for a reload, would end serve before its supervisor takes it: it waits.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP} if serves else ())
         if serves:
+            for number in (signal.SIGUSR1, signal.SIGUSR2):  # sent after a log was rotated, or by habit
+                signal.signal(number, signal.SIG_IGN)  # in all parts too, which are forked
+
             from smtpguard.observe import log
 
             FAILURES.logged = log.is_for_journal() and log.configure("json")

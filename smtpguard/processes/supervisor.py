@@ -6,6 +6,7 @@ opens no database, so it has few ways to fail. Parts are forked from it (fork), 
 
     SIGTERM, SIGINT   no more connections; 30 s for what is in DATA; a second one ends everything at once
     SIGHUP            the reload command, in a process of its own
+    SIGUSR1, SIGUSR2  ignored by the whole tree (cli)
 """
 
 from __future__ import annotations

@@ -176,12 +176,13 @@ def test_an_address_that_is_not_free_asks_for_a_retry(serve: Serve) -> None:
     assert serve("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n") == (TRY_AGAIN, said)
 
 
-def test_a_reload_during_the_start_does_not_end_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_other_than_a_stop_does_not_end_the_start(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
 
     def told(*_: object) -> None:
         waits.append(signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-        os.kill(os.getpid(), signal.SIGHUP)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
         raise TryAgain("not now")
 
     monkeypatch.setattr(start, "migrate_apart", told)
