@@ -247,7 +247,9 @@ class Freezes:
             if not asked:
                 await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock.now())])
             raise SecondPersonNeeded
-        await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock.now()))
+        gate = await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock.now()))
+        if any((other.selector, other.value) == (freeze.selector, freeze.value) for other in gate.freezes):
+            return ()  # it is still frozen
         return await self._hooks(self.thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:

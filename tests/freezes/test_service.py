@@ -435,6 +435,18 @@ async def test_an_expired_freeze_is_lifted_with_its_hooks(home: House, tmp_path:
     assert await freezes.lift_ended() == (), "it is lifted once"
 
 
+async def test_what_another_freeze_stops_is_not_let_go(home: House) -> None:
+    freezes = service(home, thaw_hook=[("/bin/true",)])
+    for for_ in (timedelta(minutes=5), None):
+        await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=for_)
+    other = await freezes.freeze(Selector.LIST, "news", reason="x", by="root")
+    home.clock.pass_(minutes=5)
+    assert await freezes.lift_ended() == ()
+    [left, _] = await freezes.active()
+    assert [hook.problem for hook in await freezes.thaw(left.freeze_id, by="root")] == [None]
+    assert await freezes.active() == (other.freeze,)
+
+
 async def test_a_slow_command_keeps_no_other_freeze(home: House, tmp_path: Path) -> None:
     """It ends once the other freeze is lifted."""
     go_on = tmp_path / "lifted"

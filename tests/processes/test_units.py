@@ -186,7 +186,15 @@ def test_freeze_and_thaw_hold_and_release_the_queue(state: Path) -> None:
     assert run("freeze-hook", state, SELECTOR="all", ACTION="thaw").returncode == 0
     assert run("hold-queue", state).returncode == 0
     assert ran(state)[2:] == ["postconf -X defer_transports", "postfix reload", "postqueue -f"]
-    assert [path.name for path in state.iterdir()] == ["queue"]
+    assert [path.name for path in state.iterdir()] == ["queue.taken"]
+
+
+def test_a_request_while_one_is_carried_out_stays_for_the_next_start(state: Path) -> None:
+    assert f"\nPathExists={STATE}/queue\n" in (FOLDER / QUEUE_UNITS[0]).read_text()
+    (state / "queue").write_text("thaw\n")
+    (state.parent / "bin" / "postfix").write_text(f"#!/bin/sh\necho freeze > {state}/queue\n")
+    assert run("hold-queue", state).returncode == 0
+    assert (state / "queue").read_text() == "freeze\n"
 
 
 @pytest.mark.parametrize("selector", ["list", "sender", "mailing", "thread"])
