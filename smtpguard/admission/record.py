@@ -281,7 +281,8 @@ class Record:
                 told=told,
                 senders=hold.senders | mine,
             )
-        hold = replace(hold, confirm=self._confirm(hold, live) if not hold.primary else None)
+        if not hold.primary and (confirm := self._confirm(hold, live)) is not None:
+            hold = replace(hold, confirm=confirm, expires_at=confirm.until if confirm.expires else hold.expires_at)
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
 
     def _confirm(self, hold: Hold, live: Seen) -> Confirmation | None:

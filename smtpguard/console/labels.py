@@ -245,7 +245,7 @@ WORDS: Mapping[str, KindWords] = {
     Kind.VOIDED.value: KindWords(N_("Void: its client was told to try again")),
     Kind.ADOPTED.value: KindWords(N_("Sent again; still held")),
     Kind.ESCALATED.value: KindWords(N_("Escalated, since no one had decided")),
-    Kind.REMINDED.value: KindWords(N_("The approvers were reminded")),
+    Kind.REMINDED.value: KindWords(N_("Those who are asked were reminded")),
     Kind.RELEASE.value: KindWords(N_("An attempt to send it")),
     Kind.RELEASED.value: KindWords(N_("Delivery completed")),
     Kind.IN_DOUBT.value: KindWords(N_("In doubt whether the mail server accepted it")),

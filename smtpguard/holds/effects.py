@@ -94,7 +94,8 @@ def check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
     """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
     if hold.state is not State.WAITING:
         raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
-    if hold.confirm is None or not hold.asks_writer or now >= min(hold.confirm.until, hold.expires_at):
+    asked = hold.confirm
+    if asked is None or not hold.asks_writer or (is_over(hold, now) if asked.expires else now >= asked.until):
         raise Conflict("its writer is not asked: the approvers decide on it")
     check_answered(hold)
     if in_force.of_special_category(hold.lists):
@@ -410,7 +411,8 @@ class Deadlines:
         if not hold.acknowledged:
             times.append(hold.waits_since + UNACKNOWLEDGED)
         if hold.confirm is not None and hold.asks_writer:
-            return min(*times, hold.confirm.until)
+            last = hold.confirm.expires and not hold.reminded
+            return min(*times, self.last_reminder_at(hold, in_force) if last else hold.confirm.until)
         if hold.reminded < len(REMINDERS):
             times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
         if not hold.escalated and not hold.votes:
@@ -424,9 +426,12 @@ class Deadlines:
         """When ``percent`` of its time has passed: at a working hour, so that somebody is there to read the reminder."""
         return self._after(hold, percent, in_force, hold.waits_since, within=True)
 
+    def last_reminder_at(self, hold: Hold, in_force: InForce) -> datetime:
+        return self.reminder_at(hold, REMINDERS[-1], in_force)
+
     def reminded(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
         """The hold, whose last reminder goes out now: if that is late, with the rest of its time from now on."""
-        at = self.reminder_at(hold, REMINDERS[-1], in_force)
+        at = self.last_reminder_at(hold, in_force)
         if now - at <= min(JUMP, (hold.expires_at - at) / 2):
             return hold
         until = max(hold.expires_at, self._after(hold, 100 - REMINDERS[-1], in_force, now))

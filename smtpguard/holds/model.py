@@ -171,7 +171,7 @@ class Vote:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
     """The question to its writer. ``writer``: canonical; ``proof``: what proved the writer ("login", "listener",
-    "origin"). ``until``: until then nobody else decides; ``expires``: it expires then. ``at``, ``people``: when the
+    "origin"). ``until``: until then nobody else decides; ``expires``: it expires then, which is also the hold's ``expires_at``. ``at``, ``people``: when the
     writer confirmed, and the number that they typed. ``lapsed_at``: since when others decide instead."""
 
     writer: str
@@ -216,7 +216,7 @@ class Hold:
     part: bool = False
     acknowledged: bool = False
     language: str = ""
-    reminded: int = 0  # how many reminders its approvers have had
+    reminded: int = 0  # how many reminders those who are asked have had
     escalated: bool = False
     thread: str = ""
     attend_at: datetime | None = None

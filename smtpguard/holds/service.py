@@ -468,14 +468,17 @@ class Approvals:
                 hold=hold.moved(Move.VOID),
                 events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),
             )
+        asked = hold.confirm if hold.asks_writer else None
         if effects.is_over(hold, now):
+            lapsed = replace(asked, lapsed_at=now) if asked is not None else hold.confirm
+            unconfirmed: dict[str, Any] = {"unconfirmed": True} if asked is not None else {}
             return Change(
-                hold=hold.moved(Move.EXPIRE),
-                events=(event_on(hold, Kind.EXPIRED, now),),
+                hold=hold.moved(Move.EXPIRE, confirm=lapsed),
+                events=(event_on(hold, Kind.EXPIRED, now, **unconfirmed),),
                 intents=notices.expired(hold),
             )
-        if hold.confirm is not None and hold.asks_writer:
-            return self._asked_in_time(hold, hold.confirm, notices)
+        if asked is not None:
+            return self._asked_in_time(hold, asked, notices)
         events: list[Event] = []
         intents: list[Intent] = []
         due = [
@@ -500,16 +503,18 @@ class Approvals:
         )
 
     def _asked_in_time(self, hold: Hold, asked: Confirmation, notices: NoticesNow) -> Change:
-        """Its writer has not answered: others decide, or it expires, as the rule says."""
+        """Its writer has not answered: they are reminded once if it is to expire, or others decide, as the rule says."""
         in_force, now = notices.in_force, notices.now
-        if now < asked.until:
-            return Change(hold=replace(hold, attend_at=self.term.attend_at(hold, in_force)))
-        if asked.expires:
+        if asked.expires and not hold.reminded and now >= self.term.last_reminder_at(hold, in_force):
+            again = replace(self.term.reminded(hold, in_force, now), reminded=len(REMINDERS))
+            again = replace(again, confirm=replace(asked, until=again.expires_at))
             return Change(
-                hold=hold.moved(Move.EXPIRE, confirm=replace(asked, lapsed_at=now)),
-                events=(event_on(hold, Kind.EXPIRED, now, unconfirmed=True),),
-                intents=notices.expired(hold),
+                hold=replace(again, attend_at=self.term.attend_at(again, in_force)),
+                events=(event_on(hold, Kind.REMINDED, now, percent=REMINDERS[-1]),),
+                intents=notices.reminder(again, REMINDERS[-1]),
             )
+        if asked.expires or now < asked.until:
+            return Change(hold=replace(hold, attend_at=self.term.attend_at(hold, in_force)))
         others = self.term.asks_others(hold, in_force, now)
         return Change(
             hold=others,

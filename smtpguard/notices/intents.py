@@ -172,15 +172,18 @@ class NoticesNow:
     def anew(self, hold: Hold, person: str) -> Intents:
         """To somebody who answered a notice from before the message changed: what they are asked now, once for each
         change."""
-        data = self._waiting(hold) | {"reasons": noticedata.reasons(hold, self.in_force), "marks": [], "more_marks": 0}
         since = f"-{bound_to(hold)[:8]}"
         if hold.asks_writer:
-            data |= noticedata.asked(hold) | {"notice": "confirm"}
-            return self._to(person, data, f"{_stem(hold, data)}{since}", hold.hold_id, role="sender", alone=True)
+            return self._asked_again(hold, person, since)
         same = self.in_force.groups.person
         if hold.state is not State.WAITING or same(person) not in map(same, self._unvoted(hold)):
             return ()
-        return self._each(hold, [person], data | _asked(hold), alone=since)
+        return self._each(hold, [person], self._reasoned(hold) | _asked(hold), alone=since)
+
+    def _asked_again(self, hold: Hold, person: str, suffix: str, **more: Any) -> Intents:
+        """To its writer, who is still asked to confirm it."""
+        data = self._reasoned(hold) | noticedata.asked(hold) | {"notice": "confirm", **more}
+        return self._to(person, data, f"{_stem(hold, data)}{suffix}", hold.hold_id, role="sender", alone=True)
 
     def unconfirmed(self, hold: Hold) -> Intents:
         """Its writer has not confirmed it in time: they are told that others decide now, and the approvers are asked."""
@@ -193,8 +196,7 @@ class NoticesNow:
 
     def _not_any_more(self, hold: Hold) -> Intents:
         """To its writer, who was asked: others decide now."""
-        reasons = noticedata.reasons(hold, self.in_force)
-        data = self._waiting(hold) | {"notice": "held", "reasons": reasons, "marks": [], "more_marks": 0}
+        data = self._reasoned(hold) | {"notice": "held"}
         return self._to(hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, role="sender", alone=True)
 
     def _stuck(self, hold: Hold) -> Intents:
@@ -291,7 +293,9 @@ class NoticesNow:
         return self._sender(hold, data)
 
     def reminder(self, hold: Hold, percent: int) -> Intents:
-        """To those who have not voted yet."""
+        """To those who have not voted yet; or to its writer, while only the writer is asked."""
+        if hold.asks_writer:
+            return self._asked_again(hold, hold.sender or "", f"-{percent}", percent=percent)
         data = self._waiting(hold) | {"notice": "reminder", "percent": percent}
         return self._each(hold, self._unvoted(hold), data, suffix=str(percent))
 
@@ -383,6 +387,10 @@ class NoticesNow:
 
     def _waiting(self, hold: Hold) -> dict[str, Any]:
         return noticedata.waiting(hold, self.in_force, self.now)
+
+    def _reasoned(self, hold: Hold) -> dict[str, Any]:
+        """The same with its reasons, when its text is not at hand."""
+        return self._waiting(hold) | {"reasons": noticedata.reasons(hold, self.in_force), "marks": [], "more_marks": 0}
 
     def _sender(self, hold: Hold, data: Mapping[str, Any], *, alone: str = "") -> Intents:
         """``alone``: it is sent singly, under an id of its own. An outcome may be the first that its writer reads of the hold, so it

@@ -23,7 +23,7 @@ to those asked      ``bound``: the hold's digest (holds.replying.bound_to), ``ma
                     be approved by mail
 to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent people for whom this reader decides
 confirm             the same as held, to its writer, who is asked to confirm it: and ``until``, ``expires``: true if it
-                    expires then, false if others decide
+                    expires then, false if others decide; ``percent``: of its time, in a reminder
 approve             and ``excerpt``: the beginning of the text, ``recipients_shown``: the first addresses, ``senders``:
                     [address], ``covers``: [str], what an approval covers, and in which stages it is sent
 decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released;

@@ -308,12 +308,37 @@ async def test_a_rule_sets_the_time_and_that_the_hold_expires(home: House) -> No
     hold = await asked(home)
     assert hold.confirm is not None
     assert (hold.confirm.until - hold.held_at, hold.confirm.expires) == (timedelta(minutes=30), True)
-    home.clock.pass_(minutes=30)
+    assert hold.expires_at == hold.confirm.until
+    home.clock.pass_(minutes=26)
+    await home.approvals().sweep()
+    assert await notified(home) == [("confirm", ANNA)]
+    home.clock.pass_(minutes=1)
+    await home.approvals().sweep()
+    assert await notified(home) == [("confirm", ANNA), ("confirm", ANNA)]
+    home.clock.pass_(minutes=3)
     await home.approvals().sweep()
     found = await home.hold(hold.hold_id)
     assert found.state is State.EXPIRED
     assert ("expired", ANNA) in await notified(home)
     assert ("expired", EVA) not in await notified(home)
+
+
+@on_sqlite
+async def test_a_question_does_not_expire_before_its_writer_is_reminded(home: House) -> None:
+    """After an outage: the writer is reminded, may confirm, and has the rest of the time that the reminder leaves."""
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
+    hold = await asked(home)
+    home.clock.pass_(hours=1)
+    await home.approvals().sweep()
+    [late] = await waiting(home)
+    assert late.asks_writer
+    assert late.confirm is not None
+    assert late.confirm.until == late.expires_at == home.clock.now() + timedelta(minutes=3)
+    assert await notified(home) == [("confirm", ANNA), ("confirm", ANNA)]
+    assert [kind for kind, _ in await home.events(hold.hold_id)] == ["verdict", "reminded"]
+    home.clock.pass_(minutes=2)
+    await home.approvals().sweep()
+    assert (await confirm(home, late)).state is State.APPROVED
 
 
 @on_sqlite
