@@ -1,6 +1,6 @@
 """The web server of console and metrics: uvicorn with the limits that a public port needs.
 
-A client that sends nothing, or sends too slowly, is disconnected. One client gets only a share of the connections, so
+A client that sends nothing, or sends or reads too slowly, is disconnected. One client gets only a share of the connections, so
 that nobody can keep approvers from the page that freezes everything.
 
 ``/healthz`` and ``/readyz``, for balancers and orchestrators, need no password and answer with fixed words. A request
@@ -32,6 +32,7 @@ from smtpguard.mail.envelope import within
 log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
+CLIENT_SECONDS = 120.0  # for a whole body, and for reading what waits to be written
 CONNECTIONS = 500
 EACH = 60  # of one address other than a proxy's: several browsers behind it, with six connections each
 
@@ -56,6 +57,7 @@ def patient(
     proxies: Sequence[IPv4Network | IPv6Network],
     *,
     seconds: float = HEAD_SECONDS,
+    client_seconds: float = CLIENT_SECONDS,
     each: int = EACH,
     lasts: float | None = None,
 ) -> type:
@@ -67,6 +69,7 @@ def patient(
     class Patient(H11Protocol):
         _late: asyncio.TimerHandle | None = None
         _end: asyncio.TimerHandle | None = None
+        _timed: object = None  # the request whose body is timed
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -79,15 +82,30 @@ def patient(
             if others > each and not within(address, proxies):
                 transport.abort()
             else:
-                self._late = self.loop.call_later(seconds, self._give_up)
+                self._wait(seconds)
                 self._end = self.loop.call_later(lasts, transport.abort) if lasts is not None else None
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self._is_answering():
-                self._cancel()
-            elif self._late is None and self.timeout_keep_alive_task is None:
-                self._late = self.loop.call_later(seconds, self._give_up)
+            self._look()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._look()
+            if self.transport.is_closing():
+                self._wait(client_seconds)
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._wait(client_seconds)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._wait(client_seconds)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._look()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._cancel()
@@ -95,18 +113,26 @@ def patient(
                 self._end.cancel()
             super().connection_lost(exc)
 
-        def _is_answering(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
+        def _look(self) -> None:
+            """Time what the client has to do now."""
+            if self.cycle is None or self.cycle.response_complete:
+                if self._late is None and self.timeout_keep_alive_task is None:
+                    self._wait(seconds)
+            elif self.cycle.more_body:
+                if self.cycle is not self._timed:
+                    self._timed = self.cycle
+                    self._wait(client_seconds)
+            elif not self.flow.write_paused:
+                self._cancel()
+
+        def _wait(self, seconds: float) -> None:
+            self._cancel()
+            self._late = self.loop.call_later(seconds, self.transport.abort)
 
         def _cancel(self) -> None:
             if self._late is not None:
                 self._late.cancel()
                 self._late = None
-
-        def _give_up(self) -> None:
-            self._late = None
-            if not self._is_answering():
-                self.transport.abort()
 
     return Patient
 

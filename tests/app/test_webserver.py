@@ -21,6 +21,8 @@ LARGE = 64 << 20  # more than the kernel buffers for a client that does not read
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
     await asyncio.sleep(2 * SOON if scope["path"] == "/slow" else 0)
     body = bytes(LARGE) if scope["path"] == "/large" else b"ok"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
@@ -54,6 +56,15 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+async def emptied(server: Server) -> None:
+    """When it has had a connection, and has it no longer."""
+    async with asyncio.timeout(120):
+        while not server.server_state.connections:  # noqa: ASYNC110 - the server reports no connections
+            await asyncio.sleep(0)
+        while server.server_state.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 @every("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"])
 async def test_a_client_that_sends_no_full_header_is_closed(said: bytes) -> None:
     async with served(seconds=SOON) as port:
@@ -64,10 +75,27 @@ async def test_a_client_that_sends_no_full_header_is_closed(said: bytes) -> None
         writer.close()
 
 
-async def test_an_answer_may_take_longer_than_a_header() -> None:
-    async with served(seconds=SOON) as port:
+@every(
+    "said",
+    [
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\ncut",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\ncut",
+        b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ],
+)
+async def test_a_client_that_stops_in_a_body_or_reads_nothing_is_closed(said: bytes) -> None:
+    async with serving(client_seconds=SOON) as (port, server):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(said)
+            await emptied(server)
+
+
+@every("said", [b"GET /slow HTTP/1.1\r\n", b"POST /slow HTTP/1.1\r\nContent-Length: 2\r\n"])
+async def test_an_answer_may_take_longer_than_a_request(said: bytes) -> None:
+    async with served(seconds=SOON, client_seconds=SOON) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(said + b"Host: x\r\nConnection: close\r\n\r\n" + b"{}" * said.startswith(b"POST"))
         assert (await ended(reader)).endswith(b"ok")
         writer.close()
 
@@ -96,11 +124,7 @@ async def test_connections_end_after_their_time(said: bytes) -> None:
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(said)
             client.settimeout(120)
-            async with asyncio.timeout(120):
-                while not server.server_state.connections:  # noqa: ASYNC110 - the server reports no connections
-                    await asyncio.sleep(0)
-                while server.server_state.connections:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await emptied(server)
             read = 0  # only what the kernel had buffered
             with contextlib.suppress(ConnectionResetError):
                 while more := await asyncio.to_thread(client.recv, 1 << 20):

@@ -11,7 +11,6 @@ A page finds in ``request.state``: ``person`` (None if nobody is signed in), ``a
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -49,7 +48,6 @@ SAFE = frozenset({"GET", "HEAD"})
 MOST_FIELDS = 2000
 MOST_PART = 64 << 20  # octets of one field; a message to try may be as large as a held one
 MOST_FORM = 80 << 20
-FORM_SECONDS = 120.0  # for all of it
 MOST_FROM_NOBODY = 64 << 10  # without a session there are only short forms
 
 POLICY = "; ".join(
@@ -221,12 +219,9 @@ class ConsoleMiddleware:
         if not length.isdecimal() or len(length) > 12 or int(length) > most:
             return await _refused(request, 413 if length else 411)
         try:
-            async with asyncio.timeout(FORM_SECONDS):
-                state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
+            state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
         except HTTPException as error:
             return await _refused(request, error.status_code)
-        except TimeoutError:
-            return await _refused(request, 408)
         told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
         if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
             if state["account"] is None and not request.url.path.startswith(("/login", "/logout", MINE)):
