@@ -381,14 +381,11 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [_HEAD]
     for one in mailings:
         people = one.people
-        figures = (
-            people.admitted, people.doubted, people.held, people.deferred, people.refused, people.stopped,
-            _per_minute(one),
-        )  # fmt: skip
+        figures = (_number(people, name) for name in ("admitted", "doubted", "held", "deferred", "refused", "stopped"))
         went = ("-" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in (one.went_first_at, one.went_last_at))
         rows.append(
             (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *went, f"{people.at_least:,}",
-             _most(people) if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
+             _most(people) if people.at_most != people.at_least else "-", *figures, f"{_per_minute(one):,.0f}",
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
     yield from in_columns(rows, _NUMBERS)
@@ -419,16 +416,18 @@ def told(
         "Came for",
         f"{many(mailing.customers, 'customer')} in {many(mailing.messages, 'message')}, {_per_minute(mailing):,.0f} people a minute",
     )
-    on_its_way = f", {people.admitted:,} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
-    have = _people(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
+    on_its_way = (
+        f", {_number(people, 'admitted')} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
+    )
+    have = _people(people, "relayed") if people.at_least == people.at_most else f"{_between(people)} people"
     yield from _named("Sent to", f"{have}{on_its_way}")
-    yield from _named("In doubt", f"for {_people(people.doubted)}: the relay may have it" if people.doubted else "")
+    yield from _named("In doubt", f"for {_people(people, 'doubted')}: the relay may have it" if people.doubted else "")
     stored = f", {many(mailing.copies + 1, 'message')} to be decided on" if mailing.entry else ""
-    yield from _named("Held for", f"{_people(people.held)}{stored}" if people.held else "")
-    yield from _named("Waits for", f"{_people(people.deferred)}, at the client" if people.deferred else "")
-    yield from _named("Refused", f"for {_people(people.refused)}, by the relay" if people.refused else "")
+    yield from _named("Held for", f"{_people(people, 'held')}{stored}" if people.held else "")
+    yield from _named("Waits for", f"{_people(people, 'deferred')}, at the client" if people.deferred else "")
+    yield from _named("Refused", f"for {_people(people, 'refused')}, by the relay" if people.refused else "")
     yield from _named(
-        "Stopped", f"for {_people(people.stopped)}: held, and it does not go out" if people.stopped else ""
+        "Stopped", f"for {_people(people, 'stopped')}: held, and it does not go out" if people.stopped else ""
     )
     if mailing.bounces or mailing.complaints:
         yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
@@ -464,8 +463,13 @@ def _most(people: Tally) -> str:
     return "unknown" if people.at_most is None else f"{people.at_most:,}"
 
 
-def _people(n: int) -> str:
-    return many(n, "person", "people")
+def _people(people: Tally, field: str) -> str:
+    return f"{'at least ' * (field in people.unbounded)}{many(getattr(people, field), 'person', 'people')}"
+
+
+def _number(people: Tally, field: str) -> str:
+    """ "120"; "120+" for so many or more."""
+    return f"{getattr(people, field):,}{'+' * (field in people.unbounded)}"
 
 
 def bar(mailing: Mailing) -> str:
@@ -498,12 +502,10 @@ class Follower:
         (then, before), (now, after) = self._seen[0], self._seen[-1]
         rate = 60 * (after - before) / (now - then) if now > then else 0.0
         people = mailing.people
-        going = f", on the way {people.admitted:,}" if people.admitted else ""
-        doubt = f", in doubt {people.doubted:,}" if people.doubted else ""
+        going = f", on the way {_number(people, 'admitted')}" if people.admitted else ""
+        doubt = f", in doubt {_number(people, 'doubted')}" if people.doubted else ""
         sent = f"{people.at_least:,}" if people.at_least == people.at_most else _between(people)
-        figures = (
-            f"sent {sent}{going}{doubt}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
-        )
+        figures = f"sent {sent}{going}{doubt}, held {_number(people, 'held')}, waits {_number(people, 'deferred')}, refused {_number(people, 'refused')}"
         return f"{bar(mailing)}  {figures}; {rate:,.0f} a minute; {state(mailing)}"
 
 

@@ -233,12 +233,12 @@ class _Telling(Sections):
             people = one.people
             counts = (
                 (people.relayed, N_("{n} got it")),
-                (people.doubted, N_("{n} may have got it")),
-                (people.admitted, N_("{n} to be sent")),
-                (people.held, N_("{n} held")),
-                (people.deferred, N_("{n} deferred, still at the client")),
-                (people.refused, N_("{n} refused by the relay")),
-                (people.stopped, N_("{n} did not receive it: it was held and is not sent")),
+                (people.amount("doubted"), N_("{n} may have got it")),
+                (people.amount("admitted"), N_("{n} to be sent")),
+                (people.amount("held"), N_("{n} held")),
+                (people.amount("deferred"), N_("{n} deferred, still at the client")),
+                (people.amount("refused"), N_("{n} refused by the relay")),
+                (people.amount("stopped"), N_("{n} did not receive it: it was held and is not sent")),
                 (one.bounces, N_("{n} bounces")),
                 (one.complaints, N_("{n} complaints")),
             )

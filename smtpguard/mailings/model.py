@@ -12,9 +12,10 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import inf
 
 from smtpguard.journal.event import Event, Kind
-from smtpguard.locale.phrase import dump
+from smtpguard.locale.phrase import Amount, dump
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.constant import constant
 from smtpguard.mailings.staging import At, Move, Progress
@@ -221,8 +222,8 @@ class Tally:
     """Distinct people, each once, by the status of their copies (CopyStatus). A list address weighs as much as its people.
     ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
     ``relayed`` may be counted twice, as a person on two lists; ``apart``: so many more may have it, if two versions of
-    a list share nobody, or who had a copy of their own was not on the list when it went there. ``unbounded``: it went, or
-    may have gone, to a list of whose people only the least number was known."""
+    a list share nobody, or who had a copy of their own was not on the list when it went there. ``unbounded``: the fields
+    whose number may be higher, since of the people of a list only the least number was known."""
 
     deferred: int = 0
     refused: int = 0
@@ -233,7 +234,7 @@ class Tally:
     stopped: int = 0
     same: int = 0
     apart: int = 0
-    unbounded: bool = False
+    unbounded: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, statuses: Sequence[int]) -> Tally:
@@ -252,7 +253,12 @@ class Tally:
     @property
     def at_most(self) -> int | None:
         """How many people have it if all in doubt do, without those for whom it is in flight; None: unknown."""
-        return None if self.unbounded else self.relayed + self.doubted + self.apart
+        return None if self.unbounded & {"relayed", "doubted"} else self.relayed + self.doubted + self.apart
+
+    def amount(self, field: str) -> int | Amount:
+        """The number of a field, for people."""
+        n: int = getattr(self, field)
+        return Amount(n, inf) if field in self.unbounded else n
 
     @property
     def all(self) -> int:

@@ -237,8 +237,8 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         if row.unbounded:
             more = select(reached.c.person, reached.c.status).where(reached.c.n == columns.n)
             open_ = among(connection, more, reached.c.person, list(row.unbounded))
-            there = any(_became(CopyStatus(s), bytes(p), still) in _MAY_BE_THERE for p, s in open_)
-            tally = replace(tally, unbounded=there)
+            became = {_became(CopyStatus(s), bytes(p), still) for p, s in open_}
+            tally = replace(tally, unbounded=frozenset(FIELDS[one] for one in became if one in FIELDS))
         found.append(replace(mailing, people=tally, release_at=due.get(mailing.entry)))
     return found
 

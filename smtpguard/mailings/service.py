@@ -282,6 +282,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "refused": people.refused,
         "doubted": people.doubted,
         "stopped": people.stopped,
+        "unbounded": sorted(people.unbounded),
         "customers": mailing.customers,
         "messages": mailing.messages,
         "copies": mailing.copies,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ import pytest
 from sqlalchemy import Connection
 
 from smtpguard.admission.model import Admission, Seen
+from smtpguard.cli.mailings import Follower, table, told
 from smtpguard.holds.model import LET_GO, Change, Hold, State
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import taken_back
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.locale.phrase import Amount
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.inflight import InFlight, going, is_unsent
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
+from smtpguard.mailings.service import row
 from smtpguard.outbox.model import AttemptResult, Intent, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import sendings
 from smtpguard.policy.verdict import Action, Held, Verdict
@@ -738,6 +742,22 @@ async def test_how_many_have_it_is_unknown_if_a_list_it_went_to_was(store: Store
     await admit(store, of("T3", person("news v2", weight=1203, lists=("news",), version="v2"), content="3"))
     await outcome(store, "T3", "relayed")
     assert await has(store) == (1203, None)
+
+
+@on_sqlite
+async def test_as_many_or_more_are_held_for_a_list_without_an_index(store: Store) -> None:
+    """The page, the command line and the API say so; nobody has it, and that is certain."""
+    news = person("news", weight=10, lists=("news",), unbounded=True)
+    await hold(store, "T1", news)
+    people = await tally(store)
+    assert people == Tally(held=10, unbounded=frozenset({"held"}))
+    assert (people.at_least, people.at_most) == (0, 0)
+    assert (people.amount("held"), people.amount("refused")) == (Amount(10, inf), 0)
+    mailing = await one(store)
+    assert row(mailing)["unbounded"] == ["held"]
+    assert "at least 10 people" in "\n".join(told(mailing, mailing.last_at))
+    assert " 10+ " in "\n".join(table([mailing]))
+    assert "held 10+," in Follower(lambda: 0.0).line(mailing)
 
 
 @on_sqlite

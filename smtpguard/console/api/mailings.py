@@ -74,9 +74,10 @@ class StageRow(BaseModel):
 class MailingRow(BaseModel):
     """One mailing. Numbers are of distinct people: ``relayed`` have it, as far as is known, and ``doubted`` may; for
     ``admitted`` it is on its way; ``held``: it waits for a decision; ``deferred``: their copies are at the client;
-    ``refused`` by the relay; ``stopped``: it was held, and does not go out. At least ``at_least`` people have it, and
+    ``refused`` by the relay; ``stopped``: it was held, and does not go out; ``unbounded``: those of these numbers that
+    may be higher, since a list had no current index. At least ``at_least`` people have it, and
     at most ``at_most``: they differ if recipients are in doubt, or if people of two lists, or of two versions of one,
-    may be the same. ``at_most`` is null if it is unknown, since a list had no current index. ``first_at``, ``last_at``:
+    may be the same. ``at_most`` is null if it is unknown for the same reason. ``first_at``, ``last_at``:
     when copies of it came; ``went_first_at``, ``went_last_at``: when the relay took the first and the last one, null if
     it took none. ``release_at``: when the approval of ``hold`` takes effect, if it is approved; until then it can be
     undone."""
@@ -94,6 +95,7 @@ class MailingRow(BaseModel):
     refused: int
     doubted: int
     stopped: int
+    unbounded: list[str]
     customers: int
     messages: int
     copies: int
