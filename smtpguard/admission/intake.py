@@ -225,7 +225,7 @@ class Intake:
             except ComparisonMissing as missing:
                 compare = True
                 if missing.approved:
-                    approved = await self._seen(missing.approved)
+                    approved = await self._seen(missing.approved, by_address=gathered.by_address)
                 elif missing.templates is not None:
                     self._note_approved(gathered.facts.identity, missing.templates)
                 continue
@@ -250,10 +250,14 @@ class Intake:
         self.admissions[bisect_left(ADMISSION_SECONDS, seconds)] += 1
         self.admission_microseconds += int(seconds * 1_000_000)
 
-    async def _seen(self, grants: Sequence[Grant]) -> dict[str, Approved]:
-        """What people approved, as they saw it; a template of None where it is no longer kept. It is only for the
-        wording of reasons, so an unavailable store delays no message."""
-        names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
+    async def _seen(self, grants: Sequence[Grant], *, by_address: bool) -> dict[str, Approved]:
+        """What people approved, as they saw it; a template of None where it is no longer kept. Of what was approved
+        beforehand the very content alone may go to a list's address (``by_address``). It is only for the wording of
+        reasons, so an unavailable store delays no message."""
+        names = {
+            grant.hold_id: "" if grant.cover is None or (by_address and grant.beforehand) else grant.cover.learned
+            for grant in grants
+        }
         try:
             documents = await self.store.holds.templates(set(filter(None, names.values())))
             shown = await self.store.holds.shown([hold_id for hold_id, name in names.items() if not name])

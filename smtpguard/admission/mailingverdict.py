@@ -388,7 +388,8 @@ def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Seen, mail
         same = coming.author in {cover.author, *(who for who, _ in cover.also)}
         if same or not any(one.kind == "sender" for one in found):
             found.append(Difference(kind="proof" if same else "sender", what="" if same else coming.author))
-    if cover is not None and cover.learned and coming.by_address and cover.exact != coming.exact:
+    by_copy = cover is not None and cover.learned and cover.exact != coming.exact and not grant.beforehand
+    if by_copy and coming.by_address:
         found.append(Difference(kind="address"))
     if found:
         return tuple(found)

@@ -262,7 +262,9 @@ async def test_a_name_in_to_that_was_approved_beforehand_passes(
         test = newsletter(to=f"Our dear customers <{NEWSLETTER}>")
         await approve(guard, await guard.held(test, "approve+newsletter@guard.example.com", sender=CAMPAIGNS))
         other = newsletter(to=f"Tell the bosses nothing <{NEWSLETTER}>", number=2)
-        await guard.held(other, NEWSLETTER, sender=CAMPAIGNS)
+        said = differences(await guard.held(other, NEWSLETTER, sender=CAMPAIGNS))
+        assert said.keys() == {"paragraph"}, "not that copies to single people alone were approved"
+        assert "Tell the bosses nothing" in said["paragraph"]
         await guard.passes(newsletter(to=f"{shown} <{to}>", number=3), to, sender=CAMPAIGNS)
 
 
