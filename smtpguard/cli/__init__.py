@@ -127,7 +127,8 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """A reader that closes our output is no error; Click would end with 1."""
+        """A reader that closes our output, as ``head`` does, is no error, and the answer was not all given: it is neither 0
+        nor Click's 1, but what a shell says of other programs then."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as e:
@@ -136,7 +137,7 @@ class _Commands(click.Group):
             if not any(event & select.POLLERR for _, event in looks.poll(0)):  # it was another pipe
                 raise CannotRun(str(sentence_of(e))) from None
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return 128 + signal.SIGPIPE
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -57,14 +57,14 @@ def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
 
 
-def test_a_reader_that_closes_the_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_closes_the_output_is_told_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
         with pytest.raises(SystemExit) as ended:
             main(["schema", "settings"])
-    assert ended.value.code == 0
+    assert ended.value.code == 141
 
 
 @every(
