@@ -98,6 +98,8 @@ WHY_NOT: Mapping[str, str] = {
     "group": N_("Other groups decide on it."),
     "writer": N_("Its writer is asked to confirm it. If they do not confirm it in time, you are asked."),
 }
+LATE = N_("Its time is over, but its last reminder is still due: a decision counts.")
+"""Of a message that waits, and does not expire before that reminder."""
 DONE: Mapping[str, str] = {
     "": "",
     "approve": N_("Your approval counts."),

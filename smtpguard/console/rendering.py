@@ -136,6 +136,7 @@ async def page(
         "done": said(done) if (done := labels.DONE.get(request.query_params.get("done", ""))) else "",
         "filled": lambda action: _filled(request, action, status, wrong or {}),
         "now": here.clock.now(),
+        "believed": here.approvals.clock.passed(),  # what deadlines go by
     }
     made: Environment = request.app.state.templates
     text = made.get_template(template).render(shown | values)

@@ -299,6 +299,11 @@ class Hold:
         return self.state is State.WAITING and asked is not None and asked.at is None and asked.lapsed_at is None
 
     @property
+    def until(self) -> datetime:
+        """The end of the time of those who are asked now, as they are told it."""
+        return self.confirm.until if self.confirm is not None and self.asks_writer else self.expires_at
+
+    @property
     def queue(self) -> str:
         """The name under which more of its sender's letters are stored under this hold; "" for other holds."""
         return self.letter_from[-1] if self.by_sender and self.letter_from and not self.primary else ""

@@ -245,6 +245,20 @@ async def test_once_its_time_is_over_nobody_is_asked(here: Stage) -> None:
     assert "It has not been sent. It waits for approval. Its time is over: it is not sent." in said
 
 
+async def test_before_its_last_reminder_nothing_is_said_to_expire(here: Stage) -> None:
+    """As no sweep has come yet: whoever decides is told that it counts, and its writer too."""
+    hold = await held(here, NEWS)
+    await changed(here, hold, expires_at=here.home.clock.now())
+    eva, anna = await open_hold(here, EVA, hold), await here.signed_in(ANNA)
+    said = "Its time is over, but its last reminder is still due: a decision counts."
+    assert said in text(await eva.get(f"/held/{hold.hold_id}"))
+    assert said in text(await anna.get(f"/held/{hold.hold_id}"))
+    assert "a last reminder is due" in text(await eva.get("/held"))
+    await changed(here, hold, reminded=len(REMINDERS))
+    assert "expires now" in text(await eva.get("/held"))
+    assert said not in text(await eva.get(f"/held/{hold.hold_id}"))
+
+
 async def test_a_clock_that_jumped_ends_no_decision(here: Stage) -> None:
     """As the guard, the pages do not believe it for a day; an approval is asked back."""
     hold = await held(here, NEWS)

@@ -139,6 +139,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
         "special": any(info.special for info in addressed(hold, in_force)),  # visibly: by its address
         "may": _may(hold, who, here),
         "may_undo": ahead.may_undo,
+        "over": here.approvals.is_over(hold),
         "approved": len(approving),
         "needed": len(approving) + missing,
         "mine": who.address in approving,

@@ -142,6 +142,7 @@ async def shown(
         hold=hold,
         sight=seen.name.lower(),
         summary=said.say(summary(hold, noticedata.addressees(hold, in_force), over=hold.state is not State.WAITING)),
+        over=here.approvals.is_over(hold),
         at_most=hold.reach_at_most,
         reasons=reasons_in_words(noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT), said),
         content=content,
