@@ -15,6 +15,7 @@ import re2
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
+from smtpguard.reading.parts import NO_CONTROLS
 from smtpguard.reading.request import Meter, TooComplex
 from smtpguard.reading.visible import sheets_of, take_unseen, unescaped
 
@@ -111,7 +112,9 @@ _AROUND = (
 )
 # ... or the element that begins it; everything after it is quoted.
 _BEGINS = "#divRplyFwdMsg,#appendonsend,.OutlookMessageHeader,.moz-cite-prefix,.moz-forward-container,#isForwardContent"
-_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])  # written as &#1; they are not shown
+_IN_TAGS = dict.fromkeys(NO_CONTROLS, "\u200b")
+"""An invisible character is a letter in the name of a tag: a program shows what is within ``<style\x07>``."""
+_CONTROLS = bytes(NO_CONTROLS)
 _QUOTE_BEGINS = "\ue0f0"  # private use: marks the beginning of the quotation in the text
 
 
@@ -138,10 +141,15 @@ class Markup:
 
 def read_markup(html: str, meter: Meter) -> Markup:
     """Raises TooComplex if there are too many tags, or too deep ones."""
+    octets = html.encode("utf-8", "surrogatepass")
+    if len(octets.translate(None, _CONTROLS)) != len(octets):
+        html = html.translate(_IN_TAGS)
+        octets = html.encode("utf-8", "surrogatepass")
     tables = _measure(html, meter)
     source = html[:200_000].lower()
-    lines = html if "<pre" in source else " ".join(html.split())
-    tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace("\x00", " ").replace(_QUOTE_BEGINS, " "))))
+    # of octets, since Python parts a text at spaces that are letters in HTML
+    lines = html if "<pre" in source else b" ".join(octets.split()).decode("utf-8", "surrogatepass")
+    tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace(_QUOTE_BEGINS, " "))))
     signs = signs_in(source if len(html) <= len(source) else html.lower())
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
@@ -168,7 +176,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     out.text = seen(body.text(separator=""))
     if "&#" in html:
-        out.text = out.text.translate(_CONTROLS)
+        out.text = out.text.translate(NO_CONTROLS)
     if turned := backwards(out.text, marked=not signs.isdisjoint(_BACKWARDS)):
         out.unshown.append(turned)
     if _INSERTED.search(source):

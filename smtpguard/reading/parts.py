@@ -56,6 +56,7 @@ _MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
 _CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
 NO_CONTROLS = dict.fromkeys(_CONTROLS)
 """For ``str.translate``."""
+_CONTROL = re.compile(f"[{re.escape(_CONTROLS.decode())}]+")
 _ASCII = bytes([9, 10, 13, *range(32, 127)])
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _AS_CP1252 = {octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
@@ -147,10 +148,17 @@ def characters(data: bytes, charset: str, *, controls: bool = False) -> Decoded:
     try:
         known = codecs.lookup(name)
     except (LookupError, ValueError, UnicodeError):
-        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])), controls)
+        return _unknown(data, name, controls)
     if known.name.replace("-", "_") in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
-        return _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])), controls)
+        return _unknown(data, name, controls)
     return _decoded(data, known.name, None, controls)
+
+
+def _unknown(data: bytes, name: str, controls: bool) -> Decoded:
+    """Lossy if half of it is neither ASCII nor UTF-8: as EBCDIC and other scripts are, which some programs know."""
+    found = _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])), controls)
+    strange = len(data.translate(None, _ASCII)) * 2 >= len(data) > 0 and not _is_in(data, "utf-8")
+    return replace(found, lossy=True) if strange else found
 
 
 def body_text(data: bytes, kind: str, parameters: Mapping[str, str], *, controls: bool = False) -> Decoded:
@@ -208,7 +216,8 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = Fa
             return Decoded(data.decode("utf-8"), defect)
     try:
         text = data.decode(codec)
-        return Decoded(_SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text, defect)
+        text = _SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text
+        return Decoded(text if codec in _ASCII_AND_MORE else _tidied(text, codec, controls), defect)
     except (UnicodeError, ValueError):
         pass
     # Undeclared 8-bit text is nearly always Windows-1252, and so is a footer that a gateway appends.
@@ -217,13 +226,19 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = Fa
         for octet in _AS_CP1252.keys() & set(data.translate(None, _ASCII)):
             text = text.replace(chr(0xDC00 + octet), _AS_CP1252[octet])
         return Decoded(text, defect)
-    text = data.decode(codec, "replace")
+    text = _tidied(data.decode(codec, "replace"), codec, controls)
     if text.count("\ufffd") * 10 < len(text):
         return Decoded(text, defect or Phrase("it holds octets that are not {codec}", codec=codec))
     try:
         return Decoded(data.decode("utf-8"), Phrase("it holds text that is UTF-8, declared as {codec}", codec=codec))
     except UnicodeError:
         return Decoded(text, defect or Phrase("it holds text that cannot be read as {codec}", codec=codec), lossy=True)
+
+
+def _tidied(text: str, codec: str, controls: bool) -> str:
+    """Without invisible control characters, unless ``controls``; EBCDIC ends lines with one."""
+    text = text if codec.startswith("utf") or _has_ascii(codec) else text.replace("\x85", "\n")
+    return text if controls else _CONTROL.sub("", text)
 
 
 @lru_cache(maxsize=64)

@@ -231,7 +231,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     whole = stands_alone(part.kind, part.filename)
     aside = not whole or part.attachment or part.nested > 0 or "multipart/report" in out.kinds
     in_lines = form == CALENDAR or part.kind in _CARDS or part.filename.lower().endswith(".vcf")
-    text = _decoded(out, part, aside, meter, in_lines=in_lines)
+    text = _decoded(out, part, aside, meter, in_lines=in_lines, controls=form == HTML)
     if form == CALENDAR:
         method, text = calendar(text)
         method = part.parameters.get("method", "").upper() or method or ("" if part.attachment else "yes")
@@ -242,7 +242,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         markup = read_markup(text, meter)
         if (broken := _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)) is not None:
             data, _ = transfer(broken, part.encoding)
-            shown = read_markup(body_text(data, part.kind, part.parameters).text, meter)
+            shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
             new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
             markup.hidden = "\n".join(filter(None, (markup.hidden, new)))
         if aside:
@@ -314,7 +314,7 @@ def _end(part: Part, aside: bool, meter: Meter) -> int:
     return min(part.end, part.start + meter.bounds.attached_bytes) if aside else part.end
 
 
-def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool) -> str:
+def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool, controls: bool) -> str:
     size, end = part.end - part.start, _end(part, aside, meter)
     if not aside:
         meter.take_text(size)
@@ -325,7 +325,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
         out.defects.append(defect)
     if part.encoding and may_be_plain(raw := part.raw[part.start : end], part.encoding):
         out.undecoded.append(characters(raw, part.parameters.get("charset", "")).text)
-    decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters)
+    decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters, controls=controls)
     if decoded.defect:
         out.defects.append(decoded.defect)
     if decoded.lossy and decoded.defect is not None and not aside:

@@ -217,6 +217,34 @@ def test_a_charset_is_detected_despite_its_label(charset: str, octets: bytes) ->
     assert topics(reading) == {"pork", "alcohol"}
 
 
+@every("charset", ["utf-8", "iso-8859-15", "iso-8859-2", "koi8-r", "cp932", "utf-16", "utf-7"])
+@every("kind", ["text/plain", "text/html"])
+def test_invisible_characters_split_no_word_in_any_charset(charset: str, kind: str) -> None:
+    said = "\x07".join("Tonight bacon")
+    said = said if charset in ("koi8-r", "cp932", "iso-8859-15", "iso-8859-2") else said.replace("c", "\x85c\uffff")
+    octets = packed(said.encode(charset))
+    assert topics(alone(octets, f"{kind}; charset={charset}", Content_Transfer_Encoding="base64")) == {"pork"}
+
+
+def test_lines_of_ebcdic_stay_lines() -> None:
+    octets = packed("Dear all\x85bacon".encode("cp037"))
+    assert topics(alone(octets, "text/plain; charset=cp037", Content_Transfer_Encoding="base64")) == {"pork"}
+
+
+@every(("charset", "octets"), [("IBM278", PORK.encode("cp037")), ("x-cyrillic", "Привет, коллеги".encode("cp1251"))])
+def test_text_in_an_unknown_charset_is_unreadable(charset: str, octets: bytes) -> None:
+    reading = alone(packed(octets), f"text/plain; charset={charset}", Content_Transfer_Encoding="base64")
+    assert "unknown charset" in reading.why_unreadable
+
+
+@every("charset", ["utf8mb4", "x-unheard-of"])
+def test_text_in_an_unknown_charset_that_is_utf_8_or_ascii_is_read(charset: str) -> None:
+    for said in ("Привет, коллеги", "Hello, all"):
+        octets = packed(said)
+        reading = alone(octets, f"text/plain; charset={charset}", Content_Transfer_Encoding="base64")
+        assert reading.readable is Readable.YES
+
+
 @every(
     "subject",
     ["ba\u00adcon", "ba\u200bcon", "=?utf-8?q?ba=00con?=", "=?utf-8?q?b=61con??=", "=?utf-8?b?YmHCrWNvbg==?="],
@@ -341,6 +369,18 @@ def test_internal_words_that_few_see_make_no_mailing(body: str) -> None:
     reading = look(
         letter(CAMPAIGN + body.format("Endast för internt bruk: vi varslar sju på måndag."), PLATFORM, kind="text/html")
     )
+    assert "inside-only" in names(reading)
+
+
+@every("sign", ["\x07", "\x1c", "\x7f", "\u00a0", "\u0085", "\u2003"])
+@every("tag", ["<style{}>", "<scr{}ipt>", "<template{}>", "<{}!-- "])
+@every("charset", ["utf-8", "utf-16"])
+def test_what_only_looks_like_a_hidden_element_is_read(sign: str, tag: str, charset: str) -> None:
+    """A browser takes all but the white space of HTML for a letter of the name, and shows what is within."""
+    body = f"<p>Hello</p>{tag.format(sign)}Endast för internt bruk: bacon</p>"
+    octets = packed(body.encode(charset))
+    reading = alone(octets, f"text/html; charset={charset}", Content_Transfer_Encoding="base64")
+    assert "pork" in topics(reading)
     assert "inside-only" in names(reading)
 
 
