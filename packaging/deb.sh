@@ -63,6 +63,7 @@ installed 644 /usr/share/doc/smtpguard README.md
 mkdir -p "$doc"
 cp -R docs "$doc/docs"
 cp -R config "$doc/examples"
+installed 644 /usr/share/doc/smtpguard/examples/postfix systemd/postfix/*
 install -m 644 packaging/deb/copyright "$doc/copyright"
 install -m 644 CHANGELOG.md "$doc/CHANGELOG.md"
 printf 'smtpguard (%s) stable; urgency=medium\n\n  * What is new: CHANGELOG.md, beside this file.\n\n -- smtpguard <smtpguard@example.com>  %s\n' \

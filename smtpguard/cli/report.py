@@ -369,7 +369,7 @@ _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
 @click.command(cls=Command, json="One JSON object a suggestion.")
 @a_since("14d")
 @click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
-              help="How many messages a rule may hold in a week before another limit is suggested.")  # fmt: skip
+              help="How many decisions a rule may cost in a week before another limit is suggested.")  # fmt: skip
 @click.option("--write", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the policy with all suggestions to a new file beside the policy.")  # fmt: skip
 async def suggest(context: Context, since: str, holds: float, write: Path | None) -> None:
