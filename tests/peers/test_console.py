@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pyotp
 import pytest
 import pytest_asyncio
-from playwright.async_api import FilePayload, Page, expect
+from playwright.async_api import FilePayload, Locator, Page, expect
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
 from smtpguard.database.errors import Unavailable
@@ -217,6 +218,39 @@ async def test_a_hostile_message_loads_nothing(web: Site) -> None:
         assert [url for url in asked if not url.startswith((f"{web.url}/", "data:"))] == []
         assert any(url.endswith("/html") for url in asked)
     assert heard == []
+
+
+ARABIC = "\u0623\u0643\u0644"  # "he ate"
+
+
+async def test_text_from_right_to_left_is_read_in_its_order(web: Site) -> None:
+    """Each line of a text in its own direction; a file's name ends with its kind."""
+    body = (
+        "--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+        f"{ARABIC} bacon {ARABIC} 3 pork.\r\nHej bacon\r\n--b\r\nContent-Type: application/pdf\r\n"
+        f"Content-Disposition: attachment; filename*=UTF-8''{quote(ARABIC)}.pdf\r\n\r\nx\r\n--b--\r\n"
+    )
+    hold = await another(
+        web, "right to left", NEWS, body=body, MIME_Version="1.0", Content_Type="multipart/mixed; boundary=b"
+    )
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto(f"/held/{hold.hold_id}")
+    letter, name = page.locator(".letter").first, page.locator(".attachments a")
+    assert await _left_of(letter, "3") < await _left_of(letter, ARABIC)
+    assert await _left_of(letter, "Hej") < await _left_of(letter, "bacon", last=True)
+    assert await _left_of(name, ARABIC) < await _left_of(name, "pdf")
+
+
+async def _left_of(shown: Locator, word: str, *, last: bool = False) -> float:
+    """Where the first (or last) such word of a text begins, in pixels from the left."""
+    script = """(shown, [word, last]) => {
+      const walk = document.createTreeWalker(shown, NodeFilter.SHOW_TEXT), found = [];
+      for (let each; each = walk.nextNode();) for (let at = -1; (at = each.data.indexOf(word, at + 1)) >= 0;) found.push([each, at]);
+      const [node, at] = found.at(last ? -1 : 0), range = document.createRange();
+      range.setStart(node, at); range.setEnd(node, at + word.length);
+      return range.getBoundingClientRect().left;
+    }"""
+    return float(await shown.evaluate(script, [word, last]))
 
 
 def _no_dialog(dialog: Any) -> None:
