@@ -223,16 +223,16 @@ _ANY = {REPLY: N_("A reply"), FORWARD: N_("A forwarded message"), "": N_("A mess
 _TEST = N_("A test of a mailing")
 _CORRECTING = N_("The correction of a mailing")
 _MOST_NAMED = 3
-_TO_LISTS = NN_("{what}, on its way to one person on {lists}.", "{what}, on its way to {n} people on {lists}.")
-_TO_PEOPLE = NN_("{what}, on its way to one person.", "{what}, on its way to {n} people.")
+_TO_LISTS = NN_("{what}, on its way to {n} person on {lists}.", "{what}, on its way to {n} people on {lists}.")
+_TO_PEOPLE = NN_("{what}, on its way to {n} person.", "{what}, on its way to {n} people.")
 _AT_MOST_LISTS = NN_(
-    "{what}, on its way to at most one person on {lists}.", "{what}, on its way to at most {n} people on {lists}."
+    "{what}, on its way to at most {n} person on {lists}.", "{what}, on its way to at most {n} people on {lists}."
 )
-_AT_MOST_PEOPLE = NN_("{what}, on its way to at most one person.", "{what}, on its way to at most {n} people.")
-_FOR_LISTS = NN_("{what}, for one person on {lists}.", "{what}, for {n} people on {lists}.")
-_FOR_PEOPLE = NN_("{what}, for one person.", "{what}, for {n} people.")
-_WAS_TO_LISTS = NN_("{what}, written to one person on {lists}.", "{what}, written to {n} people on {lists}.")
-_WAS_TO_PEOPLE = NN_("{what}, written to one person.", "{what}, written to {n} people.")
+_AT_MOST_PEOPLE = NN_("{what}, on its way to at most {n} person.", "{what}, on its way to at most {n} people.")
+_FOR_LISTS = NN_("{what}, for {n} person on {lists}.", "{what}, for {n} people on {lists}.")
+_FOR_PEOPLE = NN_("{what}, for {n} person.", "{what}, for {n} people.")
+_WAS_TO_LISTS = NN_("{what}, written to {n} person on {lists}.", "{what}, written to {n} people on {lists}.")
+_WAS_TO_PEOPLE = NN_("{what}, written to {n} person.", "{what}, written to {n} people.")
 
 
 def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:

@@ -13,11 +13,12 @@ from smtpguard.accounts.model import Role
 from smtpguard.console import filters
 from smtpguard.console.filters import cursor, cut
 from smtpguard.console.pages import holds, mailings
+from smtpguard.lists.index import index_path
 from tests.console.api.program import program
-from tests.console.holding import ANNA, DPO, EVA, NEWS, several, subjects, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, held, several, subjects, text
 from tests.console.stage import Browser, Stage
 from tests.every import every
-from tests.guard.house import RAMADAN
+from tests.guard.house import DOCUMENTS, RAMADAN
 
 OLDER = re.compile(r'href="([^"]+)">Older<')
 
@@ -58,6 +59,19 @@ async def test_every_mailing_is_on_one_page(here: Stage) -> None:
     eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
     assert await pages(eva, "/mailings") == [["SV: word4", "SV: word3"], ["SV: word2", "SV: word1"], ["SV: word0"]]
     assert await pages(eva, "/mailings?after=rubbish") == await pages(eva, "/mailings")
+
+
+async def test_a_mailing_to_no_list_names_none(here: Stage) -> None:
+    """Any recipient may be on a list without an index."""
+    index_path(here.home.folder, "news").unlink()
+    here.home.in_force = here.home.build(DOCUMENTS)
+    await held(here, *(f"{n}@partner.example.net" for n in range(30)))
+    await held(here, NEWS, Message_ID="<2@x>", Subject="Another", body="Another text altogether")
+    ola = await here.signed_in("ola@example.com", Role.OPERATOR)
+    for path in ("/mailings", "/incident"):
+        said = text(await ola.get(path))
+        assert said.count("anna@example.com") == 2, said
+        assert said.count("anna@example.com to ") == 1, said
 
 
 @pytest.mark.usefixtures("short")

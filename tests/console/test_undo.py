@@ -211,10 +211,16 @@ async def test_an_unknown_number_of_people_is_never_shown_as_exact(here: Stage) 
         await eva.get(f"/held/{singly.hold_id}")
     )
     said = text(await eva.get(f"/held/{by_address.hold_id}"))
-    for each in ("News : at least 1 person on the list", "Send to at least 1 person"):
+    assert "on its way to at least 1 person on News." in said
+    for each in (
+        "News : at least 1 person on the list",
+        "Send to at least 1 person",
+        "How many people it reaches is not known",
+    ):
         assert each in said, each
     asked = await votes(eva, by_address)
-    assert "Yes, send it to at least 1 person" in text(asked)
+    for each in ("Yes, send it to at least 1 person", "How many people it reaches is not known"):
+        assert each in text(asked), each
     names = ("content", "envelope", "policy", "lists", "copies", "people")
     sure = {name: eva.hidden(name) for name in names}
     assert (await eva.post(f"/held/{by_address.hold_id}/vote", choice="approve", sure="yes", **sure)).status_code == 303

@@ -42,7 +42,7 @@ DATA: dict[str, Any] = {
     "from": "anna@example.com",
     "reach": 400000,
     "summary": Phrase.counted(
-        "{what}, on its way to one person on {lists}.",
+        "{what}, on its way to {n} person on {lists}.",
         "{what}, on its way to {n} people on {lists}.",
         400_000,
         what=Phrase("A reply between colleagues"),
