@@ -33,7 +33,7 @@ from starlette.routing import Route
 
 from smtpguard import __version__
 from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
-from smtpguard.console.people.middleware import RateLimit, hashed
+from smtpguard.console.people.middleware import RateLimit, has_nul, hashed
 from smtpguard.console.rendering import Streamed
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
@@ -304,6 +304,8 @@ class Entry:
                 holder = await self._holder(request)
                 if operation.scope is not None and not holder.may(operation.scope):
                     raise not_in_scope(operation.scope)
+                if has_nul(request.scope):
+                    raise Refusal(422, "No address has a NUL.")
                 call = Call(
                     services=self._services,
                     holder=holder,

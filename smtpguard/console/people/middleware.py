@@ -174,9 +174,11 @@ class ConsoleMiddleware:
                   "client": self._place.client(scope)}  # fmt: skip
         if request.headers.get("host", "").lower() not in self._place.hosts:
             return PlainTextResponse(f"There is no such host here: the console is at {self._place.url}\n", 421)
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # nothing has that name, and PostgreSQL refuses it
+        if request.url.path.startswith(API):
+            return None
+        if has_nul(scope):
             return PlainTextResponse("No address has a NUL\n", 400)
-        if request.url.path.startswith((API, STATIC)):
+        if request.url.path.startswith(STATIC):
             return None
         given = request.cookies
         await self._who(request, given, state)
@@ -272,6 +274,11 @@ class Cookies:
 
     def drop(self, place: Site, name: str) -> None:
         self.set(place, name, "", seconds=0)
+
+
+def has_nul(scope: Scope) -> bool:
+    """Nothing has such a name, and PostgreSQL refuses it."""
+    return "\0" in scope["path"] or b"%00" in scope["query_string"]
 
 
 def safe_path(wanted: object) -> str:

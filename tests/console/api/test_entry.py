@@ -55,6 +55,14 @@ async def test_a_form_body_is_refused(here: Stage) -> None:
     assert answer.status_code == 415
 
 
+async def test_nul_is_in_no_address(here: Stage) -> None:
+    """PostgreSQL refuses it in a text; the answer has the shape of the API's errors."""
+    asks = await program(here, EVA, *Role)
+    for path in ("/held/a%00", "/held?list=a%00"):
+        answer = await asks.http.get(path, headers={"Authorization": f"Bearer {asks.token}"})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "No address has a NUL."), path
+
+
 async def test_an_unknown_path_gets_a_problem_document(here: Stage) -> None:
     asks = await program(here, EVA, *Role)
     for method, path, status in [("GET", "/nowhere", 404), ("PATCH", "/freezes", 405), ("GET", "/held/NOSUCH", 404)]:

@@ -33,7 +33,7 @@ async def test_another_host_is_refused(here: Stage, host: str) -> None:
     assert "evil" not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/held/a%00", "/history?q=a%00", "/api/v1/held/%00"])
+@pytest.mark.parametrize("path", ["/held/a%00", "/history?q=a%00", "/static/%00"])
 async def test_nul_is_in_no_address(here: Stage, path: str) -> None:
     """PostgreSQL refuses it in a text: the answer said that the store was away."""
     assert (await here.browser().get(path)).status_code == 400
