@@ -4,10 +4,13 @@ reported once, and its end once.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -44,6 +47,21 @@ def test_a_first_sync_and_an_unchanged_one(house: House) -> None:
         house.clock.now().timestamp(),
     )  # not read again, and known to be fresh
     assert house.sync("news", force=True).sources[0].read_at == house.clock.now()
+
+
+def test_an_unchanged_file_that_can_no_longer_be_read_is_an_outage(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.list("news", PEOPLE)
+    house.sync("news")
+
+    def denied(path: Path) -> BinaryIO:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("smtpguard.lists.sources.files.open_file", denied)  # a test may be root, who may read all
+    report = house.sync("news")
+    assert (set(report.news), report.people) == ({News.FAILED}, 100)
+    assert str(report.problem).endswith("news.csv: Permission denied; the last good index stays in use")
 
 
 def test_new_people_are_added(house: House) -> None:

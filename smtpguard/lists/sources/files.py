@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -144,8 +145,10 @@ class FileSource(Source):
         return self.path.name
 
     def fingerprint(self) -> bytes:
+        """Of the open file: one that has not changed and can no longer be read is an outage."""
         try:
-            stat = self.path.stat()
+            with open_file(self.path) as raw:
+                stat = os.fstat(raw.fileno())
         except OSError as error:
             raise SourceError(unopened(self.path, error)) from None
         told = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self.table))
