@@ -110,6 +110,12 @@ def put_membership(batch: Batch, made: Membership) -> None:
     batch.connection.execute(insert(seated).values(name=made.group, doc=MEMBERSHIP.dumps(made)))
 
 
+def drop_membership(batch: Batch, group: str) -> None:
+    """Of a group for which the policy in force names no directory: nobody of it counts, so nothing is journalled."""
+    batch.flush()
+    batch.connection.execute(delete(seated).where(seated.c.name == group))
+
+
 def _regrouped(made: Membership, was: set[str], now: set[str], at: datetime) -> Event:
     changed = {"added": tuple(sorted(now - was)), "gone": tuple(sorted(was - now))}
     data = {"change": "directory-away" if made.why else "directory", "group": made.group, "people": len(now)}

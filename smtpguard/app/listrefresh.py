@@ -226,6 +226,7 @@ class Memberships:
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._threads = ThreadPoolExecutor(MAY_HANG, "directories")  # as those of list sources; an end waits for none
         self._outage = Outage(log, "members of groups: waiting for the store", clock.monotonic)
 
     async def step(self) -> None:
@@ -241,9 +242,9 @@ class Memberships:
         if policy.claims:
             await self._end_sign_ons()
         directories = policy.directories
-        if not directories:
-            return
         known = {one.group: one for one in await self._store.people.memberships()}
+        for gone in known.keys() - directories.keys():  # else it would count, however old, where the group comes back
+            await self._store.people.drop_membership(gone)
         now = self._clock.now()
         for group, model in directories.items():
             source = source_of(model.model_dump(by_alias=True, exclude_none=True))
@@ -279,7 +280,7 @@ class Memberships:
 
     async def _ask(self, before: Membership, model: LdapMembers) -> None:
         try:
-            people = await asyncio.to_thread(self._read, model)
+            people = await asyncio.get_running_loop().run_in_executor(self._threads, self._read, model)
             made = before.read(people, self._clock.now())
         except SourceError as error:
             made = before.failed(str(error), self._clock.now())

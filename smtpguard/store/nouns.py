@@ -226,6 +226,7 @@ class People(Rows):
     change_absence = writes(accounts.change_absence)
     memberships = asks(accounts.memberships)
     put_membership = writes(accounts.put_membership)
+    drop_membership = writes(accounts.drop_membership)
     session = asks(accounts.session_of)
     seen = writes(accounts.seen)
     token = asks(accounts.token_of)

@@ -3,7 +3,10 @@ nonsense."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,6 +169,38 @@ async def test_a_sign_on_counts_for_thirty_days_in_every_process(tmp_path: Path)
         assert (await home.store.gate.read()).generation == generation + 1
         assert await people(home) == {EVA}
         assert [data["groups"] for _, data in await home.events("U")] == [["deciders"], []]
+
+
+async def test_a_group_that_leaves_the_policy_leaves_the_store(tmp_path: Path) -> None:
+    """When it comes back, an answer of long ago counts for no moment."""
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        await memberships.step()
+        await home.put(DOCUMENTS)
+        memberships._policies = SimpleNamespace(policy=parse(DOCUMENTS))
+        await memberships.step()
+        assert await home.store.people.memberships() == []
+        home.clock.pass_(days=90)
+        await home.put(with_directory())
+        assert await people(home) == {EVA}
+
+
+async def test_a_directory_that_hangs_takes_no_thread_of_others(tmp_path: Path) -> None:
+    """Such a thread also kept the process from ending."""
+    hangs = threading.Event()
+
+    def read(model: LdapMembers) -> People:
+        hangs.wait()
+        return (STENS,)
+
+    async with asking(tmp_path, Directory(())) as (_, memberships):
+        memberships._read = read
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        await memberships.begin()
+        try:
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 120) == "done"
+        finally:
+            hangs.set()
+        await memberships.step()
 
 
 async def test_the_former_directorys_answer_stops_counting(tmp_path: Path) -> None:
