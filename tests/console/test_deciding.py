@@ -19,6 +19,7 @@ from smtpguard.holds.effects import REMINDERS, TEST
 from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.lists.index import index_path
 from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import AttemptResult, IntentKind
 from smtpguard.policy.freezing import Selector
@@ -767,3 +768,27 @@ async def test_a_message_that_the_policy_refuses_cannot_be_approved(here: Stage)
     assert "It cannot be approved." in said
     assert "Its writer has to send it as single copies." in said
     assert 'value="approve"' not in eva.page
+
+
+async def test_several_that_need_further_votes_are_not_said_to_be_sent(here: Stage) -> None:
+    both, alone = await held(here), await held(here, NEWS, Message_ID="<2@x>", Subject="Another", body="Something else")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get("/held")
+    said = text(await eva.post("/decide", choice="approve", hold=both.hold_id))
+    assert "This sends none of them. After your approval they still need the votes of others." in said
+    assert "they are sent" not in said
+    said = text(await eva.post("/decide", choice="approve", hold=[both.hold_id, alone.hold_id]))
+    assert (
+        "they are sent at once. Together they reach up to 2 people. 1 of them still needs the votes of others." in said
+    )
+
+
+async def test_several_of_which_one_reaches_an_unknown_number_say_so(here: Stage) -> None:
+    index_path(here.home.folder, "news").unlink()
+    here.home.in_force = here.home.build(DOCUMENTS)
+    hold = await held(here, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get("/held")
+    said = text(await eva.post("/decide", choice="approve", hold=hold.hold_id))
+    assert "How many people it reaches is not known" in said
+    assert "Together they reach" not in said

@@ -195,6 +195,7 @@ async def _confirming(
             }
         ),
         people=people,
+        unknown=any(hold.reach_at_least for hold, ahead in aheads if ahead.sends),
         large=people >= LARGE,
         policy_sha256=policy_sha256,
         wrong=wrong,
