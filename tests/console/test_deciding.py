@@ -725,6 +725,7 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
         said = text(await reader.get(f"/held/{hold.hold_id}"))
         assert f"has been {whose}. 1 message that was approved with it has not gone yet." in said
     assert "Nothing waits. All is well." in text(await dpo.get("/held")), "the pause ends by itself"
+    assert "approved it · It is approved, and pauses between two stages." in text(await dpo.get("/history"))
     mailings = Mailings(here.home.store, here.home, here.home.clock)
     await mailings.stop(hold.mailing_id, approver=EVA, by="test", comment="A wrong link.")
     assert "It is stopped. Why: A wrong link. " in text(await dpo.get(f"/mailings/{hold.mailing_id}"))

@@ -50,6 +50,7 @@ from smtpguard.journal.chain import Clear
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import State as Pace
 from smtpguard.notices.noticedata import addressed, addressees
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.looks import topic_called
@@ -342,10 +343,13 @@ async def history(request: Request) -> Response:
     asks, in_force = Filters.of(request), here.in_force
     states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
     found, further = await holds_of(here, asks.wanted(here, who, states), limit=PAGE, after=asks.after)
+    copied = {hold.mailing_id for hold in found if hold.copies and hold.state is State.RELEASED}
+    mailings = [await here.store.mailings.find(id) for id in sorted(filter(None, copied))]
     return await page(
         request,
         "history.html",
         rows=found,
+        paused={one.mailing_id: labels.mailing_state(one) for one in mailings if one and one.state is Pace.PAUSED},
         frozen_ones=await here.freezes.holding_up(*found),
         wanted=asks,
         further=asks.url(further, path="/history") if further else "",
