@@ -124,6 +124,9 @@ ALTERED = {
         to=f'"newsletter tell@the.bosses nothing@until.friday newsletter" <{NEWSLETTER}>'
     ),
     "text that Outlook shows above the message": newsletter(head=f"X-Message-Flag: {INTERNAL}\r\n"),
+    "text that Outlook shows over the conversation": newsletter(head=f"Thread-Topic: {INTERNAL}\r\n"),
+    "text for a recipient's name in Bcc": newsletter(head="Bcc: Tell the bosses nothing <kim@elsewhere.example>\r\n"),
+    "text in quotation marks as an address": newsletter(to='"Tell the bosses nothing"@elsewhere.example'),
 }
 
 
@@ -169,6 +172,9 @@ DIFFERS = {
     "a few words for a stranger's name in Cc": ("paragraph", "Tell the bosses nothing"),
     "words in the form of addresses": ("paragraph", "tell the bosses nothing until friday"),
     "text that Outlook shows above the message": ("paragraph", INTERNAL[:40]),
+    "text that Outlook shows over the conversation": ("paragraph", INTERNAL[:40]),
+    "text for a recipient's name in Bcc": ("paragraph", "Tell the bosses nothing"),
+    "text in quotation marks as an address": ("paragraph", "Tell the bosses nothing"),
 }
 
 

@@ -372,7 +372,8 @@ def test_the_subject_within_a_signed_message_is_read(within: str) -> None:
     [
         ("From", '"Bacon, and more" <anna@example.com>', True), ("From", "anna@example.com (bacon)", True),
         ("From", "=?utf-8?q?Fl=C3=A4sk?= <anna@example.com>", True), ("Sender", "Bacon <x@news.example>", True),
-        ("Reply-To", "Bacon <x@news.example>", True), ("To", "Bacon fans <customers@example.com>", True),
+        ("Reply-To", "Bacon <x@news.example>", True), ("Resent-From", "Bacon <x@news.example>", True),
+        ("Bcc", "Bacon fans <customers@example.com>", True), ("Resent-To", "Bacon fans <customers@example.com>", True), ("To", "Bacon fans <customers@example.com>", True),
         ("To", "Bacon fans:;", True), ("Cc", '"Per (bacon)" <per@example.com>', True), ("To", "a@x.example, Bacon <lotta@example.com>", True),
         ("To", "Anna Bacon <anna@x.example>", False), ("To", '"Bacon, Anna" <anna@x.example>, b@x.example', False),
         ("To", "=?utf-8?q?Bacon=2C?= Anna <anna@x.example>", False), ("To", "bacon@example.com", False), ("From", "bacon@example.com", False),
@@ -390,8 +391,9 @@ def test_a_word_of_the_text_is_not_found_again_in_a_name() -> None:
     assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "text"), ("alcohol", "name")]
 
 
-def test_the_flag_that_outlook_shows_is_read() -> None:
-    reading = look(letter("Hej", {"X-Message-Flag": "=?utf-8?q?Fl=C3=A4sk?= till alla"}))
+@every("field", ["X-Message-Flag", "Thread-Topic", "Keywords", "Newsgroups", "Followup-To"])
+def test_a_field_that_some_program_shows_is_read(field: str) -> None:
+    reading = look(letter("Hej", {field: "=?utf-8?q?Fl=C3=A4sk?= till alla"}))
     assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "text")]
 
 

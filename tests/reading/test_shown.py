@@ -144,9 +144,14 @@ def test_how_the_same_is_sent_does_not_count(what: str) -> None:
     assert digest(one) == digest(other)
 
 
-def test_the_flag_that_outlook_shows_counts() -> None:
-    one, other = (digest(plain(WORDS), head=f"X-Message-Flag: {text}\r\n") for text in ("Reply", "Reply, boss"))
+@every("field", ["X-Message-Flag", "Thread-Topic", "Keywords", "Newsgroups", "Followup-To"])
+def test_a_field_that_some_program_shows_counts(field: str) -> None:
+    one, other = (digest(plain(WORDS), head=f"{field}: {text}\r\n") for text in ("Reply", "Reply, boss"))
     assert len({one, other, digest(plain(WORDS))}) == 3
+
+
+def test_a_topic_that_repeats_the_subject_does_not_count() -> None:
+    assert digest(plain(WORDS), head="Thread-Topic: SV: Spring\r\n") == digest(plain(WORDS))
 
 
 def test_the_name_of_one_person_in_to_does_not_count() -> None:
