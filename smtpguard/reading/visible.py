@@ -59,6 +59,8 @@ _COUNTS = re.compile(r":(?:nth-|[a-z]+-of-type)", re.I)
 _SEARCHES = re.compile(r":has\b|:[\w-]*\\", re.I)
 """It tests others against a selector. An escape may spell any name."""
 _SEARCH = 3  # times what counting takes, at the least
+_MOST_LOOKS = 200_000_000
+"""Of a step, where each element looks at all: a fifth of a second, for which whoever reads in a thread stops the others."""
 _ELEMENT = re.compile(r"(?<![\w.#:\[=-])[a-zA-Z]")
 
 
@@ -261,12 +263,13 @@ def take_unseen(
     if small and "<font" in html:  # its size is that of its text again
         inline = [(node, _attributes(node, custom)) for node in tree.css(f"{_SETS},font[size]")]
     texts: dict[int, str] = {}
+    tags = html.count("<") if rules else 0
     for selector, text in rules:
         look = _look(_filled(text, custom))
         by_place = behind and (look.behind or look.layer or look.back)
         coloured = by_colour and (look.colour or look.back or look.aside)
         if look.hides or _SHOWS.search(text) or (small and look.size is not None) or coloured or by_place:
-            for node in _chosen(tree, selector, meter):
+            for node in _chosen(tree, selector, tags, meter):
                 texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
     own = {node.mem_id: look for node, look in inline}
     every = tree.css("*") if texts else (node for node, _ in inline)
@@ -357,12 +360,12 @@ def _childless(node: LexborNode) -> bool:
     return next(iter(node.iter()), None) is None
 
 
-def _chosen(tree: LexborHTMLParser, selector: str, meter: Meter) -> list[LexborNode]:
+def _chosen(tree: LexborHTMLParser, selector: str, tags: int, meter: Meter) -> list[LexborNode]:
     """The elements that a selector chooses. Each of its steps is taken for all elements at once: lexbor tries every way
     to take them, for ``x * * * * p`` in nested elements for hours. Raises TooComplex."""
     found: list[LexborNode] = []
     for n, (sign, compound, looks) in enumerate(_steps(selector)):
-        if looks > meter.bounds.looks:
+        if looks > meter.bounds.looks or looks * tags * tags > _MOST_LOOKS:
             raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
         before = {node.mem_id for node in found}
         known: dict[int, bool] = {}

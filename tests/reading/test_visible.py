@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -368,7 +368,7 @@ def test_a_selector_of_many_steps_chooses_what_lexbor_does(selector: str) -> Non
         "<div class=a><p>1<b>2</b>3<i>4</i></p><div id=c><p class=b>5<i>6</i><i>7</i><b>8</b></p></div></div>"
         "<p>9</p><b>10<i>11</i></b>text<i class=a>12</i><div><p><b class=b>13</b></p><b>14</b></div>"
     )
-    assert {n.mem_id for n in _chosen(tree, selector, Meter(Bounds()))} == {n.mem_id for n in tree.css(selector)}
+    assert {n.mem_id for n in _chosen(tree, selector, 27, Meter(Bounds()))} == {n.mem_id for n in tree.css(selector)}
 
 
 STEPS = "* " * 12
@@ -397,6 +397,14 @@ def test_a_selector_that_looks_often_at_others_is_too_complex(selector: str) -> 
     """lexbor would take the square, or the cube, of the number of elements."""
     with pytest.raises(TooComplex, match="selectors"):
         read_markup(f"<style>{selector}{{display:none}}</style>{'<p>Hej' * 4_000}", Meter(Bounds()))
+
+
+@every("pieces", [4_000, 20_000])
+def test_a_selector_that_counts_is_read_in_a_tree_of_some_size(pieces: int) -> None:
+    """Lexbor goes through all elements for each, and no other thread runs meanwhile: the console's pages wait."""
+    sheet = "<style>p:nth-child(2n):nth-last-child(6n){display:none}</style>"
+    with pytest.raises(TooComplex, match="selectors") if pieces > 4_000 else nullcontext():
+        read_markup(sheet + "<p>x" * pieces, Meter(Bounds()))
 
 
 @every("selector", ["[title*='" + "a" * 400 + "b' i] ~ p", ":is(x ~ p)", "p:has(b)"])
