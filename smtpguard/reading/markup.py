@@ -292,7 +292,7 @@ def _take(nodes: list[LexborNode]) -> str:
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = "svg,object,noframes,rp,title,iframe[srcdoc],template[shadowrootmode]"
+_DRAWN = "svg,math,object,noframes,rp,title,iframe[srcdoc],template[shadowrootmode]"
 _NOT_TEXT = ["head", "style", "script", "template", "title", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
 _INSTEAD = "audio,datalist,dialog:not([open]),iframe,meter,noembed,noframes,object,progress,svg,video,annotation,annotation-xml,mphantom"
@@ -306,6 +306,12 @@ _CONTENT = re.compile(
 _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
+_RAW = "style,script"
+_SHOWS_RAW = re2.compile(
+    r"(?:^|[\s,>+~{};/])(?:[*\[:]|style|script)[^{}]*\{(?:[^{}]*;)?\s*(?:display|all)\s*:\s*[^n\s]"
+    r"|<(?:style|script)\b[^>]*\b(?:style|class|id)\s*="
+).search
+"""Whether a style may show a style sheet or script as text: its own, or one for every element, for an attribute or for these."""
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
 _OVERRIDES = ("\u202e", "\u202d")
 
@@ -325,6 +331,8 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         left -= len(inner or apart[0]) + 100
         if left < 0:
             break
+    if ("<style" in source or "<script" in source) and _SHOWS_RAW(source):
+        found += [node.text()[:_MOST] for node in tree.css(_RAW)[:20]]
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
     if ("<style" in source or not signs.isdisjoint(_WRITTEN)) and _may_write(source, signs):

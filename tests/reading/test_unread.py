@@ -343,7 +343,9 @@ def test_malformed_rtf_takes_linear_time() -> None:
         '<p title="bacon">x</p>', '<p title = "bacon">x</p>', '<a href="#" title="bacon">x</a>', '<p aria-label="bacon">x</p>', '<input value="bacon">',
         '<input placeholder="bacon">', '<select><option label="bacon"></select>', '<map><area alt="bacon"></map>',
         '<input type="image" alt="bacon">', '<img src="x" alt="y" title="bacon">', "<svg><text>bacon</text></svg>",
-        "<svg><title>bacon</title></svg>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
+        "<svg><title>bacon</title></svg>", "<math><style>bacon</style></math>", "<style style='display:block'>bacon</style>",
+        "<style>/**/*{color:red;display:block}</style><style>bacon</style>", "<style>p{} style{all:unset}</style><script type=x>bacon</script>",
+        "<style>.a{display:block}</style><style class=a>bacon</style>", "<style>[type]{display :grid}</style><style type=x>bacon</style>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
         '<iframe srcdoc="&lt;p&gt;b&amp;#97;con"></iframe>', "<!--[if mso]><p>ba<b>con</b></p><![endif]-->",
         "<!--[if gte mso 9]><v:x><p>bacon</p></v:x><![endif]-->", "<style>p:after{content: 'bacon'}</style>",
         "<style>p:after{content: 'b\\61 con'}</style>", "<style>p:after{content: 'ba' \"con\"}</style>", "<style>ul{list-style: 'bacon'}</style>",
@@ -386,6 +388,15 @@ def test_what_only_looks_like_a_hidden_element_is_read(sign: str, tag: str, char
 
 def test_reversed_text_without_markup_is_found() -> None:
     assert topics(look(letter("Tonight \u202enocab\u202c!", PLATFORM))) == {"pork"}
+
+
+@every(
+    "sheet",
+    ["p{display:block}", "*{box-sizing:border-box}", ".bacon,*[hidden]{display:none}", "td[class=x]{display:block}"],
+)
+def test_a_style_sheet_that_is_not_shown_is_no_text(sheet: str) -> None:
+    made = read_markup(f"<style type='text/css'>{sheet} .bacon{{color:red}}</style><p>a</p>", Meter(Bounds()))
+    assert made.unshown == []
 
 
 def test_text_for_other_programs_than_outlook_is_not_hidden() -> None:
