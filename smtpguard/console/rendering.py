@@ -135,6 +135,7 @@ async def page(
         # what was done before this page; only one of our own messages, whatever the URL says
         "done": said(done) if (done := labels.DONE.get(request.query_params.get("done", ""))) else "",
         "filled": lambda action: _filled(request, action, status, wrong or {}),
+        "wrong": wrong,
         "now": here.clock.now(),
         "believed": here.approvals.clock.passed(),  # what deadlines go by
     }

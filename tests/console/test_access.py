@@ -44,7 +44,7 @@ POST /alarms/take                      login  404   404    303     303    404   
 GET  /journal                          login  404   404    404     404    200    200      200
 GET  /held                             login  mine  mine   200     200    200    200      200
 POST /decide                           login  404   404    200     303    404    404      404
-POST /decided                          login  404   404    200     422    404    404      404
+POST /decided                          login  404   404    200     303    404    404      404
 GET  /mine                             login  200   200    200     200    200    200      200
 GET  /held/{hold_id}                   login  404   200    200     404    200    200      200
 GET  /held/{hold_id}/html              login  404   404    200     404    404    404      404

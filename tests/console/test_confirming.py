@@ -60,7 +60,7 @@ async def test_a_wrong_number_releases_nothing(here: Stage) -> None:
         answer = await enters(browser, path, number)
         assert answer.status_code == 422, number
         assert "It was not sent: the number that was typed is not 10." in text(answer)
-        assert "Nothing is sent: see below what is missing." in text(answer)
+        assert "Nothing was done: see below why." in text(answer)
     assert (await here.home.hold(hold.hold_id)).asks_writer
     assert (await enters(browser, path, " 10 ")).status_code == 303
 

@@ -70,6 +70,7 @@ async def test_a_refused_form_is_returned_filled_in(
     assert 400 <= answer.status_code < 500
     page = answer.text
     assert re.search(rf'id="{field}-wrong">[^<]*{re.escape(said)}', page), "the error is beside the field"
+    assert page.count('role="alert">Nothing was done: see below why.') == 1, "a long page says so at its top"
     forms = [f for f in re.findall(r"<form.*?</form>", page, re.S) if f'action="{path}"' in f]
     [form] = [f for f in forms if f'id="{field}-wrong"' in f]
     fields = _Fields(form)

@@ -304,7 +304,7 @@ async def test_back_and_reload_show_how_it_stands_now(web: Site) -> None:
     for _ in range(2):  # a refused form
         await page.get_by_label("Reason (its writer and the approvers read it)").evaluate("e => e.required = false")
         await page.get_by_role("button", name="Reject it after all, send to nobody").click()
-        await expect(page.get_by_role("alert")).to_contain_text("see below what is missing")
+        await expect(page.get_by_role("alert")).to_contain_text("see below why")
         await page.reload()
         assert page.url == where
 

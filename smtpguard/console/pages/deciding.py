@@ -73,8 +73,7 @@ async def vote(request: Request) -> Response:
             wrong["number"] = _not_that(said, hold.reach, ahead.people)
         people = typed or 0
     if wrong:
-        missing = said("Nothing is decided yet: see below what is missing.")
-        return await shown(request, hold, seen, 422, missing, wrong=wrong)
+        return await shown(request, hold, seen, 422, wrong=wrong)
     if choice is Choice.APPROVE and ahead.may and not text_of(sent, "number") and text_of(sent, "sure") != "yes":
         return await _asked_back(request, hold, seen, sent)
 
@@ -174,7 +173,7 @@ async def confirm(request: Request) -> Response:
     typed = number(sent, "number")
     if hold.asks_writer and typed != hold.reach:
         wrong = {"number": _not_that(said, hold.reach, hold.reach)}
-        return await own(request, hold, 422, said("Nothing is sent: see below what is missing."), wrong=wrong)
+        return await own(request, hold, 422, wrong=wrong)
 
     act = here.approvals.confirm(
         hold.hold_id,

@@ -252,7 +252,9 @@ async def decided(request: Request) -> Response:
         wrong["number"] = said("Type how many people they reach together, to be sure.")
     elif choice is Choice.APPROVE and people < LARGE and number(sent, "number") != len(holds):
         wrong["number"] = said("Type how many messages it is, to be sure.")
-    if wrong or not holds:
+    if not holds:
+        return see_other("/held", done="none")
+    if wrong:
         return await _confirming(request, choice.value, holds, text_of(sent, "policy"), 422, wrong)
     done: list[Decided] = []
     left: list[tuple[Hold, str]] = []

@@ -29,7 +29,6 @@ from smtpguard.incidents.breach import MOST
 from smtpguard.incidents.query import moment
 from smtpguard.incidents.report import TooMany
 from smtpguard.locale import languages
-from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mailings.model import Mailing, NoSuch
@@ -192,7 +191,7 @@ async def _shown(
         typed=typed or {},
         most=MOST,
         lists=here.choices,
-        problem=problem or (speech(request)(N_("No report was made: see below what is missing.")) if wrong else ""),
+        problem=problem,
         wrong=wrong,
         **(shown(made, speech(request)) if made is not None else {"made": None}),
     )
@@ -325,7 +324,7 @@ async def _still(
         request,
         "still.html",
         status,
-        problem=problem or (said("Nothing is frozen: see below what is missing.") if wrong else ""),
+        problem=problem,
         wrong=wrong,
         just=frozen,
         failures=_in_words(frozen.hooks, said) if frozen else [],
