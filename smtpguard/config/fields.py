@@ -34,12 +34,11 @@ def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value or "\0" in value:
         raise Invalid("no path", "a path, relative to this file or absolute")
     head, _, tail = value.partition("/")
-    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}"):
-        folder = context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
-        if not folder:
-            raise Invalid("CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=", "a path")
+    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}") and (
+        folder := context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
+    ):
         return Path(folder) / tail
-    return base / value
+    return base / value  # a command outside of the unit needs few secrets, and says which file it lacks
 
 
 def _networks(value: Any) -> Any:

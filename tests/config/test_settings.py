@@ -84,6 +84,14 @@ def test_systemd_credentials_are_found(spelling: str) -> None:
     assert auth.password_file == Path("/run/credentials/smtpguard/relay")
 
 
+def test_a_command_outside_of_the_unit_has_no_credentials(tmp_path: Path) -> None:
+    file = tmp_path / "smtpguard.yaml"
+    file.write_text("relay: {auth: {user: guard, password_file: $CREDENTIALS_DIRECTORY/relay}}\n")
+    auth = read_settings(file, {}).relay.auth
+    assert auth is not None
+    assert auth.password_file == tmp_path / "$CREDENTIALS_DIRECTORY/relay", "it is missing when it is needed"
+
+
 def test_a_hook_is_one_command_or_several() -> None:
     assert read("freeze_hook: [/bin/stop, all]").freeze_hook == (("/bin/stop", "all"),)
     assert read("freeze_hook: [[/bin/stop, all], [/bin/tell]]").freeze_hook == (("/bin/stop", "all"), ("/bin/tell",))
