@@ -14,6 +14,7 @@ from starlette.types import Message
 from smtpguard.accounts.model import Role
 from smtpguard.console.pages.mailings import RecipientList
 from smtpguard.console.rendering import Streamed
+from smtpguard.holds.model import State
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
@@ -204,6 +205,11 @@ async def test_a_correction_is_begun_on_the_page(here: Stage) -> None:
     for path in ("/held", "/history?state=any"):
         assert "5 people" in text(await dpo.get(path)), path
     assert "to 5 people" in text(await dpo.post("/decide", choice="approve", hold=[hold.hold_id]))
+    assert "once you have approved it" in said
+    await changed(here, hold, state=State.GRANTED)
+    over = text(await dpo.get(f"/held/{hold.hold_id}"))
+    assert "See the mailing that it corrects" in over
+    assert "once you have approved it" not in over
     await changed(here, hold, lists=(), envelope=replace(hold.envelope, recipients=()), asked_at=hold.held_at)
     said = text(await dpo.get("/held"))
     assert "Was it sent?" in said
