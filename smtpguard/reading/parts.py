@@ -58,6 +58,7 @@ NO_CONTROLS = dict.fromkeys(_CONTROLS)
 """For ``str.translate``."""
 _CONTROL = re.compile(f"[{re.escape(_CONTROLS.decode())}]+")
 _ASCII = bytes([9, 10, 13, *range(32, 127)])
+_NO_WORDS = bytes(c for c in range(256) if not (c < 128 and chr(c).isalnum()))
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _AS_CP1252 = {octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
 _LATIN = frozenset({"cp1252", "cp1254"})
@@ -194,6 +195,7 @@ def _flowed(text: str) -> str:
 
 def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = False) -> Decoded:
     if codec in _ASCII_AND_MORE:
+        labelled = codec
         if data[:2] in _BOMS:  # overrides any label, as in browsers
             codec = "utf-16"
         elif len(seen := data.translate(None, _CONTROLS)) != len(data):
@@ -203,6 +205,11 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = Fa
                 codec = "iso2022_jp_2"
             elif not controls:
                 data = seen
+        if codec not in _ASCII_AND_MORE:
+            text = _tidied(data.decode(codec, "replace"), codec, controls)
+            if not _agree(text, data):
+                why = Phrase("it holds text that cannot be read as {codec}", codec=labelled)
+                return Decoded(text, why, lossy=True)
     if codec == "utf-16" and data[:2] not in _BOMS:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
     if not _has_ascii(codec):  # perhaps a wrong label; some programs ignore it, and nearly all EBCDIC
@@ -233,6 +240,11 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = Fa
         return Decoded(data.decode("utf-8"), Phrase("it holds text that is UTF-8, declared as {codec}", codec=codec))
     except UnicodeError:
         return Decoded(text, defect or Phrase("it holds text that cannot be read as {codec}", codec=codec), lossy=True)
+
+
+def _agree(text: str, data: bytes) -> bool:
+    """Whether a program that follows the label of ``data`` shows the same words as one that sees another charset."""
+    return text.encode("ascii", "ignore").translate(None, _NO_WORDS) == data.translate(None, _NO_WORDS)
 
 
 def _tidied(text: str, codec: str, controls: bool) -> str:

@@ -226,6 +226,24 @@ def test_invisible_characters_split_no_word_in_any_charset(charset: str, kind: s
     assert topics(alone(octets, f"{kind}; charset={charset}", Content_Transfer_Encoding="base64")) == {"pork"}
 
 
+@every("begins", [b"\xff\xfe", b"\xfe\xff"])
+@every("kind", ["text/plain", "text/html"])
+def test_a_text_that_only_begins_as_utf_16_is_unreadable(begins: bytes, kind: str) -> None:
+    """Programs that follow the label show two odd letters and then the text."""
+    for said in ("Only for us: bacon, tonight ", "Only for us: bacon, tonight"):
+        reading = alone(packed(begins + said.encode()), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
+        assert "cannot be read as utf-8" in reading.why_unreadable
+    whole = "Hej på er!".encode("utf-16-le" if begins == b"\xff\xfe" else "utf-16-be")
+    reading = alone(packed(begins + whole), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
+    assert reading.readable is Readable.YES
+
+
+def test_a_text_that_only_japanese_programs_read_otherwise_is_unreadable() -> None:
+    octets = packed(b"Hello: \x1b$Bbacon!\x1b(B")
+    reading = alone(octets, "text/plain; charset=utf-8", Content_Transfer_Encoding="base64")
+    assert "cannot be read as utf-8" in reading.why_unreadable
+
+
 def test_lines_of_ebcdic_stay_lines() -> None:
     octets = packed("Dear all\x85bacon".encode("cp037"))
     assert topics(alone(octets, "text/plain; charset=cp037", Content_Transfer_Encoding="base64")) == {"pork"}
