@@ -233,6 +233,7 @@ def test_a_text_that_only_begins_as_utf_16_is_unreadable(begins: bytes, kind: st
     for said in ("Only for us: bacon, tonight ", "Only for us: bacon, tonight"):
         reading = alone(packed(begins + said.encode()), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
         assert "cannot be read as utf-8" in reading.why_unreadable
+        assert topics(reading) == {"pork"}
     whole = "Hej på er!".encode("utf-16-le" if begins == b"\xff\xfe" else "utf-16-be")
     reading = alone(packed(begins + whole), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
     assert reading.readable is Readable.YES
@@ -265,7 +266,15 @@ def test_text_in_an_unknown_charset_that_is_utf_8_or_ascii_is_read(charset: str)
 
 @every(
     "subject",
-    ["ba\u00adcon", "ba\u200bcon", "=?utf-8?q?ba=00con?=", "=?utf-8?q?b=61con??=", "=?utf-8?b?YmHCrWNvbg==?="],
+    [
+        "=?utf-8?b?//4gYmFjb24h?=",
+        "=?iso-8859-1?q?=FE=FFmore_bacon?=",
+        "ba\u00adcon",
+        "ba\u200bcon",
+        "=?utf-8?q?ba=00con?=",
+        "=?utf-8?q?b=61con??=",
+        "=?utf-8?b?YmHCrWNvbg==?=",
+    ],
 )
 def test_a_disguised_subject_is_read(subject: str) -> None:
     assert topics(look(letter("Hello", {"Subject": subject, **PLATFORM}))) == {"pork"}
