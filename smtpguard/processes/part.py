@@ -462,6 +462,7 @@ def _live(title: str, keep: int, life: Callable[[], int], mask: set[int] | set[s
     status = _FAILED
     try:
         _forget(keep)
+        _yield_memory()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         setproctitle(title)
         status = life()
@@ -474,6 +475,18 @@ def _live(title: str, keep: int, life: Callable[[], int], mask: set[int] | set[s
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)  # the supervisor's exit handlers do not run here
+
+
+YIELDS = 200
+"""Thousandths of the memory."""
+
+
+def _yield_memory() -> None:
+    """Where memory runs out, the kernel kills a part before the supervisor, which would end all of them: it counts what they
+    share for each (proc_pid_oom_score_adj(5))."""
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):
+        score.write_text(str(min(int(score.read_text()) + YIELDS, 1000)))
 
 
 def _forget(keep: int) -> None:

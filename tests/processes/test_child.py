@@ -55,6 +55,15 @@ def test_a_silent_part_is_killed(grow: Grow, word: str) -> None:
     assert after not in (0, before)
 
 
+def test_the_kernel_kills_a_part_for_memory_before_the_supervisor(grow: Grow) -> None:
+    tree = grow(["proxy"])
+    tree.until("READY=1")
+    sock, part = tree.connect()
+    sock.close()
+    ours, theirs = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (tree.process.pid, part))
+    assert theirs == min(ours + 200, 1000)
+
+
 def test_a_stop_does_not_wait_for_a_starting_part(grow: Grow) -> None:
     """A stop does not wait for a part that is starting, as in a second restart before the first is complete."""
     tree = grow(["proxy", "booting"], silence_seconds=1000, grace_seconds=1000)

@@ -80,7 +80,7 @@ def test_systemd_retries_all_failures_but_wrong_settings() -> None:
 
 
 def test_systemd_leaves_a_part_that_is_killed_for_memory_to_the_supervisor() -> None:
-    assert all("\nOOMPolicy=continue\n" in unit.read_text() for unit in SERVICES)
+    assert all("\nOOMPolicy=continue\nOOMScoreAdjust=-200\n" in unit.read_text() for unit in SERVICES)
 
 
 def test_the_nightly_backup_runs_once_as_the_services_user() -> None:
