@@ -168,39 +168,44 @@ def parted(people: bytes) -> tuple[list[bytes], list[bytes]]:
 
 _POINTS = 99
 _SENT = frozenset({*LET_GO, int(CopyStatus.RELAYED)})
+_BRIEF = 1_000_000  # microseconds in which a copy is relayed at once
 
 
 def growth(connection: Connection, mailing_id: str) -> list[Grown]:
-    """In at most a hundred steps of equal length. Deferred people, of whom no time is recorded, are added at the end."""
+    """In at most a hundred steps of equal length. A copy that went out counts as held until then, unless that was at
+    once. Deferred people, of whom no time is recorded, are added at the end."""
     row = connection.execute(select(mailing.c.n, mailing.c.last_at).where(mailing.c.id == mailing_id)).one_or_none()
     if row is None:
         return []
     n, last_came = row
-    people: Counter[tuple[int, bool]] = Counter()
-    """Number of people by (time when it was sent, or came; whether they have it)."""
+    people: Counter[tuple[int, int]] = Counter()
+    """Number of people by (when their copy came, when it went; 0 if they do not have it)."""
     query = (
         select(reached.c.at, reached.c.went, reached.c.status, func.sum(reached.c.weight))
         .where(reached.c.n == n)
         .group_by(reached.c.at, reached.c.went, reached.c.status)
     )
     for at, went, status, weight in connection.execute(query):
-        has_it = status in _SENT
-        people[(went or at) if has_it else at, has_it] += int(weight)
+        people[at, (went or at) if status in _SENT else 0] += int(weight)
     for at, went, weight in _still(connection, n):
-        people[went or at, True] -= weight
-        people[at, False] += weight
-    times = [at for (at, _), some in people.items() if at and some] or [int(last_came)]
+        people[at, went or at] -= weight
+        people[at, 0] += weight
+    times = [at for pair, some in people.items() if some for at in pair if at] or [int(last_came)]
     first, last = min(times), max(times)
     step = max((last - first) // _POINTS, 1)
-    steps: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
-    for (at, has_it), some in people.items():
-        if some:
-            steps[has_it][((at or last) - first) // step] += some
+    sent, held = Counter[int](), Counter[int]()
+    for (came, went), some in people.items():
+        waited = not went or (came and went - came > max(step, _BRIEF))
+        if waited:
+            held[((came or last) - first) // step] += some
+        if went:
+            sent[(went - first) // step] += some
+            held[(went - first) // step] -= some if waited else 0
     grown = []
-    sent = held = 0
-    for number in sorted({*steps[True], *steps[False]}):
-        sent, held = sent + steps[True][number], held + steps[False][number]
-        grown.append(Grown(at=instant(first + number * step), sent=sent, held=held))
+    has, waits = 0, 0
+    for number in sorted({number for each in (sent, held) for number, some in each.items() if some}):
+        has, waits = has + sent[number], waits + held[number]
+        grown.append(Grown(at=instant(first + number * step), sent=has, held=waits))
     return grown
 
 

@@ -618,8 +618,8 @@ async def test_arrival_and_departure_are_separate_times(store: Store, clock: Clo
     assert await went(store) == (first, clock.now()), "the second copy went out as well"
     grown = await store.mailings.growth(mailing.mailing_id)
     step = (released - first) / 99
-    assert [point.sent for point in grown] == [1, 2, 3], "each person by their first copy that went out"
-    for point, at in zip(grown, (first, again, released), strict=True):
+    assert [(point.sent, point.held) for point in grown] == [(1, 0), (1, 2), (2, 1), (3, 0)], "by their first copy"
+    for point, at in zip(grown, (first, first + timedelta(minutes=5), again, released), strict=True):
         assert at - step <= point.at <= at
 
 
@@ -653,8 +653,9 @@ async def test_a_doubt_that_ends_departs_at_its_outcome(store: Store, clock: Clo
     clock.pass_(minutes=15)
     await relayed(store, "T1", clock)
     assert await went(store) == (clock.now(), clock.now())
-    (point,) = await store.mailings.growth((await one(store)).mailing_id)
-    assert (point.at, point.sent) == (clock.now(), 1)
+    came, left = await store.mailings.growth((await one(store)).mailing_id)
+    assert [(point.sent, point.held) for point in (came, left)] == [(0, 1), (1, 0)]
+    assert clock.now() - left.at < timedelta(seconds=1)
 
 
 async def test_people_never_exceed_the_lists_size(store: Store) -> None:
