@@ -195,6 +195,7 @@ log = logging.getLogger(__name__)
 PER_MINUTE = 600
 MOST_BODY = 64 << 10
 _PIECE = 200  # items of a list
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON; PostgreSQL refuses it, as if it were away
 MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
 
 
@@ -367,6 +368,8 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refusal(400, "Invalid JSON.") from None
+    if b"\\u0000" in raw and _NUL.search(raw):
+        raise Refusal(422, "No text has a NUL.")
     if not isinstance(value, dict):
         raise Refusal(422, "The body must be a JSON object.")
     return _understood(operation.body, value, "body")

@@ -40,10 +40,11 @@ async def test_an_invalid_body_does_nothing(here: Stage) -> None:
         assert (await asks("GET", "/freezes")).json()["items"] == []
 
 
-async def test_half_a_character_is_no_json_of_ours(here: Stage) -> None:
+async def test_half_a_character_and_a_nul_are_no_text(here: Stage) -> None:
     asks = await program(here, EVA, *Role)
     headers = {"Authorization": f"Bearer {asks.token}", "Content-Type": "application/json"}
-    for text, status in (("\\uD800", 400), ("\\udfff x", 400), ("From: a@example.com\\n\\n\\ud83d\\ude00", 200)):
+    for text, status in (("\\uD800", 400), ("\\udfff x", 400), ("From: a@example.com\\n\\n\\ud83d\\ude00", 200),
+                         ("a\\u0000", 422), ("\\\\\\u0000", 422), ("From: a@example.com\\n\\n\\\\u0000", 200)):  # fmt: skip
         body = f'{{"message": "{text}", "recipients": ["anna@example.com"]}}'
         assert (await asks.http.post("/policy/explain", content=body, headers=headers)).status_code == status, text
 
