@@ -54,7 +54,7 @@ from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, index, mail
-from tests.guard.laws import check_covered, check_hold_not_frozen, check_release, check_sent
+from tests.guard.laws import check_covered, check_hold_not_frozen, check_release, check_seat, check_sent
 from tests.guard.mailboxes import Mailboxes
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office
 from tests.guard.policies import ZONES, documents
@@ -88,7 +88,7 @@ HERE = (
 ACTS = {
     "post": 3, "copy": 3, "copies": 3, "work": 8, "chores": 6, "vote": 3, "let_go": 8, "answer": 6, "decide": 3, "time": 3,
     "again": 3, "returned": 3, "thaw": 4, "freeze": 1, "absence": 1, "policy": 1, "sync": 1, "back": 1, "correct": 1,
-    "ask_before": 1, "restart": 1, "retain": 1, "preserve": 1, "renew": 1, "outage": 1, "back_up": 1,
+    "ask_before": 1, "campaign": 2, "restart": 1, "retain": 1, "preserve": 1, "renew": 1, "outage": 1, "back_up": 1,
 }  # fmt: skip
 """What happens, and how often. Histories that erase or forget do some of it more often."""
 ERASING, FORGETTING = {"erase": 2, "preserve": 2}, {"preserve": 2, "retain": 2}
@@ -138,7 +138,8 @@ class Receiver(Sender):
 
 class History(Upkeep, FakeRelay):
     """``said``: for each message the recipients that the relay, or a person about it, said that it has; ``took``: those that
-    it has. ``foretold``: what ``explain`` said of a message just before it was sent. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
+    it has. ``lost``: the messages whose connection was lost after the dot. By release and recipient: whom the relay ``refused``, and
+    how many ``tries`` it may have taken. ``foretold``: what ``explain`` said of a message just before it was sent. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
 
     home: House
     store: Store
@@ -158,6 +159,10 @@ class History(Upkeep, FakeRelay):
         self.faults, self.erases, self.forgets = True, seed % 4 == 3, seed % 5 == 2
         self.absent: set[str] = set()
         self.doubted: set[bytes] = set()
+        self.refused: set[tuple[bytes, str]] = set()
+        self.tries = Counter[tuple[bytes, str]]()
+        self.lost: set[str] = set()
+        self.sent: set[str] = set()
         self.members, self.unsynced = MEMBERS, False
         self.to: dict[str, list[str]] = {}
         self.wrote: dict[str, set[str]] = {}
@@ -294,8 +299,12 @@ class History(Upkeep, FakeRelay):
         good = {a for a, reply in zip(everyone, replies, strict=True) if reply.positive}
         [release] = RELEASE.findall(prepend) or [b""]
         assert RAMADAN not in everyone or release not in self.doubted, (id, "the list may have it already")
+        ways = [(release, one) for one in everyone]
+        assert self.refused.isdisjoint(ways), (id, "refused for good")
+        assert all(self.tries[way] < 2 for way in ways), (id, "a second duplicate")
         if luck < 0.24:
             self.doubted.add(release)
+            self.tries.update(ways)
             self.took[id] |= good if self.chance.random() < 0.5 else set()
             raise Lost(LATER, after_dot=True) if luck < 0.2 else asyncio.CancelledError
         if not await fence():
@@ -303,6 +312,7 @@ class History(Upkeep, FakeRelay):
         await check_hold_not_frozen(self.store, id)
         self.took[id] |= good
         self.said[id] |= good
+        self.refused |= {way for way, reply in zip(ways, replies, strict=True) if reply.permanent}
         return Answers(replies=replies, reports=luck > 0.4)
 
     # what happens
@@ -353,7 +363,7 @@ class History(Upkeep, FakeRelay):
         )
 
     async def copies(self) -> None:
-        for _ in range(self.chance.choice([3, 5, 8])):
+        for _ in range(self.chance.choice([3, 5])):
             await self.copy()
 
     async def again(self) -> None:
@@ -362,12 +372,13 @@ class History(Upkeep, FakeRelay):
         if some:
             await self._submitted(*self.chance.choice(some))
 
-    async def submit(self, to: list[str], **more: Any) -> None:
+    async def submit(self, to: list[str], **more: Any) -> str:
+        """Its id."""
         more["Message_ID"] = f"<{next(self._numbers)}@example.com>"
         self._texts.append((to, more))
-        await self._submitted(to, more)
+        return await self._submitted(to, more)
 
-    async def _submitted(self, to: list[str], more: dict[str, Any]) -> None:
+    async def _submitted(self, to: list[str], more: dict[str, Any]) -> str:
         chance, luck = self.chance, self.chance.random()
         message = self.home.transaction(*to, **more)
         way = FakePassage(message=bytes(message.message.raw[:]), replies=(chance.choice([OK, OK, OK, OK, NO, LATER]),))
@@ -401,14 +412,17 @@ class History(Upkeep, FakeRelay):
         if not answered:
             self._put_off.append((to, more))
         if way.sent:
+            self.sent.add(message.id)
             await self._was_sent(message.id, to, str(more["Message_ID"]), login)
         if way.sent and way.replies[0].positive:
             self.said[message.id] |= {*to}
             self.took[message.id] |= {*to}
             self._arrived.append((to, way.sent[0], more["Message_ID"]))
-        elif way.raises is not None and way.begun and not way.abandoned and getattr(way.raises, "after_dot", True):
+        elif way.failed and getattr(way.raises, "after_dot", True):
             self.took[message.id] |= {*to} if chance.random() < 0.5 else set()
             self._maybe[more["Message_ID"]] = self.clock.now()
+            self.lost.add(message.id)
+        return message.id
 
     async def _was_sent(self, id: str, to: list[str], message_id: str, login: str) -> None:
         """Nothing stopped it: neither a freeze, nor a rejection, nor that its list may have it already, nor its number."""
@@ -464,13 +478,20 @@ class History(Upkeep, FakeRelay):
         if not waiting:
             return
         hold, most = self.chance.choice(waiting), self.chance.choice([0, 0, 0, 2, 10])
+        await self._approved(hold, people, most)
+
+    async def _approved(self, hold: Hold, people: Sequence[str], most: int) -> None:
+        lead = hold.primary or hold.hold_id
         for who in people:
+            asked = (await self.home.hold(lead)).verdict.quorum
             try:
                 await self.approvals.vote(
                     hold.hold_id, Choice.APPROVE, approver=who, by="test", all_at_once=hold.reach, people=most
                 )
             except Refused:
                 continue
+            assert who not in self.wrote.get(lead, ()), (lead, "on their own message", who)
+            check_seat(asked, who)
 
     async def decide(self, id: str = "") -> None:
         """``id``: of the hold; "" for any."""
@@ -491,6 +512,7 @@ class History(Upkeep, FakeRelay):
         asked = await self.store.ask(lambda c: outboxes.asked(c, hold.hold_id, self.store.now_us()))
         await self.approvals.say(hold.hold_id, sent=sent, approver=who, by="test")
         self.doubted = {one for one in self.doubted if not one.startswith(hold.hold_id.encode())}
+        self.tries = Counter({way: n for way, n in self.tries.items() if not way[0].startswith(hold.hold_id.encode())})
         if sent:
             has = {str(one.outcome.recipient.address) for some in asked.values() for one in some}
             self.said[hold.hold_id] |= has
@@ -602,6 +624,45 @@ class History(Upkeep, FakeRelay):
             sender=TOOL,
         )
         self.home.reader.sketch = Sketch()
+
+    async def campaign(self) -> None:
+        """A mailing that must be approved; people decide; and some time later its writer goes on with it, as before or with what
+        nobody has seen, or another one does."""
+        chance, name = self.chance, f"campaign{next(self._numbers)}"
+        people, internal = chance.sample(MEMBERS, 14), chance.random() < 0.4
+        text: dict[str, Any] = {"X_Looks": "internal" if internal else "mailing", "X_Mailing": name, "body": name}
+        text |= {"sender": chance.choice([ANNA, TOOL, EVA]), "session": chance.choice([{}, {"auth_user": ANNA}])}
+        ids = [await self.submit(people[:6], To="all", **text)]
+        ids += [await self.submit([one], **text) for one in people[6 : chance.choice([6, 8])]]
+        waiting = [hold for hold in await self.home.holds() if hold.state is State.WAITING and not hold.primary]
+        lead = next((hold for hold in waiting if hold.hold_id in ids), None)
+        if lead is None:
+            return
+        most, rejects = chance.choice([0, 0, 9, 10]), chance.random()
+        if rejects > 0.3:
+            await self._approved(lead, [OMAR, DPO], most)
+            await self.pass_(seconds=61)
+            await self.approvals.enact()
+            await self.approvals.follow()
+        rejected = False
+        try:
+            if rejects < 0.3:
+                await self.approvals.vote(lead.hold_id, Choice.REJECT, approver=OMAR, by="test", comment="no")
+                rejected = True
+            elif rejects < 0.5:
+                await self.mailings.reject(lead.mailing_id, approver=OMAR, by="test", comment="no")
+                rejected = True
+        except Refused:
+            pass
+        later = chance.choice([timedelta(seconds=1), timedelta(hours=2), timedelta(hours=20), timedelta(days=8)])
+        await self.pass_(seconds=later.total_seconds())
+        again = text | chance.choice([{}, {}, {"X_Looks": "internal"}, {"sender": "ulf@example.com", "session": {}}])
+        for to in (people[6:12], [people[12]], [people[13]]):
+            id = await self.submit(to, **again | ({"To": "all"} if to[1:] else {}))
+            if rejected and later.days < 1 and not {*to}.isdisjoint(self.behind[id][RAMADAN]):
+                hold = await self.store.holds.find(id)
+                assert id not in self.sent, (lead.hold_id, "it was rejected", id)
+                assert hold is None or hold.mailing_id != lead.mailing_id, (lead.hold_id, "people are asked again", id)
 
     async def returned(self) -> None:
         """Some of what arrived comes back: reports, complaints and answers, and what somebody invents, which never counts. At

@@ -131,6 +131,7 @@ class FakePassage:
     sent: list[bytes] = field(default_factory=list)
     abandoned: int = 0
     begun: int = 0
+    failed: int = 0
 
     def begin(self) -> None:
         self.begun += 1
@@ -142,6 +143,7 @@ class FakePassage:
         if not await fence():
             raise Recalled
         if self.raises is not None:
+            self.failed += 1
             raise self.raises
         self.sent.append(prepend + self.message)
         return self.replies

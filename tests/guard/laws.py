@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -50,6 +51,14 @@ def agreed(quorum: Quorum, people: Collection[str]) -> bool:
     there = all(len({*people} & SEATS[group]) >= quorum.each for group in quorum.groups if group in SEATS)
     enough = there and len(people) >= len(quorum.groups) * quorum.each
     return enough or (quorum.out_of_hours is not None and DUTY in people)
+
+
+def check_seat(asked: Collection[Quorum], who: str) -> None:
+    """Somebody's approval was taken: these ask for one of theirs, by some policy."""
+    known = all(group in SEATS for one in asked for group in one.groups)
+    seats = {person for one in asked for group in one.groups for person in SEATS.get(group, ())}
+    duty = any(one.out_of_hours is not None for one in asked)
+    assert not known or who in seats or (duty and who == DUTY), (who, asked)
 
 
 async def check_release(
@@ -157,6 +166,15 @@ async def check_covered(
     covering = [grant for grant in mailing.grants if covers(grant)]
     assert covering, (data, mailing)
     assert any(grant.only or mailing.out <= grant.people for grant in covering), (mailing.out, covering)
+    if len(mailing.grants) == 1 and not covering[0].only:
+        assert mailing.out <= await _named(store, covering[0]), (mailing.out, covering)
+
+
+async def _named(store: Store, grant: Grant) -> float:
+    """The least number of people that one of its approvers named."""
+    hold = await store.holds.find(grant.hold_id)
+    last = {vote.approver: vote.people for vote in hold.votes} if hold is not None else {}
+    return min((last[who] for who in grant.by if last.get(who)), default=math.inf)
 
 
 async def check_found(store: Store, entries: Pairs, words: Collection[str]) -> None:

@@ -103,7 +103,7 @@ class Upkeep:
     async def settle(self) -> None:
         raise NotImplementedError
 
-    async def submit(self, to: list[str], **more: Any) -> None:
+    async def submit(self, to: list[str], **more: Any) -> str:
         raise NotImplementedError
 
     async def open(self) -> None:

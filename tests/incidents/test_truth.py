@@ -139,7 +139,7 @@ class Views:
         for id, message in told.items():
             has = not message.outcomes.isdisjoint({Outcome.DELIVERED, Outcome.RELEASED})
             assert has == bool(said.get(id)), (id, message.outcomes)
-            if took.get(id, set()) - said.get(id, set()):
+            if id in self.history.lost or took.get(id, set()) - said.get(id, set()):
                 assert Outcome.IN_DOUBT in message.outcomes, id
         assert {*said, *took} - gone <= {*told}, "the relay has what no verdict let pass"
 
