@@ -205,8 +205,8 @@ async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     before = await here.home.hold(hold.hold_id)
     answer = await votes(eva, hold, "approve")
     assert answer.status_code == 409
-    said = "its client has had no answer yet" if what == "no answer" else "it has changed since you looked"
-    assert f"Nothing was done: {said}" in text(answer)
+    said = {"no answer": "its client has had no answer yet", "policy": "the policy has changed since you looked"}
+    assert f"Nothing was done: {said.get(what, 'it has changed since you looked')}" in text(answer)
     assert (await here.home.hold(hold.hold_id)) == before
 
 

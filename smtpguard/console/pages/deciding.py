@@ -259,10 +259,13 @@ async def _done(request: Request, act: Awaitable[object], what: str) -> Response
 
 
 async def _not_done(request: Request, status: int, problem: str) -> Response:
-    """``problem``, and who was faster."""
+    """``problem``, and who was faster; or that the policy is another one."""
+    said, policy = speech(request), text_of(form(request), "policy")
     hold, seen = await looked_up(request)
-    if status == 409:
-        problem = f"{problem} {overtaken(hold, person(request).address, speech(request))}".strip()
+    if status == 409 and hold.state is State.WAITING and policy not in ("", services_of(request).in_force.sha256):
+        problem = said("Nothing was done: the policy has changed since you looked. Look again, and decide.")
+    elif status == 409:
+        problem = f"{problem} {overtaken(hold, person(request).address, said)}".strip()
     if seen is Visibility.NOTHING or person(request).address in hold.senders:
         return await own(request, hold, status, problem)
     return await shown(request, hold, seen, status, problem)
