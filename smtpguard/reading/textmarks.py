@@ -106,6 +106,7 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     # what few or none see is no evidence for a mailing; its own signs count
     for said, only in (
         (own, None), (plain, None), (text.hidden[:MOST], _OF_ITSELF), (text.unshown[:MOST], _OF_ITSELF),
+        (text.attached[:MOST], _OF_ATTACHED),
         (f"{text.subject}\n{own[:400]}", _OF_A_BEGINNING)
     ):  # fmt: skip
         for name, evidence in _phrases(said) if said else ():
@@ -163,6 +164,8 @@ def _around(words: list[str], folded: str, start: int, end: int) -> str:
 
 
 _OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk", "secretive"})
+_OF_ATTACHED = frozenset({"inside-only", "secretive"})
+"""Of an attached text too, which many programs show below the other."""
 _OF_A_BEGINNING = frozenset({"newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"})
 _OF_TEMPLATES = frozenset({"placeholder", "filler"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})

@@ -413,6 +413,22 @@ def test_what_only_looks_like_a_hidden_element_is_read(sign: str, tag: str, char
     assert "inside-only" in names(reading)
 
 
+@every(
+    ("head", "body"),
+    [("Content-Type: text/plain; charset=utf-8\nContent-Disposition: attachment; filename=a.txt", "{}"),
+     ("Content-Type: text/html; charset=utf-8\nContent-Disposition: attachment; filename=a.html", "<p>{}</p>"),
+     ("Content-Type: text/calendar; method=PUBLISH; charset=utf-8", "BEGIN:VCALENDAR\nDESCRIPTION:{}\nEND:VCALENDAR"),
+     ("Content-Type: message/rfc822", "Subject: x\nContent-Type: text/plain; charset=utf-8\n\n{}")],
+)  # fmt: skip
+def test_an_attached_text_for_colleagues_alone_makes_no_mailing(head: str, body: str) -> None:
+    """Many programs show it below the other text."""
+    campaign = ("Content-Type: text/html; charset=utf-8", CAMPAIGN)
+    said = body.format("Endast för internt bruk: vi varslar sju på måndag.")
+    reading = from_declared_origin(look(parts(campaign, (head, said), headers=PLATFORM)), "campaigns.example.com")
+    assert "inside-only" in names(reading)
+    assert reading.looks is not Looks.MAILING
+
+
 def test_reversed_text_without_markup_is_found() -> None:
     assert topics(look(letter("Tonight \u202enocab\u202c!", PLATFORM))) == {"pork"}
 
