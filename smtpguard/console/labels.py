@@ -28,14 +28,12 @@ from smtpguard.returns.model import REASONS
 STATES: Mapping[str, str] = {
     "waiting": N_("It waits for a decision."),
     "leaving": N_("It is approved, and can still be undone."),
-    "approved": N_("It is approved, and is being sent."),
+    "approved": N_("It is being sent."),
     "releasing": N_("It is being sent."),
-    "released": N_("It was approved and has been sent."),
-    "stopped": N_("It was approved, but stopped before everyone had received it. The others will not receive it."),
-    "undelivered": N_("It was approved, but could not be delivered: no one received it."),
-    "in-doubt": N_(
-        "It was approved, but it is in doubt whether it was sent: the connection to the mail server was lost."
-    ),
+    "released": N_("It has been sent."),
+    "stopped": N_("It was stopped before everyone had received it. The others will not receive it."),
+    "undelivered": N_("It could not be delivered: no one received it."),
+    "in-doubt": N_("It is in doubt whether it was sent: the connection to the mail server was lost."),
     "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
     "rejected": N_("It was rejected. It is not sent, and never will be."),
     "withdrawn": N_("Its writer withdrew it. It is not sent, and never will be."),
@@ -63,14 +61,12 @@ OWN_STATES: Mapping[str, str] = {
     "approved": N_("It was approved, and is being sent exactly as you wrote it."),
     "releasing": N_("It was approved, and is being sent exactly as you wrote it."),
     "released": N_("It was approved, and has been sent exactly as you wrote it."),
-    "stopped": N_("It was approved, but stopped before everyone had received it. The others will not receive it."),
-    "undelivered": N_("It was approved, but could not be delivered: no one received it. A separate message says why."),
-    "in-doubt": N_(
-        "It was approved, but it is in doubt whether it was sent: it may have arrived. Ask before you send it again."
-    ),
+    "stopped": N_("It was stopped before everyone had received it. The others will not receive it."),
+    "undelivered": N_("It could not be delivered: no one received it. A separate message says why."),
+    "in-doubt": N_("It is in doubt whether it was sent: it may have arrived. Ask before you send it again."),
     "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
     "rejected": N_("It was rejected. It has not been sent, and will not be."),
-    "withdrawn": N_("You withdrew it. It has not been sent, and will not be."),
+    "withdrawn": N_("It was withdrawn. It has not been sent, and will not be."),
     "expired": N_("It expired without a decision. It has not been sent, and will not be."),
     "void": N_("It was not taken: your program was told to try again."),
 }
@@ -125,12 +121,13 @@ DONE: Mapping[str, str] = {
     "thaw-asked": N_("Another person must agree; then it is lifted."),
 }
 KEPT_STATES: Mapping[str, str] = {
-    "approved": N_("It is approved, and has not gone."),
-    "releasing": N_("It is approved, and not all of it has gone."),
+    **STATES,
+    "approved": N_("It has not gone yet."),
+    "releasing": N_("Not all of it has gone yet."),
 }
 """For holds that a freeze stops."""
 KEPT_OWN: Mapping[str, str] = {
-    "waiting": OWN_STATES["waiting"],
+    **OWN_STATES,
     "leaving": N_("It was approved, and has not been sent yet."),
     "approved": N_("It was approved, and has not been sent yet."),
     "releasing": N_("It was approved, and has not been sent to everybody yet."),
@@ -148,6 +145,7 @@ CONFIRMED_OWN: Mapping[str, str] = {
     "released": N_("You confirmed it, and it has been sent exactly as you wrote it."),
 }
 CONFIRMED_KEPT: Mapping[str, str] = {
+    **OWN_STATES,
     "approved": N_("You confirmed it, and it has not been sent yet."),
     "releasing": N_("You confirmed it, and it has not been sent to everybody yet."),
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import Change, Hold, Move, State
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held
-from tests.console.holding import ANNA, EVA, text
+from tests.console.holding import ANNA, EVA, changed, text
 from tests.console.stage import Browser, Stage
 from tests.console.test_deciding import link_of
 from tests.guard.asking import READERS, copy, put
@@ -51,6 +53,20 @@ async def test_the_right_number_releases_it(here: Stage) -> None:
     page = text(await browser.get(done.headers["location"]))
     assert "You confirmed it, and it is being sent exactly as you wrote it." in page
     assert "Is it meant to go" not in page
+
+
+@pytest.mark.parametrize("state", [State.APPROVED, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT])
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_what_its_writer_confirmed_is_not_said_to_be_approved(here: Stage, state: State, stopped: bool) -> None:
+    """To approvers and to its writer, also while a freeze stops it."""
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    await enters(browser, path, "10")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await changed(here, hold, state=state, stopped=stopped)
+    await here.home.freeze(Selector.ALL, "")
+    for page in (text(await browser.get(path)), text(await eva.get(f"/held/{hold.hold_id}"))):
+        assert "approved" not in page.partition("Why")[0].lower().replace("approvers", "")
 
 
 async def test_a_wrong_number_releases_nothing(here: Stage) -> None:

@@ -437,14 +437,14 @@ async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = ""
             "en",
             "once thawed",
             "It is not sent at once. It is sent, exactly as it was written, when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00). Until then it can be taken back.",
-            "It is approved, and has not gone. It goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00).",
+            "It has not gone yet. It goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00).",
             "Your approval counts.",
         ),
         (
             "sv",
             "när det tinats upp",
             "Det skickas inte genast. Det skickas, precis som det skrevs, när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00). Tills dess kan det tas tillbaka.",
-            "Det är godkänt, men har inte gått iväg. Det skickas när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00).",
+            "Det har inte gått iväg än. Det skickas när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00).",
             "Ditt godkännande är räknat.",
         ),
     ],
@@ -466,7 +466,7 @@ async def test_during_a_freeze_the_page_says_it_is_sent_later(
     assert "being sent" not in page
     await here.home.thaw()
     page = text(await eva.get(f"/held/{hold.hold_id}"))
-    assert "It is approved, and is being sent." in page
+    assert "It is being sent." in page
     assert "thawed" not in page
 
 
@@ -615,7 +615,7 @@ async def test_a_partly_sent_release_is_stopped_for_the_rest(here: Stage) -> Non
     anna = await here.signed_in(ANNA)
     assert "Withdraw what has not gone" in text(await anna.get(f"/held/{hold.hold_id}"))
     assert (await anna.post(f"/held/{hold.hold_id}/withdraw")).status_code == 303
-    stopped = "It was approved, but stopped before everyone had received it. The others will not receive it."
+    stopped = "It was stopped before everyone had received it. The others will not receive it."
     for browser in (anna, eva):
         said = text(await browser.get(f"/held/{hold.hold_id}"))
         assert stopped in said
@@ -639,7 +639,7 @@ async def test_the_writer_withdraws_an_approved_message_by_the_link(here: Stage)
     )
     assert "Withdraw it: it is never sent" in page
     assert (await anna.post(f"/mine/{link}/withdraw")).status_code == 303
-    assert "You withdrew it." in text(await anna.get(f"/mine/{link}"))
+    assert "It was withdrawn." in text(await anna.get(f"/mine/{link}"))
     assert (await here.home.hold(hold.hold_id)).state is State.WITHDRAWN
 
 

@@ -205,7 +205,7 @@ FROZEN = [
         ({"outcome": "approved", "frozen": FROZEN}, "all mail: stopped by root since Tuesday 3 March 2026 at 13:00 (CET), until Tuesday 3 March 2026 at 15:00 (CET)",
          "all e-post: stoppat av root sedan tisdag 3 mars 2026 kl. 13:00 (CET), till tisdag 3 mars 2026 kl. 15:00 (CET)"),
         ({"outcome": "approved", "frozen": FROZEN}, "mail to the list Ramadan greetings: stopped by eva@example.com since", "e-post till listan Ramadan greetings: stoppat av eva@example.com sedan"),
-        ({"outcome": "released"}, "was approved and has now been sent", "godkändes och är nu skickat"),
+        ({"outcome": "released"}, "has now been sent", "är nu skickat"),
         ({"outcome": "stopped", "has": 1, "doubt": 2, "left": 3}, "1 recipient has it. For 2 it is unknown whether they have it. 3 will not get it.",
          "1 mottagare har det. För 2 är det ovisst om de har fått det. 3 får det inte."),
         ({"outcome": "stopped", "has": 4, "doubt": 0, "left": 1}, "4 recipients have it. 1 will not get it.", "4 mottagare har det. 1 får det inte."),

@@ -190,7 +190,7 @@ async def test_release_is_announced_only_if_sent(office: Office) -> None:
     assert await notices(office.home, hold, "released") == []
     office.relay.says = {}
     await office.until_quiet(steps=2)
-    assert "was approved and has now been sent" in str(await notice_text(office.home, hold, "released"))
+    assert "has now been sent" in str(await notice_text(office.home, hold, "released"))
 
 
 async def test_a_delay_of_a_stopped_release_is_not_reported(office: Office) -> None:

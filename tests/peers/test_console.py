@@ -90,7 +90,7 @@ async def test_from_the_notice_to_the_decision(web: Site) -> None:
     await other.goto(where)
     await other.get_by_role("button", name="Send to 60 people").click()
     await other.get_by_role("button", name="Yes, send it to 60 people").click()
-    await expect(other.get_by_text("It is approved, and is being sent.")).to_be_visible()
+    await expect(other.get_by_text("It is being sent.")).to_be_visible()
     assert (await web.here.home.hold(hold.hold_id)).state is State.APPROVED
 
 
@@ -299,7 +299,7 @@ async def test_back_and_reload_show_how_it_stands_now(web: Site) -> None:
     for go in (page.reload, page.go_back, page.go_back, page.go_forward, page.go_forward):
         await go()
         assert page.url == where
-        await expect(page.get_by_text("It is approved, and is being sent.")).to_be_visible()
+        await expect(page.get_by_text("It is being sent.")).to_be_visible()
         await expect(page.get_by_text("Your approval counts.")).to_have_count(0)
     for _ in range(2):  # a refused form
         await page.get_by_label("Reason (its writer and the approvers read it)").evaluate("e => e.required = false")
@@ -334,7 +334,7 @@ async def test_after_the_delay_the_page_shows_the_release(web: Site) -> None:
     web.here.home.clock.pass_(minutes=1)
     assert await web.here.home.approvals().enact()
     await page.clock.run_for(62_000)
-    await expect(page.get_by_text("It is approved, and is being sent.")).to_be_visible()
+    await expect(page.get_by_text("It is being sent.")).to_be_visible()
 
 
 async def test_undo_is_on_the_first_screen(web: Site) -> None:
