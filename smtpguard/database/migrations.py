@@ -639,6 +639,14 @@ def to_0038() -> None:
     op.execute("DELETE FROM contact_since")
 
 
+def to_0039() -> None:
+    """Compare ids by their octets, as SQLite does: a prefix is looked up as a range of them, and in the order of some
+    languages X comes after Y, or a pair of letters after all others."""
+    if op.get_bind().dialect.name != "sqlite":
+        for table in ("entry", "mailing"):
+            op.execute(f'ALTER TABLE {table} ALTER COLUMN id TYPE text COLLATE "C"')
+
+
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }

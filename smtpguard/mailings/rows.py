@@ -161,8 +161,7 @@ def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
 
 
 def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
-    """The condition that an id begins with ``low``, by an index. It works in any collation that keeps digits and
-    letters in order."""
+    """The condition that an id begins with ``low``, by an index. These columns compare by octets."""
     last = low.rstrip(_DIGITS[-1])
     after = _DIGITS.find(last[-1:]) + 1
     end = [ids < last[:-1] + _DIGITS[after]] if last and after else []

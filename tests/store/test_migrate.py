@@ -226,3 +226,10 @@ def test_pages_of_counted_people_in_postgresql_have_room_for_their_next_rows(pos
     with psycopg.connect(new_database(postgresql)) as connection:
         found = connection.execute("SELECT reloptions FROM pg_class WHERE relname = 'person'").fetchone()
     assert found == (["fillfactor=50"],)
+
+
+def test_ids_that_are_found_by_a_prefix_compare_by_octets(postgresql: str) -> None:
+    """Whatever the language of the database: in Lithuanian no id is between X and Y."""
+    columns = "SELECT table_name FROM information_schema.columns WHERE column_name = 'id' AND collation_name = 'C'"
+    with psycopg.connect(new_database(postgresql)) as connection:
+        assert {name for (name,) in connection.execute(columns)} >= {"entry", "mailing"}
