@@ -217,8 +217,8 @@ class _Telling(Sections):
             "{n} times colleagues among the recipients received it while the customers' part was held",
         )
         lost = NN_(
-            "{n} recipient of what was approved was refused by the relay",
-            "{n} recipients of what was approved were refused by the relay",
+            "{n} recipient of what was released was refused by the relay",
+            "{n} recipients of what was released were refused by the relay",
         )
         counts = (
             (report.again, again, self.of(AGAIN)),
@@ -316,7 +316,7 @@ class _Telling(Sections):
                     yield in_view(step, self.report.steps, said, self.made.names)
         approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
         if approved:
-            yield fact(said("an earlier approval let pass what a rule would have held"), self.of(CAME))
+            yield fact(said("an earlier approval or confirmation let pass what a rule would have held"), self.of(CAME))
         held = {Outcome.DELIVERED, Outcome.IN_DOUBT} & self.report.ends.keys()
         if held and not any(mode == "enforce" for _, mode in self.report.rules):
             yield fact(said("no decision was needed: no enforced rule stopped it"), self.of(CAME))

@@ -215,3 +215,16 @@ async def test_the_pages_describe_a_rule_that_asks(here: Stage) -> None:
     assert "waits, and its writer is asked" in text(await eva.get("/policy"))
     for page in ("/", "/held", "/history", "/policy/try"):
         assert (await eva.get(page)).status_code == 200, page
+
+
+async def test_the_incident_report_calls_no_confirmation_an_approval(here: Stage) -> None:
+    """A further copy of what its writer confirmed passes, and no approver has seen it."""
+    hold = await asked(here)
+    browser, path = await opened(here, hold)
+    await enters(browser, path, "10")
+    later = copy(here.home, READERS[3])
+    await here.home.intake()(later, FakePassage())
+    admin = await here.signed_in(EVA, Role.ADMIN)
+    await admin.get("/incident")
+    said = text(await admin.post("/incident", id=later.id))
+    assert "an earlier approval or confirmation let pass what a rule would have held" in said
