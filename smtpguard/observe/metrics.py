@@ -65,7 +65,7 @@ JOURNAL = _table(
         "rule_messages_total",
         "rule effect",
         "Messages in whose verdict a rule counted, by effect: confirm, hold, defer, reject; observed: it only observes; "
-        "approved: people had approved the mailing",
+        "approved: people had approved the mailing, or its writer had confirmed it",
     ),
     (
         "outcomes_total",
