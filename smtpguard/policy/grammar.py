@@ -97,8 +97,10 @@ def _zone(name: Any) -> Any:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError, TypeError):
-        near = did_you_mean(name, available_timezones()) if isinstance(name, str) else ""
-        raise Invalid(f'unknown time zone "{name}"', 'a name like "Europe/Stockholm"', near) from None
+        hint = "this host has no time zones: install the package tzdata"
+        if known := available_timezones():
+            hint = did_you_mean(name, known) if isinstance(name, str) else ""
+        raise Invalid(f'unknown time zone "{name}"', 'a name like "Europe/Stockholm"', hint) from None
 
 
 _TEXT = WithJsonSchema({"type": "string"})

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+from zoneinfo import ZoneInfoNotFoundError
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from smtpguard.config.problem import Invalid
+from smtpguard.policy import grammar
 from smtpguard.policy.condition import UNCHECKED, Answer, sentence
 from smtpguard.policy.facts import FACTS, Count, Unknown, Value
 from smtpguard.policy.grammar import ConditionNames, condition
@@ -206,3 +211,18 @@ def test_a_login_is_case_insensitive() -> None:
     assert ask("login", "none", frozenset()) is YES
     assert ask("login", ["anna", "bo"], frozenset()) is NO
     assert ask("login", ["anna", "bo"], frozenset(), every=True) is NO
+
+
+def test_a_host_without_time_zones_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a small container has none: the name is right."""
+
+    def none(name: str) -> None:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(grammar, "ZoneInfo", none)
+    monkeypatch.setattr(grammar, "available_timezones", set)
+    with pytest.raises(ValidationError) as told:
+        TypeAdapter(grammar.Zone).validate_python("Europe/Stockholm")
+    [problem] = told.value.errors()
+    assert problem["ctx"]["error"].hint == "this host has no time zones: install the package tzdata"
+    assert TypeAdapter(grammar.Zone).validate_python("UTC") is UTC
