@@ -389,11 +389,12 @@ class Database:
         data."""
         original = getattr(error, "orig", None) or error
         if isinstance(original, OSError):
-            return (
-                Full("no space left for the store")
-                if no_space(original)
-                else Unavailable(f"{original.filename or 'the store'}: {os.strerror(original.errno or 0)}")
-            )
+            if no_space(original):
+                return Full("no space left for the store")
+            file = original.filename or "the store"
+            if original.errno == errno.EROFS:
+                return Unavailable(f"{file} is on a read-only file system")
+            return Unavailable(f"{file}: {os.strerror(original.errno or 0)}")
         if isinstance(original, sqlite3.Error):
             return self._translated_sqlite(original)
         state = getattr(original, "sqlstate", None) or ""

@@ -297,3 +297,17 @@ async def test_a_trial_of_the_store_lets_the_log_start_again(file: Path, tmp_pat
         with closing(sqlite3.connect(file)) as other:
             busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert not busy
+
+
+def test_a_lock_file_on_a_read_only_disk_is_named_as_such(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the runbook has it: by a command that begins when the kernel has stopped writes after an error of the disk."""
+    turn, opens = f"{file}.next", os.open
+
+    def read_only(path: object, *args: int) -> int:
+        if str(path) == turn:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), turn)
+        return opens(path, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("smtpguard.database.files.os.open", read_only)
+    with pytest.raises(Unavailable, match=r"next is on a read-only file system$"):
+        Database(f"sqlite:///{file}")
