@@ -291,6 +291,7 @@ class _How:
         tally = Tally()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            hand_over(path.parent, self.folder)
             with closing(opened(members, self.base, state=path.parent, stop=self.stop)) as source:
                 part.report = replace(part.report, label=members.called(source.label), problem="")
                 failed = known is not None and known.problem  # its counts are those of that read
@@ -425,8 +426,6 @@ class _How:
         declared = {part.path for part in parts}
         with suppress(OSError):
             sources = sources_folder(self.folder, self.info.name)
-            for path in (sources, *sources.iterdir()) if sources.is_dir() else ():
-                hand_over(path, self.folder)
             for path in sources.glob("*.index"):
                 if path not in declared and all(part.index is not None for part in parts):
                     path.unlink()

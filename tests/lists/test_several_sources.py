@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -191,6 +192,18 @@ def test_files_that_root_syncs_get_the_folders_owner(both: House) -> None:
     (both.folder / "news.sources" / "a link").symlink_to(roots)
     assert both.sync("news", force=True).ok
     assert roots.stat().st_uid == 0, "a file of root's is not given to the service's user"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_sync_by_root_that_is_killed_leaves_no_folder_of_roots(both: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard could not write its own indexes there until root syncs again. Nor while root's sync runs."""
+    both.folder.mkdir()
+    os.chown(both.folder, 12345, 12346)
+    monkeypatch.setattr("smtpguard.lists.sync.build", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        both.sync("news")
+    [made] = both.folder.iterdir()
+    assert (made.name, made.stat().st_uid, made.stat().st_gid) == ("news.sources", 12345, 12346)
 
 
 def test_without_hard_links_files_are_copied(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
