@@ -10,9 +10,10 @@ within conditions and within each other, signs too many. What is not known is ta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
@@ -263,13 +264,13 @@ def take_unseen(
     if small and "<font" in html:  # its size is that of its text again
         inline = [(node, _attributes(node, custom)) for node in tree.css(f"{_SETS},font[size]")]
     texts: dict[int, str] = {}
-    tags = html.count("<") if rules else 0
+    reach = cache(partial(_reach, tree))
     for selector, text in rules:
         look = _look(_filled(text, custom))
         by_place = behind and (look.behind or look.layer or look.back)
         coloured = by_colour and (look.colour or look.back or look.aside)
         if look.hides or _SHOWS.search(text) or (small and look.size is not None) or coloured or by_place:
-            for node in _chosen(tree, selector, tags, meter):
+            for node in _chosen(tree, selector, reach, meter):
                 texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
     own = {node.mem_id: look for node, look in inline}
     every = tree.css("*") if texts else (node for node, _ in inline)
@@ -360,12 +361,12 @@ def _childless(node: LexborNode) -> bool:
     return next(iter(node.iter()), None) is None
 
 
-def _chosen(tree: LexborHTMLParser, selector: str, tags: int, meter: Meter) -> list[LexborNode]:
+def _chosen(tree: LexborHTMLParser, selector: str, reach: Callable[[], int], meter: Meter) -> list[LexborNode]:
     """The elements that a selector chooses. Each of its steps is taken for all elements at once: lexbor tries every way
     to take them, for ``x * * * * p`` in nested elements for hours. Raises TooComplex."""
     found: list[LexborNode] = []
     for n, (sign, compound, looks) in enumerate(_steps(selector)):
-        if looks > meter.bounds.looks or looks * tags * tags > _MOST_LOOKS:
+        if looks > meter.bounds.looks or (looks and looks * reach() > _MOST_LOOKS):
             raise TooComplex(Phrase("its style sheets have selectors that are too complex"))
         before = {node.mem_id for node in found}
         known: dict[int, bool] = {}
@@ -377,6 +378,18 @@ def _chosen(tree: LexborHTMLParser, selector: str, tags: int, meter: Meter) -> l
         if not found:
             break
     return found
+
+
+def _reach(tree: LexborHTMLParser) -> int:
+    """How many elements all elements look at, if each looks at those beside it, or at those that it is in, which are dearer:
+    few in a table of a thousand rows."""
+    depth: dict[int, int] = {}
+    beside: Counter[int] = Counter()
+    for node in tree.css("*"):  # each after that it is in
+        around = node.parent.mem_id if node.parent is not None else 0
+        depth[node.mem_id] = depth.get(around, 0) + 1
+        beside[around] += 1
+    return 2 * sum(depth.values()) + sum(n * n for n in beside.values())
 
 
 def _steps(selector: str) -> Iterator[tuple[str, str, int]]:

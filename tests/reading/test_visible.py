@@ -368,7 +368,9 @@ def test_a_selector_of_many_steps_chooses_what_lexbor_does(selector: str) -> Non
         "<div class=a><p>1<b>2</b>3<i>4</i></p><div id=c><p class=b>5<i>6</i><i>7</i><b>8</b></p></div></div>"
         "<p>9</p><b>10<i>11</i></b>text<i class=a>12</i><div><p><b class=b>13</b></p><b>14</b></div>"
     )
-    assert {n.mem_id for n in _chosen(tree, selector, 27, Meter(Bounds()))} == {n.mem_id for n in tree.css(selector)}
+    assert {n.mem_id for n in _chosen(tree, selector, lambda: 27, Meter(Bounds()))} == {
+        n.mem_id for n in tree.css(selector)
+    }
 
 
 STEPS = "* " * 12
@@ -405,6 +407,13 @@ def test_a_selector_that_counts_is_read_in_a_tree_of_some_size(pieces: int) -> N
     sheet = "<style>p:nth-child(2n):nth-last-child(6n){display:none}</style>"
     with pytest.raises(TooComplex, match="selectors") if pieces > 4_000 else nullcontext():
         read_markup(sheet + "<p>x" * pieces, Meter(Bounds()))
+
+
+@every("selector", ["tr:nth-child(even)", "td:nth-of-type(3)", "table:has(th) td"])
+def test_a_selector_that_counts_is_read_in_a_table_of_a_thousand_rows(selector: str) -> None:
+    """Each row is beside the others, but each cell only beside seven: no call takes long."""
+    row = f"<tr>{'<td>x</td>' * 8}</tr>"
+    read_markup(f"<style>{selector}{{display:none}}</style><table>{row * 1_500}</table>", Meter(Bounds()))
 
 
 @every("selector", ["[title*='" + "a" * 400 + "b' i] ~ p", ":is(x ~ p)", "p:has(b)"])
