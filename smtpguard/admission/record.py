@@ -219,10 +219,7 @@ class Record:
         again = void.moved(Move.ADOPT, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now))
         again = self.term.anew(again, self.gathered.in_force, live.now)
         again = replace(again, behind=self._behind())
-        if again.confirm is None:
-            return again
-        again = replace(again, confirm=self._confirm(again, live))
-        return replace(again, attend_at=self.term.attend_at(again, self.gathered.in_force))
+        return again if again.confirm is None else self._asking(again, live)
 
     def _hold(self, stands: MailingVerdict, live: Seen) -> Hold:
         verdict = stands.verdict
@@ -281,18 +278,19 @@ class Record:
                 told=told,
                 senders=hold.senders | mine,
             )
-        if not hold.primary and (confirm := self._confirm(hold, live)) is not None:
-            hold = replace(hold, confirm=confirm, expires_at=confirm.until if confirm.expires else hold.expires_at)
-        return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
+        return self._asking(hold, live)
 
-    def _confirm(self, hold: Hold, live: Seen) -> Confirmation | None:
-        """The question to the writer, if the verdict asks one."""
+    def _asking(self, hold: Hold, live: Seen) -> Hold:
+        """The hold with the question to its writer, if the verdict asks one."""
         writer = writer_of(self.gathered)
-        if hold.verdict.action is not Action.CONFIRM or not isinstance(writer, Writer):
-            return None
-        seconds, expires = self.gathered.in_force.rules.asking(hold.verdict)
-        until = min(live.now + timedelta(seconds=seconds), hold.expires_at)
-        return Confirmation(writer=writer.address, proof=writer.proof, until=until, expires=expires)
+        confirm = None
+        if not hold.primary and hold.verdict.action is Action.CONFIRM and isinstance(writer, Writer):
+            seconds, expires = self.gathered.in_force.rules.asking(hold.verdict)
+            until = min(live.now + timedelta(seconds=seconds), hold.expires_at)
+            confirm = Confirmation(writer=writer.address, proof=writer.proof, until=until, expires=expires)
+            hold = replace(hold, expires_at=until if expires else hold.expires_at)
+        hold = replace(hold, confirm=confirm)
+        return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
 
     def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
         """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""

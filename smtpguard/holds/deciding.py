@@ -196,7 +196,8 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
 
 
 def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
-    """The oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of that."""
+    """The oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of that, and
+    for the rest of its time."""
     if void.state is not State.VOID or row.mailing.entry != void.hold_id:
         return None
     batch.flush()
@@ -205,7 +206,9 @@ def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
     )
     next_id = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(1)).scalar()
     copy = holds.find(batch.connection, next_id) if next_id is not None else None
-    return replace(copy.in_place_of(void), primary="", expires_at=void.expires_at) if copy is not None else None
+    if copy is None:
+        return None
+    return replace(copy.in_place_of(void), primary="", confirm=void.confirm, expires_at=void.expires_at)
 
 
 def _promoted(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:

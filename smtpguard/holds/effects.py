@@ -81,7 +81,7 @@ def decided_by(hold: Hold) -> str:
 def is_over(hold: Hold, now: datetime) -> bool:
     """Whether nobody can let it go any more, if it waits."""
     named = hold.deliver_by is not None and now >= hold.deliver_by
-    return named or (now >= hold.expires_at and hold.reminded == len(REMINDERS))
+    return named or (now >= hold.until and hold.reminded == len(REMINDERS))
 
 
 def check_answered(hold: Hold) -> None:
@@ -432,15 +432,15 @@ class Deadlines:
     def reminded(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
         """The hold, whose last reminder goes out now: if that is late, with the rest of its time from now on."""
         at = self.last_reminder_at(hold, in_force)
-        if now - at <= min(JUMP, (hold.expires_at - at) / 2):
+        if now - at <= min(JUMP, (hold.until - at) / 2):
             return hold
-        until = max(hold.expires_at, self._after(hold, 100 - REMINDERS[-1], in_force, now))
+        until = max(hold.until, self._after(hold, 100 - REMINDERS[-1], in_force, now))
         return replace(hold, expires_at=min(until, hold.deliver_by) if hold.deliver_by is not None else until)
 
     def _after(self, hold: Hold, percent: int, in_force: InForce, start: datetime, *, within: bool = False) -> datetime:
         """When ``percent`` of its time has passed since ``start``: of the working hours in it. If it has none, since the
         message itself set the date, of the whole time."""
-        since, end, hours = hold.waits_since, hold.expires_at, in_force.hours
+        since, end, hours = hold.waits_since, hold.until, in_force.hours
         worked = hours.worked(since, end) if self.working else timedelta()
         if not worked:
             return start + (end - since) * percent / 100

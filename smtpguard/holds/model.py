@@ -171,8 +171,9 @@ class Vote:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
     """The question to its writer. ``writer``: canonical; ``proof``: what proved the writer ("login", "listener",
-    "origin"). ``until``: until then nobody else decides; ``expires``: it expires then, which is also the hold's ``expires_at``. ``at``, ``people``: when the
-    writer confirmed, and the number that they typed. ``lapsed_at``: since when others decide instead."""
+    "origin"). ``until``: until then nobody else decides; ``expires``: it expires then, which is also the hold's
+    ``expires_at``, except of earlier versions. ``at``, ``people``: when the writer confirmed, and the number that they
+    typed. ``lapsed_at``: since when others decide instead."""
 
     writer: str
     until: datetime

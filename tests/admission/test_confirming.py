@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
+from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
 from smtpguard.lists.index import index_path
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
@@ -56,6 +56,12 @@ async def notified(home: House) -> list[tuple[str, str]]:
     return sorted(
         (i.data["notice"], str(i.recipients[0].address)) for i in await home.outbox() if i.kind is IntentKind.NOTICE
     )
+
+
+async def unanswered(home: House, hold_id: str) -> None:
+    """As if its client had got no 250 yet."""
+    sql = "UPDATE hold SET acknowledged = false WHERE hold_id = ?"
+    await home.store.write(lambda b: b.execute(sql, [(hold_id,)]))
 
 
 async def releases(home: House) -> int:
@@ -339,6 +345,57 @@ async def test_a_question_does_not_expire_before_its_writer_is_reminded(home: Ho
     home.clock.pass_(minutes=2)
     await home.approvals().sweep()
     assert (await confirm(home, late)).state is State.APPROVED
+
+
+@on_sqlite
+async def test_a_retry_after_its_client_got_no_answer_is_asked_about_for_the_same_time(home: House) -> None:
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
+    hold = await asked(home, Message_ID="<1@a>")
+    await unanswered(home, hold.hold_id)
+    home.clock.pass_(minutes=15)
+    await home.approvals().sweep()
+    assert (await home.hold(hold.hold_id)).state is State.VOID
+    again = await asked(home, Message_ID="<1@a>")
+    assert again.hold_id == hold.hold_id
+    assert again.confirm is not None
+    assert again.expires_at == again.confirm.until == home.clock.now() + timedelta(minutes=30)
+    home.clock.pass_(minutes=27)
+    await home.approvals().sweep()
+    home.clock.pass_(minutes=3)
+    await home.approvals().sweep()
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
+
+
+@on_sqlite
+async def test_a_copy_in_the_place_of_one_without_an_answer_is_asked_about(home: House) -> None:
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
+    hold = await asked(home)
+    await asked(home, *READERS[10:20])
+    await unanswered(home, hold.hold_id)
+    home.clock.pass_(minutes=15)
+    await home.approvals().sweep()
+    [copy_] = await waiting(home)
+    assert copy_.hold_id != hold.hold_id
+    assert copy_.asks_writer
+    assert copy_.expires_at == hold.expires_at
+    assert await notified(home) == [("confirm", ANNA)]
+    assert (await confirm(home, copy_)).state is State.APPROVED
+
+
+@on_sqlite
+async def test_a_question_of_an_earlier_version_ends_when_its_writer_was_told(home: House) -> None:
+    """Earlier versions stored the end of an ordinary hold."""
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
+    hold = await asked(home)
+    until = hold.expires_at
+    old = replace(hold, expires_at=until + timedelta(days=2))
+    await home.store.holds.change(hold.hold_id, lambda h: Change(hold=replace(old, attend_at=until)))
+    home.clock.pass_(minutes=30)
+    await home.approvals().sweep()
+    assert await notified(home) == [("confirm", ANNA), ("confirm", ANNA)]
+    home.clock.pass_(minutes=3)
+    await home.approvals().sweep()
+    assert (await home.hold(hold.hold_id)).state is State.EXPIRED
 
 
 @on_sqlite
