@@ -32,7 +32,8 @@ from smtpguard.mail.envelope import within
 log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
-CLIENT_SECONDS = 120.0  # for a whole body, and for reading what waits to be written
+CLIENT_SECONDS = 120.0  # for a whole body, for reading what waits to be written, or for PROGRESS in it
+PROGRESS = 1 << 20  # octets: a slow line takes minutes for an attachment
 CONNECTIONS = 500
 EACH = 60  # of one address other than a proxy's: several browsers behind it, with six connections each
 
@@ -70,6 +71,7 @@ def patient(
         _late: asyncio.TimerHandle | None = None
         _end: asyncio.TimerHandle | None = None
         _timed: object = None  # the request whose body is timed
+        _received = 0  # octets
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -86,6 +88,7 @@ def patient(
                 self._end = self.loop.call_later(lasts, transport.abort) if lasts is not None else None
 
         def data_received(self, data: bytes) -> None:
+            self._received += len(data)
             super().data_received(data)
             self._look()
 
@@ -127,7 +130,17 @@ def patient(
 
         def _wait(self, seconds: float) -> None:
             self._cancel()
-            self._late = self.loop.call_later(seconds, self.transport.abort)
+            self._late = self.loop.call_later(seconds, self._give_up, seconds, self._passed())
+
+        def _passed(self) -> int:
+            """It grows with what the client sends and reads, while no more is written to it."""
+            return self._received - self.transport.get_write_buffer_size()
+
+        def _give_up(self, seconds: float, before: int) -> None:
+            if self._passed() - before < PROGRESS:
+                self.transport.abort()
+            else:
+                self._wait(seconds)
 
         def _cancel(self) -> None:
             if self._late is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
 
-from smtpguard.app.webserver import Server, configured, patient
+from smtpguard.app.webserver import PROGRESS, Server, configured, patient
 from tests.every import every
 
 SOON = 0.3
@@ -89,6 +91,53 @@ async def test_a_client_that_stops_in_a_body_or_reads_nothing_is_closed(said: by
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(said)
             await emptied(server)
+
+
+class SlowLine(asyncio.Transport):
+    """To a client that takes ``waits`` octets in its time. ``call_later`` is the loop's."""
+
+    waits, aborted = 0, False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[Callable[[], None]] = []
+
+    def call_later(self, _: float, do: Callable[..., None], *given: Any) -> asyncio.TimerHandle:
+        self.later.append(partial(do, *given))
+        return Mock()
+
+    def create_task(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(doing)
+
+    def get_write_buffer_size(self) -> int:
+        return self.waits
+
+    def pause_reading(self) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@every("sends", [False, True])
+async def test_a_large_body_or_answer_on_a_slow_line_is_not_cut(sends: bool) -> None:
+    line = SlowLine()
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    protocol = patient(())(config, uvicorn.server.ServerState(), {}, line)
+    protocol.connection_made(line)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (LARGE if sends else 0))
+    if not sends:
+        line.waits = LARGE
+        protocol.pause_writing()
+    for _ in range(3):
+        if sends:
+            protocol.data_received(bytes(PROGRESS))
+        else:
+            line.waits -= PROGRESS
+        line.later[-1]()
+        assert not line.aborted
+    line.later[-1]()
+    assert line.aborted
+    protocol.connection_lost(ConnectionAbortedError())
 
 
 @every("said", [b"GET /slow HTTP/1.1\r\n", b"POST /slow HTTP/1.1\r\nContent-Length: 2\r\n"])
