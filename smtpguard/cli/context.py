@@ -340,9 +340,7 @@ def _said(error: Exception) -> str | None:
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import CommitUnknown, StoreError
 
-    if isinstance(error, Broken):
-        return "\n".join(map(str, error.problems))
-    if isinstance(error, CannotStart):
+    if isinstance(error, (Broken, CannotStart)):
         return str(error)
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""

@@ -68,11 +68,11 @@ class Undeclared(Invalid):
 
 
 class Broken(Exception):
-    """An unusable file, with every problem found in it."""
+    """An unusable file, with every problem found in it. Its text has those that make it so, not mere warnings."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = ordered(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems if problem.fatal))
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:

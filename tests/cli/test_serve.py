@@ -161,6 +161,14 @@ def test_an_invalid_policy_stops_the_start(config: Path, serve: Serve) -> None:
     assert err.startswith(f"{policy}:13:")
 
 
+def test_what_stops_the_start_is_told_without_mere_warnings(config: Path, serve: Serve) -> None:
+    """Each of its lines is a critical entry of the log."""
+    policy = config.parent / "policy.yaml"
+    policy.write_text(policy.read_text().replace("column: email", "column: emil"))
+    status, err = serve()
+    assert (status, err) == (2, f'{policy}:8:20: {config.parent}/members.csv: no column "emil": it has email\n')
+
+
 def test_an_address_that_is_not_free_asks_for_a_retry(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
