@@ -10,6 +10,7 @@ process; the parent then treats the message as "unreadable".
 from __future__ import annotations
 
 import resource
+import signal
 import struct
 import sys
 import time
@@ -67,7 +68,9 @@ def _allow(seconds: float) -> None:
 
 
 def confine() -> None:
-    """Drop what a reader does not need: unlimited memory, files, core dumps."""
+    """Drop what a reader does not need: signals for the whole tree, unlimited memory, files, core dumps."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # what ignores them is not inherited through uvloop
+        signal.signal(number, signal.SIG_IGN)
     for which, value in (
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_CORE, 0),

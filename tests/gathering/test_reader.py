@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -82,6 +83,14 @@ async def test_large_messages_are_read_by_a_reused_process(make: Make) -> None:
     other = await read(reader, Message.of(bytes(LARGE.raw[:]) + b"One more.\r\n"))
     assert other.from_address == "anna@example.com"  # it still has the vocabularies
     assert reader._idle == [process]
+
+
+async def test_a_signal_to_the_whole_tree_ends_no_process(make: Make) -> None:
+    reader = make()
+    await read(reader, LARGE)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        reader._idle[0]._process.send_signal(number)
+    assert (await read(reader, Message.of(bytes(LARGE.raw) + b"One more.\r\n"))).readable is Readable.YES
 
 
 async def test_a_complex_small_message_is_read_by_a_process(make: Make) -> None:
