@@ -92,7 +92,7 @@ WHY_NOT: Mapping[str, str] = {
     "over": N_("Its time is over: it is not sent."),
     "role": N_("You can view it; others decide."),
     "group": N_("Other groups decide on it."),
-    "writer": N_("Its writer is asked to confirm it. If they do not confirm it in time, you are asked."),
+    "writer": N_("Its writer is asked to confirm it. Nobody else can let it go."),
 }
 LATE = N_("Its time is over, but its last reminder is still due: a decision counts.")
 """Of a message that waits, and does not expire before that reminder."""

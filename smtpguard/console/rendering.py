@@ -22,7 +22,7 @@ from smtpguard.console import labels
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.coverage import reach_of
-from smtpguard.holds.model import Choice, Conflict, NoAnswer, NotEntitled
+from smtpguard.holds.model import Choice, Conflict, NoAnswer, NotEntitled, PolicyChanged
 from smtpguard.locale.phrase import N_, Said
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
@@ -197,6 +197,7 @@ def text_of(sent: FormData, name: str, most: int = 2_000) -> str:
 
 
 CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
+POLICY_CHANGED = N_("Nothing was done: the policy has changed since you looked. Look again, and decide.")
 
 NO_ANSWER = N_(
     "Nothing was done: its client has had no answer yet, and may have to send it again. Try again in a quarter of an hour."
@@ -207,10 +208,13 @@ UNKNOWN = N_(
 )
 
 
+_CONFLICTS = {NoAnswer: NO_ANSWER, PolicyChanged: POLICY_CHANGED}
+
+
 def not_done(error: Conflict | NotEntitled | StoreError, said: Speech) -> tuple[int, str]:
     """The status, and the sentence for people, where a service did nothing."""
     if isinstance(error, Conflict):
-        return 409, said(NO_ANSWER if isinstance(error, NoAnswer) else CHANGED)
+        return 409, said(_CONFLICTS.get(type(error), CHANGED))
     if isinstance(error, NotEntitled):
         return 403, said("Nothing was done: you have no right to do this.")
     if isinstance(error, CommitUnknown):

@@ -26,6 +26,7 @@ from smtpguard.holds.model import (
     Move,
     NoAnswer,
     NotEntitled,
+    PolicyChanged,
     State,
     Vote,
     entitled,
@@ -106,10 +107,10 @@ def check_may_vote(
     hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
 ) -> None:
     """Raises Conflict or NotEntitled."""
-    if seen is not None and (
-        seen.policy_sha256 not in (None, in_force.sha256) or (hold.hold_id == hold_id and not seen.is_of(hold))
-    ):
+    if seen is not None and hold.hold_id == hold_id and not seen.is_of(hold):
         raise Conflict("it has changed since it was shown")
+    if seen is not None and seen.policy_sha256 not in (None, in_force.sha256):
+        raise PolicyChanged("the policy has changed since it was shown")
     mine = check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))
     if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
         raise Conflict(f"{who} has already given this vote")

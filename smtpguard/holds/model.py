@@ -40,6 +40,10 @@ class NoAnswer(Conflict):
     """Its client has no 250 yet."""
 
 
+class PolicyChanged(Conflict):
+    """It was shown under another policy."""
+
+
 class State(enum.Enum):
     WAITING = "waiting"
     APPROVED = "approved"  # the release is in the outbox

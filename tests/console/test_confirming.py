@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,7 +169,8 @@ async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
     seer = await here.signed_in("vera@example.com", Role.VIEWER)
     assert "1 of 1 that wait" in text(await seer.get("/held?since=2026-01-01"))
     page = text(await eva.get(f"/held/{hold.hold_id}"))
-    assert "Its writer is asked to confirm it. If they do not confirm it in time, you are asked." in page
+    assert "Its writer is asked to confirm it. Nobody else can let it go. If they do not confirm it by" in page
+    assert ", you are asked." in page
     assert "Send to 10 people" not in page
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
     forced = await eva.post(
@@ -178,6 +181,15 @@ async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Not this", **bound)
     assert done.status_code == 303
     assert (await here.home.hold(hold.hold_id)).state is State.REJECTED
+
+
+async def test_approvers_see_what_expires_if_its_writer_does_not_confirm_it(here: Stage) -> None:
+    hold = await asked(here)
+    assert hold.confirm is not None
+    await changed(here, hold, confirm=replace(hold.confirm, expires=True), expires_at=hold.confirm.until)
+    page = text(await (await here.signed_in(EVA, Role.APPROVER)).get(f"/held/{hold.hold_id}"))
+    assert re.search(r"If they do not confirm it by [^.]+, it is not sent\.", page)
+    assert "you are asked" not in page
 
 
 async def test_after_the_time_approvers_decide(here: Stage) -> None:

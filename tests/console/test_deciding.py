@@ -210,6 +210,27 @@ async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     assert (await here.home.hold(hold.hold_id)) == before
 
 
+async def test_under_another_policy_too_a_late_vote_names_who_decided(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    eva = await open_hold(here, EVA, hold)
+    await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"\n# another one\n"})
+    await here.home.follow()
+    await changed(here, hold, release_at=here.home.clock.now() + timedelta(minutes=1))
+    said = text(await votes(eva, hold, "approve"))
+    assert "Nothing was done: it has changed since you looked." in said
+
+
+@pytest.mark.parametrize("end", [State.REJECTED, State.EXPIRED, State.RELEASED])
+async def test_a_late_rejection_without_a_reason_is_late(here: Stage, end: State) -> None:
+    """A reason would not help, and there is no field for one any more."""
+    hold = await held(here, NEWS)
+    eva = await open_hold(here, EVA, hold)
+    await changed(here, hold, state=end)
+    answer = await votes(eva, hold, "reject")
+    assert answer.status_code == 409
+    assert "Nothing was done: it has changed since you looked." in text(answer)
+
+
 async def test_a_late_vote_names_who_decided(here: Stage) -> None:
     holds = [await held(here, NEWS, Message_ID=f"<{n}@example.com>", body=str(n)) for n in range(2)]
     eva, omar = await open_hold(here, EVA, holds[0]), await open_hold(here, OMAR, holds[0])

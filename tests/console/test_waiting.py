@@ -11,7 +11,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.holds.model import State
 from tests.console.holding import DPO, EVA, NEWS, OMAR, changed, held, several, subjects, text, views
 from tests.console.stage import Browser, Stage
-from tests.guard.house import MEMBERS, RAMADAN
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 
 
 async def test_holds_are_ordered_by_sensitivity_people_and_deadline(here: Stage) -> None:
@@ -267,6 +267,16 @@ async def test_a_hold_with_more_people_is_not_decided(here: Stage) -> None:
     await chosen(eva, "approve", [hold])
     await copy(1)
     assert "it has changed since you looked" in text(await confirmed(eva, choice="approve", number="1"))
+    assert (await here.home.hold(hold.hold_id)).state is State.WAITING
+
+
+async def test_several_seen_under_another_policy_are_not_decided(here: Stage) -> None:
+    (hold,) = await several(here, 1, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", [hold])
+    await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"\n# another one\n"})
+    await here.home.follow()
+    assert "the policy has changed since you looked" in text(await confirmed(eva, choice="approve", number="1"))
     assert (await here.home.hold(hold.hold_id)).state is State.WAITING
 
 

@@ -61,10 +61,11 @@ async def vote(request: Request) -> Response:
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     wrong: dict[str, str] = {}
-    if choice is Choice.REJECT and not comment and hold.state is not State.WAITING:  # people were told that it goes
-        wrong["comment"] = said("Give a reason for the rejection: its writer reads it.")
+    if choice is Choice.REJECT and not comment and ahead.may_back:  # people were told that it goes
+        if (await here.store.holds.outgoing(hold.hold_id)).stoppable:
+            wrong["comment"] = said("Give a reason for the rejection: its writer reads it.")
     people = 0
-    if choice is Choice.APPROVE and ahead.sends:
+    if choice is Choice.APPROVE and ahead.may and ahead.sends:
         large = ahead.people >= LARGE
         typed = confirmed(number(sent, "number" if large else "people"), hold.reach, ahead.people)
         if typed is None and not large:  # more copies came than the button said
@@ -259,13 +260,10 @@ async def _done(request: Request, act: Awaitable[object], what: str) -> Response
 
 
 async def _not_done(request: Request, status: int, problem: str) -> Response:
-    """``problem``, and who was faster; or that the policy is another one."""
-    said, policy = speech(request), text_of(form(request), "policy")
+    """``problem``, and who was faster."""
     hold, seen = await looked_up(request)
-    if status == 409 and hold.state is State.WAITING and policy not in ("", services_of(request).in_force.sha256):
-        problem = said("Nothing was done: the policy has changed since you looked. Look again, and decide.")
-    elif status == 409:
-        problem = f"{problem} {overtaken(hold, person(request).address, said)}".strip()
+    if status == 409:
+        problem = f"{problem} {overtaken(hold, person(request).address, speech(request))}".strip()
     if seen is Visibility.NOTHING or person(request).address in hold.senders:
         return await own(request, hold, status, problem)
     return await shown(request, hold, seen, status, problem)

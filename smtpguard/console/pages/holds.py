@@ -44,7 +44,7 @@ from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING, sentence, unsuitable
 from smtpguard.holds.effects import Seen, stages
-from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, Rank, Refused, State, Unconfirmed
+from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, PolicyChanged, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
 from smtpguard.journal.chain import Clear
 from smtpguard.locale.phrase import N_
@@ -279,6 +279,8 @@ async def decided(request: Request) -> Response:
             left.append((hold, said("you cannot decide on it")))
         except Unconfirmed:
             left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
+        except PolicyChanged:
+            left.append((hold, said("the policy has changed since you looked")))
         except (Refused, KeyError):
             now = await here.store.holds.find(hold.hold_id)
             faster = labels.overtaken(now, who.address, said) if now is not None else ""
