@@ -35,7 +35,7 @@ from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import summary
 from smtpguard.holds.effects import Seen, stages
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State, Unconfirmed
+from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
@@ -61,9 +61,9 @@ async def vote(request: Request) -> Response:
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     wrong: dict[str, str] = {}
-    if choice is Choice.REJECT and not comment and ahead.may_back:  # people were told that it goes
-        if (await here.store.holds.outgoing(hold.hold_id)).stoppable:
-            wrong["comment"] = said("Give a reason for the rejection: its writer reads it.")
+    unsaid = choice is Choice.REJECT and not comment and ahead.may_back  # people were told that it goes
+    if unsaid and (await here.store.holds.outgoing(hold.hold_id)).stoppable:
+        wrong["comment"] = said("Give a reason for the rejection: its writer reads it.")
     people = 0
     if choice is Choice.APPROVE and ahead.may and ahead.sends:
         large = ahead.people >= LARGE
