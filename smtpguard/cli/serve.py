@@ -300,11 +300,15 @@ def _supervisor(
     from smtpguard.app import start
     from smtpguard.app.clock import STEADY
 
+    wanted, most = settings.limits.connections, supervisor.most_connections(parts)
+    if listeners and most < wanted:
+        what = "fewer connections are taken than limits.connections: a process may have too few file descriptors"
+        structlog.get_logger("smtpguard").warning(what, connections=most, wanted=wanted)
     return Supervisor(
         parts=parts,
         life=life,
         listeners=listeners,
-        limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
+        limits=Limits(total=min(wanted, most), per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
         # -P: run the installed smtpguard, not a module of that name in the current folder.
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],

@@ -501,11 +501,26 @@ def _name(parts: Sequence[str], index: int) -> str:
     return parts[index] if len(same) == 1 else f"{parts[index]}-{same.index(index) + 1}"
 
 
+def _descriptors() -> int:
+    """The most file descriptors that a process may have, once its limit is raised."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 1 << 16
+
+
 def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 16
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft < _descriptors():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors(), hard))
+
+
+_OWN_DESCRIPTORS = 40  # of a part without clients: 30, and some more while it works
+
+
+def most_connections(parts: Sequence[str]) -> int:
+    """For how many connections these parts have file descriptors: each may take one more, to the relay or for what is spooled.
+    Clients that held all of them would let no mail pass."""
+    takers = sum(part in ("proxy", "milter") for part in parts)
+    return takers * max(1, (_descriptors() - _OWN_DESCRIPTORS) // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -535,3 +536,20 @@ def test_the_supervisor_watches_the_clock_for_parts_that_are_started_again(monke
     monkeypatch.setattr("smtpguard.cli.serve.Supervisor", lambda **more: given.update(more))
     _supervisor(Settings(), Path("smtpguard.yaml"), ["delivery"], lambda *_: 0, [])
     assert given["ticks"] == STEADY.watch
+
+
+def test_clients_do_not_take_all_descriptors(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else none is left for the relay, and no mail passes."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("smtpguard.cli.serve.Supervisor", lambda **more: given.update(more))
+    for hard, total, lines in ((64, 24, 1), (20, 2, 1), (4096, 2000, 0), (resource.RLIM_INFINITY, 2000, 0)):
+        monkeypatch.setattr("resource.getrlimit", lambda _, hard=hard: (hard, hard))
+        with contextlib.ExitStack() as undo:
+            listeners = _listeners(read_settings(config, {}), ["proxy"])
+            for listener in listeners:
+                undo.callback(listener.close)
+            _supervisor(Settings(), config, ["proxy", "proxy", "delivery"], lambda *_: 0, listeners)
+        assert given["limits"].total == total
+        assert capsys.readouterr().out.count("fewer connections are taken") == lines
