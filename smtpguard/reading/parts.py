@@ -67,11 +67,13 @@ _ASCII_AND_MORE = _LATIN | {"utf-8"}
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """``text``, and the defect, if there was any. ``lossy``: a tenth or more could not be decoded."""
+    """``text``, and the defect, if there was any. ``lossy``: a tenth or more could not be decoded. ``readings``: if
+    programs show other words in it, by the label and by the charset that it seems to be in; ``text`` has both."""
 
     text: str
     defect: Phrase | None
     lossy: bool = False
+    readings: tuple[str, ...] = ()
 
 
 def mechanism(raw: bytes) -> str:
@@ -142,7 +144,6 @@ def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
 
 def characters(data: bytes, charset: str, *, controls: bool = False) -> Decoded:
     """Octets as text. An unknown charset is decoded as UTF-8, octets that are not UTF-8 as Windows-1252, and reported.
-    If programs read other words in them, the text has both readings, by the label first.
     ``controls``: with invisible control characters."""
     name = charset.strip().strip("\"'").lower()
     if name in _ALIASES or name in _UNKNOWN_OKAY:
@@ -211,7 +212,7 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = Fa
             if not _agree(text, data):
                 why = Phrase("it holds text that cannot be read as {codec}", codec=labelled)
                 said = _tidied(data.decode(labelled, "replace"), labelled, controls)
-                return Decoded(f"{said}\n{text}", why, lossy=True)
+                return Decoded(f"{said}\n{text}", why, readings=(said, text))
     if codec == "utf-16" and data[:2] not in _BOMS:
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
     if not _has_ascii(codec):  # perhaps a wrong label; some programs ignore it, and nearly all EBCDIC

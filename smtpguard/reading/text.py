@@ -20,7 +20,18 @@ from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, backwards, read_markup, seen
-from smtpguard.reading.parts import Index, Part, Walk, body_text, characters, may_be_plain, transfer, walk, words
+from smtpguard.reading.parts import (
+    Decoded,
+    Index,
+    Part,
+    Walk,
+    body_text,
+    characters,
+    may_be_plain,
+    transfer,
+    walk,
+    words,
+)
 from smtpguard.reading.quoting import Split, split
 from smtpguard.reading.request import Meter, TooComplex
 
@@ -231,7 +242,8 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     whole = stands_alone(part.kind, part.filename)
     aside = not whole or part.attachment or part.nested > 0 or "multipart/report" in out.kinds
     in_lines = form == CALENDAR or part.kind in _CARDS or part.filename.lower().endswith(".vcf")
-    text = _decoded(out, part, aside, meter, in_lines=in_lines, controls=form == HTML)
+    decoded = _decoded(out, part, aside, meter, in_lines=in_lines, controls=form == HTML)
+    text = decoded.text
     if form == CALENDAR:
         method, text = calendar(text)
         method = part.parameters.get("method", "").upper() or method or ("" if part.attachment else "yes")
@@ -239,17 +251,19 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         attached.append(text)
         out.enclosed.append(text)
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
-        markup = read_markup(text, meter)
-        if (broken := _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)) is not None:
-            data, _ = transfer(broken, part.encoding)
-            shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
-            new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
-            markup.hidden = "\n".join(filter(None, (markup.hidden, new)))
-        if aside:
-            attached += [markup.text, markup.quoted, markup.hidden, markup.rejoined, *markup.alts, *markup.unshown]
-            (out.forwarded if part.nested else out.enclosed).extend((markup.text, markup.quoted))
-        else:
-            markups.append(markup)
+        broken = _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)
+        for reading in decoded.readings or (text,):  # apart, since one may hide the other
+            markup = read_markup(reading, meter)
+            if broken is not None:
+                data, _ = transfer(broken, part.encoding)
+                shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
+                new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
+                markup.hidden = "\n".join(filter(None, (markup.hidden, new)))
+            if aside:
+                attached += [markup.text, markup.quoted, markup.hidden, markup.rejoined, *markup.alts, *markup.unshown]
+                (out.forwarded if part.nested else out.enclosed).extend((markup.text, markup.quoted))
+            else:
+                markups.append(markup)
     else:
         text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
         for name, octets in files_within(text):
@@ -314,7 +328,7 @@ def _end(part: Part, aside: bool, meter: Meter) -> int:
     return min(part.end, part.start + meter.bounds.attached_bytes) if aside else part.end
 
 
-def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool, controls: bool) -> str:
+def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool, controls: bool) -> Decoded:
     size, end = part.end - part.start, _end(part, aside, meter)
     if not aside:
         meter.take_text(size)
@@ -330,7 +344,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
         out.defects.append(decoded.defect)
     if decoded.lossy and decoded.defect is not None and not aside:
         out.unreadable = out.unreadable or decoded.defect
-    return decoded.text
+    return decoded
 
 
 def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:

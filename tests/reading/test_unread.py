@@ -226,23 +226,39 @@ def test_invisible_characters_split_no_word_in_any_charset(charset: str, kind: s
     assert topics(alone(octets, f"{kind}; charset={charset}", Content_Transfer_Encoding="base64")) == {"pork"}
 
 
-@every("begins", [b"\xff\xfe", b"\xfe\xff"])
 @every("kind", ["text/plain", "text/html"])
-def test_a_text_that_only_begins_as_utf_16_is_unreadable(begins: bytes, kind: str) -> None:
-    """Programs that follow the label show two odd letters and then the text."""
-    for said in ("Only for us: bacon, tonight ", "Only for us: bacon, tonight"):
-        reading = alone(packed(begins + said.encode()), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
-        assert "cannot be read as utf-8" in reading.why_unreadable
-        assert topics(reading) == {"pork"}
-    whole = "Hej på er!".encode("utf-16-le" if begins == b"\xff\xfe" else "utf-16-be")
-    reading = alone(packed(begins + whole), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
+@every(
+    "octets",
+    [
+        b"\xff\xfeFor internal use only: bacon, tonight ",
+        b"\xfe\xffFor internal use only: bacon, tonight",
+        b"For internal use only: \x1b$B!!bacon!!\x1b(B",
+        b"\x1b$B<template>\x1b(B For internal use only: bacon",
+    ],
+)
+def test_a_text_that_programs_read_in_two_ways_is_read_in_both(octets: bytes, kind: str) -> None:
+    """Those that follow the label show words; others see the mark of UTF-16 or Japanese letters. One may be hidden in
+    the other."""
+    reading = alone(packed(octets), f"{kind}; charset=utf-8", Content_Transfer_Encoding="base64")
+    assert "pork" in topics(reading)
+    assert "inside-only" in names(reading)
+
+
+@every("label", ["", "; charset=us-ascii", "; charset=utf-8"])
+@every("kind", ["text/plain", "text/html"])
+@every(
+    ("codec", "text"),
+    [
+        ("iso2022_jp", "春のセールのお知らせです。今週末まで、すべての商品が二割引になります。"),
+        ("iso2022_kr", "봄이 왔습니다. 이번 주말까지 모든 상품을 할인합니다."),
+        ("utf-16", "Весна пришла. До воскресенья все товары со скидкой."),
+    ],
+)
+def test_text_under_a_wrong_label_is_read(codec: str, text: str, kind: str, label: str) -> None:
+    """As old programs in Japan send it: without a label."""
+    reading = alone(packed(f"{text}\nBacon".encode(codec)), kind + label, Content_Transfer_Encoding="base64")
     assert reading.readable is Readable.YES
-
-
-def test_a_text_that_only_japanese_programs_read_otherwise_is_unreadable() -> None:
-    octets = packed(b"Hello: \x1b$Bbacon!\x1b(B")
-    reading = alone(octets, "text/plain; charset=utf-8", Content_Transfer_Encoding="base64")
-    assert "cannot be read as utf-8" in reading.why_unreadable
+    assert topics(reading) == {"pork"}
 
 
 def test_lines_of_ebcdic_stay_lines() -> None:
