@@ -18,7 +18,7 @@ from tests.console.stage import Stage, stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 
 INVALID: list[tuple[bytes, int, str]] = [
-    (b"", 400, ""), (b"{", 400, ""), (b"\xff", 400, ""), (b"[" * 60_000, 400, ""), (b"[]", 422, ""), (b"7", 422, ""),
+    (b"", 400, ""), (b"{", 400, ""), (b"\xff", 400, ""), (b"[" * 60_000, 400, ""), (b"[]", 422, ""), (b"7", 422, ""), ('{"selector": "all", "reason": "x"}'.encode("utf-16"), 400, ""),
     (b"{}", 422, "body.selector"), (b'{"selector": "everything", "reason": "x"}', 422, "body.selector"),
     (b'{"selector": "all", "reason": ""}', 422, "body.reason"), (b'{"selector": "all", "reason": "x", "colour": 1}', 422, "body.colour"),
     (b'{"selector": "list", "value": "nosuch", "reason": "x"}', 422, "body.value"), (b'{"selector": "list", "reason": "x"}', 422, "body.value"),
