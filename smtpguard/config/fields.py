@@ -8,6 +8,7 @@ everywhere, then, each after a space, ``domain=delimiters`` for the domains that
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -34,11 +35,11 @@ def _path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value or "\0" in value:
         raise Invalid("no path", "a path, relative to this file or absolute")
     head, _, tail = value.partition("/")
-    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}") and (
-        folder := context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
-    ):
-        return Path(folder) / tail
-    return base / value  # a command outside of the unit needs few secrets, and says which file it lacks
+    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}"):
+        # A command outside of the unit needs few secrets, and says which one it lacks. Nobody can make a file below a device.
+        folder = context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
+        return (Path(folder) if folder else Path(os.devnull) / CREDENTIALS) / tail
+    return base / value
 
 
 def _networks(value: Any) -> Any:
@@ -180,7 +181,10 @@ def read_secret(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(MAX_SECRET_OCTETS + 1)
     except OSError as e:
-        raise Broken([Problem(str(path), 1, 1, f"cannot be read: {e.strerror or 'error'}")]) from None
+        why = f"cannot be read: {e.strerror or 'error'}"
+        if CREDENTIALS in path.parts:
+            why = f"{CREDENTIALS[1:]} is not set: systemd sets it for a unit with LoadCredential="
+        raise Broken([Problem(str(path), 1, 1, why)]) from None
     if len(raw) > MAX_SECRET_OCTETS:
         raise Broken([Problem(str(path), 1, 1, "is too large to be a secret")])
     try:

@@ -85,11 +85,15 @@ def test_systemd_credentials_are_found(spelling: str) -> None:
 
 
 def test_a_command_outside_of_the_unit_has_no_credentials(tmp_path: Path) -> None:
+    """Nor can it make one, such as a new secret of the installation."""
     file = tmp_path / "smtpguard.yaml"
     file.write_text("relay: {auth: {user: guard, password_file: $CREDENTIALS_DIRECTORY/relay}}\n")
     auth = read_settings(file, {}).relay.auth
     assert auth is not None
-    assert auth.password_file == tmp_path / "$CREDENTIALS_DIRECTORY/relay", "it is missing when it is needed"
+    with pytest.raises(Broken, match=r"/\$CREDENTIALS_DIRECTORY/relay:1:1: CREDENTIALS_DIRECTORY is not set: systemd"):
+        read_secret(auth.password_file)
+    with pytest.raises(NotADirectoryError):
+        auth.password_file.parent.mkdir(parents=True)
 
 
 def test_a_hook_is_one_command_or_several() -> None:
