@@ -45,6 +45,7 @@ from smtpguard.cli.holdrow import (
     taken_back,
     tell,
 )
+from smtpguard.cli.mailings import state as pace
 from smtpguard.config.problem import unknown
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import BEGINNING, Coverage
@@ -53,6 +54,8 @@ from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import many
+from smtpguard.mailings import copies
+from smtpguard.mailings.model import Mailing
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Mode, Quorum
 
@@ -109,7 +112,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
             if fits(hold) and not (asked and hold.asked_at is not None):
                 holds.append(hold)
         frozen, still = await services.freezes.holding_up(*holds), await _stands_still(services)
-        standing = await services.store.mailings.standing()
+        standing, pausing = await services.store.mailings.standing(), await copies.paused(services.store, holds)
     if context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
@@ -118,7 +121,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
         nothing = "Nothing is in that state." if states else "Nothing is held."
         click.echo("Nothing of that is held." if any(given.values()) else nothing)
     else:
-        _table(holds, frozen)
+        _table(holds, frozen, pausing)
     for why in still:
         click.echo(why)
     for one in standing:
@@ -133,7 +136,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
             click.echo(f"{hold.hold_id}: {ASKED} smtpguard held settle {hold.hold_id} --sent or --again --as ADDRESS")
 
 
-def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
+def _table(holds: Sequence[Hold], frozen: Mapping[str, object], pausing: Mapping[str, Mailing]) -> None:
     table = [("ID", "STATE", "HELD", "REACHES", "FROM", "SUBJECT")]
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
@@ -143,7 +146,10 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
         if hold.release_at is not None:
             leaving = ", approved" if kept else f", to be released at {hold.release_at:%H:%M:%S} UTC"
         asked = ", its writer is asked" if hold.asks_writer else ""
-        state = hold.state.value + asked + leaving + stopped + (", frozen" if kept else "")
+        waits = (
+            f", its mailing is {pace(pausing[hold.mailing_id])}" if hold.copies and hold.mailing_id in pausing else ""
+        )
+        state = hold.state.value + asked + leaving + stopped + waits + (", frozen" if kept else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     for line in in_columns(table):
         click.echo(line)

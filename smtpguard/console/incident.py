@@ -232,7 +232,7 @@ class _Telling(Sections):
         for one in self.made.found.mailings[:MOST]:
             people = one.people
             counts = (
-                (people.relayed, N_("{n} got it")),
+                (people.amount("relayed"), N_("{n} got it")),
                 (people.amount("doubted"), N_("{n} may have got it")),
                 (people.amount("admitted"), N_("{n} to be sent")),
                 (people.amount("held"), N_("{n} held")),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -39,6 +39,7 @@ from smtpguard.holds.model import (
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import State as Pace
 from smtpguard.mailings.staging import Progress
 from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import persons_behind
@@ -51,6 +52,14 @@ if TYPE_CHECKING:  # slow to import
 log = logging.getLogger(__name__)
 
 SLICE = 100  # copies that follow in one commit
+
+
+async def paused(store: Store, holds: Iterable[Hold]) -> dict[str, Mailing]:
+    """By id, the mailings of these holds whose copies wait for their stage, though the hold itself was sent. Raises
+    StoreError."""
+    ids = {hold.mailing_id for hold in holds if hold.copies and hold.state is State.RELEASED}
+    found = [await store.mailings.find(id) for id in sorted(filter(None, ids))]
+    return {one.mailing_id: one for one in found if one is not None and one.state is Pace.PAUSED}
 
 
 async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import Follower, bar, table, told
 from smtpguard.cli.mailings import command as mailings
+from smtpguard.holds.model import Change, State
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import News, Report
 from smtpguard.lists.writing import version_of
@@ -120,6 +122,10 @@ def test_stages_are_continued_and_stopped(tmp_path: Path) -> None:
     assert "stopped" in campaign.run(mailings, "list", "--least", "1").output
     go_on = f"Approved, and its stages wait for a person (A broken link): smtpguard mailings go-on {row['id']} --as ADDRESS\n"
     assert go_on in campaign.run(held, "list").output
+    [lead] = campaign.rows(held, "list")
+    sent = partial(replace, state=State.RELEASED)
+    campaign.ask(lambda store: store.holds.change(lead["id"], lambda hold: Change(hold=sent(hold))))
+    assert "released, its mailing is stopped " in campaign.run(held, "list").output
     campaign.run(freeze, "--mailing", row["id"], "--reason", "Wrong text")
     shown = campaign.run(mailings, "show", row["id"]).output
     assert "; after a thaw its stages still wait for a person\n" in shown

@@ -742,11 +742,13 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     told = [i.data for i in await here.home.outbox() if i.kind is IntentKind.NOTICE and i.data["notice"] == "decided"]
     assert {str(data["stages"]) for data in told} == {stages}
     await Office(here.home).step()
-    for reader, whose in ((dpo, "sent"), (await here.signed_in(ANNA), "sent exactly as you wrote it")):
+    anna = await here.signed_in(ANNA)
+    for reader, whose in ((dpo, "sent"), (anna, "sent exactly as you wrote it")):
         said = text(await reader.get(f"/held/{hold.hold_id}"))
         assert f"has been {whose}. 1 message that was approved with it has not gone yet." in said
     assert "Nothing waits. All is well." in text(await dpo.get("/held")), "the pause ends by itself"
     assert "approved it · It is approved, and pauses between two stages." in text(await dpo.get("/history"))
+    assert " · It is approved, and pauses between two stages. sent" in text(await anna.get("/mine"))
     mailings = Mailings(here.home.store, here.home, here.home.clock)
     await mailings.stop(hold.mailing_id, approver=EVA, by="test", comment="A wrong link.")
     assert "It is stopped. Why: A wrong link. " in text(await dpo.get(f"/mailings/{hold.mailing_id}"))

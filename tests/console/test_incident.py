@@ -19,10 +19,12 @@ from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Findings, TooMany
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.index import index_path
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, EVA, NEWS, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS
+from tests.guard.office import Office
 
 OLA = "ola@example.com"
 ALL = {"names": "on", "proof": "on"}
@@ -82,6 +84,19 @@ async def test_an_approver_gets_only_reports_on_their_lists(here: Stage) -> None
         assert (answer.status_code, "Nothing in the journal matches." in text(answer)) == (404, True)
     assert (await eva.post("/incident", list="news", subject="lunch")).status_code == 422, "by id only"
     assert await here.home.store.journal.last() == before, "no view was journalled"
+
+
+async def test_how_many_got_it_is_open_for_a_list_without_an_index(here: Stage) -> None:
+    index_path(here.home.folder, "news").unlink()
+    here.home.in_force = here.home.build(DOCUMENTS)
+    hold = await held(here, NEWS)
+    await here.home.approve(hold.hold_id, EVA)
+    await Office(here.home).step()
+    browser = await at_the_form(here)
+    assert "sent to at least 1 person" in text(await browser.get("/incident"))
+    said = text(await browser.post("/incident", subject=hold.subject, **ALL))
+    assert f"{hold.mailing_id} " in said
+    assert ": at least 1 got it" in said
 
 
 async def test_the_mailings_of_today_end_with_the_day(here: Stage) -> None:

@@ -49,8 +49,8 @@ from smtpguard.holds.service import Decided
 from smtpguard.journal.chain import Clear
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
+from smtpguard.mailings import copies
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.model import State as Pace
 from smtpguard.notices.noticedata import addressed, addressees
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.looks import topic_called
@@ -337,8 +337,8 @@ async def mine(request: Request) -> Response:
     wanted = HoldQuery(states=states, marks=((f"from:{person(request).address}",),))
     here, after = services_of(request), request.query_params.get("after", "")[:100]
     rows, further = await holds_of(here, wanted, limit=PAGE, after=after)
-    frozen = await here.freezes.holding_up(*rows)
-    return await page(request, "mine.html", rows=rows, further=further, frozen_ones=frozen)
+    frozen, paused = await here.freezes.holding_up(*rows), await copies.paused(here.store, rows)
+    return await page(request, "mine.html", rows=rows, further=further, frozen_ones=frozen, paused=paused)
 
 
 @ROUTES.get("/history", *Role)
@@ -347,13 +347,11 @@ async def history(request: Request) -> Response:
     asks, in_force = Filters.of(request), here.in_force
     states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
     found, further = await holds_of(here, asks.wanted(here, who, states), limit=PAGE, after=asks.after)
-    copied = {hold.mailing_id for hold in found if hold.copies and hold.state is State.RELEASED}
-    mailings = [await here.store.mailings.find(id) for id in sorted(filter(None, copied))]
     return await page(
         request,
         "history.html",
         rows=found,
-        paused={one.mailing_id: labels.mailing_state(one) for one in mailings if one and one.state is Pace.PAUSED},
+        paused=await copies.paused(here.store, found),
         frozen_ones=await here.freezes.holding_up(*found),
         wanted=asks,
         further=asks.url(further, path="/history") if further else "",
