@@ -110,10 +110,12 @@ def put_membership(batch: Batch, made: Membership) -> None:
     batch.connection.execute(insert(seated).values(name=made.group, doc=MEMBERSHIP.dumps(made)))
 
 
-def drop_membership(batch: Batch, group: str) -> None:
-    """Of a group for which the policy in force names no directory: nobody of it counts, so nothing is journalled."""
+def drop_membership(batch: Batch, group: str, policy: str) -> None:
+    """Of a group for which this policy names no directory: nobody of it counts, so nothing is journalled. Nothing is done if
+    another policy is in force, as before a process has followed, or where it cannot read that one."""
     batch.flush()
-    batch.connection.execute(delete(seated).where(seated.c.name == group))
+    if batch.gate.policy_sha256 == policy:
+        batch.connection.execute(delete(seated).where(seated.c.name == group))
 
 
 def _regrouped(made: Membership, was: set[str], now: set[str], at: datetime) -> Event:

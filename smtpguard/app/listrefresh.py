@@ -244,7 +244,7 @@ class Memberships:
         directories = policy.directories
         known = {one.group: one for one in await self._store.people.memberships()}
         for gone in known.keys() - directories.keys():  # else it would count, however old, where the group comes back
-            await self._store.people.drop_membership(gone)
+            await self._store.people.drop_membership(gone, policy.sha256)
         now = self._clock.now()
         for group, model in directories.items():
             source = source_of(model.model_dump(by_alias=True, exclude_none=True))

@@ -184,6 +184,17 @@ async def test_a_group_that_leaves_the_policy_leaves_the_store(tmp_path: Path) -
         assert await people(home) == {EVA}
 
 
+async def test_a_process_that_has_not_followed_drops_no_answer(tmp_path: Path) -> None:
+    """As one of an earlier version, which cannot read the policy in force."""
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        await memberships.step()
+        memberships._policies = SimpleNamespace(policy=parse(DOCUMENTS))
+        await memberships.step()
+        assert await people(home) == {EVA, STEN}
+        [kept] = await home.store.people.memberships()
+        assert kept.people == (STENS,)
+
+
 async def test_a_directory_that_hangs_takes_no_thread_of_others(tmp_path: Path) -> None:
     """Such a thread also kept the process from ending."""
     hangs = threading.Event()
