@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from smtpguard.app import start
 from smtpguard.app.clock import STEADY
@@ -538,18 +539,16 @@ def test_the_supervisor_watches_the_clock_for_parts_that_are_started_again(monke
     assert given["ticks"] == STEADY.watch
 
 
-def test_clients_do_not_take_all_descriptors(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clients_do_not_take_all_descriptors(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else none is left for the relay, and no mail passes."""
     given: dict[str, Any] = {}
     monkeypatch.setattr("smtpguard.cli.serve.Supervisor", lambda **more: given.update(more))
     for hard, total, lines in ((64, 24, 1), (20, 2, 1), (4096, 2000, 0), (resource.RLIM_INFINITY, 2000, 0)):
         monkeypatch.setattr("resource.getrlimit", lambda _, hard=hard: (hard, hard))
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as undo, capture_logs() as logged:
             listeners = _listeners(read_settings(config, {}), ["proxy"])
             for listener in listeners:
                 undo.callback(listener.close)
             _supervisor(Settings(), config, ["proxy", "proxy", "delivery"], lambda *_: 0, listeners)
         assert given["limits"].total == total
-        assert "".join(capsys.readouterr()).count("fewer connections are taken") == lines
+        assert [entry["connections"] for entry in logged] == [total] * lines
