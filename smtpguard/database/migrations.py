@@ -20,6 +20,7 @@ from alembic import op
 from smtpguard.database.schema import big as _big
 from smtpguard.database.schema import flag as _flag
 from smtpguard.database.schema import integer as _int
+from smtpguard.database.schema import metadata
 from smtpguard.database.schema import number as _number
 from smtpguard.database.schema import octets as _octets
 from smtpguard.database.schema import small as _small
@@ -640,11 +641,21 @@ def to_0038() -> None:
 
 
 def to_0039() -> None:
-    """Compare ids by their octets, as SQLite does: a prefix is looked up as a range of them, and in the order of some
-    languages X comes after Y, or a pair of letters after all others."""
-    if op.get_bind().dialect.name != "sqlite":
-        for table in ("entry", "mailing"):
-            op.execute(f'ALTER TABLE {table} ALTER COLUMN id TYPE text COLLATE "C"')
+    """Compare text by its octets, as SQLite does. In the order of some languages the range of a prefix is empty: X comes
+    after Y, a pair of letters after all others, or a ~ before them."""
+    connection = op.get_bind()
+    if connection.dialect.name == "sqlite":
+        return
+    columns = sa.text(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = current_schema() AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'"
+    )
+    changes: dict[str, list[str]] = {}
+    for table, column in connection.execute(columns):
+        if table in metadata.tables:  # others may have tables there too
+            changes.setdefault(table, []).append(f'ALTER COLUMN "{column}" TYPE text COLLATE "C"')
+    for table, those in changes.items():
+        op.execute(f'ALTER TABLE "{table}" {", ".join(those)}')
 
 
 STEPS: Mapping[str, Callable[[], None]] = {

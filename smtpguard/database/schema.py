@@ -46,7 +46,9 @@ def _columns(type: Any, names: str, *, key: bool = False, null: bool = False, de
     ]
 
 
-text, number, integer = partial(_columns, Text), partial(_columns, BigInteger), partial(_columns, Integer)
+text = partial(_columns, Text().with_variant(Text(collation="C"), "postgresql"))
+"""Compares by octets on both engines, not by the language of the database."""
+number, integer = partial(_columns, BigInteger), partial(_columns, Integer)
 small, octets, flag = partial(_columns, SmallInteger), partial(_columns, LargeBinary), partial(_columns, Boolean)
 big = partial(_columns, BigInteger().with_variant(Integer, "sqlite"))
 """As ``number``, but a key in SQLite is the row's id."""

@@ -228,8 +228,21 @@ def test_pages_of_counted_people_in_postgresql_have_room_for_their_next_rows(pos
     assert found == (["fillfactor=50"],)
 
 
-def test_ids_that_are_found_by_a_prefix_compare_by_octets(postgresql: str) -> None:
-    """Whatever the language of the database: in Lithuanian no id is between X and Y."""
-    columns = "SELECT table_name FROM information_schema.columns WHERE column_name = 'id' AND collation_name = 'C'"
-    with psycopg.connect(new_database(postgresql)) as connection:
-        assert {name for (name,) in connection.execute(columns)} >= {"entry", "mailing"}
+def test_text_compares_by_octets_in_new_stores_and_older_ones(postgresql: str) -> None:
+    """Whatever the language of the database: in Lithuanian no id is between X and Y, in English no digit before a ~."""
+    url = new_database(postgresql)
+    others = (
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'"
+    )
+    of_older = """SELECT format('ALTER TABLE %I ALTER COLUMN %I TYPE text COLLATE "default"', table_name, column_name)
+     FROM information_schema.columns WHERE table_schema = 'public' AND data_type = 'text'"""
+    with psycopg.connect(url) as connection:
+        assert connection.execute(others).fetchall() == []
+        for (older,) in connection.execute(of_older).fetchall():
+            connection.execute(older)
+        assert len(connection.execute(others).fetchall()) > 50
+    set_version(url, "0038")
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        assert connection.execute(others).fetchall() == []
