@@ -183,6 +183,13 @@ async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
     assert (await here.home.hold(hold.hold_id)).state is State.REJECTED
 
 
+async def test_its_writer_reads_that_it_may_reach_more(here: Stage) -> None:
+    hold = await asked(here)
+    await changed(here, hold, reach_at_least=True)
+    page = text(await (await here.signed_in(ANNA)).get(f"/held/{hold.hold_id}"))
+    assert "How many people it reaches is not known" in page
+
+
 async def test_approvers_see_what_expires_if_its_writer_does_not_confirm_it(here: Stage) -> None:
     hold = await asked(here)
     assert hold.confirm is not None

@@ -775,9 +775,15 @@ async def test_a_test_is_not_described_as_sent(here: Stage) -> None:
     ):
         assert "The test itself is not sent." in said
         assert "It is sent" not in said
+        assert "are sent" not in said
+        assert "votes of others" not in said
         assert "60 people?" not in said
         assert "Send to" not in said
         assert "on its way" not in said
+    other = await held(here, Message_ID="<2@x>", Subject="Another", body="Something else")
+    await dpo.get("/held")
+    said = text(await dpo.post("/decide", choice="approve", hold=[hold.hold_id, other.hold_id]))
+    assert "Together they reach up to 60 people. 1 of them still needs the votes of others." in said
     await here.home.store.holds.change(hold.hold_id, lambda one: Change(hold=replace(one, state=State.GRANTED)))
     said = text(await (await here.signed_in(ANNA)).get(f"/held/{hold.hold_id}"))
     assert "It was approved: the mailing may go out." in said

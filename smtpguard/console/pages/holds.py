@@ -43,7 +43,7 @@ from smtpguard.console.services import (
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.coverage import BEGINNING, sentence, unsuitable
-from smtpguard.holds.effects import Seen, stages
+from smtpguard.holds.effects import TEST, Seen, stages
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, PolicyChanged, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
 from smtpguard.journal.chain import Clear
@@ -173,7 +173,9 @@ async def _confirming(
     in_force = here.in_force
     people = sum(_sent(ahead) for _, ahead in aheads)
     texts = await _beginnings(services_of(request), person(request), holds)
-    frozen = await here.freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
+    # a test, and a correction, let others pass and are not sent themselves
+    sent = [(hold, ahead) for hold, ahead in aheads if ahead.sends and hold.kind != TEST and hold.correction is None]
+    frozen = await here.freezes.holding_up(*(hold for hold, _ in sent))
     return await page(
         request,
         "confirm.html",
@@ -182,10 +184,9 @@ async def _confirming(
         holds=[(hold, _sent(ahead), texts.get(hold.hold_id, "")) for hold, ahead in aheads],
         stopped_by=_all(frozen.values()),
         stopped=len(frozen),
-        delay=max(
-            (here.approvals.delay(hold, ahead.people) for hold, ahead in aheads if ahead.sends), default=timedelta()
-        ),
-        sending=sum(ahead.sends for _, ahead in aheads),
+        delay=max((here.approvals.delay(hold, ahead.people) for hold, ahead in sent), default=timedelta()),
+        sending=len(sent),
+        left=sum(not ahead.sends for _, ahead in aheads),
         staged=sorted(
             {
                 name
