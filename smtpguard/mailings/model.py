@@ -482,7 +482,7 @@ class Crowd:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:
     """Numbers of people at a point of a mailing's growth. ``sent``: those to whom a copy was sent by ``at``; ``held``:
-    those whose copy had arrived by then and is not sent even now."""
+    those whose copy had arrived by then and was not sent yet, or never is."""
 
     at: datetime
     sent: int
