@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
+from smtpguard.holds.effects import REMINDERS
 from smtpguard.holds.model import Change, Hold, Move, State
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held
@@ -188,6 +189,22 @@ async def test_its_writer_reads_that_it_may_reach_more(here: Stage) -> None:
     await changed(here, hold, reach_at_least=True)
     page = text(await (await here.signed_in(ANNA)).get(f"/held/{hold.hold_id}"))
     assert "How many people it reaches is not known" in page
+
+
+async def test_its_writer_is_asked_until_it_expires(here: Stage) -> None:
+    """That is not before its last reminder."""
+    hold = await asked(here)
+    assert hold.confirm is not None
+    until = here.home.clock.now()
+    await changed(here, hold, confirm=replace(hold.confirm, expires=True, until=until), expires_at=until)
+    anna, path = await here.signed_in(ANNA), f"/held/{hold.hold_id}"
+    page = text(await anna.get(path))
+    assert "Its time is over, but its last reminder is still due: a decision counts." in page
+    assert "It is meant: send to 10 people" in page
+    await changed(here, hold, reminded=len(REMINDERS))
+    page = text(await anna.get(path))
+    assert "Its time is over: it is not sent." in page
+    assert "It is meant: send to 10 people" not in page
 
 
 async def test_approvers_see_what_expires_if_its_writer_does_not_confirm_it(here: Stage) -> None:
