@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import codecs
+import contextlib
 import gc
 import importlib
 import io
@@ -18,7 +19,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -126,18 +127,13 @@ class _Commands(click.Group):
             ctx.fail(unknown("command", args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _whole_output():  # of --help and --version
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """A reader that closes our output, as ``head`` does, is no error, and the answer was not all given: it is neither 0
-        nor Click's 1, but what a shell says of other programs then."""
-        try:
+        with _whole_output():
             return super().invoke(ctx)
-        except BrokenPipeError as e:
-            looks = select.poll()
-            looks.register(sys.stdout.fileno(), 0)
-            if not any(event & select.POLLERR for _, event in looks.poll(0)):  # it was another pipe
-                raise CannotRun(str(sentence_of(e))) from None
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -203,6 +199,21 @@ class _Commands(click.Group):
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         FAILURES.logged = False
         sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextlib.contextmanager
+def _whole_output() -> Iterator[None]:
+    """A reader that closes our output, as ``head`` does, is no error, and the answer was not all given: it is neither 0
+    nor Click's 1, but what a shell says of other programs then."""
+    try:
+        yield
+    except BrokenPipeError as e:
+        looks = select.poll()
+        looks.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in looks.poll(0)):  # it was another pipe
+            raise CannotRun(str(sentence_of(e))) from None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -57,13 +57,14 @@ def test_the_settings_option_may_follow_the_command(tmp_path: Path, words: list[
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
 
 
-def test_a_reader_that_closes_the_output_is_told_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@every("word", ["schema settings", "--help", "--version", "held --help"])
+def test_a_reader_that_closes_the_output_is_told_no_result(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
         with pytest.raises(SystemExit) as ended:
-            main(["schema", "settings"])
+            main(word.split())
     assert ended.value.code == 141
 
 
