@@ -273,8 +273,9 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
         if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
             whole.setdefault(bit, []).append(crowd)
     singles = _singles(connection, n, still)
-    asked = {bit for bit, versions in whole.items() if len(versions) > 1 or any(kind & bit for kind, _ in singles)}
-    changes = _changes(connection, {name for bit in asked if (name := list_of(names, bit))}, row)
+    asked = {bit for bit, versions in whole.items() if singles or len(versions) > 1}
+    on = {name for bit in asked if (name := list_of(names, bit))}
+    changes = _changes(connection, on, row)
     left: dict[int, list[tuple[CopyStatus, int]]] = {}
     further = 0
     for bit, versions in whole.items():
@@ -309,13 +310,15 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
     counts = {field: max(count, 0) for field, count in counts.items()}
     having = [crowd for crowd in crowds if crowd.status is CopyStatus.RELAYED]
     have = {kind: some for (kind, status), some in singles.items() if status is CopyStatus.RELAYED}
-    same = max(counts[FIELDS[CopyStatus.RELAYED]] - _least(having, have, changes), 0) if having else 0
+    least = _least(having, have, changes, sum(map(changes.all_of, on)))
+    same = max(counts[FIELDS[CopyStatus.RELAYED]] - least, 0) if having else 0
     return replace(tally, **counts, same=same, apart=further)
 
 
-def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes) -> int:
+def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes, moved: int) -> int:
     """The least number of people of these crowds and these single people, by kind. People behind an address and on no
-    list are no customers."""
+    list are no customers. Of those who were on no such list when their own copy came, ``moved`` may be in a crowd: so many
+    came to the lists or left them."""
     sizes: dict[int, dict[Version, Interval]] = {}
     for crowd in crowds:
         sizes.setdefault(crowd.kind, {})[crowd.of] = Interval(crowd.people, crowd.people)
@@ -323,13 +326,15 @@ def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Change
     for kind, some in singles.items():
         off = frozenset(crowd.of for crowd in crowds if _surely_not_in(kind, crowd.kind))
         known[frozenset(), off] += some
-    least = interval(known, {crowd.of: Interval(crowd.people, crowd.people) for crowd in crowds}, changes).low
+    several = {crowd.of: Interval(crowd.people, crowd.people) for crowd in crowds}
+    least = interval(known, several, changes).low
     others = max((crowd.people for crowd in crowds if not crowd.kind), default=0)
     for kind, versions in sizes.items():
         if others and kind & CUSTOMER and kind & ~CUSTOMERS:
             beside = sum(some for of, some in singles.items() if _surely_not_in(of, kind) and _surely_not_in(of, 0))
             least = max(least, changes.together(versions).low + others + beside)
-    return least
+    anywhere = {(frozenset[Version](), frozenset[Version]()): sum(singles.values())}
+    return max(least - moved, interval(anywhere, several, changes).low) if moved else least
 
 
 def _surely_not_in(single: int, crowd: int) -> bool:

@@ -777,6 +777,19 @@ async def test_who_has_a_copy_may_have_left_before_it_went_to_the_list(store: St
 
 
 @on_sqlite
+async def test_who_has_a_copy_may_have_been_on_the_list_when_it_went_there(store: Store, clock: Clock) -> None:
+    """Of those who were on no list when their own copy came, as many as came to the list or left it may be among its
+    people."""
+    await admit(store, of("T1", person("news v1", weight=1200, lists=("news",), version="v1")))
+    change = {"version": "v2", "before": "v1", "people": 1198, "added": 0, "removed": 2}
+    await store.journal.record([event(Kind.LIST, "news", at=clock.now(), **change)])
+    await admit(store, of("T2", *(person(f"p{n}", lists=(), customer=False) for n in range(3)), content="2"))
+    for id in ("T1", "T2"):
+        await outcome(store, id, "relayed")
+    assert await has(store) == (1201, 1203)
+
+
+@on_sqlite
 async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
