@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from smtpguard.app.certificates import server_context
@@ -32,8 +32,11 @@ from smtpguard.mail.envelope import within
 log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
-CLIENT_SECONDS = 120.0  # for a whole body, for reading what waits to be written, or for PROGRESS in it
-PROGRESS = 1 << 20  # octets: a slow line takes minutes for an attachment
+CLIENT_SECONDS = 120.0  # for a whole body, or PROGRESS in it; for reading a piece of the answer
+PROGRESS = 1 << 20  # octets: a slow line takes minutes for a large message
+PIECE = (
+    64 << 10
+)  # octets: while more wait for a slow line, uvicorn would end a connection that is "idle", and TLS one that is closed
 CONNECTIONS = 500
 EACH = 60  # of one address other than a proxy's: several browsers behind it, with six connections each
 
@@ -72,6 +75,10 @@ def patient(
         _end: asyncio.TimerHandle | None = None
         _timed: object = None  # the request whose body is timed
         _received = 0  # octets
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.app = _in_pieces(self.app)
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -130,14 +137,10 @@ def patient(
 
         def _wait(self, seconds: float) -> None:
             self._cancel()
-            self._late = self.loop.call_later(seconds, self._give_up, seconds, self._passed())
-
-        def _passed(self) -> int:
-            """It grows with what the client sends and reads, while no more is written to it."""
-            return self._received - self.transport.get_write_buffer_size()
+            self._late = self.loop.call_later(seconds, self._give_up, seconds, self._received)
 
         def _give_up(self, seconds: float, before: int) -> None:
-            if self._passed() - before < PROGRESS:
+            if self._received - before < PROGRESS:
                 self.transport.abort()
             else:
                 self._wait(seconds)
@@ -148,6 +151,19 @@ def patient(
                 self._late = None
 
     return Patient
+
+
+def _in_pieces(application: Any) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def pieces(message: Message) -> None:
+            body = message.get("body", b"")
+            for start in range(PIECE, len(body), PIECE):
+                await send({**message, "body": body[start - PIECE : start], "more_body": True})
+            await send({**message, "body": body[(len(body) - 1) // PIECE * PIECE :]} if len(body) > PIECE else message)
+
+        await application(scope, receive, pieces)
+
+    return answer
 
 
 def configured(

@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 import uvicorn
 
-from smtpguard.app.webserver import PROGRESS, Server, configured, patient
+from smtpguard.app.webserver import PIECE, PROGRESS, Server, configured, patient
 from tests.every import every
 
 SOON = 0.3
@@ -94,9 +94,9 @@ async def test_a_client_that_stops_in_a_body_or_reads_nothing_is_closed(said: by
 
 
 class SlowLine(asyncio.Transport):
-    """To a client that takes ``waits`` octets in its time. ``call_later`` is the loop's."""
+    """To a client in its own time. ``call_later`` is the loop's."""
 
-    waits, aborted = 0, False
+    written, aborted = 0, False
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,34 +109,54 @@ class SlowLine(asyncio.Transport):
     def create_task(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(doing)
 
-    def get_write_buffer_size(self) -> int:
-        return self.waits
+    def write(self, data: Any) -> None:
+        self.written += len(data)
+
+    def is_closing(self) -> bool:
+        return False
 
     def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
     def abort(self) -> None:
         self.aborted = True
 
 
-@every("sends", [False, True])
-async def test_a_large_body_or_answer_on_a_slow_line_is_not_cut(sends: bool) -> None:
-    line = SlowLine()
+def slow(line: SlowLine) -> Any:
     config = uvicorn.Config(application, lifespan="off", log_config=None)
     protocol = patient(())(config, uvicorn.server.ServerState(), {}, line)
     protocol.connection_made(line)
-    protocol.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (LARGE if sends else 0))
-    if not sends:
-        line.waits = LARGE
-        protocol.pause_writing()
+    return protocol
+
+
+async def test_a_large_body_on_a_slow_line_is_not_cut() -> None:
+    line = SlowLine()
+    protocol = slow(line)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGE)
     for _ in range(3):
-        if sends:
-            protocol.data_received(bytes(PROGRESS))
-        else:
-            line.waits -= PROGRESS
+        protocol.data_received(bytes(PROGRESS))
         line.later[-1]()
         assert not line.aborted
     line.later[-1]()
     assert line.aborted
+    protocol.connection_lost(ConnectionAbortedError())
+
+
+async def test_a_large_answer_is_written_as_the_client_reads() -> None:
+    """Its whole is not timed, and little is left to read when it ends."""
+    line = SlowLine()
+    protocol = slow(line)
+    protocol.data_received(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    protocol.pause_writing()
+    before = 0
+    while not protocol.cycle.response_complete:
+        protocol.resume_writing()
+        protocol.pause_writing()
+        await asyncio.sleep(0)
+        assert line.written - before <= PIECE + 200
+        before = line.written
+    assert line.written > LARGE
     protocol.connection_lost(ConnectionAbortedError())
 
 
