@@ -438,7 +438,7 @@ def told(
         to = f" in all, to {', '.join(sorted(grant.lists))}" if mailing.earlier else ""
         over = "" if now < grant.until else " (over)"
         yield from _named(
-            "Approved",
+            "Confirmed" if grant.by_writer else "Approved",
             f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for {most} {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
         for sentence in coverage.said(covers[n]) if n < len(covers) else ():

@@ -302,6 +302,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "people": grant.people,
             "until": utc_text(grant.until),
             "by": list(grant.by),
+            "by_writer": grant.by_writer,
             "covers": "copies" if grant.cover is not None and grant.cover.learned else "message",
             "set": grant.only or None,
         },

@@ -183,6 +183,19 @@ def test_the_current_rate_is_shown() -> None:
     assert "; 1,500 a minute;" in follower.line(mailing(people=Tally(relayed=150)))
 
 
+def test_a_confirmation_is_not_shown_as_an_approval(campaign: Stage) -> None:
+    campaign.send(*MEMBERS[:8])
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    for who in (EVA, DPO):
+        campaign.run(mailings, "approve", row["id"], "--as", who)
+    found = campaign.ask(lambda store: store.mailings.find(row["id"]))
+    assert found is not None
+    assert found.grant is not None
+    confirmed = replace(found, grant=replace(found.grant, by=(ANNA,), by_writer=True))
+    assert f"Confirmed: by {ANNA} at" in "\n".join(told(confirmed, MONDAY))
+    assert "Approved:" not in "\n".join(told(confirmed, MONDAY))
+
+
 def test_uncertain_numbers_are_shown_as_an_interval() -> None:
     doubted = mailing(people=Tally(relayed=2100, doubted=3, same=900))
     head, line = table([doubted])

@@ -70,6 +70,9 @@ async def test_what_its_writer_confirmed_is_not_said_to_be_approved(here: Stage,
     await here.home.freeze(Selector.ALL, "")
     for page in (text(await browser.get(path)), text(await eva.get(f"/held/{hold.hold_id}"))):
         assert "approved" not in page.partition("Why")[0].lower().replace("approvers", "")
+    page = text(await eva.get(f"/mailings/{hold.mailing_id}"))
+    assert "confirmed by anna@example.com: up to" in page
+    assert "approved by" not in page
 
 
 async def test_a_wrong_number_releases_nothing(here: Stage) -> None:

@@ -43,13 +43,15 @@ MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
 
 
 class GrantRow(BaseModel):
-    """An approval: so many people in all, until then. ``covers``: one message and nothing else, or copies of it as
-    well. ``set``: of a correction, the SHA-256 of its people's keyed digests; null otherwise."""
+    """An approval, or its writer's confirmation (``by_writer``): so many people in all, until then. ``covers``: one
+    message and nothing else, or copies of it as well. ``set``: of a correction, the SHA-256 of its people's keyed
+    digests; null otherwise."""
 
     hold: str
     people: int
     until: str
     by: list[str]
+    by_writer: bool
     covers: Literal["message", "copies"]
     set: str | None
 
