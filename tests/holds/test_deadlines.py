@@ -25,7 +25,7 @@ OFFICE = Hours(days=parse_days("mon-fri"), opens=time(8), closes=time(18), zone=
 @dataclass(frozen=True)
 class FakeHold:
     waits_since: datetime
-    expires_at: datetime
+    until: datetime
 
 
 @dataclass(frozen=True)
