@@ -345,6 +345,8 @@ class Groups(Mapping[str, frozenset[str]]):
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MIDNIGHT = time(0)
+LONGEST = timedelta(days=36525)
+"""A deadline is no later than this: 100 years, as the longest duration in the settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,17 +373,17 @@ class Hours:
         )
 
     def working_deadline(self, start: datetime, length: timedelta, *, within: bool = False) -> datetime:
-        """The first moment, in UTC, at which ``length`` of working time has passed since ``start``; with ``within`` the
-        first one in working hours: not the moment at which they end."""
-        left = max(length, timedelta())
+        """The first moment, in UTC, at which ``length`` of working time has passed since ``start``, at most LONGEST later;
+        with ``within`` the first one in working hours: not the moment at which they end."""
+        start, left = start.astimezone(UTC), max(length, timedelta())
         if not left and not within:
-            return start.astimezone(UTC)
+            return start
         for begin, end in self._spans(start):
             passed = end - max(begin, start)
             if passed > left or (passed == left and not within):
-                return (max(begin, start) + left).astimezone(UTC)
+                return max(begin, start) + left
             left -= passed
-        raise OverflowError("a deadline beyond the calendar")
+        return start + LONGEST
 
     def worked(self, start: datetime, end: datetime) -> timedelta:
         some = timedelta()
@@ -392,13 +394,13 @@ class Hours:
         return some
 
     def _spans(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Open spans, in UTC, that end after ``start``."""
-        day = start.astimezone(self.zone).date() - timedelta(days=1)
-        while day < date.max:
-            begin, end = self._of(day)
-            if begin < end and end > start:
+        """Open spans, in UTC, that end after ``start`` and at most LONGEST later."""
+        day, done = start.astimezone(self.zone).date(), start
+        for n in range(-1, LONGEST.days - 1):
+            begin, end = self._of(day + timedelta(days=n))
+            if begin < end and end > done:  # a date that a zone leaves out has the hours of the next one
                 yield begin, end
-            day += timedelta(days=1)
+                done = end
 
     def _of(self, day: date) -> tuple[datetime, datetime]:
         """When that day's work begins and ends, in UTC; equal on a day off."""

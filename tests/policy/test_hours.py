@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.policy.approvals import MIDNIGHT, Hours, parse_days, parse_time
+from smtpguard.policy.approvals import LONGEST, MIDNIGHT, Hours, parse_days, parse_time
 from tests.every import every
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
@@ -96,9 +96,28 @@ def test_nights_of_a_clock_change_have_their_real_length() -> None:
     spring, autumn = at("2027-03-28T00:00"), at("2027-10-31T00:00")
     assert working_time(ALWAYS, spring, at("2027-03-29T00:00")) == timedelta(hours=23)
     assert working_time(ALWAYS, autumn, at("2027-11-01T00:00")) == timedelta(hours=25)
+    assert ALWAYS.working_deadline(autumn, timedelta(hours=5)) == at("2027-10-31T04:00")
     night = Hours(days=parse_days("sun"), opens=time(1), closes=time(5), zone=STOCKHOLM)
     assert working_time(night, spring, spring + timedelta(days=1)) == timedelta(hours=3)
     assert night.working_deadline(autumn, timedelta(hours=5)) == at("2027-10-31T05:00")
+
+
+def test_a_date_that_does_not_exist_is_worked_once() -> None:
+    """Samoa left out 30 December 2011."""
+    kept = replace(OFFICE, days=parse_days("mon-sun"), zone=ZoneInfo("Pacific/Apia"))
+    morning = datetime(2011, 12, 29, 8, tzinfo=kept.zone)
+    assert kept.working_deadline(morning, timedelta(hours=25)) == datetime(2012, 1, 1, 13, tzinfo=kept.zone)
+
+
+def test_a_deadline_is_at_most_a_hundred_years_away() -> None:
+    """However few the working hours are: a message is held, not answered 451."""
+    start, leap = at("2026-01-14T09:00"), date(2024, 1, 1)
+    days = (leap + timedelta(days=n) for n in range(366))
+    never = replace(OFFICE, yearly=frozenset((day.month, day.day) for day in days))
+    few = replace(OFFICE, closes=time(8, 1), days=parse_days("mon"))
+    for kept in (few, never):
+        assert kept.working_deadline(start, timedelta(hours=100_000)) == start + LONGEST
+    assert never.working_deadline(start, timedelta(0), within=True) == start + LONGEST
 
 
 moments = st.datetimes(datetime(2025, 1, 1), datetime(2029, 1, 1)).map(lambda d: d.replace(tzinfo=UTC))
