@@ -307,11 +307,13 @@ _OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z]
 _CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))
 _STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _RAW = "style,script"
+_STYLED = ("style", "class", "id")
 _SHOWS_RAW = re2.compile(
-    r"(?:^|[\s,>+~{};/])(?:[*\[:]|style|script)[^{}]*\{(?:[^{}]*;)?\s*(?:display|all)\s*:\s*[^n\s]"
-    r"|<(?:style|script)\b[^>]*\b(?:style|class|id)\s*="
+    r"(?:^|[\s,>+~{};/|])(?:[*\[:&]|style|script)[^{}]*\{(?:(?:[^{}]|\{[^{}]*\})*(?:[;{]|\{[^{}]*\}))?\s*(?:display|all)\s*:\s*[^n\s]"
 ).search
-"""Whether a style may show a style sheet or script as text: its own, or one for every element, for an attribute or for these."""
+"""Whether a sheet may show a style sheet or script as text, by a rule for every element, for an attribute or for these."""
+_NO_RULE = re.compile(r"""/\*.*?(?:\*/|\Z)|\\["']|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|<!--|-->""", re.S)
+_TEMPLATE = re.compile(r"<template\b", re.I)
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
 _OVERRIDES = ("\u202e", "\u202d")
 
@@ -331,8 +333,9 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         left -= len(inner or apart[0]) + 100
         if left < 0:
             break
-    if ("<style" in source or "<script" in source) and _SHOWS_RAW(source):
-        found += [node.text()[:_MOST] for node in tree.css(_RAW)[:20]]
+    raw = tree.css(_RAW) if "<style" in source or "<script" in source or len(html) > len(source) else []
+    if any(name in node.attributes for node in raw for name in _STYLED) or _SHOWS_RAW(_rules(raw)):
+        found += [node.text() for node in raw]
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
     if ("<style" in source or not signs.isdisjoint(_WRITTEN)) and _may_write(source, signs):
@@ -342,6 +345,12 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
             found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
     return [text for text in found if text and not text.isspace()]
+
+
+def _rules(raw: list[LexborNode]) -> str:
+    """The style sheets among them in lower case, without comments, strings and escapes."""
+    sheets = _NO_RULE.sub(" ", "\n".join(node.text() for node in raw if node.tag == "style"))
+    return unescaped(sheets).lower() if "\\" in sheets else sheets.lower()
 
 
 def _may_write(source: str, signs: frozenset[str]) -> bool:
@@ -373,5 +382,5 @@ def _to_outlook(html: str) -> list[str]:
 
 
 def _words(html: str) -> str:
-    body = LexborHTMLParser(_APART.sub("\n<", html[:_MOST])).body
+    body = LexborHTMLParser(_TEMPLATE.sub("<div", _APART.sub("\n<", html[:_MOST]))).body
     return body.text(separator="").strip() if body is not None else ""

@@ -388,7 +388,10 @@ def test_malformed_rtf_takes_linear_time() -> None:
         '<input type="image" alt="bacon">', '<img src="x" alt="y" title="bacon">', "<svg><text>bacon</text></svg>",
         "<svg><title>bacon</title></svg>", "<math><style>bacon</style></math>", "<style style='display:block'>bacon</style>",
         "<style>/**/*{color:red;display:block}</style><style>bacon</style>", "<style>p{} style{all:unset}</style><script type=x>bacon</script>",
-        "<style>.a{display:block}</style><style class=a>bacon</style>", "<style>[type]{display :grid}</style><style type=x>bacon</style>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
+        "<style>.a{display:block}</style><style class=a>bacon</style>", "<style title='>' style='display:block'>bacon</style>",
+        "<style><!--style{content:'/*}';a{}/**/d\\69splay/**/:block}/*bacon</style>", "<style>*{&{display:block}}/*bacon</style>",
+        "<style>@namespace h url(x);h|st\\79le{@media all{display:block}}/*bacon</style>", "<style></style>" * 21 + "<style id=a>bacon</style>",
+        "<template shadowrootmode=open><template shadowrootmode=open>bacon</template></template>", "<style>[type]{display :grid}</style><style type=x>bacon</style>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
         '<iframe srcdoc="&lt;p&gt;b&amp;#97;con"></iframe>', "<!--[if mso]><p>ba<b>con</b></p><![endif]-->",
         "<!--[if gte mso 9]><v:x><p>bacon</p></v:x><![endif]-->", "<style>p:after{content: 'bacon'}</style>",
         "<style>p:after{content: 'b\\61 con'}</style>", "<style>p:after{content: 'ba' \"con\"}</style>", "<style>ul{list-style: 'bacon'}</style>",
@@ -451,7 +454,14 @@ def test_reversed_text_without_markup_is_found() -> None:
 
 @every(
     "sheet",
-    ["p{display:block}", "*{box-sizing:border-box}", ".bacon,*[hidden]{display:none}", "td[class=x]{display:block}"],
+    [
+        "p{display:block}",
+        "/* * */p{display:block}",
+        "*{color:red} p{display:block}",
+        "*{box-sizing:border-box}",
+        ".bacon,*[hidden]{display:none}",
+        "td[class=x]{display:block}",
+    ],
 )
 def test_a_style_sheet_that_is_not_shown_is_no_text(sheet: str) -> None:
     made = read_markup(f"<style type='text/css'>{sheet} .bacon{{color:red}}</style><p>a</p>", Meter(Bounds()))
