@@ -140,10 +140,11 @@ def patient(
             self._late = self.loop.call_later(seconds, self._give_up, seconds, self._received)
 
         def _give_up(self, seconds: float, before: int) -> None:
-            if self._received - before < PROGRESS:
-                self.transport.abort()
-            else:
+            wanted = self.cycle is not None and not self.cycle.response_complete  # else the body was refused
+            if wanted and self._received - before >= PROGRESS:
                 self._wait(seconds)
+            else:
+                self.transport.abort()
 
         def _cancel(self) -> None:
             if self._late is not None:

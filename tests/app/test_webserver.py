@@ -143,6 +143,18 @@ async def test_a_large_body_on_a_slow_line_is_not_cut() -> None:
     protocol.connection_lost(ConnectionAbortedError())
 
 
+async def test_a_body_that_was_refused_has_no_more_time() -> None:
+    line = SlowLine()
+    protocol = slow(line)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGE)
+    for message in ({"type": "http.response.start", "status": 413}, {"type": "http.response.body"}):
+        await protocol.cycle.send(message)
+    protocol.data_received(bytes(PROGRESS))
+    line.later[1]()
+    assert line.aborted
+    protocol.connection_lost(ConnectionAbortedError())
+
+
 async def test_a_large_answer_is_written_as_the_client_reads() -> None:
     """Its whole is not timed, and little is left to read when it ends."""
     line = SlowLine()
