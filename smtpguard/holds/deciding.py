@@ -208,7 +208,8 @@ def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
     copy = holds.find(batch.connection, next_id) if next_id is not None else None
     if copy is None:
         return None
-    return replace(copy.in_place_of(void), primary="", confirm=void.confirm, expires_at=void.expires_at)
+    asked = void.confirm if void.confirm is not None and void.confirm.lapsed_at is None else None
+    return replace(copy.in_place_of(void), primary="", confirm=asked, expires_at=void.expires_at)
 
 
 def _promoted(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:

@@ -383,6 +383,21 @@ async def test_a_copy_in_the_place_of_one_without_an_answer_is_asked_about(home:
 
 
 @on_sqlite
+async def test_a_copy_in_the_place_of_one_that_others_decide_on_asks_nobody_else(home: House) -> None:
+    hold = await asked(home)
+    await asked(home, *READERS[10:20])
+    lapsed = home.term.asks_others(hold, home.in_force, home.clock.now())
+    due = replace(lapsed, attend_at=home.clock.now() + timedelta(minutes=15))
+    await home.store.holds.change(hold.hold_id, lambda _: Change(hold=due))
+    await unanswered(home, hold.hold_id)
+    home.clock.pass_(minutes=15)
+    await home.approvals().sweep()
+    [copy_] = await waiting(home)
+    assert copy_.hold_id != hold.hold_id
+    assert (copy_.confirm, copy_.expires_at) == (None, lapsed.expires_at)
+
+
+@on_sqlite
 async def test_a_question_of_an_earlier_version_ends_when_its_writer_was_told(home: House) -> None:
     """Earlier versions stored the end of an ordinary hold."""
     await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
