@@ -31,6 +31,23 @@ _ALIASES = {
     "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8", "iso-8859-6-i": "iso-8859-6", "windows-874": "cp874",
     "x-mac-roman": "mac-roman", "macintosh": "mac-roman", "x-sjis": "cp932", "shift_jis": "cp932", "windows-31j": "cp932",
     "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", **dict.fromkeys(("csunicode11utf7", "unicode-2-0-utf-7", "x-unicode-1-1-utf-7", "x-unicode-2-0-utf-7"), "utf-7"), "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
+    **{
+        name: codec
+        for codec, names in {
+            "iso8859-2": "iso88592", "iso8859-3": "iso88593", "iso8859-4": "iso88594", "iso8859-5": "iso88595",
+            "iso8859-6": "csiso88596e csiso88596i iso-8859-6-e iso88596", "iso8859-7": "iso88597 sun_eu_greek",
+            "iso8859-8": "csiso88598e csiso88598i logical iso88598 visual", "iso8859-10": "iso885910",
+            "iso8859-13": "iso885913", "iso8859-14": "iso885914", "iso8859-15": "csisolatin9 iso885915",
+            "koi8-r": "koi koi8", "koi8-u": "koi8-ru", "mac-roman": "csmacintosh mac", "mac-cyrillic": "x-mac-cyrillic x-mac-ukrainian",
+            "cp874": "dos-874 iso885911", "cp1252": "x-cp1252 iso88591", "cp1254": "x-cp1254 iso88599",
+            **{f"cp{n}": f"x-cp{n}" for n in (1250, 1251, 1253, 1255, 1256, 1257, 1258)},
+            "gb18030": "csgb2312 gb_2312 gb_2312-80 chinese csiso58gb231280 iso-ir-58", "big5": "cn-big5 x-x-big5",
+            "euc-jp": "cseucpkdfmtjapanese x-euc-jp", "cp932": "cswindows31j csshiftjis shift-jis sjis",
+            "cp949": "cseuckr csksc56011987 iso-ir-149 ks_c_5601-1989 ksc_5601 windows-949 korean ksc5601",
+            "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8",
+        }.items()
+        for name in names.split()
+    },  # names that browsers know (Encoding Standard section 4.2)
     "cp-850": "cp850", "utf-16": "utf-16", "8bit": "utf-8", "7bit": "utf-8", "default": "utf-8", "none": "utf-8",
 }  # fmt: skip
 _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})

@@ -16,7 +16,7 @@ from smtpguard.mail.message import Message
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
 from smtpguard.reading.markup import read_markup
-from smtpguard.reading.parts import mechanism, valued, words
+from smtpguard.reading.parts import characters, mechanism, valued, words
 from smtpguard.reading.quoting import split
 from smtpguard.reading.request import Bounds, Meter
 from smtpguard.reading.text import calendar, enriched, files_within, form_of, rtf
@@ -259,6 +259,19 @@ def test_text_under_a_wrong_label_is_read(codec: str, text: str, kind: str, labe
     reading = alone(packed(f"{text}\nBacon".encode(codec)), kind + label, Content_Transfer_Encoding="base64")
     assert reading.readable is Readable.YES
     assert topics(reading) == {"pork"}
+
+
+@every(
+    ("name", "codec", "text"),
+    [
+        ("x-cp1251", "cp1251", "Весна пришла"), ("x-mac-cyrillic", "mac_cyrillic", "Весна пришла"), ("koi8", "koi8_r", "Весна пришла"),
+        ("iso88595", "iso8859_5", "Весна пришла"), ("windows-949", "cp949", "봄이 왔습니다"), ("x-x-big5", "big5", "春天到了"),
+        ("gb_2312-80", "gb2312", "春天到了"), ("x-euc-jp", "euc_jp", "春です"), ("csShiftJIS", "cp932", "①春です"),
+    ],
+)  # fmt: skip
+def test_the_names_of_charsets_that_browsers_know_are_known(name: str, codec: str, text: str) -> None:
+    found = characters(text.encode(codec), name)
+    assert (found.text, found.defect) == (text, None)
 
 
 def test_lines_of_ebcdic_stay_lines() -> None:
