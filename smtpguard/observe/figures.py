@@ -76,7 +76,7 @@ class Waiting:
 def look(connection: Connection, now: datetime, *, settled_within: timedelta) -> Waiting:
     head = read_head(connection)
     freezes = read_freezes(connection)
-    deadlines = _deadlines(connection, now + NEAR)
+    deadlines = _deadlines(connection, now)
     due, due_at = _due(connection, microseconds(now), frozen=bool(freezes))
     relaying, unsettled = _underway(connection, microseconds(now - settled_within))
     return Waiting(
@@ -190,9 +190,11 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
     return found
 
 
-def _deadlines(connection: Connection, until: datetime) -> list[datetime]:
-    """The deadlines up to ``until``, of those that have waited longest. ``attend_at`` is never after the deadline, so
-    most documents need not be read."""
+def _deadlines(connection: Connection, now: datetime) -> list[datetime]:
+    """The deadlines that are near or over, of those that have waited longest. While its writer is asked there is nobody
+    to call, so that of a question counts once it is over. ``attend_at`` is never after the deadline, so most documents
+    need not be read."""
+    until = now + NEAR
     longest = (
         select(hold.c.attend_at, hold.c.doc)
         .where(_WAITING)
@@ -201,8 +203,15 @@ def _deadlines(connection: Connection, until: datetime) -> list[datetime]:
         .subquery()
     )
     query = select(longest.c.doc).where(longest.c.attend_at <= microseconds(until))
-    found = [datetime.fromisoformat(json.loads(doc)["expires_at"]) for doc in connection.execute(query).scalars()]
-    return [at for at in found if at <= until]
+    found = [json.loads(doc) for doc in connection.execute(query).scalars()]
+    ends = ((datetime.fromisoformat(doc["expires_at"]), _asks_writer(doc)) for doc in found)
+    return [at for at, asks in ends if at <= (now if asks else until)]
+
+
+def _asks_writer(doc: Mapping[str, Any]) -> bool:
+    """Hold.asks_writer, of a hold that waits."""
+    asked = doc.get("confirm")
+    return asked is not None and not asked.get("at") and not asked.get("lapsed_at")
 
 
 def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, datetime | None]:

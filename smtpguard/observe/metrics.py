@@ -129,7 +129,7 @@ STORE = _table(
     ("holds_waiting", "", "Holds that wait for a decision; a mailing counts as one"),
     ("holds_oldest_seconds", "", "How long the oldest of them has waited; 0 if none waits"),
     ("holds_asked", "", "Posts to a list that are in doubt, about which people are asked"),
-    ("holds_near_deadline", "", "Holds that expire within two hours, or should have expired, among the 1,000 that have waited longest"),
+    ("holds_near_deadline", "", "Holds that expire within two hours (not while their writer is asked to confirm), or should have expired, among the 1,000 that have waited longest"),
     ("holds_overdue", "", "Holds that still wait after their deadline: the delivery part does not run"),
     ("kept_bytes", "", "Held content on disk"),
     ("kept_limit_bytes", "", "hold: {quota_gb}; above it messages to be held are answered 452"),

@@ -14,7 +14,7 @@ from sqlalchemy import event as listening
 
 from smtpguard.database import batch
 from smtpguard.database.engine import rows_of
-from smtpguard.holds.model import Change, State
+from smtpguard.holds.model import Change, Confirmation, State
 from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import figures
@@ -155,6 +155,19 @@ async def test_active_freezes(store: Store, clock: Clock) -> None:
     for name in ("F1", "F2"):
         await store.gate.thaw(name, event(Kind.THAW, name))
     assert (await look(store)).freezes == ()
+
+
+@on_sqlite
+async def test_a_question_to_its_writer_is_no_deadline_of_those_who_decide(store: Store, clock: Clock) -> None:
+    until = T0 + timedelta(minutes=30)
+    asked = Confirmation(writer="anna@example.com", until=until, expires=True)
+    await held(store, "H1", confirm=asked, expires_at=until)
+    await held(store, "H2", to=("d@list.example",), confirm=replace(asked, lapsed_at=T0), expires_at=until)
+    found = await look(store)
+    assert (found.holds, found.near, found.overdue) == (2, 1, 0)
+    clock.pass_(minutes=30)
+    found = await look(store)
+    assert (found.holds, found.near, found.overdue) == (2, 2, 2)
 
 
 @on_sqlite
