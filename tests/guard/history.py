@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from smtpguard.observe.metrics import Tally
 from smtpguard.observe.webhooks import Allowed, Answered, Dispatcher, Hook, Sender, Topic
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.asking import report_doubts
+from smtpguard.outbox.attempt import PACE
 from smtpguard.policy.approvals import Absence
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Deferred, Held
@@ -52,12 +53,13 @@ from smtpguard.returns.service import Returns
 from smtpguard.store.retention import DOUBTS
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
+from tests.guard import campaign
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR
 from tests.guard.house import KEY, MEMBERS, RAMADAN, FakePassage, House, index, mail
 from tests.guard.laws import check_covered, check_hold_not_frozen, check_release, check_seat, check_sent
 from tests.guard.mailboxes import Mailboxes
 from tests.guard.office import LATER, NO, OK, FakeRelay, Office
-from tests.guard.policies import ZONES, documents
+from tests.guard.policies import STAGES, ZONES, documents
 from tests.guard.upkeep import Upkeep
 from tests.returns.mails import arf, dsn, letter
 from tests.store.making import sqlite_url
@@ -122,6 +124,17 @@ class Broken(BaseException):
     """A law is broken at the relay. A worker takes every Exception there for a lost connection."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """An approval in stages, of which only numbers count: ``steps`` before the rest, with ``pause`` between two, None if
+    a person ends it. ``before``: how many had it by then."""
+
+    steps: tuple[int, ...]
+    pause: timedelta | None
+    at: datetime
+    before: int
+
+
 class Receiver(Sender):
     """Of webhooks. ``got``: what it was sent, repetitions too."""
 
@@ -139,7 +152,9 @@ class Receiver(Sender):
 class History(Upkeep, FakeRelay):
     """``said``: for each message the recipients that the relay, or a person about it, said that it has; ``took``: those that
     it has. ``lost``: the messages whose connection was lost after the dot. By release and recipient: whom the relay ``refused``, and
-    how many ``tries`` it may have taken. ``foretold``: what ``explain`` said of a message just before it was sent. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
+    how many ``tries`` it may have taken. ``foretold``: what ``explain`` said of a message just before it was sent. ``staged``: the approval in stages of a
+    campaign, as long as nothing but time can end a pause; ``copies_of``: the messages of a campaign; ``looked``: how often a
+    law was looked at. ``absent``: who has been away. ``faults``: whether relay and receivers fail. ``erases``: whether people's data is erased on request."""
 
     home: House
     store: Store
@@ -162,6 +177,9 @@ class History(Upkeep, FakeRelay):
         self.refused: set[tuple[bytes, str]] = set()
         self.tries = Counter[tuple[bytes, str]]()
         self.lost: set[str] = set()
+        self.staged: dict[str, Staged] = {}
+        self.copies_of: dict[str, set[str]] = defaultdict(set)
+        self.looked = Counter[str]()
         self.sent: set[str] = set()
         self.members, self.unsynced = MEMBERS, False
         self.to: dict[str, list[str]] = {}
@@ -293,8 +311,15 @@ class History(Upkeep, FakeRelay):
         if not await fence():
             raise Recalled
         await check_release(self.store, id, prepend, everyone, self.wrote)
-        if self.faults and self.chance.random() < 0.3:
-            acts: list[Callable[[], Awaitable[None]]] = [partial(self.decide, id), self.decide, self.freeze]
+        began = self.clock.now()
+        if self.faults and self.chance.random() < 0.4:
+            acts: list[Callable[[], Awaitable[None]]] = [
+                partial(self.decide, id),
+                self.decide,
+                self.freeze,
+                partial(self.freeze, everything=True),
+                self.dawdle,
+            ]
             await self.chance.choice(acts)()
         good = {a for a, reply in zip(everyone, replies, strict=True) if reply.positive}
         [release] = RELEASE.findall(prepend) or [b""]
@@ -310,8 +335,10 @@ class History(Upkeep, FakeRelay):
         if not await fence():
             raise Recalled
         await check_hold_not_frozen(self.store, id)
+        assert self.clock.now() - began < PACE.doubt, (id, "another attempt may have begun")
         self.took[id] |= good
         self.said[id] |= good
+        self._check_stage(id)
         self.refused |= {way for way, reply in zip(ways, replies, strict=True) if reply.permanent}
         return Answers(replies=replies, reports=luck > 0.4)
 
@@ -379,10 +406,14 @@ class History(Upkeep, FakeRelay):
         return await self._submitted(to, more)
 
     async def _submitted(self, to: list[str], more: dict[str, Any]) -> str:
-        chance, luck = self.chance, self.chance.random()
+        chance, luck = self.chance, self.chance.random() if self.faults else 1
         message = self.home.transaction(*to, **more)
-        way = FakePassage(message=bytes(message.message.raw[:]), replies=(chance.choice([OK, OK, OK, OK, NO, LATER]),))
+        way = FakePassage(
+            message=bytes(message.message.raw[:]),
+            replies=(chance.choice([OK, OK, OK, OK, *([NO, LATER] if self.faults else [])]),),
+        )
         self.to[message.id] = to
+        self.copies_of[more.get("X_Mailing", "")].add(message.id)
         login = more.get("session", {}).get("auth_user", "")
         self.wrote[message.id] = {more.get("sender", ANNA)} | (
             {login if "@" in login else f"{login}@example.com"} if login else set()
@@ -418,11 +449,30 @@ class History(Upkeep, FakeRelay):
             self.said[message.id] |= {*to}
             self.took[message.id] |= {*to}
             self._arrived.append((to, way.sent[0], more["Message_ID"]))
+            self._check_stage(message.id)
         elif way.failed and getattr(way.raises, "after_dot", True):
             self.took[message.id] |= {*to} if chance.random() < 0.5 else set()
             self._maybe[more["Message_ID"]] = self.clock.now()
             self.lost.add(message.id)
+        unanswered = None if answered else await self.store.holds.find(message.id)
+        if unanswered is not None and unanswered.state is State.WAITING:  # its client still has it
+            self.looked["unanswered"] += 1
+            await self._approved(unanswered, [OMAR, EVA, DPO], 0)
         return message.id
+
+    def _check_stage(self, id: str) -> None:
+        """No more people have its campaign than its stages allow by now."""
+        name = next((name for name in self.staged if id in self.copies_of[name]), "")
+        if not name:
+            return
+        staged, have = self.staged[name], self._having(name)
+        pauses = 0 if staged.pause is None else (self.clock.now() - staged.at) // staged.pause
+        if pauses < len(staged.steps):
+            self.looked["stage"] += 1
+            assert len(have) <= staged.before + sum(staged.steps[: pauses + 1]), (id, staged, have)
+
+    def _having(self, name: str) -> set[str]:
+        return {person(one) for id in self.copies_of[name] for one in self.said[id] | self.took[id]}
 
     async def _was_sent(self, id: str, to: list[str], message_id: str, login: str) -> None:
         """Nothing stopped it: neither a freeze, nor a rejection, nor that its list may have it already, nor its number."""
@@ -438,18 +488,18 @@ class History(Upkeep, FakeRelay):
         known.append((self.clock.now(), id, customers))
         since = self.clock.now() - timedelta(hours=23)
         several = set().union(*(some for at, one, some in known if at > since and (one == id or self.said[one])))
-        await check_covered(self.store, data, self.wrote[id], login, len(several))
+        self.looked[await check_covered(self.store, data, self.wrote[id], login, len(several))] += 1
 
     async def explain(self, one: Transaction) -> Explained:
         """As a person does with ``explain`` before it is sent."""
         made = Explainer(self.home.in_force, self.home.gather, Surroundings())
         return await made.explain(one.message, one.envelope.reverse_path, one.envelope.addresses, one.session)
 
-    async def freeze(self) -> None:
+    async def freeze(self, *, everything: bool = False) -> None:
         chance = self.chance
         kept = [("list", "ramadan"), ("list", "news"), ("sender", ANNA), ("all", "")]
         kept += [("mailing", one.mailing_id) for one in await self.mailings.list(least=1)]
-        selector, value = chance.choice(kept)
+        selector, value = ("all", "") if everything else chance.choice(kept)
         lasts = timedelta(hours=2) if chance.random() < 0.2 else None
         await self.freezes.freeze(Selector(selector), value, reason="a fire", by="root", for_=lasts)
         await self.home.watch.read()
@@ -468,10 +518,7 @@ class History(Upkeep, FakeRelay):
     async def let_go(self) -> None:
         """All agree, or one does; nobody takes it back, and it goes out if that is enough."""
         await self._approve(self.chance.sample(VOTERS, self.chance.choice([1, 7, 7])))
-        await self.pass_(seconds=61)
-        await self.approvals.enact()
-        await self.approvals.follow()
-        await self.work()
+        await self._enacted()
 
     async def _approve(self, people: Sequence[str]) -> None:
         waiting = [hold for hold in await self.home.holds() if hold.state is State.WAITING]
@@ -495,6 +542,7 @@ class History(Upkeep, FakeRelay):
 
     async def decide(self, id: str = "") -> None:
         """``id``: of the hold; "" for any."""
+        self.staged.clear()
         chance, holds = self.chance, await self.home.holds()
         if not holds:
             return
@@ -531,6 +579,7 @@ class History(Upkeep, FakeRelay):
         await self.follow()
 
     async def policy(self) -> None:
+        self.staged.clear()
         await self.home.put(made := documents(self.chance))
         self.absent |= {OMAR} if OMAR.encode() not in made["policy.yaml"].partition(b"lists:")[0] else set()
         await self.follow()
@@ -557,6 +606,11 @@ class History(Upkeep, FakeRelay):
 
     async def back(self) -> None:
         self.clock.at -= timedelta(seconds=self.chance.choice([1, 40]))
+        await self.home.watch.read()
+
+    async def dawdle(self) -> None:
+        """The relay takes so long that another attempt may have begun."""
+        self.clock.pass_(seconds=PACE.doubt.total_seconds())
         await self.home.watch.read()
 
     async def work(self) -> None:
@@ -663,6 +717,68 @@ class History(Upkeep, FakeRelay):
                 hold = await self.store.holds.find(id)
                 assert id not in self.sent, (lead.hold_id, "it was rejected", id)
                 assert hold is None or hold.mailing_id != lead.mailing_id, (lead.hold_id, "people are asked again", id)
+
+    async def let_go_in_stages(self, most: int) -> None:
+        """A campaign that is surely let go: nothing is frozen or fails, and those who are asked agree. While they do, a copy may
+        come to another list: who agreed before has not seen that. It goes in stages until the rest, and then its writer goes
+        on, beyond what was approved, while again all may fail. ``most``: the people that the approvers name, 0 for none."""
+        chance, name, self.faults = self.chance, f"staged{next(self._numbers)}", False
+        self.unsynced, stages = False, chance.choice(STAGES)
+        await self.pass_(seconds=61)
+        await self.thaw()
+        await self.home.put(campaign.documents(stages=stages))
+        await self.follow()
+        people = chance.sample([one for one in MEMBERS[:50] if one in self.indexed], 22)
+        text: dict[str, Any] = {
+            "X_Looks": "mailing",
+            "X_Mailing": name,
+            "body": name,
+            "sender": chance.choice([ANNA, TOOL]),
+        }
+        ids = [await self.submit([one], **text) for one in people[:5]]
+        lead = await self.home.hold(ids[-1])
+        await self._approved(lead, [OMAR], most)
+        if most:
+            await self.submit([next(one for one in MEMBERS[50:] if one in self.indexed)], **text)
+            await self._approved(lead, [DPO], most)
+            await self._enacted()
+        pause = re.search(r"pause: (\d+)([mh])", stages)
+        unit = {"m": 60, "h": 3600}
+        self.staged[name] = Staged(
+            steps=tuple(int(step) for step in re.findall(r"\b\d+(?=,)", stages)),
+            pause=timedelta(seconds=int(pause[1]) * unit[pause[2]]) if pause else None,
+            at=self.clock.now(),
+            before=len(self._having(name)),
+        )
+        await self._approved(lead, [OMAR, EVA, DPO], most)
+        await self._enacted()
+        for n in range(5, 15, 2):
+            for one in people[n : n + 2]:
+                await self.submit([one], **text)
+            await self._enacted()
+            if n > 7:
+                self.staged.clear()
+                await self.pass_(hours=3)
+                try:
+                    await self.mailings.go_on(lead.mailing_id, approver=OMAR, by="test")
+                except Refused:
+                    pass
+        self.faults = True
+        some: list[tuple[list[str], dict[str, Any]]] = [
+            (people[15:16], {}),
+            (people[15:21], {"X_Looks": "internal", "To": "all"}),
+            (["reader@example.org"], {}),
+            (people[21:], {"sender": "ulf@example.com"}),
+            (people[20:21], {}),
+        ]
+        for to, more in chance.sample(some, len(some)):
+            await self.submit(to, **text | more)
+
+    async def _enacted(self) -> None:
+        await self.pass_(seconds=61)
+        await self.approvals.enact()
+        await self.approvals.follow()
+        await self.work()
 
     async def returned(self) -> None:
         """Some of what arrived comes back: reports, complaints and answers, and what somebody invents, which never counts. At

@@ -140,9 +140,9 @@ async def check_sent(
 
 async def check_covered(
     store: Store, data: Mapping[str, Any], wrote: Collection[str], login: str, customers: int
-) -> None:
+) -> str:
     """A message to customers was given to the relay: its mailing was not rejected; and an approval covers it, if rules
-    would have held it, or its mailing has so many ``customers`` that it must be approved."""
+    would have held it, or its mailing has so many ``customers`` that it must be approved. Returns the law that it has kept."""
     mailing = await store.mailings.find(data["mailing"])
     assert mailing is not None
     rejection = mailing.rejection
@@ -151,7 +151,7 @@ async def check_covered(
     most = int(re.findall(rb'mailing.customers: ">= (\d+)", mailing.approved', policy)[0])
     rules, lists = {*data["approved"]} - BESIDE, {*data["lists"]}
     if not rules and customers < most:
-        return
+        return "not rejected"
 
     def covers(grant: Grant) -> bool:
         cover = grant.cover
@@ -167,7 +167,10 @@ async def check_covered(
     assert covering, (data, mailing)
     assert any(grant.only or mailing.out <= grant.people for grant in covering), (mailing.out, covering)
     if len(mailing.grants) == 1 and not covering[0].only:
-        assert mailing.out <= await _named(store, covering[0]), (mailing.out, covering)
+        named = await _named(store, covering[0])
+        assert mailing.out <= named, (mailing.out, covering)
+        return "covered" if named == math.inf else "within a number"
+    return "covered"
 
 
 async def _named(store: Store, grant: Grant) -> float:

@@ -41,7 +41,11 @@ from tests.incidents import pages
 from tests.store.servers import a_database
 
 SEEDS = range(*map(int, os.environ.get("FUZZ", "0 4").split()))
-STEPS = 80
+STEPS = 72
+LET_GO = {15: 0, 45: 16}
+"""At which steps a campaign is surely let go, and to how many people, 0 for no number."""
+LOOKED = {"not rejected", "covered", "within a number", "stage"}
+"""The laws of approvals that each history looks at."""
 CHECKED = 10
 """So many steps are between two looks at everything."""
 
@@ -76,9 +80,10 @@ async def played(history: History) -> None:
         await history.open(documents(history.chance))
         views = Views(history)
         for n in range(STEPS):
-            await history.act()
+            await (history.let_go_in_stages(LET_GO[n]) if n in LET_GO else history.act())
             if n % CHECKED == CHECKED - 1:
                 await views.agree()
+        assert history.looked.keys() >= LOOKED, history.looked
         await pages.read(history)
         await history.end()
         await views.agree()
