@@ -160,8 +160,9 @@ def _family(name: str) -> str:
 
 
 _ONCE = ("from", "sender", "reply-to", "subject")
-_SENDERS = (*_ONCE[:3], "resent-from", "resent-sender")
-"""The last two: who sent it on, as a mail program does that leaves all else as it is."""
+_SENDERS = (*_ONCE[:3], "resent-from", "resent-sender", "disposition-notification-to")
+"""The last three: who sent it on, as a mail program does that leaves all else as it is; and who learns of each reader, whom
+programs ask for a receipt (RFC 8098)."""
 _BESIDE = ("x-message-flag", "thread-topic", "keywords", "newsgroups", "followup-to")
 """Fields whose text some program shows: Outlook above the message, over its conversation and as categories, Thunderbird as
 recipients."""
@@ -222,7 +223,7 @@ _OCTETS = "content "
 class Shown:
     """``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line or cell) are tokens, each
     on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender,
-    Reply-To and who sent it on, as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and
+    Reply-To, who sent it on and who gets receipts, as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and
     attached messages. ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known. ``recipient``: of
     the envelope, in lower case; "" if there are several."""
 
