@@ -50,10 +50,12 @@ from smtpguard.database.schema import SCHEMA
 from smtpguard.freezes.model import event_of
 from smtpguard.freezes.rows import forget
 from smtpguard.holds import deciding
+from smtpguard.journal import rows
 from smtpguard.journal.checkpoint import readable
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS, TIMESTAMPS, lines_of
 from smtpguard.journal.proof import Proof
+from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store, open_store
@@ -400,13 +402,18 @@ def _bare(stop: Freeze) -> str:
 
 
 async def _stand_still(settings: Settings, stop: Freeze) -> None:
-    """Migrate the store to this version's schema, and journal the freeze."""
+    """Migrate the store to this version's schema, and journal the freeze. It is signed that the store was put back, also
+    if no checkpoint here is newer: a witness may have some."""
     async with opened(settings, migrate=True):
         pass
 
     def freeze(batch: Batch) -> None:
+        last = newest_checkpoint(batch.connection)
+        noticed = last is not None and last.put_back is not None and last.seq == batch.head.seq
         forget(batch, stop.freeze_id)
         deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, stop.by, SystemClock().now()))
+        if not noticed:
+            rows.mark(batch, put_back=last.seq if last is not None else 0)
 
     async with services(settings) as at_hand:
         await at_hand.store.write(freeze)

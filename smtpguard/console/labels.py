@@ -501,6 +501,13 @@ def proved(found: Findings, said: Speech) -> str:
 def noted(proof: Proof, said: Speech) -> Iterator[str]:
     """What is no fault of the journal, but should be known."""
     for lost in proof.lost:
+        if not lost.through:
+            yield said(
+                "the store was put back (entry {seq}, {when}): it is not known how many entries are missing",
+                seq=said.number(lost.seq),
+                when=moment(lost.at),
+            )
+            continue
         yield said(
             "the store was put back (entry {seq}, {when}): entries up to {last}, signed until {end}, are not in it",
             seq=said.number(lost.seq),

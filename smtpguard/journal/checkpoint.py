@@ -124,8 +124,9 @@ def _mac(secret: bytes, checkpoint: Checkpoint) -> bytes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """Entry ``seq``, of the time ``at``, says that the store was restored to an earlier state: entries up to
-    ``through`` were signed, the last of them at ``signed_at``, and are missing. ``since``: when the last checkpoint
-    that is left was signed; None if unknown. Times are microseconds."""
+    ``through`` were signed, the last of them at ``signed_at``, and are missing. Without a checkpoint of them ``through``
+    is 0, and ``signed_at`` is ``at``. ``since``: when the last checkpoint that is left was signed; None if unknown.
+    Times are microseconds."""
 
     seq: int
     at: int
@@ -183,9 +184,9 @@ class Agreement:
                     self._put_back.append(mark)
 
     def ends(self) -> tuple[tuple[Disagreement, ...], tuple[Lost, ...]]:
-        """The chain has no more entries. Returns the checkpoints that disagree without excuse, and the excused ones; in
-        order."""
-        lost: dict[Checkpoint, list[Checkpoint]] = {}
+        """The chain has no more entries. Returns the checkpoints that disagree without excuse, and what each restore has
+        lost; in order."""
+        lost: dict[Checkpoint, list[Checkpoint]] = {m: [] for m in self._put_back if m.seq in self._signed_at}
         parted: list[Disagreement] = []
         for each in (*self._parted, *self._beyond()):
             excuse = next((mark for mark in self._put_back if mark.excuses(each.mark)), None)
@@ -205,8 +206,8 @@ class Agreement:
         return Lost(
             seq=mark.seq,
             at=mark.at,
-            through=max(one.seq for one in gone),
-            signed_at=max(one.at for one in gone),
+            through=max((one.seq for one in gone), default=0),
+            signed_at=max((one.at for one in gone), default=mark.at),
             since=self._signed_at.get(mark.put_back or 0),
         )
 

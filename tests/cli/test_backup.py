@@ -365,3 +365,25 @@ def test_the_replaced_files_are_kept(home: Installation, tmp_path: Path) -> None
         assert json.loads(out)["before"] == str(home.state / f"before-restore-{n}")
         assert (home.state / f"before-restore-{n}" / "guard.db").exists()
     assert home.run("audit", "verify")[0] == 0
+
+
+def test_a_restore_on_another_host_is_signed(
+    home: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No newer checkpoint is there: the journal says so all the same, and a witness's checkpoints of the lost time agree
+    with it."""
+    file, witness = tmp_path / "guard.tar.zst", tmp_path / "witness"
+    assert home.run("backup", str(file))[0] == 0
+    for n in range(3):
+        assert home.run("freeze", "--all", "--reason", f"Wrong mail {n}")[0] == 0
+    shutil.copy(home.state / "checkpoints", witness)
+    (tmp_path / "other").mkdir()
+    other = Installation(tmp_path / "other", capsys)
+    assert other.run("restore", "--yes", str(file))[0] == 0
+    assert other.run("thaw", "--all")[0] == 0
+    status, out, _ = other.run("audit", "verify")
+    assert (status, "it is not known how many entries are missing" in out) == (0, True), out
+    status, out, _ = other.run("--json", "audit", "verify", "--against", str(witness))
+    proof = json.loads(out)
+    [lost] = proof["lost"]
+    assert (status, lost["through"]) == (0, proof["witnessed"]["seq"]), out

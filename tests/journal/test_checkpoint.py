@@ -74,6 +74,13 @@ def test_a_lost_tail_that_was_reported_is_excused() -> None:
     assert proof.lost == (Lost(seq=13, at=said.at, through=15, signed_at=second.at, since=first.at),)
 
 
+def test_a_restore_is_told_without_checkpoints_of_what_is_lost() -> None:
+    store = restored_once()
+    first, _, said = store.lines
+    store.lines = [first, said]
+    assert store.proof().lost == (Lost(seq=13, at=said.at, through=0, signed_at=said.at, since=first.at),)
+
+
 def test_only_a_signed_report_excuses_it() -> None:
     store = restored_once()
     *others, said = store.lines

@@ -105,7 +105,7 @@ class FirstBad(BaseModel):
 
 class Lost(BaseModel):
     """Entry ``seq`` says that the store was rolled back: entries up to ``through``, signed after ``since`` and until
-    ``signed_at``, are not in it."""
+    ``signed_at``, are not in it. ``through`` 0: it is not known which."""
 
     seq: int
     at: Moment
