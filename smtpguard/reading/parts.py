@@ -234,7 +234,7 @@ def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = Fa
         codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
     if not _has_ascii(codec):  # perhaps a wrong label; some programs ignore it, and nearly all EBCDIC
         strange = len(data.translate(None, _ASCII))
-        if not strange or (not codec.startswith("utf") and strange * 2 < len(data)):
+        if strange * (4 if codec.startswith("utf") else 2) < len(data):  # in UTF-16 it is about half of all scripts
             codec = "utf-8"
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]

@@ -274,6 +274,13 @@ def test_the_names_of_charsets_that_browsers_know_are_known(name: str, codec: st
     assert (found.text, found.defect) == (text, None)
 
 
+@every("label", ["utf-16", "utf-16le", "utf-32", "cp037"])
+@every("codec", ["utf-8", "cp1252"])
+def test_text_that_is_nearly_ascii_is_read_as_such(label: str, codec: str) -> None:
+    octets = packed("<p>Hej</p><p>Bacon för oss alla på måndag</p>".encode(codec))
+    assert topics(alone(octets, f"text/html; charset={label}", Content_Transfer_Encoding="base64")) == {"pork"}
+
+
 def test_lines_of_ebcdic_stay_lines() -> None:
     octets = packed("Dear all\x85bacon".encode("cp037"))
     assert topics(alone(octets, "text/plain; charset=cp037", Content_Transfer_Encoding="base64")) == {"pork"}
