@@ -312,7 +312,11 @@ _SHOWS_RAW = re2.compile(
     r"(?:^|[\s,>+~{};/|])(?:[*\[:&]|style|script)[^{}]*\{(?:(?:[^{}]|\{[^{}]*\})*(?:[;{]|\{[^{}]*\}))?\s*(?:display|all)\s*:\s*[^n\s]"
 ).search
 """Whether a sheet may show a style sheet or script as text, by a rule for every element, for an attribute or for these."""
-_NO_RULE = re.compile(r"""/\*.*?(?:\*/|\Z)|\\["']|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|<!--|-->""", re.S)
+_NO_RULE = re.compile(
+    r"""/\*.*?(?:\*/|\Z)|\\["']|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|<!--|-->|\*?\[(?:class|id|style)[^\]]*+\]""",
+    re.S,
+)
+"""Of _STYLED too, since a sheet with one is shown in any case, and many mailings have rules for ``*[class=x]``."""
 _TEMPLATE = re.compile(r"<template\b", re.I)
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
 _OVERRIDES = ("\u202e", "\u202d")
