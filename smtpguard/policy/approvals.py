@@ -345,7 +345,7 @@ class Groups(Mapping[str, frozenset[str]]):
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MIDNIGHT = time(0)
-LONGEST = timedelta(days=36525)
+FARTHEST = timedelta(days=36525)
 """A deadline is no later than this: 100 years, as the longest duration in the settings."""
 
 
@@ -373,7 +373,7 @@ class Hours:
         )
 
     def working_deadline(self, start: datetime, length: timedelta, *, within: bool = False) -> datetime:
-        """The first moment, in UTC, at which ``length`` of working time has passed since ``start``, at most LONGEST later;
+        """The first moment, in UTC, at which ``length`` of working time has passed since ``start``, at most FARTHEST later;
         with ``within`` the first one in working hours: not the moment at which they end."""
         start, left = start.astimezone(UTC), max(length, timedelta())
         if not left and not within:
@@ -383,7 +383,7 @@ class Hours:
             if passed > left or (passed == left and not within):
                 return max(begin, start) + left
             left -= passed
-        return start + LONGEST
+        return start + FARTHEST
 
     def worked(self, start: datetime, end: datetime) -> timedelta:
         some = timedelta()
@@ -394,9 +394,9 @@ class Hours:
         return some
 
     def _spans(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Open spans, in UTC, that end after ``start`` and at most LONGEST later."""
+        """Open spans, in UTC, that end after ``start`` and at most FARTHEST later."""
         day, done = start.astimezone(self.zone).date(), start
-        for n in range(-1, LONGEST.days - 1):
+        for n in range(-1, FARTHEST.days - 1):
             begin, end = self._of(day + timedelta(days=n))
             if begin < end and end > done:  # a date that a zone leaves out has the hours of the next one
                 yield begin, end
