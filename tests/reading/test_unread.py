@@ -480,6 +480,7 @@ def test_reversed_text_without_markup_is_found() -> None:
         "*{color:red} p{display:block}",
         "*{box-sizing:border-box}",
         ".bacon,*[hidden]{display:none}",
+        "*[class=x]{display:block}",
         "td[class=x]{display:block}",
     ],
 )
