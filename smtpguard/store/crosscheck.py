@@ -53,9 +53,10 @@ def written_by(open: Open, host: str) -> bool:
 
 
 def _begin(connection: Connection) -> int:
-    """The time of the first entry: older rows may have lost their entries."""
-    first = select(entry.c.at).order_by(entry.c.seq).limit(1)
-    return int(connection.execute(first).scalar() or 0)
+    """The time of the first entry, if retention has cut the journal: rows of that time, and older ones, may have lost their
+    entries. Else 0."""
+    first = connection.execute(select(entry.c.seq, entry.c.at).order_by(entry.c.seq).limit(1)).first()
+    return int(first.at) if first is not None and first.seq > 1 else 0
 
 
 def _readers(open: Open) -> Iterator[Finding]:
@@ -163,7 +164,7 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
                 yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts cannot be read"))
                 continue
             yield from _summed(row, statuses, sums.get(row.n, {}))
-            if row.people >= FEW and row.first_at >= begin:
+            if row.people >= FEW and row.first_at > begin:
                 told[row.id] = _Told(n=row.n, counted=int(orjson.loads(row.counts).get("messages", 0)))
         if len(rows) < _SOME:
             break

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,17 @@ async def test_what_happens_meanwhile_is_no_edit(tmp_path: Path, request: pytest
             asyncio.run_coroutine_threadsafe(more(), loop).result()
 
         assert await asyncio.to_thread(crosscheck.check, open) == []
+
+
+async def test_a_journal_cut_between_entries_of_one_time_is_no_edit(tmp_path: Path) -> None:
+    """What retention left begins at the very time of a mailing whose entries it erased."""
+    async with house(tmp_path, documents=documents(), fronted=False) as home:
+        campaign = Campaign(home, copies=50)
+        for n in range(25):
+            await campaign.send(MEMBERS[n])
+        await home.freeze(Selector.LIST, "nobody")
+        last = await home.store.journal.last()
+        with closing(sqlite3.connect(tmp_path / "guard.db", isolation_level=None)) as driver:
+            driver.execute("DELETE FROM entry WHERE seq < ?", (last,))
+        found = await asyncio.to_thread(crosscheck.check, home.store.journal._access._open)
+        assert [one for one in found if one.about == "mailing"] == []
