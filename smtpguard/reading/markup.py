@@ -140,7 +140,7 @@ class Markup:
 
 
 def read_markup(html: str, meter: Meter) -> Markup:
-    """Raises TooComplex if there are too many tags, or too deep ones."""
+    """Raises TooComplex if there are too many tags, too deep ones, or a style sheet in a link."""
     octets = html.encode("utf-8", "surrogatepass")
     if len(octets.translate(None, _CONTROLS)) != len(octets):
         html = html.translate(_IN_TAGS)
@@ -152,7 +152,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
     tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace(_QUOTE_BEGINS, " "))))
     signs = signs_in(source if len(html) <= len(source) else html.lower())
     aside = unshown(html, source, signs, tree)
-    sheets = sheets_of(tree) if "<style" in source or len(html) > len(source) else ()
+    sheets = sheets_of(tree) if "<style" in source or "<link" in source or len(html) > len(source) else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)
     instead = _take(tree.css(_INSTEAD)) if _SUPERSEDED.search(source) or len(html) > len(source) else ""
     out = Markup(source=source, signs=signs, tables=tables, unshown=aside)

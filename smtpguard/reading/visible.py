@@ -63,17 +63,33 @@ _SEARCH = 3  # times what counting takes, at the least
 _MOST_LOOKS = 200_000_000
 """Of a step, where each element looks at all: a fifth of a second, for which whoever reads in a thread stops the others."""
 _ELEMENT = re.compile(r"(?<![\w.#:\[=-])[a-zA-Z]")
+_WITHIN = r"(?:d\W*a\W*t\W*a|[cm]\W*i\W*d)\W*:"
+_LINKS_WITHIN = re.compile(rf"\W*{_WITHIN}", re.I)
+_IMPORTS_WITHIN = re.compile(rf"@import\W*(?:url\W*)?{_WITHIN}", re.I)
+"""A style sheet of the message itself (RFC 2397, RFC 2392). A program drops white space in a URL."""
 
 
 def sheets_of(tree: LexborHTMLParser) -> list[str]:
-    """The style sheets for large screens."""
+    """The style sheets for large screens. Raises TooComplex if one stands in a link, where it is not read."""
+    styles = tree.css("style")
+    links = any(_LINKS_WITHIN.match(node.attributes.get("href") or "") for node in tree.css("link[rel*=stylesheet i]"))
+    if links or any(map(_imports_within, styles)):
+        raise TooComplex(Phrase("a style sheet stands in a link"))
     found = []
-    for node in tree.css("style")[:20]:
+    for node in styles[:20]:
         given = node.attributes
         kind, media = given.get("type") or "text/css", given.get("media") or ""
         if kind.strip().lower() == "text/css" and any(map(_is_for_screens, _EITHER.split(media.lower()))):
             found.append(node.text()[:_LONGEST_SHEET])
     return found
+
+
+def _imports_within(style: LexborNode) -> bool:
+    sheet = style.text()
+    if "@" not in sheet:
+        return False
+    texts = (sheet, _COMMENT.sub("", sheet))  # a string may look like a comment's beginning
+    return any(_IMPORTS_WITHIN.search(unescaped(text)) for text in texts)
 
 
 def rules_of(sheet: str) -> Iterator[tuple[str, str]]:

@@ -489,6 +489,41 @@ def test_a_style_sheet_that_is_not_shown_is_no_text(sheet: str) -> None:
     assert made.unshown == []
 
 
+_HIDES = ".campaign%7Bdisplay:none%7D"
+
+
+@every(
+    "head",
+    [
+        f"<link rel=stylesheet href='data:text/css,{_HIDES}'>",
+        f"<LINK href=' da&#10;ta:text/css,{_HIDES}' REL='Alternate StyleSheet'>",
+        "<link rel=stylesheet href=cid:sheet@x>",
+        f"<style>@import url(data:text/css,{_HIDES});</style>",
+        f"<style>@import/* */'data:text/css,{_HIDES}';</style>",
+        f"<style>@\\69mport 'd\\61 ta:text/css,{_HIDES}';</style>",
+        f"<style>@import '/*'; @import 'data:text/css,{_HIDES}*/';</style>",
+        "<style>p{color:red}</style>" * 20 + f"<style>@import 'data:text/css,{_HIDES}';</style>",
+        f"<svg><style>@import 'data:text/css,{_HIDES}';</style></svg>",
+    ],
+)
+def test_a_style_sheet_in_a_link_is_unreadable(head: str) -> None:
+    made = html(f"{head}<p class=campaign>{CAMPAIGN}</p><p>Tonight: bacon</p>")
+    assert made.readable is Readable.TOO_COMPLEX
+
+
+@every(
+    "head",
+    [
+        "<link rel=stylesheet href='https://fonts.example/css?family=data:a'>",
+        "<link rel=icon href='data:image/png,a'>",
+        "<style>@import url('https://fonts.example/css?family=Lato');p{background:url(data:image/png,a)}</style>",
+        "<style>@import 'data.css'; p{color:red}</style>",
+    ],
+)
+def test_a_remote_style_sheet_is_readable(head: str) -> None:
+    assert html(f"{head}<p>{CAMPAIGN}</p>").readable is Readable.YES
+
+
 def test_text_for_other_programs_than_outlook_is_not_hidden() -> None:
     made = read_markup(
         "<p>a</p><!--[if !mso]><!--><p>b</p><!--<![endif]--><!--[if mso]><p>c</p><![endif]-->", Meter(Bounds())
