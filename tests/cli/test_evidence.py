@@ -243,7 +243,7 @@ def test_a_witness_exposes_a_rebuilt_store(installed: Path) -> None:
     (installed / "checkpoints").unlink()
     with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
         do = Intruder(installed, connection)
-        do.run("DELETE FROM checkpoint")
+        do.run("DELETE FROM checkpoint", "DELETE FROM underway")
         do.cut(20)
 
     async def continues(store: Store) -> None:
