@@ -247,7 +247,7 @@ def or_held(verdict: Verdict, gathered: Gathered, live: Live | None = None) -> V
 def is_asked_of(hold: Hold | None, gathered: Gathered) -> bool:
     """Whether the message's writer is being asked about a waiting hold, so that the question can cover this message
     too."""
-    if hold is None or not hold.asks_writer or hold.confirm is None:
+    if hold is None or hold.question is None:
         return False
     writer = writer_of(gathered)
-    return isinstance(writer, Writer) and writer.address == hold.confirm.writer
+    return isinstance(writer, Writer) and writer.address == hold.question.writer

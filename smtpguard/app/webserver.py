@@ -34,9 +34,8 @@ log = logging.getLogger(__name__)
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
 CLIENT_SECONDS = 120.0  # for a whole body, or PROGRESS in it; for reading a piece of the answer
 PROGRESS = 1 << 20  # octets: a slow line takes minutes for a large message
-PIECE = (
-    64 << 10
-)  # octets: while more wait for a slow line, uvicorn would end a connection that is "idle", and TLS one that is closed
+PIECE = 64 << 10
+"""Octets. While more wait for a slow line, uvicorn ends the connection as idle, and TLS as closed."""
 CONNECTIONS = 500
 EACH = 60  # of one address other than a proxy's: several browsers behind it, with six connections each
 
@@ -155,12 +154,15 @@ def patient(
 
 
 def _in_pieces(application: Any) -> ASGIApp:
+    """The application, whose answers are written at most PIECE at a time."""
+
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def pieces(message: Message) -> None:
             body = message.get("body", b"")
-            for start in range(PIECE, len(body), PIECE):
-                await send({**message, "body": body[start - PIECE : start], "more_body": True})
-            await send({**message, "body": body[(len(body) - 1) // PIECE * PIECE :]} if len(body) > PIECE else message)
+            last = max(len(body) - 1, 0) // PIECE * PIECE
+            for start in range(0, last, PIECE):
+                await send({**message, "body": body[start : start + PIECE], "more_body": True})
+            await send({**message, "body": body[last:]} if last else message)
 
         await application(scope, receive, pieces)
 

@@ -45,7 +45,7 @@ from smtpguard.cli.holdrow import (
     taken_back,
     tell,
 )
-from smtpguard.cli.mailings import state as pace
+from smtpguard.cli.mailings import state as mailing_state
 from smtpguard.config.problem import unknown
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import BEGINNING, Coverage
@@ -146,9 +146,8 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object], pausing: Mapping
         if hold.release_at is not None:
             leaving = ", approved" if kept else f", to be released at {hold.release_at:%H:%M:%S} UTC"
         asked = ", its writer is asked" if hold.asks_writer else ""
-        waits = (
-            f", its mailing is {pace(pausing[hold.mailing_id])}" if hold.copies and hold.mailing_id in pausing else ""
-        )
+        mailing = pausing.get(hold.hold_id)
+        waits = f", its mailing is {mailing_state(mailing)}" if mailing is not None else ""
         state = hold.state.value + asked + leaving + stopped + waits + (", frozen" if kept else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     for line in in_columns(table):

@@ -95,8 +95,8 @@ def check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
     """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
     if hold.state is not State.WAITING:
         raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
-    asked = hold.confirm
-    if asked is None or not hold.asks_writer or (is_over(hold, now) if asked.expires else now >= asked.until):
+    asked = hold.question
+    if asked is None or (is_over(hold, now) if asked.expires else now >= asked.until):
         raise Conflict("its writer is not asked: the approvers decide on it")
     check_answered(hold)
     if in_force.of_special_category(hold.lists):
@@ -411,9 +411,9 @@ class Deadlines:
         times = [hold.expires_at]
         if not hold.acknowledged:
             times.append(hold.waits_since + UNACKNOWLEDGED)
-        if hold.confirm is not None and hold.asks_writer:
-            last = hold.confirm.expires and not hold.reminded
-            return min(*times, self.last_reminder_at(hold, in_force) if last else hold.confirm.until)
+        if (asked := hold.question) is not None:
+            last = asked.expires and not hold.reminded
+            return min(*times, self.last_reminder_at(hold, in_force) if last else asked.until)
         if hold.reminded < len(REMINDERS):
             times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
         if not hold.escalated and not hold.votes:

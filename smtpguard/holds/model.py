@@ -298,15 +298,21 @@ class Hold:
         }  # fmt: skip
 
     @property
+    def question(self) -> Confirmation | None:
+        """The question to its writer, while only the writer is asked."""
+        asked = self.confirm
+        waits = self.state is State.WAITING and asked is not None and asked.at is None and asked.lapsed_at is None
+        return asked if waits else None
+
+    @property
     def asks_writer(self) -> bool:
         """Whether its writer is still asked, and so nobody else."""
-        asked = self.confirm
-        return self.state is State.WAITING and asked is not None and asked.at is None and asked.lapsed_at is None
+        return self.question is not None
 
     @property
     def until(self) -> datetime:
         """The end of the time of those who are asked now, as they are told it."""
-        return self.confirm.until if self.confirm is not None and self.asks_writer else self.expires_at
+        return self.question.until if self.question is not None else self.expires_at
 
     @property
     def queue(self) -> str:

@@ -262,8 +262,8 @@ def may_be_approved(hold: Hold, special: bool, allowed: ReplyVotesModel | None) 
 def people_asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]:
     """All people who can have a notice of the hold: its writer while only the writer is asked; otherwise the groups of its
     quorums, in and out of hours, and the people who are now their deputies."""
-    if hold.confirm is not None and hold.asks_writer:
-        return frozenset({hold.confirm.writer})
+    if hold.question is not None:
+        return frozenset({hold.question.writer})
     both = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
     groups = frozenset(group for quorum in both for group in quorum.groups)
     everybody = frozenset().union(*map(in_force.groups.of, groups))

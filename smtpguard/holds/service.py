@@ -149,8 +149,8 @@ class Approvals:
                 raise Conflict("it has expired, and will not be sent")
             if hold.release_at is not None:
                 raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
-            if hold.confirm is not None and hold.asks_writer:
-                until = f"{hold.confirm.until:%Y-%m-%d %H:%M} UTC"
+            if hold.question is not None:
+                until = f"{hold.question.until:%Y-%m-%d %H:%M} UTC"
                 raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
@@ -468,7 +468,7 @@ class Approvals:
                 hold=hold.moved(Move.VOID),
                 events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),
             )
-        asked = hold.confirm if hold.asks_writer else None
+        asked = hold.question
         if effects.is_over(hold, now):
             lapsed = replace(asked, lapsed_at=now) if asked is not None else hold.confirm
             unconfirmed: dict[str, Any] = {"unconfirmed": True} if asked is not None else {}

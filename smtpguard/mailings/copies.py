@@ -39,7 +39,7 @@ from smtpguard.holds.model import (
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, taken_back
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.model import State as Pace
+from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.staging import Progress
 from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import persons_behind
@@ -55,11 +55,10 @@ SLICE = 100  # copies that follow in one commit
 
 
 async def paused(store: Store, holds: Iterable[Hold]) -> dict[str, Mailing]:
-    """By id, the mailings of these holds whose copies wait for their stage, though the hold itself was sent. Raises
-    StoreError."""
-    ids = {hold.mailing_id for hold in holds if hold.copies and hold.state is State.RELEASED}
-    found = [await store.mailings.find(id) for id in sorted(filter(None, ids))]
-    return {one.mailing_id: one for one in found if one is not None and one.state is Pace.PAUSED}
+    """By the id of each hold that was sent, its mailing, if copies of that wait for their stage. Raises StoreError."""
+    sent = [hold for hold in holds if hold.copies and hold.mailing_id and hold.state is State.RELEASED]
+    found = [(hold.hold_id, await store.mailings.find(hold.mailing_id)) for hold in sent]
+    return {id: one for id, one in found if one is not None and one.state is MailingState.PAUSED}
 
 
 async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines) -> int:

@@ -143,7 +143,7 @@ class NoticesNow:
 
     def held(self, hold: Hold, gathered: Gathered) -> Intents:
         """The writer gets the reasons, the approvers are asked."""
-        if hold.confirm is not None and hold.asks_writer:
+        if hold.asks_writer:
             data = noticedata.held(hold, gathered) | noticedata.asked(hold) | {"notice": "confirm"}
             return self._to(hold.sender or "", data, _stem(hold, data), hold.hold_id, role="sender", alone=True)
         return (
@@ -288,7 +288,7 @@ class NoticesNow:
             "held_at": utc_text(hold.held_at),
             "expired_at": utc_text(self.now),
             "deciders": noticedata.deciders(hold, self.in_force, self.now),
-            "unconfirmed": hold.asks_writer and hold.confirm is not None and hold.confirm.expires,
+            "unconfirmed": hold.question is not None and hold.question.expires,
         }
         return self._sender(hold, data)
 

@@ -21,7 +21,7 @@ from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
 from smtpguard.reading.looks import CONVERSATION, KINDS, Looks, Mark, Readable, Reading, Side, Topic, judge
 from smtpguard.reading.parts import Index, words
 from smtpguard.reading.request import Bounds, Depth, Meter, Steps, Surroundings, TooComplex, finished
-from smtpguard.reading.shown import beside
+from smtpguard.reading.shown import other_texts
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
 from smtpguard.reading.thread import (
@@ -229,7 +229,7 @@ def in_steps(
 def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic, ...]:
     """Of the text, and of the names and other fields that it is shown with."""
     places = [("name", "\n".join(names))] if (names := names_in(fields, around)) else []
-    places += [("text", text) for text in beside(fields, said.text.subject)]
+    places += [("text", text) for text in other_texts(fields, said.text.subject)]
     if not places:
         return said.topics
     known = {(t.vocabulary, t.term) for t in said.topics}

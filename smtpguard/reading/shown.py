@@ -26,7 +26,7 @@ from smtpguard.mail.message import Header, Message, in_crlf_lines
 from smtpguard.reading.fold import normalized
 from smtpguard.reading.parts import NO_CONTROLS, Index, Part, body_text, transfer, walk, words
 from smtpguard.reading.request import Bounds, Meter, TooComplex
-from smtpguard.reading.thread import bare
+from smtpguard.reading.thread import RECIPIENTS, WRITERS, bare
 
 _WS = " \t\n\f\r"
 """White space of HTML. Python's has more, which browsers take for letters."""
@@ -160,15 +160,14 @@ def _family(name: str) -> str:
 
 
 _ONCE = ("from", "sender", "reply-to", "subject")
-_SENDERS = (*_ONCE[:3], "resent-from", "resent-sender", "disposition-notification-to")
+_SENDERS = (*WRITERS, "disposition-notification-to")
 """The last three: who sent it on, as a mail program does that leaves all else as it is; and who learns of each reader, whom
 programs ask for a receipt (RFC 8098)."""
-_BESIDE = ("x-message-flag", "thread-topic", "keywords", "newsgroups", "followup-to")
+_OTHERS = ("x-message-flag", "thread-topic", "keywords", "newsgroups", "followup-to")
 """Fields whose text some program shows: Outlook above the message, over its conversation and as categories, Thunderbird as
 recipients."""
 _BASES = ("content-base", "content-location")
 """Fields by which some programs complete the links of a page (RFC 2557)."""
-_ADDRESSED = ("to", "cc", "bcc", "resent-to", "resent-cc")
 _ADDRESS = re.compile(r"(?<![^\s<>,;])[^\s<>,;@]++@[\w-]++(?:\.[\w-]++)*+(?![^\s<>,;])")
 _WORD = re.compile(r"[^\W_]+")
 _NOBODY = "undisclosed recipients"
@@ -317,10 +316,10 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         blocks, files = _parts([p for p in found.parts if not p.nested], meter)
         within = dict.fromkeys(subject for subject in found.subjects if subject != _field(fields, "subject"))
         blocks += filter(None, map(_text_block, within))
-        addressed = [_field(fields, name) for name in _ADDRESSED if name in fields]
+        addressed = [_field(fields, name) for name in RECIPIENTS if name in fields]
         blocks += filter(None, map(_beyond_a_name, addressed))
         many = sum(len(_ADDRESS.findall(value)) for value in addressed) > _SHOWN_TO_EACH
-        blocks += filter(None, map(_text_block, beside(fields, _field(fields, "subject"))))
+        blocks += filter(None, map(_text_block, other_texts(fields, _field(fields, "subject"))))
     except (TooComplex, RecursionError, ValueError):  # ``int`` takes no character reference of thousands of digits
         return alone
     senders = (f"{name}: {text}" for name in _SENDERS if name in fields and (text := _field(fields, name)))
@@ -372,9 +371,9 @@ def _field(fields: Index, name: str) -> str:
     return " ".join(" ".join(words(f.raw) for f in fields.get(name, ())).split())
 
 
-def beside(fields: Index, subject: str) -> list[str]:
-    """The texts of _BESIDE, without those that only repeat the subject, as Thread-Topic does."""
-    said = [_field(fields, name) for name in _BESIDE if name in fields]
+def other_texts(fields: Index, subject: str) -> list[str]:
+    """The texts of _OTHERS, without those that only repeat the subject, as Thread-Topic does."""
+    said = [_field(fields, name) for name in _OTHERS if name in fields]
     return [text for text in said if bare(text) != bare(subject)] if said else said
 
 
@@ -389,8 +388,8 @@ def _beyond_a_name(value: str) -> str:
 def named_otherwise(header: Header, known: Iterable[str]) -> str:
     """The words in To, Cc and the like, as everybody on a list reads them, that are none of the ``known`` texts, of an
     address there (one that needs quotation marks is any text), or of a group without addresses: as a block; "" for none."""
-    said = " ".join(_field(header.named, name) for name in _ADDRESSED if name in header.named)
-    shown = (text for text in map(str, mailboxes(header, *_ADDRESSED)) if not text.startswith('"'))
+    said = " ".join(_field(header.named, name) for name in RECIPIENTS if name in header.named)
+    shown = (text for text in map(str, mailboxes(header, *RECIPIENTS)) if not text.startswith('"'))
     usual = frozenset(_WORD.findall(" ".join((_NOBODY, *known, *shown)).casefold()))
     new = " ".join(word for word in _WORD.findall(said) if word.casefold() not in usual)
     return _text_block(new) if new else ""

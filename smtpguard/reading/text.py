@@ -251,12 +251,13 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         attached.append(text)
         out.enclosed.append(text)
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
-        broken = _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)
+        shown = None
+        if (broken := _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)) is not None:
+            data, _ = transfer(broken, part.encoding)
+            shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
         for reading in decoded.readings or (text,):  # apart, since one may hide the other
             markup = read_markup(reading, meter)
-            if broken is not None:
-                data, _ = transfer(broken, part.encoding)
-                shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
+            if shown is not None:
                 new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
                 markup.hidden = "\n".join(filter(None, (markup.hidden, new)))
             if aside:

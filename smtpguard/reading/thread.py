@@ -94,17 +94,17 @@ def addresses(value: str, around: Surroundings) -> list[str]:
     return [c for a in found[:MOST] if "@" in a and (c := around.canonical(a.strip(" '"))) is not None]
 
 
-_WRITERS = ("from", "sender", "reply-to", "resent-from", "resent-sender")
-_RECIPIENTS = ("to", "cc", "bcc", "resent-to", "resent-cc")
+WRITERS = ("from", "sender", "reply-to", "resent-from", "resent-sender")
+RECIPIENTS = ("to", "cc", "bcc", "resent-to", "resent-cc")
 
 
 def names_in(fields: Index, around: Surroundings) -> list[str]:
     """The names beside the addresses, as mail programs show them: all of the writer's, and of the recipients' those of lists,
     of the organization and of groups. A customer's own name is no text of the message."""
     found: list[str] = []
-    for name in (*_WRITERS, *_RECIPIENTS):
+    for name in (*WRITERS, *RECIPIENTS):
         for field in fields.get(name, ()):
-            people = name in _RECIPIENTS
+            people = name in RECIPIENTS
             if (usual := _USUAL(field.raw)) is not None:
                 said = (usual[1] or b"").decode("ascii").strip()
                 if said and not (people and not _is_known(usual[2], around)):
