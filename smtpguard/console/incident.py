@@ -217,8 +217,8 @@ class _Telling(Sections):
             "{n} times colleagues among the recipients received it while the customers' part was held",
         )
         lost = NN_(
-            "{n} recipient of what was released was refused by the relay",
-            "{n} recipients of what was released were refused by the relay",
+            "the relay refused {n} recipient of released messages",
+            "the relay refused {n} recipients of released messages",
         )
         counts = (
             (report.again, again, self.of(AGAIN)),

@@ -38,9 +38,9 @@ them by a Message-ID."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The numbers of those customers of a letter to whom its sender has not written before, and to whom the letter is no
-    proven answer. ``quoted``: those to whom it claims to be an answer, which can be forged. ``new``: those who count as
-    first contacts; the quoted are among them, except for a mailbox of several people."""
+    """Which customers of a letter are new to its sender: the sender has not written to them before, and nothing proves
+    that the letter answers theirs. Customers are numbered. ``quoted``: those whom the letter claims to answer, as in
+    Gathered. ``new``: those who count as first contacts. It includes ``quoted``, except for a shared mailbox."""
 
     new: frozenset[int] = frozenset()
     quoted: frozenset[int] = frozenset()
