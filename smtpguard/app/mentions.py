@@ -1,12 +1,19 @@
-"""What is said outside comes in: feeds that are read every so often, and the signed requests of media monitoring."""
+"""Take mentions from outside: fetch feeds, and serve the webhook of media monitoring.
+
+Feeds are fetched from the hosts that the settings name and nowhere else, bounded in octets and time. A name is resolved once, every
+address of it is checked, and the connection goes to a checked address, so that no later answer of DNS leads elsewhere. Redirects are
+not followed, and proxies of the environment are not used.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from smtpguard.app.files import webhook_secret
 from smtpguard.config.listeners import Feed
@@ -14,10 +21,11 @@ from smtpguard.config.settings import Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.journal.clock import Clock
 from smtpguard.observe.webhooks import HEADER, genuine
-from smtpguard.returns.model import Mention, of_feed, of_request
-from smtpguard.returns.service import NotFetched, fetch
+from smtpguard.returns.mentions import Mention, of_feed, of_request
 
 if TYPE_CHECKING:
+    import ssl
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
@@ -27,19 +35,106 @@ log = logging.getLogger(__name__)
 PATH = "/api/mentions"
 MOST_BODY = 256 << 10
 PARSE_SECONDS = 20.0
+MOST_OCTETS = 2 << 20
+FETCH_SECONDS = 20.0
+_TCP = 6  # getaddrinfo's protocol
+_EMBEDDING = (
+    ipaddress.ip_network("64:ff9b::/96"),
+    ipaddress.ip_network("64:ff9b:1::/48"),
+    ipaddress.ip_network("::/96"),
+)
 
 Take = Callable[[Sequence[Mention]], Awaitable[int]]
 Get = Callable[[str], Awaitable[tuple[bytes, str]]]
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class NotFetched(Exception):
+    """A feed could not be fetched. The message says why, in a phrase."""
+
+
+async def resolved(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, each once."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=_TCP)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is public. An address that embeds another (RFC 4291, RFC 6052, RFC 3056, RFC 4380) is public
+    only if it is IPv4-mapped and the IPv4 address is."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        if ip.sixtofour is not None or ip.teredo is not None or any(ip in network for network in _EMBEDDING):
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+async def fetch(
+    url: str,
+    *,
+    resolve: Resolve = resolved,
+    allowed: Callable[[str], bool] = is_public,
+    most: int = MOST_OCTETS,
+    seconds: float = FETCH_SECONDS,
+    verify: ssl.SSLContext | None = None,
+) -> tuple[bytes, str]:
+    """Fetch a feed. Returns its body and Content-Type. ``allowed``: says whether an address may be connected to. Raises
+    NotFetched."""
+    import httpx2
+
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 443
+    if parts.scheme != "https" or not host:
+        raise NotFetched("it is no https url")
+    try:
+        async with asyncio.timeout(seconds):
+            addresses = await resolve(host, port)
+            if not addresses or not all(map(allowed, addresses)):
+                raise NotFetched("its name leads to an address that is not public")
+            chosen = addresses[0]
+            literal = f"[{chosen}]" if ":" in chosen else chosen
+            there = urlunsplit(("https", f"{literal}:{port}", parts.path or "/", parts.query, ""))
+            options: dict[str, Any] = {"verify": verify} if verify is not None else {}
+            async with httpx2.AsyncClient(
+                timeout=seconds, follow_redirects=False, trust_env=False, **options
+            ) as client:
+                headers = {
+                    "Host": parts.netloc.rpartition("@")[2],
+                    "User-Agent": "smtpguard",
+                    "Accept-Encoding": "identity",
+                }
+                async with client.stream("GET", there, headers=headers, extensions={"sni_hostname": host}) as answer:
+                    if answer.status_code != 200:
+                        raise NotFetched(f"it answers {answer.status_code}")
+                    if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                        raise NotFetched("it is packed, which was not asked for")
+                    body = bytearray()
+                    async for piece in answer.aiter_raw():
+                        body += piece
+                        if len(body) > most:
+                            raise NotFetched(f"it is larger than {most >> 10} KiB")
+                    return bytes(body), answer.headers.get("content-type", "")
+    except TimeoutError:
+        raise NotFetched("no answer in time") from None
+    except OSError as error:
+        raise NotFetched(error.strerror or type(error).__name__) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+        raise NotFetched(type(error).__name__) from None
 
 
 class Feeds:
-    """Of the settings. ``take``: stores what is new."""
+    """The feeds in the settings. ``take``: stores mentions, and returns how many were new; ``get``: fetches a URL."""
 
     def __init__(self, settings: Settings, take: Take, clock: Clock, *, get: Get = fetch) -> None:
         self._settings, self._take, self._clock, self._get = settings, take, clock, get
 
     async def read(self) -> None:
-        """All of them once. One that cannot be read says so in the log, and the others are read. Raises StoreError."""
+        """Read all feeds once. A feed that cannot be read is logged, and the others are read. Raises StoreError."""
         try:
             import feedparser  # noqa: F401 - an extra
         except ImportError:
@@ -67,7 +162,7 @@ class Feeds:
 
 
 def _parsed(body: bytes, kind: str) -> Any:
-    """Octets alone: what looks like an address is never fetched."""
+    """Parse a feed from its octets. feedparser would fetch a str that looks like a URL."""
     import io
 
     import feedparser
@@ -76,7 +171,7 @@ def _parsed(body: bytes, kind: str) -> Any:
 
 
 def routes(settings: Settings, take: Take, clock: Clock) -> list[BaseRoute]:
-    """Where media monitoring sends what it finds; none where the settings name nobody. Raises CannotStart."""
+    """Return the route of the webhook, none if the settings have no webhook. Raises CannotStart."""
     wanted = settings.mentions.webhook
     if wanted is None:
         return []

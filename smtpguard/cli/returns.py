@@ -16,9 +16,9 @@ from smtpguard.database.errors import ContentMissing
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
 from smtpguard.returns.growth import Growth
-from smtpguard.returns.growth import row as course_row
-from smtpguard.returns.model import COUNTED, SORTS, By, Outside, Return, Sort, by_source
-from smtpguard.returns.service import row
+from smtpguard.returns.growth import row as growth_row
+from smtpguard.returns.mentions import Outside, by_source
+from smtpguard.returns.model import COUNTED, SORTS, By, Return, Sort, row
 
 _BAR = 40
 _MENTIONS = 1_000
@@ -47,8 +47,8 @@ async def show(context: Context, mailing_id: str) -> None:
     """Show what came back after a mailing: how much of each sort, how fast, whether it grows or falls, and what was done meanwhile."""
     async with context.services() as services:
         mailing = await services.mailings.show(mailing_id)
-        course = await services.returns().course(mailing)
-    context.answer(course_row(mailing, course), _page(mailing, course))
+        growth = await services.returns().growth(mailing)
+    context.answer(growth_row(mailing, growth), _page(mailing, growth))
 
 
 @command.command(json="One JSON object for each mail.")
@@ -150,7 +150,7 @@ async def export(context: Context, mail: str) -> None:
     click.echo(bytes(message.raw[:]), nl=False)
 
 
-def _page(mailing: Mailing, course: Growth) -> Iterator[str]:
+def _page(mailing: Mailing, growth: Growth) -> Iterator[str]:
     said, people = Speech("en"), mailing.people
     yield f"{mailing.mailing_id}  {mailing.subject or '(no subject)'}"
     sure = people.at_least == people.at_most
@@ -158,17 +158,17 @@ def _page(mailing: Mailing, course: Growth) -> Iterator[str]:
         yield f"  at least {people.at_least:,} people have it, at most unknown"
     else:
         yield f"  {people.at_least:,}{'' if sure else f' to {people.at_most:,}'} people have it"
-    yield f"  {trend(course, said)}"
+    yield f"  {trend(growth, said)}"
     yield ""
-    for one in course.done:
+    for one in growth.done:
         yield f"  {one.at:%Y-%m-%d %H:%M:%S} UTC  {in_words(one, said)}"
     yield ""
-    for total in course.totals:
+    for total in growth.totals:
         share = f" ({100 * total.counted / people.at_least:.3g} %)" if total.counted and people.at_least else ""
         likely = f", {total.likely:,} more are likely" if total.likely else ""
         yield f"  {SORTS[total.sort]}: {total.all:,}, of which {total.counted:,} count{share}{likely}"
-    most = max((sum(one.by.values()) for one in course.stretches), default=0)
-    for stretch in course.stretches if most else ():
+    most = max((sum(one.by.values()) for one in growth.stretches), default=0)
+    for stretch in growth.stretches if most else ():
         n = sum(stretch.of(sort) for sort in COUNTED)
         sorts = ", ".join(f"{SORTS[sort]} {stretch.of(sort)}" for sort in COUNTED if stretch.of(sort))
         yield f"  {stretch.at:%Y-%m-%d %H:%M}  {'#' * round(_BAR * n / most):<{_BAR}}  {n:>6,}  {sorts}".rstrip()

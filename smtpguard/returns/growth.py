@@ -1,4 +1,4 @@
-"""How what comes back of a mailing grows and falls: by stretches of time, with what was done meanwhile. Pure."""
+"""How the returns of a mailing grow and fall over time, beside what was done about it meanwhile. Pure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from smtpguard.journal.chain import Entry, utc_text
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import N_
 from smtpguard.mailings.model import Mailing
-from smtpguard.returns.model import Sort, Spell
+from smtpguard.returns.model import Sort, SortCount
 
 WIDTHS = tuple(timedelta(minutes=n) for n in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 40_320))
 MOST = 48
-"""Stretches of one course."""
+"""The most stretches of one chart, give or take one."""
 _FEW = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Trend(enum.Enum):
-    """How the last span compares with the one before it."""
+    """How the returns of the last span compare with those of the span before it."""
 
     NOTHING = "nothing"
     FEW = "too few to tell"
@@ -43,7 +43,7 @@ TRENDS: Mapping[Trend, str] = {
 
 
 class Deed(enum.Enum):
-    """What was done about a mailing."""
+    """What was done about a mailing, or happened to it."""
 
     WENT = "went"
     ENDED = "ended"
@@ -57,7 +57,7 @@ class Deed(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """``data``: of the journal's entry, where there is one."""
+    """One deed. ``data``: the data of its journal entry, empty if there is none."""
 
     at: datetime
     deed: Deed
@@ -66,7 +66,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """``by``: how much of each sort came back in it, what is only likely aside."""
+    """A stretch of time that begins at ``at``. ``by``: the number of returns of each sort in it, without likely ones."""
 
     at: datetime
     by: Mapping[Sort, int]
@@ -77,7 +77,8 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """``counted``: people whom breakers count; ``likely``: only by its subject."""
+    """The returns of one sort. ``all``: without likely ones; ``counted``: how many breakers count; ``likely``: how many match
+    by likeness alone."""
 
     sort: Sort
     all: int = 0
@@ -87,7 +88,8 @@ class Total:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """``width`` of a stretch; ``now`` and ``before``: how much came back in the last ``span``, and in the one before."""
+    """The returns of a mailing over time. ``width``: of one stretch. ``now``, ``before``: the returns in the last ``span``, and
+    in the span before it."""
 
     width: timedelta
     stretches: tuple[Stretch, ...]
@@ -100,23 +102,23 @@ class Growth:
 
 
 def width(first: datetime, last: datetime) -> timedelta:
-    """Of a stretch, so that no more than ``MOST`` are needed."""
+    """Return the width of a stretch by which fewer than ``MOST`` cover the time."""
     return next((each for each in WIDTHS if (last - first) / each < MOST - 1), WIDTHS[-1])
 
 
-def course(
-    mailing: Mailing, spells: Iterable[Spell], each: timedelta, now: int, before: int, done: Sequence[Done]
+def growth(
+    mailing: Mailing, counts: Iterable[SortCount], each: timedelta, now: int, before: int, done: Sequence[Done]
 ) -> Growth:
-    """``spells``: by stretches of ``each``; ``now``, ``before``: how much came back in the last ``span(each)``, and in
-    the one before."""
+    """Return how the returns of a mailing grow. ``counts``: by stretches of ``each``; ``now``, ``before``: the returns in the
+    last ``span(each)``, and in the span before it."""
     totals: dict[Sort, Counter[str]] = {}
     by: dict[datetime, Counter[Sort]] = {}
-    for spell in spells:
-        total = totals.setdefault(spell.sort, Counter())
-        total["likely" if spell.likely else "all"] += spell.all
-        total["counted"] += spell.counted
-        if not spell.likely:
-            by.setdefault(spell.at, Counter())[spell.sort] += spell.all
+    for count in counts:
+        total = totals.setdefault(count.sort, Counter())
+        total["likely" if count.likely else "all"] += count.all
+        total["counted"] += count.counted
+        if not count.likely:
+            by.setdefault(count.at, Counter())[count.sort] += count.all
     began = mailing.went_first_at or mailing.first_at
     first, last = min((*by, began)), max((*by, began))
     begin = _EPOCH + each * ((first - _EPOCH) // each)
@@ -134,12 +136,12 @@ def course(
 
 
 def span(each: timedelta) -> timedelta:
-    """What is compared: ten minutes, an hour, a day or a week, as the stretches are."""
+    """Return the span that is compared for stretches of ``each``: ten minutes, an hour, a day or a week."""
     return next((s for s in (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1)) if each < s), timedelta(days=7))  # fmt: skip
 
 
 def trend(now: int, before: int) -> Trend:
-    """A word only where the difference is no chance: twice as large as what such numbers differ by themselves (Poisson)."""
+    """Compare two numbers of returns. They differ if the difference is more than twice its standard deviation (Poisson)."""
     if not now:
         return Trend.NOTHING
     if now + before < _FEW:
@@ -149,37 +151,38 @@ def trend(now: int, before: int) -> Trend:
 
 
 def deeds(mailing: Mailing, first: datetime | None, entries: Iterable[Entry]) -> list[Done]:
-    """``first``: when something came back first; ``entries``: of the journal on the mailing, and on freezes."""
+    """Return what was done about a mailing. ``first``: the time of its first return; ``entries``: the journal's entries on the
+    mailing, and on freezes."""
     found = []
     for at, deed in ((mailing.went_first_at, Deed.WENT), (mailing.went_last_at, Deed.ENDED), (first, Deed.FIRST)):
         if at is not None:
             found.append(Done(at=at, deed=deed, data={}))
-    ours: set[str] = set()
+    frozen: set[str] = set()
     for _, entry in sorted({one.seq: one for one in entries}.items()):
         data, deed_of = entry.data, None
         if entry.kind == Kind.TRIPPED.value:
             deed_of = Deed.OBSERVED if data["observed"] else Deed.STOPPED
         elif entry.kind == Kind.MAILING.value and data.get("what") != "feedback":
             deed_of = Deed.CHANGED
-        elif entry.kind == Kind.FREEZE.value and entry.time >= mailing.first_at and _means(mailing, data):
-            ours.add(entry.id)
+        elif entry.kind == Kind.FREEZE.value and entry.time >= mailing.first_at and _stops(mailing, data):
+            frozen.add(entry.id)
             deed_of = Deed.FROZEN
-        elif entry.kind == Kind.THAW.value and entry.id in ours:
+        elif entry.kind == Kind.THAW.value and entry.id in frozen:
             deed_of = Deed.THAWED
         if deed_of is not None:
             found.append(Done(at=entry.time, deed=deed_of, data=data))
     return found
 
 
-def _means(mailing: Mailing, data: Mapping[str, Any]) -> bool:
-    """Whether a freeze stops this mailing, as far as its entry names what it stops."""
+def _stops(mailing: Mailing, data: Mapping[str, Any]) -> bool:
+    """Return whether a freeze, by its entry, stops all mail, this mailing, or a list of it."""
     value = data.get("value")
-    wanted = {"all": True, "mailing": value == mailing.mailing_id, "list": value in mailing.lists}
-    return wanted.get(str(data.get("selector")), False)
+    stops = {"all": True, "mailing": value == mailing.mailing_id, "list": value in mailing.lists}
+    return stops.get(str(data.get("selector")), False)
 
 
 def row(mailing: Mailing, found: Growth) -> Mapping[str, Any]:
-    """For programs."""
+    """Return the JSON object of a growth, for programs."""
     return {
         "mailing": mailing.mailing_id,
         "subject": mailing.subject,

@@ -1,7 +1,7 @@
-"""What came back, as rows: taken once, counted once a person, found by mailing, and forgotten in time.
+"""The table of returns: store each once, count each person once, find returns by mailing, and erase them in time.
 
-The mail itself lies with held content (holds.contents) and goes with it; what names people goes with addresses; that something
-came back stays as long as the journal says it.
+The mail itself is stored with held content (holds.contents) and erased with it. Names are erased with addresses. That
+something came back stays as long as the journal's entry of it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.approvals import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
-from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Mention, Return, Said, Sort, Spell
+from smtpguard.returns.mentions import Mention
+from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, SortCount
 
 SLICE = 500
+"""The most rows that one call of `forget` erases."""
 NOBODY = SAID.dumps(Said())
+"""The stored form of a return without personal data."""
 
 
 def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None) -> tuple[list[Return], list[Freeze]]:
-    """Write all that one mail says, with an entry each. Returns that, with which of it counts, and the freezes that a
-    breaker made by it. The same mail again is the same: nothing is written."""
+    """Write the returns of one mail, with an entry each. Returns them, with ``counts`` decided, and the freezes that a breaker
+    made. Writes nothing, and returns empty lists, if the mail is stored already."""
     batch.flush()
     mail = returns[0].mail
     if batch.connection.execute(select(returned.c.n).where(returned.c.mail == mail).limit(1)).first() is not None:
@@ -48,7 +51,7 @@ def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None
         batch.connection.execute(insert(returned).values(**_row(one)))
         made.append(one)
     batch.record([_event(one) for one in made])
-    _reported(batch, made)
+    _add_to_mailings(batch, made)
     freezes: list[Freeze] = []
     if watched is not None:
         for mailing in dict.fromkeys(one.match.mailing for one in made if one.counts):
@@ -57,7 +60,7 @@ def take(batch: Batch, returns: Sequence[Return], watched: Watched | None = None
 
 
 def mention(batch: Batch, some: Sequence[Mention]) -> int:
-    """Those that are new: each with its source, once, whoever says the same before. How many."""
+    """Write the mentions that their source has not made before. Returns how many were new."""
     batch.flush()
     new = 0
     for one in some:
@@ -75,7 +78,8 @@ def mention(batch: Batch, some: Sequence[Mention]) -> int:
 
 
 def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
-    """The first breaker that trips by what has come back since one did, or since people let the mailing go on."""
+    """Trip the first breaker whose limit is reached. Only returns count that came after the last trip, and after a thaw of
+    its freezes. Returns the freezes made."""
     since, stands = _last_trip(batch, mailing, watched)
     if stands:
         return ()
@@ -89,8 +93,9 @@ def _tripped(batch: Batch, mailing: str, watched: Watched) -> Sequence[Freeze]:
 
 
 def _last_trip(batch: Batch, mailing: str, watched: Watched) -> tuple[int, bool]:
-    """When one tripped for it last, or what that froze was thawed; and whether a freeze of that stands. What tripped while
-    nothing was enforced does not count once it is: nobody has let the mailing go on since."""
+    """Return the time (microseconds) of the mailing's last trip, or of a later thaw of its freezes, 0 for none; and whether
+    one of these freezes stands. A trip while the policy did not enforce is ignored once it does: nobody has decided since that
+    the mailing may go on."""
     since = 0
     active = {stop.freeze_id for stop in batch.freezes}
     for one, _ in journal.of(batch.connection, mailing):
@@ -133,16 +138,16 @@ def _trip(batch: Batch, mailing: str, breaker: Breaker, n: int, watched: Watched
     return freezes
 
 
-def _reported(batch: Batch, made: Sequence[Return]) -> None:
-    """Of the mailing, as if somebody had told it: too many of these stop a release in stages."""
+def _add_to_mailings(batch: Batch, made: Sequence[Return]) -> None:
+    """Add bounces and complaints that count to their mailings. Too many of these stop a release in stages."""
     counted = Counter((one.match.mailing, one.sort) for one in made if one.counts)
     for mailing in dict.fromkeys(mailing for mailing, _ in counted):
         bounces, complaints = counted[mailing, Sort.BOUNCE], counted[mailing, Sort.COMPLAINT]
-        if (bounces or complaints) and mailings_of(batch).by_name(mailing) is not None:  # else it is forgotten
-            deciding.change_mailing(batch, mailing, partial(_told, bounces=bounces, complaints=complaints))
+        if (bounces or complaints) and mailings_of(batch).by_name(mailing) is not None:  # else retention erased it
+            deciding.change_mailing(batch, mailing, partial(_more_returns, bounces=bounces, complaints=complaints))
 
 
-def _told(mailing: Mailing, *, bounces: int, complaints: int) -> tuple[Mailing, Change]:
+def _more_returns(mailing: Mailing, *, bounces: int, complaints: int) -> tuple[Mailing, Change]:
     more = replace(mailing, bounces=mailing.bounces + bounces, complaints=mailing.complaints + complaints)
     return more, Change()
 
@@ -208,8 +213,8 @@ def newest(
     before: tuple[datetime, str] | None = None,
     since: datetime | None = None,
 ) -> list[Return]:
-    """The latest first. ``mailing``: "" for what belongs to none, None for all. ``before``: time and mail of the last one on the page
-    before; ``since``: none older."""
+    """Return returns, the newest first. ``mailing``: an id, "" for returns of no mailing, None for all. ``before``: time and mail
+    of the last return on the page before. ``since``: the oldest time."""
     query = select(returned, content.c.sha256.label("kept")).select_from(
         returned.outerjoin(content, (content.c.sha256 == returned.c.mail) & content.c.whole.is_(True))
     )
@@ -227,33 +232,33 @@ def newest(
 
 
 def mails_by_prefix(connection: Connection, prefix: str) -> list[str]:
-    """Mails that came back and whose SHA-256 begins so, at most ten."""
+    """Return the SHA-256s of stored mails that begin with ``prefix``, at most ten."""
     query = select(returned.c.mail).distinct().where(returned.c.mail.startswith(prefix, autoescape=True)).limit(10)
     return list(connection.execute(query).scalars())
 
 
-def spells(connection: Connection, mailing: str, width: timedelta) -> list[Spell]:
-    """Of a mailing, by stretches of ``width``, in order."""
+def sort_counts(connection: Connection, mailing: str, width: timedelta) -> list[SortCount]:
+    """Count the returns of a mailing by stretches of ``width``, in order of time."""
     width_us = width // timedelta(microseconds=1)
     part = (returned.c.at // width_us).label("part")
     likely = (returned.c.known == By.LIKENESS.value).label("likely")
     query = select(part, returned.c.sort, likely, func.count(), func.count().filter(returned.c.counts.is_(True)))
     query = query.where(returned.c.mailing == mailing).group_by(part, returned.c.sort, likely).order_by(part)
     return [
-        Spell(at=instant(int(n) * width_us), sort=Sort(sort), likely=bool(maybe), all=all_, counted=counted)
+        SortCount(at=instant(int(n) * width_us), sort=Sort(sort), likely=bool(maybe), all=all_, counted=counted)
         for n, sort, maybe, all_, counted in connection.execute(query)
     ]
 
 
 def ends(connection: Connection, mailing: str) -> tuple[datetime, datetime] | None:
-    """When the first and the last of a mailing came back."""
+    """Return the times of the first and last return of a mailing, None if it has none."""
     query = select(func.min(returned.c.at), func.max(returned.c.at)).where(returned.c.mailing == mailing)
     first, last = connection.execute(query).one()
     return None if first is None else (instant(first), instant(last))
 
 
 def between(connection: Connection, mailing: str, begin: datetime, end: datetime) -> int:
-    """How much certainly came back in that time, of the sorts that people write or servers refuse by."""
+    """Count the returns of a mailing after ``begin`` and up to ``end``: sorts of ``COUNTED``, without likely ones."""
     at = returned.c.at > microseconds(begin), returned.c.at <= microseconds(end)
     sorts = returned.c.sort.in_([sort.value for sort in COUNTED]), returned.c.known != By.LIKENESS.value
     query = select(func.count()).where(returned.c.mailing == mailing, *at, *sorts)
@@ -261,7 +266,7 @@ def between(connection: Connection, mailing: str, begin: datetime, end: datetime
 
 
 def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[str, int]:
-    """The mailings of which something has come back since then, "" for what belongs to none, with how much, the most first."""
+    """Return the number of returns since ``since`` by mailing, the largest first. The key "" has returns of no mailing."""
     n = func.count()
     query = select(returned.c.mailing, n).where(returned.c.at >= microseconds(since)).group_by(returned.c.mailing)
     rows = connection.execute(query.order_by(n.desc()).limit(limit))
@@ -269,7 +274,8 @@ def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[s
 
 
 def forget(batch: Batch, addresses: datetime, everything: datetime) -> bool:
-    """What names people before ``addresses``, and all before ``everything``, a slice of each; whether there is more."""
+    """Erase names in returns before ``addresses``, and returns before ``everything``, at most ``SLICE`` of each. Returns whether
+    there is more. Spares what an incident preserves."""
     connection = batch.connection
     spared = (
         ~preservation.is_kept(preservation.ID, returned.c.mailing),

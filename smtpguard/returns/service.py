@@ -1,70 +1,56 @@
-"""Takes what comes back: parsed, matched to the message that it is about, stored, and only then answered for.
+"""Take mail that comes back: parse it, match it to the message that it is about, and store it.
 
-A returned mail is a DSN (RFC 3464), a complaint (ARF, RFC 5965), a reply, an unsubscribe, or unsorted. Parsing is bounded
-and total. Nothing is lost by not being understood: what cannot be parsed, or belongs to nothing, is stored all the same.
-
-Feeds are fetched from the hosts that the settings name and nowhere else, bounded in octets and time. A name is resolved once, every
-address that it has is looked at, and the connection goes to that very address, so that no later answer of DNS leads elsewhere. Redirects
-are not followed, and proxies of the environment are not used.
+Nothing is lost by not being understood: what cannot be parsed, or is about no known message, is stored too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import logging
-import re
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.service import Freezes, Hook
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.journal.chain import Clear, Entry, utc_text
+from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
-from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.fields import list_header, mailboxes
-from smtpguard.mail.message import Header, Message, parse_header, with_crlf
-from smtpguard.mail.trace import trusted
+from smtpguard.mail.address import Address
+from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.approvals import Watched
 from smtpguard.policy.freezing import Freeze
-from smtpguard.reading.copies import quoted
-from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
 from smtpguard.reading.headermarks import VERP
-from smtpguard.reading.parts import Part, transfer, walk
-from smtpguard.reading.request import Bounds, Meter, TooComplex
-from smtpguard.reading.text import extract, subject_of
-from smtpguard.reading.thread import REPLY, bare, prefix_of, refers_to
-from smtpguard.returns.growth import Growth, course, deeds, span, width
-from smtpguard.returns.model import By, Match, Outside, Parsed, PersonReport, Return, Said, Sort, outside
+from smtpguard.reading.thread import bare
+from smtpguard.returns.growth import Growth, deeds, growth, span, width
+from smtpguard.returns.mentions import Outside, outside
+from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort
+from smtpguard.returns.report import parsed, quoted_text
 
 if TYPE_CHECKING:
-    import ssl
-
     from smtpguard.store.store import Store
 
 
 LATELY = timedelta(days=30)
-"""So old may a mailing be that something is like."""
-_MOST_LIKE = 200
+"""How old a mailing may be that is matched by likeness."""
+_MOST_MAILINGS = 200
 _MOST_FOUND = 20
 _MOST_FREEZES = 500  # the newest
 _LEAST_WORDS = 2
-_LIKE = 0.8
+_LIKE = 0.8  # the share of words that two subjects have in common
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A message that went out, as the journal has it. ``people``: for whom, as far as their names are not erased; ``only``: whether it
-    had one recipient, who is a person; ``lists``: whose addresses were among its recipients."""
+    """A message that went out, as the journal has it.
+
+    ``people``: its recipients, if their names are not erased. ``only``: it had one recipient, and that is a person. ``lists``:
+    the lists whose addresses were among its recipients. ``verp``: its reverse-path, in lower case.
+    """
 
     id: str
     mailing: str
@@ -76,8 +62,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What became of a mail that was taken. ``again``: it had been before, and nothing was written. ``freezes``: what a breaker stopped
-    for it; ``hooks``: the commands of those."""
+    """What taking a mail did. ``again``: the mail was stored before, and nothing was written. ``freezes``: the freezes that a
+    breaker made; ``hooks``: the results of their commands."""
 
     mail: str
     returns: tuple[Return, ...]
@@ -88,8 +74,8 @@ class Receipt:
 
 @dataclass(eq=False)
 class Returns:
-    """The service behind ``smtpguard returns`` and the API. ``key``: the installation's secret; ``freezes``: has the commands that run
-    where something is stopped."""
+    """The service behind ``smtpguard returns`` and the API. ``key``: the installation's secret; ``freezes``: runs the commands
+    of a freeze."""
 
     store: Store
     policies: PolicyInForce
@@ -100,8 +86,8 @@ class Returns:
     new_id: Callable[[], str]
 
     async def take(self, message: Message, *, to: Sequence[str] = ()) -> Receipt:
-        """Store it, with what it says. ``to``: for whom it came, by its envelope. Raises StoreError: then nobody has it, and whoever
-        brings it keeps it."""
+        """Store a returned mail and what it says. ``to``: the recipients in its envelope. Raises StoreError: then nothing is
+        stored, and the caller must keep the mail."""
         found = await asyncio.to_thread(parsed, message, to, self.key)
         match, sent = await self._matched(found, message)
         now = self.clock.now()
@@ -123,7 +109,8 @@ class Returns:
         )  # fmt: skip
 
     def _watched(self, mailing: Mailing | None) -> Watched | None:
-        """By what the rest of it is stopped; nothing where no policy can be read: what comes next is counted with this."""
+        """Return the breakers that watch ``mailing``. None if it has none, or no policy can be read: what is stored now is
+        counted when the next return comes."""
         try:
             in_force = self.policies.current()
         except StoreError:
@@ -133,8 +120,8 @@ class Returns:
         people = mailing.people.at_least
         return Watched(breakers=breakers, people=people, enforce=in_force.enforce, new_id=self.new_id)
 
-    async def course(self, mailing: Mailing) -> Growth:
-        """How what comes back of it grows and falls."""
+    async def growth(self, mailing: Mailing) -> Growth:
+        """Return how the returns of a mailing grow and fall."""
         rows, now = self.store.returns, self.clock.now()
         ends = await rows.ends(mailing.mailing_id)
         began = mailing.went_first_at or mailing.first_at
@@ -145,11 +132,11 @@ class Returns:
         freezes = await self.store.journal.freezes(limit=_MOST_FREEZES)
         history = await self.store.journal.history(mailing.mailing_id)
         done = deeds(mailing, ends[0] if ends else None, (entry for entry, _ in (*history, *freezes)))
-        spells = await rows.spells(mailing.mailing_id, each)
-        return course(mailing, spells, each, recent, before, done)
+        counts = await rows.sort_counts(mailing.mailing_id, each)
+        return growth(mailing, counts, each, recent, before, done)
 
     async def outside(self, since: datetime, limit: int = 200) -> tuple[Outside, ...]:
-        """What is said outside since then, the newest first."""
+        """Return the mentions since ``since``, the newest first."""
         return outside(await self.store.returns.newest(sort=Sort.MENTION, since=since, limit=limit))
 
     # which message it is about
@@ -163,16 +150,16 @@ class Returns:
             (By.MESSAGE_ID, found.message_ids),
         ):
             for word in dict.fromkeys(words):
-                if (sent := await self._called(by, word, found.author)) is not None:
+                if (sent := await self._named_by(by, word, found.author)) is not None:
                     return Match(by=by, message=sent.id, mailing=sent.mailing), sent
         subject = found.original_subject or found.subject
-        if mailing := await self._of_like_text(message) or await self._like(subject):
+        if mailing := await self._with_like_text(message) or await self._with_like_subject(subject):
             return Match(by=By.LIKENESS, mailing=mailing), None
         return Match(), None
 
-    async def _called(self, by: By, word: str, author: str) -> Sent | None:
-        """The newest message that is called so: the one that went to who answers before others, and one of a mailing. A reverse-path
-        says which only where one message had it."""
+    async def _named_by(self, by: By, word: str, author: str) -> Sent | None:
+        """Return the newest message that ``word`` names. One that went to ``author`` comes before others, and one of a mailing
+        before others. A reverse-path names a message only if no other message had it."""
         find = self.store.journal.find
         ids = await find([word, author], 1) if by is By.MESSAGE_ID and author else ()
         ids = ids or await find([word], _MOST_FOUND)
@@ -188,18 +175,19 @@ class Returns:
         verdict = next((pair for pair in history if pair[0].kind == Kind.VERDICT.value), None)
         return None if verdict is None else _sent(*verdict)
 
-    async def _of_like_text(self, message: Message) -> str:
-        """The mailing whose text it quotes or returns, "" for none."""
+    async def _with_like_text(self, message: Message) -> str:
+        """Return the id of the mailing whose text the mail quotes or returns, "" for none."""
         sketch = await asyncio.to_thread(quoted_text, message)
         return await self.store.mailings.like(sketch, self.clock.now() - LATELY) if sketch else ""
 
-    async def _like(self, subject: str) -> str:
-        """The latest mailing with nearly the same subject; "" where there is none, or it has too few words to say anything."""
+    async def _with_like_subject(self, subject: str) -> str:
+        """Return the id of the latest mailing with nearly the same subject. "" if there is none, or the subject has fewer than
+        two words."""
         words = _words(subject)
         if len(words) < _LEAST_WORDS:
             return ""
         since = self.clock.now() - LATELY
-        for mailing in await self.store.mailings.newest(limit=_MOST_LIKE):
+        for mailing in await self.store.mailings.newest(limit=_MOST_MAILINGS):
             others = _words(mailing.subject)
             if mailing.last_at >= since and others and len(words & others) >= _LIKE * len(words | others):
                 return mailing.mailing_id
@@ -208,8 +196,8 @@ class Returns:
     # who it is about, and whether that may be counted
 
     def _counted(self, one: Return, about: PersonReport, sent: Sent | None) -> Return:
-        """``sure``: what it carries only who got a copy has, and it is about somebody whom that copy was for. A bounce or complaint
-        carries our trace; a reply the Message-ID of the copy, and its writer is one of those who got it."""
+        """Return ``one`` with ``person``, and with ``sure`` if it is proved. A bounce or a complaint proves it by the trace of a copy
+        to that person; a reply by the Message-ID of a copy to its writer."""
         text = about.address
         if sent is not None and sent.only and one.match.by is By.TRACE and about.sort not in _WRITTEN:
             text = sent.people[0]  # whatever it says: a mailbox that was passed on, or nobody
@@ -220,16 +208,16 @@ class Returns:
         carries = {By.TRACE, By.MESSAGE_ID} if about.sort in _WRITTEN else {By.TRACE}
         if sent is None or not sent.mailing or one.match.by not in carries:
             return replace(one, person=person)
-        got = person in map(self._person, sent.people) or self._is_behind(address, sent)
+        got = person in map(self._person, sent.people) or self._is_member(address, sent)
         return replace(one, person=person, sure=got)
 
-    def _is_behind(self, address: Address, sent: Sent) -> bool:
-        """Whether it is one of those on a list whose address the message went to."""
+    def _is_member(self, address: Address, sent: Sent) -> bool:
+        """Return whether ``address`` is a member of a list whose address the message went to."""
         if not sent.lists:
             return False
         try:
             [one] = self.policies.current().registry.classify([address]).recipients
-        except StoreError:  # no policy that can be read: nobody knows, and it is not counted
+        except StoreError:  # without a policy nobody knows the members, and the return does not count
             return False
         return not sent.lists.isdisjoint(one.lists)
 
@@ -239,7 +227,7 @@ class Returns:
 
 
 _WRITTEN = frozenset({Sort.REPLY, Sort.UNSUBSCRIBE})
-"""What people write themselves, so that no original is in it."""
+"""The sorts that people write themselves, without the original in them."""
 
 
 def _sent(entry: Entry, clear: Clear | None) -> Sent:
@@ -269,306 +257,5 @@ def _words(subject: str) -> frozenset[str]:
 
 
 def _xtext(text: str) -> str:
-    """RFC 3461 section 4."""
+    """Encode as xtext (RFC 3461 section 4)."""
     return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text if ord(c) < 128)
-
-
-def unnamed(one: Return) -> Return:
-    """Without what names people, or is theirs."""
-    said = Said(status=one.said.status, feedback=one.said.feedback, why=one.said.why)
-    return one if one.sort is Sort.MENTION else replace(one, said=said)
-
-
-def row(one: Return) -> Mapping[str, Any]:
-    """Something that came back, for programs."""
-    return {
-        "id": one.mail,
-        "n": one.n,
-        "at": utc_text(one.at),
-        "sort": one.sort.value,
-        "known_by": one.match.by.value,
-        "message": one.match.message or None,
-        "mailing": one.match.mailing or None,
-        "counts": one.counts,
-        "address": one.said.address or None,
-        "from": one.said.author or None,
-        "subject": one.said.subject,
-        "status": one.said.status or None,
-        "said": one.said.said or None,
-        "feedback": one.said.feedback or None,
-        "why": one.said.why or None,
-        "kept": one.kept,
-    }
-
-
-MOST_OCTETS = 2 << 20
-SECONDS = 20.0
-_TCP = 6  # getaddrinfo's protocol
-_EMBEDDING = (
-    ipaddress.ip_network("64:ff9b::/96"),
-    ipaddress.ip_network("64:ff9b:1::/48"),
-    ipaddress.ip_network("::/96"),
-)
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-class NotFetched(Exception):
-    """Why there is no feed, in a phrase."""
-
-
-async def resolved(host: str, port: int) -> Sequence[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=_TCP)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-def is_public(address: str) -> bool:
-    """Whether it is somebody's on the Internet, and no way into a network of ours: nor one that holds such an address within it (RFC
-    4291, RFC 6052, RFC 3056, RFC 4380)."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
-        if ip.sixtofour is not None or ip.teredo is not None or any(ip in network for network in _EMBEDDING):
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-async def fetch(
-    url: str,
-    *,
-    resolve: Resolve = resolved,
-    allowed: Callable[[str], bool] = is_public,
-    most: int = MOST_OCTETS,
-    seconds: float = SECONDS,
-    verify: ssl.SSLContext | None = None,
-) -> tuple[bytes, str]:
-    """The body and its Content-Type. ``allowed``: whether an address may be connected to. Raises NotFetched."""
-    import httpx2
-
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 443
-    if parts.scheme != "https" or not host:
-        raise NotFetched("it is no https url")
-    try:
-        async with asyncio.timeout(seconds):
-            addresses = await resolve(host, port)
-            if not addresses or not all(map(allowed, addresses)):
-                raise NotFetched("its name leads to an address that is not public")
-            chosen = addresses[0]
-            literal = f"[{chosen}]" if ":" in chosen else chosen
-            there = urlunsplit(("https", f"{literal}:{port}", parts.path or "/", parts.query, ""))
-            options: dict[str, Any] = {"verify": verify} if verify is not None else {}
-            async with httpx2.AsyncClient(
-                timeout=seconds, follow_redirects=False, trust_env=False, **options
-            ) as client:
-                headers = {
-                    "Host": parts.netloc.rpartition("@")[2],
-                    "User-Agent": "smtpguard",
-                    "Accept-Encoding": "identity",
-                }
-                async with client.stream("GET", there, headers=headers, extensions={"sni_hostname": host}) as answer:
-                    if answer.status_code != 200:
-                        raise NotFetched(f"it answers {answer.status_code}")
-                    if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                        raise NotFetched("it is packed, which was not asked for")
-                    body = bytearray()
-                    async for piece in answer.aiter_raw():
-                        body += piece
-                        if len(body) > most:
-                            raise NotFetched(f"it is larger than {most >> 10} KiB")
-                    return bytes(body), answer.headers.get("content-type", "")
-    except TimeoutError:
-        raise NotFetched("no answer in time") from None
-    except OSError as error:
-        raise NotFetched(error.strerror or type(error).__name__) from None
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-        raise NotFetched(type(error).__name__) from None
-
-
-log = logging.getLogger(__name__)
-
-MOST_PEOPLE = 1_000
-"""The most people of one report that are listed singly."""
-MOST_STATUS_OCTETS = 4 << 20
-# Anybody can send it, and it is read beside other mail: the process waits for each search in a tree. The time is of the
-# thread that reads it: on a busy machine too it must be read.
-_BOUNDS = Bounds(
-    parts=200, depth=12, text_bytes=8 << 20, tags=4_000, tag_depth=120, looks=2, seconds=1.0, clock=time.thread_time
-)
-_MOST_CHARACTERS = 500
-_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
-_TYPED = re.compile(r"\s*([A-Za-z0-9\-]{1,20})\s*;\s*(.*)\Z", re.S)
-_ID = re.compile(r"<([^<>\s]{3,500})>")
-_ACTIONS = {"failed": Sort.BOUNCE, "delayed": Sort.DELAY, "delivered": Sort.DELIVERED, "relayed": Sort.DELIVERED,
-            "expanded": Sort.DELIVERED}  # fmt: skip
-_STATUS = frozenset({"message/delivery-status", "message/global-delivery-status"})
-_NOTIFICATIONS = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
-_ORIGINAL = frozenset({"text/rfc822-headers", "message/global-headers"})
-_DAEMONS = frozenset({"mailer-daemon", "postmaster"})
-_NO_PERSON = frozenset({"bulk", "junk"})
-"""The Precedence of absence notices of programs older than Auto-Submitted."""
-_UNSUBSCRIBE = frozenset({"unsubscribe", "unsubscribe me", "remove me", "avprenumerera", "avregistrera", "avregistrera mig", "avsluta prenumeration",
-                          "abmelden", "abbestellen", "desabonner", "afmelden", "meld av", "afmeld"})  # fmt: skip
-_UNSUBSCRIBING = re.compile(r"(?:^|[-+._])(?:unsub(?:scribe)?|leave|avregistrera|avprenumerera)(?:[-+._]|$)", re.I)
-
-
-def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed:
-    """``to``: its recipients, by its envelope; ``key``: the installation's secret, to verify our trace."""
-    header = message.header
-    fields = header.named
-    named = to or _delivered_to(header)
-    base = Parsed(
-        about=(PersonReport(sort=Sort.UNSORTED),),
-        subject=subject_of(fields)[:_MOST_CHARACTERS],
-        author=next((str(a) for a in mailboxes(header, "From")), "")[:_MOST_CHARACTERS],
-        to=tuple(dict.fromkeys(one.strip().strip("<>")[:_MOST_CHARACTERS] for one in named if one.strip()))[:50],
-        message_ids=refers_to(fields),
-    )
-    try:
-        found = walk(message.raw, fields, min(header.size_bytes + 4, message.size_bytes), Meter(_BOUNDS))
-        return _read(header, [part for part in found.parts if not part.nested], base, key)
-    except TooComplex as error:
-        return replace(base, why=str(error.why))
-    except Exception as error:  # an internal error must lose no report
-        log.exception("a mail that came back could not be read")
-        return replace(base, why=type(error).__name__)
-
-
-def quoted_text(message: Message) -> Sketch:
-    """The fingerprint of the text that it quotes or returns; an empty one if it has too little, or cannot be read."""
-    header = message.header
-    try:
-        start = min(header.size_bytes + 4, message.size_bytes)
-        return quoted(extract(message.raw, header.named, start, Meter(_BOUNDS)))
-    except TooComplex:
-        return Sketch()
-    except Exception:  # an internal error must lose no report
-        log.exception("the text of a mail that came back could not be read")
-        return Sketch()
-
-
-def _read(header: Header, parts: Sequence[Part], base: Parsed, key: bytes) -> Parsed:
-    original = _original(parts)
-    if original is not None:
-        own = [i for f in original.all("message-id") for i in _ID.findall(f.text)]
-        base = replace(
-            base,
-            trace=trusted(original, key) if key else None,
-            message_ids=tuple(dict.fromkeys((*own, *base.message_ids))),
-            original_subject=(original.get("subject") or "")[:_MOST_CHARACTERS],
-        )
-    if status := next((part for part in parts if part.kind in _STATUS), None):
-        return _delivery(status, base)
-    if feedback := next((part for part in parts if part.kind == "message/feedback-report"), None):
-        return _complaint(feedback, original, base)
-    if any(part.kind in _NOTIFICATIONS for part in parts):
-        return replace(base, about=(PersonReport(sort=Sort.AUTOMATIC, address=base.author),))
-    if _from_nobody(header, base.author):
-        return replace(base, why="a report in no form that is known")
-    return replace(base, about=(PersonReport(sort=_written(header, base), address=base.author),))
-
-
-def _delivered_to(header: Header) -> Sequence[str]:
-    """The recipients that the delivering server recorded, else those in To and Cc."""
-    noted = [f.text for name in ("x-original-to", "delivered-to", "envelope-to") for f in header.all(name)]
-    return noted[:20] or [str(a) for a in mailboxes(header, "To", "Cc")][:20]
-
-
-def _from_nobody(header: Header, author: str) -> bool:
-    """A server's own mail: from a usual name, or with a null reverse-path, which automatic answers have too (RFC 5230
-    section 5.1)."""
-    if author.partition("@")[0].lower() in _DAEMONS:
-        return True
-    return (header.get("return-path") or "").strip() == "<>" and not list_header(header.named).automatic
-
-
-def _written(header: Header, base: Parsed) -> Sort:
-    """The sort of a mail by a person or their mail program."""
-    if any(_UNSUBSCRIBING.search(to.partition("@")[0]) for to in base.to):
-        return Sort.UNSUBSCRIBE
-    lists = list_header(header.named)
-    if lists.automatic or lists.precedence in _NO_PERSON:
-        return Sort.AUTOMATIC
-    if fold(bare(base.subject)).strip(" .!") in _UNSUBSCRIBE:
-        return Sort.UNSUBSCRIBE
-    prefix = prefix_of(base.subject)
-    answers = "in-reply-to" in header or "references" in header or (prefix is not None and prefix[0] == REPLY)
-    return Sort.REPLY if answers else Sort.UNSORTED
-
-
-def _original(parts: Iterable[Part]) -> Header | None:
-    """The header of the message that a report returns."""
-    for part in parts:
-        if part.kind in _ORIGINAL or part.is_message:
-            body = part.body
-            if part.encoding not in ("", "7bit", "8bit", "binary"):
-                body, _ = transfer(body, part.encoding)
-            header = parse_header(with_crlf(body.lstrip(b"\r\n")))
-            if header.fields:
-                return header
-    return None
-
-
-def _delivery(part: Part, base: Parsed) -> Parsed:
-    """RFC 3464 section 2.1: fields of the message, and a block of fields for each recipient."""
-    blocks = list(_blocks(part))
-    people: list[PersonReport] = []
-    rest = 0
-    for block in blocks[1:]:
-        sort = _ACTIONS.get((block.get("action") or "").split(";")[0].split("(")[0].strip().lower())
-        if sort is None:
-            continue
-        if len(people) >= MOST_PEOPLE:
-            rest += 1
-            continue
-        status = _ENHANCED.search(block.get("status") or "")
-        address = _typed(block.get("original-recipient")) or _typed(block.get("final-recipient"))
-        said = _TYPED.match(block.get("diagnostic-code") or "")
-        people.append(
-            PersonReport(sort=sort, address=address, status=status[0] if status else "", said=said[2][:_MOST_CHARACTERS] if said else "")
-        )  # fmt: skip
-    if not people:
-        return replace(base, why="a delivery report without a recipient")
-    envid = (blocks[0].get("original-envelope-id") or "")[:_MOST_CHARACTERS].strip()
-    return replace(base, about=tuple(people), envid=envid, rest=rest)
-
-
-def _complaint(part: Part, original: Header | None, base: Parsed) -> Parsed:
-    """RFC 5965 section 3. Many reports leave out who complained; then the original may name them."""
-    block = next(_blocks(part), None)
-    kind = (block.get("feedback-type") or "").strip().lower() if block is not None else ""
-    named = [f.text for f in block.all("original-rcpt-to")] if block is not None else []
-    people = [address for text in named[:MOST_PEOPLE] if (address := _address(text))]
-    if not people and original is not None:
-        people = [str(a) for a in mailboxes(original, "To")][:1]
-    envid = (block.get("original-envelope-id") or "").strip()[:_MOST_CHARACTERS] if block is not None else ""
-    if kind == "not-spam":
-        return replace(base, why="a report that it is not spam")
-    told = tuple(PersonReport(sort=Sort.COMPLAINT, address=address) for address in people) or (
-        PersonReport(sort=Sort.COMPLAINT),
-    )
-    return replace(base, about=told, envid=envid, feedback=kind[:40], rest=max(0, len(named) - MOST_PEOPLE))
-
-
-def _blocks(part: Part) -> Iterator[Header]:
-    body, _ = transfer(part.body[:MOST_STATUS_OCTETS], part.encoding)
-    for block in re.split(rb"(?:\r\n){2,}", with_crlf(body).strip(b"\r\n")):
-        if block.strip():
-            yield parse_header(block)
-
-
-def _typed(field: str | None) -> str:
-    """An address with its type (RFC 3464 section 2.3.2); "" if the type is no mail address."""
-    found = _TYPED.match(field or "")
-    return _address(found[2]) if found and found[1].lower() in ("rfc822", "utf-8") else ""
-
-
-def _address(text: str) -> str:
-    try:
-        return str(Address.parse(text.strip().strip("<>").strip()))
-    except BadAddress:
-        return ""

@@ -142,7 +142,7 @@ class Returns(Rows):
     newest = asks(returns.newest)
     called = asks(returns.mails_by_prefix)
     ends = asks(returns.ends)
-    spells = asks(returns.spells)
+    sort_counts = asks(returns.sort_counts)
     between = asks(returns.between)
     by_mailing = asks(returns.by_mailing)
 

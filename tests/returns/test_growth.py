@@ -1,4 +1,4 @@
-"""The course of returns over time, with what people did meanwhile."""
+"""How returns grow over time, with what people did meanwhile."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_returns_and_actions_over_time(tmp_path: Path) -> None:
         out.home.clock.pass_(minutes=1)
         await out.back(letter("y@elsewhere.example", "Auto: away", more="Auto-Submitted: auto-replied\r\n"))
         mailing = await out.mailing()
-        found = await out.service.course(mailing)
+        found = await out.service.growth(mailing)
         assert (found.width, found.trend, found.now, found.before) == (timedelta(minutes=1), Trend.FALLS, 1, 13)
         assert {one.sort: (one.all, one.counted, one.likely) for one in found.totals}.items() >= {
             Sort.BOUNCE: (12, 12, 0), Sort.COMPLAINT: (2, 2, 0)
@@ -64,5 +64,5 @@ async def test_returns_and_actions_over_time(tmp_path: Path) -> None:
 async def test_a_mailing_without_returns(tmp_path: Path) -> None:
     async with outgoing(tmp_path, "stops: lists") as out:
         await out.to_members(0, 1)
-        found = await out.service.course(await out.mailing())
+        found = await out.service.growth(await out.mailing())
         assert (found.trend, found.totals, [one.by for one in found.stretches]) == (Trend.NOTHING, (), [{}])

@@ -18,12 +18,12 @@ import trustme
 from starlette.applications import Starlette
 
 from smtpguard.app.files import CannotStart
-from smtpguard.app.mentions import PATH, Feeds, routes
+from smtpguard.app.mentions import PATH, Feeds, NotFetched, fetch, is_public, routes
 from smtpguard.config.listeners import Feed, Mentions, Monitoring
 from smtpguard.database.errors import Unavailable
 from smtpguard.observe.webhooks import HEADER, signed
-from smtpguard.returns.model import Mention, Sort, by_source, mention, of_feed, web
-from smtpguard.returns.service import NotFetched, fetch, is_public
+from smtpguard.returns.mentions import Mention, by_source, mention, of_feed, web
+from smtpguard.returns.model import Sort
 from tests.every import every
 from tests.returns.mails import Out
 

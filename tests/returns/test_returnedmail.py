@@ -20,7 +20,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Deferred, Rejected, Taken
 from smtpguard.returns.model import By, Sort
-from smtpguard.returns.service import MOST_PEOPLE, parsed
+from smtpguard.returns.report import MOST_PEOPLE, parsed
 from smtpguard.wire.milterpackets import Discard, SmtpReply
 from tests.every import every
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, FakePassage, house
@@ -207,6 +207,6 @@ def test_an_internal_error_keeps_the_return(monkeypatch: pytest.MonkeyPatch) -> 
     def fails(*_: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("smtpguard.returns.service.walk", fails)
+    monkeypatch.setattr("smtpguard.returns.report.walk", fails)
     found = parsed(dsn(ORIGINAL, "kim@example.net"))
     assert (found.sort, found.why, found.subject) == (Sort.UNSORTED, "RuntimeError", "Undelivered mail")

@@ -15,9 +15,10 @@ from smtpguard.mail.message import Message
 from smtpguard.reading.fingerprint import Sketch, sketch
 from smtpguard.reading.fold import skeleton
 from smtpguard.reading.text import extract
-from smtpguard.returns import service
-from smtpguard.returns.model import By, Sort
-from smtpguard.returns.service import Receipt, quoted_text, row
+from smtpguard.returns import report
+from smtpguard.returns.model import By, Sort, row
+from smtpguard.returns.report import quoted_text
+from smtpguard.returns.service import Receipt
 from smtpguard.store.nouns import Contents
 from smtpguard.store.retention import Retention
 from tests.guard.house import MEMBERS, PatchedStore, index
@@ -227,6 +228,6 @@ def test_text_that_waits_for_the_processor_is_read(monkeypatch: pytest.MonkeyPat
         time.sleep(0.25)
         return extract(*args)
 
-    monkeypatch.setattr(service, "extract", late)
-    monkeypatch.setattr(service, "_BOUNDS", replace(service._BOUNDS, seconds=0.25))
+    monkeypatch.setattr(report, "extract", late)
+    monkeypatch.setattr(report, "_BOUNDS", replace(report._BOUNDS, seconds=0.25))
     assert quoted_text(letter(MEMBERS[0], "Re: x", body=WINE)) != Sketch()

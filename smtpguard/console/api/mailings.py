@@ -31,10 +31,9 @@ from smtpguard.holds.model import Conflict
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing, NoSuch, State
 from smtpguard.mailings.service import Back, NoAddresses, row
-from smtpguard.returns.growth import row as course_row
-from smtpguard.returns.model import Return
-from smtpguard.returns.service import row as return_row
-from smtpguard.returns.service import unnamed
+from smtpguard.returns.growth import row as growth_row
+from smtpguard.returns.model import Return, unnamed
+from smtpguard.returns.model import row as return_row
 
 _MOST = 1_000
 
@@ -367,9 +366,9 @@ async def take(call: Call) -> ReturnsTaken:
 async def returned(call: Call) -> Returns:
     mailing = await looked_up(call)
     found = await call.console.store.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
-    course = await call.console.returns.course(mailing)
+    growth = await call.console.returns.growth(mailing)
     return Returns.model_validate(
-        {**course_row(mailing, course), "items": [_return_row(unnamed(one)) for one in found]}
+        {**growth_row(mailing, growth), "items": [_return_row(unnamed(one)) for one in found]}
     )
 
 

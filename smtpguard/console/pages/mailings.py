@@ -49,7 +49,8 @@ from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
 from smtpguard.mailings.service import Back, NoAddresses, decides, writers
 from smtpguard.returns.growth import TRENDS, Deed, Done, Growth
-from smtpguard.returns.model import COUNTED, SORTS, By, Sort, by_source
+from smtpguard.returns.mentions import by_source
+from smtpguard.returns.model import COUNTED, SORTS, By, Sort
 
 if TYPE_CHECKING:  # slow to import
     from smtpguard.mailings.service import Matched
@@ -245,29 +246,29 @@ KNOWN: Mapping[By, str] = {
 async def returns(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     mailing = await found_of(request)
-    course = await here.returns.course(mailing)
+    growth = await here.returns.growth(mailing)
     return await page(
         request,
         "returns.html",
         mailing=mailing,
-        course=course,
-        trend=trend(course, said),
-        done=[(one.at, in_words(one, said)) for one in course.done],
-        drawn=stacked([(one.at, [one.of(sort) for sort in COUNTED]) for one in course.stretches]),
+        growth=growth,
+        trend=trend(growth, said),
+        done=[(one.at, in_words(one, said)) for one in growth.done],
+        drawn=stacked([(one.at, [one.of(sort) for sort in COUNTED]) for one in growth.stretches]),
         series=[(box, said(SORTS[sort])) for box, sort in zip(_BOXES, COUNTED, strict=True)],
         sorts=SORTS,
         shown=COUNTED,
         one_words=ONE,
         known=KNOWN,
-        daily=course.width >= timedelta(days=1),
+        daily=growth.width >= timedelta(days=1),
         outside=by_source(await here.returns.outside(mailing.first_at)),
         latest=await here.store.returns.newest(mailing=mailing.mailing_id, limit=LATEST),
     )
 
 
-def trend(course: Growth, said: Speech) -> str:
-    words = {"span": said.span(course.span), "now": said.number(course.now), "before": said.number(course.before)}
-    return said(TRENDS[course.trend], **words)
+def trend(growth: Growth, said: Speech) -> str:
+    words = {"span": said.span(growth.span), "now": said.number(growth.now), "before": said.number(growth.before)}
+    return said(TRENDS[growth.trend], **words)
 
 
 def in_words(one: Done, said: Speech) -> str:
