@@ -7,14 +7,14 @@ fact that cannot be found out becomes Unknown with its reason: never a guess, ne
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from smtpguard.gathering.sender import Provenance, Sender, client_name
+from smtpguard.gathering.turns import Turns
 from smtpguard.gathering.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_text
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
@@ -41,6 +41,12 @@ T = TypeVar("T")
 _address = attrgetter("address")
 _NOT_APART, _NOT_READ = "it could not be taken apart", "the message could not be read"
 _SOURCES = len(Source)
+_HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
+_LITTLE = 500
+"""The most letters of a short post with the footer of a list server."""
+_LEAST_SUBJECT = 12
+"""The fewest characters of a subject that names a conversation."""
+_NOTHING_KNOWN = Facts()
 _NO_TEMPLATE: Mapping[str, Template] = {}
 _NOTHING_APPROVED: Mapping[str, Approved] = {}
 _NO_EVIDENCE: Mapping[str, tuple[str, ...]] = {}
@@ -51,14 +57,14 @@ _NO_DIFFERENCE: Mapping[str, tuple[Difference, ...]] = {}
 
 @constant
 class Gathered:
-    """What is known of one transaction after a step of the gathering. Each step returns the next value.
+    """What is known of one transaction. Each step of the gathering returns the next value.
 
-    ``began``: when its final dot came. ``counted``: those of ``everyone`` that are judged here; recipients of a list
-    server's copy were judged with the admitted ``post`` that it copies. ``reading``: at least the header; ``text``:
-    header and text, once the text was asked for. ``looks_unknown``: why its looks are unknown although it was read:
-    they depend on the origin, which could not be verified. ``streams``: those whose standing approval it uses.
-    ``shown`` and ``coming``: what it shows, and who wrote it. ``differs``: by approved hold, how it differs from what
-    was approved (``Gather.compare``).
+    ``began``: when the final dot came. ``everyone``: all recipients. ``counted``: the recipients to judge; those of a list
+    server's copy were judged with the admitted ``post`` that it copies. ``reading``: at least the header. ``text``: header
+    and text, None until the text is asked for. ``looks_unknown``: why the looks are unknown although the text was read: they
+    depend on the origin, which could not be verified. ``streams``: the streams whose standing approval it uses. ``shown``,
+    ``coming``: what it shows, and who wrote it. ``differs``: by approved hold, the differences from what was approved
+    (``Gather.compare``).
     """
 
     transaction: Transaction
@@ -80,14 +86,14 @@ class Gathered:
 
     @property
     def reports_to(self) -> frozenset[str]:
-        """The customer lists that reports on its delivery would go to, against the policy."""
+        """The customer lists to which reports on its delivery would go, against the policy."""
         if not self.sender.reports_to:
             return _NO_LISTS
         return _reports_to(self.transaction, self.in_force, self.sender, self.post, self.origin)
 
     @property
     def reports_by_origin(self) -> bool:
-        """Whether only the origin can say that its writer may have these reports sent to a list."""
+        """Whether the origin must be verified to know that the writer may have reports sent to a list."""
         if not self.reports_to:
             return False
         lists, registry = self.sender.reports_to, self.in_force.registry
@@ -95,13 +101,12 @@ class Gathered:
 
     @property
     def behind(self) -> frozenset[str]:
-        """All addresses, as far as the policy knows, of the people who wrote or sent it, under any name in it. They may
-        not decide on it."""
+        """Every address that the policy knows of the people who wrote or sent it. They may not decide on it."""
         return self.in_force.behind(self.sender.everything, self.transaction.session.auth_user)
 
     @property
     def names_another(self) -> bool:
-        """Whether it goes to one customer, and To and Cc name another one alone."""
+        """Whether it goes to one customer, but To and Cc name only another one."""
         recipients, shown = self.everyone.recipients, self.reading.shown if isinstance(self.reading, Reading) else ()
         if len(recipients) != 1 or len(shown) != 1 or recipients[0].canonical in shown:
             return False
@@ -112,13 +117,13 @@ class Gathered:
 
     @property
     def by_address(self) -> bool:
-        """Whether it goes to a list address, or to another address that expands to customers."""
+        """Whether a recipient is a list's address, or another address that expands to customers."""
         return bool(self.counted.list_addresses.high or self.counted.crowds or self.counted.addressed)
 
     @property
     def called(self) -> Iterator[str]:
-        """The names that the policy, and aliases with customers behind them, have for what it is addressed to. What a
-        client wrote of an address beyond that (``list+more@here``) is any text."""
+        """The names of its addressees in the policy, and the aliases with customers behind them. What a client adds to an
+        address (``list+more@here``) is no name: it is any text."""
         yield self.in_force.organization.name
         for one in self.everyone.recipients:
             if one.behind is not None:
@@ -129,8 +134,8 @@ class Gathered:
 
     @property
     def counts_by_stream(self) -> bool:
-        """Whether only the origin can say that it uses a stream: then it counts for the stream, and is not a letter of
-        its sender."""
+        """Whether the origin must be verified to know that it uses a stream. If it does, it counts for the stream, and not
+        as a letter of its sender."""
         if self.sender.claimed is None or "stream" in self.facts.values:
             return False
         streams = self.in_force.registry.streams_from(self.sender.claimed)
@@ -147,8 +152,8 @@ class Gathered:
 
     @property
     def quoted(self) -> frozenset[bytes]:
-        """Digests of the customers whom it claims to answer: by a quotation that names them, or by a Message-ID made in
-        their domain. Anybody can forge either."""
+        """The digests of the customers whom it claims to answer: it quotes them by address, or names a Message-ID of their
+        domain. Anybody can forge either."""
         text = self.text
         if not isinstance(text, Reading) or not text.answers:
             return frozenset()
@@ -160,8 +165,8 @@ class Gathered:
         )
 
     def proofs(self, origin: DkimResult | Unknown | None) -> frozenset[str]:
-        """Who logged in and who signed it; if neither is known, that the client is one that the policy declares.
-        ``origin``: as far as it is known by now."""
+        """Return what proves its writer: login and signing domains; without them, that the policy declares the client.
+        ``origin``: the origin, if it was asked for."""
         user = self.transaction.session.auth_user
         signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
         signers |= origin.domains if isinstance(origin, DkimResult) else frozenset()
@@ -174,63 +179,13 @@ class Gathered:
         return frozenset({"origin"}) if values.get("sender.proven") is True else frozenset()
 
 
-AT_ONCE_SECONDS = 0.004
-"""For how long messages are read in one round of the event loop."""
-
-
-TOGETHER = 32
-"""For how many callers each step is done before the next one."""
-
-
-class Turns:
-    """A few callers' work is done in each round of the event loop, first come first served. So an ordinary message
-    beside a flood waits for some readings at each of its steps, not for one of every connection. What some callers want
-    is done step by step for all of them."""
-
-    def __init__(self) -> None:
-        self._taken = False
-        self._waiting: deque[tuple[asyncio.Future[Any], Steps[Any]]] = deque()
-        self._together: deque[tuple[asyncio.Future[Any], Steps[Any]]] = deque()
-
-    async def of(self, work: Steps[T]) -> T:
-        """The result of ``work``. Raises what it raises."""
-        loop = asyncio.get_running_loop()
-        if not self._taken:
-            self._taken = True
-            loop.call_soon(self._pass_on, loop)
-            return finished(work)
-        mine: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((mine, work))
-        return await mine
-
-    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._waiting and not self._together:
-            self._taken = False
-            return
-        until = loop.time() + AT_ONCE_SECONDS
-        while self._together or self._waiting:
-            if not self._together:
-                for _ in range(min(TOGETHER, len(self._waiting))):
-                    self._together.append(self._waiting.popleft())
-            mine, work = self._together.popleft()
-            if mine.done():  # cancelled
-                continue
-            try:
-                next(work)
-                self._together.append((mine, work))
-            except StopIteration as end:
-                mine.set_result(end.value)
-            except Exception as error:
-                mine.set_exception(error)
-            if loop.time() >= until:
-                break
-        loop.call_soon(self._pass_on, loop)
+_new_facts, _new_gathered = maker(Facts), maker(Gathered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gather:
-    """The sources, and a timeout for each. ``planned`` gathers what the rules need; or call ``open`` first, then ``ask``.
-    ``trace_key`` recognises our own trace headers."""
+    """Gathers facts from the sources, each with a timeout. ``planned`` gathers what the rules need. ``open`` and then ``ask``
+    gather step by step. ``trace_key`` verifies our own trace headers."""
 
     reader: Reader
     verifier: Verifier
@@ -242,9 +197,8 @@ class Gather:
     async def planned(
         self, transaction: Transaction, in_force: InForce, began: datetime | None = None, *, text: bool
     ) -> tuple[Gathered, Plan]:
-        """Cheap sources first: each round asks only for what the outcome depends on. The text of a message that will be
-        held is read as well, since people will want the reasons; that is rare enough to be expensive. ``text``: that of
-        any other, too."""
+        """Gather until the outcome depends on nothing unknown, cheap sources first. The text of a message that waits is read
+        too: people will want the reasons, and it is rare. ``text``: read the text of every message."""
         rules, ask = in_force.rules, self.ask
         gathered = await self.open(transaction, in_force, began=began)
         plan = rules.plan(gathered.facts)
@@ -271,9 +225,9 @@ class Gather:
         began: datetime | None = None,
         everyone: Classified | None = None,
     ) -> Gathered:
-        """Read the header: it is cheap, and the journal needs it whatever the rules are. The text is read too if it
-        will be asked for: for all mail that may reach a customer, and for a list server's copy, since a trace above
-        another text belongs to another message. ``everyone``: the recipients, if they differ from the envelope's."""
+        """Read the header, which is cheap, and which the journal always needs. Read the text too of mail that may reach a
+        customer, and of a list server's copy: a trace above another text belongs to another message. ``everyone``: the
+        recipients, if they differ from the envelope's."""
         registry = in_force.registry
         everyone = everyone or registry.classify(map(_address, transaction.envelope.recipients))
         text: Reading | Unknown | None = None
@@ -283,7 +237,7 @@ class Gather:
             text = await self._read(transaction, _HEADERS_AND_TEXT)
             if not isinstance(text, Reading) or not _same_text(text, post):
                 post, text = None, None
-        counted = everyone if post is None else _beside(post, everyone, in_force, self.trace_key)
+        counted = everyone if post is None else _not_on_its_lists(post, everyone, in_force, self.trace_key)
         sender = Sender.of(transaction, registry, registry.digester.delimiters)
         # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
         compared = bool(counted.customers.high) or in_force.rules.counts("mailing.reach")
@@ -310,7 +264,7 @@ class Gather:
         return await self.ask(known, ONLY_TEXT) if compared else known
 
     async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
-        """Add everything from these sources; unknown if a source does not answer."""
+        """Add the facts from these sources. They are unknown if a source does not answer."""
         transaction = known.transaction
         reading, text, origin, looks_unknown = known.reading, known.text, known.origin, known.looks_unknown
         if Source.TEXT in pending and text is None:
@@ -340,11 +294,11 @@ class Gather:
         approved: Mapping[str, Approved] = _NOTHING_APPROVED,
         to: Sequence[Address] | None = None,
     ) -> Gathered:
-        """Add everything that the message shows or opens, and what proves its writer: for people who decide on it, and
-        to compare it with approved messages. ``templates``: by name, those that it may be a copy of. ``approved``: by
-        hold, what was approved of its mailing. ``to``: its recipients, if they are not those of the envelope."""
+        """Add everything that the message shows, and what proves its writer: people who decide need it, and approved
+        messages are compared with it. ``templates``: by name, the templates that it may fill. ``approved``: by hold, what
+        was approved of its mailing. ``to``: the recipients, if they differ from the envelope's."""
         if known.coming is None:
-            known = await self._taken_apart(known, templates, to)
+            known = await self._with_shown(known, templates, to)
         coming, shown = known.coming, known.shown
         assert coming is not None
         assert shown is not None
@@ -354,7 +308,7 @@ class Gather:
         differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
         return changed(known, coming=coming, differs=differs) if new or differs or known.differs else known
 
-    async def _taken_apart(
+    async def _with_shown(
         self, known: Gathered, templates: Mapping[str, Template], to: Sequence[Address] | None
     ) -> Gathered:
         message, origin = known.transaction.message, known.origin
@@ -363,11 +317,11 @@ class Gather:
             origin = await self._verify(known.transaction)
         recipient = str(addresses[0]).lower() if len(addresses) == 1 else ""
         another = known.names_another
-        shown, fits = await self.turns.of(self._compared_at_once(message, recipient, another, templates))
+        shown, fits = await self.turns.of(self._shown_in_steps(message, recipient, another, templates))
         if shown is None:
             shown = await _within(self.read_seconds, lambda: self.reader.shown_apart(message), _NOT_APART)
             if isinstance(shown, Shown):
-                shown = _on_its_way(shown, recipient, another)
+                shown = _with_recipient(shown, recipient, another)
         if isinstance(shown, Unknown):
             shown = Shown(content=message.sha256, opaque=True)
         said, registry = shown, known.in_force.registry
@@ -385,7 +339,7 @@ class Gather:
         # copies to single people are compared with a test as well, and may have other names
         return changed(known, origin=origin, shown=said if to is None else shown, coming=coming)
 
-    def _compared_at_once(
+    def _shown_in_steps(
         self, message: Message, recipient: str, another: bool, templates: Mapping[str, Template]
     ) -> Steps[tuple[Shown | Unknown | None, Mapping[str, bool]]]:
         try:
@@ -395,15 +349,15 @@ class Gather:
         yield
         if shown is None:
             return None, {}
-        shown = _on_its_way(shown, recipient, another)
+        shown = _with_recipient(shown, recipient, another)
         return shown, {name: one.matches(shown) for name, one in templates.items()}
 
     async def _with_origin(
         self, known: Gathered, text: Reading
     ) -> tuple[Reading, DkimResult | Unknown | None, Unknown | None]:
-        """Adjust the looks for the origin. A message that does not look like a mailing is one if it provably comes from
-        the origin that its list declares. One that looks like a mailing by its list headers is none if nothing proves
-        them. Returns the reading, the origin if it was asked, and why that leaves the looks unknown."""
+        """Adjust the looks for the origin. Mail that provably comes from the origin that its list declares is a mailing.
+        List headers that nothing proves make no mailing. Returns the reading, the origin if it was asked for, and why the
+        looks are unknown, else None."""
         provenance = Provenance(reading=text, transaction=known.transaction, classified=known.counted,
                                 registry=known.in_force.registry, weights=known.in_force.marks)  # fmt: skip
         if not provenance.could_matter:
@@ -436,10 +390,6 @@ class Gather:
             return _failed(_NOT_READ, error)
 
 
-_new_facts, _new_gathered = maker(Facts), maker(Gathered)
-_NOTHING_KNOWN = Facts()
-
-
 def _learned(
     transaction: Transaction,
     in_force: InForce,
@@ -452,7 +402,8 @@ def _learned(
     origin: DkimResult | Unknown | None = None,
     looks_unknown: Unknown | None = None,
 ) -> tuple[Sender, Facts, tuple[Stream, ...]]:
-    """The sender as it is read, the facts with these answers, and the streams whose standing approval it uses."""
+    """Return the sender as the header was read, the facts from these answers, and the streams whose standing approval the
+    message uses."""
     registry, read = in_force.registry, reading if isinstance(reading, Reading) else None
     answer = None
     if read is not None:
@@ -511,8 +462,8 @@ def _reports_to(
     post: TraceInfo | None,
     origin: DkimResult | Unknown | None,
 ) -> frozenset[str]:
-    """None for a list server's copy of an admitted post, whose reverse-path is the server's, and for mail of the lists'
-    proven writer, who means it."""
+    """Return the lists that get reports against the policy. A list server's copy of an admitted post has the server's
+    reverse-path, and a proven writer of the lists means it: these have none."""
     lists = sender.reports_to
     if post is not None or sender.is_writer_of(lists, transaction, in_force.registry, origin) is True:
         return _NO_LISTS
@@ -522,8 +473,8 @@ def _reports_to(
 def _identity(
     transaction: Transaction, counted: Classified, sender: Sender, text: Reading | Unknown, *, proven: bool
 ) -> Identity:
-    """A message that could not be read in time is a copy of the same octets only. A campaign is believed only from a
-    proven sender."""
+    """Return what tells copies of one mailing. A message that could not be read is a copy of the same octets only. A
+    campaign's id counts only from a proven sender."""
     if not isinstance(text, Reading):
         return Identity(exact=f"content {transaction.message.sha256}")
     shown = text.identity
@@ -536,15 +487,15 @@ def _identity(
 
 
 def _answers_all(reading: Reading, counted: Classified) -> bool:
-    """Whether it quotes mail of all its customers."""
+    """Return whether it quotes mail of each of its customers."""
     return bool(reading.quotes) and all(
         r.canonical in reading.quotes for r in counted.recipients if r.customers or r.perhaps
     )
 
 
 def _names(transaction: Transaction, counted: Classified, sender: Sender, *, proven: bool) -> tuple[str, ...]:
-    """The names of the sender of mail to single customers: its From, the login, and, if neither is proven, the
-    client."""
+    """Return the names under which the sender's mail to single customers is counted: From, the login, and the client if
+    neither is proven."""
     if not counted.people:
         return ()
     found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything - {sender.account})
@@ -556,31 +507,26 @@ def _names(transaction: Transaction, counted: Classified, sender: Sender, *, pro
 
 
 def trace_text(text: object) -> tuple[int, ...]:
-    """What a trace says of a post's text. A text that is too short for a sketch has checksums as well."""
+    """Return the numbers that a trace keeps of a text: its sketch, or checksums if it is too short for one."""
     if not isinstance(text, Reading):
         return ()
     return text.identity.sketch.numbers or checksums(text.excerpt)
 
 
 def _same_text(text: Reading, post: TraceInfo) -> bool:
-    """Whether this text has at least half of what the post's trace says of its text, and is as short with its footer if
-    that is little. Every member has the trace of an old post, and could put it on another text."""
+    """Return whether ``text`` is the post's text with a footer: at least half of the numbers in the trace fit, and a short
+    post stays short. Every member has the trace of an old post, and could put it on another text."""
     if len(post.text) < FEWEST:
         numbers = set(checksums(text.excerpt))
         if sum(map(str.isalpha, text.excerpt)) > _LITTLE:
             return False
-    else:  # far behind the smallest are those of a text with much around it
+    else:  # numbers far behind the smallest belong to a long text around the post
         numbers = set(text.identity.sketch.numbers[: 2 * NUMBERS] or checksums(text.excerpt))
     return 2 * sum(n in numbers for n in post.text) >= len(post.text)
 
 
-_LITTLE = 500
-"""The most letters of a short post with the footer of a list server."""
-_HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
-
-
-def _on_its_way(shown: Shown, recipient: str, another: bool) -> Shown:
-    """``another``: as in ``names_another``."""
+def _with_recipient(shown: Shown, recipient: str, another: bool) -> Shown:
+    """Add to ``shown`` the one recipient, and whether the header names another (``Gathered.names_another``)."""
     said = shown.sender + ANOTHER_SHOWN if another and not shown.opaque else shown.sender
     return changed(shown, recipient=recipient, sender=said)
 
@@ -600,8 +546,8 @@ def _failed(otherwise: str, error: Exception) -> Unknown:
 
 
 def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo | None:
-    """The admitted post that this is a list server's copy of. It must come from a declared expander, and have our own
-    trace, which says that the post was addressed to the list whose List-Id the copy has."""
+    """Return the trace of the admitted post that this message copies, None if it is no list server's copy. A copy comes from
+    a declared expander, and has our trace of a post to the list in its List-Id."""
     registry, header = in_force.registry, transaction.message.header
     if not (transaction.session.expander or registry.is_expander(transaction.session.client_ip)):
         return None
@@ -613,8 +559,8 @@ def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo 
     return trace
 
 
-def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes) -> Classified:
-    """The recipients who are not on the lists that the post was addressed to."""
+def _not_on_its_lists(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes) -> Classified:
+    """Return the recipients who are not on the lists to which the post was addressed."""
     posted = frozenset(name for name in everyone.touched if post.admitted_to(name, key))
     return in_force.registry.classify(
         r.address for r in everyone.recipients if posted.isdisjoint(r.lists) and posted.isdisjoint(r.doubt)
@@ -622,24 +568,15 @@ def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes
 
 
 def _bracketed(list_id: str) -> str:
-    """The identifier of a List-Id field (RFC 2919 section 3)."""
+    """Return the identifier in a List-Id field (RFC 2919 section 3)."""
     return list_id.rpartition("<")[2].partition(">")[0]
 
 
-# The keys that a reply's conversation is counted under, from its header and from its lists.
-#
-# Mail programs keep different parts of a conversation's header, so a reply is counted under each name that it gives,
-# and the largest count is used. The subject is a name only for replies to the same list address, and only if it is long
-# enough.
-
-
-SUBJECT = 12  # characters that a subject needs to name a conversation
-
-
 def threads_of(reading: Reading, counted: Classified) -> tuple[str, ...]:
-    """``reading``: of a reply."""
+    """Return the names of a reply's conversation, under each of which it is counted; the largest count is used. Mail programs
+    keep different parts of a conversation's header. A subject is a name only for replies to the same list address."""
     names = [reading.thread, f"number {reading.conversation}" if reading.conversation else ""]
     subject = " ".join(bare(reading.subject).lower().split())
-    if counted.addressed and len(subject) >= SUBJECT:
+    if counted.addressed and len(subject) >= _LEAST_SUBJECT:
         names.append(f"subject {' '.join(counted.addressed)} {subject[:200]}")
     return tuple(dict.fromkeys(filter(None, names)))

@@ -1,9 +1,9 @@
 """Read messages within bounds, without blocking the event loop for long. Implements the Reader that gather asks.
 
-A small, ordinary message is read in this process, under narrow bounds. One that is not, or that exceeds those bounds,
-goes to a child process that can be killed (``python -m smtpguard.reading``). If the child is killed the answer is "too
-complex", with what the header says. Readings are cached by content, since a mailing comes in thousands of transactions
-with one content; and what a text says by itself is cached by its octets, since copies may differ in the header alone.
+A small message is read in this process, under narrow bounds. A message that is large, or exceeds those bounds, is read in
+a child process that can be killed (``python -m smtpguard.reading``). If the child is killed the answer is "too complex",
+with what the header says. Readings are cached by content, since a mailing comes in thousands of transactions with one
+content. Readings of a text are cached by its octets too, since copies may differ in the header alone.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """``small_bytes``: up to this size a message is read in this process; ``most_bytes``: up to this size it is read at
-    all."""
+    """The limits of a reader. ``small_bytes``: the largest message that is read in this process; ``most_bytes``: the largest
+    that is read at all; ``remembered``: the most readings in the cache."""
 
     processes: int = 2
     small_bytes: int = 256 << 10
@@ -67,7 +67,7 @@ class Pool:
 
 
 class BoundedReader:
-    """Implements guard.ports.Reader. ``close`` ends its child processes."""
+    """Implements guard.ports.Reader. ``around``: the policy in force. ``close`` ends the child processes."""
 
     def __init__(
         self, around: Around, *, pool: Pool | None = None, monotonic: Callable[[], float] = time.monotonic
@@ -103,7 +103,7 @@ class BoundedReader:
         return reading
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading:
-        """One reading of a content at a time for all callers. It continues if one caller stops waiting."""
+        """Read in a child process, once for all callers with the same content. The reading goes on if a caller stops waiting."""
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         key = (message.sha256, policy, depth)
@@ -124,7 +124,7 @@ class BoundedReader:
         return None if found.opaque else self._remember_shown(found)
 
     async def shown_apart(self, message: Message) -> Shown:
-        """A message that cannot be taken apart within the bounds is compared as octets."""
+        """Return what a message shows, read in a child process. A message that exceeds the bounds is compared as octets."""
         alone = found = Shown(content=message.sha256, opaque=True)
         if message.size_bytes <= self._pool.most_bytes:
             policy, around = self._around()
@@ -163,7 +163,7 @@ class BoundedReader:
     async def _asked(
         self, message: Message, policy: str, around: Surroundings, depth: Depth, load: Callable[[bytes], T]
     ) -> T:
-        """The answer of a reading process. Raises _Lost if the process is gone, and OSError if none can be started."""
+        """Return the answer of a child process. Raises _Lost if the process is gone, and OSError if none can be started."""
         async with self._free:
             child = self._idle.pop() if self._idle else await _Child.start(self._pool.argv)
             try:
@@ -199,7 +199,7 @@ class BoundedReader:
 
 
 class _Lost(Exception):
-    """A reading process did not answer: it was killed because it was ``late``, or has died."""
+    """A child process did not answer. ``late``: it took too long and was killed; else it died."""
 
     def __init__(self, late: bool) -> None:
         super().__init__(late)
@@ -207,7 +207,7 @@ class _Lost(Exception):
 
 
 class _Child:
-    """One reading process. After a failed request it is ended, since its position in the answer is unknown."""
+    """A process that reads messages. End it after a failed request, since its position in the answer is unknown."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -225,7 +225,7 @@ class _Child:
         return cls(process)
 
     async def read(self, message: Message, policy: str, around: Surroundings, depth: Depth, bounds: Bounds) -> bytes:
-        """Raises OSError, EOFError or BadReading if the process is gone."""
+        """Return the packed answer. Raises OSError, EOFError or BadReading if the process is gone."""
         sink, source = self._process.stdin, self._process.stdout
         assert sink is not None
         assert source is not None
@@ -252,7 +252,7 @@ class _Child:
 
 
 def _small(message: Message, depth: Depth, pool: Pool) -> bool:
-    """Whether it can be read in the event loop. A header counts as small however large the message is."""
+    """Return whether the message can be read in the event loop. A header is small however large its message is."""
     header = message.header
     if header.size_bytes > 64 << 10 or len(header.fields) > NARROW.header_fields:
         return False
@@ -260,7 +260,7 @@ def _small(message: Message, depth: Depth, pool: Pool) -> bool:
 
 
 def _header_alone(message: Message, around: Surroundings, why: str) -> Reading:
-    """The reading of the header alone, for a message that cannot be read and is not tried again."""
+    """Return the reading of the header of a message whose text cannot be read, and is not tried again."""
     header = message.header
     if header.size_bytes > 64 << 10 or len(header.fields) > WIDE.header_fields:
         seen = read(Message.of(b"\r\n"), around, Depth.HEADERS, NARROW)

@@ -43,12 +43,14 @@ _raw = attrgetter("raw")
 
 @constant
 class Sender:
-    """``claimed``: the one From, canonical; None if there is none, or more than one: then everyone named is a writer.
-    ``everything``: each canonical address in From and the fields beside it, reverse-path and login. ``told``: the
-    mailbox to notify. ``login``: the address of the login, if it has one. ``account``: the name under which the login's
-    mail is counted; both are "" without a login of the writer. ``unnamed``: the account, if its login is no colleague's
-    address: freezes stop it, and it may be that of a server through which many write. ``reports_to``: the customer
-    lists that the reverse-path is an address of: everybody on them would get a report of failed delivery."""
+    """Who sent a message, as far as its header, its login and the policy say.
+
+    ``claimed``: the one address in From, canonical; None if there is none, or more than one. ``everything``: all canonical
+    addresses in From, the fields beside it, reverse-path and login. ``told``: the mailbox to notify. ``login``: the address
+    of the login, if it is one. ``account``: the name under which the login's mail is counted. Both are "" without a login of
+    the writer. ``unnamed``: the account, if its login is no colleague's address; freezes stop it, and many may write through
+    it. ``reports_to``: the customer lists whose address is the reverse-path; everybody on them would get a bounce.
+    """
 
     claimed: str | None
     why_unclear: str
@@ -93,8 +95,8 @@ class Sender:
         return changed(sender, everything=sender.everything | {path}, told=told, reports_to=lists)
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
-        """If a second reading of the header finds another From, nobody is the claimed writer: an ambiguous From is not
-        trusted."""
+        """Return the sender after a second reading of the header. If that finds another From, or an ambiguous one, nobody is
+        the claimed writer."""
         if self.claimed is None or (from_address == self.claimed and not ambiguous):
             return self
         shown = self.everything | ({from_address} if from_address else set())
@@ -104,7 +106,7 @@ class Sender:
     def facts(
         self, transaction: Transaction, classified: Classified, registry: Registry, origin: DkimResult | Unknown | None
     ) -> Mapping[str, Value]:
-        """The facts on the sender. With ``origin`` None (not yet asked), those that depend on it are left out."""
+        """Return the facts on the sender, without those that depend on ``origin`` while it is None (not asked for yet)."""
         if self.claimed is None:
             unclear = Unknown(why=self.why_unclear)
             return {"sender.address": unclear, "sender.internal": unclear, "sender.proven": False,
@@ -131,8 +133,8 @@ class Sender:
     def is_writer_of(
         self, lists: Iterable[str], transaction: Transaction, registry: Registry, origin: DkimResult | Unknown | None
     ) -> Value | None:
-        """Whether the sender is a writer of every list. If a list declares an origin, only the origin proves it: None until
-        signatures have been asked for."""
+        """Return whether the sender is a writer of every list, None until signatures are asked for. If a list declares an
+        origin, only the origin proves it."""
         answers: list[Value | None] = []
         for name in lists:
             info = registry.lists[name]
@@ -153,7 +155,7 @@ def _written(
     senders_verified: bool,
     mta_login: bool,
 ) -> Sender:
-    """``froms``: the values of From; ``beside``: of the fields beside it. The reverse-path is not among ``everything``."""
+    """Return the sender without the reverse-path. ``froms``: the values of From; ``beside``: those of the fields beside it."""
     written = [address for raw in froms for address in of_field(raw)]
     shown = {a.canonical(delimiters) for a in written}
     claimed = next(iter(shown)) if len(shown) == 1 and len(froms) == 1 and not broken else None
@@ -188,12 +190,13 @@ def _written(
 
 
 def client_name(client_ip: str) -> str:
+    """Return the name under which mail of an unproven sender is counted."""
     return f"client {client_network(client_ip)}"
 
 
 _new_sender = maker(Sender)
 _remembered = lru_cache(maxsize=4096)(_written)
-"""The writer of one message usually writes more, be it that each has a reverse-path of its own."""
+"""The writer of one message usually writes more, though each message may have its own reverse-path."""
 
 
 def _why_unclear(broken: bool, froms: Sequence[bytes], written: Sequence[Address]) -> str:
@@ -205,7 +208,8 @@ def _why_unclear(broken: bool, froms: Sequence[bytes], written: Sequence[Address
 
 
 def _user(auth_user: str, written: Iterable[Address], names: Names) -> Address | None:
-    """The mailbox of the login. A login without a domain is the internal From with that local part, else None."""
+    """Return the mailbox of a login. A login without a domain has the internal address in From with that local part, else
+    None."""
     try:
         return Address.parse(auth_user)
     except BadAddress:
@@ -213,7 +217,7 @@ def _user(auth_user: str, written: Iterable[Address], names: Names) -> Address |
 
 
 def _automatic(header: Header) -> bool:
-    """Whether Auto-Submitted says so (RFC 3834 section 5)."""
+    """Return whether Auto-Submitted says that a program wrote it (RFC 3834 section 5)."""
     said = header.get("Auto-Submitted")
     return said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
 
@@ -229,7 +233,7 @@ def _told(names: Names, delimiters: str, user: Address | None, written: Iterable
 
 
 def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: DkimResult | Unknown | None) -> Value | None:
-    """Whether the message comes from the origin that a list or stream declares; None until signatures have been asked
+    """Return whether the message comes from the origin that a list or stream declares, None until signatures are asked
     for."""
     where, session = declared.origin, transaction.session
     if isinstance(origin, DkimResult):
@@ -256,7 +260,7 @@ def _all(answers: Iterable[Value | None]) -> Value | None:
 
 
 def _names(answers: Mapping[str, Value | None]) -> Value | None:
-    """The proven names. If none is proven and one is undecided, the answer is pending or unknown."""
+    """Return the proven names. If none is proven and one is undecided, return None or Unknown."""
     proven = frozenset(name for name, answer in answers.items() if answer is True)
     if proven:
         return proven
@@ -270,7 +274,7 @@ _NO_KEY = "a signature's key could not be looked up"
 
 @dataclass(kw_only=True)
 class Provenance:
-    """The origin of one transaction. ``reading``: of its text; ``weights``: the policy's weights of marks."""
+    """Adjusts the reading of one transaction for its origin. ``weights``: the policy's weights of marks."""
 
     reading: Reading
     transaction: Transaction
@@ -280,12 +284,12 @@ class Provenance:
 
     @computed
     def unproven(self) -> Reading:
-        """The reading if no signature is valid."""
+        """The reading that holds if no signature is valid."""
         return self.reading if self._of_a_system else without_list_headers(self.reading)
 
     @property
     def could_matter(self) -> bool:
-        """Whether the signatures that the header claims could make the message a mailing, or keep it one."""
+        """Whether the signatures that the header claims could decide whether the message is a mailing."""
         reading = self.unproven
         if reading.looks is not self.reading.looks and self._system_signed(self._claimed() | reading.vouched):
             return True
@@ -295,7 +299,7 @@ class Provenance:
         return bool(domain) and self._as_from(reading, domain).looks is Looks.MAILING
 
     def proven(self, origin: DkimResult | Unknown) -> Reading | Unknown:
-        """The reading with the verified origin; unknown if the origin could not be verified."""
+        """Return the reading with the verified origin, Unknown if the origin could not be verified and matters."""
         known = self.reading.vouched | (origin.domains if isinstance(origin, DkimResult) else frozenset())
         if domain := self._declared(known):
             return self._as_from(self.reading, domain)

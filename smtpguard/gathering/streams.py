@@ -1,8 +1,8 @@
 """Streams: one-by-one mail of systems with a standing approval and limits. Count them, and raise an alarm above the
 limits.
 
-A stream above its limits is deferred, never held: its mail is wanted, only not so much of it. Its owner and the journal
-are told once a window.
+A stream above its limits is deferred, never held: its mail is wanted, only less of it. Its owner gets one notice a window, and the
+journal one entry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FACT = "stream.messages"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimit:
-    """One limit of one stream that this message counts against. ``person``: whether it is for one recipient."""
+    """A limit of a stream that a message counts against. ``person``: it limits messages to one recipient."""
 
     stream: Stream
     limit: Rate
@@ -32,15 +32,15 @@ class StreamLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exceeded:
-    """A limit that this message would exceed."""
+    """A limit that a message would exceed. ``count``: with this message."""
 
     watched: StreamLimit
     count: int
 
 
 def watched(gathered: Gathered) -> tuple[StreamLimit, ...]:
-    """The limits of the streams whose standing approval this message uses: on all messages, and on messages to each
-    person."""
+    """Return the limits of the streams whose standing approval a message uses: for all messages, and for messages to each
+    recipient."""
     found = []
     for stream in gathered.streams:
         if stream.max is not None:
@@ -53,6 +53,7 @@ def watched(gathered: Gathered) -> tuple[StreamLimit, ...]:
 
 
 def exceeded(limits: Sequence[StreamLimit], live: Live) -> Exceeded | None:
+    """Return the first limit that the message would exceed, None if there is none. ``live``: the counts with this message."""
     for one in limits:
         count = live.counts.get(one.ask, 0)
         if count > one.limit.count:
@@ -62,13 +63,13 @@ def exceeded(limits: Sequence[StreamLimit], live: Live) -> Exceeded | None:
 
 @dataclass(slots=True)
 class Alarms:
-    """Reports each exceeded limit once a window. Each process has its own: the notice has the same id in each, so the
-    owner gets one; the journal may have one entry for each process."""
+    """Reports each exceeded limit once a window. Each process has its own alarms. The notice has the same id in all processes,
+    so the owner gets one; the journal may have an entry of each process."""
 
     _said: dict[tuple[str, bool], float] = field(default_factory=dict)
 
     def first(self, over: Exceeded, now: datetime) -> Event | None:
-        """The journal's entry; None if it was reported in this window already."""
+        """Return the journal's entry, None if the limit was reported in this window already."""
         one = over.watched
         since = since_of(one, now)
         if self._said.get((one.stream.name, one.person)) == since.timestamp():
@@ -84,11 +85,12 @@ class Alarms:
 
 
 def since_of(one: StreamLimit, now: datetime) -> datetime:
-    """The start of the window that this time is in, by the calendar."""
+    """Return the start of the window of a limit that ``now`` is in."""
     return window_of(now, one.limit.window_seconds)
 
 
 def window_of(now: datetime, seconds: float) -> datetime:
+    """Return the start of the window of ``seconds`` that ``now`` is in, counted from 1970."""
     return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
 
 

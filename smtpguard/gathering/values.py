@@ -33,7 +33,7 @@ _NO_LIST: Mapping[str, Value] = {
 def of_envelope(
     transaction: Transaction, counted: Classified, total: int, lists: Mapping[str, ListInfo]
 ) -> dict[str, Value]:
-    """``counted``: those who are judged here; ``total``: all RCPTs."""
+    """Return the facts from envelope and session. ``counted``: the recipients to judge; ``total``: the number of RCPTs."""
     session, size_mb = transaction.session, len(transaction.message.raw) / (1 << 20)
     domains: set[str] = set()
     for r in counted.recipients:
@@ -60,7 +60,7 @@ def of_envelope(
 
 
 def of_header(reading: Reading, counted: Classified, *, bears_out: bool) -> dict[str, Value]:
-    """``bears_out``: whether more than the header proves that it is automatic."""
+    """Return the facts from the header. ``bears_out``: more than the header proves that the message is automatic."""
     undisclosed = NONE
     if counted.touched or counted.crowds:
         hidden = [r for r in _distinct(counted) if r.canonical not in reading.shown or r.kind is LIST]
@@ -76,7 +76,7 @@ def of_header(reading: Reading, counted: Classified, *, bears_out: bool) -> dict
 def of_text(
     reading: Reading, counted: Classified, lists: Mapping[str, ListInfo], looks_unknown: Unknown | None
 ) -> dict[str, Value]:
-    """``looks_unknown``: why its looks are unknown although it was read."""
+    """Return the facts from the text. ``looks_unknown``: why the looks are unknown although the text was read."""
     values: dict[str, Value] = {"message.readable": reading.readable.value}
     found = frozenset(t.vocabulary for t in reading.topics)
     certain = found & frozenset().union(*(lists[n].avoid for n in counted.lists))
@@ -106,8 +106,8 @@ def of_text(
 
 
 def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
-    """The evidence found in the text, in words. Marks: first those of unfinished text, then those of text not meant for
-    others, then those of internal mail, the heaviest first."""
+    """Return the evidence in the text, as phrases. Marks of unfinished text come first, then those of text not meant for others,
+    then those of internal mail, the heaviest first."""
     marks = sorted(
         reading.marks,
         key=lambda m: (
@@ -126,13 +126,13 @@ def evidence_of(reading: Reading) -> dict[str, tuple[Phrase, ...]]:
 
 
 def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[Phrase, ...]:
-    """Each word found, and where; those of the vocabularies ``first`` come first."""
+    """Return each word of a topic and where it stands; those of the vocabularies ``first`` come first."""
     found = sorted(reading.topics, key=lambda t: t.vocabulary not in first)
     return tuple(dict.fromkeys(t.phrase for t in found))
 
 
 def _numbers(reading: Reading) -> dict[str, Value]:
-    """The facts that reading counts in a text. They have the names of the facts, without the area."""
+    """Return the numbers that the reading counts in a text, by the name of their fact."""
     found = {name: reading.numbers.get(name.partition(".")[2]) for name in NUMBERS}
     return {name: Unknown(why="it was not counted") if n is None else Count.exactly(n) for name, n in found.items()}
 
@@ -162,7 +162,8 @@ def _distinct(counted: Classified) -> list[Classification]:
 
 
 def _correspondence(reading: Reading, counted: Classified) -> Value:
-    """At most three customers, all of them in To or Cc, and not a forwarded thread of colleagues."""
+    """Return whether the message is a letter: to at most three customers, all in To or Cc, and no forwarded thread of
+    colleagues."""
     if counted.list_addresses.high or reading.forwarded_thread:
         return False
     members = [r for r in _distinct(counted) if r.customers]

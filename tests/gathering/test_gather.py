@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.gathering import gather
-from smtpguard.gathering.gather import Turns, trace_text
+from smtpguard.gathering.gather import trace_text
+from smtpguard.gathering.turns import Turns
 from smtpguard.lists.index import Expansion, Expansions, expansions_path, index_path, write_expansions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Transaction
@@ -363,7 +363,7 @@ async def test_a_short_answer_to_its_recipients_is_one_message(home: House) -> N
 async def test_of_many_who_wait_some_are_served_in_each_round_of_the_loop(
     monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: list[str]
 ) -> None:
-    monkeypatch.setattr(gather, "AT_ONCE_SECONDS", seconds)
+    monkeypatch.setattr("smtpguard.gathering.turns.AT_ONCE_SECONDS", seconds)
     turns, done = Turns(), list[str]()
 
     def work(name: str) -> Steps[str]:
@@ -389,8 +389,8 @@ async def test_of_many_who_wait_some_are_served_in_each_round_of_the_loop(
 
 
 async def test_each_step_is_taken_for_some_who_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "AT_ONCE_SECONDS", 60)
-    monkeypatch.setattr(gather, "TOGETHER", 2)
+    monkeypatch.setattr("smtpguard.gathering.turns.AT_ONCE_SECONDS", 60)
+    monkeypatch.setattr("smtpguard.gathering.turns.TOGETHER", 2)
     turns, done = Turns(), list[str]()
 
     def work(name: str) -> Steps[str]:
