@@ -105,7 +105,7 @@ class Run:
                 self._queues[admission.hold.queue] = admission.hold.hold_id
                 self._entries.setdefault(admission.hold.hold_id, admission.hold)
         if adopted is not None:
-            outboxes.take_out(batch, adopted.hold_id, IntentKind.NOTICE)
+            outboxes.remove(batch, adopted.hold_id, IntentKind.NOTICE)
             holds.replace(batch.connection, adopted)
             now: dict[str, object] = {"acknowledged": False, "lead": self._under(adopted, row)}
             if people is not None:

@@ -364,7 +364,7 @@ class Freezes:
             await asyncio.sleep(0.1)  # other processes write the outcomes: there is no event to wait for
         outcomes = await self.store.journal.outcomes(under_way)
         recalled = {id for id in under_way if outcomes.get(id) in STAYED}
-        taken = {releases[intent] for intent in await self.store.outbox.taken(list(releases))}
+        taken = {releases[intent] for intent in await self.store.outbox.accepted(list(releases))}
         everybody = tuple(dict.fromkeys((*under_way, *releases.values())))
         recalled |= set(releases.values()) - taken
         return tuple(id for id in everybody if id in recalled), tuple(id for id in everybody if id not in recalled)

@@ -134,7 +134,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         if not held.acknowledged and made.hold.state not in LIVE:  # its client has it: nothing of it is ever to be sent
             batch.flush()
             for kind in (IntentKind.NOTICE, IntentKind.PART):
-                outboxes.take_out(batch, held.hold_id, kind)
+                outboxes.remove(batch, held.hold_id, kind)
     return made
 
 
@@ -149,8 +149,8 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
     if row is not None:
         mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
     if back.state in LET_GO:
-        return outboxes.end(batch, held.hold_id)
-    outboxes.take_out(batch, held.hold_id)
+        return outboxes.cancel_rest(batch, held.hold_id)
+    outboxes.remove(batch, held.hold_id)
     return True
 
 
@@ -392,7 +392,7 @@ def written(
         mine = set(holds.people(batch.connection, held.hold_id)[part])
         mailings_of(batch).look_up(row, mine)  # before the entry is settled, which changes who is in flight
     done = outboxes.settle(batch, intent_id, changes)
-    settled = outboxes.come_to(batch, intent_id) if done else None
+    settled = outboxes.totals(batch, intent_id) if done else None
     if row is not None:
         lost = CopyStatus.STOPPED if held.stopped_by and not part else CopyStatus.REFUSED
         _became(batch, row, held.hold_id, mine, changes, settled, lost)
@@ -516,7 +516,7 @@ def _recipients(doubts: Mapping[str, Sequence[RecipientChange]]) -> list[Recipie
     return [one.outcome.recipient for some in doubts.values() for one in some]
 
 
-def say(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
+def answer(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
     """Apply a person's answer about all recipients that are asked about. Raises KeyError if there is no such hold."""
     held = existing(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)

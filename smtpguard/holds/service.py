@@ -64,7 +64,7 @@ from smtpguard.mailings.copies import SAY_WHY, Revocation, waits
 from smtpguard.mailings.model import Grant
 from smtpguard.notices.intents import Notices, NoticesNow
 from smtpguard.outbox import asking
-from smtpguard.outbox.attempt import over as ended
+from smtpguard.outbox.attempt import release_ended
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Quorum
@@ -392,9 +392,11 @@ class Approvals:
             check_decides(hold, who, in_force, now)
             if hold.asked_at is None or not recipients:
                 raise Conflict(asking.NOBODY_ASKED)
-            return asking.said(hold, recipients, sent=sent, actors=(who, by), comment=comment, notices=notices)
+            return asking.answered(hold, recipients, sent=sent, actors=(who, by), comment=comment, notices=notices)
 
-        made = await self.store.outbox.say(hold_id, step, partial(ended, in_force=in_force, now=now), sent=sent)
+        made = await self.store.outbox.answer(
+            hold_id, step, partial(release_ended, in_force=in_force, now=now), sent=sent
+        )
         assert made.hold is not None
         return made.hold
 

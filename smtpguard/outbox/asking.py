@@ -1,8 +1,8 @@
-"""A release to a list address that is in doubt waits for people, who say that it was sent, or have it sent again.
+"""Ask people about a release to a list's address in doubt: was it sent, or is it to be sent again.
 
-Thousands of people may have it already, so it is never repeated automatically. The approvers and the guard's contact
-are told at once, and again each working hour until somebody has acted. The wait for an outcome of what was revoked ends
-here too, and so does the wait for the outcome of a verdict to relay.
+Thousands of people may have it already, so it is never repeated automatically. The approvers and the guard's contact are told
+at once, and again each working hour until somebody answers. The wait for an answer to a revoked release ends here too, and so
+does the wait for the outcome of a verdict to relay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import NoticesNow
-from smtpguard.outbox.attempt import over, persons_behind
+from smtpguard.outbox.attempt import persons_behind, release_ended
 
 if TYPE_CHECKING:  # slow to import
     from smtpguard.store.store import Store
@@ -31,15 +31,13 @@ NOBODY_ASKED = "no one is asked whether it was sent"
 
 async def sweep(store: Store, notices: NoticesNow, outage: Outage) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
-    step, ended = partial(_asked, notices=notices), partial(over, in_force=notices.in_force, now=notices.now)
-    return await each(
-        await store.outbox.in_doubt(), lambda hold_id: store.outbox.ask_about(hold_id, step, ended), outage
-    )
+    step, ended = partial(_ask, notices=notices), partial(release_ended, in_force=notices.in_force, now=notices.now)
+    return await each(await store.outbox.to_ask(), lambda hold_id: store.outbox.ask_about(hold_id, step, ended), outage)
 
 
 async def each(hold_ids: Iterable[str], change: Callable[[str], Awaitable[object]], outage: Outage) -> int:
-    """Change these holds, each in a commit of its own. Returns how many changed. One that fails is left for the next
-    call, and ``outage`` told; one that was decided meanwhile is left alone."""
+    """Change holds, each in a commit of its own. Returns how many changed. A change that fails is left for the next call, and
+    told to ``outage``. A hold that was decided meanwhile is left alone."""
     changed, failed = 0, False
     for hold_id in hold_ids:
         try:
@@ -55,7 +53,8 @@ async def each(hold_ids: Iterable[str], change: Callable[[str], Awaitable[object
     return changed
 
 
-def _asked(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> Change:
+def _ask(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> Change:
+    """Return the change by which people are asked about a hold whose release is in doubt."""
     people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     state = after(hold.state, Move.DOUBT)
     if state is None:
@@ -67,14 +66,14 @@ def _asked(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> 
 
 
 def reminded(hold: Hold, notices: NoticesNow) -> Change:
-    """No answer yet: they are asked again."""
+    """Return the change by which people are asked again."""
     assert hold.asked_at is not None
     event = event_on(hold, Kind.REMINDED, notices.now, what="doubt")
     again = replace(hold, attend_at=_next(notices.in_force, notices.now))
     return Change(hold=again, events=(event,), intents=notices.doubt(hold, hold.reach, hold.asked_at))
 
 
-def said(
+def answered(
     hold: Hold,
     recipients: Sequence[Recipient],
     *,
@@ -83,16 +82,16 @@ def said(
     comment: str,
     notices: NoticesNow,
 ) -> Change:
-    """A person's answer; ``sent``: it was, else it is to be sent again."""
+    """Return the change by a person's answer. ``sent``: it was sent; else it is sent again."""
     people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
     event = event_on(hold, Kind.SETTLED, notices.now, actors=actors, comment=comment, named=recipients, **data)
-    answered = replace(hold, asked_at=None)
-    return Change(hold=answered if sent else answered.moved(Move.ATTEMPT), events=(event,))
+    settled = replace(hold, asked_at=None)
+    return Change(hold=settled if sent else settled.moved(Move.ATTEMPT), events=(event,))
 
 
 def _next(in_force: InForce, now: datetime) -> datetime:
-    """An hour on, in working hours."""
+    """Return the time an hour on, within working hours."""
     return in_force.hours.working_deadline(now, AGAIN, within=True)
 
 
@@ -100,8 +99,8 @@ SETTLED_WITHIN = timedelta(minutes=15)  # longer than any wait for a relay's rep
 
 
 async def report_doubts(store: Store, clock: Clock) -> tuple[str, ...]:
-    """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as after a
-    crash; returns their ids. The client got no 250, so it tries again; a retry to a list address then waits for a
-    person, since the relay may have accepted the first one. Raises StoreError."""
+    """Journal an IN_DOUBT (RFC 1047) for each verdict to relay that has waited too long for its outcome, as after a crash.
+    Returns their ids. The client got no 250, so it tries again. A retry to a list's address then waits for a person, since the
+    relay may have accepted the first message. Raises StoreError."""
     before = clock.now() - SETTLED_WITHIN
     return await store.journal.doubt(before) if await store.journal.unsettled(before) else ()

@@ -1,7 +1,6 @@
-"""The result of one attempt for each recipient: sent, to be retried, failed, or in doubt; the time of the next attempt;
-and the events.
+"""The result of one attempt for each recipient: sent, put off, failed, or in doubt; and the events and DSNs that follow. Pure.
 
-The public data of an event names nobody: a relay's replies often do, so they go into the private part. Pure.
+The public data of an event names nobody. A relay's replies often do, so they go into the private part.
 """
 
 from __future__ import annotations
@@ -10,25 +9,35 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 from smtpguard.counts.keys import each_once, persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, State
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import EVENTS, WORDS, DeliveryEvent
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
+from smtpguard.notices.dsn import Action
 from smtpguard.outbox.model import LONGEST_ATTEMPT, NONE_YET, OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
 
-MAX_DOUBTS = 2  # attempts that may have been accepted: the message, and one duplicate
+MAX_DOUBTS = 2
+"""The most attempts in doubt: the relay may have the message, and one duplicate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """When to retry, and for how long. ``lease_seconds`` are enough for a connection, MAIL and RCPT. ``doubt`` is how long one attempt may take; the dot is not sent in its last
-    ``reply``, which covers the time that a relay may take to answer it (RFC 5321 section 4.5.3.2.6)."""
+    """The times of delivery.
+
+    ``first``, ``longest``: the pauses between attempts. ``give_up``: how long a relay's 4xx is retried. ``tell_delay``: when the
+    sender is told of a delay. ``recalled``: the pause after a freeze stopped an attempt. ``lease_seconds``: time for a
+    connection, MAIL and RCPT. ``doubt``: the longest time of one attempt. The dot is not sent in its last ``reply``, the time in
+    which a relay may answer the dot (RFC 5321 section 4.5.3.2.6). ``renderings``: the most attempts to render a notice.
+    ``at_once``: the most entries in work. ``idle_seconds``: the pause without work.
+    """
 
     first: timedelta = timedelta(minutes=1)
     longest: timedelta = timedelta(hours=1)
@@ -43,8 +52,8 @@ class Pace:
     idle_seconds: float = 0.5
 
     def again(self, attempts: int, jitter: float) -> timedelta:
-        """The pause after ``attempts`` earlier ones: doubled each time, with a jitter of a fifth, so that retries
-        spread out."""
+        """Return the pause after ``attempts`` attempts. It doubles each time, give or take a fifth, so that retries spread
+        out. ``jitter``: 0 to 1."""
         wait: timedelta = min(self.first * 2 ** min(attempts, 20), self.longest)
         return wait * (0.8 + 0.4 * jitter)
 
@@ -54,49 +63,48 @@ PACE = Pace()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A recipient to be tried; ``doubts``: the number of earlier attempts with an unknown result."""
+    """A recipient to try. ``doubts``: the number of earlier attempts in doubt. ``asks``: it is a list's address; in doubt it is
+    not retried, and people are asked."""
 
     recipient: Recipient
     doubts: int = 0
     asks: bool = False
-    """It is a list address: in doubt it is not retried automatically, and people are asked."""
 
     def begun(self, at: datetime) -> AttemptResult:
-        """The mark before the dot: it is in doubt until it is settled."""
-        return self._made(DeliveryEvent.BEGIN, "again" if self.doubts else "attempt", at, more=1)
+        """Return the mark before the dot: in doubt until it is settled."""
+        return self._result(DeliveryEvent.BEGIN, "again" if self.doubts else "attempt", at, more=1)
 
     def lost(self, at: datetime, code: str) -> AttemptResult:
-        """The dot was sent, or may have been, without an answer."""
-        return self._made(DeliveryEvent.LOSE, code, at, more=1)
+        """Return that the dot was sent, or may have been, and no answer came."""
+        return self._result(DeliveryEvent.LOSE, code, at, more=1)
 
     def retry(self, code: str, at: datetime, reply: str = "") -> AttemptResult:
-        """Certainly not accepted."""
-        return replace(self._made(DeliveryEvent.PUT_OFF, code, at), reply=reply)
+        """Return that the relay did not take it, and that it is tried again."""
+        return replace(self._result(DeliveryEvent.PUT_OFF, code, at), reply=reply)
 
     def failed(self, why: str, code: str, reply: Reply | None = None) -> AttemptResult:
-        """Not accepted, and not retried. ``why``: refused | expired | in-doubt | unsendable | obsolete; in-doubt, whatever
-        this attempt's result, if an earlier one may have been accepted."""
+        """Return that the relay did not take it, and that it is not tried again. ``why``: refused | expired | unsendable | missing |
+        obsolete. It becomes in-doubt if an earlier attempt is in doubt."""
         said = str(reply) if reply is not None else ""
-        return replace(self._made(DeliveryEvent.REFUSE, code), why="in-doubt" if self.doubts else why, reply=said)
+        return replace(self._result(DeliveryEvent.REFUSE, code), why="in-doubt" if self.doubts else why, reply=said)
 
     def replied(self, reply: Reply, at: datetime, *, patient: bool, reports: bool) -> AttemptResult:
-        """By the relay's reply, if it was asked. ``patient``: a 4xx may be retried ``at`` that time. ``reports``: see
-        Answers."""
+        """Return the result by a reply. ``patient``: a 4xx is retried, ``at`` that time. ``reports``: see mail.envelope.Answers."""
         if isinstance(reply, Unsendable):
             return replace(self.failed("unsendable", reply.text), status=reply.enhanced or "")
         code = f"{reply.code} {reply.enhanced or ''}".strip()
         if reply.positive:
-            sent = self._made(DeliveryEvent.TAKE, code)
+            sent = self._result(DeliveryEvent.TAKE, code)
             return replace(sent, reply=str(reply), reports=reports, doubts=0)
         if reply.permanent:
             return self.failed("refused", code, reply)
         return self.retry(code, at, str(reply)) if patient else self.failed("expired", code, reply)
 
-    def spent(self) -> AttemptResult:
-        """A third attempt could be a second duplicate."""
+    def given_up(self) -> AttemptResult:
+        """Return that it is given up in doubt: a third attempt could be a second duplicate."""
         return self.failed("in-doubt", "given-up")
 
-    def _made(self, event: DeliveryEvent, code: str, at: datetime | None = None, *, more: int = 0) -> AttemptResult:
+    def _result(self, event: DeliveryEvent, code: str, at: datetime | None = None, *, more: int = 0) -> AttemptResult:
         return AttemptResult(
             recipient=self.recipient,
             event=event,
@@ -108,18 +116,22 @@ class Due:
 
 
 Behind = Callable[..., Sequence[Person]]
-"""The people behind some recipients, each an argument."""
+"""Returns the people behind recipients, each an argument."""
 
 
 def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
-    """``expands``: whether it is a list address. Only releases ask people: the colleagues' part is retried."""
+    """Return the recipients of a lease as dues. ``expands``: says whether a recipient is a list's address. Only a release asks
+    people in doubt; a colleagues' part is retried.
+    """
     doubts = lease.doubts or (0,) * len(lease.recipients)
     asks = lease.intent.kind is IntentKind.RELEASE
     return [Due(recipient=r, doubts=n, asks=asks and expands(r)) for r, n in zip(lease.recipients, doubts, strict=True)]
 
 
-def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
-    """A release has ended; ``hold`` is as it is then."""
+def release_ended(
+    hold: Hold, intent_id: str, in_force: InForce, now: datetime
+) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
+    """Return the events and notices of a release that has ended. ``hold``: as it is then."""
     settled = hold.settled or NONE_YET
     data = {"intent": intent_id, **asdict(settled)}
     told = intents.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
@@ -127,7 +139,7 @@ def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[
 
 
 def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
-    """The people behind some recipients, each once, by the policy and the lists as they were when the message came."""
+    """Return the people behind recipients, each once, by the lists as they were when the message came."""
     if hold.behind:
         return each_once(person for one in recipients for person in hold.behind.get(str(one.address), ()))
     if not recipients:
@@ -139,7 +151,7 @@ def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForc
 def events(
     lease: Lease, results: Sequence[AttemptResult], now: datetime, behind: Behind, *, told: bool
 ) -> Iterable[Event]:
-    """One entry for all recipients with the same result; their addresses are in the private part. ``told``: in a DSN."""
+    """Yield an event for all recipients with the same result. ``told``: the sender gets a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
     for (word, code, why, doubt), group in groupby(sorted(results, key=_kind_of), key=_kind_of):
@@ -176,3 +188,69 @@ def events(
 
 def _kind_of(result: AttemptResult) -> tuple[str, str, str, bool]:
     return WORDS[result.event], result.code, result.why, result.doubts > 0
+
+
+def reports(
+    lease: Lease, hold: Hold | None, results: Sequence[AttemptResult], now: datetime, *, late: bool
+) -> tuple[Intent, ...]:
+    """Return the DSNs that are due after an attempt (RFC 3461, RFC 3464). ``late``: the message takes so long that its sender is
+    told.
+
+    There is none for a null reverse-path (a DSN is never answered), for a recipient whose NOTIFY does not want it, and for mail
+    of smtpguard itself. A delay is reported once. For a relay without DSN the sender is told that no further reports will come
+    (RFC 3461 section 5.2.2).
+    """
+    if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
+        return ()
+    failed = [r for r in results if r.event is DeliveryEvent.REFUSE and Action.FAILED.wanted_by(r.recipient)]
+    again = DeliveryEvent.PUT_OFF, DeliveryEvent.LOSE
+    delayed = [r for r in results if late and r.event in again and Action.DELAYED.wanted_by(r.recipient)]
+    relayed = [r for r in results if r.event is DeliveryEvent.TAKE and not r.reports]
+    relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
+    found = []
+    if failed:
+        found.append(_dsn(lease, hold, failed, Action.FAILED, f"failed-{lease.token}", now))
+    if relayed:
+        found.append(_dsn(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
+    if delayed:
+        until = utc_text(lease.created_at + PACE.give_up)
+        found.append(_dsn(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
+    return tuple(found)
+
+
+def _dsn(
+    lease: Lease, hold: Hold, results: Sequence[AttemptResult], action: Action, suffix: str, now: datetime, **more: Any
+) -> Intent:
+    sender = lease.intent.reverse_path
+    assert sender is not None
+    data = {
+        "action": action.value,
+        "recipients": [
+            {
+                "address": str(r.recipient.address),
+                "notify": r.recipient.notify,
+                "orcpt": r.recipient.orcpt,
+                "reply": r.reply or "",
+                "status": r.status if r.why == "unsendable" else "",
+                "why": r.why,
+                "at": utc_text(now),
+            }
+            for r in results
+        ],
+        "envid": hold.envelope.envid,
+        "ret": hold.envelope.ret,
+        "smtputf8": hold.envelope.smtputf8,
+        "arrived_at": utc_text(hold.held_at),
+        "language": hold.language,
+        "subject": hold.subject,
+        "part": lease.intent.kind is IntentKind.PART,
+    }
+    return Intent(
+        intent_id=f"{lease.intent.intent_id}-{suffix}",
+        kind=IntentKind.DSN,
+        reverse_path=None,
+        recipients=(Recipient(address=sender, notify="NEVER"),),
+        hold_id=hold.hold_id,
+        content_sha256=lease.intent.content_sha256,
+        data=data | more,
+    )

@@ -1,18 +1,13 @@
 """The delivery worker: sends the outbox's releases, colleagues' parts, notices and DSNs, recipient by recipient.
 
-An entry is leased, prepared, sent but for the final dot, *marked*, ended by the dot, and settled. The mark is a commit right
-before the dot: "in doubt, until then". After a crash a marked entry may be at the relay (RFC 1047); one that was leased but
-never marked was never sent. If an entry to single people is in doubt, it is retried once after a while, with the same Message-ID and
-the same release id, and never a third time; a release to a list address waits for people (asking).
+The worker leases an entry, prepares it, sends all but the final dot, marks it, sends the dot, and settles it. The mark is a
+commit right before the dot: the entry is in doubt for a time. After a crash a marked entry may be at the relay (RFC 1047); an
+entry that was leased and not marked was never sent. An entry to single people in doubt is retried once, with the same
+Message-ID and release id. A release to a list's address in doubt waits for people (asking).
 
-A lease's token fences off a worker that was too slow: it cannot mark. The fence holds the final dot back without a mark, when
-the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is retried without limit: only its own 4xx
-replies expire.
-
-The sender gets a DSN for recipients that failed or are delayed (RFC 3461, RFC 3464): none if the reverse-path is null (a DSN is never
-answered) or a list's (everybody on it would get the DSN), for a recipient whose NOTIFY does not want it, or for smtpguard's own mail. A
-delay is reported once. For a relay without DSN the sender is told that no further reports will come (RFC 3461 section 5.2.2). notices.render
-tables their data.
+A worker that was too slow cannot mark: its lease's token is old. The fence holds the dot back without a mark, when the mark's
+time is nearly over, and when a freeze stops the message. A relay that cannot be reached is retried without limit; only its
+4xx replies expire.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from smtpguard.database.errors import ContentMissing, Outage, StoreError
 from smtpguard.freezes.service import GateWatch
@@ -32,100 +27,35 @@ from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
-from smtpguard.journal.chain import utc_text
 from smtpguard.journal.clock import SteadyClock
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mailings.model import Person
-from smtpguard.notices.dsn import Action
-from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind
-from smtpguard.outbox.attempt import over as ended
-from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
+from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind, release_ended, reports
+from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Intent, Lease
 from smtpguard.reading.read import read
 from smtpguard.store.store import Store
-
-
-def reports(
-    lease: Lease, hold: Hold | None, results: Sequence[AttemptResult], now: datetime, *, late: bool
-) -> tuple[Intent, ...]:
-    """The DSNs that are due after an attempt. ``late``: it takes so long that its sender is told."""
-    if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
-        return ()
-    failed = [r for r in results if r.event is DeliveryEvent.REFUSE and Action.FAILED.wanted_by(r.recipient)]
-    again = DeliveryEvent.PUT_OFF, DeliveryEvent.LOSE
-    delayed = [r for r in results if late and r.event in again and Action.DELAYED.wanted_by(r.recipient)]
-    relayed = [r for r in results if r.event is DeliveryEvent.TAKE and not r.reports]
-    relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
-    found = []
-    if failed:
-        found.append(_intent(lease, hold, failed, Action.FAILED, f"failed-{lease.token}", now))
-    if relayed:
-        found.append(_intent(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
-    if delayed:
-        until = utc_text(lease.created_at + PACE.give_up)
-        found.append(_intent(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
-    return tuple(found)
-
-
-def _intent(
-    lease: Lease, hold: Hold, results: Sequence[AttemptResult], action: Action, suffix: str, now: datetime, **more: Any
-) -> Intent:
-    sender = lease.intent.reverse_path
-    assert sender is not None
-    data = {
-        "action": action.value,
-        "recipients": [
-            {
-                "address": str(r.recipient.address),
-                "notify": r.recipient.notify,
-                "orcpt": r.recipient.orcpt,
-                "reply": r.reply or "",
-                "status": r.status if r.why == "unsendable" else "",
-                "why": r.why,
-                "at": utc_text(now),
-            }
-            for r in results
-        ],
-        "envid": hold.envelope.envid,
-        "ret": hold.envelope.ret,
-        "smtputf8": hold.envelope.smtputf8,
-        "arrived_at": utc_text(hold.held_at),
-        "language": hold.language,
-        "subject": hold.subject,
-        "part": lease.intent.kind is IntentKind.PART,
-    }
-    return Intent(
-        intent_id=f"{lease.intent.intent_id}-{suffix}",
-        kind=IntentKind.DSN,
-        reverse_path=None,
-        recipients=(Recipient(address=sender, notify="NEVER"),),
-        hold_id=hold.hold_id,
-        content_sha256=lease.intent.content_sha256,
-        data=data | more,
-    )
-
 
 log = logging.getLogger(__name__)
 
 RELEASE_FIELD = "X-Smtpguard-Release"
 OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
-"""Refusals of a message for its encoding (RFC 3463 section 3.7, RFC 6531 section 4.2): the 7-bit form may be accepted."""
+"""The status of a refusal for the encoding (RFC 3463 section 3.7, RFC 6531 section 4.2): the relay may take the 7-bit form."""
 
 
 class Renderer(Protocol):
     """Renders a notice or DSN from its intent, signed if a key is set; app binds it to notices.notice and notices.dsn."""
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        """The forms in which it may be sent: if one is refused for its encoding, the next is tried. None at all: it is
-        obsolete. An exception is retried a few times, StoreError without limit."""
+        """Return the forms of a message: if the relay refuses one for its encoding, the next is tried. No form: it is
+        obsolete. After an exception it is tried a few times, after StoreError without limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parcel:
-    """``stands``: whether no freeze stops it."""
+    """A message to send. ``stands``: says whether no freeze stops it."""
 
     forms: Sequence[tuple[Envelope, Message]]
     prepend: bytes
@@ -134,14 +64,14 @@ class _Parcel:
 
 @dataclass(slots=True)
 class _Mark:
-    """Of an attempt: since when (monotonic), None before it. ``refused``: the lease was lost, or the release revoked."""
+    """The mark of an attempt. ``at``: its time (monotonic), None before it. ``refused``: the lease was lost, or the release revoked."""
 
     at: float | None = None
     refused: bool = False
 
 
 class _Unsendable(Exception):
-    """It cannot be sent, now or later. The text says why. ``why``: as in Due.failed."""
+    """A message cannot be sent, now or later. The text says why. ``why``: as in Due.failed."""
 
     def __init__(self, text: str, why: str = "unsendable") -> None:
         super().__init__(text)
@@ -150,8 +80,8 @@ class _Unsendable(Exception):
 
 @dataclass(eq=False)
 class Delivery:
-    """One worker; each node may run one. ``jitter``: 0 to 1. ``route``: the relay for a listener ("" for the guard's own
-    mail) and a recipient; None: ``relay`` for all. It may raise StoreError."""
+    """A delivery worker; each node may run one. ``jitter``: returns 0 to 1. ``route``: returns the relay for a listener ("" for
+    smtpguard's own mail) and a recipient, and may raise StoreError; None: ``relay`` for all."""
 
     store: Store
     relay: Relay
@@ -172,7 +102,7 @@ class Delivery:
         self._outage = Outage(log, "the outbox: waiting for the store", self.clock.monotonic)
 
     async def run(self) -> None:
-        """Until ``stop``; then attempts in progress are finished. If it is cancelled, they are in doubt."""
+        """Deliver until ``stop``, then finish attempts in progress. If it is cancelled, they are in doubt."""
         running: set[asyncio.Task[None]] = set()
         try:
             while not self._stopping:
@@ -194,13 +124,13 @@ class Delivery:
         self._stopping = True
 
     async def step(self) -> int:
-        """Carry out what is due now; returns the number of entries."""
+        """Carry out the entries that are due now. Returns their number."""
         leases = await self._lease(PACE.at_once)
         await asyncio.gather(*(self.carry_out(lease) for lease in leases))
         return len(leases)
 
     async def carry_out(self, lease: Lease) -> None:
-        """One entry. An unexpected error is logged; its lease lapses, and it is retried."""
+        """Carry out one entry. An unexpected error is logged; the entry is tried again when its lease ends."""
         try:
             await self._carry_out(lease)
         except StoreError as error:
@@ -223,7 +153,7 @@ class Delivery:
         hold = await self.store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         all_due = dues(lease, partial(self._expands, hold))
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
-        spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
+        spent = [d.given_up() for d in all_due if d.doubts >= MAX_DOUBTS]
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
@@ -247,8 +177,8 @@ class Delivery:
                 await self._settle(lease, hold, [*sent, *spent], persist=True)
 
     async def _fence(self, lease: Lease, hold: Hold | None, due: Sequence[Due], stands: Fence, mark: _Mark) -> bool:
-        """Whether the final dot may be sent: marked, in time, and not stopped by a freeze. The first that asks marks all, also
-        those of the other routes."""
+        """Return whether the final dot may be sent: the entry is marked, in time, and no freeze stops it. The first caller marks
+        the recipients of all routes."""
         if mark.at is None and await stands():
             until, now = self.clock.now() + PACE.doubt, self.clock.monotonic()
             begun = [d.begun(until) for d in due]
@@ -264,7 +194,7 @@ class Delivery:
         return mark.at is not None and await stands() and self.clock.monotonic() - mark.at < in_time
 
     def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
-        """One transaction for each relay. Raises StoreError."""
+        """Return the recipients of each relay, which get one transaction. Raises StoreError."""
         listener = hold.session.listener if hold is not None and lease.intent.kind in OF_CONTENT else ""
         routes: dict[int, tuple[Relay, list[Due]]] = {}
         for one in due:
@@ -273,7 +203,7 @@ class Delivery:
         return list(routes.values())
 
     async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
-        """The content, and whether it may be sent. Raises _Unsendable, StoreError, and what rendering raises."""
+        """Return the message to send. Raises _Unsendable, StoreError, and what rendering raises."""
         intent = lease.intent
         if intent.kind not in OF_CONTENT:
             made = await self.renderer.render(intent)
@@ -296,7 +226,7 @@ class Delivery:
         )
 
     def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:
-        """The trace fields of every relayed message, and the release id, which is the same at every attempt."""
+        """Return the trace fields of every relayed message, and the release id, which is the same at every attempt."""
         registry = self.policies.current().registry
         lists = {info.name for a in envelope.addresses if (info := registry.list_at(a)) is not None}
         transaction = Transaction(id=hold.hold_id, session=hold.session, envelope=envelope, message=content)
@@ -314,7 +244,7 @@ class Delivery:
     async def _send(
         self, lease: Lease, parcel: _Parcel, fence: Fence, mark: _Mark, relay: Relay, due: Sequence[Due]
     ) -> list[AttemptResult]:
-        """``due``: those recipients of the parcel that go over ``relay``."""
+        """Send to recipients of one relay. Returns their results."""
         recipients = tuple(d.recipient for d in due)
         patient = not self.clock.has_come(lease.created_at + PACE.give_up, lease.created_at)
         try:
@@ -345,7 +275,7 @@ class Delivery:
         return [d.lost(now if d.asks else now + PACE.doubt, code) for d in due]
 
     def _recalled(self, due: Sequence[Due]) -> list[AttemptResult]:
-        """Nothing was sent: a freeze stopped it, or the gate could not be read for a while."""
+        """Return the results if a freeze stopped the attempt, or the gate could not be read."""
         return [d.retry("recalled", self.clock.now() + PACE.recalled) for d in due]
 
     def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[AttemptResult]:
@@ -355,7 +285,7 @@ class Delivery:
         return [d.retry(code, self._again(lease)) for d in due]
 
     def _again(self, lease: Lease) -> datetime:
-        """When to retry; to be asked when the attempt is over, since the relay may have taken long to fail."""
+        """Return the time of the next attempt. Call it when the attempt is over, since a relay may take long to fail."""
         return self.clock.now() + PACE.again(lease.attempts, self.jitter())
 
     # writing it down
@@ -368,14 +298,14 @@ class Delivery:
         *,
         persist: bool = False,
     ) -> bool:
-        """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
+        """Write results, events, DSNs and the hold's state in one commit. Returns False if another worker has the lease now.
 
-        ``persist``: the relay has answered, so its answer is written as soon as the store can, while the mark keeps other
-        workers away.
+        ``persist``: the relay has answered. Its answer is written as soon as the store can; the mark keeps other workers away.
         """
         now = self.clock.now()
         late = self.clock.has_come(lease.created_at + PACE.tell_delay, lease.created_at)
         told = reports(lease, hold, results, now, late=late)
+        # everybody on a list would get the DSN
         told = tuple(dsn for dsn in told if not any(self._expands(hold, one) for one in dsn.recipients))
         in_force = self.policies.current()
 
@@ -387,7 +317,7 @@ class Delivery:
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
         if of_people:
             results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
-        over = partial(ended, in_force=in_force, now=now)
+        over = partial(release_ended, in_force=in_force, now=now)
         end = self.clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
         outage = Outage(log, f"outbox {lease.intent.intent_id}: waiting for the store", self.clock.monotonic)
         unsure = False
@@ -408,7 +338,7 @@ class Delivery:
             await self.pause(1.0)
 
     def _expands(self, hold: Hold | None, recipient: Recipient) -> bool:
-        """Whether more than one person is behind it, now or when its message came."""
+        """Return whether more than one person is behind a recipient, now or when the message came."""
         then = hold.behind.get(str(recipient.address), ()) if hold is not None else ()
         if len(then) > 1 or any(one.version or one.unbounded or one.weight > 1 for one in then):
             return True
@@ -423,6 +353,6 @@ async def _always() -> bool:
 
 
 def _text_of(hold: Hold, content: Message) -> tuple[int, ...]:
-    """What its trace says of its text: of a short one nothing is stored with the hold."""
+    """Return what the trace says of the text. A hold stores nothing of a short text, which is read again."""
     known = hold.identity.sketch.numbers if hold.identity is not None else ()
     return known or trace_text(read(content, bounds=NARROW))

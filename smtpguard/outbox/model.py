@@ -23,15 +23,16 @@ class IntentKind(enum.Enum):
 
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 LONGEST_ATTEMPT = timedelta(minutes=30)
+"""The longest time from the mark before the dot to the relay's answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """An entry for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data``
-    (JSON).
+    """An entry for the outbox. ``content_sha256``: of a RELEASE or PART. ``data`` (JSON): from which a NOTICE or DSN is rendered.
 
-    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error. So
-    each person gets a digest once, whichever admission and process comes first."""
+    An ``intent_id`` that is in the outbox already, settled or not, is not written again and is no error. So each person
+    gets a digest once, whichever admission and process comes first.
+    """
 
     intent_id: str
     kind: IntentKind
@@ -45,7 +46,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Recipients of a release by final result. ``doubted``: the relay may have it for them, for good in doubt."""
+    """The number of recipients of a release by final result. ``doubted``: in doubt for good."""
 
     sent: int = 0
     failed: int = 0
@@ -62,10 +63,9 @@ NONE_YET = Settled()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """An outbox entry that this owner may carry out for a time. ``token`` fences off an owner that was too slow.
-
-    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox.
-    """
+    """The right of one owner to carry out an entry, for a time. ``token``: grows with every lease, and fences off an owner that
+    was too slow. ``recipients``: those that are due. ``attempts``: the number of earlier attempts. ``created_at``: when the entry
+    was written. ``doubts``: for each recipient the number of attempts in doubt; empty if all are 0."""
 
     token: int
     intent: Intent
@@ -73,18 +73,17 @@ class Lease:
     attempts: int
     created_at: datetime
     doubts: tuple[int, ...] = ()
-    """For each of ``recipients`` the number of attempts with an unknown result; empty if all are 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """The result for one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` if it is put off or in doubt.
-    ``code`` names nobody; ``why``: as in Due.failed. ``status``: an enhanced code that is not from a reply (RFC 3463).
-    ``reports``: False if the relay has it and sends no DSN of success.
+    """The result of an attempt for one recipient.
 
-    ``doubts``: the number of attempts so far with an unknown result; a later lease repeats it. A recipient that is refused
-    after any may have it. ``people``: keyed digests of those behind the recipient; None if not given. ``asks``:
-    in doubt, and not retried automatically: at ``next_at`` people are asked, unless the answer has come.
+    ``reply``: the relay's, in words. ``next_at``: the time of the next attempt if it is put off or in doubt. ``code``: names
+    nobody. ``why``: as in Due.failed. ``status``: an enhanced code that is not from a reply (RFC 3463). ``reports``: False if the
+    relay has it and sends no DSN of success. ``doubts``: the number of attempts in doubt, with this one; a recipient that is
+    refused after any may have it. ``people``: keyed digests of the people behind the recipient; None if not given. ``asks``: it
+    is in doubt, and people are asked at ``next_at`` unless the answer has come.
     """
 
     recipient: Recipient

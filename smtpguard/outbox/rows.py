@@ -1,7 +1,7 @@
-"""The outbox as rows: messages to be sent, recipient by recipient, each entry leased to one worker at a time.
+"""The tables of the outbox: messages to send, recipient by recipient. One worker at a time leases an entry.
 
-Each recipient has one delivery status (journal.outcome); all other figures of a release are counted from these. A
-lease carries a token that grows with every lease; a worker that was too slow settles with an old token and is refused.
+Each recipient has one delivery status (journal.outcome); all other figures of a release are counted from these. A lease has a
+token that grows with every lease. A worker that was too slow has an old token, and cannot settle.
 """
 
 from __future__ import annotations
@@ -62,18 +62,17 @@ _TRY, _ASK, _ANSWER, _NOTHING = (
     further.value for further in (Further.TRY, Further.ASK, Further.ANSWER, Further.NOTHING)
 )
 NEVER_US = 253_402_300_799 * 1_000_000
-"""When an entry without recipients to be tried is due: in the year 9999."""
+"""The due time of an entry without recipients to try: the year 9999."""
 FARTHEST = timedelta(days=2)
-"""The last time at which an entry may be due: a retry within hours, a digest within a day."""
+"""How far ahead an entry may be due: a retry comes within hours, a digest within a day."""
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
-"""While the primary hold is in one of these states, copies under it are not sent, whatever was decided before; they
-follow later (deciding.follow)."""
+"""The states of a primary hold in which copies under it are not sent. They follow its decision later (deciding.follow)."""
 _PAGE = 5_000
 _REMEMBERED = 15 * 1_000_000  # microseconds
-# Of every attempt (Batch.select):
+# The statements of every attempt (Batch.select):
 _LEASED = "SELECT token, done FROM outbox WHERE intent_id = ?"
 _LEFT = f"SELECT recipient, n, state, further, people FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' ORDER BY n"
-_COME_TO = f"SELECT state, COUNT(*) FROM delivery WHERE intent_id = ? AND further = '{_NOTHING}' GROUP BY state"
+_TOTALS = f"SELECT state, COUNT(*) FROM delivery WHERE intent_id = ? AND further = '{_NOTHING}' GROUP BY state"
 _NEXT = f"SELECT further, MIN(next_at) FROM delivery WHERE intent_id = ? AND further <> '{_NOTHING}' GROUP BY further"
 _WAITED = f"""SELECT intent_id, n, recipient, state, doubts, people FROM delivery WHERE intent_id IN (
  SELECT intent_id FROM outbox WHERE hold_id = ? AND kind = '{_RELEASE}') AND further = ? AND next_at <= ? ORDER BY n"""
@@ -85,7 +84,7 @@ _SET_NEXT = "UPDATE outbox SET done = ?, next_at = ? WHERE intent_id = ?"
 
 
 def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
-    """The entry and its recipients as rows. An entry without recipients is still leased once."""
+    """Return the rows of an entry and of its recipients. An entry without recipients is leased once too."""
     at = now_us if intent.not_before is None else microseconds(intent.not_before)
     entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
              now_us, at, False, 0, 0, None, 0)  # fmt: skip
@@ -96,21 +95,22 @@ def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple
 
 
 def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[object, ...]]]]) -> None:
+    """Write what `rows_of` returned."""
     for entry, recipients in rows:
         batch.rows("outbox").append(entry)
         batch.rows("delivery").extend(recipients)
 
 
 def record(batch: Batch, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
-    """Entries and intents without an admission. All are encoded before the first is written."""
+    """Write journal entries and intents. All are encoded before the first is written."""
     sealed, rows = batch.sealed(events), [rows_of(intent, batch.now_us) for intent in intents]
     batch.append(sealed)
     write(batch, rows)
 
 
 def leasable(now_us: int | ColumnElement[int], *, all_frozen: bool, some: FromClause = outbox) -> ColumnElement[bool]:
-    """Due, not leased, and with a hold (if any) whose client got its 250 and that is in a sending state. ``some``: the
-    outbox, or a part of it."""
+    """Return the condition for an entry that may be leased: it is due, nobody has a lease, and its hold (if any) is acknowledged
+    and may be sent. ``some``: the outbox, or a part of it."""
     live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
     released = and_(hold.c.state.in_([s.value for s in SENDING]), ~kept_by_its_lead())
     of_content = or_(
@@ -127,21 +127,21 @@ def leasable(now_us: int | ColumnElement[int], *, all_frozen: bool, some: FromCl
 
 
 def kept_by_its_lead() -> ColumnElement[bool]:
-    """Whether a hold is a copy under one that was revoked, or waits: it is revoked too, or waits with it. A scalar
-    subquery of one row, so that no database scans all holds."""
+    """Return the condition for a copy that is not sent, since its primary hold waits or was revoked. It is a scalar subquery of
+    one row, so that no database scans all holds."""
     lead = hold.alias("lead")
     back = or_(lead.c.state.in_(KEEPS), lead.c.stopped.is_not(None))
     return func.coalesce(select(back).where(lead.c.hold_id == hold.c.lead).scalar_subquery(), false(), type_=Boolean)
 
 
 def in_outbox(kinds: Collection[IntentKind] = (IntentKind.RELEASE,)) -> ColumnElement[bool]:
-    """Whether a hold's release, or another entry of these kinds for it, is still in the outbox."""
+    """Return the condition for a hold with an entry of these kinds that is not done."""
     some = outbox.c.kind.in_([kind.value for kind in kinds])
     return exists().where(outbox.c.hold_id == hold.c.hold_id, some, outbox.c.done.is_(False))
 
 
 def any_due(connection: Connection, now_us: int) -> bool:
-    """Whether there may be an entry to lease: asked outside the writer, since the answer is usually no."""
+    """Return whether there may be an entry to lease. It is asked outside the writer, since the answer is usually no."""
     return connection.execute(_ANY_DUE, {"now": now_us}).first() is not None
 
 
@@ -153,12 +153,13 @@ def _due(*, all_frozen: bool = False) -> Select[Any]:
     )
 
 
-# Made once, since the first runs twice a second, and the others for every few releases.
+# Built once: the first runs twice a second, and the others for every few releases.
 _ANY_DUE = _due().limit(1)
 _DUE = {frozen: _due(all_frozen=frozen).order_by(outbox.c.next_at, outbox.c.intent_id) for frozen in (False, True)}
 
 
 def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries) -> list[Lease]:
+    """Lease up to ``n`` due entries that no freeze stops, the longest due first, for ``seconds``."""
     batch.flush()
     chosen = _choose(batch, n, known)
     if not chosen:
@@ -200,25 +201,25 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries)
 
 @dataclass(slots=True)
 class StoppedEntries:
-    """Entries that these freezes stop, remembered by a process for a while: thousands may wait for a thaw, and each look would read
-    their holds, with the store to itself."""
+    """The entries that freezes stop, remembered by a process for a while. Thousands may wait for a thaw, and to find them again
+    reads their holds inside the writer."""
 
     freezes: frozenset[str] = frozenset()
     since_us: int = 0
     ids: set[str] = field(default_factory=set)
 
-    def look(self, freezes: Iterable[Freeze], now_us: int) -> None:
-        """Forget them if the freezes are others, or after a while: a hold may have changed."""
+    def forget_old(self, freezes: Iterable[Freeze], now_us: int) -> None:
+        """Forget the entries if the freezes changed, or after a while, since a hold may have changed."""
         names = frozenset(one.freeze_id for one in freezes)
         if names != self.freezes or not self.since_us <= now_us < self.since_us + _REMEMBERED:
             self.freezes, self.since_us, self.ids = names, now_us, set()
 
 
 def _choose(batch: Batch, n: int, known: StoppedEntries) -> list[str]:
-    """The ids to lease, longest due first, without entries that a freeze stops; a page at a time, since many may be
-    stopped."""
+    """Return the ids to lease, the longest due first, without entries that a freeze stops. Many may be stopped, so it reads by
+    pages."""
     freezes = batch.freezes
-    known.look(freezes, batch.now_us)
+    known.forget_old(freezes, batch.now_us)
     everything = any(freeze.stops(Selectable()) for freeze in freezes)
     query, values = _DUE[everything], {"now": batch.now_us}
     chosen: list[str] = []
@@ -247,7 +248,7 @@ def _remember_stopped(batch: Batch, rows: Sequence[Any], freezes: Sequence[Freez
 
 
 def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:
-    """For each hold with a release its state. Inside the writer no worker can lease one meanwhile."""
+    """Return the state of the release of each hold that has one. Inside the writer no worker can lease one meanwhile."""
     found: dict[str, list[Any]] = {}
     query = select(outbox.c.hold_id, outbox.c.leased_until, delivery).join(
         delivery, delivery.c.intent_id == outbox.c.intent_id
@@ -271,21 +272,20 @@ def _sending(rows: Sequence[Any], now_us: int) -> Sending:
     )
 
 
-def take_out(batch: Batch, hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> None:
-    """Delete the release of a hold, which was never attempted, or its notices: a worker that has leased one finds it
-    gone."""
+def remove(batch: Batch, hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> None:
+    """Delete entries of a hold: a release that was never attempted, or notices. A worker that has leased one finds it gone."""
     forget(batch, _entries_of(hold_id, kind))
 
 
 def forget(batch: Batch, entries: Sequence[str] | Select[tuple[str]]) -> None:
-    """Delete these entries with their recipients."""
+    """Delete entries with their recipients."""
     batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(entries)))
     batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(entries)))
 
 
-def end(batch: Batch, hold_id: str) -> bool:
-    """End the rest of a release. The answer to an attempt in progress is written if it comes; a worker that has leased
-    the entry and not begun an attempt finds it gone. Returns whether no answer is outstanding."""
+def cancel_rest(batch: Batch, hold_id: str) -> bool:
+    """Cancel the rest of a release. The answer to an attempt in progress is written if it comes. A worker that has leased the
+    entry without a mark finds it gone. Returns whether no answer is outstanding."""
     release = _entries_of(hold_id)
     left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.further != _NOTHING)
     pending = left.where(delivery.c.state == DeliveryStatus.PENDING.value)
@@ -300,19 +300,19 @@ def end(batch: Batch, hold_id: str) -> bool:
 
 
 def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
-    """By entry: recipients of a revoked release with an attempt in progress then, whose answer will not come any more."""
+    """Return by entry the recipients of a revoked release whose answer will not come any more, as lost."""
     return _waiting(connection, hold_id, now_us, Further.ANSWER, DeliveryEvent.LOSE)
 
 
 def asked(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[RecipientChange]]:
-    """By entry: recipients about whom people are asked, each with its change if it was sent."""
+    """Return by entry the recipients about whom people are asked, each with its change if it was sent."""
     return _waiting(connection, hold_id, now_us, Further.ASK, DeliveryEvent.CONFIRM)
 
 
 def _waiting(
     connection: Connection, hold_id: str, now_us: int, further: Further, event: DeliveryEvent
 ) -> dict[str, list[RecipientChange]]:
-    """Recipients of a release whose answer was waited for until now; and their change by this event."""
+    """Return by entry the recipients of a release whose wait has ended, each with its change by ``event``."""
     found: dict[str, list[RecipientChange]] = {}
     for intent_id, n, text, state, doubts, people in rows_in(connection, _WAITED, (hold_id, further.value, now_us)):
         outcome = AttemptResult(recipient=RECIPIENT.loads(text), event=event, doubts=doubts)
@@ -325,15 +325,15 @@ def _waiting(
 
 
 def _rest(batch: Batch, intent_id: str) -> bool:
-    """Set when the entry is due next, by its recipients; returns whether it is done."""
+    """Set the time at which the entry is due next, by its recipients. Returns whether it is done."""
     left = dict(batch.select(_NEXT, (intent_id,)))
     batch.execute(_SET_NEXT, [(not left, left.get(_TRY, NEVER_US) if left else batch.now_us, intent_id)])
     return not left
 
 
 def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
-    """Workers that are gone give no answer any more: people are asked now instead of at the end of the wait, and what was
-    leased and not marked is due. Returns the number of entries that they had begun."""
+    """End the wait for workers that are gone: people are asked now, and entries that were leased and not marked are due. Returns
+    the number of entries that these workers had leased."""
     rows = batch.connection.execute(
         select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
     ).all()
@@ -348,7 +348,7 @@ def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
 
 
 def misdated(connection: Connection, now: datetime) -> list[str]:
-    """Entries of a clock that was ahead: they would wait, or be leased, for longer than any may."""
+    """Return the entries dated by a clock that was ahead: they would wait, or be leased, longer than any entry may."""
     far = microseconds(now + FARTHEST)
     asked = exists().where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.further != _NOTHING, delivery.c.next_at >= far
@@ -362,8 +362,8 @@ def misdated(connection: Connection, now: datetime) -> list[str]:
 
 
 def hasten(batch: Batch, ids: Sequence[str]) -> None:
-    """They begin now. What is being sent, leased or marked, has as long as an attempt may take. When they were made stays: it
-    may be the clock of now that is wrong, and they would be given up early."""
+    """Make misdated entries due now. An entry that is leased or marked gets the time of an attempt. Its creation time stays: the
+    present clock may be the wrong one, and the entry would be given up early."""
     batch.flush()
     now, far = batch.now_us, microseconds(batch.now + FARTHEST)
     answered = microseconds(batch.now + LONGEST_ATTEMPT)
@@ -389,8 +389,8 @@ def hasten(batch: Batch, ids: Sequence[str]) -> None:
         )
 
 
-def to_ask(connection: Connection, now: datetime) -> list[str]:
-    """Holds with a recipient about whom people are to be asked now, or whose answer is no longer waited for."""
+def holds_to_ask(connection: Connection, now: datetime) -> list[str]:
+    """Return the holds with a recipient about whom people are to be asked now, or whose wait for an answer has ended."""
     query = (
         select(outbox.c.hold_id)
         .select_from(
@@ -405,7 +405,7 @@ def to_ask(connection: Connection, now: datetime) -> list[str]:
 
 
 def repeat(batch: Batch, doubts: Mapping[str, Sequence[RecipientChange]]) -> None:
-    """A person says to send it again: one more attempt, with the doubt of the first."""
+    """Make recipients due for one more attempt, with the doubt of the first: a person said to send it again."""
     status = after(DeliveryStatus.ATTEMPTED, DeliveryEvent.REPEAT)
     for intent_id, some in doubts.items():
         again = update(delivery).where(delivery.c.intent_id == intent_id, delivery.c.n.in_([one.n for one in some]))
@@ -419,7 +419,8 @@ def _entries_of(hold_id: str, kind: IntentKind = IntentKind.RELEASE) -> Select[t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipientChange:
-    """The change of one recipient of an entry by an outcome. ``people``: those behind it, if given."""
+    """The change of one recipient of an entry by an outcome. ``n``: its number in the entry; ``people``: the digests of those
+    behind it."""
 
     n: int
     outcome: AttemptResult
@@ -433,8 +434,8 @@ class RecipientChange:
 
 
 def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> list[RecipientChange] | None:
-    """The change of each recipient. None: another lease was given meanwhile, or it is settled: write nothing. Raises
-    ValueError for a recipient that was not leased, and for an impossible transition."""
+    """Return the change of each recipient, None if the lease is not the last one or the entry is done: then write nothing.
+    Raises ValueError for a recipient that was not leased, and for an impossible transition."""
     batch.flush()
     leased = batch.select(_LEASED, (lease.intent.intent_id,))
     if not leased or leased[0][0] != lease.token or leased[0][1]:
@@ -478,8 +479,8 @@ def _digests(people: bytes | None) -> tuple[bytes, ...]:
 
 
 def settle(batch: Batch, intent_id: str, changes: Sequence[RecipientChange]) -> bool:
-    """Write them; an entry whose recipients need no further step is done. Returns whether it is. The owner of an
-    attempt in progress is kept until its answer is written."""
+    """Write the changes. Returns whether the entry is done: no recipient needs a further step. The owner of an attempt in
+    progress is kept until its answer is written."""
     begun = any(one.outcome.in_doubt and not one.over for one in changes)
     passes("mark" if begun else "settle", intent_id)
     if changes:
@@ -502,14 +503,14 @@ def _row(batch: Batch, intent_id: str, one: RecipientChange) -> tuple[object, ..
     )
 
 
-def come_to(batch: Batch, intent_id: str) -> Settled:
-    """The totals of an entry's recipients with a final result."""
-    found = (settled_of(DeliveryStatus(state), n) for state, n in batch.select(_COME_TO, (intent_id,)))
+def totals(batch: Batch, intent_id: str) -> Settled:
+    """Return the totals of an entry's recipients with a final result."""
+    found = (settled_of(DeliveryStatus(state), n) for state, n in batch.select(_TOTALS, (intent_id,)))
     return sum(found, NONE_YET)
 
 
 def not_sent(connection: Connection, hold_id: str) -> set[bytes]:
-    """The people behind recipients of a hold that were refused or cancelled, as far as an attempt recorded them."""
+    """Return the digests of the people behind a hold's refused and cancelled recipients, as far as an attempt recorded them."""
     lost = delivery.c.state.in_([DeliveryStatus.REFUSED.value, DeliveryStatus.CANCELLED.value])
     entries = select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id)
     query = select(delivery.c.people).where(delivery.c.intent_id.in_(entries), lost)
@@ -517,7 +518,7 @@ def not_sent(connection: Connection, hold_id: str) -> set[bytes]:
 
 
 def attempted(connection: Connection, stop: Freeze) -> dict[str, str]:
-    """Entries of the outbox with held content that ``stop`` selects, with an attempt in progress: the hold of each."""
+    """Return the entries with held content that ``stop`` selects and that have an attempt in progress, each with its hold."""
     begun = exists().where(
         delivery.c.intent_id == outbox.c.intent_id, delivery.c.state == DeliveryStatus.ATTEMPTED.value
     )
@@ -531,8 +532,8 @@ def attempted(connection: Connection, stop: Freeze) -> dict[str, str]:
     return {row.intent_id: row.hold_id for row in rows if held_up_by(HOLD.loads(row.doc), [stop])}
 
 
-def taken(connection: Connection, intents: Sequence[str]) -> list[str]:
-    """Those of these entries that the relay accepted, or may have accepted, for at least one recipient."""
+def accepted(connection: Connection, intents: Sequence[str]) -> list[str]:
+    """Return those of these entries that the relay accepted, or may have accepted, for at least one recipient."""
     may = (DeliveryStatus.ATTEMPTED.value, DeliveryStatus.DELIVERED.value)
     query = select(delivery.c.intent_id).where(delivery.c.intent_id.in_(intents), delivery.c.state.in_(may))
     return sorted(set(connection.execute(query).scalars()))

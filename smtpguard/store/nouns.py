@@ -152,12 +152,12 @@ class Returns(Rows):
 
 
 class Outbox(Rows):
-    taken = asks(outboxes.taken)
-    in_doubt = asks_now(outboxes.to_ask)
+    accepted = asks(outboxes.accepted)
+    to_ask = asks_now(outboxes.holds_to_ask)
     attempted = asks(outboxes.attempted)
     abandon = writes(outboxes.abandon)
     ask_about = writes(deciding.ask)
-    say = writes(deciding.say)
+    answer = writes(deciding.answer)
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)

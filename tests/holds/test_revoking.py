@@ -116,15 +116,15 @@ async def test_during_an_attempt_only_its_answer_is_awaited(
     if said:
         assert await store.outbox.settle(lease, outcomes(lease, *said), [])
     else:
-        assert await store.outbox.in_doubt() == []
+        assert await store.outbox.to_ask() == []
         clock.pass_(minutes=30)
-        assert await store.outbox.in_doubt() == ["H1"]
+        assert await store.outbox.to_ask() == ["H1"]
         await store.outbox.ask_about("H1", lambda hold, _: Change(), lambda hold, _: ((), ()))
     held = await hold_of(store, "H1")
     assert (held.state, held.settled, held.asked_at) == (becomes, settled, None)
     clock.pass_(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
-    assert await store.outbox.in_doubt() == []
+    assert await store.outbox.to_ask() == []
 
 
 @on_sqlite

@@ -369,7 +369,7 @@ async def test_a_void_hold_with_what_earlier_versions_left_to_be_sent_is_erased_
     await unanswered(home, hold.hold_id)
     home.clock.pass_(minutes=16)
     with monkeypatch.context() as earlier:
-        earlier.setattr("smtpguard.outbox.rows.take_out", lambda *_: None)
+        earlier.setattr("smtpguard.outbox.rows.remove", lambda *_: None)
         await home.approvals().sweep()
     left = select(outbox.c.intent_id).where(outbox.c.hold_id == hold.hold_id)
     assert len(await home.store.ask(lambda c: c.execute(left).all())) == 5

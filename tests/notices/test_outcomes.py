@@ -17,8 +17,7 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.service import Mailings
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.notices.render import Renderer, fill
-from smtpguard.outbox.attempt import PACE, Due
-from smtpguard.outbox.delivery import reports
+from smtpguard.outbox.attempt import PACE, Due, reports
 from smtpguard.outbox.model import INTENT, Intent
 from smtpguard.policy.freezing import Selector
 from tests.guard.campaign import ANNA, DPO, EVA

@@ -375,7 +375,7 @@ async def test_a_list_release_in_doubt_waits_for_people(url: str, tmp_path: Path
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
         clock.pass_(days=1)
         assert "H2" not in [one.intent.hold_id for one in await store.outbox.lease("me", 10, 60)]
-        assert await store.outbox.in_doubt() == ["H2"]
+        assert await store.outbox.to_ask() == ["H2"]
         seen: list[Any] = []
 
         def asks(hold: Hold, recipients: Any) -> Change:
