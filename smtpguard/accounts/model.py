@@ -1,27 +1,22 @@
-"""Console accounts, their roles, sessions and API tokens; and who is in a group, as a directory or a sign-on says. Pure.
+"""Console accounts, their roles, sessions and API tokens. Pure.
 
 A role says what an account may do in the console. The policy's groups say which holds it may vote on, by the account's
 address.
-
-While a directory is away, its last answer counts for a day. After that, members that only the directory names do not
-count. The quorum stays the same, so the decision waits. A sign-on counts until the next one, and for 30 days at most.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from smtpguard.journal.event import Event
-from smtpguard.policy.approvals import Member
 
 
 class Role(enum.StrEnum):
+    """A role of an account: a set of permissions (``ALLOWED``)."""
+
     VIEWER = "viewer"
     APPROVER = "approver"
     OPERATOR = "operator"
@@ -29,6 +24,8 @@ class Role(enum.StrEnum):
 
 
 class May(enum.Enum):
+    """A permission."""
+
     LOOK = "look"  # waiting holds, decisions, mailings, lists, the policy
     DECIDE = "decide"  # vote, if a group of the policy names the person
     FREEZE = "freeze"
@@ -54,9 +51,13 @@ approver's role as well, and the journal records who was given it."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One person. ``address``: canonical; the policy's groups use it. ``password``: an argon2id hash, "" for none.
-    ``totp``: the sealed secret of a second factor, "" for none; ``totp_step``: the time step of the last code used.
-    ``recovery``: hashes of codes that can each be used once. ``subject``: the person's id at single sign-on."""
+    """The account of one person.
+
+    ``address``: canonical, as in the policy's groups. ``password``: an argon2id hash, "" for none. ``totp``: the sealed secret of
+    a second factor, "" for none; ``totp_step``: the time step of the last code used. ``recovery``: hashes of codes that can each
+    be used once. ``subject``: the person's id at single sign-on. ``claims``: the provider's groups in the last sign-on, of
+    those that the policy asks for.
+    """
 
     account_id: str
     address: str
@@ -71,15 +72,14 @@ class Account:
     disabled: bool = False
     language: str = ""
     claims: tuple[str, ...] = ()
-    """Of the groups at the provider that the policy asks for, those of the last sign-on."""
     claimed_at: datetime | None = None
 
     def may(self, what: May) -> bool:
         return not self.disabled and any(what in ALLOWED[role] for role in self.roles)
 
     def lacks_factor(self, required: Set[Role]) -> bool:
-        """Whether one of its roles is in ``required`` and the account has no second factor. An account with single
-        sign-on only is exempt: its provider asks for the factor."""
+        """Return whether a role needs a second factor and the account has none. An account with single sign-on alone is
+        exempt: its provider asks for the factor."""
         by_password = bool(self.password) or not self.subject
         return by_password and not self.totp and not required.isdisjoint(self.roles)
 
@@ -95,7 +95,7 @@ class Gap(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseated:
-    """A person who cannot vote, although an account or the policy says so. ``groups``: those that name the person."""
+    """A person who cannot vote, although an account or the policy says that they may. ``groups``: the groups that name them."""
 
     address: str
     gap: Gap
@@ -114,7 +114,8 @@ class Unseated:
 def unseated(
     accounts: Iterable[Account], groups: Mapping[str, frozenset[str]], asked: Collection[str]
 ) -> tuple[Unseated, ...]:
-    """``groups``: the policy's, with canonical addresses; ``asked``: the groups that may be asked to vote."""
+    """Return the people who cannot vote. ``groups``: the policy's, with canonical addresses; ``asked``: the groups that may be
+    asked to vote."""
     known = {account.address: account for account in accounts}
     wanted: dict[str, list[str]] = {}
     for name in sorted(asked):
@@ -138,7 +139,7 @@ def unseated(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A person's sign-in. ``token``: SHA-256 of the token in the browser. ``how``: password or sso."""
+    """A sign-in. ``token``: the SHA-256 of the browser's token. ``how``: "password" or "sso"."""
 
     token: str = field(repr=False)
     account_id: str
@@ -191,7 +192,7 @@ SCOPE_ASKS: Mapping[Scope, May] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """Lets a program act as an account. ``secret``: SHA-256 of the part that only the holder has."""
+    """An API token, by which a program acts as an account. ``secret``: the SHA-256 of the part that only the holder has."""
 
     token_id: str
     account_id: str
@@ -202,13 +203,13 @@ class Token:
     expires_at: datetime
     revoked: bool = False
 
-    def stands(self, now: datetime) -> bool:
+    def is_valid(self, now: datetime) -> bool:
         return not self.revoked and now < self.expires_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountKeys:
-    """Keys to find accounts by. An account that fits any of them is found; "" fits none."""
+    """Keys to find accounts. An account that fits any of them is found; "" fits none."""
 
     account_id: str = ""
     address: str = ""
@@ -217,9 +218,9 @@ class AccountKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountChange:
-    """A change of an account, committed together with its events. ``begins``: a session to start. ``ends``: the token
-    of a session to end; ``ends_all``: end all sessions except the one in ``begins``. ``deletes``: delete the account
-    with its sessions and tokens. With ``refused`` only the events are written."""
+    """A change of an account, committed with its events. ``begins``: a session to start. ``ends``: the token of a session to
+    end. ``ends_all``: end all sessions but the one in ``begins``. ``deletes``: delete the account with its sessions and tokens.
+    ``refused``: why, and only the events are written."""
 
     account: Account | None = None
     events: tuple[Event, ...] = ()
@@ -231,82 +232,4 @@ class AccountChange:
 
 
 TurnStep = Callable[[Sequence[Account]], AccountChange]
-"""Pure and fast: it runs in the store's writer, on the accounts that were found there."""
-
-
-HOLDS = timedelta(hours=24)
-SIGNED_ON = timedelta(days=30)
-MOST = 200
-"""More people than that decide on nothing together: a filter that finds everybody."""
-
-People = tuple[tuple[str, ...], ...]
-"""Of each person all of their addresses, canonical, the one that they decide as first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """Of one group. ``people``: those who count. ``source``: what was asked (``source_of``). ``read_at``: when it last gave an answer
-    that was one; None: never. ``tried_at``: when it was asked last. ``why``: what was wrong then, "" for nothing."""
-
-    group: str
-    source: str
-    people: People = ()
-    read_at: datetime | None = None
-    tried_at: datetime | None = None
-    why: str = ""
-
-    def read(self, people: People, now: datetime) -> Membership:
-        return replace(self, people=people, read_at=now, tried_at=now, why="")
-
-    def failed(self, why: str, now: datetime) -> Membership:
-        """Its last answer counts for a while."""
-        holds = self.read_at is not None and now - self.read_at < HOLDS
-        return replace(self, people=self.people if holds else (), tried_at=now, why=why)
-
-
-def nonsense(people: Sequence[tuple[str, ...]], least: int) -> str:
-    """Why an answer is none; "" where it is one."""
-    if len(people) < max(least, 1):
-        return f"it names {len(people) or 'nobody'}, and the policy expects at least {max(least, 1)}"
-    if len(people) > MOST:
-        return f"it names more than {MOST} people"
-    addresses = [address for one in people for address in one]
-    if len(set(addresses)) != len(addresses):
-        return "it names one address for two people"
-    return ""
-
-
-def claimed(account: Account, now: datetime) -> tuple[str, ...]:
-    """The groups at the provider that count of somebody's last sign-on."""
-    if account.disabled or account.claimed_at is None or now - account.claimed_at >= SIGNED_ON:
-        return ()
-    return account.claims
-
-
-def source_of(declaration: Mapping[str, Any]) -> str:
-    """By what the declaration of a directory is known again: a digest, without what says only how often and how patiently it is asked."""
-    what = {
-        key: value
-        for key, value in declaration.items()
-        if key not in ("refresh", "stale_after", "timeout", "time_limit", "page")
-    }
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def members(
-    memberships: Iterable[Membership],
-    directories: Mapping[str, str],
-    accounts: Iterable[Account],
-    claims: Mapping[str, frozenset[str]],
-    now: datetime,
-) -> Iterator[Member]:
-    """``directories``: of groups, which directory the policy names (``source_of``): what another has said does not count. ``claims``: of
-    groups, which of the provider's groups stand for them."""
-    for one in memberships:
-        if directories.get(one.group) == one.source:
-            yield from (Member(group=one.group, addresses=person) for person in one.people)
-    for account in accounts:
-        theirs = frozenset(claimed(account, now))
-        yield from (
-            Member(group=group, addresses=(account.address,)) for group, wanted in claims.items() if wanted & theirs
-        )
+"""Makes a change from the accounts that were found. It runs in the store's writer, so it must be fast."""

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Membership, Session, Token, TurnStep, claimed
+from smtpguard.accounts.membership import Membership, claimed
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import absence as away

@@ -15,17 +15,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from smtpguard.accounts.model import (
-    HOLDS,
-    Account,
-    AccountChange,
-    AccountKeys,
-    Membership,
-    People,
-    claimed,
-    nonsense,
-    source_of,
-)
+from smtpguard.accounts.membership import ANSWER_COUNTS, Membership, People, claimed, fault_of, source_of
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_expander, built_refresher, built_registry, open_registry
 from smtpguard.app.policies import Following
@@ -212,7 +203,7 @@ def read_by(base: Path, delimiters: str) -> Read:
         people = tuple(tuple(addresses) for addresses in found.values())
         if wrong := unfit(source.label, len(people), tally, model):
             raise SourceError(wrong[0])
-        if why := nonsense(people, model.at_least):
+        if why := fault_of(people, model.at_least):
             raise SourceError(f"{source.label}: {why}")
         return people
 
@@ -221,7 +212,7 @@ def read_by(base: Path, delimiters: str) -> Read:
 
 class Memberships:
     """Asks directories who is in the groups that the policy lets them name, on their schedule. An answer that is none, or
-    no answer, changes nothing for a day (accounts.model). A directory that hangs keeps no other waiting."""
+    no answer, changes nothing for a day (accounts.membership). A directory that hangs keeps no other waiting."""
 
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read
@@ -251,7 +242,7 @@ class Memberships:
             before = known.get(group)
             if before is None or before.source != source:
                 before = Membership(group=group, source=source)
-            if before.people and before.read_at is not None and now - before.read_at >= HOLDS:
+            if before.people and before.read_at is not None and now - before.read_at >= ANSWER_COUNTS:
                 before = replace(before.failed(before.why or "no answer for a day", now), tried_at=before.tried_at)
                 await self._store.people.put_membership(before)
                 log.error(

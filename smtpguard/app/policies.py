@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard import __version__
-from smtpguard.accounts.model import members
+from smtpguard.accounts.membership import members
 from smtpguard.app.files import parse_policy, store_url
 from smtpguard.app.lists import built_registry, names
 from smtpguard.config.documents import (

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from smtpguard.accounts.model import Account, Unseated, source_of, unseated
+from smtpguard.accounts.membership import source_of
+from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.approvals import Absence, Breakers, Hours, Member, together
 from smtpguard.policy.models import PREVIEWS
@@ -29,50 +30,49 @@ class InForce(Policy):
         return self.organization.hours
 
     def sources_of_groups(self) -> Mapping[str, str]:
-        """Of groups: the directory that says who is in them (accounts.model)."""
+        """Return by group the digest of its directory (accounts.membership.source_of)."""
         return {
             name: source_of(model.model_dump(by_alias=True, exclude_none=True))
             for name, model in self.directories.items()
         }
 
     def breakers_of(self, lists: Iterable[str]) -> Breakers:
-        """The breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""
+        """Return the breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""
         return Breakers.over([self.list_breakers.get(name, self.breakers) for name in lists] or [self.breakers])
 
     def addresses_of(self, *people: str) -> frozenset[str]:
-        """All addresses that the policy knows for the people with these addresses."""
+        """Return all addresses that the policy knows of the people with these addresses."""
         return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
 
     def behind(self, addresses: Collection[str], user: str | None = None) -> frozenset[str]:
-        """All addresses of the people who wrote under these canonical ones. A login that is no address of the
+        """Return all addresses of the people who wrote under these canonical addresses. A login that is no address of the
         organization, and an address at another of its domains, mean everybody of that name in a group."""
         names = self.registry.names
         return self.addresses_of(*addresses, *self.groups.named(addresses, names.is_ours, names.account(user or "")))
 
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
-        """The same policy, with the members that directories and sign-ons name, and the absences that people have
-        reported themselves."""
+        """Return the policy with the members that directories and sign-ons name, and the absences that people reported."""
         groups = self.groups.with_members(members)
         groups = groups.with_absences(together(groups.absences, said))
         return replace(self, groups=groups, aliases=groups.aliases)
 
     def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:
-        """Accounts that do not fit the groups of this policy, and the other way round."""
+        """Return the people whose account does not fit the groups of this policy, and who have none."""
         return unseated(accounts, self.groups.with_deputies(), self.rules.groups_asked())
 
     def preview(self, lists: Iterable[str], person: str, at: datetime) -> str:
-        """How much of a message held for these lists this approver sees: reasons, text or full. The strictest of the
-        lists counts, and the most generous of the person's groups."""
+        """Return how much of a message held for these lists an approver sees: "reasons", "text" or "full". The strictest list
+        counts, and the most generous of the person's groups."""
         of_lists = [info.preview for name in lists if (info := self.registry.lists.get(name)) and info.preview]
         of_groups = [self.previews.get(group, "full") for group in self.groups.of_person(person, at)]
         most = max(of_groups, key=PREVIEWS.index, default="reasons")
         return min((*of_lists, most), key=PREVIEWS.index)
 
     def of_special_category(self, lists: Iterable[str]) -> bool:
-        """Whether membership of one of these lists is sensitive (GDPR Art. 9)."""
+        """Return whether membership of one of these lists is sensitive (GDPR Art. 9)."""
         known = self.registry.lists
         return any(name in known and known[name].special for name in lists)
 
     def title(self, name: str) -> str:
-        """What people call a list; its name if the policy has it no more."""
+        """Return what people call a list, its name if the policy has it no more."""
         return self.registry.lists[name].called if name in self.registry.lists else name

@@ -19,14 +19,14 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.policy.freezing import Gate
 
 MOST_STARTS = 500
-"""How many starts since the last change are read."""
+"""The most starts since the last change that are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
-    """One change of the policy in force, from the journal. ``by``: "" once erased. ``how``: ``reload``, ``first
-    start``, ``restore`` ...; "" in an entry of an earlier version. ``looser``: what may let more pass than before,
-    until it is erased with the names of people. ``data``: the whole entry."""
+    """One change of the policy in force, from the journal. ``by``: "" once erased. ``how``: "reload", "first start",
+    "restore", ...; "" in an entry of an earlier version. ``looser``: what may let more pass than before, until it is erased
+    with the names of people. ``data``: of the entry."""
 
     seq: int
     at: datetime
@@ -40,8 +40,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentPolicy:
-    """``put``: the newest change; None if the journal does not reach back to it. ``beside``: hosts on which ``serve``
-    was started since then while their policy file differed from the policy in force."""
+    """The policy in force. ``put``: its change, None if the journal does not reach back to it. ``beside``: the hosts on which
+    ``serve`` has started since then with a policy file that differs from the policy in force."""
 
     sha256: str
     put: Put | None
@@ -51,7 +51,8 @@ class CurrentPolicy:
 def put_policy(
     batch: Batch, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
 ) -> Gate:
-    """Raises PolicyMoved if another policy than ``before`` is in force. With ``before`` None any may be."""
+    """Put a policy in force. Returns the new gate. Raises PolicyMoved if another policy than ``before`` is in force; None: any
+    may be."""
     if before is not None and batch.head.policy != before:
         raise PolicyMoved(f"policy {batch.head.policy[:12]} is in force by now")
     batch.record([batch.ends_generation(event)])
@@ -63,7 +64,7 @@ def put_policy(
 
 
 def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
-    """The documents of a policy. Raises KeyError."""
+    """Return the documents of a policy, by name. Raises KeyError."""
     rows = rows_of(connection, "SELECT name, data FROM document WHERE policy = ? ORDER BY name", (sha256,))
     found = {name: bytes(data) for name, data in rows}
     if not found:
@@ -72,19 +73,19 @@ def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
 
 
 def named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
-    """The SHA-256 of kept policies with this prefix, at most ``limit``."""
+    """Return the SHA-256s of stored policies that begin with ``prefix``, at most ``limit``."""
     low = prefix.lower()
     query = select(document.c.policy).where(document.c.policy >= low, document.c.policy < f"{low}~").distinct()
     return list(connection.execute(query.order_by(document.c.policy).limit(limit)).scalars())
 
 
 def history(connection: Connection, limit: int = 1000) -> list[Put]:
-    """Changes of the policy in force, newest first."""
+    """Return the changes of the policy in force, newest first."""
     return [_put(entry, clear) for entry, clear in journal.of_kinds(connection, [Kind.POLICY], limit)]
 
 
 def current(connection: Connection) -> CurrentPolicy:
-    """The policy in force, since when, and the hosts that were started with another file since then."""
+    """Return the policy in force, its change, and the hosts that were started with another file since then."""
     sha256 = read_head(connection).policy
     put, beside = None, set()
     for entry, clear in journal.of_kinds(connection, [Kind.POLICY, Kind.START], MOST_STARTS):

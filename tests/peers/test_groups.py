@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.model import People
+from smtpguard.accounts.membership import People
 from smtpguard.app.listrefresh import read_by
 from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import SourceError

@@ -176,7 +176,7 @@ class Tokens:
             return "revoked"
         if account.disabled:
             return "disabled"
-        if not token.stands(self.clock.now()):
+        if not token.is_valid(self.clock.now()):
             return "expired"
         return NO_FACTOR if account.lacks_factor(self.required) else "good"
 
