@@ -20,7 +20,7 @@ from smtpguard.admission.builtinrules import WANTED, fixed
 from smtpguard.admission.mailingverdict import NEVER_COVERED, MailingEffect, mailing_effect
 from smtpguard.admission.recorded import ANY, CONFIRMED, NOT_KEPT, OLD, REJECTED, WAITING, Recorded
 from smtpguard.app.replaydiff import WHY, CompiledPolicy, Divergence, PolicyDiff
-from smtpguard.config.fields import LONGEST_SECONDS
+from smtpguard.config.durations import LONGEST_SECONDS
 from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.mail.address import Address
 from smtpguard.policy import confirming

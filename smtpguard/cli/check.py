@@ -28,7 +28,7 @@ from smtpguard.cli.explain import envelope_of, mails, why_unread
 from smtpguard.cli.holdrow import plain
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.documents import policy_documents
-from smtpguard.config.fields import in_short
+from smtpguard.config.durations import in_short
 from smtpguard.config.problem import Broken, Problem, Undeclared
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings, read_settings, settings_of

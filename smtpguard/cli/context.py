@@ -376,7 +376,7 @@ def mailbox(option: str, text: str) -> Address:
 
 def length(option: str, text: str) -> timedelta:
     """Parse a length of time in an option. Raises CannotRun."""
-    from smtpguard.config.fields import seconds
+    from smtpguard.config.durations import seconds
     from smtpguard.config.problem import Invalid
 
     try:

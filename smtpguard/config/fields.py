@@ -1,5 +1,5 @@
 """Types of values in settings and policy: paths relative to their file, secrets in files, networks, listening addresses,
-ports, sub-address delimiters; durations: "15m", "2h 30m", "30d", "24 working hours"; and rates: "20000 in 1h".
+ports, and sub-address delimiters.
 
 Secrets are only in files, never in YAML, nor in the settings. A ``*_file`` may begin with ``$CREDENTIALS_DIRECTORY/``,
 where systemd puts what LoadCredential= names. Delimiters become one text, which mail.address reads: those that count
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,8 +56,8 @@ def _networks(value: Any) -> Any:
 
 
 def network_of(text: str) -> Network:
-    """An address or a network. An IPv4 address may also be mapped into IPv6 (RFC 4291 section 2.5.5.2), as client
-    addresses are. Raises ValueError."""
+    """Parse an address or a network. An IPv4 address may be mapped into IPv6 (RFC 4291 section 2.5.5.2), as client addresses
+    are. Raises ValueError."""
     network = ip_network(text.strip(), strict=False)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < _MAPPED_BITS:
@@ -66,7 +66,7 @@ def network_of(text: str) -> Network:
 
 
 def loose_networks(document: Document) -> Iterator[Problem]:
-    """A warning for each network with host bits: ``10.1.2.0/8`` is all of 10.0.0.0/8, and hardly what was meant."""
+    """Yield a warning for each network with host bits: ``10.1.2.0/8`` is all of 10.0.0.0/8, which is hardly meant."""
     waiting: list[tuple[Place, Any]] = [((), document.value)]
     for place, value in waiting:
         if isinstance(value, dict):
@@ -107,7 +107,7 @@ Host = Annotated[str, BeforeValidator(_host)]
 
 
 def is_public(host: str) -> bool:
-    """Whether it is reachable from outside, as far as the address says: all addresses of a machine, or a public one."""
+    """Return whether an address may be reached from outside: it is public, or stands for all addresses of the machine."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -116,6 +116,7 @@ def is_public(host: str) -> bool:
 
 
 def is_this_machine(host: str) -> bool:
+    """Return whether a host is localhost or a loopback address."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -152,7 +153,8 @@ def _signs(text: Any) -> str:
 
 
 def domain_pattern(name: Any, *, also: str = "") -> str:
-    """A domain in A-labels and lower case, or ``*.`` and one: every name below it. Raises Invalid."""
+    """Return a domain in A-labels and lower case. ``*.`` before it means every name below. ``also``: words for the error. Raises
+    Invalid."""
     text = str(name)
     stem = text.removeprefix("*.")
     try:
@@ -176,7 +178,7 @@ MAX_SECRET_OCTETS = 64 << 10
 
 
 def read_secret(path: Path) -> str:
-    """The file's text without the final line end that editors add. Raises Broken, without the content."""
+    """Return the text of a file without the final line end that editors add. Raises Broken, without the content."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_SECRET_OCTETS + 1)
@@ -194,157 +196,3 @@ def read_secret(path: Path) -> str:
     if not text:
         raise Broken([Problem(str(path), 1, 1, "is empty")])
     return text
-
-
-DELAY_EXPECTED = '0, or a duration of an hour at most, like "60s" or "5m"'
-EXPECTED = 'a duration like "15m", "2h" or "30d"'
-WORKING_EXPECTED = 'a duration like "24 working hours", "2h" or "3d"'
-
-_UNITS: Mapping[str, int] = {
-    "s": 1, "sec": 1, "second": 1, "seconds": 1,
-    "m": 60, "min": 60, "minute": 60, "minutes": 60,
-    "h": 3600, "hour": 3600, "hours": 3600,
-    "d": 86400, "day": 86400, "days": 86400,
-    "w": 604800, "week": 604800, "weeks": 604800,
-}  # fmt: skip
-_PART = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([a-z]+)", re.I)
-_WORKING = re.compile(r"\s*([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*working\s+hours?\s*\Z", re.I)
-_LONGEST = 100 * 366 * 86400
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A length of time; ``working``: only the organization's working hours count."""
-
-    seconds: int
-    working: bool = False
-
-
-def seconds(text: str) -> int:
-    """The seconds of a duration. Raises Invalid."""
-    total, end = 0.0, 0
-    while end < len(text.rstrip()):
-        part = _PART.match(text, end)
-        if part is None or part[2].lower() not in _UNITS:
-            raise Invalid(f'invalid duration "{text}"', EXPECTED)
-        total += float(part[1]) * _UNITS[part[2].lower()]
-        end = part.end()
-    if not 1 <= total <= _LONGEST:
-        raise Invalid(f'invalid duration "{text}"', EXPECTED if total < 1 else "at most 100 years")
-    return round(total)
-
-
-def in_short(length: int) -> str:
-    """Seconds as text: "6h", "1h 30m". ``seconds`` reads it back."""
-    said = []
-    for unit in "dhms":
-        count, length = divmod(length, _UNITS[unit])
-        if count:
-            said.append(f"{count}{unit}")
-    return " ".join(said) or "0s"
-
-
-def span(text: str) -> Span:
-    """A duration that may be counted in working hours. Raises Invalid."""
-    if working := _WORKING.match(text):
-        if (length := round(float(working[1]) * 3600)) < 1:
-            raise Invalid(f'invalid duration "{text}"', WORKING_EXPECTED)
-        if length > 100_000 * 3600:
-            raise Invalid(f'"{text}" is too long', "at most 100000 working hours")
-        return Span(length, working=True)
-    try:
-        return Span(seconds(text))
-    except Invalid as e:
-        raise Invalid(e.text, WORKING_EXPECTED) from None
-
-
-def from_text(
-    parse: Callable[[str], Any], expected: str, *, kept: tuple[type, ...] = (), what: str = ""
-) -> Callable[[Any], Any]:
-    """Convert a value of the file by ``parse``. Defaults, which are of the types ``kept``, stay. Other values raise
-    Invalid: ``what`` they are, by default no duration."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, kept):
-            return value
-        if isinstance(value, str):
-            return parse(value)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        raise Invalid(what or (f"{value} has no unit" if number else "no duration"), expected)
-
-    return convert
-
-
-_to_seconds = from_text(seconds, EXPECTED)
-
-
-def _to_delay(value: Any) -> Any:
-    if value == 0 and not isinstance(value, bool):
-        return 0
-    try:
-        length = int(_to_seconds(value))
-    except Invalid as e:
-        raise Invalid(e.text, DELAY_EXPECTED) from None
-    if length > 3600:
-        raise Invalid(f'"{value}" is too long', DELAY_EXPECTED)
-    return length
-
-
-_PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+\s*$"
-_SCHEMA = {"type": "string", "pattern": _PATTERN, "description": EXPECTED, "examples": ["15m", "2h", "30d"]}
-_DELAY_SCHEMA = {
-    "anyOf": [{"const": 0}, {"type": "string", "pattern": _PATTERN}],
-    "description": DELAY_EXPECTED,
-    "examples": ["60s", "5m", 0],
-}
-_SPAN_PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+(\s+[A-Za-z]+)?\s*$"
-_SPAN_SCHEMA = {
-    "type": "string",
-    "pattern": _SPAN_PATTERN,
-    "description": WORKING_EXPECTED,
-    "examples": ["24 working hours", "2h"],
-}
-
-Seconds = Annotated[int, BeforeValidator(_to_seconds), WithJsonSchema(_SCHEMA)]
-"""A field of a model: text in the file, whole seconds in the program. Defaults are text too."""
-Delay = Annotated[int, BeforeValidator(_to_delay), WithJsonSchema(_DELAY_SCHEMA)]
-"""The same, where 0 is allowed."""
-WorkingSpan = Annotated[
-    Span, BeforeValidator(from_text(span, WORKING_EXPECTED, kept=(Span,))), WithJsonSchema(_SPAN_SCHEMA)
-]
-
-
-RATE_EXPECTED = 'a number and a time, like "20000 in 1h"'
-LONGEST_SECONDS = 31 * 86400
-_RATE = re.compile(r"\s*([0-9][0-9_ ]{0,14}?)\s+in\s+(.+)\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """At most, or at least, ``count`` in any ``window_seconds``."""
-
-    count: int
-    window_seconds: int
-
-
-def rate(text: str) -> Rate:
-    """Raises Invalid."""
-    found = _RATE.match(text)
-    if not found:
-        raise Invalid(f'invalid limit "{text}"', RATE_EXPECTED)
-    return Rate(int(found[1].replace("_", "").replace(" ", "")), window(found[2]))
-
-
-def window(text: str) -> int:
-    """The seconds of a window. Raises Invalid."""
-    length = seconds(text.strip())
-    if length > LONGEST_SECONDS:
-        raise Invalid(f'"{text.strip()}" is too long to count over', "at most 31d")
-    return length
-
-
-RateField = Annotated[
-    Rate,
-    BeforeValidator(from_text(rate, RATE_EXPECTED, kept=(Rate,), what="invalid limit")),
-    WithJsonSchema({"type": "string", "description": RATE_EXPECTED, "examples": ["20000 in 1h"]}),
-]

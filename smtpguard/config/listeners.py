@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, Rate, RateField, Seconds, is_this_machine
+from smtpguard.config.durations import Rate, RateField, Seconds
+from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
 from smtpguard.config.yaml import Document, Section
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from smtpguard.config.fields import EXPECTED, WORKING_EXPECTED, in_short
+from smtpguard.config.durations import EXPECTED, WORKING_EXPECTED, in_short
 from smtpguard.config.settings import Settings
 
 SETTINGS: Mapping[str, str] = {

@@ -17,18 +17,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from smtpguard.config.fields import (
-    Delay,
-    Delimiters,
-    FilePath,
-    Host,
-    Networks,
-    Seconds,
-    Span,
-    WorkingSpan,
-    domain_pattern,
-    is_this_machine,
-)
+from smtpguard.config.durations import Delay, Seconds, Span, WorkingSpan
+from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
 from smtpguard.config.listeners import Console, Listen, Mentions, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean, one_of
 from smtpguard.config.yaml import Document, Section, load_yaml, validate

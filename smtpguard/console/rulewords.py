@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from smtpguard.config.fields import Span, seconds
+from smtpguard.config.durations import Span, seconds
 from smtpguard.config.problem import Invalid
 from smtpguard.console import labels
 from smtpguard.console.rendering import environment

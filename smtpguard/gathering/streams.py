@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from smtpguard.config.fields import Rate
+from smtpguard.config.durations import Rate
 from smtpguard.gathering.gather import Gathered
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import Stream

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from smtpguard.config.fields import seconds
+from smtpguard.config.durations import seconds
 from smtpguard.config.problem import Broken, Invalid, nearest
 from smtpguard.journal.chain import NAMED, Clear, Entry, Seal
 from smtpguard.journal.event import Event, Kind, happened

@@ -21,7 +21,7 @@ from smtpguard.mail.address import Address, BadAddress, cuts_plain, delimiters_a
 from smtpguard.mail.envelope import Network, Session, within
 
 if TYPE_CHECKING:
-    from smtpguard.config.fields import Rate
+    from smtpguard.config.durations import Rate
     from smtpguard.lists.members import Members
 
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from smtpguard.config.fields import Seconds, is_this_machine
+from smtpguard.config.durations import Seconds
+from smtpguard.config.fields import is_this_machine
 from smtpguard.config.problem import Invalid, one_of
 from smtpguard.config.yaml import Section, tag
 from smtpguard.mail.address import Address, BadAddress

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from math import inf
 from typing import Any
 
-from smtpguard.config.fields import LONGEST_SECONDS, in_short
+from smtpguard.config.durations import LONGEST_SECONDS, in_short
 from smtpguard.config.problem import Invalid
 from smtpguard.config.yaml import Document, Findings, Place
 from smtpguard.lists.declared import ListInfo, Origin, Stream

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from smtpguard.config.fields import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
+from smtpguard.config.durations import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
 from smtpguard.config.problem import Invalid
 from smtpguard.config.yaml import Section
 from smtpguard.locale.phrase import Phrase

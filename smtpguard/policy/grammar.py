@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import re2
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from smtpguard.config.fields import from_text, network_of, window
+from smtpguard.config.durations import from_text, window
+from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
 from smtpguard.config.yaml import Findings, Place
 from smtpguard.lists.members import LISTED, canonical

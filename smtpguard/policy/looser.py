@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
-from smtpguard.config.fields import Rate
+from smtpguard.config.durations import Rate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import ListMembers, Members
 from smtpguard.policy.approvals import Breakers

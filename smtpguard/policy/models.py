@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from smtpguard.config.fields import Delay, RateField, Seconds
+from smtpguard.config.durations import Delay, RateField, Seconds
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.yaml import Section
 from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from smtpguard.config.fields import in_short
+from smtpguard.config.durations import in_short
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer, Condition
 from smtpguard.policy.counted import RESTS, Ask, Live

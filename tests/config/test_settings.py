@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from smtpguard.config.documents import shipped
-from smtpguard.config.fields import Span, in_short, read_secret, seconds, span
+from smtpguard.config.durations import Span, in_short, seconds, span
+from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Settings, read_settings, settings_of

@@ -12,7 +12,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.app.files import parse_policy
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
-from smtpguard.config.fields import Span
+from smtpguard.config.durations import Span
 from smtpguard.config.settings import read_settings
 from smtpguard.console.rulewords import guide
 from smtpguard.locale import languages
