@@ -21,7 +21,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from smtpguard.config.durations import Rate, RateField, Seconds
 from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
-from smtpguard.config.yaml import Document, Section
+from smtpguard.config.validation import Section
+from smtpguard.config.yaml import Document
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?\Z")

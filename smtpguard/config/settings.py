@@ -21,7 +21,8 @@ from smtpguard.config.durations import Delay, Seconds, Span, WorkingSpan
 from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
 from smtpguard.config.listeners import Console, Listen, Mentions, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean, one_of
-from smtpguard.config.yaml import Document, Section, load_yaml, validate
+from smtpguard.config.validation import Section, validate
+from smtpguard.config.yaml import Document, load_yaml
 
 _HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)+\Z"

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Priv
 from smtpguard.config.durations import Seconds
 from smtpguard.config.fields import is_this_machine
 from smtpguard.config.problem import Invalid, one_of
-from smtpguard.config.yaml import Section, tag
+from smtpguard.config.validation import Section, tag
 from smtpguard.mail.address import Address, BadAddress
 
 _SECRET_PARAMETER = re.compile(

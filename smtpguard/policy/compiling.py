@@ -12,7 +12,8 @@ from typing import Any
 
 from smtpguard.config.durations import LONGEST_SECONDS, in_short
 from smtpguard.config.problem import Invalid
-from smtpguard.config.yaml import Document, Findings, Place
+from smtpguard.config.validation import Findings
+from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.declared import ListInfo, Origin, Stream
 from smtpguard.lists.members import ListMembers, Members
 from smtpguard.mail.address import Address

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from smtpguard.config.durations import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
 from smtpguard.config.problem import Invalid
-from smtpguard.config.yaml import Section
+from smtpguard.config.validation import Section
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.facts import Facts, Source, Value
 from smtpguard.policy.verdict import Action, Mode, Reason, Verdict

@@ -20,7 +20,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 from smtpguard.config.durations import from_text, window
 from smtpguard.config.fields import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
-from smtpguard.config.yaml import Findings, Place
+from smtpguard.config.validation import Findings
+from smtpguard.config.yaml import Place
 from smtpguard.lists.members import LISTED, canonical
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.approvals import LONGEST, Limit, parse_days, parse_time

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from smtpguard.config.durations import Delay, RateField, Seconds
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
-from smtpguard.config.yaml import Section
+from smtpguard.config.validation import Section
 from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers
 from smtpguard.locale import languages
 from smtpguard.policy.approvals import MIDNIGHT, REST, SHARE, SORTS, Breaker, Breakers, Hours, Stages, parse_days

@@ -13,7 +13,8 @@ from typing import Any
 
 from smtpguard.config.documents import POLICY, digest, policy_document, vocabulary_names
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, ordered
-from smtpguard.config.yaml import Document, Findings, Place, load_yaml, validate_rest
+from smtpguard.config.validation import Findings, validate_rest
+from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings

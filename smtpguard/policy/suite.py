@@ -41,7 +41,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from smtpguard.config.problem import Broken, Invalid, Undeclared, did_you_mean
-from smtpguard.config.yaml import Document, Findings, Place, Section, validate
+from smtpguard.config.validation import Findings, Section, validate
+from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import LISTED
 from smtpguard.mail.envelope import client_address
 from smtpguard.mail.message import Message

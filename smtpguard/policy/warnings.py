@@ -13,7 +13,8 @@ from ipaddress import ip_network
 
 from smtpguard.config.fields import loose_networks
 from smtpguard.config.problem import Problem, Severity, did_you_mean
-from smtpguard.config.yaml import Document, Findings, Place
+from smtpguard.config.validation import Findings
+from smtpguard.config.yaml import Document, Place
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy.approvals import Absence, Groups
 from smtpguard.policy.condition import YES, Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
