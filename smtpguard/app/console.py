@@ -30,9 +30,9 @@ from smtpguard.app.services import accounts, corrections_of, second_factor_for, 
 from smtpguard.app.webserver import Health, Server, configured
 from smtpguard.config.documents import PolicyFile
 from smtpguard.config.fields import read_secret
-from smtpguard.config.listeners import Console as Wished
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.config.web import Console as Wished
 from smtpguard.console.api.entry import Entry, Tokens
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.app import OPERATIONS, build

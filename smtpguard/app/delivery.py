@@ -23,9 +23,9 @@ from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays
 from smtpguard.app.services import notice_head, notices, opened, term
 from smtpguard.config.fields import read_secret
-from smtpguard.config.listeners import Webhook
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.config.web import Webhook
 from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import PolicyInForce

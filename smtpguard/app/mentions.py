@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from smtpguard.app.files import webhook_secret
-from smtpguard.config.listeners import Feed
 from smtpguard.config.settings import Settings
+from smtpguard.config.web import Feed
 from smtpguard.database.errors import StoreError
 from smtpguard.journal.clock import Clock
 from smtpguard.observe.webhooks import HEADER, genuine

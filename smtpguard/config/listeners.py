@@ -1,5 +1,4 @@
-"""The settings of what is served: the listeners of mail, with the place of each, and who may connect to it; and everything
-that speaks HTTP: console, single sign-on, webhooks, metrics.
+"""The settings of the listeners for mail, and of who may connect to each.
 
 A listener relays for every client that may connect, and the relay trusts the guard more than an unknown client. So a
 listener that other machines reach must name its clients or require a login. One on loopback serves this machine unless
@@ -8,17 +7,15 @@ it says more.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from smtpguard.config.durations import Rate, RateField, Seconds
+from smtpguard.config.durations import Rate, RateField
 from smtpguard.config.fields import FilePath, Host, Network, Networks, Port, is_this_machine
 from smtpguard.config.problem import Invalid, Problem
 from smtpguard.config.validation import Section
@@ -105,25 +102,25 @@ class SmtpListener(Section):
 
     @property
     def proves_senders(self) -> bool:
-        """Whether it can prove who sends."""
+        """Whether the listener can prove who sends."""
         return self.senders_verified or self.auth is not None
 
     @property
     def admitted(self) -> tuple[Network, ...] | None:
-        """The networks that may connect; None: all, since no mail is taken before a login."""
+        """The networks that may connect. None: all may, since no mail is taken before a login."""
         if self.clients is not None:
             return self.clients
         return None if self.auth is not None and self.auth.required else LOOPBACK
 
     def lacks_clients(self, bound: str | None = None) -> bool:
-        """Whether other machines reach it although it neither names its clients nor requires a login. ``bound``: the
-        address that a service manager has bound its socket to."""
+        """Return whether other machines reach the listener although it neither names its clients nor requires a login.
+        ``bound``: the address to which a service manager has bound its socket."""
         near = is_this_machine(bound or self.address) and not self.proxy
         return not near and self.clients is None and self.admitted is not None
 
 
 def _permissions(value: Any) -> Any:
-    """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a decimal number; its digits are used."""
+    """Take octal digits with or without quotes. YAML 1.2 reads 0660 as the decimal number 660."""
     text = str(value).zfill(4) if not isinstance(value, bool) else ""
     if not re.fullmatch("0[0-7]{3}", text):
         raise Invalid(f'"{value}" is not a file mode', 'octal digits, like "0660"')
@@ -131,7 +128,7 @@ def _permissions(value: Any) -> Any:
 
 
 class MilterListener(Section):
-    """On a Unix socket, ``mode`` and ``group`` say which MTA may connect."""
+    """A listener for MTAs. On a Unix socket, ``mode`` and ``group`` say who may connect."""
 
     address: Host = "127.0.0.1"
     port: Port | None = None
@@ -162,11 +159,11 @@ class MilterListener(Section):
 
     @property
     def admitted(self) -> tuple[Network, ...] | None:
-        """The MTAs that may connect; None for a Unix socket, where permissions decide."""
+        """The networks of the MTAs that may connect. None: a Unix socket, where permissions decide."""
         return None if self.unix is not None else self.clients if self.clients is not None else LOOPBACK
 
     def lacks_clients(self, bound: str | None = None) -> bool:
-        """Like that of an SMTP listener."""
+        """Return the same as for an SMTP listener."""
         return self.unix is None and self.clients is None and not is_this_machine(bound or self.address)
 
 
@@ -175,18 +172,18 @@ class Listen(Section):
     milter: list[MilterListener] = Field(default=[], title="listeners")
 
     def each(self) -> Iterator[tuple[str, int, SmtpListener | MilterListener]]:
-        """Every listener with its place in the file: ``smtp`` or ``milter``, and its index there."""
+        """Yield every listener with its place in the file: "smtp" or "milter", and its index there."""
         yield from (("smtp", n, listener) for n, listener in enumerate(self.smtp))
         yield from (("milter", n, listener) for n, listener in enumerate(self.milter))
 
 
 def place(address: str, port: int) -> str:
-    """``127.0.0.1:25`` or ``[::]:25``."""
+    """Return address and port as text: "127.0.0.1:25" or "[::]:25"."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def open_to_all(document: Document, listen: Listen, trust: Iterable[Network]) -> Iterator[Problem]:
-    """Listeners that other machines reach although they neither name clients nor require a login."""
+    """Yield a problem for each listener that other machines reach although it neither names clients nor requires a login."""
     for kind, n, listener in listen.each():
         if listener.lacks_clients():
             yield lacking(document, (kind, n), listener, trust)
@@ -199,9 +196,8 @@ def lacking(
     trust: Iterable[Network],
     bound: str | None = None,
 ) -> Problem:
-    """The problem of such a listener, with the line to add. ``at``: its place, as in ``Listen.each``. ``trust``: the
-    networks that the settings trust, probably the clients. ``bound``: the place that a service manager has bound it to.
-    """
+    """Return the problem of such a listener, with the line to add. ``at``: its place, as in ``Listen.each``. ``trust``: the
+    trusted networks, which are probably its clients. ``bound``: the address to which a service manager has bound it."""
     proxied = isinstance(listener, SmtpListener) and listener.proxy
     trusted = [] if proxied else [network_text(network) for network in trust]  # behind a proxy, this is the proxy
     if bound is not None:
@@ -222,145 +218,5 @@ def lacking(
 
 
 def network_text(network: Network) -> str:
-    """A single address without its prefix length."""
+    """Return a network as text, a single address without its prefix length."""
     return str(network.network_address) if network.num_addresses == 1 else str(network)
-
-
-def _web(url: str) -> str:
-    parts = urlsplit(url := url.strip())
-    if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
-        raise Invalid("not a valid http(s) URL", 'a url like "https://guard.example.com"')
-    if parts.path not in ("", "/") or parts.username is not None:  # every page is at the root of its host
-        raise Invalid("the console's url must not have a path", f'a url like "{parts.scheme}://{parts.hostname}"')
-    return url
-
-
-def _not_ours(name: str) -> str:
-    """The log has a journal position beside those of the webhooks, under such a name."""
-    if name.startswith("("):
-        raise Invalid("names in parentheses are reserved", "another name")
-    return name
-
-
-def secret_place(url: str) -> str:
-    """Data sent there must not be readable on the way: https, or this machine."""
-    parts = urlsplit(url := url.strip())
-    host = parts.hostname or ""
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
-        raise Invalid("not an https url", 'a url like "https://host.example.com"')
-    if not host or parts.username is not None or parts.password is not None or parts.fragment:
-        raise Invalid("not a url with a host and without a password", 'a url like "https://host.example.com"')
-    return url
-
-
-RoleName = Literal["viewer", "approver", "operator", "admin"]
-
-
-class ConsoleSession(Section):
-    idle: Seconds = 2 * 3600
-    longest: Seconds = 12 * 3600
-
-
-def _role_lists(value: Any) -> Any:
-    """One role need not be in a list."""
-    if isinstance(value, Mapping):
-        return {group: [roles] if isinstance(roles, str) else roles for group, roles in value.items()}
-    return value
-
-
-class Oidc(Section):
-    """Single sign-on. People in none of the ``groups`` are not let in."""
-
-    issuer: Annotated[str, AfterValidator(secret_place)]
-    client_id: str = Field(min_length=1)
-    client_secret_file: FilePath | None = None
-    groups: Annotated[
-        dict[str, list[RoleName]],
-        BeforeValidator(_role_lists, json_schema_input_type=dict[str, RoleName | list[RoleName]]),
-    ] = Field(min_length=1)
-    groups_claim: str = Field(default="groups", min_length=1)
-    scopes: list[str] = Field(default=["openid", "email", "profile"])
-    title: str = ""
-    unverified_addresses: bool = False
-
-
-class SecondFactor(Section):
-    required_for: list[RoleName] = Field(default_factory=list)
-
-
-class Console(Section):
-    """Without ``url`` notices have no link, and single sign-on does not work."""
-
-    address: Host = "127.0.0.1"
-    port: Port = 8025
-    url: Annotated[str, AfterValidator(_web)] = ""
-    tls: Certificate | None = None
-    proxies: Networks = ()
-    session: ConsoleSession = ConsoleSession()
-    oidc: Oidc | None = None
-    second_factor: SecondFactor = SecondFactor()
-    guide: Literal["signed-in", "open"] = "signed-in"
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Console:
-        if self.oidc is not None and not self.url:
-            raise Invalid("single sign-on needs the console's url", "url: beside oidc:")
-        return self
-
-
-def _feed(url: str) -> str:
-    parts = urlsplit(url := url.strip())
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
-        raise Invalid("no url of a feed", 'a url like "https://news.example.com/rss"')
-    return url
-
-
-SourceName = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]+$")]
-
-
-class Feed(Section):
-    name: SourceName
-    url: Annotated[str, AfterValidator(_feed)]
-
-
-class Monitoring(Section):
-    name: SourceName
-    secret_file: FilePath
-
-
-class Mentions(Section):
-    feeds: list[Feed] = Field(default=[], max_length=50)
-    every: Seconds = 900
-    webhook: Monitoring | None = None
-
-
-class Metrics(Section):
-    """Where metrics are scraped, without a login."""
-
-    address: Host = "127.0.0.1"
-    port: Port = 9125
-
-
-class Webhook(Section):
-    url: Annotated[str, AfterValidator(secret_place)]
-    secret_file: FilePath
-    events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
-        min_length=1
-    )
-    name: Annotated[str, AfterValidator(_not_ours)] = Field(default="", max_length=100)
-    format: Literal["json", "slack", "teams"] = "json"
-    personal: bool = False
-    special: bool = False
-
-    @property
-    def known_as(self) -> str:
-        """Its name. Without a name its host and a digest of the URL: the path of a webhook is often a secret itself."""
-        mark = hashlib.sha256(self.url.encode()).hexdigest()[:8]
-        return self.name or f"{urlsplit(self.url).hostname} {mark}"
-
-
-def named_once(hooks: list[Webhook]) -> list[Webhook]:
-    """Each is identified by its name, or by its url."""
-    if len({hook.name or hook.url for hook in hooks}) < len(hooks):
-        raise Invalid("two webhooks have the same name, or the same url and no name", "a different name: for each")
-    return hooks

@@ -19,9 +19,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from smtpguard.config.durations import Delay, Seconds, Span, WorkingSpan
 from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
-from smtpguard.config.listeners import Console, Listen, Mentions, Metrics, Webhook, named_once, secret_place
+from smtpguard.config.listeners import Listen
 from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean, one_of
 from smtpguard.config.validation import Section, validate
+from smtpguard.config.web import Console, Mentions, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.yaml import Document, load_yaml
 
 _HOST_NAME = re.compile(

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from smtpguard.app.files import CannotStart
 from smtpguard.app.mentions import PATH, Feeds, NotFetched, fetch, is_public, routes
-from smtpguard.config.listeners import Feed, Mentions, Monitoring
+from smtpguard.config.web import Feed, Mentions, Monitoring
 from smtpguard.database.errors import Unavailable
 from smtpguard.observe.webhooks import HEADER, signed
 from smtpguard.returns.mentions import Mention, by_source, mention, of_feed, web

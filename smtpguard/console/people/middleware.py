@@ -30,7 +30,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smtpguard.accounts.model import Account, Role, Session
-from smtpguard.config.listeners import ConsoleSession
+from smtpguard.config.web import ConsoleSession
 from smtpguard.console import rendering
 from smtpguard.console.services import Person
 from smtpguard.database.errors import CommitUnknown, PolicyUnreadable, StoreError

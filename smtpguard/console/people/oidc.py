@@ -26,7 +26,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from smtpguard.accounts.model import Role
-from smtpguard.config.listeners import Oidc
+from smtpguard.config.web import Oidc
 from smtpguard.console.people.signing import NotAuthenticated, Proven
 from smtpguard.journal.clock import Clock
 
