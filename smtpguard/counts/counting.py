@@ -133,25 +133,22 @@ class Tally:
     def _read(self, items: Sequence[Item]) -> None:
         people: set[int] = set()
         contents: set[int] = set()
-        scopes: set[int] = set()
+        windows: dict[int, set[int]] = {}  # by scope, in seconds
         for item in items:
             self._turn_to(item)
             if item.letter_from:
                 people.update(numbers(item.people))
             for ask, *others in _together(item.asks):
-                scope = self._scope(ask, item)
-                scopes.add(scope)
-                for each in (ask, *others):
-                    self._sums.want(scope, each.window_seconds)
+                wanted = windows.setdefault(self._scope(ask, item), set())
+                wanted.update(each.window_seconds for each in (ask, *others))
                 members = self._all(ask, item)
                 if members:
                     people.update(members)
                     contents.add(self._content(item))
         self._people.load(people)
         self._again.load(contents)
-        self._moments.look(scopes)
         self._contacts.load(items)
-        self._sums.read()
+        self._sums.read(windows)
 
     # -- scopes and their members
 
@@ -321,13 +318,13 @@ class Tally:
         now, content = self._batch.now_us, self._content(item)
         window = ask.window_seconds * 1_000_000
         span = max(window, USUAL_FROM if ask.fact in OF_LETTERS else 0)
-        when = max(now, self._moments.reset_at(scope) + 1)
+        when = max(now, self._sums.reset_at(scope) + 1)
         made = group.entries[scope] = entry(when, hours(span))
         sums = list(self._sums.all_of(scope))
         again = self._again.of(content).get(scope, NEVER) > now
         if not again:
             self._again.put(content, scope, now + span)
-        since = floor(now - window)
+        since = floor(self._sums.floor(scope, ask.window_seconds))
         for doc, some in group.there.items():
             if not again or doc.entries.get(scope, NEVER) <= since:
                 group.changes[doc][scope] = self._recount(scope, made, doc, group, some, sums)
@@ -341,7 +338,7 @@ class Tally:
         self, scope: int, made: int, doc: Document, group: _Group, some: Sequence[int], sums: Sequence[Sum]
     ) -> int:
         """Count people with this document under the new time, and remove them from the old one. Returns their entry."""
-        people, reset, members = self._people, self._moments.reset_at(scope), group.members
+        people, members = self._people, group.members
         before = doc.entries.get(scope, NEVER)
         longer = lengthened(made, before)
         alike = {(1, 1): len(some)}  # (weight before, weight now) -> how many people
@@ -350,12 +347,11 @@ class Tally:
             for person in some:
                 people.weigh(person, scope, members[person])
         for (was, weight), n in alike.items():
-            weighed = was if before != NEVER and at(before) > reset else 0
             if before != NEVER:
-                self._moments.add(scope, at(before), ends(before), -n, -n * weighed)
+                self._moments.add(scope, at(before), ends(before), -n, -n * was)
             self._moments.add(scope, at(made), ends(longer), n, n * weight)
             for one in sums:
-                one.total += n * (weight - weighed if before > floor(one.floor) else weight)
+                one.total += n * (weight - was if before > floor(one.floor) else weight)
                 one.changed = True
         return longer
 

@@ -2,7 +2,7 @@
 and the sum under each scope in each window. So a window is summed up without reading each person.
 
 Documents and sums are read for all items at once, updated as items are admitted, and written at the batch's end. A
-person counted again moves from the old time to the new. People counted before a reset of the scope have no weight there.
+person counted again moves from the old time to the new. Every window of a scope begins at its last reset at the earliest.
 A large sum is kept in the database, and what has left its window is subtracted: so a mailing to 400,000 people is not
 summed up again in every batch.
 
@@ -260,7 +260,6 @@ def rewritten(
 
 USUAL_FROM, USUAL_UNTIL = 35 * 86_400 * 1_000_000, 7 * 86_400 * 1_000_000
 """The period that the usual amount is taken from, in microseconds before now."""
-_NO_RESET = -(1 << 62)
 _EMPTIED = "DELETE FROM moment WHERE n <= 0 AND (scope, at) IN (SELECT c0, c1 FROM {})"
 
 
@@ -270,18 +269,6 @@ class Moments:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._found: dict[tuple[int, int], list[int]] = {}
-        self._resets: dict[int, int] = {}
-
-    def look(self, scopes: Iterable[int]) -> None:
-        """Read when these scopes were reset."""
-        wanted = list(scopes)
-        if wanted:
-            for scope, at in self._batch.among("SELECT scope, at FROM reset WHERE scope {}", wanted):
-                self._resets[scope] = at
-
-    def reset_at(self, scope: int) -> int:
-        """Counts up to this time have no weight."""
-        return self._resets.get(scope, _NO_RESET)
 
     def add(self, scope: int, at: int, until: int, n: int, weight: int) -> None:
         """Add to a time; negative numbers subtract."""
@@ -321,13 +308,11 @@ def most_in_a_window(times: Iterable[tuple[int, int]], window_us: int) -> int:
 
 
 def reset(batch: Batch, scopes: Iterable[int]) -> None:
-    """Start these scopes anew."""
+    """Start these scopes anew: nobody counted so far is in a window of theirs."""
     batch.flush()
     for scope in scopes:
         [(last,)] = batch.select("SELECT MAX(at) FROM moment WHERE scope = ?", (scope,))
         batch.rows("reset").append((scope, max(batch.now_us, last or 0)))
-        batch.execute("UPDATE moment SET weight = 0 WHERE scope = ?", [(scope,)])
-        batch.execute("DELETE FROM tally WHERE scope = ?", [(scope,)])
     batch.flush()
 
 
@@ -348,28 +333,32 @@ class Sum:
 class Sums:
     def __init__(self, batch: Batch, moments: Moments) -> None:
         self._batch, self._moments = batch, moments
+        self._resets: dict[int, int] = {}
         self._sums: dict[int, dict[int, Sum]] = {}  # by scope and window
 
-    def want(self, scope: int, seconds: int) -> None:
-        self._sums.setdefault(scope, {}).setdefault(seconds, Sum(self._floor(seconds)))
-
-    def read(self) -> None:
+    def read(self, wanted: Mapping[int, Iterable[int]]) -> None:
+        """``wanted``: by scope, windows in seconds."""
+        for scope, at in self._batch.among("SELECT scope, at FROM reset WHERE scope {}", list(wanted)):
+            self._resets[scope] = at
+        for scope, windows in wanted.items():
+            self._sums[scope] = {seconds: Sum(self.floor(scope, seconds)) for seconds in windows}
         known = self._kept()
-        wanted: dict[tuple[int, ...], list[int]] = {}
-        for scope, sums in self._sums.items():
-            some = [seconds for seconds, one in sums.items() if one.made is None and (scope, seconds) not in known]
+        alike: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for scope, windows in wanted.items():
+            sums = self._sums[scope]
+            some = [(seconds, sums[seconds].floor) for seconds in windows if (scope, seconds) not in known]
             if some:
-                wanted.setdefault(tuple(sorted(some)), []).append(scope)
-        for windows, scopes in wanted.items():
-            self._sum_up(windows, scopes)
+                alike.setdefault(tuple(sorted(some)), []).append(scope)
+        for windows_of, scopes in alike.items():
+            self._sum_up(windows_of, scopes)
 
     def of(self, scope: int, seconds: int, *, has_come: bool) -> Sum:
         """The sum that was read ahead; for a mailing that did not exist then, the sum of the batch's earlier items."""
         sums = self._sums.setdefault(scope, {})
         if seconds not in sums:
-            made = sums[seconds] = Sum(self._floor(seconds))
+            made = sums[seconds] = Sum(self.floor(scope, seconds))
             if has_come:
-                self._sum_up((seconds,), [scope])
+                self._sum_up([(seconds, made.floor)], [scope])
                 made.total += self._moments.later(scope, made.floor)
         return sums[seconds]
 
@@ -383,8 +372,12 @@ class Sums:
                 if one.made is not None and one.changed:
                     rows.append((scope, seconds, one.floor, one.total, one.made))
 
-    def _floor(self, seconds: int) -> int:
-        return self._batch.now_us - seconds * 1_000_000
+    def reset_at(self, scope: int) -> int:
+        return self._resets.get(scope, 0)
+
+    def floor(self, scope: int, seconds: int) -> int:
+        """The time after which a window of the scope begins."""
+        return max(self._batch.now_us - seconds * 1_000_000, self.reset_at(scope))
 
     def _kept(self) -> set[tuple[int, int]]:
         """Read the kept sums and subtract what has left their windows. Returns which of the wanted sums these are."""
@@ -405,18 +398,18 @@ class Sums:
             self._sums[scope][seconds] = kept
         return found
 
-    def _sum_up(self, windows: tuple[int, ...], scopes: list[int]) -> None:
-        """Count from scratch; windows in ascending order."""
-        floors = [self._floor(seconds) for seconds in windows]
-        each = ["SUM(CASE WHEN at > ? THEN weight ELSE 0 END)"] * (len(floors) - 1)
+    def _sum_up(self, windows: Sequence[tuple[int, int]], scopes: list[int]) -> None:
+        """Count from scratch. ``windows``: their lengths, ascending, with their floors, which all the scopes have."""
+        *floors, least = [floor for _, floor in windows]
+        each = ["SUM(CASE WHEN at > ? THEN weight ELSE 0 END)"] * len(floors)
         sql = (
             f"SELECT scope, {', '.join([*each, 'SUM(weight)'])} FROM moment WHERE at > ? AND scope {{}} GROUP BY scope"
         )
-        for scope, *totals in self._batch.among(sql, scopes, (*floors[:-1], min(floors))):
-            for seconds, total in zip(windows, totals, strict=True):
+        for scope, *totals in self._batch.among(sql, scopes, (*floors, least)):
+            for (seconds, _), total in zip(windows, totals, strict=True):
                 self._sums[scope][seconds].total += int(total)
         for scope in scopes:
-            for seconds in windows:
+            for seconds, _ in windows:
                 one = self._sums[scope][seconds]
                 if one.total >= LARGE:
                     one.made, one.changed = self._batch.now_us, True

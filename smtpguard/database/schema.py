@@ -99,7 +99,7 @@ tally = _table(
     "tally", number("scope", key=True), integer("seconds", key=True), number("floor total made"), rowid=False
 )
 
-# counts under a scope up to this time have no weight
+# no window of a scope begins before this time
 reset = _table("reset", big("scope", key=True), number("at"))
 
 # scopes that a content was counted under, so that a retry prolongs nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from smtpguard.policy.counted import Ask
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
-from tests.store.making import POLICY, SECRET, Gathered, event, item, on_sqlite, relays
+from tests.store.making import POLICY, SECRET, Gathered, a_hold, event, item, on_sqlite, relays
 
 HOUR = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
 THREAD = Ask(fact="thread.replies", key="<thread@example.com>", window_seconds=600)
@@ -95,6 +96,24 @@ async def test_a_retry_counts_once_and_does_not_prolong(store: Store, clock: Clo
     await count(store, to("T3", "b", content_sha256="same"))  # the other recipients, split off by the MTA
     clock.pass_(minutes=30)
     assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
+
+
+@pytest.mark.parametrize("large", [2, people.LARGE])
+async def test_whom_a_reset_forgets_is_counted_by_the_next_message(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    """With and without a stored sum, and with a clock that is behind that of the reset."""
+    monkeypatch.setattr(people, "LARGE", large)
+    day = HOUR._replace(window_seconds=86_400)
+    hold = a_hold("H", letter_from=(HOUR.key,), by_sender=True)
+    await count(store, to("T1", "a", "b", "c", asks=(HOUR, day)))
+    clock.pass_(minutes=1)
+    await store._writer.submit(partial(counting.reset_for_release, hold=hold, people=()))
+    clock.pass_(seconds=-1)
+    assert await count(store, to("T2", "a", "b", asks=(HOUR, day))) == {HOUR: 2, day: 2}
+    assert await count(store, to("T3", "b", "d", asks=(HOUR, day))) == {HOUR: 3, day: 3}
+    clock.pass_(hours=2)
+    assert await count(store, to("T4", "a", asks=(HOUR, day))) == {HOUR: 1, day: 3}
 
 
 @on_sqlite

@@ -83,6 +83,10 @@ class Model:
     seen: dict[tuple[str, str], dict[bytes, tuple[int, int, int]]] = field(default_factory=dict)  # at, weight, until
     marks: dict[tuple[str, str, str], int] = field(default_factory=dict)
     known: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    resets: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def since(self, fact: str, key: str, seconds: int) -> int:
+        return max(self.now - seconds, self.resets.get((fact, key), -1))
 
     def new(self, one: Item, sender: str = "") -> tuple[set[bytes], set[bytes]]:
         """The first contacts of a name of its sender, or of any of them for "", and those of them that it quotes."""
@@ -124,7 +128,7 @@ class Model:
             if ask.fact in OF_LETTERS and not members:
                 counts[ask] = 0
                 continue
-            there, since = self.seen.get((ask.fact, ask.key), {}), self.now - ask.window_seconds
+            there, since = self.seen.get((ask.fact, ask.key), {}), self.since(*ask[:3])
             inside = {m: w for m, (at, w, _) in there.items() if at > since}
             count = sum(inside.values()) + sum(w for m, w in members.items() if m not in inside)
             counts[ask] = self.unusual(ask, count)
@@ -152,7 +156,7 @@ class Model:
             span = max(ask.window_seconds, 35 * DAY if ask.fact in OF_LETTERS else 0)
             for member, weight in members.items():
                 at, _, until = there.get(member, (-1 << 60, 0, 0))
-                if not (again and at > self.now - ask.window_seconds):
+                if not (again and at > self.since(*ask[:3])):
                     writes.append((there, member, (self.now, weight, max(until, self.now + span))))
             if members and not again:
                 self.marks[mark] = self.now + span
@@ -166,8 +170,7 @@ class Model:
         self.known.update({(f"from {s}", p.encode()): self.now for s in names for p in people})
         scopes = [(fact, s) for s in names for fact in counting.OF_A_SENDER]
         scopes += [("sender.list_contacts", f"{NEWS}\0{s}") for s in names]
-        for scope in scopes if by_sender else ():
-            self.seen[scope] = {m: (at, 0, until) for m, (at, _, until) in self.seen.get(scope, {}).items()}
+        self.resets.update(dict.fromkeys(scopes if by_sender else (), self.now))
 
 
 letters = st.builds(
