@@ -213,8 +213,9 @@ def reports(
     if relayed:
         found.append(_dsn(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
     if delayed:
-        until = utc_text(lease.created_at + PACE.give_up)
-        found.append(_dsn(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
+        until = lease.created_at + PACE.give_up
+        more = {"retry_until": utc_text(until)} if now < until else {}  # later, until the relay is reached
+        found.append(_dsn(lease, hold, delayed, Action.DELAYED, "delayed", now, **more))
     return tuple(found)
 
 

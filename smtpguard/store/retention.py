@@ -172,9 +172,9 @@ def _old_holds(batch: Batch, before: datetime) -> int:
         left = select(outbox.c.intent_id).where(outbox.c.hold_id.in_(ids), outbox.c.done.is_(False))
         outboxes.forget(batch, left)
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
-    needed = outbox.c.hold_id.is_not(None) & preservation.is_kept(preservation.ID, outbox.c.hold_id)
-    # when it was done, by the index of what is due
+    # when it was done, by the index of what is due; with a hold, that it is reported once
     old = outbox.c.next_at < microseconds(before)
+    needed = exists().where(hold.c.hold_id == outbox.c.hold_id)
     sent = select(outbox.c.intent_id).where(outbox.c.done.is_(True), old, ~needed)
     if gone := list(batch.connection.execute(sent.limit(SLICE)).scalars()):
         outboxes.forget(batch, gone)

@@ -38,7 +38,6 @@ VOTES = Address.parse("votes@guard.example.com")
 class Letter:
     """A notice in a mailbox. ``answers``: the address that its answer votes at, "" for none."""
 
-    id: str
     to: str
     kind: str
     answers: str
@@ -66,6 +65,7 @@ class Mailboxes:
         self.chance = chance
         self.got: list[Letter] = []
         self.said: dict[str, int] = defaultdict(int)
+        self._sent = set[tuple[str, str]]()
         self._used: set[str] = set()
         self._asked: list[tuple[str, str]] = []
         self._obsolete: set[tuple[str, str, str]] = set()
@@ -91,8 +91,13 @@ class Mailboxes:
         kind, plain = str(read["X-Smtpguard-Notice"] or ""), read.get_body(("plain",))
         if kind and plain is not None:
             answers, text = str(read["Reply-To"] or ""), plain.get_content()
-            assert all(letter.id != str(read["Message-ID"]) for letter in self.got), "sent twice"
-            self.got.append(Letter(id=str(read["Message-ID"]), to=to, kind=kind, answers=answers, text=text))
+            assert (to, str(read["Message-ID"])) not in self._sent, "sent twice"
+            self._sent.add((to, str(read["Message-ID"])))
+            self.got.append(Letter(to=to, kind=kind, answers=answers, text=text))
+
+    def erased(self, address: str) -> None:
+        """That they were told of a delay is forgotten too, so they may be told again."""
+        self._sent = {(to, id) for to, id in self._sent if to != address or not id.endswith("-delayed.dsn@localhost>")}
 
     async def held(self, hold_id: str) -> None:
         """A message is held now: its approvers are to be asked."""

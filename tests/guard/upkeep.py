@@ -33,6 +33,7 @@ from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.retention import Retention
 from tests.clocks import Clock
 from tests.guard.house import KEY, MEMBERS, House, PatchedStore
+from tests.guard.mailboxes import Mailboxes
 
 if TYPE_CHECKING:
     from smtpguard.admission.intake import Intake
@@ -87,6 +88,7 @@ class Upkeep:
     state: Path
     url: str
     intake: Intake
+    mailboxes: Mailboxes
     forgets: bool
     erases: bool
 
@@ -195,6 +197,7 @@ class Upkeep:
         left_over = {(table, key) for table, key in named if key not in stay.get(table, ())}
         assert left_over == set(), (address, left_over)
         await self._found(address, {int(seq) for seq in seqs})
+        self.mailboxes.erased(address)
 
     async def _under_way(self) -> set[str]:
         query = select(schema.underway.c.id).where(schema.underway.c.doubt.is_(False))

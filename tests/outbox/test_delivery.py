@@ -12,7 +12,7 @@ import pytest
 from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import Hold, State
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Answers, Lost, Recipient
+from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
@@ -22,6 +22,7 @@ from smtpguard.outbox.delivery import RELEASE_FIELD
 from smtpguard.outbox.model import Lease
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
+from smtpguard.store.retention import Retention
 from tests.guard.house import KEY, RAMADAN, FakePassage, House, PatchedStore
 from tests.guard.office import BO, DI, LATER, NO, ULF, FakeRelay, Office
 
@@ -485,3 +486,25 @@ async def test_a_4xx_is_reported_delayed_and_given_up_after_two_days(office: Off
     assert [d.data["action"] for d in office.dsns()] == ["delayed", "failed"]
     assert "release failed 451 4.7.1" in await office.journal(hold_id)
     assert office.relay.has(RAMADAN) == 0
+
+
+class Away(FakeRelay):
+    """The relay takes notices, and cannot be reached for releases."""
+
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
+        if prepend:
+            raise Lost(RELAY_UNAVAILABLE)
+        return await super().deliver(envelope, content, prepend, fence)
+
+
+async def test_a_delay_is_reported_once_and_names_no_time_that_is_over(office: Office) -> None:
+    """A relay that cannot be reached is tried for longer than that, and retention forgets what has been sent."""
+    hold_id = await office.approved()
+    office.worker = office.hire(relay=Away())
+    brief = timedelta(hours=1)
+    await office.go(days=3)
+    for _ in range(4):
+        await office.until_quiet(timedelta(minutes=70), steps=2)
+        await office.store.retain(Retention(content=brief, addresses=brief))
+    assert [dsn.data.get("retry_until") for dsn in office.renderer.asked] == [None]
+    assert sorted(await office.journal(hold_id)) == ["notice sent 250 2.0.0", *["release retry lost"] * 8]
