@@ -5,7 +5,7 @@ The token in the address of an answer belongs to one person and one notice. It b
 recipients, lists or rules of the hold change. The token is enough to reject. To approve, it must also be proven who
 wrote the answer, and the policy must allow it. An automatic answer decides nothing.
 
-A link has one purpose and expires. It proves that its holder has the notice, and so access to the writer's mailbox.
+A link expires. It proves that its holder has the notice, and so access to the writer's mailbox.
 Opening it only shows the message; to act, the writer submits a form.
 """
 
@@ -275,7 +275,7 @@ def _fresh(at: datetime | None, now: datetime) -> bool:
     return at is not None and now - MAX_AGE < at <= now + MAX_AHEAD
 
 
-WRITER = "writer"
+_PURPOSE = "writer"
 AFTER = timedelta(days=7)
 """How long after the hold's expiry a link still shows its outcome."""
 
@@ -298,20 +298,20 @@ class Links:
     def __init__(self, secret: bytes) -> None:
         self._key = hmac.digest(secret, b"smtpguard signed link 1", "sha256")
 
-    def sign(self, link: Link, purpose: str = WRITER) -> str:
+    def sign(self, link: Link) -> str:
         """As text for a URL: letters, digits, - and _."""
-        payload = "\n".join((purpose, link.hold_id, str(int(link.until.timestamp())), link.address)).encode()
+        payload = "\n".join((_PURPOSE, link.hold_id, str(int(link.until.timestamp())), link.address)).encode()
         return _text(self._mac(payload) + payload)
 
-    def read(self, text: str, now: datetime, purpose: str = WRITER) -> Link | None:
-        """None for a link that was not signed here, has another purpose, or has expired: the caller cannot tell which."""
+    def read(self, text: str, now: datetime) -> Link | None:
+        """None for a link that was not signed here, or has expired: the caller cannot tell which."""
         raw = _octets(text)
         mac, payload = raw[:_MAC_OCTETS], raw[_MAC_OCTETS:]
         if not payload or not hmac.compare_digest(mac, self._mac(payload)):
             return None
-        meant, hold_id, until, address = payload.decode().split("\n", 3)
+        _, hold_id, until, address = payload.decode().split("\n", 3)
         link = Link(hold_id=hold_id, address=address, until=datetime.fromtimestamp(int(until), UTC))
-        return link if meant == purpose and now < link.until else None
+        return link if now < link.until else None
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")[:_MAC_OCTETS]

@@ -216,10 +216,6 @@ def test_a_link_expires() -> None:
     assert LINKS.read(LINKS.sign(LINK), LINK.until) is None
 
 
-def test_a_link_has_one_purpose() -> None:
-    assert LINKS.read(LINKS.sign(LINK, "something else"), NOW) is None
-
-
 def test_a_link_of_another_installation_is_refused() -> None:
     assert Links(b"j" * 32).read(LINKS.sign(LINK), NOW) is None
 
