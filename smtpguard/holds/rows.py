@@ -346,19 +346,15 @@ def ranked(
     marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
     later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
     order = later, -func.coalesce(table.c.reach, 0), func.coalesce(table.c.expires_at, 0), table.c.hold_id
-    query = select(*order).where(table.c.lead.is_(None), *_narrowed(wanted))
-    query = query.where(table.c.state.in_([state.value for state in wanted.states])).order_by(*order).limit(limit + 1)
+    states = table.c.state.in_([state.value for state in wanted.states])
+    these = table.c.lead.is_(None), states, *_narrowed(wanted)
+    query = select(*order).where(*these).order_by(*order).limit(limit + 1)
     if after is not None:
         query = query.where(tuple_(*order) > tuple_(*after))
     places = [Rank(*row) for row in connection.execute(query)]
     last = places[limit - 1] if len(places) > limit else None
-    return several(connection, [place.hold_id for place in places[:limit]]), _number(connection, wanted), last
-
-
-def _number(connection: Connection, wanted: HoldQuery) -> int:
-    """The number of primary holds."""
-    query = select(func.count()).where(table.c.lead.is_(None), *_narrowed(wanted))
-    return connection.execute(query.where(table.c.state.in_([state.value for state in wanted.states]))).scalar_one()
+    number = connection.execute(select(func.count()).where(*these)).scalar_one()
+    return several(connection, [place.hold_id for place in places[:limit]]), number, last
 
 
 def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
