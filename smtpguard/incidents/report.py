@@ -352,12 +352,12 @@ class Case:
         data = content["data"]
         message.add(entry.kind, data, content["private"])
         self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
-        if _took(entry.kind, data):
+        one = reported(entry.kind, data)
+        if relayed(entry.kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
             at = happened(entry.at, data)
             first, last = self._went or (at, at)
             self._went = min(first, at), max(last, at)
             self._out.append((at, entry.seq, entry.id))
-        one = reported(entry.kind, data)
         if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
 
@@ -477,12 +477,6 @@ class Case:
             crowds=people.crowds,
             **self._counters,
         )
-
-
-def _took(kind: str, data: Mapping[str, Any]) -> bool:
-    """Whether this entry says that the relay accepted it for at least one recipient."""
-    one = reported(kind, data)
-    return relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE)
 
 
 def _said(value: object) -> str:

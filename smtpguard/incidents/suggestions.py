@@ -437,10 +437,9 @@ class Evidence:
             now = len(decisions) / weeks
             if len(decisions) < _LEAST or now <= holds_a_week:
                 continue
-            tried = [(math.ceil(bound.least * times), 0.0) for times in TIMES]
             costs = [
                 (least, sum(facts.get(bound.fact, math.inf) >= least for facts in decisions.values()) / weeks)
-                for least, _ in tried
+                for least in (math.ceil(bound.least * times) for times in TIMES)
             ]
             told = ", ".join(f">= {least:,}: {cost:.3g}" for least, cost in ((math.ceil(bound.least), now), *costs))
             fits = next((least for least, cost in costs if cost <= holds_a_week), None)
