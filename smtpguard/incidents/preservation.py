@@ -85,7 +85,7 @@ def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], set[
     return ids, contents, mailings, first
 
 
-def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases: int) -> Preserved:
+def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str) -> Preserved:
     """From now on. Of an incident that is preserved already more may be kept, and not for longer (renew)."""
     there = select(preserved).where(preserved.c.id == id, preserved.c.until > batch.now_us)
     row = batch.connection.execute(there).one_or_none()
@@ -95,7 +95,7 @@ def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str, cases:
     batch.connection.execute(
         insert(preserved).values(id=id, until=microseconds(made.until), first=first, doc=_doc(made))
     )
-    _said(batch, replace(made, reason=reason), "begun", by, messages=cases)
+    _said(batch, replace(made, reason=reason), "begun", by, messages=len(needed.ids))
     return made
 
 

@@ -50,7 +50,7 @@ def find(
     query: IncidentQuery,
     now: datetime,
     *,
-    prove: bool = True,
+    prove: bool,
     progress: Progress | None = None,
     asked: Asked | None = None,
     may: Callable[[Report], bool] | None = None,

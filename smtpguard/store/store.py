@@ -155,9 +155,7 @@ class Store(Access):
             for start in range(0, len(keys), preservation.SLICE):
                 some = keys[start : start + preservation.SLICE]
                 await self.write(partial(preservation.keep, id=id, what=what, keys=some))
-        return await self.write(
-            lambda b: preservation.begin(b, id, needed, by=by, reason=reason, cases=len(needed.ids))
-        )
+        return await self.write(lambda b: preservation.begin(b, id, needed, by=by, reason=reason))
 
     async def preserve_longer(self, id: str, by: str, *, also: Collection[str] = ()) -> Preserved:
         """``by`` asks for an extension; ``also``: their other addresses. Raises KeyError if it is not preserved."""

@@ -241,7 +241,7 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         rejected, waiting = sorted(hold.hold_id for hold in await home.store.holds.newest())
         needed = await home.store.walk(lambda open: preservation.find(open, rejected))
         assert needed is not None
-        await home.store.write(lambda b: preservation.begin(b, rejected, needed, by="root", reason="press", cases=1))
+        await home.store.write(lambda b: preservation.begin(b, rejected, needed, by="root", reason="press"))
         await home.store.write(lambda b: preservation.keep(b, rejected, preservation.ID, sorted(needed.ids)))
         await index(home)
         done = await privacy.erase(home.store, whom(ANNA), by="root")
