@@ -188,11 +188,10 @@ class Rounds:
                 raise
 
     async def _over(self, memory: Memory, past: RaisedAlarm, alarm: Alarm, now: datetime) -> None:
-        if past.told is None:  # it was never sent
-            if not _claimed(past, now):
-                await memory.swap(past, None)
-            return
         if _claimed(past, now):
+            return
+        if past.told is None:  # it was never sent
+            await memory.swap(past, None)
             return
         claim = replace(past, claimed_until=now + CLAIM)
         told = AlarmMessage(alarm=alarm, phase=Phase.ENDS, began=past.began, at=now)
