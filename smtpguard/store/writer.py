@@ -15,6 +15,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,35 +206,27 @@ class Writer:
         self._database.close()
 
     def _take(self) -> tuple[list[Work], bool]:
-        """Waiting work, up to a batch. Notes that were left over wait a little for other work."""
-        works: list[Work] = []
+        """Waiting work, and whether more may follow. Notes that were left over wait a little for other work."""
         try:
             first = self._queue.get(timeout=NOTE_SECONDS if self._left else None)
         except queue.Empty:
-            return works, True
-        while True:
-            if first is _STOP:
-                return works, False
-            if first is not _WAKE:
-                works.append(first)
-            if len(works) >= BATCH:
-                return works, True
-            try:
-                first = self._queue.get_nowait()
-            except queue.Empty:
-                return works, True
+            return [], True
+        if first is _STOP:
+            return [], False
+        works = [first] if first is not _WAKE else []
+        return works, self._take_more(works)
 
-    def _take_more(self, works: list[Work]) -> None:
-        try:
+    def _take_more(self, works: list[Work]) -> bool:
+        """What waits, up to a batch. False: nothing follows it, since the writer is to stop."""
+        with suppress(queue.Empty):
             while len(works) < BATCH:
                 work = self._queue.get_nowait()
                 if work is _STOP:
-                    self._queue.put(_STOP)  # nothing follows it
-                    return
+                    self._queue.put(_STOP)
+                    return False
                 if work is not _WAKE:
                     works.append(work)
-        except queue.Empty:
-            return
+        return True
 
     def _serve(self, works: list[Work]) -> None:
         wanted: list[Work] = []
