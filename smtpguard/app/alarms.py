@@ -52,7 +52,7 @@ from smtpguard.observe.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Said
+from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import Tree, hidden, trees
 from smtpguard.store.store import Store

@@ -158,7 +158,7 @@ class Renewals:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """For the process's numbers (processes.channel)."""
+        """For the process's numbers (processes.numbers)."""
         return {REFUSED: self.refused}
 
     def watch(self, pair: Pair | None, *contexts: ssl.SSLContext | None) -> None:

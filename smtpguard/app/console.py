@@ -51,8 +51,8 @@ from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.processes.channel import Said
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
+from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
 

@@ -39,7 +39,7 @@ from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.processes.channel import CLOCK_AHEAD, STORE_FAILS, Said
+from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.nouns import People
 from smtpguard.store.retention import Retention

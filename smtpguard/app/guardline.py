@@ -35,7 +35,7 @@ from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, STORE_SERVES, Said
+from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, STORE_SERVES, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
@@ -134,7 +134,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
 
 
 def counts(intake: Intake) -> Mapping[str, int]:
-    """The numbers of a process that takes mail (processes.channel)."""
+    """The numbers of a process that takes mail (processes.numbers)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
     answered = {f"answered {how}": count for how, count in intake.answered.items()}
     admissions = {f"admission {n}": count for n, count in enumerate(intake.admissions) if count}
@@ -159,7 +159,7 @@ _CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Wh
 
 
 class Turned:
-    """Of one process. ``counts``: for processes.channel."""
+    """Of one process. ``counts``: for processes.numbers."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("smtpguard")

@@ -48,8 +48,8 @@ from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, 
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
-from smtpguard.processes.channel import STORE_FAILS, STORE_SERVES, of_relay
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
+from smtpguard.processes.numbers import STORE_FAILS, STORE_SERVES, of_relay
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
 from smtpguard.wire.carried import Why
@@ -173,7 +173,7 @@ class Watching:
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
-        """Numbers of the process tree from its supervisor (processes.channel)."""
+        """Numbers of the process tree from its supervisor (processes.numbers)."""
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:

@@ -31,7 +31,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session, client_network, within
 from smtpguard.mail.reply import Reply
-from smtpguard.processes.channel import Said
+from smtpguard.processes.numbers import Said
 from smtpguard.wire.listener import Limits, Listener, RateCheck, ServerAuth, ServerTls
 from smtpguard.wire.server import Reception
 

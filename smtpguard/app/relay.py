@@ -13,7 +13,7 @@ from smtpguard.config.fields import read_secret
 from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.mail.address import Address
-from smtpguard.processes.channel import Said, of_relay
+from smtpguard.processes.numbers import Said, of_relay
 from smtpguard.wire.login import Guesses, Logins
 from smtpguard.wire.pool import Allowance, RelayPool, Routing
 from smtpguard.wire.target import Reachability, RelayTarget, Tls

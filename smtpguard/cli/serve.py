@@ -36,11 +36,12 @@ from smtpguard.database.errors import StoreError, Unusable
 from smtpguard.database.migrate import SchemaError
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
-from smtpguard.processes.channel import Allowance
+from smtpguard.processes.child import Life
+from smtpguard.processes.connections import Limits, most_connections
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
-from smtpguard.processes.part import Life
+from smtpguard.processes.relaylimit import Allowance
 from smtpguard.processes.statusfile import Notifier, StatusFile
-from smtpguard.processes.supervisor import Limits, Supervisor
+from smtpguard.processes.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared
@@ -300,7 +301,7 @@ def _supervisor(
     from smtpguard.app import start
     from smtpguard.app.clock import STEADY
 
-    wanted, most = settings.limits.connections, supervisor.most_connections(parts)
+    wanted, most = settings.limits.connections, most_connections(parts)
     if listeners and most < wanted:
         what = "fewer connections are taken than limits.connections: a process may have too few file descriptors"
         structlog.get_logger("smtpguard").warning(what, connections=most, wanted=wanted)

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 from smtpguard.config.statefiles import replace_file
 
 if TYPE_CHECKING:
-    from smtpguard.processes.part import Child
+    from smtpguard.processes.child import Child
 
 FOLDER = "trees"
 EVERY_SECONDS = 2.0
 OLD_SECONDS = 30.0
 _OCTETS = 4096
-"""With this length a file has room for later states of the same tree."""
+"""The length of the file, with room for later states of the same tree."""
 
 
 class StatusFile:
-    """The state of this process and its children. No error here stops the tree."""
+    """Writes the state of this process and its children. No error here stops the tree."""
 
     def __init__(self, state: Path) -> None:
         self._path = _place(state, socket.gethostname(), os.getpid())
@@ -51,8 +51,9 @@ class StatusFile:
         store_fails: bool = False,
         clock_ahead: int = 0,
     ) -> dict[str, Any]:
-        """``now``: by the loop's clock. ``counts``: of all processes, ended ones included. ``store_fails``: whether one says
-        so. ``clock_ahead``: by how many seconds the clock jumped forward, while it is not believed."""
+        """Write the state if it is due. ``now``: by the loop's clock. ``counts``: of all processes, ended ones included.
+        ``store_fails``: whether a process says so. ``clock_ahead``: by how many seconds the clock jumped forward, while it is not
+        believed."""
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -94,7 +95,7 @@ class StatusFile:
 
 
 def _write_over(path: Path, text: str) -> None:
-    """Write into a file that exists, at once and without another length. Raises OSError."""
+    """Overwrite a file in place, without a change of its length. Raises OSError."""
     file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(file, text.encode().ljust(os.fstat(file).st_size), 0)
@@ -104,8 +105,8 @@ def _write_over(path: Path, text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """``alive``: written recently, by a process that exists. ``silent``: that process exists, and has not written for long:
-    it hangs, or cannot write there. ``row``: as in the file."""
+    """The state of a tree from its file. ``alive``: it was written lately, by a process that exists. ``silent``: that process exists
+    and has not written for long: it hangs, or cannot write there. ``row``: as in the file."""
 
     path: Path
     alive: bool
@@ -123,8 +124,8 @@ class Tree:
 
 
 def trees(state: Path, own: Mapping[str, Any] | None = None) -> Iterator[Tree]:
-    """The trees with a file, the newest first; none if the folder cannot be read. ``own``: the state of the caller's tree, as
-    its supervisor told it: a read-only disk keeps an old file."""
+    """Return the trees with a file, the newest first, none if the folder cannot be read. ``own``: the state of the caller's tree,
+    which its supervisor told it, since a read-only disk keeps an old file."""
     rows: dict[Path, Mapping[str, Any]] = {}
     with contextlib.suppress(OSError):
         for file in (state / FOLDER).iterdir():
@@ -142,7 +143,7 @@ def trees(state: Path, own: Mapping[str, Any] | None = None) -> Iterator[Tree]:
 
 
 def hidden(state: Path) -> str:
-    """Why nobody, or not this user, can look at the trees; "" if he can, or there are none."""
+    """Return why this user cannot read the files, "" if he can or there are none."""
     try:
         os.scandir(state / FOLDER).close()
     except FileNotFoundError:
@@ -158,7 +159,7 @@ def _place(state: Path, host: str, pid: int) -> Path:
 
 
 def _there(row: Mapping[str, Any]) -> bool:
-    """For another host True: only its time counts."""
+    """Return whether the process exists. True for another host, of which only the time of the file counts."""
     if row["host"] != socket.gethostname():
         return True
     try:
@@ -171,7 +172,7 @@ def _there(row: Mapping[str, Any]) -> bool:
 
 
 def _is_ours(row: Mapping[str, Any]) -> bool:
-    """Whether its process is on this host, and no other one that has got its number since."""
+    """Return whether the process of a file is on this host, and no other that has got its number since."""
     try:
         return row["host"] == socket.gethostname() and b"smtpguard" in Path(f"/proc/{row['pid']}/cmdline").read_bytes()
     except OSError:
@@ -179,8 +180,8 @@ def _is_ours(row: Mapping[str, Any]) -> bool:
 
 
 class Notifier:
-    """Datagrams to the service manager. An error stops nothing. A change of state that the manager cannot take now,
-    because its queue is full or it starts anew, is sent again before the next datagram: it waits for READY=1."""
+    """Sends datagrams to the service manager. An error stops nothing. A change of state that the manager cannot take now,
+    because its queue is full or it starts anew, is sent again before the next datagram: the manager waits for READY=1."""
 
     def __init__(self) -> None:
         path = os.environ.get("NOTIFY_SOCKET", "")
@@ -188,7 +189,7 @@ class Notifier:
         watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = os.environ.get("WATCHDOG_USEC", "") if watched else ""
         self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdigit() else None
-        """How long the manager waits for WATCHDOG=1 before it kills us; None: no watchdog."""
+        """How long the manager waits for WATCHDOG=1 before it kills the tree; None without a watchdog."""
         self._unsent = deque[bytes]()
 
     @property
@@ -196,7 +197,7 @@ class Notifier:
         return bool(self._address)
 
     def send(self, *lines: str, kept: bool = False) -> None:
-        """``kept``: until it is sent."""
+        """Send a datagram. ``kept``: try again until it is sent."""
         if not self._address:
             return
         self._unsent.append("\n".join(lines).encode())
@@ -224,5 +225,5 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=finishing open transactions", kept=True)
 
     def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
-        """Extend the start timeout: the start takes at least ``seconds`` from now on."""
+        """Extend the start timeout to ``seconds`` from now."""
         self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", f"STATUS={status}")

@@ -1,5 +1,4 @@
-"""The supervisor: accepts, counts and hands over connections; restarts its parts when they die; stops them in good
-order.
+"""The supervisor: it accepts, counts and hands over connections; restarts its parts when they die; stops them in order.
 
 It holds every accepted connection until a part has taken it, so that none is lost with a part. It reads no mail and
 opens no database, so it has few ways to fail. Parts are forked from it (fork), with all their code loaded.
@@ -15,33 +14,26 @@ import asyncio
 import errno
 import math
 import os
-import resource
 import signal
 import socket
 import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Network, client_address, within
-from smtpguard.processes.channel import CLOCK_AHEAD, STORE_FAILS, Numbers, RelayConnectionLimit, Said
-from smtpguard.processes.listeners import (
-    Arrival,
-    Introductions,
-    Listener,
-    Refused,
-    Spare,
-    Strangers,
-    refuse,
-    refuse_backlog,
-)
-from smtpguard.processes.part import Child, Life, Offered, Timing, resident_bytes
+from smtpguard.mail.envelope import client_address
+from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
+from smtpguard.processes.connections import Connections, Limits, raise_descriptor_limit
+from smtpguard.processes.listeners import Listener
+from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Numbers, Said
+from smtpguard.processes.proxyheader import Arrival, Introductions
+from smtpguard.processes.refusing import Refused, Spare, Strangers, refuse, refuse_backlog
+from smtpguard.processes.relaylimit import RelayConnectionLimit
 from smtpguard.processes.statusfile import Notifier, StatusFile
 
 _log = structlog.get_logger("smtpguard.supervisor")
@@ -51,17 +43,17 @@ _FULL_PAUSE_SECONDS = 1.0  # when connections cannot even be refused
 _SAID_SECONDS = 60.0  # between two log lines about descriptors
 _STARTING_SECONDS = 10.0  # between two extensions of the start timeout
 SUPERVISOR = "supervisor"
-"""Its name among the parts in figures of memory."""
+"""The supervisor's name among the parts in figures of memory."""
 CANNOT_RUN = 2
-"""The exit status of a part, and of serve, if a restart does not help: wrong use, wrong settings. It ends serve if the part was never
-ready."""
+"""The exit status of a part, and of ``serve``, if a restart does not help: wrong use, wrong settings. It ends ``serve`` if the
+part was never ready."""
 TRY_AGAIN = os.EX_TEMPFAIL
-"""The same if a restart may help: the store is unavailable, a port is still in use. Such an end does not count as one
-of the five deaths."""
+"""The exit status if a restart may help: the store is unavailable, a port is still in use. Such an end does not count as one of
+the five deaths."""
 
 
 class Supervisor:
-    """``run()`` is the life of ``smtpguard serve``; it returns the exit status."""
+    """Runs ``smtpguard serve``. ``run()`` returns the exit status."""
 
     def __init__(
         self,
@@ -82,12 +74,12 @@ class Supervisor:
         ticks: Callable[[], object] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``life``: the main function of a part's process. ``places``: for each relay, its connections for all parts
-        together, and ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers: nothing
-        waits until they are ready. ``pages``: those that are waited for until one has ended. However often one of either dies,
-        mail goes on. ``status_file``: the file of the tree's state. ``started`` is called when all that are waited for were ready and the tree has lasted: for
-        as long as deaths are counted, or until a stop.
-        ``ticks`` is called every second or more often. ``monotonic``: the clock for rate limits of log lines."""
+        """``life``: the main function of a part's process. ``places``: for each relay, the connections of all parts together;
+        ``caps``: the most of one part, by its kind. ``shows``: the kinds of parts that get the tree's numbers; READY=1 does not
+        wait for them. ``pages``: the kinds of parts for which it waits until one has ended. However often a part of either dies,
+        mail goes on. ``status_file``: the file of the tree's state. ``started`` is called when all that it waits for were ready,
+        and the tree has lasted for as long as deaths are counted, or until a stop. ``ticks`` is called every second or more
+        often. ``monotonic``: the clock for the rate of log lines."""
         self._monotonic = monotonic
         self._timing = timing or Timing()
         self._shows, self._pages = frozenset(shows), frozenset(pages)
@@ -128,7 +120,7 @@ class Supervisor:
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
         self._done = asyncio.Event()
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
@@ -191,7 +183,7 @@ class Supervisor:
                 self._turn_away(connection, listener, client)
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
-        """A proxy has given the client's address: that client is counted, and the proxy itself only if it gave none."""
+        """Admit a connection whose proxy has named the client. The client is counted, or the proxy if it named none."""
         own = arrival.header.local
         if not arrival.listener.admits(arrival.peer if own else client):
             if own:  # the proxy's check sees that we listen; no client was turned away
@@ -229,7 +221,7 @@ class Supervisor:
         self._look_at_descriptors(os.strerror(errno.EMFILE))
 
     def _look_at_descriptors(self, why: str) -> None:
-        """One line a minute, however many clients come."""
+        """Log the lack of descriptors, at most once a minute."""
         now = self._monotonic()
         if now - self._said_at < _SAID_SECONDS:
             return
@@ -238,7 +230,7 @@ class Supervisor:
         _log.error("no file descriptor for a connection", error=why, refused=refused, connections=now_open)
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
-        """To the least loaded of its parts, the next of equals; ``number`` if it has one already, since its first part died."""
+        """Hand a connection to the least loaded part, the next of equals. ``number``: the one it has, if its first part died."""
         takers = self._takers[offered.listener.taker]
         takers.rotate(-1)
         child = min((child for child in takers if child.takes), key=self._connections.load)
@@ -296,7 +288,7 @@ class Supervisor:
             self._connections.closed(number)
 
     def lost(self, child: Child, number: int, offered: Offered) -> None:
-        """The part has no descriptor for it: we still have the connection, and refuse it."""
+        """Refuse a connection for which the part had no descriptor: the supervisor still has it."""
         self._connections.closed(number)
         refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
         self._refused_for_descriptors(offered.listener)
@@ -411,7 +403,7 @@ class Supervisor:
             self._tell_refused()
 
     def _tell_refused(self) -> None:
-        """A line for each client and listener; in a flood from many addresses one line for the rest."""
+        """Log a line for each client and listener; in a flood from many addresses one line for the rest."""
         refused, self._refused = self._refused.most_common(), Counter()
         for (client, listener), times in refused[:_MOST_LINES]:
             _log.warning("turned-away", why="connections", client=client, listener=listener, times=times)
@@ -453,7 +445,7 @@ class Supervisor:
         self._end(0)
 
     def _end(self, status: int) -> None:
-        """No more connections; the parts finish their current work."""
+        """Accept no more connections, and let the parts finish their work."""
         self._status = status
         self._stopping = True
         if self._lasting is not None:
@@ -501,97 +493,8 @@ def _name(parts: Sequence[str], index: int) -> str:
     return parts[index] if len(same) == 1 else f"{parts[index]}-{same.index(index) + 1}"
 
 
-def _descriptors() -> int:
-    """The most file descriptors that a process may have, once its limit is raised."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return hard if hard != resource.RLIM_INFINITY else 1 << 16
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < _descriptors():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors(), hard))
-
-
-_OWN_DESCRIPTORS = 40  # of a part without clients: 30, and some more while it works
-
-
-def most_connections(parts: Sequence[str]) -> int:
-    """For how many connections these parts have file descriptors: each may take one more, to the relay or for what is spooled.
-    Clients that held all of them would let no mail pass."""
-    takers = sum(part in ("proxy", "milter") for part in parts)
-    return takers * max(1, (_descriptors() - _OWN_DESCRIPTORS) // 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """``per_client`` does not apply to clients in ``trusted``: the MTA in front carries mail of many."""
-
-    total: int
-    per_client: int
-    trusted: Sequence[Network] = ()
-
-    def trusts(self, client: str) -> bool:
-        """An MTA on a Unix socket has no address, and is trusted."""
-        return client_address(client) is None or within(client, self.trusted)
-
-
-@dataclass(slots=True)
-class Connections:
-    """Open connections by id. ``part``: any key by which the supervisor knows its parts."""
-
-    limits: Limits
-    by_listener: Counter[str] = field(default_factory=Counter)
-    _open: dict[int, tuple[Hashable, str, str]] = field(default_factory=dict)
-    _by_client: Counter[str] = field(default_factory=Counter)
-    _by_part: Counter[Hashable] = field(default_factory=Counter)
-    _next: int = 0
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def admits(self, client: str, besides: int = 0) -> bool:
-        """``besides``: open connections that are not counted yet."""
-        if len(self._open) + besides >= self.limits.total:
-            return False
-        return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
-
-    def opened(self, part: Hashable, client: str, listener: str) -> int:
-        self._next += 1
-        self._open[self._next] = (part, client, listener)
-        self.by_listener[listener] += 1
-        self._by_client[client] += 1
-        self._by_part[part] += 1
-        return self._next
-
-    def moved(self, connection: int, part: Hashable) -> None:
-        """Handed to another part, or to None: the first one died before it had taken it."""
-        before, client, listener = self._open[connection]
-        self._open[connection] = (part, client, listener)
-        self._by_part[before] -= 1
-        self._by_part[part] += 1
-
-    def closed(self, connection: int) -> None:
-        """Forget it. An unknown id is ignored: a part may report it after the supervisor has given it up."""
-        found = self._open.pop(connection, None)
-        if found is None:
-            return
-        part, client, listener = found
-        self.by_listener[listener] -= 1
-        self._by_part[part] -= 1
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
-            del self._by_client[client]
-
-    def of(self, part: Hashable) -> list[int]:
-        return [connection for connection, (its, _, _) in self._open.items() if its == part]
-
-    def load(self, part: Hashable) -> int:
-        return self._by_part[part]
-
-
 class Reloads:
-    """``begins`` and ``over`` are called around each reload."""
+    """Runs the reload command. ``begins`` and ``over`` are called around each run."""
 
     def __init__(self, command: Sequence[str], *, begins: Callable[[], None], over: Callable[[], None]) -> None:
         self._command = command
@@ -601,7 +504,7 @@ class Reloads:
         self._again = False
 
     def asked(self) -> None:
-        """During a reload another one is queued: the running one may have read the file before it was changed."""
+        """Reload, or reload again after the running one, which may have read the file before it was changed."""
         if not self._command:
             return
         if self._running is None or self._running.done():
@@ -610,7 +513,7 @@ class Reloads:
             self._again = True
 
     def cancel(self) -> None:
-        """Its process, which may wait for a database, does not keep this one from ending."""
+        """Kill the command, which may wait for a database: it must not keep the tree from ending."""
         if self._running is not None:
             self._running.cancel()
         if self._process is not None:

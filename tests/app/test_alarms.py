@@ -39,7 +39,7 @@ from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks import genuine
 from smtpguard.policy.approvals import Hours
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.channel import PUT_OFF, STORE_FAILS, Numbers, Said
+from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, Numbers, Said
 from smtpguard.wire.carried import TurnedAway, Why
 from tests.clocks import Clock
 from tests.observe.receiver import FAILS, Receiver, receiver

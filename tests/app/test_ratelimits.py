@@ -16,7 +16,7 @@ from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session
-from smtpguard.processes.channel import PUT_OFF
+from smtpguard.processes.numbers import PUT_OFF
 from smtpguard.wire.carried import TurnedAway, Why
 from tests.clocks import Seconds
 

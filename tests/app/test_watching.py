@@ -39,7 +39,7 @@ from smtpguard.observe.alarms import Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
-from smtpguard.processes.channel import STORE_FAILS, STORE_SERVES, Numbers
+from smtpguard.processes.numbers import STORE_FAILS, STORE_SERVES, Numbers
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from smtpguard.wire.target import RelayTarget

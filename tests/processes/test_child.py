@@ -295,7 +295,7 @@ def test_without_a_file_descriptor_a_connection_is_refused(grow: Grow, who: str)
 
 PROGRAM = """
 import asyncio, json, os, signal, sys
-from smtpguard.processes.part import fork
+from smtpguard.processes.child import fork
 
 def life():
     {life}
@@ -369,7 +369,7 @@ def test_a_child_exits_with_its_status(life: str) -> None:
 
 
 def test_a_failed_fork_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from smtpguard.processes.part import fork
+    from smtpguard.processes.child import fork
 
     def none_left() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all, refuse_backlog
-from smtpguard.processes.supervisor import Connections, Limits
+from smtpguard.processes.connections import Connections, Limits
+from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all
+from smtpguard.processes.refusing import refuse_backlog
 from tests.loopback import needs_ipv6
 
 

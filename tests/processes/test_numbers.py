@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.channel import Numbers, Said
-from smtpguard.processes.part import resident_bytes
+from smtpguard.processes.child import resident_bytes
+from smtpguard.processes.numbers import Numbers, Said
 from tests.processes.tree import PATIENCE, Grow, ask
 
 STEPS = st.lists(

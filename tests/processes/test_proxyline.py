@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.listeners import MAX_HEADER_LINE_OCTETS, MAX_HEADER_OCTETS, BadHeader, Header
+from smtpguard.processes.proxyheader import MAX_HEADER_LINE_OCTETS, MAX_HEADER_OCTETS, BadHeader, Header
 from tests.every import every
 from tests.processes.tree import PATIENCE, Grow, Tree, ask
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from smtpguard.processes.channel import Allowance, RelayConnectionLimit
+from smtpguard.processes.relaylimit import Allowance, RelayConnectionLimit
 from tests.every import every
 
 

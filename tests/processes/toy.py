@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
-from smtpguard.processes import listeners as ports_and_headers
 from smtpguard.processes import part as life
-from smtpguard.processes.channel import Said
+from smtpguard.processes import proxyheader
+from smtpguard.processes.child import Timing
+from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import Wanted, inherited, open_all
-from smtpguard.processes.part import Timing
+from smtpguard.processes.numbers import Said
 from smtpguard.processes.statusfile import Notifier
-from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Limits, Supervisor
+from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Supervisor
 
 STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
 
@@ -144,7 +145,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     shows, pages = str(options.pop("shows", "")), str(options.pop("pages", ""))
     monotonic = (lambda: 0.0) if options.pop("still", False) else time.monotonic
     proxy = bool(options.pop("proxy", False))
-    ports_and_headers.HEADER_SECONDS = float(str(options.pop("proxy_seconds", ports_and_headers.HEADER_SECONDS)))
+    proxyheader.HEADER_SECONDS = float(str(options.pop("proxy_seconds", proxyheader.HEADER_SECONDS)))
     clients = [ip_network(text) for text in options.pop("clients")] if "clients" in options else None  # type: ignore[attr-defined]
     part = str(options.pop("part", "proxy"))
     address = str(options.pop("address", "127.0.0.1"))
