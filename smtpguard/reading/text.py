@@ -13,6 +13,7 @@ from binascii import a2b_qp
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import reduce
+from html import unescape
 from operator import add
 from typing import NamedTuple
 
@@ -56,12 +57,18 @@ _SHOWN = frozenset(
     {"text/plain", "text/html", "text/x-amp-html", "application/xhtml+xml", "text/enriched", "text/richtext"}
 )
 
-_ENRICHED = re.compile(r"<(?:<|/?[A-Za-z][A-Za-z\-]{0,60}>)")
+_ENRICHED = re.compile(r"<(?:<|(param|comment)>[^<]*</\1>|/?[A-Za-z][A-Za-z\-]{0,60}>)", re.I)
 _HEX = re.compile(r"\\'([0-9a-fA-F]{2})")
-_UNICODE = re.compile(r"\\u(-?\d{1,6}) ?(?:\\'[0-9a-fA-F]{2}|[^\\{}\r\n])?")
+_UNICODE = r"\\u(-?\d{{1,6}}) ?(?:\\'[0-9a-fA-F]{{2}}|[^\\{{}}\r\n]){{0,{}}}"
+_INSTEAD = re.compile(r"\\uc(\d) ?")
+"""How many characters behind each of _UNICODE stand for it in old programs."""
 _DESTINATION = re.compile(r"\{\\(?:\*\\[a-z]+|fonttbl|colortbl|stylesheet|info|pict)[^{}]*(?:\{[^{}]*\}[^{}]*)*+\}")
-_BREAK = re.compile(r"\\(?:par|line|tab|cell|row|sect|page)(?![a-z])\d* ?")
-_WORD = re.compile(r"\\(?:[a-z]{1,32}(?:-?\d{1,10})? ?|[^a-zA-Z\\{}])|[{}]")
+_BREAK = re.compile(
+    r"\\(?:~|(?:par|line|tab|(?:nest)?(?:cell|row)|sect|page|column|bullet|e[mn](?:dash|space)|[lr]dblquote)(?![a-z])\d* ?)"
+)
+_LINE_END = re.compile(r"(\\[\\{}])|(\\)\r?\n|(\\[a-z]{1,32}(?:-?\d{1,10})?)\r?\n|[\r\n]")
+"""Of the source. It ends a control word as a space does, and a paragraph behind a backslash."""
+_WORD = re.compile(r"\\([\\{}])|\\(?:[a-z]{1,32}(?:-?\d{1,10})? ?|[^a-zA-Z\\{}])|[{}]")
 _SAID = re.compile(
     r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT|CATEGORIES|CONTACT|RESOURCES|NAME|X-WR-CALNAME|X-WR-CALDESC|X-ALT-DESC|STYLED-DESCRIPTION)(?:;(?:\"[^\"\r\n]*\"|[^\":\r\n])*)?:(.*)$",
     re.I | re.M,
@@ -100,10 +107,14 @@ def rtf(text: str) -> str:
     """The text of Rich Text; other text is returned unchanged."""
     if not text.lstrip().startswith("{\\rtf"):
         return text
-    text = _DESTINATION.sub("", text.replace("\r", "").replace("\n", ""))
-    text = _UNICODE.sub(lambda found: _character(int(found[1])), text)
+    text = _LINE_END.sub(lambda m: m[1] or ("\\par " if m[2] else f"{m[3]} " if m[3] else ""), text)
+    first, *more = _INSTEAD.split(_DESTINATION.sub("", text))
+    text = "".join(
+        re.sub(_UNICODE.format(n), lambda found: _character(int(found[1])), piece)
+        for n, piece in zip(("1", *more[::2]), (first, *more[1::2]), strict=True)
+    )
     text = _HEX.sub(lambda found: bytes([int(found[1], 16)]).decode("cp1252", "replace"), text)
-    return _WORD.sub("", _BREAK.sub("\n", text))
+    return _WORD.sub(r"\1", _BREAK.sub("\n", text))
 
 
 def _character(number: int) -> str:
@@ -122,7 +133,7 @@ def calendar(text: str) -> tuple[str, str]:
     method = _METHOD.search(text)
     called = [one or other for one, other in _ORGANIZER.findall(text)]
     said = "\n".join((*_SAID.findall(text), *called)).replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",")
-    return method[1].upper() if method else "", _TAG.sub("", said if _BEGINS.search(text) else text)
+    return method[1].upper() if method else "", unescape(_TAG.sub("", said if _BEGINS.search(text) else text))
 
 
 def files_within(text: str) -> Iterator[tuple[str, bytes]]:
@@ -266,6 +277,8 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
             else:
                 markups.append(markup)
     else:
+        if form == ENRICHED:
+            out.undecoded.append(text)  # programs that do not know it show it as it is
         text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
         for name, octets in files_within(text):
             out.attachments.append(Attachment(name, nested=part.nested > 0))

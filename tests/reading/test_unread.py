@@ -345,11 +345,18 @@ def test_broken_encoded_words_are_decoded_in_linear_time() -> None:
         ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nSTYLED-DESCRIPTION;FMTTYPE=text/html:<p>ba<b>con</b>\nEND:VCALENDAR"),
         ("Content-Type: application/rtf; name=a.rtf", r"{\rtf1{\fonttbl{\f0 Arial;}}Hello b\'61con}"),
         ("Content-Type: text/rtf", r"{\rtf1 Hello b\u97?con}"),
+        ("Content-Type: text/rtf", "{\\rtf1 Hello\\par\nbacon}"),
+        ("Content-Type: text/rtf", "{\\rtf1 Hello\\\nbacon\\\n}"),
+        ("Content-Type: text/rtf", r"{\rtf1 fl\uc0\u228 sk}"),
+        ("Content-Type: text/rtf", r"{\rtf1 Salt\~bacon\emdash eggs}"),
         ("Content-Type: text/enriched", "ba<bold>con</bold>"),
+        ("Content-Type: text/enriched", "ba<color><param>red</param>con</color>"),
+        ("Content-Type: text/enriched", "Hello<color><param>bacon</param>x</color>"),
         ("Content-Type: message/disposition-notification", "bacon"),
         ("Content-Type: message/unheard-of", "Subject: x\n\nbacon"),
         ("Content-Type: text/calendar; method=REQUEST", 'BEGIN:VCALENDAR\nsummary;X="a:b":bacon\nEND:VCALENDAR'),
         ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nX-ALT-DESC;FMTTYPE=text/html:<p>ba<b>con</b>\nEND:VCALENDAR"),
+        ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nX-ALT-DESC;FMTTYPE=text/html:<p>fl&auml;sk\nEND:VCALENDAR"),
         ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nSUMMARY:ba\n con\nEND:VCALENDAR"),
         ("Content-Type: text/calendar; charset=utf-8\nContent-Transfer-Encoding: quoted-printable", "BEGIN:VCALENDAR\nSUMMARY:fl=C3\n =A4sk\nEND:VCALENDAR"),
         ("Content-Type: text/calendar; method=REQUEST", 'BEGIN:VCALENDAR\nORGANIZER;ROLE=CHAIR;CN="The bacon club":mailto:x@y.example\nEND:VCALENDAR'),
@@ -384,6 +391,8 @@ def test_uuencoded_files_end_where_they_should() -> None:
 def test_formats_are_converted() -> None:
     assert enriched("a <bold>b</bold> <<c>") == "a b <c>"
     assert rtf(r"{\rtf1\ansi{\*\generator x;}\pard a\par b\'e5\u8364?{\b c}}") == "a\nbå€c"
+    assert rtf("{\\rtf1 b\\par\nc\\\r\nd\\b\ne\nf}") == "b\nc\ndef"
+    assert rtf(r"{\rtf1 \uc0\u228 r\u229 \uc2\u246??\'61 C:\\a \{b\}}") == r"äråöa C:\a {b}"
     assert rtf("no {rtf}") == "no {rtf}"
     assert calendar("BEGIN:VCALENDAR\nMETHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
     assert form_of("application/octet-stream", "a.exe") == form_of("image/png", "a.txt") == ""
@@ -392,7 +401,7 @@ def test_formats_are_converted() -> None:
 
 def test_malformed_rtf_takes_linear_time() -> None:
     began = time.process_time()
-    for piece in ("{\\info", "{\\*\\x{a}", "\\u1", "{\\info{", "\\'6"):
+    for piece in ("{\\info", "{\\*\\x{a}", "\\u1", "{\\info{", "\\'6", "\\uc1", "\\a1", "\\\\"):
         rtf("{\\rtf" + piece * 50_000)
     assert time.process_time() - began < 5
 
