@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, text, update
@@ -310,15 +311,18 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
     counts = {field: max(count, 0) for field, count in counts.items()}
     having = [crowd for crowd in crowds if crowd.status is CopyStatus.RELAYED]
     have = {kind: some for (kind, status), some in singles.items() if status is CopyStatus.RELAYED}
-    least = _least(having, have, changes, sum(map(changes.all_of, on)))
-    same = max(counts[FIELDS[CopyStatus.RELAYED]] - least, 0) if having else 0
+    same = 0
+    if having:
+        anew = journal.happened_to(connection, [Kind.POLICY], row.first_us + 1, row.last_us + 1)
+        least = _least(having, have, changes, inf if anew else sum(map(changes.all_of, on)))
+        same = max(counts[FIELDS[CopyStatus.RELAYED]] - least, 0)
     return replace(tally, **counts, same=same, apart=further)
 
 
-def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes, moved: int) -> int:
+def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes, moved: float) -> int:
     """The least number of people of these crowds and these single people, by kind. People behind an address and on no
     list are no customers. Of those who were on no such list when their own copy came, ``moved`` may be in a crowd: so many
-    came to the lists or left them."""
+    came to the lists or left them. ``inf``: the policy changed meanwhile, and with it perhaps which lists there are."""
     sizes: dict[int, dict[Version, Interval]] = {}
     for crowd in crowds:
         sizes.setdefault(crowd.kind, {})[crowd.of] = Interval(crowd.people, crowd.people)
@@ -334,7 +338,7 @@ def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Change
             beside = sum(some for of, some in singles.items() if _surely_not_in(of, kind) and _surely_not_in(of, 0))
             least = max(least, changes.together(versions).low + others + beside)
     anywhere = {(frozenset[Version](), frozenset[Version]()): sum(singles.values())}
-    return max(least - moved, interval(anywhere, several, changes).low) if moved else least
+    return int(max(least - moved, interval(anywhere, several, changes).low)) if moved else least
 
 
 def _surely_not_in(single: int, crowd: int) -> bool:

@@ -790,6 +790,21 @@ async def test_who_has_a_copy_may_have_been_on_the_list_when_it_went_there(store
 
 
 @on_sqlite
+@pytest.mark.parametrize("anew", [True, False])
+async def test_who_has_a_copy_may_be_on_a_list_that_a_new_policy_names(store: Store, clock: Clock, anew: bool) -> None:
+    """Before, nothing was known of the list. So all three may be among its people, and customers behind an alias too."""
+    alias = person("alias", weight=20, lists=(), customer=False)
+    await admit(store, of("T1", *(person(f"p{n}", lists=()) for n in range(3)), alias))
+    clock.pass_(minutes=1)
+    if anew:
+        await store.journal.record([event(Kind.POLICY, "another", at=clock.now())])
+    await admit(store, of("T2", person("news v1", weight=1200, lists=("news",), version="v1"), content="2"))
+    for id in ("T1", "T2"):
+        await outcome(store, id, "relayed")
+    assert await has(store) == (1200 if anew else 1223, 1223)
+
+
+@on_sqlite
 async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
