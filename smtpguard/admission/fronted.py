@@ -26,7 +26,7 @@ from smtpguard.admission.dispose import Dispose
 from smtpguard.admission.model import Admission
 from smtpguard.admission.record import alone
 from smtpguard.database.errors import StoreError
-from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
+from smtpguard.freezes.gatewatch import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.gathering.values import FEW

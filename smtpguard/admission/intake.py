@@ -32,7 +32,7 @@ from smtpguard.database.errors import (
     PolicyUnreadable,
     StoreError,
 )
-from smtpguard.freezes.service import FRESH_SECONDS, GateWatch
+from smtpguard.freezes.gatewatch import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.ports import PolicyInForce

@@ -43,7 +43,7 @@ from smtpguard.console.people.pages import Administering, Pages
 from smtpguard.console.people.signing import Signing
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import StoreError
-from smtpguard.freezes.service import STALE_SECONDS, GateWatch
+from smtpguard.freezes.gatewatch import STALE_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.replying import Links

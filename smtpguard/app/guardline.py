@@ -28,7 +28,7 @@ from smtpguard.app.services import freezes_of, notices, opened, second_factor_fo
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Outage
-from smtpguard.freezes.service import STALE_SECONDS, GateWatch
+from smtpguard.freezes.gatewatch import STALE_SECONDS, GateWatch
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses

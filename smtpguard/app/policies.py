@@ -38,7 +38,7 @@ from smtpguard.config.documents import (
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError, Unavailable
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.gatewatch import GateWatch
 from smtpguard.guard.inforce import InForce
 from smtpguard.journal.clock import Clock
 from smtpguard.lists.digest import Digester

@@ -19,7 +19,8 @@ from smtpguard.cli.holdrow import freeze_row, what
 from smtpguard.config.problem import unknown
 from smtpguard.config.settings import STORE
 from smtpguard.database.errors import CommitUnknown, StoreError
-from smtpguard.freezes.service import UNCOUNTED, Hook, Released, SecondPersonNeeded
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import UNCOUNTED, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.mailings.model import NoSuch, whole_id
 from smtpguard.policy.freezing import Freeze, Selector

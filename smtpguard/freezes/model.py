@@ -11,7 +11,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 
 def event_of(kind: Kind, freeze: Freeze, by: str, at: datetime, **more: Any) -> Event:
-    """Who, when and why. A sender's name and the reason's text are private."""
+    """Return the entry of a freeze or a thaw. A sender's address and the reason are in its private part."""
     personal = freeze.selector is Selector.SENDER
     private = {"actor": (by,), "comment": (str(freeze.reason),)}
     if personal:

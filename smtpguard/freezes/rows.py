@@ -1,5 +1,4 @@
-"""Rows of the gate: active freezes, and the policy in force. Each change raises the gate's generation in the same
-commit."""
+"""The tables of the gate: active freezes, and the policy in force. Each change raises the gate's generation in its commit."""
 
 from __future__ import annotations
 
@@ -18,11 +17,13 @@ from smtpguard.policy.freezing import Freeze, Gate, Selectable
 
 
 def read(connection: Connection) -> Gate:
+    """Return the gate."""
     head = read_head(connection)
     return Gate(generation=head.generation, policy_sha256=head.policy, freezes=read_freezes(connection))
 
 
 def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
+    """Write a freeze and its entry. Returns the new gate."""
     batch.record([batch.ends_generation(event)])
     batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
     return batch.moved()
@@ -34,7 +35,7 @@ def forget(batch: Batch, freeze_id: str) -> None:
 
 
 def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
-    """Raises KeyError if there is no such freeze, or it is lifted already."""
+    """Lift a freeze, with an entry. Returns the new gate. Raises KeyError if there is no such freeze, or it is lifted already."""
     known = select(table.c.freeze_id).where(table.c.freeze_id == freeze_id, table.c.lifted.is_(False))
     if batch.connection.execute(known).first() is None:
         raise KeyError(freeze_id)
@@ -44,7 +45,7 @@ def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
 
 
 def in_flight(connection: Connection, stop: Freeze, since: datetime) -> list[str]:
-    """Verdicts to relay since ``since`` without an outcome that ``stop`` would stop."""
+    """Return the verdicts to relay since ``since``, without an outcome, that ``stop`` selects."""
     query = select(underway.c.id, underway.c.marks).where(
         underway.c.at >= microseconds(since), underway.c.doubt.is_(False)
     )
@@ -57,13 +58,13 @@ def in_flight(connection: Connection, stop: Freeze, since: datetime) -> list[str
 
 
 def unsettled(connection: Connection, before: datetime) -> Sequence[str]:
-    """Verdicts to relay before this time without an outcome: after a crash their outcome is unknown."""
+    """Return the verdicts to relay before ``before`` without an outcome: after a crash it is unknown."""
     query = select(underway.c.id).where(underway.c.at < microseconds(before), underway.c.doubt.is_(False))
     return list(connection.execute(query.order_by(underway.c.at, underway.c.id)).scalars())
 
 
 def doubt(batch: Batch, before: datetime) -> tuple[str, ...]:
-    """Journal that they are in doubt, unless an outcome was written meanwhile. Returns their ids."""
+    """Journal that these verdicts are in doubt, unless an outcome was written meanwhile. Returns their ids."""
     batch.flush()
     left = tuple(unsettled(batch.connection, before))
     why = {"why": "no outcome was recorded: the process that relayed it has ended"}

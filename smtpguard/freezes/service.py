@@ -1,10 +1,8 @@
-"""Freeze and thaw, and watch the gate, which is asked before every final dot.
+"""Freeze and thaw.
 
-A freeze is committed first; from then on no verdict to relay a message that it stops can be committed anywhere. A
-verdict that was committed before, and whose final dot is not sent, is recalled by the fence, at most one second later.
-A message that the relay has is past recall; the freeze counts and reports those.
-
-The commands of a freeze and a thaw run without a shell, with the event in their environment; their failures are reported (``Hooks``).
+A freeze is committed first; from then on no verdict to relay a message that it stops can be committed anywhere. A verdict
+that was committed before, and whose final dot is not sent, is recalled by the fence (freezes.gatewatch), at most one second
+later. A message that the relay has is past recall; the freeze counts and reports those.
 """
 
 from __future__ import annotations
@@ -12,172 +10,64 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from smtpguard.database.errors import Outage, StoreError
+from smtpguard.database.errors import StoreError
+from smtpguard.freezes.hooks import Hook, run
 from smtpguard.freezes.model import event_of
 from smtpguard.holds.model import LET_GO, LIVE, Hold, State, held_up_by
-from smtpguard.journal.clock import Clock, SteadyClock
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED
-from smtpguard.locale.phrase import Phrase
-from smtpguard.policy.freezing import ITSELF, Freeze, Gate, Selectable, Selector, freezes_mailings, stopped_by
+from smtpguard.policy.freezing import ITSELF, Freeze, Selector, stopped_by
 
 if TYPE_CHECKING:  # a freeze should not wait for these imports
-    from smtpguard.mail.envelope import Fence
     from smtpguard.mailings.model import Mailing
-    from smtpguard.policy.facts import Facts
-    from smtpguard.store.front import Front
-    from smtpguard.store.nouns import Gates
     from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.25
-FRESH_SECONDS = 1.0
-STALE_SECONDS = 10.0
-"""If the last read of the gate is older, the store does not answer this process."""
-LOOK_SECONDS = 5.0
 RECALL_SECONDS = 1.5  # by then all fences stop, and the outcomes of recalled messages are journalled
 MOST = 1000
 """The most releases in progress that are looked at before a thaw."""
 SHOWN = 20
+"""The most messages that are shown before a thaw."""
 LOOK_BACK = timedelta(minutes=15)  # longer than the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
-
-
-@dataclass(eq=False)
-class GateWatch:
-    """Read the gate four times a second. ``moved`` is called with each gate that differs from the one before. ``front``
-    knows the gate's generation at every moment."""
-
-    gates: Gates
-    clock: Clock
-    moved: Callable[[Gate], None] | None = None
-    front: Front | None = None
-    gate: Gate | None = field(default=None, init=False)
-    _read_at: float = field(default=float("-inf"), init=False)
-
-    @property
-    def age_seconds(self) -> float:
-        """Seconds since the gate was last read; infinite before the first time."""
-        return self.clock.monotonic() - self._read_at
-
-    async def read(self) -> Gate:
-        """The newest known gate. Raises StoreError; the last gate stays, and grows stale."""
-        asked_at = self.clock.monotonic()  # taken before the read: the answer is at least this new
-        gate = await self.gates.read()
-        if self.gate is not None and asked_at < self._read_at:  # a later read has returned first
-            return self.gate
-        before, self.gate = self.gate, gate
-        self._read_at = asked_at
-        if self.moved is not None and before is not None and before != gate:
-            self.moved(gate)
-        return gate
-
-    async def run(self) -> None:
-        """Never returns. While the store does not answer, the fences stop all mail: doubt stands still."""
-        outage = Outage(log, "the gate: waiting for the store", self.clock.monotonic)
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self.read()
-            except (StoreError, TimeoutError) as error:
-                outage.tell(error)
-            else:
-                outage.over()
-            await asyncio.sleep(POLL_SECONDS)
-
-    def stops(self, facts: Facts) -> bool:
-        """Whether a known freeze stops a message with these facts; if so its content is kept first. A freeze that this
-        process does not know yet costs another round."""
-        frozen = facts.identity is not None and self.freezes_mailings  # only the admission knows the mailing
-        return frozen or not self.allows(Selectable(facts.lists, facts.senders, "", facts.thread), None)
-
-    @property
-    def freezes_mailings(self) -> bool:
-        """Whether a mailing is known to be frozen. Then the admission must know of every message which mailing it is a copy
-        of; for one that is frozen meanwhile it asks."""
-        freezes = self.gate.freezes if self.gate is not None else ()
-        return bool(freezes) and freezes_mailings(freezes)
-
-    def allows(self, what: Selectable, policy_sha256: str | None) -> bool:
-        """Whether the gate, as last read, lets this message pass: none of its freezes stops it, and the policy that decided
-        is in force (None: people decided)."""
-        gate = self.gate
-        if gate is None or (policy_sha256 is not None and gate.policy_sha256 != policy_sha256):
-            return False
-        return not gate.freezes or not stopped_by(gate.freezes, what)
-
-    def fence(
-        self, what: Selectable, policy_sha256: str | None = None, gone: Callable[[], bool] = lambda: False
-    ) -> Fence:
-        """Whether the final dot may still be sent. The gate must have been read less than a second ago, and none of its
-        freezes may stop this message. The policy that decided must still be in force (None: people decided, and no
-        policy changes that). The client must be connected. A freeze or thaw of something else does not matter.
-
-        Before it says no it reads the gate again: the verdict may be newer than the last read, after a thaw or a new
-        policy a moment ago. And on a busy machine the last read may be old.
-        """
-
-        def holds() -> bool:
-            if self.clock.monotonic() - self._read_at >= FRESH_SECONDS or gone():
-                return False
-            return self.allows(what, policy_sha256)
-
-        async def fence() -> bool:
-            if holds() and self._is_newest():
-                return True
-            if not gone():
-                await self._look()
-            return holds()
-
-        return fence
-
-    def _is_newest(self) -> bool:
-        """Whether no newer gate is known than the one that was last read."""
-        newest = self.front.generation if self.front is not None else None
-        return newest is None or (self.gate is not None and self.gate.generation == newest)
-
-    async def _look(self) -> None:
-        """Read the gate; again if the answer took so long that it is stale."""
-        with contextlib.suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self.read()
-                while self.age_seconds >= FRESH_SECONDS:
-                    await self.read()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """``recalled``: messages that were admitted before the freeze and dropped before their final dot. ``past_recall``:
-    ids of messages that the relay has, or may have; those still without its reply are among them."""
+    """What a freeze did. ``recalled``: the ids of messages that were admitted before it, and dropped before their final dot.
+    ``past_recall``: those that the relay has, or may have; those still without its reply are among them. ``counted``: False if
+    the store was lost after the freeze, and these are not known."""
 
     freeze: Freeze
     recalled: tuple[str, ...]
     past_recall: tuple[str, ...]
     hooks: tuple[Hook, ...]
     counted: bool
-    """False: the store was lost after the freeze, and how many there are is not known."""
 
 
 UNCOUNTED = "how many messages were stopped on their way is not known: the store was lost after the freeze"
 
 
 class SecondPersonNeeded(Exception):
-    """Two people are needed to thaw. This one's consent is recorded, and the freeze stays until another person agrees."""
+    """Two people must agree to a thaw. The first one's consent is recorded; the freeze stays until another person agrees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What a thaw releases. ``people``: an upper bound; a person who gets several messages counts for each. ``doubt``:
-    recipients who may have the message already, and are tried once more. ``kept``: approved messages that other freezes
-    stop as well. ``waiting``: messages that wait for a decision, which a thaw does not send. ``first``: the newest of
-    those that go, a mailing as one; its reach here is what goes of it, if it is sent in stages."""
+    """What a thaw releases.
+
+    ``people``: an upper bound; a person who gets several messages counts for each. ``doubt``: recipients who may have the
+    message already, and are tried once more. ``kept``: approved messages that other freezes stop too. ``waiting``: messages that
+    wait for a decision, which a thaw does not send. ``first``: the newest of those that go, a mailing as one; if it is sent in
+    stages, its reach is what goes now.
+    """
 
     messages: int
     people: int
@@ -194,9 +84,9 @@ def _only(address: str) -> Set[str]:
 
 @dataclass(eq=False)
 class Freezes:
-    """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once, without a shell. Their
-    environment has the event: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: log hooks that fail; a
-    command reports them itself."""
+    """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once (freezes.hooks). Their environment
+    has the event: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: log hooks that fail; the command line reports
+    them itself."""
 
     store: Store
     clock: SteadyClock
@@ -211,7 +101,7 @@ class Freezes:
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
     ) -> Frozen:
-        """``value``: see Freeze. Raises StoreError: then nothing is frozen (CommitUnknown: it is not
+        """Freeze. ``value``: see policy.freezing.Freeze. Raises StoreError: then nothing is frozen (CommitUnknown: it is not
         known), and the caller must say so loudly."""
         now = self.clock.now()
         freeze = Freeze(
@@ -229,15 +119,15 @@ class Freezes:
         return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks, counted=found is not None)
 
     async def told(self, stop: Freeze) -> tuple[Hook, ...]:
-        """The commands of a freeze that stands already, since it was made in another's commit."""
+        """Run the commands of a freeze that was made in another commit."""
         return await self._hooks(self.freeze_hook, "freeze", stop, stop.by)
 
     async def thaw(
         self, freeze_id: str, *, by: str, person: str = "", addresses_of: Callable[[str], Set[str]] = _only
     ) -> tuple[Hook, ...]:
-        """``person``: the person behind ``by``, if that names a program of theirs. ``addresses_of``: all addresses of a
-        person. Raises KeyError if there is no such freeze, and SecondPersonNeeded if two people must agree and this is
-        the first."""
+        """Lift a freeze. ``person``: the person behind ``by``, if that names a program of theirs. ``addresses_of``: returns all
+        addresses of a person. Raises KeyError if there is no such freeze, and SecondPersonNeeded if two people must agree and
+        this is the first."""
         gate = await self.store.gate.read()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
@@ -253,14 +143,13 @@ class Freezes:
         return await self._hooks(self.thaw_hook, "thaw", freeze, by)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
-        """The person who has already asked to thaw it, from the journal; "" for none."""
+        """Return the person who has asked to thaw it, from the journal, "" for none."""
         entries = await self.store.journal.history(freeze_id)
         asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
         return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
-        """Lift freezes whose time is over. Until then they stop mail. If several processes try, one does it. Raises
-        StoreError."""
+        """Lift the freezes whose time is over. If several processes try, one does it. Raises StoreError."""
 
         async def lift(freeze: Freeze) -> tuple[Hook, ...]:
             with contextlib.suppress(KeyError):  # another process was first
@@ -273,19 +162,19 @@ class Freezes:
         return tuple(chain.from_iterable(ran))
 
     async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
-        """The active freezes: all, or those with exactly this selector and value."""
+        """Return the active freezes: all, or those with this selector and value."""
         freezes = (await self.store.gate.read()).freezes
         return tuple(f for f in freezes if selector is None or (f.selector, f.value) == (selector, value))
 
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
-        """By hold id, the freezes that stop each of these holds, if it is not over. Holds that no freeze stops are left
+        """Return by hold id the freezes that stop each of these holds. Holds that are over, or that no freeze stops, are left
         out."""
         freezes = (await self.store.gate.read()).freezes
         found = {hold.hold_id: held_up_by(hold, freezes) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
-        """The approved messages that go out as soon as these freezes are lifted. Raises StoreError."""
+        """Return what goes out as soon as these freezes are lifted. Raises StoreError."""
         ids = {f.freeze_id for f in lifted}
         freezes = (await self.store.gate.read()).freezes
         # Of a mailing in stages the next copies go too, as many as its stage has room for.
@@ -331,7 +220,7 @@ class Freezes:
         )
 
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
-        """The freezes that stop further messages of a mailing, or those of it that are approved and not sent."""
+        """Return the freezes that stop further messages of a mailing, or its messages that are approved and not sent."""
         what = mailing.selectable
         bound = frozenset().union(
             *(grant.lists for grant in mailing.grants if grant.only)
@@ -340,7 +229,7 @@ class Freezes:
         return stopped_by(freezes, what._replace(lists=what.lists - bound))
 
     async def _recalled(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """None if the store is lost: it is frozen all the same."""
+        """Return what was recalled and what is past recall, None if the store is lost: it is frozen all the same."""
         try:
             return await self._recall(freeze)
         except StoreError as error:
@@ -348,8 +237,9 @@ class Freezes:
             return None
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Wait until fences stop and outcomes are journalled, at most ``recall_seconds``; then find which messages were
-        recalled. A release counts if an attempt has begun, however long ago: the relay may have it."""
+        """Wait until fences stop and outcomes are journalled, at most ``recall_seconds``; then return which messages were
+        recalled, and which are past recall. A release counts if an attempt has begun, however long ago: the relay may have it.
+        """
         since = freeze.at - LOOK_BACK
         under_way, releases = (
             await self.store.journal.in_flight(freeze, since),
@@ -375,106 +265,3 @@ class Freezes:
             if self.loud and hook.problem is not None:
                 log.error("%s, run at a %s: %s", hook.program, action, hook.problem)
         return tuple(ran)
-
-
-LAST_OCTETS = 4096  # of standard error, kept while the command runs
-LAST_CHARACTERS = 300  # of its last line, for people
-_READS = 64  # covers what a full pipe can still hold when the command has ended
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
-    """The result of a command that holds other mail queues. ``program``: its first word; the others may hold a secret.
-    ``failed``: None for exit status 0. ``said``: the last line of its standard error, bounded and printable."""
-
-    program: str
-    failed: Phrase | None = None
-    said: str = ""
-
-    @property
-    def problem(self) -> str | None:
-        """None for exit status 0."""
-        return f"{self.failed}: {self.said}" if self.failed is not None and self.said else self.failed
-
-
-async def run(argv: Sequence[str], action: str, freeze: Freeze, by: str, *, seconds: float) -> Hook:
-    """Run one command, and kill it after ``seconds``."""
-    program, error = argv[0], _LastLine()
-    try:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=error.theirs,
-                env=_environment(action, freeze, by),
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as e:
-            why = str(getattr(e, "strerror", None) or e)
-            return Hook(program=program, failed=Phrase("it could not be started: {value}", value=why))
-        finally:
-            error.begin()
-        try:
-            async with asyncio.timeout(seconds):
-                status = await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            late = Phrase("it took longer than {value} s and was killed", value=f"{seconds:g}")
-            return Hook(program=program, failed=late, said=error.text())
-        if status == 0:
-            return Hook(program=program)
-        return Hook(
-            program=program, failed=Phrase("it ended with status {value}", value=str(status)), said=error.text()
-        )
-    finally:
-        error.close()
-
-
-class _LastLine:
-    """Read a pipe and keep its end. Not a pipe of asyncio's: with that, wait() would wait for every process that
-    inherited it."""
-
-    def __init__(self) -> None:
-        self._ours, self.theirs = os.pipe()
-        os.set_blocking(self._ours, False)
-        self._kept = b""
-
-    def begin(self) -> None:
-        """Call when the command has its end of the pipe."""
-        os.close(self.theirs)
-        asyncio.get_running_loop().add_reader(self._ours, self._read)
-
-    def _read(self) -> bool:
-        try:
-            some = os.read(self._ours, 65536)
-        except BlockingIOError:
-            return False
-        self._kept = (self._kept + some)[-LAST_OCTETS:]
-        if not some:
-            asyncio.get_running_loop().remove_reader(self._ours)
-        return bool(some)
-
-    def text(self) -> str:
-        for _ in range(_READS):
-            if not self._read():
-                break
-        lines = [line for line in self._kept.decode(errors="replace").splitlines() if line.strip()]
-        last = lines[-1].strip() if lines else ""
-        clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in last)
-        return clean if len(clean) <= LAST_CHARACTERS else f"{clean[:LAST_CHARACTERS]}..."
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._ours)
-        os.close(self._ours)
-
-
-def _environment(action: str, freeze: Freeze, by: str) -> Mapping[str, str]:
-    said = {"ACTION": action, "ID": freeze.freeze_id, "SELECTOR": freeze.selector.value, "VALUE": freeze.value,
-            "REASON": freeze.reason, "BY": by}  # fmt: skip
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        **{f"SMTPGUARD_{name}": value.replace("\0", "") for name, value in said.items()},
-    }

@@ -145,7 +145,7 @@ def within(text: str, networks: Sequence[Network]) -> bool:
 
 
 Fence = Callable[[], Awaitable[bool]]
-"""Whether the final dot may be sent now. It may read the gate again, but never waits long (freezes.service)."""
+"""Whether the final dot may be sent now. It may read the gate again, but never waits long (freezes.gatewatch)."""
 
 PassRest = Callable[[bytes, Fence, Sequence[Recipient]], Awaitable[Reply]]
 """The bytes to prepend, the fence, and the recipients that are left out."""

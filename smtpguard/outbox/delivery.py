@@ -22,7 +22,7 @@ from functools import cache, partial
 from typing import Protocol
 
 from smtpguard.database.errors import ContentMissing, Outage, StoreError
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.gatewatch import GateWatch
 from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import StoreError
-from smtpguard.freezes.service import Freezes, Hook
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.clock import Clock

@@ -19,7 +19,7 @@ from smtpguard.app.policies import Following, surroundings
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Unavailable
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.gatewatch import GateWatch
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.message import Message

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from smtpguard.database.errors import Unavailable
-from smtpguard.freezes.service import LAST_CHARACTERS, Freezes, GateWatch, Hook, run
+from smtpguard.freezes.gatewatch import GateWatch
+from smtpguard.freezes.hooks import LAST_CHARACTERS, Hook, run
+from smtpguard.freezes.service import Freezes
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.envelope import Answers, Lost, Recalled
@@ -108,7 +110,7 @@ async def test_a_gate_that_does_not_answer_recalls(monkeypatch: pytest.MonkeyPat
             await asyncio.Event().wait()
             raise AssertionError
 
-    monkeypatch.setattr("smtpguard.freezes.service.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("smtpguard.freezes.gatewatch.LOOK_SECONDS", 0.0)
     watch = GateWatch(Silent(), Clock())  # type: ignore[arg-type]
     assert not await watch.fence(Selectable())()
 
@@ -117,7 +119,7 @@ async def test_a_gate_that_cannot_be_read_is_logged_now_and_then(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not four times a second."""
-    monkeypatch.setattr("smtpguard.freezes.service.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("smtpguard.freezes.gatewatch.POLL_SECONDS", 0.0)
     clock = Clock()
     said = [*("refused",) * 3, "no answer", None, "no answer", "later", "no answer", RuntimeError("the end")]
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.gatewatch import GateWatch
 from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import Choice
 from smtpguard.mailings.service import Mailings, row

@@ -24,7 +24,8 @@ from smtpguard.admission.preapproval import Corrections, NotAll, Preapproval
 from smtpguard.app.explaining import Explainer
 from smtpguard.database.errors import StoreError
 from smtpguard.database.schema import outbox, underway
-from smtpguard.freezes.service import Freezes, GateWatch
+from smtpguard.freezes.gatewatch import GateWatch
+from smtpguard.freezes.service import Freezes
 from smtpguard.holds.effects import Deadlines
 from smtpguard.holds.model import LIVE, SENDING, Choice, Hold, Refused, State
 from smtpguard.holds.service import Approvals

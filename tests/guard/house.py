@@ -22,7 +22,7 @@ from smtpguard.admission.intake import Intake
 from smtpguard.app.policies import with_people
 from smtpguard.config.statefiles import swap
 from smtpguard.database import schema
-from smtpguard.freezes.service import GateWatch
+from smtpguard.freezes.gatewatch import GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce

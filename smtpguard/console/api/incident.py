@@ -29,7 +29,8 @@ from smtpguard.console.api.mailings import MailingRow
 from smtpguard.console.api.reference import Verified
 from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import NothingFits, Occupied, make_once, query_of
-from smtpguard.freezes.service import UNCOUNTED, Hook, SecondPersonNeeded
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import UNCOUNTED, SecondPersonNeeded
 from smtpguard.incidents.report import TooMany
 from smtpguard.incidents.statement import Mark
 from smtpguard.journal.outcome import Outcome

@@ -23,7 +23,8 @@ from smtpguard.console.rendering import UNKNOWN, form, not_done, number, page, s
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once, query_of
 from smtpguard.console.services import ACTING, ConsoleServices, Routes, answers_for, person
 from smtpguard.database.errors import CommitUnknown, StoreError
-from smtpguard.freezes.service import Frozen, Hook, SecondPersonNeeded
+from smtpguard.freezes.hooks import Hook
+from smtpguard.freezes.service import Frozen, SecondPersonNeeded
 from smtpguard.incidents import breach
 from smtpguard.incidents.breach import MOST
 from smtpguard.incidents.query import moment
