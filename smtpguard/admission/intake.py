@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from smtpguard.admission.builtinrules import asks_of, with_fixed
+from smtpguard.admission.bypass import BypassPath
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import BypassPath, is_plain, is_still, key_of, marks_of
+from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import ADMISSION_SECONDS, Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt

@@ -22,7 +22,8 @@ from smtpguard.admission.mailingverdict import (
     with_additions,
 )
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
-from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING, pack
+from smtpguard.admission.packedfacts import pack
+from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
 from smtpguard.counts.keys import as_journalled, behind
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from smtpguard.admission.bypass import BypassPath
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import BypassPath
 from smtpguard.admission.intake import Intake, OwnMail
 from smtpguard.admission.mailvote import ReturnedMail, VotesByMail
 from smtpguard.admission.preapproval import Preapproval

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard import __version__
-from smtpguard.admission.recorded import unpack
+from smtpguard.admission.packedfacts import unpack
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, parse_policy, store_url

@@ -20,7 +20,8 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
-from smtpguard.admission.recorded import FACTS, unpack
+from smtpguard.admission.packedfacts import unpack
+from smtpguard.admission.recorded import FACTS
 from smtpguard.app.files import CannotStart, store_url, unwritable
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from smtpguard.admission.recorded import unpack
+from smtpguard.admission.packedfacts import unpack
 from smtpguard.incidents.intrusion import Ingress, Marks, Usual, marks_of
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline

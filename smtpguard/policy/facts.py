@@ -112,7 +112,7 @@ class Fact:
     ``ordinary``: its value in a letter to one person outside, if not zero or empty. ``at_most``: the fact that it never
     exceeds. ``of_customers``: it counts customers, so it never exceeds the people on all lists. ``personal``: its value
     names a person. ``made_from``: parts of a policy; by default those of its source (``parts``). ``elsewhere``: a
-    verdict's entry has it in another form. ``since``: the version of recorded facts (admission.recorded) that first has
+    verdict's entry has it in another form. ``since``: the version of recorded facts (admission.packedfacts) that first has
     it.
     """
 

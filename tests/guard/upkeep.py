@@ -17,7 +17,7 @@ from unittest import mock
 
 from sqlalchemy import Connection, LargeBinary, String, select
 
-from smtpguard.admission.fronted import AWAY_SECONDS, BypassPath
+from smtpguard.admission.bypass import AWAY_SECONDS, BypassPath
 from smtpguard.app import backup, services
 from smtpguard.config.settings import read_settings
 from smtpguard.database import schema

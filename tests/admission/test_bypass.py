@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.admission.fronted import AWAY_SECONDS, BypassPath
+from smtpguard.admission.bypass import AWAY_SECONDS, BypassPath
 from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Unavailable
 from smtpguard.journal import bypass as files

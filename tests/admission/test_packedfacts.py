@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.admission import recorded
-from smtpguard.admission.recorded import NOT_FOUND, pack, unpack
+from smtpguard.admission import packedfacts
+from smtpguard.admission.packedfacts import NOT_FOUND, pack, unpack
 from smtpguard.policy.facts import FACTS, Count, Fact, Source, Type, Unknown, Value
 from tests.every import every
 
 KEPT = {fact.name: fact for fact in FACTS.values() if fact.source is not Source.LIVE and not fact.elsewhere}
-NEXT = recorded.VERSION + 1
+NEXT = packedfacts.VERSION + 1
 ORDINARY: dict[str, Value] = {name: fact.default for name, fact in KEPT.items()}
 
 _counts = st.builds(lambda low, more: Count(low, low + more), st.integers(0, 9), st.sampled_from([0, 1, float("inf")]))
@@ -53,7 +53,7 @@ def test_without_the_text_its_facts_are_unknown(values: dict[str, Value]) -> Non
 
 
 def test_an_ordinary_message_takes_few_bytes() -> None:
-    assert pack(ORDINARY, {}, text=True) == f'{{"read":"ehto","since":{recorded.VERSION}}}'
+    assert pack(ORDINARY, {}, text=True) == f'{{"read":"ehto","since":{packedfacts.VERSION}}}'
 
 
 @every("line", [
@@ -68,19 +68,19 @@ def test_a_later_fact_is_unknown_in_an_older_line(monkeypatch: pytest.MonkeyPatc
     """A fact with a later ``since`` is unknown in older lines. Its row says the version, and nothing else has to."""
     line = pack(ORDINARY, {}, text=True)
     fact = Fact(name="message.of_tomorrow", type=Type.COUNT, source=Source.TEXT, doc="", label="", says={}, since=NEXT)
-    later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in recorded._BY_LETTER if letter == "t"))  # fmt: skip
-    monkeypatch.setattr(recorded, "_BY_LETTER", later)
-    monkeypatch.setattr(recorded, "_NAMES", (*recorded._NAMES, fact.name))
+    later = cast(tuple[tuple[str, tuple[Fact, ...]], ...], tuple((letter, (*facts, fact)) for letter, facts in packedfacts._BY_LETTER if letter == "t"))  # fmt: skip
+    monkeypatch.setattr(packedfacts, "_BY_LETTER", later)
+    monkeypatch.setattr(packedfacts, "_NAMES", (*packedfacts._NAMES, fact.name))
     unpack.cache_clear()
-    recorded._packed.cache_clear()
+    packedfacts._packed.cache_clear()
     assert fact.name not in unpack(line)
     line = pack({**ORDINARY, fact.name: Count(3, 3)}, {}, text=True)
     assert unpack(line)[fact.name] == Count(3, 3)
-    monkeypatch.setattr(recorded, "VERSION", NEXT)
-    recorded._packed.cache_clear()
+    monkeypatch.setattr(packedfacts, "VERSION", NEXT)
+    packedfacts._packed.cache_clear()
     assert unpack(pack({**ORDINARY, fact.name: Count(0, 0)}, {}, text=True))[fact.name] == Count(0, 0)
     unpack.cache_clear()
-    recorded._packed.cache_clear()
+    packedfacts._packed.cache_clear()
 
 
 FIRST = {
@@ -97,5 +97,5 @@ FIRST = {
 def test_defaults_never_change() -> None:
     """Defaults of version 1 never change, since that would change the meaning of old lines. A new fact has ``since``
     one higher than the last."""
-    now = {name: recorded._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}
+    now = {name: packedfacts._plain(fact.default) for name, fact in KEPT.items() if fact.since == 1}
     assert json.loads(json.dumps(now)) == FIRST
