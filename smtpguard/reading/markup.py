@@ -15,6 +15,7 @@ import re2
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
+from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.parts import NO_CONTROLS
 from smtpguard.reading.request import Meter, TooComplex
 from smtpguard.reading.visible import sheets_of, take_unseen, unescaped
@@ -104,7 +105,12 @@ _BLOCK = re.compile(
     r"|s(?:ection|ummary)|a(?:rticle|ddress|side)|f(?:ooter|orm|ieldset|igure|igcaption)|c(?:enter|aption)|m(?:ain|enu|arquee)|nav|option)\b)",
     re.I,
 )
-_CELL = re.compile(r"<(?=/?t[dh]\b)", re.I)
+_CELL = re.compile(r"<(?=/?(?:t[dh]|rt)\b)", re.I)
+_BREAK, _SPACE, _OWN_BREAK = "\n", "\t", "\f"
+"""White space for the edge of a block, for that of a cell, and for a line's end of the source, which has but spaces else."""
+_EDGE = re.compile(r"[\n\t](?<=[^\W_][\n\t])[\n\t]*(?=[^\W_])")
+"""Between two characters of what may be one word: a style can put one block beside another, as that of a large first letter does."""
+_LONGEST_WORD = 60
 # Quoting as mail programs mark it: the element around the quoted text ...
 _AROUND = (
     ".gmail_quote,.gmail_extra blockquote,blockquote[type=cite],.yahoo_quoted,.protonmail_quote,"
@@ -128,7 +134,7 @@ class Markup:
     hidden: str = ""
     preheader: str = ""  # hidden text before all other, which programs show in the list of messages
     unshown: list[str] = field(default_factory=list)
-    rejoined: str = ""  # the text without what stands within its words; "" if nothing does
+    rejoined: str = ""  # what may be other words: without what stands within them, and over the edges of elements
     alts: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     quoting: str = ""
@@ -148,8 +154,11 @@ def read_markup(html: str, meter: Meter) -> Markup:
     tables = _measure(html, meter)
     source = html[:200_000].lower()
     # of octets, since Python parts a text at spaces that are letters in HTML
-    lines = html if "<pre" in source else b" ".join(octets.split()).decode("utf-8", "surrogatepass")
-    tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace(_QUOTE_BEGINS, " "))))
+    if "<pre" in source:
+        lines = html.replace(_SPACE, " ").replace(_BREAK, _OWN_BREAK)
+    else:
+        lines = b" ".join(octets.split()).decode("utf-8", "surrogatepass")
+    tree = LexborHTMLParser(_CELL.sub(f"{_SPACE}<", _BLOCK.sub(f"{_BREAK}<", lines.replace(_QUOTE_BEGINS, " "))))
     signs = signs_in(source if len(html) <= len(source) else html.lower())
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or "<link" in source or len(html) > len(source) else ()
@@ -174,13 +183,14 @@ def read_markup(html: str, meter: Meter) -> Markup:
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
         out.quoted = _take(tree.css(_AROUND))
     out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
-    out.text = seen(body.text(separator=""))
+    whole = body.text(separator="")
     if "&#" in html:
-        out.text = out.text.translate(NO_CONTROLS)
+        whole = whole.translate(NO_CONTROLS)
+    out.text, out.rejoined = seen(whole), _over_edges(without_unseen(whole))
     if turned := backwards(out.text, marked=not signs.isdisjoint(_BACKWARDS)):
         out.unshown.append(turned)
-    if _INSERTED.search(source):
-        out.rejoined = _without_inserts(tree, body, meter)
+    if _INSERTED.search(source) or _PICTURED.search(source):
+        out.rejoined = f"{_without_inserts(tree, body, meter)}\n{out.rejoined}".strip()
     head, begins, tail = out.text.partition(_QUOTE_BEGINS)
     if begins:
         out.text, out.quoted = head, f"{tail}\n{out.quoted}".replace(_QUOTE_BEGINS, "")
@@ -189,11 +199,33 @@ def read_markup(html: str, meter: Meter) -> Markup:
 
 def seen(text: str) -> str:
     """White space as it is shown: runs are one space, at most one empty line."""
-    text = text.replace("\r", "").replace("\t", " ").replace("\xa0", " ")
+    text = text.replace("\r", "").replace(_OWN_BREAK, "\n").replace("\t", " ").replace("\xa0", " ")
     for run, shown in (("  ", " "), (" \n", "\n"), ("\n ", "\n"), ("\n\n\n", "\n\n")):
         while run in text:  # each round halves a run: many times faster than a pattern
             text = text.replace(run, shown)
     return text.strip()
+
+
+def _over_edges(text: str) -> str:
+    """Words that stand over the edges of elements."""
+    found: list[str] = []
+    row: list[str] = []  # words one behind the other
+    last = -1
+    for edge in _EDGE.finditer(text):
+        start, end = edge.span()
+        if not _may_be_one(text[start - 1], text[end]):
+            continue
+        before = text[max(0, start - _LONGEST_WORD) : start].split()[-1]
+        behind = text[end : end + _LONGEST_WORD].split()[0]
+        row = [*(row[1 - _STEPS :] if start - len(before) == last else [before]), behind]
+        found += dict.fromkeys("".join(row[-n:]) for n in (2, 3, _STEPS))
+        last = end
+    return "\n".join(found)
+
+
+def _may_be_one(before: str, behind: str) -> bool:
+    """Whether two characters may stand in one word: a capital behind a small letter begins another."""
+    return before.isalnum() and behind.isalnum() and not (before.islower() and behind.isupper())
 
 
 # The end of an element between two characters of a word. Patterns that begin with plain characters are found many times
@@ -202,15 +234,22 @@ _INSERTED = re.compile(
     r"</(?<=[^\W_]</|;</)[a-z][\w:-]{0,30}\s{0,5}>"
     r"(?:</?(?:[abiqsu]|em|font|span|strong|small|wbr)\b[^<>]{0,300}>|<!--[^<>]{0,300}-->){0,9}(?:[^\W_]|&)"
 )
+_PICTURED = re.compile(r"<img\b(?:(?<=[^\W_]<img)|[^<>]*+>(?=[^\W_]))")
+"""A picture beside a character, as a large first letter may be one."""
 _INLINE = "span,i,b,u,em,a,font,strong,small,big,sub,sup,s,tt,code,label,ins,del,mark,q,abbr,cite,kbd,var,samp,bdi"
 _LONGEST_INSERT = 60
 _STEPS = 12
 
 
 def _without_inserts(tree: LexborHTMLParser, body: LexborNode, meter: Meter) -> str:
-    """The text without what stands within its words, "" if nothing does. Whatever style hides that, programs that know
-    it show the rest as words. It changes the tree."""
+    """The text without what stands within its words, and with the texts of pictures there, "" if there is none. Whatever
+    style hides what is within, programs that know it show the rest as words. It changes the tree."""
     found = False
+    for image in tree.css("img[alt]"):
+        alt = (image.attributes.get("alt") or "")[:_LONGEST_WORD]
+        if alt and (_may_be_one(_beside(image, -1), alt[0]) or _may_be_one(alt[-1], _beside(image, 0))):
+            found = True
+            image.insert_before(alt)
     for n, node in enumerate(tree.css(_INLINE)):
         if not n % 256:
             meter.look_at_the_clock()

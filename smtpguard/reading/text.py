@@ -173,7 +173,7 @@ class Text:
     new: str = ""
     quoted: str = ""
     hidden: str = ""
-    rejoined: str = ""  # the text of the HTML without what stands within its words
+    rejoined: str = ""  # what may be other words of the HTML (Markup)
     unshown: str = ""  # text that only some programs show, or only on request
     undecoded: list[str] = field(default_factory=list)  # text that is not in its declared encoding
     attached: str = ""  # text of attached messages and text files

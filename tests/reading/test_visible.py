@@ -257,6 +257,34 @@ def test_what_stands_between_words_parts_them(body: str) -> None:
     assert not topics(look(letter(f"<div>{body}</div>", kind="text/html")))
 
 
+@every(
+    "body",
+    [
+        "<div style='float:left;font-size:3em'>B</div>acon", "<table><tr><td style='font-size:3em'>B</td><td>acon</td></table>",
+        "<img src=b.gif alt=B>acon", "<p>Hej ba<img src=c.gif alt=con></p>", "<table><tr><td>b<td>a<td>c<td>o<td>n</table>",
+        "<ul style='display:flex'><li>ba&zwnj;<li>con</ul>", "<pre>x\ny</pre><p style='display:inline'>ba&#1;</p><p style='display:inline'>con</p>",
+        "ba<p style='display:none'>x</p>con", "BA<br style='display:none'>CON", "<ruby>x<rt>bacon</rt></ruby>",
+    ],
+)  # fmt: skip
+def test_a_word_is_found_over_the_edges_of_elements(body: str) -> None:
+    """A style may put one beside the other, as that of a large first letter does."""
+    assert topics(look(letter(f"<div>{body}</div>", kind="text/html"))) == {"pork"}
+
+
+@every(
+    "body",
+    ["<p>ba</p> <p>con</p>", "<p>Ba</p><p>Con</p>", "<p>ba, </p><p>con</p>", "<img alt=Ba>Con", "<pre>ba\ncon</pre>", "ba <img alt=con>"],
+)  # fmt: skip
+def test_the_edges_of_elements_part_words(body: str) -> None:
+    assert not topics(look(letter(f"<div>{body}</div>", kind="text/html")))
+
+
+def test_words_over_edges_take_linear_time() -> None:
+    began = time.process_time()
+    read_markup("<p>" + "a&#10;" * 200_000, Meter(Bounds()))
+    assert time.process_time() - began < 5
+
+
 def test_what_stands_within_words_takes_linear_time() -> None:
     began = time.process_time()
     for piece in ("a<i>b</i>c", "a</i><b>", "<i></i>", "x<b>", "a</i><!--"):
