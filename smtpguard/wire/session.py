@@ -443,9 +443,10 @@ class SmtpSession:
             self._fail(error, in_command=True)
 
     def _not_known(self, verb: bytes) -> None:
-        if verb not in _ANOTHER_PROTOCOL:
+        said = _NO_COMMANDS_FOLLOW.get(verb)
+        if said is None:
             raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
-        self._say(reply.TOO_MANY_ERRORS)
+        self._say(said)
         self.over = True
 
     def _longest_of(self, verb: bytes) -> int:
@@ -567,10 +568,14 @@ class SmtpSession:
             self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
 
     def _data_command(self, argument: bytes) -> None:
-        if self.mail is None:
-            raise grammar.Refused(reply.BAD_SEQUENCE)
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
+        if self._held:
+            self._say(reply.TOO_EARLY)
+            self.over = True  # the input is content, and must not be taken for commands
+            return None
+        if self.mail is None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
         if self._broken is not None:
             self._say(self._broken)
             self._turn_away(self._why, self._broken)
@@ -578,10 +583,6 @@ class SmtpSession:
         if not self.recipients:
             put_off = self._turned[1] if self._turned is not None and self._turned[1] in NOT_FROM_RELAY else None
             raise grammar.Refused(put_off or reply.NO_RECIPIENTS)
-        if self._held:
-            self._say(reply.TOO_EARLY)
-            self.over = True  # the input is content, and must not be taken for commands
-            return None
         self._out.append(reply.START_MAIL)
         self.in_data = True
         self._arriving = Arriving(self._limits, self._listener.spool)
@@ -702,6 +703,10 @@ _METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
     b"DATA": SmtpSession._data_command,
 }
 _RCPT = SmtpSession._rcpt_command
-_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"PROXY", b"SEND", b"SOML", b"SAML")
-_ANOTHER_PROTOCOL = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT")
-"""A browser that was tricked into connecting: nothing that follows is a command of its user."""
+_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"PROXY", b"SEND", b"SOML", b"SAML")
+_NO_COMMANDS_FOLLOW = {
+    b"BDAT": reply.NOT_IMPLEMENTED,
+    **dict.fromkeys((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT"), reply.TOO_MANY_ERRORS),
+}
+"""The last reply: what follows is content, which its client did not write; or comes from a browser that was tricked into
+connecting."""
