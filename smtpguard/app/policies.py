@@ -16,7 +16,6 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +25,6 @@ from smtpguard.accounts.membership import members
 from smtpguard.app.files import parse_policy, store_url
 from smtpguard.app.lists import built_registry, names
 from smtpguard.config.documents import (
-    LISTS,
-    PARTS,
     VOCABULARIES,
     PolicyFile,
     digest,
@@ -260,11 +257,6 @@ class Look:
         since = f", since {put.at:%Y-%m-%d %H:%M} UTC{by}" if put is not None else ""
         return f"policy {self.current.sha256[:12]} is in force{since}; {self.file}"
 
-    @property
-    def since(self) -> datetime | None:
-        """Since when the file differs from the policy in force; None if it does not, or if unknown."""
-        return self.file.since(self.current.put.at if self.current.put is not None else None)
-
 
 class FollowingFile:
     """Looks again only if the files or the policy in force have changed."""
@@ -343,7 +335,7 @@ def unreadable(sha256: str, error: Exception) -> str:
 def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
     """Reads the files; ``in_force``: the documents of the policy in force. Never raises."""
     path = settings.policy
-    found = PolicyFile(path=path, changed_at=_changed_at(path))
+    found = PolicyFile(path=path)
     try:
         documents = policy_documents(path)
     except Broken as e:
@@ -378,12 +370,3 @@ def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
             stat = path.stat()
             found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
     return tuple(found)
-
-
-def _changed_at(path: Path) -> datetime | None:
-    """By ``ctime``, which no copy keeps and no user sets. An upgrade changes the shipped files."""
-    times = []
-    for file in (*policy_files(path).values(), *(path.parent / folder for folder in (PARTS, LISTS, VOCABULARIES))):
-        with suppress(OSError):
-            times.append(file.stat().st_ctime)
-    return datetime.fromtimestamp(max(times), UTC) if times else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -217,13 +216,12 @@ class PolicyFile:
     """The policy in this host's files, beside the one in force. ``sha256``: of the file and its vocabularies, "" if they
     cannot be read. ``differing``: documents that differ from those in force. ``product``: shipped vocabularies that
     differ from those in force, after an upgrade say, and that no file replaces: they are reported, and do not make the
-    file different. ``changed_at``: the latest change of the files, by ctime. ``problem``: the first mistake in it."""
+    file different. ``problem``: the first mistake in it."""
 
     path: Path
     sha256: str = ""
     differing: tuple[str, ...] = ()
     product: tuple[str, ...] = ()
-    changed_at: datetime | None
     problem: str = ""
 
     @property
@@ -234,11 +232,6 @@ class PolicyFile:
     @property
     def differs(self) -> bool:
         return self.state != "same"
-
-    def since(self, in_force_at: datetime | None) -> datetime | None:
-        """Since when it differs from the policy in force: the later of both changes. None if unknown."""
-        known = [at for at in (self.changed_at, in_force_at) if at is not None]
-        return max(known, default=None) if self.differs else None
 
     def __str__(self) -> str:
         if not self.differs and self.product:

@@ -132,17 +132,15 @@ def test_a_missing_file_does_not_stop_a_start(guard: Machine) -> None:
     assert starts(guard)[-1]["policy_file_sha256"] is None
 
 
-def test_the_state_of_the_file_is_known_with_its_time(guard: Machine) -> None:
+def test_the_state_of_the_file_is_known(guard: Machine) -> None:
     settings = read_settings(guard.config)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
-    assert (seen.file.state, seen.since, seen.started_beside, seen.unreadable) == ("same", None, False, "")
+    assert (seen.file.state, seen.started_beside, seen.unreadable) == ("same", False, "")
     write(guard, OBSERVING)
     seen = guard.ask(lambda store: look(settings, store))
     assert seen is not None
     assert seen.current.put is not None
-    assert seen.since is not None
-    assert seen.since >= seen.current.put.at
     assert seen.current.put.by == "test"
     assert (seen.file.state, seen.started_beside) == ("differs", False), "edited, and nothing started since"
     prepared(guard)

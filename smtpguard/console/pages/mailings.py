@@ -372,6 +372,3 @@ async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, ac
         await here.store.journal.record([event])
         undo.pop_all()
         return RecipientList(numbers[SENT], numbers[MAY], whose, made)
-
-
-Documents = Mapping[str, bytes]
