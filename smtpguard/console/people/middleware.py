@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +36,7 @@ from smtpguard.console.services import Person
 from smtpguard.database.errors import CommitUnknown, PolicyUnreadable, StoreError
 from smtpguard.holds.replying import Links
 from smtpguard.journal.clock import Clock
+from smtpguard.mail.envelope import client_address, within
 from smtpguard.store.nouns import People
 
 log = logging.getLogger(__name__)
@@ -103,17 +104,10 @@ class Site:
         peer = (scope.get("client") or ("", 0))[0]
         said = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
         for address in [*reversed(said.split(",")), ""] if said else []:
-            if not self._is_proxy(peer) or not address.strip():
+            if not within(peer, self.proxies) or not address.strip():
                 break
             peer = address.strip()
-        return peer if _is_address(peer) else ""
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            found = ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self.proxies)
+        return peer if client_address(peer) is not None else ""
 
 
 class ConsoleMiddleware:
@@ -240,7 +234,7 @@ class ConsoleMiddleware:
     def _must_set_up(self, request: Request, state: dict[str, Any]) -> bool:
         """Whether the person's role needs a second factor and they have none: then no other page is allowed."""
         account: Account | None = state["account"]
-        if account is None or account.totp or state["how"] != "password" or not self._required & set(account.roles):
+        if account is None or state["how"] != "password" or not account.lacks_factor(self._required):
             return False
         return not request.url.path.startswith(("/me/factor", "/me/language", "/logout", STATIC))
 
@@ -310,14 +304,6 @@ async def _failed(request: Request, error: Exception) -> Response:
         return await _refused(request, 503)
     log.error("/%s failed: %s", kind, type(error).__name__, exc_info=error)
     return await _refused(request, 500)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 WRITE_SECONDS = 60.0
