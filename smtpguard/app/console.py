@@ -37,7 +37,7 @@ from smtpguard.console.api.entry import Entry, Tokens
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.app import OPERATIONS, build
 from smtpguard.console.people.absences import Absent
-from smtpguard.console.people.accounts import Factors, Passwords
+from smtpguard.console.people.accounts import Passwords
 from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, RateLimit, Sessions, Site
 from smtpguard.console.people.pages import Administering, Pages
 from smtpguard.console.people.signing import Signing
@@ -202,24 +202,12 @@ def front(
 ) -> Front:
     """``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
     place = where(console, port)
-    people, passwords, factors = store.people, passwords or Passwords(), Factors(secret)
-    sessions = Sessions(people, clock, console.session)
+    sessions = Sessions(store.people, clock, console.session)
     provider = _provider(console, place, clock, secret)
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
-    signing = Signing(
-        people,
-        sessions,
-        clock,
-        passwords=passwords,
-        factors=factors,
-        secret=secret,
-        new_id=new_id,
-        delimiters=settings.delimiters,
-    )
     pages = Pages(
         accounts=theirs,
-        signing=signing,
-        factors=factors,
+        signing=Signing(theirs, sessions, secret=secret),
         place=place,
         provider=provider,
         own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
@@ -239,7 +227,7 @@ def front(
         routes=(
             *pages.routes(),
             *Administering(theirs, sso=provider is not None).routes(),
-            *Absent(people, clock, delimiters=settings.delimiters).routes(),
+            *Absent(theirs).routes(),
         ),
         sessions=sessions,
         provider=provider,

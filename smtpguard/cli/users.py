@@ -22,7 +22,7 @@ from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 
 if TYPE_CHECKING:
     from smtpguard.console.api.entry import Tokens
-    from smtpguard.console.people.accounts import Accounts, Factors
+    from smtpguard.console.people.accounts import Accounts
 
 ROLES = [role.value for role in Role]
 
@@ -56,7 +56,7 @@ async def add(
         raise CannotRun("give either --sso or --password-file")
     password = "" if sso else _password(password_file)
 
-    async with _accounts(context, address, about=True) as (accounts, _):
+    async with _accounts(context, address, about=True) as accounts:
         made = await accounts.add(
             address, roles=[Role(r) for r in roles], password=password, name=name, by=context.user
         )
@@ -72,7 +72,7 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
     """Set the password of an account. All its sessions end."""
     password = _password(password_file)
 
-    async with _accounts(context, address) as (accounts, _):
+    async with _accounts(context, address) as accounts:
         done = await accounts.set_password(await accounts.at(address), password, by=context.user)
         _said(context, done, "has another password")
 
@@ -82,7 +82,7 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
 @click.argument("roles", nargs=-1, type=click.Choice(ROLES), metavar="[viewer|approver|operator|admin]...")
 async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
-    async with _accounts(context, address, about=True) as (accounts, _):
+    async with _accounts(context, address, about=True) as accounts:
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
         _said(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
@@ -91,7 +91,7 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
 @an_address
 async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
-    async with _accounts(context, address, about=True) as (accounts, _):
+    async with _accounts(context, address, about=True) as accounts:
         _said(context, await accounts.disable(await accounts.at(address), by=context.user), "is disabled")
 
 
@@ -99,7 +99,7 @@ async def disable(context: Context, address: str) -> None:
 @an_address
 async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
-    async with _accounts(context, address, about=True) as (accounts, _):
+    async with _accounts(context, address, about=True) as accounts:
         _said(context, await accounts.enable(await accounts.at(address), by=context.user), "is enabled")
 
 
@@ -108,19 +108,19 @@ async def enable(context: Context, address: str) -> None:
 @click.option("--off", is_flag=True, help="Remove the second factor, for a person who has lost it.")
 async def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
-    async with _accounts(context, address) as (accounts, factors):
+    async with _accounts(context, address) as accounts:
         account = await accounts.at(address)
         if off:
             _said(context, await accounts.drop_factor(account, by=context.user), "has no second factor any more")
             return
-        sealed = factors.made()
+        sealed = accounts.factors.made()
         codes = await accounts.set_factor(account, sealed, by=context.user)
-        uri = factors.uri(sealed, address=account.address, issuer="smtpguard")
+        uri = accounts.factors.uri(sealed, address=account.address, issuer="smtpguard")
         from smtpguard.console.people.accounts import qr_text
 
         row = {"address": account.address, "uri": uri, "recovery_codes": codes}
         shown = [
-            f"Secret: {factors.plain(sealed)}",
+            f"Secret: {accounts.factors.plain(sealed)}",
             "Recovery codes; each works once:",
             *(f"  {code}" for code in codes),
         ]
@@ -136,7 +136,7 @@ async def delete(context: Context, address: str, yes: bool) -> None:
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
-    async with _accounts(context, address, about=True) as (accounts, _):
+    async with _accounts(context, address, about=True) as accounts:
         _said(context, await accounts.delete(await accounts.at(address), by=context.user), "has no account any more")
 
 
@@ -148,7 +148,7 @@ async def link(context: Context, address: str) -> None:
     if (console := context.settings().console) is None or console.oidc is None:
         raise CannotRun("there is no single sign-on: console: {oidc: ...} in the settings")
 
-    async with _accounts(context, address, about=True) as (accounts, _):
+    async with _accounts(context, address, about=True) as accounts:
         done = await accounts.to_single_sign_on(await accounts.at(address), by=context.user)
         _said(context, done, "signs in by single sign-on from now on")
 
@@ -156,7 +156,7 @@ async def link(context: Context, address: str) -> None:
 @command.command("list")
 async def list_(context: Context) -> None:
     """List the accounts."""
-    async with _accounts(context, everybody=True) as (accounts, _):
+    async with _accounts(context, everybody=True) as accounts:
         rows = list(map(_row, await accounts.people.everybody()))
         table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE"), *map(_line, rows)]
         context.answers(rows, in_columns(table) if rows else ["There are no accounts: smtpguard users add"])
@@ -165,22 +165,22 @@ async def list_(context: Context) -> None:
 @asynccontextmanager
 async def _accounts(
     context: Context, address: str = "", *, about: bool = False, everybody: bool = False
-) -> AsyncIterator[tuple[Accounts, Factors]]:
+) -> AsyncIterator[Accounts]:
     """Afterwards report where this account, or with ``everybody`` any account, does not fit the policy's groups."""
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following
     from smtpguard.app.services import accounts, opened
-    from smtpguard.console.people.accounts import Factors, NotPossible
+    from smtpguard.console.people.accounts import NotPossible
     from smtpguard.database.errors import StoreError
     from smtpguard.mail.address import BadAddress
 
     settings = context.settings()
     try:
         async with opened(settings) as (store, digester):
-            secret, clock = installation_secret(settings), SystemClock()
-            service = accounts(settings, store, clock, secret=secret, new_id=ids())
-            yield service, Factors(secret)
+            clock = SystemClock()
+            service = accounts(settings, store, clock, secret=installation_secret(settings), new_id=ids())
+            yield service
             if not about and not everybody:
                 return
             try:

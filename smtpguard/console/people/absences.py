@@ -12,18 +12,16 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
-from smtpguard.console.people.accounts import NotPossible
+from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.rendering import WrongField, page, see_other, services_of, speech, text_of
 from smtpguard.console.services import for_roles, person
 from smtpguard.guard.inforce import InForce
-from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import N_, Phrase, Said
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import BadAddress
 from smtpguard.notices.intents import deputy_waits
 from smtpguard.policy.approvals import LONGEST, Absence
 from smtpguard.policy.grammar import day
-from smtpguard.store.nouns import People
 
 NOT_AWAY = N_("{address} is not away.")
 
@@ -40,9 +38,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    people: People
-    clock: Clock
-    delimiters: str
+    accounts: Accounts
 
     def routes(self) -> list[Route]:
         approver, admin, either = for_roles(Role.APPROVER), for_roles(Role.ADMIN), for_roles(Role.APPROVER, Role.ADMIN)
@@ -73,7 +69,7 @@ class Absent:
             made = replace(wanted, confirmed=agreed)
             return made, self._event("away", made, who)
 
-        made = await self.people.change_absence(who, step)
+        made = await self.accounts.people.change_absence(who, step)
         now_in_force = await services_of(request).policies.follow()
         await self._ask_admins(request, made, now_in_force)
         return see_other("/away", done="done")
@@ -84,13 +80,13 @@ class Absent:
         if not not_yet:
             return
         two = in_force.addresses_of(absence.person, absence.deputy)
-        admins = [a.address for a in await self.people.everybody() if not a.disabled and Role.ADMIN in a.roles]
+        admins = [a.address for a in await self.accounts.people.everybody() if not a.disabled and Role.ADMIN in a.roles]
         told = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
         await services_of(request).store.journal.record((), told)
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""
-        who, in_force, now = person(request).address, services_of(request).in_force, self.clock.now()
+        who, in_force, now = person(request).address, services_of(request).in_force, self.accounts.clock.now()
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
         if not current:
@@ -101,7 +97,7 @@ class Absent:
             made = replace(first, person=who, ended=now)
             return made, self._event("back", made, who)
 
-        await self.people.change_absence(who, step)
+        await self.accounts.people.change_absence(who, step)
         await services_of(request).policies.follow()
         return see_other("/away", done="done")
 
@@ -117,7 +113,7 @@ class Absent:
         who, deputy = text_of(form, "person", 320), text_of(form, "deputy", 320)
 
         def step(said: Absence | None) -> tuple[Absence, Event]:
-            if said is None or said.over(self.clock.now(), services_of(request).in_force.groups.zone):
+            if said is None or said.over(self.accounts.clock.now(), services_of(request).in_force.groups.zone):
                 raise NotPossible(Phrase(NOT_AWAY, address=who))
             if said.deputy != deputy or not deputy:
                 raise NotPossible(Phrase("It has changed: {address} has changed their absence meanwhile.", address=who))
@@ -126,7 +122,7 @@ class Absent:
             return to(said), self._event(change, said, admin)
 
         try:
-            await self.people.change_absence(who, step)
+            await self.accounts.people.change_absence(who, step)
         except NotPossible as why:
             return await self._shown(request, 409, problem=why.why)
         await services_of(request).policies.follow()
@@ -135,7 +131,7 @@ class Absent:
     async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
         """Parse the form. Raises WrongField."""
         form = request.state.form
-        today = self.clock.now().astimezone(in_force.groups.zone).date()
+        today = self.accounts.clock.now().astimezone(in_force.groups.zone).date()
         since = _day(form.get("since"), "since") if form.get("since") else today
         until = _day(form.get("until"), "until")
         if until < since:
@@ -154,12 +150,12 @@ class Absent:
         if not text:
             return ""
         try:
-            address = Address.parse(text).canonical(self.delimiters)
+            address = self.accounts.canonical(text)
         except BadAddress:
             raise WrongField("deputy", N_("Not an address.")) from None
         if any(address in people for people in in_force.groups.values()):
             return address
-        account = await self.people.account(AccountKeys(address=address))
+        account = await self.accounts.people.account(AccountKeys(address=address))
         if account is None or not account.may(May.DECIDE):
             raise WrongField("deputy", N_("This person is in no group and has no account with the approver's role."))
         return address
@@ -168,7 +164,7 @@ class Absent:
         return Event(
             kind=Kind.ABSENCE,
             id=f"absence-{absence.since:%Y%m%d}",
-            at=self.clock.now(),
+            at=self.accounts.clock.now(),
             data={"change": change, "since": absence.since.isoformat(), "until": absence.until.isoformat()},
             private={
                 "account": (absence.person,),
@@ -181,8 +177,8 @@ class Absent:
         self, request: Request, status: int = 200, *, problem: Said = "",
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        who, in_force, now = person(request), services_of(request).in_force, self.clock.now()
-        said = {absence.person for absence in await self.people.absences()}
+        who, in_force, now = person(request), services_of(request).in_force, self.accounts.clock.now()
+        said = {absence.person for absence in await self.accounts.people.absences()}
         mine = in_force.addresses_of(who.address)
         coming = sorted(
             (a for a in in_force.groups.absences if not a.over(now, in_force.groups.zone)),

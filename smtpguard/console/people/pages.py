@@ -21,7 +21,6 @@ from smtpguard.console import labels
 from smtpguard.console.people.accounts import (
     Accounts,
     BadPassword,
-    Factors,
     NotPossible,
     TooManyHashes,
     WrongSecret,
@@ -54,7 +53,6 @@ class Pages:
 
     accounts: Accounts
     signing: Signing
-    factors: Factors
     place: Site
     provider: Provider | None
     own: RateLimit
@@ -221,7 +219,7 @@ class Pages:
 
     async def factor(self, request: Request) -> Response:
         account = _account(request)
-        return await self._factor(request, account, self.factors.made())
+        return await self._factor(request, account, self.accounts.factors.made())
 
     async def confirm(self, request: Request) -> Response:
         account, sealed, said = _account(request), _text(request, "sealed"), speech(request)
@@ -240,7 +238,7 @@ class Pages:
         account, said = _account(request), speech(request)
         if not await self._right(account, _text(request, "password")):
             return await self._me(request, 403, wrong={"password": said("That is not your password.")})
-        if self._required(account):
+        if not self.required.isdisjoint(account.roles):
             return await self._me(
                 request, 409, problem=N_("Your role requires a second factor: set up another one instead.")
             )
@@ -296,18 +294,15 @@ class Pages:
         if not account.password:
             return await self._me(request, 400, problem=N_("This account has no password: it uses single sign-on."))
         try:
-            uri = self.factors.uri(sealed, address=account.address, issuer=ISSUER)
+            uri = self.accounts.factors.uri(sealed, address=account.address, issuer=ISSUER)
         except WrongSecret:
-            sealed = self.factors.made()
-            uri = self.factors.uri(sealed, address=account.address, issuer=ISSUER)
-        plain = self.factors.plain(sealed)
+            sealed = self.accounts.factors.made()
+            uri = self.accounts.factors.uri(sealed, address=account.address, issuer=ISSUER)
+        plain = self.accounts.factors.plain(sealed)
         return await page(
-            request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), uri=uri, sealed=sealed, required=self._required(account) and not account.totp,
+            request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), uri=uri, sealed=sealed, required=account.lacks_factor(self.required),
             secret=" ".join(plain[n : n + 4] for n in range(0, len(plain), 4)),
         )  # fmt: skip
-
-    def _required(self, account: Account) -> bool:
-        return bool(self.required & set(account.roles))
 
     async def _right(self, account: Account, password: str) -> bool:
         """Ask for the account's password again: a person at an unlocked browser must not guess it."""

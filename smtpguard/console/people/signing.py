@@ -10,17 +10,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
-from smtpguard.console.people.accounts import Factors, Passwords, TooManyHashes
+from smtpguard.console.people.accounts import Accounts, TooManyHashes
 from smtpguard.console.people.middleware import RateLimit, Sessions, hashed
-from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import BadAddress
 from smtpguard.mail.envelope import client_network
-from smtpguard.store.nouns import People
 
 WINDOW_SECONDS = 900.0
 PER_PAIR = 8  # attempts from one network on one account
@@ -66,26 +64,14 @@ class SignedIn:
 
 
 class Signing:
-    def __init__(
-        self,
-        people: People,
-        sessions: Sessions,
-        clock: Clock,
-        *,
-        passwords: Passwords,
-        factors: Factors,
-        secret: bytes,
-        new_id: Callable[[], str],
-        delimiters: str = "+",
-    ) -> None:
-        self._people, self._sessions, self._clock = people, sessions, clock
-        self._passwords, self._factors, self._new_id = passwords, factors, new_id
-        passwords.prepare()
+    def __init__(self, accounts: Accounts, sessions: Sessions, *, secret: bytes) -> None:
+        self._accounts, self._sessions = accounts, sessions
+        self._people, self._clock = accounts.people, accounts.clock
+        accounts.passwords.prepare()
         self._key = hmac.digest(secret, b"smtpguard console known browser", "sha256")
-        self._delimiters = delimiters
-        self._pairs = RateLimit(clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
-        self._accounts = RateLimit(clock, most=PER_ACCOUNT, seconds=WINDOW_SECONDS)
-        self._clients = RateLimit(clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
+        self._pairs = RateLimit(accounts.clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
+        self._everywhere = RateLimit(accounts.clock, most=PER_ACCOUNT, seconds=WINDOW_SECONDS)
+        self._clients = RateLimit(accounts.clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
 
     async def by_password(
         self, address: str, password: str, code: str, *, client: str, known: str, before: str
@@ -95,7 +81,7 @@ class Signing:
         keys = self._braked(who, client, known)
         account = await self._people.account(AccountKeys(address=who))
         try:
-            right = await self._passwords.right(account.password if account else "", password)
+            right = await self._accounts.passwords.right(account.password if account else "", password)
         except TooManyHashes:
             raise TooManyAttempts(CROWDED_SECONDS) from None
         token, begins = self._sessions.made(account.account_id if account else "", how="password")
@@ -134,7 +120,7 @@ class Signing:
         them the person has is stored until the next sign-in. Raises SignInRefused, StoreError.
         """
         who = self._canonical(proven.address)
-        fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)
+        fresh, wanted = self._accounts.new_id(), tuple(role for role in Role if role in roles)
         tokens: dict[str, str] = {}
 
         def step(found: Sequence[Account]) -> AccountChange:
@@ -193,7 +179,7 @@ class Signing:
         keys = (
             [(self._pairs, f"known {nonce}")]
             if nonce
-            else [(self._clients, where), (self._accounts, who), (self._pairs, f"{where} {who}")]
+            else [(self._clients, where), (self._everywhere, who), (self._pairs, f"{where} {who}")]
         )
         wait = max(brake.wait(key) for brake, key in keys)
         if wait > 0:
@@ -206,10 +192,10 @@ class Signing:
         """The account after this code was used, None for a wrong one: a code works once."""
         if not account.totp:
             return account
-        step = self._factors.step(account.totp, code, self._clock.now())
+        step = self._accounts.factors.step(account.totp, code, self._clock.now())
         if step is not None:
             return replace(account, totp_step=step) if step > account.totp_step else None
-        spare = self._factors.hashed(code)
+        spare = self._accounts.factors.hashed(code)
         if spare in account.recovery:
             return replace(account, recovery=tuple(h for h in account.recovery if h != spare))
         return None
@@ -217,7 +203,7 @@ class Signing:
     def _canonical(self, address: str) -> str:
         """An invalid address is looked up all the same, and not found."""
         try:
-            return Address.parse(address.strip()).canonical(self._delimiters)
+            return self._accounts.canonical(address.strip())
         except BadAddress:
             return _NO_ADDRESS + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:32]
 
@@ -238,9 +224,8 @@ class Signing:
         return AccountChange(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
 
     def _change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
-        data = {"change": change, "roles": [r.value for r in roles], "before": [r.value for r in account.roles]}
-        private = {"account": (account.address,), "actor": ("single sign-on",)}
-        return Event(kind=Kind.ACCOUNT, id=account.account_id, at=self._clock.now(), data=data, private=private)
+        data = {"roles": [r.value for r in roles], "before": [r.value for r in account.roles]}
+        return self._accounts.event(account, change, "single sign-on", **data)
 
     def _event(self, kind: Kind, account: Account | None, client: str, **data: object) -> Event:
         private = {"client": (client,)} if client else {}
