@@ -53,8 +53,13 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
     "config": {},
     "reading": {"mail": None},
     "lists": {"mail": None, "config": None},
-    # codec: documents; config.statefiles: files beside the database; freezing: the gate, which the batch reads
-    "database": {"mail": {"codec"}, "config": {"statefiles"}, "journal": None, "policy": {"freezing"}},
+    # codec: documents; config: files beside the database, and the file of its password; freezing: the gate, which the batch reads
+    "database": {
+        "mail": {"codec"},
+        "config": {"statefiles", "fields", "problem"},
+        "journal": None,
+        "policy": {"freezing"},
+    },
     # address, fold: a word that is searched is found in any spelling
     "journal": {
         "database": None,

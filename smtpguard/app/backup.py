@@ -37,6 +37,7 @@ from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, make_state, store_url
 from smtpguard.app.services import opened, services
 from smtpguard.config.documents import POLICY, policy_documents
+from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over, sqlite_file, swap, sync_folder
@@ -561,10 +562,9 @@ def _pg_put_back(settings: Settings, dump: Path, *, then: str) -> None:
 
 def _client(settings: Settings, program: str) -> tuple[list[str], Mapping[str, str]]:
     """The command, and its environment. The password goes into the environment, which no other user can read."""
-    url = for_libpq(store_url(settings))
-    plain = url.set(password=None).render_as_string(hide_password=False)
-    password = {"PGPASSWORD": str(url.password)} if url.password else {}
-    return [program, f"--dbname={plain}"], {**os.environ, **password}
+    file = settings.store.password_file
+    password = {"PGPASSWORD": read_secret(file)} if file is not None else {}
+    return [program, f"--dbname={for_libpq(settings.store.url)}"], {**os.environ, **password}
 
 
 def _ran(

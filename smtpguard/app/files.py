@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
@@ -133,13 +133,12 @@ def other_secret(settings: Settings, *, missing: bool) -> str:
 
 
 def store_url(settings: Settings) -> str:
-    """Contains the password from its file. Never show it."""
-    if settings.store.password_file is None:
-        return settings.store.url
-    password = quote(read_secret(settings.store.password_file), safe="")
-    parts = urlsplit(settings.store.url)
-    user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{password}{at}{host}"))
+    """With the file of the password, if it has one (Database). Raises Broken if that cannot be read."""
+    url, file = settings.store.url, settings.store.password_file
+    if file is None:
+        return url
+    read_secret(file)
+    return f"{url}{'&' if '?' in url else '?'}password_file={quote(str(file))}"
 
 
 def no_room(settings: Settings) -> str:

@@ -104,6 +104,7 @@ SETTINGS: Mapping[str, str] = {
     "RelayAuth.user": "The user name.",
     "*.password_file": "A file with the password.",
     "Store.url": "sqlite:///PATH or postgresql://USER@HOST/DATABASE, without a password.",
+    "Store.password_file": "A file with the password. Each connection reads it.",
     "JournalSettings.front": "Whether mail that no other message and no decision depends on is recorded first in a file beside the database. For SQLite only.",
     "Notices.from": "The From address of the guard's own mail.",
     "Notices.contact": "The address that receives alarms, and notices of holds that nobody else can decide on.",

@@ -79,7 +79,7 @@ class Access:
 
     @property
     def url(self) -> str:
-        """The database URL, with its password if it has one: for another process, never for people."""
+        """The database URL, with the file of its password if it has one: for another process."""
         return self._database.given
 
     @property

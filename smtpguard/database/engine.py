@@ -29,6 +29,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from smtpguard.config.fields import read_secret
+from smtpguard.config.problem import Broken
 from smtpguard.config.statefiles import hand_over, owner_of, refusal, sqlite_file
 from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
 from smtpguard.database.failpoint import failpoint
@@ -101,10 +103,14 @@ class Database:
     """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
 
     def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
-        """``hot``: clients wait for these writes, so prepare what can be done beforehand. ``reads``: nothing is
-        written, a read-only database is enough, and no file is made beside it. Raises Unavailable if it cannot be read
-        so."""
-        self.given, self.url, self._places = url, _url_of(url), _servers(url)
+        """``url``: its ``password_file`` is a file with the password, which each connection reads again. ``hot``: clients
+        wait for these writes, so prepare what can be done beforehand. ``reads``: nothing is written, a read-only
+        database is enough, and no file is made beside it. Raises Unavailable if it cannot be read so."""
+        self.given, named, self._places = url, _url_of(url), _servers(url)
+        self.url, self._password_file = (
+            named.difference_update_query(["password_file"]),
+            named.query.get("password_file"),
+        )
         self.copy: ReadOnlyCopy | None = None
         """A SQLite database that can only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
@@ -160,6 +166,14 @@ class Database:
         engine = create_engine(
             self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
         )
+
+        @event.listens_for(engine, "do_connect")
+        def password(_: object, __: object, ___: object, options: dict[str, Any]) -> None:
+            if self._password_file:
+                try:
+                    options["password"] = read_secret(Path(str(self._password_file)))
+                except Broken as error:
+                    raise Unavailable(str(error)) from None
 
         @event.listens_for(engine, "connect")
         def timeouts(connection: Any, _: object) -> None:

@@ -6,14 +6,17 @@ import os
 import re
 import socket
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.delivery import has_ended, worker
 from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, store_url
+from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings, read_settings
 
 
@@ -22,12 +25,16 @@ def settings_in(folder: Path, text: str) -> Settings:
     return read_settings(folder / "smtpguard.yaml")
 
 
-def test_the_stores_password_is_read_from_its_file(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("p@ss/w:rd\n")
-    url = "postgresql://guard@db.example.com:5433/mail"
-    given = settings_in(tmp_path, f'store: {{url: "{url}", password_file: password}}\n')
-    assert store_url(given) == "postgresql://guard:p%40ss%2Fw%3Ard@db.example.com:5433/mail"
-    assert "p@ss" not in repr(given)
+@pytest.mark.parametrize("more", ["", "?sslmode=require"])
+def test_the_stores_url_names_the_file_of_its_password(tmp_path: Path, more: str) -> None:
+    url = f"postgresql://guard@db.example.com:5433/mail{more}"
+    given = settings_in(tmp_path, f'store: {{url: "{url}", password_file: "a password&"}}\n')
+    with pytest.raises(Broken, match="cannot be read: No such file"):
+        store_url(given)
+    (tmp_path / "a password&").write_text("p@ss/w:rd\n")
+    named = f"{'&' if more else '?'}password_file={quote(str(tmp_path))}/a%20password%26"
+    assert store_url(given) == f"{url}{named}"
+    assert dict(make_url(store_url(given)).query)["password_file"] == f"{tmp_path}/a password&"
 
 
 def test_without_a_password_file_the_url_is_unchanged(tmp_path: Path) -> None:

@@ -209,6 +209,40 @@ async def test_a_server_that_became_read_only_is_named(server: Any, tmp_path: Pa
         await store.try_write()  # on a new connection
 
 
+def ask_for_password(admin: psycopg.Connection[Any]) -> None:
+    (hba,) = admin.execute("SHOW hba_file").fetchone() or ("",)
+    Path(hba).write_text("local all guard scram-sha-256\n" + Path(hba).read_text())
+    admin.execute("SELECT pg_reload_conf()")
+
+
+async def test_a_password_that_was_changed_is_read_again(server: Any, tmp_path: Path, clock: Clock) -> None:
+    """The server ends a connection for any reason: the next one has the password of that moment."""
+    file = tmp_path / "password"
+    with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+
+        def change(password: str) -> None:
+            admin.execute(f"ALTER ROLE guard PASSWORD '{password}'")
+            admin.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'guard'")
+
+        admin.execute("CREATE ROLE guard LOGIN SUPERUSER PASSWORD 'one of spring'")
+        ask_for_password(admin)
+        file.write_text("one of spring\n")
+        url = make_url(server.get_uri()).set(username="guard").update_query_dict({"password_file": str(file)})
+        opened = open_store(str(url), secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True)
+        async with opened as store:
+            await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
+            change("one of summer")
+            for asked in (store.gate.read, store.try_write):
+                with pytest.raises(Unavailable, match='password authentication failed for user "guard"'):
+                    await asked()
+            file.unlink()
+            with pytest.raises(Unavailable, match=f"{file}.*: cannot be read: No such file"):
+                await store.try_write()
+            file.write_text("one of summer\n")
+            assert (await store.gate.read()).policy_sha256 == POLICY
+            await store.admit(item("T1"), relays("T1"))
+
+
 def test_a_lock_is_named_and_a_row_is_not() -> None:
     database = Database("postgresql://127.0.0.1:9/guard")
     lock = "canceling statement due to statement timeout"
