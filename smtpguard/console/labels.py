@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.accounts.model import Role
+from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import No
 from smtpguard.incidents.report import Findings
@@ -43,7 +44,7 @@ STATES: Mapping[str, str] = {
 SHORT_STATES: Mapping[str, str] = {
     "waiting": N_("waits"),
     "leaving": N_("approved, can still be undone"),
-    "approved": N_("approved"),
+    "approved": N_("to be sent"),
     "releasing": N_("being sent"),
     "released": N_("sent"),
     "stopped": N_("stopped before all had it"),
@@ -72,8 +73,20 @@ OWN_STATES: Mapping[str, str] = {
 }
 
 
+TEST_OWN: Mapping[str, str] = {**OWN_STATES, "waiting": N_("It waits for approval.")}
+CORRECTED = {"granted": N_("It was approved: one copy for each of those people may go out.")}
+
+
+def states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
+    """The states (Hold.stands) as approvers read them. ``frozen``: a freeze stops it."""
+    found = KEPT_STATES if frozen else STATES
+    return {**found, **CORRECTED} if hold.correction is not None else found
+
+
 def own_states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
-    """The states (Hold.stands) as its writer reads them. ``frozen``: a freeze stops it."""
+    """The same as its writer reads them."""
+    if hold.kind == TEST:
+        return {**TEST_OWN, **CORRECTED} if hold.correction is not None else TEST_OWN
     asked = hold.confirm
     answered = asked and (asked.at or asked.lapsed_at)
     if asked is None or (answered and hold.reopened_at and answered <= hold.reopened_at):  # others decide

@@ -346,10 +346,14 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
 
 
 def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
-    confirmed = lead.confirm is not None and lead.confirm.at is not None
-    kind = Kind.CONFIRMED if confirmed else Kind.APPROVED
+    kind = Kind.CONFIRMED if lead.confirmed else Kind.APPROVED
     event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
-    return Change(hold=copy.moved(Move.APPROVE), events=(event,), intents=(release(copy),), confirmed=confirmed)
+    return Change(
+        hold=copy.moved(Move.APPROVE, confirm=lead.confirm),
+        events=(event,),
+        intents=(release(copy),),
+        confirmed=lead.confirmed,
+    )
 
 
 def release(hold: Hold) -> Intent:

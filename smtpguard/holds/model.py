@@ -272,7 +272,7 @@ class Hold:
     their text."""
 
     confirm: Confirmation | None = None
-    """For a hold that began as a question to its writer."""
+    """For a hold that began as a question to its writer, or that follows one."""
     answered: tuple[str, ...] = ()
     """The tags of the notices that were answered by a vote (holds.replying): each can be used once, even if the vote was taken back."""
     correction: Correction | None = None
@@ -308,6 +308,12 @@ class Hold:
     def asks_writer(self) -> bool:
         """Whether its writer is still asked, and so nobody else."""
         return self.question is not None
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it was let go on its writer's confirmation alone, or with a hold that was."""
+        at = self.confirm.at if self.confirm is not None else None
+        return at is not None and (self.reopened_at is None or at > self.reopened_at)
 
     @property
     def until(self) -> datetime:

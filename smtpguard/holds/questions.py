@@ -70,7 +70,7 @@ class Questions:
         def step(hold: Hold) -> Change:
             if sender not in hold.senders:
                 raise NotEntitled(f"{sender} did not write it")
-            if hold.state is State.WAITING:
+            if hold.stands == State.WAITING.value:
                 raise Conflict("it waits for a decision")
             event = event_on(hold, Kind.JUDGED, self.clock.now(), actors=(sender, by), said=said)
             return Change(hold=hold, events=(event,))

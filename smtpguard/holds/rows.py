@@ -112,7 +112,7 @@ def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -
 def grow(connection: Connection, hold: Hold) -> None:
     """Update the document, and the columns by which it is found, after copies were added."""
     row = row_of(hold, "")
-    values = {name: row[name] for name in ("doc", "sought", "marks", "attend_at")}
+    values = {name: row[name] for name in ("doc", "sought", "marks", "attend_at", "expires_at")}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
@@ -291,7 +291,7 @@ VOTED = "voted"
 ASKED = "asked"
 """Its writer is asked, and so nobody else."""
 CONFIRMED = "confirmed"
-"""Its writer confirmed it, and nobody voted."""
+"""Its writer alone let it go."""
 
 
 def marks_of(hold: Hold) -> str:
@@ -299,11 +299,11 @@ def marks_of(hold: Hold) -> str:
     groups = sorted({group for quorum in hold.verdict.quorum for group in quorum.all_groups})
     made, left = "\n", _MOST_MARKS - 1
     for mark in (
-        *(f"group:{group}" for group in groups),
-        *(f"list:{name}" for name in hold.lists),
         *((VOTED,) if hold.votes else ()),
         *((ASKED,) if hold.asks_writer else ()),
-        *((CONFIRMED,) if hold.confirm is not None and hold.confirm.at is not None and not hold.votes else ()),
+        *((CONFIRMED,) if hold.confirmed else ()),
+        *(f"group:{group}" for group in groups),
+        *(f"list:{name}" for name in hold.lists),
         *(f"to:{name}" for name, _ in hold.versions),
         *(f"rule:{rule}" for rule in hold.rules),
         *(f"from:{address}" for address in sorted(hold.senders)),
@@ -363,8 +363,8 @@ def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
         spelled = {word, searched(word), with_ascii_domain(searched(word))}
         narrow.append(or_(*(table.c.sought.contains(each, autoescape=True) for each in sorted(spelled))))
     for any_of in wanted.marks:
-        narrow.append(or_(*(_marked(mark) for mark in any_of)))
-    narrow += [~_marked(mark) for mark in wanted.unmarked]
+        narrow.append(or_(*(marked(mark) for mark in any_of)))
+    narrow += [~marked(mark) for mark in wanted.unmarked]
     if wanted.since is not None:
         narrow.append(table.c.held_at >= microseconds(wanted.since))
     if wanted.until is not None:
@@ -372,5 +372,5 @@ def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
     return narrow
 
 
-def _marked(mark: str) -> ColumnElement[bool]:
+def marked(mark: str) -> ColumnElement[bool]:
     return table.c.marks.contains(f"\n{mark}\n", autoescape=True)

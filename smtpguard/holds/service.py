@@ -489,10 +489,10 @@ class Approvals:
             if n >= hold.reminded and now >= self.term.reminder_at(hold, percent, in_force)
         ]
         if due:
-            percent = REMINDERS[due[-1]]
+            percent, until = REMINDERS[due[-1]], hold.expires_at
             hold = self.term.reminded(hold, in_force, now) if percent == REMINDERS[-1] else hold
             events.append(event_on(hold, Kind.REMINDED, now, percent=percent))
-            intents += notices.reminder(hold, percent)
+            intents += notices.reminder(hold, percent, longer=hold.expires_at > until)
         escalate = not hold.escalated and not hold.votes and now >= self.term.escalates_at(hold)
         if escalate:
             events.append(event_on(hold, Kind.ESCALATED, now))

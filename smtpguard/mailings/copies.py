@@ -81,10 +81,11 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
         if not lead.queue and mailing is not None and mailing.entry:
             return Change(hold=copy, events=(event,), apart=True)
         # It waits for people, who get a notice of the first such: the primary hold of the others.
-        successor = term.anew(replace(copy.in_place_of(lead), primary="", told=lead.told), in_force, now)
+        others = tuple(one for one in (lead.sender, *lead.told) if one and one != copy.sender)
+        successor = term.anew(replace(copy.in_place_of(lead), primary="", told=others), in_force, now)
         told: tuple[Intent, ...] = ()
         if not lead.queue or not later:
-            told = notices.apart(successor, "later" if lead.queue else "ended" if ended else "differs")
+            told = notices.apart(successor, lead, "later" if lead.queue else "ended" if ended else "differs")
         if lead.queue:
             later.append(copy.hold_id)
         return Change(hold=successor, events=(event,), intents=told, apart=True)
@@ -180,7 +181,13 @@ class Revocation:
         else:
             outcome = "stopped" if stopped else KINDS[self.move].value
             told = self.notices.taken_back(
-                back, outcome, self.who, self.comment, sending=sending or UNSENT, outgoing=outgoing
+                back,
+                outcome,
+                self.who,
+                self.comment,
+                sending=sending or UNSENT,
+                outgoing=outgoing,
+                confirmed=hold.confirmed,
             )
         return replace(
             made,

@@ -262,10 +262,12 @@ class NoticesNow:
         *,
         sending: Sending = UNSENT,
         outgoing: Outgoing = NOTHING,
+        confirmed: bool = False,
     ) -> Intents:
         """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
         ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
-        before it took effect. Of those who decide, the ones whose vote on ``hold`` stands are not asked again."""
+        before it took effect. Of those who decide, the ones whose vote on ``hold`` stands are not asked again. ``confirmed``: its
+        writer had let it go alone."""
         data = self._waiting(hold) | _outcome(outcome, by, comment, self.now)
         data |= {
             "back": outgoing.back,
@@ -273,6 +275,7 @@ class NoticesNow:
             "has": sending.stopped.sent,
             "doubt": sending.stopped.doubted,
             "left": sending.stopped.failed,
+            "confirmed": confirmed,
         }
         others = self._besides(hold, by)
         asked = others.intersection(self._unvoted(hold)) if outcome in ("reopened", "lapsed") else set()
@@ -292,18 +295,27 @@ class NoticesNow:
         }
         return self._sender(hold, data)
 
-    def reminder(self, hold: Hold, percent: int) -> Intents:
-        """To those who have not voted yet; or to its writer, while only the writer is asked."""
+    def reminder(self, hold: Hold, percent: int, *, longer: bool = False) -> Intents:
+        """To those who have not voted yet; or to its writer, while only the writer is asked. ``longer``: it waits longer than
+        its writers were told."""
         if hold.asks_writer:
             return self._asked_again(hold, hold.sender or "", f"-{percent}", percent=percent)
         data = self._waiting(hold) | {"notice": "reminder", "percent": percent}
-        return self._each(hold, self._unvoted(hold), data, suffix=str(percent))
+        told = self._reasoned(hold) | {"notice": "held", "longer": True}
+        return (
+            *(self._sender(hold, told, alone="-longer") if longer else ()),
+            *self._each(hold, self._unvoted(hold), data, suffix=str(percent)),
+        )
 
-    def apart(self, hold: Hold, why: str) -> Intents:
-        """To the approvers. ``why`` it waits: "differs", a copy that the approval does not cover; "ended", since the
-        approval ended; or "later", a letter of a sender that came after those that were decided on."""
-        data = self._waiting(hold) | {"notice": "reminder", "percent": 0, why: True}
-        return self._each(hold, self._approvers(hold), data, alone=f"-{why}")
+    def apart(self, hold: Hold, lead: Hold, why: str) -> Intents:
+        """To the approvers and its writers. ``why`` it does not follow ``lead``: "differs", a copy that the decision
+        does not cover; "ended", since the approval ended; or "later", a letter of a sender that came after those that
+        were decided on."""
+        data = self._waiting(hold) | {"notice": "reminder", "percent": 0, why: True, "confirmed": lead.confirmed}
+        return (
+            *self._sender(hold, self._reasoned(hold) | {"notice": "held", "apart": why}, alone=f"-{why}"),
+            *self._each(hold, self._approvers(hold), data, alone=f"-{why}"),
+        )
 
     def stages(self, hold: Hold, mailing: Mailing, progress: Progress) -> Intents:
         """The stages of its mailing wait for a person: to those who decide on it, else to the contact, and to its writer.
@@ -400,7 +412,7 @@ class NoticesNow:
         stem = _stem(hold, data) + alone
         data = {"reasons": noticedata.reasons(hold, self.in_force), **data, "writer": True}
         told = [(hold.sender, stem, data)] if hold.sender else []
-        told += [(one, f"{stem}-{_tag(one)}", data | {"copy_by": one}) for one in hold.told]
+        told += [(one, f"{stem}-{_tag(one)}", data | {"copy_by": one}) for one in hold.told if one != hold.sender]
         intents = (self._to(one, own, id, hold.hold_id, role="sender", alone=bool(alone)) for one, id, own in told)
         return tuple(chain.from_iterable(intents))
 

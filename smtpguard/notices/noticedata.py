@@ -11,14 +11,15 @@ every notice        ``notice``: its kind; ``writer``: true if its reader wrote t
                     ``sensitive``: [{``list``, ``category``}], the lists whose membership is sensitive;
                     ``summary``: what it is and whom it is for, in a sentence;
                     ``part``: true if only a part was held, and colleagues have the rest; ``test``: it was sent for
-                    approval beforehand, and is never sent itself
+                    approval beforehand, and is never sent itself; ``correction``: it is the correction of a mailing
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
                     first, ``more_marks``: how many are left out; both without topics if no list was addressed;
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: too few
                     people, ``own``: its writer would be one of them, ``away``: [{``person``, ``until``: a day,
                     ``deputy``: "" for none}], only if somebody is}], ``out_of_hours``: the same or null}]; ``nobody``:
-                    its quorum cannot be filled
+                    its quorum cannot be filled; to its writer also ``longer``: it waits longer than they were told,
+                    and ``apart``: why it did not follow its mailing, as in a reminder
 to those asked      ``bound``: the hold's digest (holds.replying.bound_to), ``may_approve``: whether the policy lets it
                     be approved by mail
 to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent people for whom this reader decides
@@ -30,13 +31,13 @@ decided             ``outcome``: approved | confirmed | rejected | withdrawn | r
                     ``by``: address or null; ``comment``; ``decided_at``; ``voters``: of an approval, all whose votes
                     approved it, ``stages``: in which stages it is sent, "" for all at once. For a revoked approval also ``held_at``,
                     ``expires_at``, ``deciders``; ``back``, ``gone``: messages that were revoked, and that were sent;
-                    ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again; to its
-                    writer ``reasons``, as for held
+                    ``has``, ``doubt``, ``left``: recipients; ``asked``: whether this reader is to decide again;
+                    ``confirmed``: its writer had confirmed it; to its writer ``reasons``, as for held
 expired             ``held_at``, ``expired_at``, ``deciders``, ``reasons``; ``unconfirmed``: its writer was asked and did not answer
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``:
                     a copy that the approval does not cover waits by itself; or ``ended``: the approval ended before it
                     was sent; or ``unconfirmed``: its writer was asked and did not answer; or ``later``: a sender's
-                    letter came after those that were decided on
+                    letter came after those that were decided on; ``confirmed``: its writer, and nobody else, decided then
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this
                     reader is the guard's contact, and is told at once that nobody can decide; ``away``: since all who
                     could are away; ``decides``: now | out-of-hours, "" for an owner who does not decide on it
@@ -96,7 +97,7 @@ MAX_TOPICS = 12
 MAX_MARKS = 12
 UNSAID = Phrase("A person must see this kind of message before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "test": False, "writer": False}  # fmt: skip
+                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "test": False, "correction": False, "writer": False}  # fmt: skip
 """The data of a notice that is about no message."""
 
 
@@ -115,6 +116,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "summary": summary(hold, addressees(hold, in_force)),
         "part": hold.part,
         "test": hold.kind == TEST,
+        "correction": hold.correction is not None,
         "writer": False,
     }
 

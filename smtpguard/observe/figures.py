@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select, true
+from sqlalchemy import Connection, Select, and_, case, func, select, true
 
 from smtpguard.database.batch import read_freezes, read_head
 from smtpguard.database.engine import rows_of
@@ -31,7 +31,7 @@ from smtpguard.policy.freezing import Freeze
 MOST = 10_000
 NEAR = timedelta(hours=2)
 LONGEST_WAITING = 1000
-"""The most holds whose deadline is read from their documents."""
+"""The most holds whose deadline is looked at."""
 _BEHIND = "SELECT name, told, failing_since, (SELECT at FROM entry WHERE seq > told ORDER BY seq LIMIT 1) FROM hook"
 _WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
 
@@ -192,26 +192,17 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
 
 def _deadlines(connection: Connection, now: datetime) -> list[datetime]:
     """The deadlines that are near or over, of those that have waited longest. While its writer is asked there is nobody
-    to call, so that of a question counts once it is over. ``attend_at`` is never after the deadline, so most documents
-    need not be read."""
-    until = now + NEAR
+    to call, so that of a question counts once it is over."""
+    near = case((holds.marked(holds.ASKED), microseconds(now)), else_=microseconds(now + NEAR))
     longest = (
-        select(hold.c.attend_at, hold.c.doc)
+        select(hold.c.expires_at, near.label("near"))
         .where(_WAITING)
         .order_by(hold.c.held_at, hold.c.hold_id)
         .limit(LONGEST_WAITING)
         .subquery()
     )
-    query = select(longest.c.doc).where(longest.c.attend_at <= microseconds(until))
-    found = [json.loads(doc) for doc in connection.execute(query).scalars()]
-    ends = ((datetime.fromisoformat(doc["expires_at"]), _asks_writer(doc)) for doc in found)
-    return [at for at, asks in ends if at <= (now if asks else until)]
-
-
-def _asks_writer(doc: Mapping[str, Any]) -> bool:
-    """Hold.asks_writer, of a hold that waits."""
-    asked = doc.get("confirm")
-    return asked is not None and not asked.get("at") and not asked.get("lapsed_at")
+    query = select(longest.c.expires_at).where(longest.c.expires_at <= longest.c.near)
+    return [instant(at) for at in connection.execute(query).scalars()]
 
 
 def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, datetime | None]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from smtpguard.console.labels import own_states
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
 from smtpguard.lists.index import index_path
+from smtpguard.observe.figures import look
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
 from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put
@@ -203,6 +205,8 @@ async def test_thirty_copies_are_one_question(home: House) -> None:
     await confirm(home, hold)
     assert await releases(home) == 26
     assert not await waiting(home)
+    for one in await home.holds():
+        assert own_states(one, frozen=False)["approved"].startswith("You confirmed it, and it is being sent")
     kinds = {kind for one in done[5:] if isinstance(one, Held) for kind, _ in await home.events(one.hold_id)}
     assert kinds == {"verdict", "confirmed"}
     [mailing] = await home.store.mailings.newest()
@@ -264,10 +268,13 @@ async def test_a_colleagues_copy_ends_the_question(home: House) -> None:
 
 @on_sqlite
 async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> None:
+    await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
     hold = await asked(home)
     await send(home, *READERS[10:40])
     [lead] = await waiting(home)
     assert (lead.hold_id, lead.asks_writer) == (hold.hold_id, False)
+    figures = await home.store.ask(lambda c: look(c, home.clock.now(), settled_within=timedelta(minutes=15)))
+    assert (figures.holds, figures.near) == (1, 0), "it has the time of a hold now, not that of the question"
     assert lead.verdict.action is Action.HOLD
 
 
@@ -593,3 +600,19 @@ async def test_copies_beyond_the_limit_are_deferred_and_the_writer_is_asked(home
     assert sum(isinstance(one, Deferred) for one in done) == 4
     [hold] = await waiting(home)
     assert hold.asks_writer
+
+
+@on_sqlite
+async def test_what_differs_from_a_confirmed_mailing_is_not_called_approved(home: House) -> None:
+    await put(home, RULES.replace(">= 30", ">= 300"))
+    for reader in READERS[:7]:
+        await send(home, reader)
+    await send(home, READERS[7], body="Another offer with other words. " * 9)
+    [lead] = await waiting(home)
+    seen = replace(Seen.of(lead), under=2)
+    await home.approvals().confirm(lead.hold_id, writer=ANNA, by="test", people=lead.reach, seen=seen)
+    [other] = await waiting(home)
+    assert not other.confirmed
+    home.clock.pass_(seconds=2)
+    [first, *_] = [i.data for i in await home.outbox() if i.data.get("differs")]
+    assert first["confirmed"]

@@ -684,10 +684,10 @@ async def test_frozen_messages_are_marked_in_all_lists(here: Stage) -> None:
     hold = await held(here, NEWS)
     await votes(await open_hold(here, EVA, hold), hold, "approve")
     omar, anna = await here.signed_in(OMAR, Role.APPROVER), await here.signed_in(ANNA)
-    assert "approved , frozen" not in text(await omar.get("/history"))
+    assert "to be sent , frozen" not in text(await omar.get("/history"))
     await frozen(here)
-    assert "approved , frozen" in text(await omar.get("/history"))
-    assert "approved , frozen" in text(await anna.get("/mine"))
+    assert "to be sent , frozen" in text(await omar.get("/history"))
+    assert "to be sent , frozen" in text(await anna.get("/mine"))
 
 
 STAGED = {

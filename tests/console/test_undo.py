@@ -226,3 +226,12 @@ async def test_an_unknown_number_of_people_is_never_shown_as_exact(here: Stage) 
     assert (await eva.post(f"/held/{by_address.hold_id}/vote", choice="approve", sure="yes", **sure)).status_code == 303
     assert "It is for at least 1 person." in text(await eva.get(f"/held/{by_address.hold_id}"))
     assert "1 of 1 vote, yours too" in text(await eva.get("/held"))
+
+
+async def test_its_writer_may_rate_it_while_its_approval_can_be_undone(here: Stage) -> None:
+    """The notice of the approval asks for it."""
+    hold = await approved_hold(here)
+    anna, until = here.browser(), here.home.clock.now() + timedelta(days=1)
+    path = f"/mine/{Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))}"
+    assert "Was it right to stop it?" in text(await anna.get(path))
+    assert (await anna.post(f"{path}/judge", said="right")).status_code == 303

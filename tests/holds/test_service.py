@@ -280,6 +280,8 @@ async def expires_reminded(home: House, approvals: Approvals, hold_id: str) -> N
     assert late.expires_at == home.in_force.hours.working_deadline(since, timedelta(hours=2.4))
     told = {i.data["expires_at"] for i in await home.outbox() if i.data.get("percent") == REMINDERS[-1]}
     assert told == {utc_text(late.expires_at)}
+    writer = [i.data["expires_at"] for i in await home.outbox() if i.data["notice"] == "held" and i.data.get("longer")]
+    assert writer == [utc_text(late.expires_at)], "its writer was told another time"
     home.clock.pass_(seconds=(late.expires_at - since).total_seconds() - 1)
     assert await approvals.sweep() == 0
     assert not approvals.is_over(late)
@@ -294,6 +296,7 @@ async def test_a_short_time_too_ends_only_after_the_last_reminder(home: House) -
     hold = await home.held()
     assert await sweep_at(home, MONDAY + timedelta(minutes=27, seconds=20)) == 1
     assert (await home.hold(hold.hold_id)).expires_at == hold.expires_at
+    assert not [i for i in await home.outbox() if i.data.get("longer")]
     late = await home.held(body="2")
     home.clock.pass_(minutes=31)
     await home.approvals().sweep()

@@ -7,9 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import State
-from tests.guard.campaign import DPO, EVA, OMAR, Campaign, approved, kinds
+from smtpguard.holds.model import Choice, State
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
 from tests.guard.house import MEMBERS
+from tests.guard.office import ULF
 
 
 async def waits(campaign: Campaign, why: str) -> list[str]:
@@ -20,10 +21,18 @@ async def waits(campaign: Campaign, why: str) -> list[str]:
     assert lead.expires_at == campaign.term.expires_at(None, home.in_force, home.clock.now())
     asked = {str(i.recipients[0].address) for i in await home.outbox() if i.hold_id == lead.hold_id and i.data.get(why)}
     assert asked == {DPO, EVA, OMAR}
+    assert await told(campaign, lead.hold_id) == {ANNA: why}
     assert await campaign.approvals.sweep() == 0
     await campaign.decide(lead.hold_id)
     await campaign.office.until_quiet(timedelta(minutes=1), 3)
     return [hold.hold_id for hold in holds if hold.primary == lead.hold_id]
+
+
+async def told(campaign: Campaign, hold_id: str) -> dict[str, str]:
+    """Why it waits by itself, by each writer who is told."""
+    found = [i for i in await campaign.home.outbox() if i.hold_id == hold_id and i.data.get("apart")]
+    assert {i.data["notice"] for i in found} == {"held"}
+    return {str(i.recipients[0].address): i.data["apart"] for i in found}
 
 
 async def test_copies_whose_approval_has_ended_are_held_anew(tmp_path: Path) -> None:
@@ -46,3 +55,19 @@ async def test_copies_that_differ_have_their_time_from_then_on(campaign: Campaig
     (lead,) = await home.store.holds.newest()
     await campaign.decide(lead.hold_id, seen=replace(Seen.of(lead), under=2))
     assert await waits(campaign, "differs") == []
+
+
+async def test_each_writer_is_told_once_of_a_copy_that_differs(campaign: Campaign) -> None:
+    home = campaign.home
+    home.notices.flood.singly = 100
+    await campaign.to_members(0, 7)
+    await campaign.send(MEMBERS[7], sender=ULF, body="Another offer with other words. " * 9)
+    (lead,) = await home.store.holds.newest()
+    assert (lead.sender, lead.told) == (ANNA, (ULF,))
+    await campaign.decide(lead.hold_id, seen=replace(Seen.of(lead), under=2))
+    (other,) = [hold for hold in await home.holds() if hold.state is State.WAITING]
+    assert (other.sender, other.told) == (ULF, (ANNA,))
+    assert await told(campaign, other.hold_id) == {ANNA: "differs", ULF: "differs"}
+    await campaign.decide(other.hold_id, Choice.REJECT, comment="No")
+    outcome = [i for i in await home.outbox() if i.hold_id == other.hold_id and i.data["notice"] == "decided"]
+    assert sorted(str(i.recipients[0].address) for i in outcome if i.data["writer"]) == [ANNA, ULF]

@@ -247,6 +247,55 @@ def test_a_notice_about_a_part_says_so(kind: str, data: dict[str, Any], english:
         assert have not in whole
 
 
+@every(
+    ("kind", "data", "english", "swedish"),
+    [
+        ("held", {"test": True}, "Your test of a mailing waits for approval.", "Ditt test av ett utskick väntar på godkännande."),
+        ("held", {"correction": True}, "one copy of it passes for each of those people", "ett exemplar igenom till var och en av dem"),
+        ("approve", {}, "If nobody decides, nothing is approved.", "Om ingen beslutar godkänns inget."),
+        ("reminder", {}, "If nobody decides, nothing is approved.", "Om ingen beslutar godkänns inget."),
+        ("question", {}, "before this can be approved. It still waits.", "innan det här kan godkännas. Det väntar fortfarande."),
+        ("plea", {}, "The writer of this held message asks for its approval.", "ber om att det godkänns."),
+        ("expired", {}, "Nothing is approved.", "Inget är godkänt."),
+        ("expired", {"correction": True}, "and begin it again.", "påbörja den sedan igen."),
+        ("decided", {"outcome": "approved"}, "The test was approved: the mailing itself passes from now on.", "Testet är godkänt"),
+        ("decided", {"outcome": "rejected"}, "The test was rejected. It approves no mailing.", "Testet avslogs. Inget utskick godkänns genom det."),
+        ("decided", {"outcome": "withdrawn"}, "The test was withdrawn.", "Testet har tagits tillbaka."),
+        ("decided", {"outcome": "approved", "correction": True}, "one copy of it passes for each of those people, and none for anybody else.", "och inget till någon annan."),
+        ("decided", {"outcome": "rejected", "correction": True}, "The correction was rejected. It lets no copy pass.", "Rättelsen avslogs."),
+        ("decided", {"outcome": "withdrawn", "correction": True}, "The correction was withdrawn.", "Rättelsen har tagits tillbaka."),
+    ],
+)  # fmt: skip
+def test_no_test_or_correction_is_said_to_be_sent(kind: str, data: dict[str, Any], english: str, swedish: str) -> None:
+    usual = dict.fromkeys(("gone", "asked", "correction", "differs"), False) | {"test": True}
+    for language, said, sent in (
+        ("en", english, "It has not been sent|is not sent, and|it is not sent|Would reach|Reaches:|release"),
+        ("sv", swedish, "Det har inte skickats|skickas det|Skulle nå|Når:|be om att det skickas"),
+    ):
+        plain = " ".join(texts(render(kind, language, **usual | data))[0].split())
+        assert said in plain
+        assert not re.search(sent, plain)
+        if data.get("correction"):
+            assert not re.search(r"\b[Tt]est", plain)
+
+
+def test_what_waits_longer_or_by_itself_says_so() -> None:
+    said = " ".join(texts(render("held", "en", longer=True))[0].split())
+    assert "It waits longer than you were told, until Friday 6 March 2026 at 11:05 (CET)" in said
+    said = " ".join(texts(render("held", "en", apart="differs"))[0].split())
+    assert "Other copies of your mailing were let go. This one differs from them" in said
+    said = " ".join(texts(render("reminder", "en", differs=True, confirmed=True))[0].split())
+    assert "The writer of a mailing confirmed it. This copy of it differs" in said
+    assert "approved" not in said
+    said = " ".join(texts(render("decided", "en", outcome="reopened", confirmed=True, gone=0))[0].split())
+    assert said.startswith("What its writer confirmed was taken back before anything had been sent.")
+
+
+def test_each_paragraph_of_a_quote_has_its_own_direction() -> None:
+    html = texts(render("approve", "en", excerpt="مرحبا\n\nHello <b>"))[1]
+    assert '<div dir="auto">مرحبا</div><div dir="auto"><br></div><div dir="auto">Hello &lt;b&gt;</div>' in html
+
+
 def test_a_digest_lists_messages_and_omissions() -> None:
     message = read(
         render("digest", "sv", role="approver", total=73, states={"waiting": 70, "rejected": 3}, undecided=60)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import labels
-from smtpguard.console.filters import ANY, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of, sees
+from smtpguard.console.filters import ANY, APPROVED, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of, sees
 from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook_now
 from smtpguard.console.pages.message import letter_of, looked_up
 from smtpguard.console.rendering import (
@@ -358,7 +358,11 @@ async def history(request: Request) -> Response:
         further=asks.url(further, path="/history") if further else "",
         lists=here.choices,
         rules=ruled(in_force, said),
-        kinds={**{end: labels.SHORT_STATES.get(end, end) for end in ENDS}, ANY: N_("any outcome")},
+        kinds={
+            **{end: labels.SHORT_STATES.get(end, end) for end in ENDS},
+            APPROVED: N_("approved"),
+            ANY: N_("any outcome"),
+        },
     )
 
 

@@ -167,7 +167,7 @@ async def shown(
         wrong=wrong,
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
-        states=labels.KEPT_STATES if frozen else labels.STATES,
+        states=labels.states(hold, frozen=bool(frozen)),
         problem=problem,
     )
 
