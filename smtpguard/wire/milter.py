@@ -161,6 +161,8 @@ class MilterConnection(asyncio.Protocol):
             case packet.EndOfHeader():
                 self._message.content.end_of_header()
             case packet.EndOfMessage(piece):
+                if not self._message.recipients:
+                    raise ProtocolError("a message to recipients that were all refused")
                 self._message.content.body(piece)
                 return self._finish()
             case packet.Connect():
