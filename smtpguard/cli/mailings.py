@@ -24,7 +24,7 @@ from smtpguard.holds.model import Choice, Conflict
 from smtpguard.holds.sending import Outgoing
 from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import many
-from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, State, Tally
+from smtpguard.mailings.model import FIELDS, MAY_HAVE, CopyStatus, Mailing, State, Tally
 from smtpguard.mailings.service import FEW, Back, NoAddresses, row
 from smtpguard.mailings.staging import At, Progress
 from smtpguard.policy.freezing import Freeze
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from smtpguard.app.services import Services
 
 STATES = [state.value for state in State]
-STATUSES = {
-    "sent": (CopyStatus.RELAYED,),
-    "on-the-way": (CopyStatus.ADMITTED,),
-    "in-doubt": (CopyStatus.DOUBTED,),
-    "held": (CopyStatus.HELD,),
-    "waiting": (CopyStatus.DEFERRED,),
-    "refused": (CopyStatus.REFUSED,),
-    "stopped": (CopyStatus.STOPPED,),
+WORDS = {
+    "relayed": "sent",
+    "admitted": "on-the-way",
+    "doubted": "in-doubt",
+    "held": "held",
+    "deferred": "waiting",
+    "refused": "refused",
+    "stopped": "stopped",
 }
+"""For each number of a mailing's people."""
 _EVERY_SECONDS = 1.0
 _MOST_OCTETS = 50 << 20
 
@@ -94,7 +95,7 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
 @click.option("--from-csv", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Match the addresses in this file.")  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
-@click.option("--what", type=click.Choice([*STATUSES, "all"]), default="sent", show_default=True,
+@click.option("--what", type=click.Choice([*WORDS.values(), "all"]), default="sent", show_default=True,
               help="The outcome of their copy.")  # fmt: skip
 async def people(
     context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str
@@ -108,14 +109,13 @@ async def people(
 
     async with context.services() as services:
         whole = await services.mailings.named(mailing_id)
-        statuses = set(CopyStatus) - {CopyStatus.NONE} if what == "all" else set(STATUSES[what])
         found = may = 0
         try:
             matched = services.matching(whole, name=name, file=file, column=column)
             async for address, status in matched.people():
-                if status in statuses:
+                word = WORDS[FIELDS[status]] if status in FIELDS else ""
+                if word and what in (word, "all"):
                     found += 1
-                    word = next(word for word, of in STATUSES.items() if status in of)
                     context.answer({"address": address, "what": word}, address)
                 elif status in MAY_HAVE:
                     may += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -20,7 +21,8 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
-from smtpguard.mailings.model import Mailing, Tally, set_of
+from smtpguard.mailings.model import CopyStatus, Mailing, Tally, set_of
+from smtpguard.mailings.service import Matched
 from smtpguard.notices.intents import list_events
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.clocks import MONDAY
@@ -275,6 +277,24 @@ def test_a_correction_that_cannot_begin_gives_the_reason(
 
 UNRULED = {k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) for k, v in documents().items()}
 """Without rules, so that mail to the list passes."""
+
+
+def test_each_status_of_a_copy_has_a_word(campaign: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of a second copy on its way to somebody who may have the first."""
+
+    async def people(_: Matched) -> AsyncIterator[tuple[str, CopyStatus]]:
+        for status in CopyStatus:
+            yield f"{status.name.lower()}@example.net", status
+
+    campaign.send(*MEMBERS[:8])
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    monkeypatch.setattr(Matched, "people", people)
+    asked = (mailings, "people", row["id"], "--from-list", "ramadan", "--what")
+    told = {one["address"].partition("@")[0]: one["what"] for one in campaign.rows(*asked, "all")}
+    assert told.keys() == {status.name.lower() for status in CopyStatus} - {"none"}
+    assert told["again"] == "on-the-way"
+    on_the_way = {one["address"] for one in campaign.rows(*asked, "on-the-way")}
+    assert on_the_way == {"admitted@example.net", "again@example.net"}
 
 
 def test_recipients_are_only_named_if_they_match(campaign: Stage, tmp_path: Path) -> None:
