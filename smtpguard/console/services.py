@@ -210,11 +210,18 @@ class Visibility(enum.IntEnum):
 
 def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
     """Approvers see what the strictest list and the most generous of their groups allow; others see the reasons."""
-    in_force, at = here.in_force, here.clock.now()
-    asks = any(in_force.groups.decides(who.address, group, at, hold.senders) for group in groups_asked(hold))
-    if not asks or Role.APPROVER not in who.roles or who.address in hold.senders:
+    if not is_asked(hold, who, here):
         return Visibility.REASONS if who.sees_all else Visibility.NOTHING
-    return Visibility[in_force.preview(hold.lists, who.address, at).upper()]
+    return Visibility[here.in_force.preview(hold.lists, who.address, here.clock.now()).upper()]
+
+
+def is_asked(hold: Hold, who: Person, here: ConsoleServices) -> bool:
+    """Whether the person may decide on it, at whatever hour."""
+    if Role.APPROVER not in who.roles or who.address in hold.senders:
+        return False
+    groups, at = here.in_force.groups, here.clock.now()
+    asked = {group for quorum in hold.verdict.quorum for group in quorum.all_groups}
+    return any(groups.decides(who.address, group, at, hold.senders) for group in asked)
 
 
 async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, Visibility] | None:
@@ -241,8 +248,3 @@ def answers_for(who: Person, lists: Collection[str], here: ConsoleServices) -> b
         and bool(lists)
         and all(name in in_force.registry.lists and decides(who.address, [name], in_force, at) for name in lists)
     )
-
-
-def groups_asked(hold: Hold) -> frozenset[str]:
-    """The groups that may decide on it, at whatever hour."""
-    return frozenset(group for quorum in hold.verdict.quorum for group in quorum.all_groups)

@@ -35,7 +35,7 @@ from smtpguard.console.services import (
     Person,
     Routes,
     Visibility,
-    groups_asked,
+    is_asked,
     person,
     viewed,
     visibility,
@@ -138,7 +138,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
         "sentence": said.say(sentence(hold, named)),
         "topics": tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
         "special": any(info.special for info in addressed(hold, in_force)),  # visibly: by its address
-        "may": _may(hold, who, here),
+        "may": is_asked(hold, who, here) and not hold.asks_writer,
         "may_undo": ahead.may_undo,
         "over": here.approvals.is_over(hold),
         "approved": len(approving),
@@ -317,12 +317,6 @@ async def standing_for(here: ConsoleServices, who: Person) -> list[tuple[Mailing
     """Mailings of which something waits that only a person lets go on, if this person is one; and the state of each."""
     found, now = await here.store.mailings.standing(), here.clock.now()
     return [(one, labels.mailing_state(one)) for one in found if sees(who, one, here.in_force, now)]
-
-
-def _may(hold: Hold, who: Person, here: ConsoleServices) -> bool:
-    in_force, now = here.in_force, here.clock.now()
-    mine = any(in_force.groups.decides(who.address, group, now, hold.senders) for group in groups_asked(hold))
-    return mine and Role.APPROVER in who.roles and who.address not in hold.senders and not hold.asks_writer
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
