@@ -99,19 +99,19 @@ class Filters:
             )
         if not all(asks):
             return None
+        if self.state in (VOTED, CONFIRMED):
+            asks.append((self.state,))
+        lacks = {UNVOTED: VOTED, APPROVED: CONFIRMED}.get(self.state, "")
+        unmarked = (ASKED if self.mine else "", f"rule:{BEFOREHAND}" if self.mail else "", lacks)
         since, until = self.times(in_force.hours.zone)
-        made = HoldQuery(
+        return HoldQuery(
             states=tuple(states),
             words=tuple(self.q.casefold().split()[:5]),
             marks=tuple(asks),
+            unmarked=tuple(filter(None, unmarked)),
             since=since,
             until=until,
         )
-        has = tuple((mark,) for mark in (VOTED, CONFIRMED) if mark == self.state)
-        lacks = {UNVOTED: VOTED, APPROVED: CONFIRMED}.get(self.state)
-        beforehand = (f"rule:{BEFOREHAND}",) if self.mail else ()
-        unmarked = (*((ASKED,) if self.mine else ()), *beforehand, *((lacks,) if lacks else ()))
-        return replace(made, marks=(*made.marks, *has), unmarked=unmarked)
 
 
 async def asked_of(here: ConsoleServices, who: Person) -> int:
