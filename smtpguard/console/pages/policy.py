@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -57,26 +56,21 @@ async def policy(request: Request) -> Response:
     )
 
 
-@ROUTES.get("/policy/try", *Role)
-async def blank(request: Request) -> Response:
-    return await _shown(request, FormData())
-
-
 @ROUTES.post("/policy/try", *Role)
 async def tried(request: Request) -> Response:
     said, sent = speech(request), form(request)
     raw = await uploaded(sent, "file", _MOST_OCTETS + 1) or str(sent.get("text", "")).encode()
     if not raw.strip():
-        return await _shown(request, sent, 422, wrong={"text": said("Paste a message, or choose a file.")})
+        return await _shown(request, 422, wrong={"text": said("Paste a message, or choose a file.")})
     if len(raw) > _MOST_OCTETS:
-        return await _shown(request, sent, 422, wrong={"text": said("It is larger than 10 MB.")})
+        return await _shown(request, 422, wrong={"text": said("It is larger than 10 MB.")})
     message = Message.of(with_crlf(raw))
     try:
         path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
     except WrongField as bad:
-        return await _shown(request, sent, 422, wrong={bad.field: said(bad.why)})
+        return await _shown(request, 422, wrong={bad.field: said(bad.why)})
     if not recipients:
-        return await _shown(request, sent, 422, wrong={"to": said("There are no recipients: write them.")})
+        return await _shown(request, 422, wrong={"to": said("There are no recipients: write them.")})
     found = await services_of(request).explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {
@@ -84,7 +78,6 @@ async def tried(request: Request) -> Response:
     }
     return await _shown(
         request,
-        sent,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
         reasons=reasons_in_words(enforced(found.verdict, services_of(request).in_force), said),
@@ -96,10 +89,11 @@ async def tried(request: Request) -> Response:
     )
 
 
+@ROUTES.get("/policy/try", *Role)
 async def _shown(
-    request: Request, sent: FormData, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: object
+    request: Request, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: object
 ) -> Response:
-    given = {name: str(sent.get(name, "")) for name in ("from", "to", "text")}
+    given = {name: str(form(request).get(name, "")) for name in ("from", "to", "text")}
     blank = dict.fromkeys(("verdict", "outcome", "reasons", "found", "reach", "lists", "misses", "recipients"))
     return await page(request, "try.html", status, given=given, wrong=wrong, **(blank | values))
 
