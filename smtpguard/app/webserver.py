@@ -179,13 +179,6 @@ def configured(
     lasts: float | None = None,
 ) -> uvicorn.Config:
     """Raises CannotStart if the certificate cannot be used. What a client's mistakes make uvicorn warn of is not logged."""
-    settings: dict[str, Any] = {
-        "log_config": None,
-        "log_level": "error",
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-    }
     config = uvicorn.Config(
         application,
         http=patient(proxies, each=each, lasts=lasts),
@@ -194,7 +187,11 @@ def configured(
         timeout_graceful_shutdown=3,
         limit_concurrency=connections,
         h11_max_incomplete_event_size=64 << 10,
-        **settings,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
     )
     if tls is not None:
         config.load()
