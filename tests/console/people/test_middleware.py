@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -22,6 +23,7 @@ from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
 from tests.console.stage import Stage, stage
 from tests.every import every
 from tests.guard.house import KEY
+from tests.store.servers import new_database
 
 # -- hosts
 
@@ -37,6 +39,15 @@ async def test_another_host_is_refused(here: Stage, host: str) -> None:
 async def test_nul_is_in_no_address(here: Stage, path: str) -> None:
     """PostgreSQL refuses it in a text: the answer said that the store was away."""
     assert (await here.browser().get(path)).status_code == 400
+
+
+@pytest.mark.parametrize("fields", [{"hold": ["H1\0", "H2"]}, {"hold": "H1", "re\0ason": "x"}])
+async def test_nul_is_in_no_form(postgresql: str, tmp_path: Path, fields: dict[str, Any]) -> None:
+    async with stage(tmp_path, url=new_database(postgresql)) as here:
+        browser = await here.signed_in(EVA, Role.APPROVER)
+        await browser.get("/me")
+        answer = await browser.post("/decide", **fields)
+        assert (answer.status_code, answer.text) == (400, "No field has a NUL\n")
 
 
 @every(
