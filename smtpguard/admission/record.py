@@ -219,7 +219,8 @@ class Record:
         """A void hold as it waits again, with the time of a new one: meanwhile its client had it."""
         again = void.moved(Move.ADOPT, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now))
         again = self.term.anew(again, self.gathered.in_force, live.now)
-        again = replace(again, behind=self._behind())
+        mailing_id = live.mailing.mailing_id if live.mailing is not None else ""
+        again = replace(again, mailing_id=mailing_id, behind=self._behind())
         return again if again.confirm is None else self._asking(again, live)
 
     def _hold(self, stands: MailingVerdict, live: Seen) -> Hold:

@@ -232,6 +232,24 @@ async def test_an_adopted_hold_has_the_people_of_its_retry(home: House) -> None:
     assert mailing.people == Tally(admitted=61)
 
 
+async def test_an_adopted_hold_is_of_the_mailing_of_its_retry(home: House) -> None:
+    """Its recipient has become a customer since. Once it is approved, nobody waits for a decision on the mailing."""
+    newcomer = "new@example.net"
+    await home.freeze()
+    first = await home.held(newcomer)
+    assert first.mailing_id == ""
+    await home.store.holds.change(first.hold_id, lambda h: _voided(h))
+    index(home.folder, "ramadan", [*MEMBERS, newcomer])
+    home.clock.pass_(minutes=1)
+    home.in_force.registry.reopen()
+    assert (await home.held(newcomer)).hold_id == first.hold_id
+    (mailing,) = await home.store.mailings.newest()
+    assert ((await home.hold(first.hold_id)).mailing_id, mailing.entry) == (mailing.mailing_id, first.hold_id)
+    await home.approve(first.hold_id, "eva@example.com")
+    (mailing,) = await home.store.mailings.newest()
+    assert mailing.entry == ""
+
+
 async def test_an_adopted_hold_has_the_time_of_a_new_one(home: House) -> None:
     """Its client kept it for longer than people have to decide."""
     done = await home.send(RAMADAN)
