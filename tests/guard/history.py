@@ -821,7 +821,7 @@ class History(Upkeep, FakeRelay):
             for one in self.regular():
                 await one()
             for hold in await self.store.holds.asked():
-                for who in (EVA, OMAR):
+                for who in VOTERS:
                     try:
                         await self.say(hold, who, sent=True)
                         break
