@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from smtpguard.app.clock import host_name
@@ -28,6 +27,7 @@ from smtpguard.cli.offline import check
 from smtpguard.config.documents import POLICY, shipped
 from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import is_host_name
+from smtpguard.config.yaml import on_a_line
 from smtpguard.lists.members import CsvMembers, TextMembers
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
@@ -424,7 +424,7 @@ def _part(connection: RelayConnection) -> None:
 def _filled(template: str, answers: Answers, today: date) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     made = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    made.filters |= {"word": _word, "flow": _flow}
+    made.filters["yaml"] = on_a_line
     given = {each.name: getattr(answers, each.name) for each in fields(answers)}
     return made.get_template(template).render(given, today=today, members=members, rules=_sample_rules()) + "\n"
 
@@ -435,12 +435,3 @@ def _sample_rules() -> str:
     first, *rules = re.split(r"(?m)^(?=  - id: )", "rules:" + text.split("\n# yaml-language-server")[0])
     wanted = [rule for rule in rules if not rule.startswith(tuple(f"  - id: {name}\n" for name in _NOT_BY_DEFAULT))]
     return first + "".join(wanted).rstrip("\n")
-
-
-def _word(text: str) -> str:
-    """As a YAML scalar that keeps its value, in a flow mapping too."""
-    return str(yaml.safe_dump([text], default_flow_style=True, width=10_000, allow_unicode=True)).strip()[1:-1]
-
-
-def _flow(words: Sequence[str]) -> str:
-    return "[" + ", ".join(_word(word) for word in words) + "]"

@@ -33,6 +33,7 @@ from smtpguard.cli.context import (
 )
 from smtpguard.cli.holdrow import plain
 from smtpguard.config.documents import POLICY
+from smtpguard.config.yaml import on_a_line
 from smtpguard.database.errors import StoreError
 from smtpguard.incidents import suggestions
 from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, NamedCounts, approver_shares
@@ -579,7 +580,4 @@ def _indent(line: str) -> int:
 
 
 def _flow(value: Any) -> str:
-    if isinstance(value, str) and value[:1] == ">":
-        return f'"{value}"'
-    made = yaml.safe_dump([value], default_flow_style=True, width=1_000_000, allow_unicode=True, sort_keys=False)
-    return str(made).strip()[1:-1]
+    return f'"{value}"' if isinstance(value, str) and value[:1] == ">" else on_a_line(value)

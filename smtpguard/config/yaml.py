@@ -251,3 +251,9 @@ def _scalar(event: _Event) -> Any:
     if _FLOAT.match(text):
         return float(text)
     return text
+
+
+def on_a_line(value: Any) -> str:
+    """A value as YAML that can stand in a flow mapping."""
+    made = yaml.safe_dump([value], default_flow_style=True, width=1_000_000, allow_unicode=True, sort_keys=False)
+    return str(made).strip()[1:-1]
