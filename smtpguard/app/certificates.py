@@ -226,9 +226,8 @@ class _Octets:
                 os.write(memory, pem)
                 places.append(f"/proc/self/fd/{memory}")
             try:
-                context.load_cert_chain(
-                    places[0], places[1], password=""
-                )  # an encrypted key would ask for it on the terminal
+                # An encrypted key would ask for a password on the terminal.
+                context.load_cert_chain(places[0], places[1], password="")
             except (OSError, ValueError) as e:
                 other = getattr(e, "reason", "") == "KEY_VALUES_MISMATCH"
                 why = "the key is not the certificate's" if other else "not PEM that can be used"

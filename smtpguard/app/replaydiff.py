@@ -530,9 +530,7 @@ def _keys_of_who(message: Recorded) -> Iterable[str]:
 
 def _senders(message: Recorded) -> tuple[str, ...]:
     who = [f"from {message.writer}"] if message.writer else []
-    who += [
-        f"login {user.lower()}" for role in ("actor", "from") for user in message.names(role)
-    ]  # a login may be a From
+    who += [f"login {user.lower()}" for role in ("actor", "from") for user in message.names(role)]  # it may be a From
     if message.value("sender.proven") is not True and (client := message.data.get("client")):
         who.append(f"client {client}")
     return tuple(who)

@@ -320,9 +320,8 @@ def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any
         "recipients": data.get("counts", {}).get("total"),
         "reach": data.get("counts", {}).get("reach"),
         "message_id": _first(names, "message_id"),
-        "queue_ids": list(
-            dict.fromkeys((*names.get("ident", ()), *_answers(history)))
-        ),  # at a milter, the MTA's own twice
+        # At a milter, the MTA's own twice.
+        "queue_ids": list(dict.fromkeys((*names.get("ident", ()), *_answers(history)))),
         "client": data.get("client"),
         "listener": data.get("listener"),
     }

@@ -384,9 +384,8 @@ async def _run(
             if case.model.message is None:
                 told.append(_told(file, case.run(policy.rules)))
             else:
-                from smtpguard.app.explaining import (
-                    explainer,
-                )  # imports lists and readers, which cases of facts do not need
+                # It imports lists and readers, which cases of facts do not need.
+                from smtpguard.app.explaining import explainer
 
                 settings = _case_settings(context, policy_file)
                 if guard is None:

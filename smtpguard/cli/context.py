@@ -283,9 +283,8 @@ class Context:
         $LOGNAME, which anybody can set. Under sudo also the user who called it."""
         name = _name_of(os.getuid())
         by = os.environ.get("SUDO_UID", "")
-        if (
-            os.getuid() == 0 and by.isdecimal() and int(by) > 0
-        ):  # set by sudo, or by root, who can write anything anyway
+        # It is set by sudo, or by root, who can write anything anyway.
+        if os.getuid() == 0 and by.isdecimal() and int(by) > 0:
             name += f" (sudo by {_name_of(int(by))})"
         return name
 

@@ -175,9 +175,8 @@ def _short(document: Document, settings: Settings) -> Iterator[Problem]:
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     """Existing files whose errors would otherwise show only when they are needed."""
     secret = settings.secret_file
-    is_none = (
-        os.access(secret, os.F_OK) and secret.is_file() and secret.stat().st_size != KEY_OCTETS
-    )  # False if it cannot be looked for
+    looked_for = os.access(secret, os.F_OK) and secret.is_file()
+    is_none = looked_for and secret.stat().st_size != KEY_OCTETS
     if is_none:
         yield document.problem(
             ("secret_file",), f"{shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"

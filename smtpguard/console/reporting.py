@@ -126,9 +126,7 @@ async def make(
             f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by --sender and --since"
         )
     unknown: Mapping[str, Sequence[str]] = {word: () for word, ids in named.items() if not ids}
-    if any(
-        "@" in word or " " in word for word in unknown
-    ):  # not an id, and perhaps a person's name: it is not journalled
+    if any("@" in word or " " in word for word in unknown):  # perhaps a person's name: it is not journalled
         raise NothingFits(list(_ids(unknown, said)) if may is None else ())
     query = replace(query, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names and may is None:

@@ -363,9 +363,8 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
         if len(raw) > operation.most_body:
             raise Refusal(413, f"The body may have at most {operation.most_body} octets.")
     try:
-        value = json.loads(
-            raw.decode("utf-8-sig")
-        )  # what follows looks at octets, and UTF-16 is no JSON (RFC 8259 section 8.1)
+        # What follows looks at octets, and UTF-16 is no JSON (RFC 8259 section 8.1).
+        value = json.loads(raw.decode("utf-8-sig"))
         if b"\\ud" in raw or b"\\uD" in raw:  # half a character, alone, is no text
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

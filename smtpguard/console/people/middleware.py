@@ -198,9 +198,7 @@ class ConsoleMiddleware:
                 state |= {"link": link, "person": Person(address=link.address)}
             return
         token = given.get(self._place.cookie("smtpguard"), "")
-        looks_again = (
-            request.headers.get(REFRESH) == "true"
-        )  # a refresh by the page itself shows no activity of the person
+        looks_again = request.headers.get(REFRESH) == "true"  # by itself, which shows no activity of the person
         found = await self._sessions.find(token, active=not looks_again) if 0 < len(token) <= 100 else None
         if found is not None:
             state |= {"token": token, "account": found[1], "person": Person.of(found[1]), "how": found[0].how}
