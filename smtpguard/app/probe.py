@@ -87,7 +87,7 @@ async def look(
         for finding in await asyncio.to_thread(lambda: list(_expansions(settings, policy))):
             yield finding
     guarded = [target for _, _, target in asked]
-    async for finding in ways(settings, guarded, lists.values(), domain, silent=silent, hosts=hosts, own=own):
+    async for finding in ways(settings, guarded, lists.values(), domain, silent, hosts or _mail_hosts, here):
         yield finding
 
 
@@ -308,16 +308,15 @@ async def ways(
     targets: Sequence[RelayTarget],
     lists: Iterable[ListInfo],
     domain: str,
-    *,
-    silent: Collection[RelayTarget] = (),
-    hosts: Hosts | None = None,
-    own: Callable[[], Sequence[str]] | None = None,
+    silent: Collection[RelayTarget],
+    hosts: Hosts,
+    own: Sequence[str],
 ) -> AsyncIterator[Finding]:
     """``targets``: the relay and its fallbacks. ``domain``: one of ours. ``silent``: relays that are down, so a failed
     connection proves nothing. ``own``: addresses of this machine that others can reach."""
     accepted, sender = frozenset(settings.accepted_ways), f"postmaster@{domain}"
     for target in targets:
-        for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
+        for name, what, host, source in _to_the_relay(target, own):
             said = await asyncio.to_thread(
                 ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
             )
@@ -326,7 +325,7 @@ async def ways(
     named = [str(net.network_address) for net in settings.expanders if net.num_addresses == 1]
     for info in lists:
         for address in info.addresses:
-            for host in dict.fromkeys([*named, *await (hosts or _mail_hosts)(address.ascii_domain)]):
+            for host in dict.fromkeys([*named, *await hosts(address.ascii_domain)]):
                 said = await asyncio.to_thread(ask_as_stranger, host, SMTP_PORT, None, sender, str(address))
                 yield _judged(LIST_SERVERS, f"the list server {host}, which takes mail to {address}", said, accepted)
 
