@@ -203,8 +203,7 @@ class Answers:
     """The number of messages answered in the last minutes, how many of them 4xx, and how many slowly, from counters that may
     restart. Messages turned away without a verdict are in the first two."""
 
-    def __init__(self, minutes: int = MINUTES) -> None:
-        self._seconds = minutes * 60.0
+    def __init__(self) -> None:
         self._grown: deque[tuple[float, Sequence[int]]] = deque()
         self._last: Sequence[int] | None = None
 
@@ -216,7 +215,7 @@ class Answers:
         if self._last is not None and now[0] >= self._last[0] and now != self._last:
             self._grown.append((at, [max(0, n - last) for n, last in zip(now, self._last, strict=True)]))
         self._last = now
-        while self._grown and self._grown[0][0] < at - self._seconds:
+        while self._grown and self._grown[0][0] < at - 60 * MINUTES:
             self._grown.popleft()
 
     @property

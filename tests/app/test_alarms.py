@@ -231,7 +231,7 @@ async def test_the_relay_is_probed(here: Here) -> None:
 
 
 def test_recent_answers_are_computed_across_counter_resets() -> None:
-    answers = Answers(minutes=10)
+    answers = Answers()
     for at, taken, deferred in ((0, 100, 7), (5, 103, 7), (10, 103, 9), (15, 2, 0), (20, 2, 3)):
         answers.add(at, {"answered taken": taken, "answered deferred": deferred, "undecided store": 99})
     assert answers.of_late == (3 + 2 + 3, 2 + 3, 0)
@@ -275,7 +275,7 @@ def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     numbers.heard("proxy", Said(counts={**turned.counts, "answered taken": 3, "answered deferred": 1}))
     numbers.refused["smtp"] = 2
     numbers.without_descriptor["smtp"] = 1
-    answers = Answers(minutes=10)
+    answers = Answers()
     answers.add(0, {})
     answers.add(5, numbers.with_refusals)
     assert answers.of_late == (4 + counted + 3, 1 + counted + 3, 0)
