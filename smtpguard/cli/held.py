@@ -320,8 +320,7 @@ async def _decide(
 ) -> None:
     """Decide on one message, or on several whose number the person has confirmed. ``vote``: more of it, as the service
     takes it. Exit 1 if any of them was not decided on."""
-    chosen = given if any(value is not None for value in given.values()) else None
-    if bool(hold_ids) == (chosen is not None):
+    if bool(hold_ids) == any(value is not None for value in given.values()):
         raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
         async with _services(context, hold_ids[0]) as services:
@@ -332,11 +331,11 @@ async def _decide(
     if vote.get("all_at_once") is not None:
         raise click.UsageError("--all-at-once is for one message")
     async with context.services() as services:
-        found, lacking = await meant(services, hold_ids, chosen)
+        found, lacking = await meant(services, hold_ids, given)
         if not found and not lacking:
             raise NotFine("no waiting message matches")
         if found:
-            agreed(found, choice, count, shown=_in_short)
+            agreed(found, choice, count)
         failed = [{"id": id, "problem": f"there is no hold {id}"} for id in lacking]
         for hold in found:
             try:
@@ -509,11 +508,11 @@ def fitting(
     return fits
 
 
-async def meant(services: Services, ids: Sequence[str], chosen: _Given | None) -> tuple[list[Hold], list[str]]:
-    """The holds with these ids, or all waiting ones that are ``chosen``, each once; and the ids without one. A copy counts as its
-    primary hold."""
-    if chosen:
-        fits = fitting(services, **chosen)
+async def meant(services: Services, ids: Sequence[str], given: _Given) -> tuple[list[Hold], list[str]]:
+    """The holds with these ids, or without ids all waiting ones that match, each once; and the ids without one. A copy
+    counts as its primary hold."""
+    if not ids:
+        fits = fitting(services, **given)
         waiting = services.store.holds.every([State.WAITING])
         return [hold async for hold in waiting if not hold.primary and fits(hold)], []
     found: dict[str, Hold] = {}
@@ -529,7 +528,7 @@ async def meant(services: Services, ids: Sequence[str], chosen: _Given | None) -
     return list(found.values()), missing
 
 
-def agreed(holds: Sequence[Hold], choice: Choice, count: int | None, *, shown: Callable[[Hold], str]) -> None:
+def agreed(holds: Sequence[Hold], choice: Choice, count: int | None) -> None:
     """Returns if the person has confirmed their number. Raises CannotRun otherwise: nothing is decided then."""
     n = len(holds)
     does = {Choice.APPROVE: "approves", Choice.REJECT: "rejects"}[choice]
@@ -543,7 +542,7 @@ def agreed(holds: Sequence[Hold], choice: Choice, count: int | None, *, shown: C
     if not terminal():
         raise CannotRun(f"{says} To agree: --count {n}; nothing was decided")
     for hold in holds[:20]:
-        click.echo(f"  {shown(hold)}", err=True)
+        click.echo(f"  {_in_short(hold)}", err=True)
     if n > 20:
         click.echo(f"  and {n - 20:,} more", err=True)
     typed = str(click.prompt(f"{says} Type {n}", err=True, default="", show_default=False))

@@ -73,15 +73,9 @@ def show(context: Context, names: Sequence[str]) -> None:
         status_row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
         for info in infos
     ]
-    if context.json:
-        for row in rows:
-            context.say(row)
+    context.answers(rows, table(rows, datetime.now(UTC)) if rows else ["The policy declares no lists."])
+    if context.json or not rows:
         return
-    if not rows:
-        click.echo("The policy declares no lists.")
-        return
-    for line in table(rows, datetime.now(UTC)):
-        click.echo(line)
     if registry.expansions is not None and not names:
         click.echo(expansions(registry.expansions, datetime.now(UTC)))
         expanding = latest(indexes(settings), EXPANSIONS)
@@ -107,21 +101,13 @@ def match(context: Context, addresses: Sequence[str]) -> None:
                             base=settings.policy.parent, key_ids=registry.digester.key_ids)
             for name in one.lists if one.digest
         }  # fmt: skip
-        if context.json:
-            row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.word, "lists": list(one.lists),
-                   "sources": sources}  # fmt: skip
-            if one.behind is not None:
-                row["behind"] = {
-                    "people": one.behind.people,
-                    "customers": one.behind.customers,
-                    "lists": list(one.behind.addressed),
-                }
-            context.say(row)
-        else:
-            said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
-            if one.behind is not None:
-                said.append(f"expands to {_crowd(one.behind)}")
-            click.echo(f"{text}: {one.kind.word}" + (f" ({'; '.join(said)})" if said else ""))
+        row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.word, "lists": list(one.lists),
+               "sources": sources}  # fmt: skip
+        said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
+        if (behind := one.behind) is not None:
+            row["behind"] = {"people": behind.people, "customers": behind.customers, "lists": list(behind.addressed)}
+            said.append(f"expands to {_crowd(behind)}")
+        context.answer(row, f"{text}: {one.kind.word}" + (f" ({'; '.join(said)})" if said else ""))
     for why in classified.unsure.values():
         click.echo(f"Not certain: {why}.", err=True)
 

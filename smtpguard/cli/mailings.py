@@ -300,13 +300,10 @@ async def _voted(
         mailing.entry, choice, approver=address, by=context.user, comment=comment, all_at_once=all_at_once
     )
     after = await services.mailings.show(mailing.mailing_id)
-    if context.json:
-        context.say({**row(after), "frozen": [freeze_row(f) for f in done.frozen]})
-    elif done.missing:
-        click.echo(f"{after.mailing_id}: {needs(done)}")
-    else:
-        later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
-        click.echo(f"{after.mailing_id}: {after.state.value}{_leaves(after)}{later}")
+    later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
+    text = needs(done) if done.missing else f"{after.state.value}{_leaves(after)}{later}"
+    frozen = [freeze_row(freeze) for freeze in done.frozen]
+    context.answer({**row(after), "frozen": frozen}, f"{after.mailing_id}: {text}")
 
 
 def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
