@@ -244,7 +244,7 @@ def tell(
             if whole
             else []
         ),
-        ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),
+        ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.until:%Y-%m-%d %H:%M} UTC"),
         ("Content", f"{hold.size_bytes:,} octets, SHA-256 {hold.content_sha256}"),
     ]
     for name, value in lines:
@@ -273,8 +273,9 @@ def tell(
         click.echo(
             f"          {f'the same text as {same}' if same else plain(letter['begins'] or 'its text is not known')}"
         )
-    for quorum in left:
-        click.echo(f"Waits for {in_words(quorum)}")
+    waits = ["its writer to confirm it"] if hold.asks_writer else map(in_words, left if not hold.primary else ())
+    for words in waits:
+        click.echo(f"Waits for {words}")
     for event, who in history:
         told = (str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
         at = event["data"].get("release_at")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.holdrow import tell
+from smtpguard.holds.model import Change, Confirmation
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox.model import AttemptResult, IntentKind
@@ -269,6 +271,15 @@ def test_a_partly_sent_release_is_stopped_with_numbers(stage: Stage) -> None:
     back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
     assert back.output == f"{ID}: released, stopped: 1 has it, 2 do not get it\n"
     assert "State:    released (stopped before all had received it)\n" in stage.run(held.command, "show", ID).output
+
+
+def test_show_says_that_its_writer_is_asked(stage: Stage) -> None:
+    stage.hold()
+    asked = Confirmation(writer=ANNA, until=MONDAY + timedelta(hours=4))
+    stage.ask(lambda store: store.holds.change(ID, lambda hold: Change(hold=replace(hold, confirm=asked))))
+    text = stage.run(held.command, "show", ID).output
+    assert "until 2026-03-02 13:00 UTC\n" in text
+    assert re.findall("Waits for .*", text) == ["Waits for its writer to confirm it"]
 
 
 def test_show_prints_a_hold(stage: Stage) -> None:
