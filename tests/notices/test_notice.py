@@ -206,6 +206,8 @@ FROZEN = [
          "all e-post: stoppat av root sedan tisdag 3 mars 2026 kl. 13:00 (CET), till tisdag 3 mars 2026 kl. 15:00 (CET)"),
         ({"outcome": "approved", "frozen": FROZEN}, "mail to the list Ramadan greetings: stopped by eva@example.com since", "e-post till listan Ramadan greetings: stoppat av eva@example.com sedan"),
         ({"outcome": "released"}, "has now been sent", "är nu skickat"),
+        ({"outcome": "confirmed", "frozen": FROZEN}, "You confirmed it. It has not been sent yet, since a freeze stops it.", "Du har bekräftat det. Det har inte skickats än"),
+        ({"outcome": "confirmed", "sent": True}, "You confirmed it, and it has been sent exactly as you wrote it.", "Du har bekräftat det, och det har skickats"),
         ({"outcome": "stopped", "has": 1, "doubt": 2, "left": 3}, "1 recipient has it. For 2 it is unknown whether they have it. 3 will not get it.",
          "1 mottagare har det. För 2 är det ovisst om de har fått det. 3 får det inte."),
         ({"outcome": "stopped", "has": 4, "doubt": 0, "left": 1}, "4 recipients have it. 1 will not get it.", "4 mottagare har det. 1 får det inte."),

@@ -72,7 +72,9 @@ class Held(BaseModel):
     asked_at: Time | None = Field(
         description="since when people are asked whether it was sent; a post to a list in doubt is not retried automatically"
     )
-    confirm: ConfirmRow | None = Field(description="the question to its writer; null if the writer was not asked")
+    confirm: ConfirmRow | None = Field(
+        description="the question to its writer, of a copy that of the hold it was confirmed with; null if the writer was not asked"
+    )
     url: str | None = Field(description="URL of its page in the console")
 
 
