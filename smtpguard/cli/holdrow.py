@@ -274,8 +274,8 @@ def tell(
             f"          {f'the same text as {same}' if same else plain(letter['begins'] or 'its text is not known')}"
         )
     waits = ["its writer to confirm it"] if hold.asks_writer else map(in_words, left if not hold.primary else ())
-    for words in waits:
-        click.echo(f"Waits for {words}")
+    for one in waits:
+        click.echo(f"Waits for {one}")
     for event, who in history:
         told = (str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
         at = event["data"].get("release_at")
