@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 from sqlalchemy import Connection, LargeBinary, String, select
@@ -31,13 +30,8 @@ from smtpguard.mail.address import Address
 from smtpguard.store import privacy
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.retention import Retention
-from tests.clocks import Clock
-from tests.guard.house import KEY, MEMBERS, House, PatchedStore
-from tests.guard.mailboxes import Mailboxes
-
-if TYPE_CHECKING:
-    from smtpguard.admission.intake import Intake
-    from smtpguard.store.store import Store
+from tests.guard.house import KEY, MEMBERS, PatchedStore
+from tests.guard.relaying import Relaying
 
 Pairs = Sequence[tuple[Entry, Clear | None]]
 ANNA, DPO, EVA, OMAR = "anna@example.com", "dpo@example.com", "eva@example.com", "omar@example.com"
@@ -77,42 +71,14 @@ def of_incident(entries: Pairs, id: str) -> tuple[set[str], set[str]]:
     return ids | {id}, mailings
 
 
-class Upkeep:
-    """A part of History. ``recorded``: the messages whose verdicts were in the journal before entries were cut off."""
+class Upkeep(Relaying):
+    """``recorded``: the messages whose verdicts were in the journal before entries were cut off."""
 
-    chance: Random
-    clock: Clock
-    home: House
-    store: Store
-    folder: Path
-    state: Path
-    url: str
-    intake: Intake
-    mailboxes: Mailboxes
-    forgets: bool
-    erases: bool
-
-    def __init__(self) -> None:
+    def __init__(self, folder: Path, seed: int, url: str = "") -> None:
+        super().__init__(folder, seed, url)
         self.kept = defaultdict[str, Evidence](Evidence)
         self.recorded = set[str]()
         self.bypassed = 0
-
-    # of History
-
-    async def pass_(self, **time: float) -> None:
-        raise NotImplementedError
-
-    async def settle(self) -> None:
-        raise NotImplementedError
-
-    async def submit(self, to: list[str], **more: Any) -> str:
-        raise NotImplementedError
-
-    async def open(self) -> None:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        raise NotImplementedError
 
     # incidents
 

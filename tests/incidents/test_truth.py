@@ -33,10 +33,12 @@ from smtpguard.observe.metrics import Tally
 from smtpguard.observe.webhooks import topic_of
 from smtpguard.policy.facts import FACTS, Source, Unknown
 from tests.clocks import MONDAY
+from tests.guard.acts import VOTERS
 from tests.guard.campaign import DPO, EVA, OMAR
-from tests.guard.history import VOTERS, History, person
+from tests.guard.history import History
 from tests.guard.laws import check_decided, check_found
 from tests.guard.policies import documents
+from tests.guard.relaying import person
 from tests.incidents import pages
 from tests.store.servers import a_database
 
