@@ -239,7 +239,7 @@ async def services(
     from smtpguard.mailings.service import Mailings, Matched
 
     new_id = ids()
-    async with opened(settings, committed=committed) as (store, digester):
+    async with opened(settings, reads=not serving, committed=committed) as (store, digester):
         clock = steady(SystemClock()) if serving else await learned(SystemClock(), store)
         policies = Following(store, settings, digester, clock, reading=serving)
         if not serving:  # else it begins with its watch over the gate

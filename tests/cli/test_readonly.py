@@ -20,7 +20,7 @@ from smtpguard.store.store import open_store
 from tests import program
 from tests.cli.installing import install
 from tests.clocks import Clock
-from tests.store.making import SECRET, event, item, relays
+from tests.store.making import CONTENT, SECRET, a_hold, event, holds, item, relays
 from tests.store.servers import new_database
 
 DOCUMENTS = {"policy.yaml": b"version: 1\n"}
@@ -35,8 +35,10 @@ def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
         at = url or f"sqlite:///{folder}/guard.db"
         async with open_store(at, secret=SECRET, state_dir=folder, clock=Clock(), migrate=True) as store:
             await store.policies.put(POLICY, DOCUMENTS, event(Kind.POLICY, POLICY))
-            for n in range(9):
+            for n in range(8):
                 await store.admit(item(f"T{n}", policy=POLICY), relays(f"T{n}"))
+            await store.contents.keep(CONTENT)
+            await store.admit(item("H", policy=POLICY), holds(a_hold("H")))
             if live is not None:
                 shutil.copytree(folder, live)
                 install(live, SECRET)
@@ -87,6 +89,17 @@ def test_commands_without_names_work_and_write_nothing(evidence: Path) -> None:
     assert run(evidence, "audit", "policy", POLICY).stdout == "version: 1\n"
     report = found(run(evidence, "incident", "report", "T3", "--no-names", "--json"))
     assert (report["messages"], report["proof"]["ok"]) == (1, True)
+    assert contents_of(evidence) == before
+
+
+def test_what_is_held_is_listed(evidence: Path) -> None:
+    """As after an error of the disk, when the kernel has stopped writes."""
+    journal(evidence)
+    before = make_read_only(evidence)
+    assert found(run(evidence, "held", "list", "--json"))["id"] == "H"
+    assert run(evidence, "mailings", "list").returncode == 0
+    refused = run(evidence, "returns", "list")  # which must be journalled
+    assert (refused.returncode, "guard.db can only be read by this user" in refused.stderr) == (2, True)
     assert contents_of(evidence) == before
 
 
