@@ -24,6 +24,7 @@ MARKS: Mapping[str, tuple[int | tuple[int, str], ...] | None] = {
     "_": None,
     "said": None,
     "Phrase": None,
+    "saying": None,
     "mark": None,
     "N_": None,
     "gettext": None,

@@ -321,7 +321,7 @@ class _How:
         draft = build(part.path, keys, self.digester, built_at=self.now, fingerprint=fingerprint)
         try:
             if source.fingerprint() != fingerprint:
-                raise SourceError(Phrase("{name} changed while it was read", name=label))
+                raise SourceError.saying("{name} changed while it was read", name=label)
             new = Index(draft, self.digester.key_id)
             if wrong := unfit(label, new.people, tally, members):
                 raise SourceError(wrong[0])
@@ -339,7 +339,7 @@ class _How:
         for place, text in source.cells(tally):
             if not tally.rows & 0xFFF:
                 if self.stop():
-                    raise SourceError(Phrase("{name}: {why}", name=label, why=Phrase("stopped before its end")))
+                    raise SourceError.saying("{name}: {why}", name=label, why=Phrase("stopped before its end"))
                 if progress is not None:
                     progress(tally)
             key = plainly(text)
@@ -357,15 +357,13 @@ class _How:
         """Raises SourceError."""
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
-            raise SourceError(
-                Phrase(
-                    "{name} holds {people}, {share} fewer than the {before} before (to accept it: {command})",
-                    name=label,
-                    people=Phrase.counted("{n} person", "{n} people", people),
-                    share=f"{lost:.0%}",
-                    before=current.people,
-                    command=f"smtpguard lists sync {self.info.name} --accept-shrink",
-                )
+            raise SourceError.saying(
+                "{name} holds {people}, {share} fewer than the {before} before (to accept it: {command})",
+                name=label,
+                people=Phrase.counted("{n} person", "{n} people", people),
+                share=f"{lost:.0%}",
+                before=current.people,
+                command=f"smtpguard lists sync {self.info.name} --accept-shrink",
             )
 
     # the list

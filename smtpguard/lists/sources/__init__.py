@@ -56,6 +56,10 @@ class SourceError(Exception):
         self.said = _plain(said)
         super().__init__(str(self.said))
 
+    @classmethod
+    def saying(cls, msgid: str, /, **values: Value) -> SourceError:
+        return cls(Phrase(msgid, **values))
+
 
 def _plain(value: Said) -> Said:
     if isinstance(value, Phrase):
@@ -227,7 +231,7 @@ def secret(written: str, base: Path) -> str:
         return read_secret(file)
     except Broken as error:
         problem = error.problems[0]
-        raise SourceError(Phrase("the secret in {file} {why}", file=problem.file, why=problem.text)) from None
+        raise SourceError.saying("the secret in {file} {why}", file=problem.file, why=problem.text) from None
 
 
 def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
@@ -239,7 +243,7 @@ def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(file))
     except OSError as error:  # an SSLError is one
         why = error.strerror if not isinstance(error, ssl.SSLError) and error.strerror else "no certificates in PEM"
-        raise SourceError(Phrase("the certificates in {file} cannot be used: {why}", file=str(file), why=why)) from None
+        raise SourceError.saying("the certificates in {file} cannot be used: {why}", file=str(file), why=why) from None
 
 
 LOOK_SECONDS = 0.2
@@ -262,7 +266,7 @@ class SourceTimeouts:
     def look(self, label: str) -> None:
         """Called between two answers. Raises SourceError when the time is over."""
         if why := self.spent():
-            raise SourceError(Phrase("{name}: {why}", name=label, why=why))
+            raise SourceError.saying("{name}: {why}", name=label, why=why)
 
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Iterator[None]:

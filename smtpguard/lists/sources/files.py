@@ -22,7 +22,6 @@ from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 from smtpguard.lists.members import Table
 from smtpguard.lists.sources import Cell, Source, SourceError, Tally, cell_address, open_file, unopened
-from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import BadAddress
 
 PIECE = 1 << 17
@@ -108,20 +107,20 @@ def _decompressed(raw: BinaryIO, name: str, packing: _Packing) -> Iterator[bytes
         while len(packed) < len(packing.magic) and (more := raw.read(packing.bite)):
             packed += more
         if not packed.startswith(packing.magic):
-            raise SourceError(
-                Phrase("{name}: something else follows the {packing} data", name=name, packing=packing.name)
+            raise SourceError.saying(
+                "{name}: something else follows the {packing} data", name=name, packing=packing.name
             )
         decoder = packing.decoder()
         while not decoder.eof:
             packed = packed or raw.read(packing.bite)
             if not packed:
-                raise SourceError(
-                    Phrase("{name}: the {packing} data ends in the middle", name=name, packing=packing.name)
+                raise SourceError.saying(
+                    "{name}: the {packing} data ends in the middle", name=name, packing=packing.name
                 )
             try:
                 yield decoder.decompress(packed, *packing.most)
             except (zlib.error, zstandard.ZstdError):
-                raise SourceError(Phrase("{name}: damaged {packing} data", name=name, packing=packing.name)) from None
+                raise SourceError.saying("{name}: damaged {packing} data", name=name, packing=packing.name) from None
             packed = decoder.unconsumed_tail
         packed = decoder.unused_data
 
@@ -258,11 +257,11 @@ class _Reading:
         try:
             sample = start.decode(encoding, "surrogateescape" if _is_utf8(encoding) else "replace")
         except LookupError:
-            raise SourceError(
-                Phrase("{name}: no such encoding: {encoding}", name=self.name, encoding=encoding)
+            raise SourceError.saying(
+                "{name}: no such encoding: {encoding}", name=self.name, encoding=encoding
             ) from None
         if not sample.strip("\ufeff \t\r\n"):
-            raise SourceError(Phrase("{name}: the file is empty", name=self.name))
+            raise SourceError.saying("{name}: the file is empty", name=self.name)
         address: int | None = None
         with io.TextIOWrapper(stream(_lines(raw, self.name)), encoding=encoding, errors=errors, newline="") as text:
             reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
@@ -290,23 +289,23 @@ class _Reading:
             except StopIteration:
                 return
             except UnicodeError:
-                raise SourceError(
-                    Phrase("{name}: not in the declared encoding near line {line}", name=self.name, line=str(line))
+                raise SourceError.saying(
+                    "{name}: not in the declared encoding near line {line}", name=self.name, line=str(line)
                 ) from None
             except csv.Error as error:
                 if "field limit" in str(error) and reader.line_num <= line:
                     most = f"a value is longer than {csv.field_size_limit() >> 10} KB"
                     raise SourceError(f"{self.name}:{line}: a quote that opens here never closes, or {most}") from None
                 if reader.line_num - line >= LONGEST_ROW or "expected after" not in str(error):
-                    raise SourceError(
-                        Phrase("{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line))
+                    raise SourceError.saying(
+                        "{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line)
                     ) from None
                 tally.rows += 1
                 tally.reject(line, "quotes in the wrong place")
                 continue
             if reader.line_num - line >= LONGEST_ROW:
-                raise SourceError(
-                    Phrase("{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line))
+                raise SourceError.saying(
+                    "{name}:{line}: a quote that opens here never closes", name=self.name, line=str(line)
                 )
             if any(map(str.strip, row)):
                 yield line, row
@@ -317,8 +316,8 @@ class _Reading:
         if self.table.encoding:
             return "utf-8-sig" if _is_utf8(self.table.encoding) else self.table.encoding
         if b"\x00" in start:
-            raise SourceError(
-                Phrase("{name}: not text, or UTF-16 without a byte order mark (declare encoding)", name=self.name)
+            raise SourceError.saying(
+                "{name}: not text, or UTF-16 without a byte order mark (declare encoding)", name=self.name
             )
         return "utf-8-sig"
 
@@ -351,13 +350,11 @@ class _Reading:
         is_header = not addresses if self.table.header is None else self.table.header
         if isinstance(self.table.column, int):
             if not 1 <= self.table.column <= len(first):
-                raise SourceError(
-                    Phrase(
-                        "{name}: no column {column}: the file has {n}",
-                        name=self.name,
-                        column=str(self.table.column),
-                        n=len(first),
-                    )
+                raise SourceError.saying(
+                    "{name}: no column {column}: the file has {n}",
+                    name=self.name,
+                    column=str(self.table.column),
+                    n=len(first),
                 )
             address = self.table.column - 1
             if self.table.header is None:
@@ -365,30 +362,28 @@ class _Reading:
         elif self.table.column is not None:
             if self.table.column.casefold() not in names:
                 has = ", ".join(cell.strip() for cell in first[:20]) if is_header else "no header"
-                raise SourceError(
-                    Phrase(
-                        '{name}: no column "{column}": it has {has}', name=self.name, column=self.table.column, has=has
-                    )
+                raise SourceError.saying(
+                    '{name}: no column "{column}": it has {has}', name=self.name, column=self.table.column, has=has
                 )
             address, is_header = names.index(self.table.column.casefold()), True
         elif is_header:
             known = [names.index(name) for name in ADDRESS_NAMES if name in names]
             if not known and len(first) > 1:
-                raise SourceError(
-                    Phrase("{name}: no column name looks like that of addresses (declare column)", name=self.name)
+                raise SourceError.saying(
+                    "{name}: no column name looks like that of addresses (declare column)", name=self.name
                 )
             address = known[0] if known else 0
         elif addresses:
             address = addresses[0]
         else:
-            raise SourceError(Phrase("{name}: no column of addresses (declare column)", name=self.name))
+            raise SourceError.saying("{name}: no column of addresses (declare column)", name=self.name)
         status = None
         if is_header and self.table.statuses != "all":
             wanted = [self.table.status_column.casefold()] if self.table.status_column else list(STATUS_NAMES)
             status = next((names.index(name) for name in wanted if name in names), None)
             if status is None and self.table.status_column:
-                raise SourceError(
-                    Phrase('{name}: no column "{column}"', name=self.name, column=self.table.status_column)
+                raise SourceError.saying(
+                    '{name}: no column "{column}"', name=self.name, column=self.table.status_column
                 )
         return is_header, address, status
 
@@ -400,8 +395,8 @@ def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
     for octets in pieces_of(raw):
         since = 0 if b"\n" in octets or b"\r" in octets else since + len(octets)
         if since > LONGEST_LINE:
-            raise SourceError(
-                Phrase("{name}: a line longer than {n} MB: expected a table", name=name, n=LONGEST_LINE >> 20)
+            raise SourceError.saying(
+                "{name}: a line longer than {n} MB: expected a table", name=name, n=LONGEST_LINE >> 20
             )
         yield octets
 

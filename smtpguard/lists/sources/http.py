@@ -91,19 +91,17 @@ class _Web:
                 return response
             response.close()
             if not response.has_redirect_location:
-                raise SourceError(Phrase("{name}: {why}", name=self._label, why=self._refused(response)))
+                raise SourceError.saying("{name}: {why}", name=self._label, why=self._refused(response))
             onward = request.url.join(response.headers["Location"])
             if onward.scheme != "https" and onward.scheme != request.url.scheme:
-                raise SourceError(
-                    Phrase(
-                        "{name}: it redirects from {one} to {other}, which is not followed",
-                        name=self._label,
-                        one=request.url.scheme,
-                        other=onward.scheme,
-                    )
+                raise SourceError.saying(
+                    "{name}: it redirects from {one} to {other}, which is not followed",
+                    name=self._label,
+                    one=request.url.scheme,
+                    other=onward.scheme,
                 )
             url = str(onward)
-        raise SourceError(Phrase("{name}: more than {n} redirects", name=self._label, n=MAX_REDIRECTS))
+        raise SourceError.saying("{name}: more than {n} redirects", name=self._label, n=MAX_REDIRECTS)
 
     def body(self, response: httpx2.Response, max_octets: int) -> BinaryIO:
         """The decompressed body. Reading raises SourceError when it is cut, too large or too slow."""
@@ -123,8 +121,8 @@ class _Web:
         for piece in pieces_of(raw):
             left -= len(piece)
             if left < 0:
-                raise SourceError(
-                    Phrase("{name}: the answer is larger than {n} MB (max_mb)", name=self._label, n=most >> 20)
+                raise SourceError.saying(
+                    "{name}: the answer is larger than {n} MB (max_mb)", name=self._label, n=most >> 20
                 )
             yield piece
 
@@ -143,7 +141,7 @@ class _Web:
         try:
             yield
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
-            raise SourceError(Phrase("{name}: {why}", name=self._label, why=self._said(error))) from None
+            raise SourceError.saying("{name}: {why}", name=self._label, why=self._said(error)) from None
 
     def _refused(self, response: httpx2.Response) -> Said:
         answer = f"{response.status_code} {response.reason_phrase}".rstrip()
@@ -235,12 +233,10 @@ class HttpSource(Source):
             return True
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             response.close()
-            raise SourceError(
-                Phrase(
-                    "{name}: it answers with a web page, perhaps to log in: expected {kind} (see token_file)",
-                    name=self.label,
-                    kind=self._kind,
-                )
+            raise SourceError.saying(
+                "{name}: it answers with a web page, perhaps to log in: expected {kind} (see token_file)",
+                name=self.label,
+                kind=self._kind,
             )
         self._response = response
         self._told = {name: response.headers[name] for name in _TOLD if name in response.headers}
@@ -319,7 +315,7 @@ def _tokens(raw: BinaryIO, name: str) -> Iterator[str]:
         elif ended:
             if _BLANK.match(text, at):
                 return
-            raise SourceError(Phrase("{name}: not JSON, or truncated JSON", name=name))
+            raise SourceError.saying("{name}: not JSON, or truncated JSON", name=name)
         elif len(text) - at > LONGEST:
             raise SourceError(f"{name}: a value longer than {LONGEST} characters")
         else:
@@ -404,7 +400,7 @@ class _Walk:
     def _next(self, ahead: Iterator[str]) -> str:
         token = next(ahead, None)
         if token is None:
-            raise SourceError(Phrase("{name}: not JSON, or truncated JSON", name=self._name))
+            raise SourceError.saying("{name}: not JSON, or truncated JSON", name=self._name)
         return token
 
     def _string(self, token: str) -> str:
@@ -460,8 +456,8 @@ class Core:
                 page, met, again = 0, 0, again - 1
                 continue
             if not entries and met < total:
-                raise SourceError(
-                    Phrase("{name}: incomplete answer: {n} of {total} entries", name=self.label, n=met, total=total)
+                raise SourceError.saying(
+                    "{name}: incomplete answer: {n} of {total} entries", name=self.label, n=met, total=total
                 )
             met += len(entries)
             yield from entries

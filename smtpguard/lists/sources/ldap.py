@@ -91,16 +91,14 @@ class LdapSource(Source):
             with self.patience.cutting(lambda: shut_down(connection.socket.fileno())):
                 connection.open(read_server_info=False)
                 if self.members.starttls and not self._tls and not connection.start_tls(read_server_info=False):
-                    raise SourceError(
-                        Phrase(
-                            "{name}: it does not start TLS: expected a server that does, or ldaps://", name=self.label
-                        )
+                    raise SourceError.saying(
+                        "{name}: it does not start TLS: expected a server that does, or ldaps://", name=self.label
                     )
                 connection.bind(read_server_info=False)
                 yield _Directory(self, connection)
         except (LDAPException, OSError) as error:
-            raise SourceError(
-                Phrase("{name}: {why}", name=self.label, why=self.patience.spent() or _said(error, seconds))
+            raise SourceError.saying(
+                "{name}: {why}", name=self.label, why=self.patience.spent() or _said(error, seconds)
             ) from None
         finally:
             if connection is not None:
@@ -138,7 +136,7 @@ class _Directory:
         from ldap3.utils.conv import escape_filter_chars
 
         if self._entry(group) is None:
-            raise SourceError(Phrase("{name}: there is no {group}", name=self._source.label, group=group))
+            raise SourceError.saying("{name}: there is no {group}", name=self._source.label, group=group)
         wanted = f"(&(memberOf:{IN_CHAIN}:={escape_filter_chars(group)})(!(objectClass=group)))"
         yield from self.below(self._source.members.base or self._context, wanted)
 
@@ -146,7 +144,7 @@ class _Directory:
         """Everybody in these groups and in the groups within them, one entry after the other."""
         for group in groups:
             if self._entry(group) is None:
-                raise SourceError(Phrase("{name}: there is no {group}", name=self._source.label, group=group))
+                raise SourceError.saying("{name}: there is no {group}", name=self._source.label, group=group)
         ahead = list(groups)
         seen = {name.casefold() for name in ahead}
         while ahead:
@@ -195,12 +193,10 @@ class _Directory:
                     yield answer["raw_attributes"]
             said = self._connection.result
             if said["result"] != 0:  # results for which ldap3 does not raise: limits of size and time, a referral
-                raise SourceError(
-                    Phrase(
-                        "{name}: it gives only a part of the answer: {why}",
-                        name=self._source.label,
-                        why=said["description"],
-                    )
+                raise SourceError.saying(
+                    "{name}: it gives only a part of the answer: {why}",
+                    name=self._source.label,
+                    why=said["description"],
                 )
             cookie = said.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie", b"")
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from smtpguard.lists.members import AliasesMembers, VirtualMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file, unopened
-from smtpguard.locale.phrase import Phrase
 
 LONGEST_LINE = 16 << 20  # with its continuations: half a million addresses
 INCLUDE = ":include:"
@@ -174,7 +173,7 @@ class AliasSource(Source):
                 known.setdefault(self._key(entry.name), entry)
         missing = [name for name in self._names if self._key(name) not in known]
         if missing:
-            raise SourceError(Phrase("{name}: no {what} is in it", name=str(self._path), what=missing[0]))
+            raise SourceError.saying("{name}: no {what} is in it", name=str(self._path), what=missing[0])
         yield from self._behind(known, tally)
 
     def _behind(self, known: Mapping[str, Entry], tally: Tally) -> Iterator[Cell]:

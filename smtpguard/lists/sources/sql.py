@@ -21,7 +21,6 @@ from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.members import SqlMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, SourceTimeouts, Stop, Tally, file_of, secret, shut_down
-from smtpguard.locale.phrase import Phrase
 
 ROWS = 2000  # held at a time
 _VALUE = re.compile(r"""(["']).*\1""")
@@ -66,7 +65,7 @@ class SqlSource(Source):
             streamed = connection.execution_options(stream_results=True, yield_per=ROWS)
             with closing(streamed.exec_driver_sql(self._members.query)) as result:
                 if not result.returns_rows:
-                    raise SourceError(Phrase("{name}: the query gives no rows: expected a SELECT", name=self.label))
+                    raise SourceError.saying("{name}: the query gives no rows: expected a SELECT", name=self.label)
                 at = self._column(list(result.keys()))
                 for number, row in enumerate(result, 1):
                     if not number % ROWS:
@@ -85,13 +84,11 @@ class SqlSource(Source):
         folded = [name.casefold() for name in names]
         if self._members.column.casefold() not in folded:
             has = ", ".join(names[:20])
-            raise SourceError(
-                Phrase(
-                    '{name}: the query gives no column "{column}": it gives {has}',
-                    name=self.label,
-                    column=self._members.column,
-                    has=has,
-                )
+            raise SourceError.saying(
+                '{name}: the query gives no column "{column}": it gives {has}',
+                name=self.label,
+                column=self._members.column,
+                has=has,
             )
         return folded.index(self._members.column.casefold())
 
@@ -115,8 +112,8 @@ class SqlSource(Source):
         except NoSuchModuleError:
             raise SourceError(f"{self.label}: SQLAlchemy knows no database {self._url.drivername}") from None
         except (SQLAlchemyError, OSError) as error:
-            raise SourceError(
-                Phrase("{name}: {why}", name=self.label, why=self._patience.spent() or _said(error))
+            raise SourceError.saying(
+                "{name}: {why}", name=self.label, why=self._patience.spent() or _said(error)
             ) from None
         finally:
             for cursor in cursors:  # SQLAlchemy leaves the cursors of a connection that was cut
@@ -129,7 +126,7 @@ def _options(url: URL, seconds: float) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "")
         if not path.is_file():
-            raise SourceError(Phrase("{name}: No such file", name=str(path)))  # SQLite would create it
+            raise SourceError.saying("{name}: No such file", name=str(path))  # SQLite would create it
         where = f"{path.absolute().as_uri()}?mode=ro"
         return {"creator": lambda: _lite(where, seconds)}
     wait = max(int(seconds), 2)
