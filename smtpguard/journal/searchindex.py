@@ -178,7 +178,7 @@ def write(batch: Batch, made: Words, secret: bytes) -> bool:
     rewritten, a stretch at a time."""
     connection = batch.connection
     batch.flush()
-    if _through(connection, _digests(secret, batch.head.journal)) != made.after:
+    if indexed_until(connection, secret, batch.head.journal) != made.after:
         return False
     first, last = (made.after // STRETCH + 1 if made.after else 0), made.through // STRETCH
     if last >= first:  # a new stretch: words with another secret may be in it
@@ -192,11 +192,8 @@ def write(batch: Batch, made: Words, secret: bytes) -> bool:
 
 def indexed_until(connection: Connection, secret: bytes, journal_id: str) -> int:
     """The last entry whose words are written with this secret."""
-    return _through(connection, _digests(secret, journal_id))
-
-
-def _through(connection: Connection, digests: Digests) -> int:
-    found = rows_of(connection, "SELECT through FROM terms WHERE key_id = ?", (digests.key_id,))
+    key_id = _digests(secret, journal_id).key_id
+    found = rows_of(connection, "SELECT through FROM terms WHERE key_id = ?", (key_id,))
     return found[0][0] if found else 0
 
 
@@ -231,7 +228,7 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int, progress: 
     with open() as connection:
         head = read_head(connection)
         digests = _digests(secret, head.journal)
-        through = _through(connection, digests)
+        through = indexed_until(connection, secret, head.journal)
         lowest = connection.execute(select(func.min(term.c.stretch))).scalar()
     ids: dict[str, None] = {}
     left = head.seq - through
@@ -264,7 +261,7 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
     with open() as connection:
         head, first = read_head(connection), journal.first_at(connection, since)
         digests = _digests(secret, head.journal)
-        through = _through(connection, digests)
+        through = indexed_until(connection, secret, head.journal)
     for pairs in journal.back(open, head.seq + 1, max(through + 1, first), _INDEXED):
         for one, clear in pairs:
             for word in wanted.keys() & words_of(one, clear):
