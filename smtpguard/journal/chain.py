@@ -94,6 +94,15 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
+def instant_or_none(at: int | None) -> datetime | None:
+    """Of a column in which 0 or NULL is no time."""
+    return instant(at) if at else None
+
+
+def microseconds_or_0(at: datetime | None) -> int:
+    return 0 if at is None else microseconds(at)
+
+
 def utc_text(at: datetime, timespec: str = "seconds") -> str:
     """The time as documents have it: ISO 8601, in UTC, with Z."""
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

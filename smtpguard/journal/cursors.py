@@ -11,7 +11,7 @@ from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hook as table
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Cursor, News, instant, microseconds
+from smtpguard.journal.chain import Cursor, News, instant_or_none, microseconds, microseconds_or_0
 from smtpguard.journal.event import Event, Kind
 
 STRETCH = 50_000
@@ -30,8 +30,8 @@ def find(connection: Connection, name: str) -> Cursor | None:
     return Cursor(
         told=told,
         attempts=attempts,
-        failing_since=instant(failing_since) if failing_since else None,
-        next_at=instant(next_at) if next_at else None,
+        failing_since=instant_or_none(failing_since),
+        next_at=instant_or_none(next_at),
         lease=lease,
     )
 
@@ -82,16 +82,12 @@ def settle(
         .values(
             told=place.told,
             attempts=place.attempts,
-            failing_since=_microseconds(place.failing_since),
-            next_at=_microseconds(place.next_at),
-            leased_until=_microseconds(keep_until),
+            failing_since=microseconds_or_0(place.failing_since),
+            next_at=microseconds_or_0(place.next_at),
+            leased_until=microseconds_or_0(keep_until),
         )
     )
     if not batch.connection.execute(moved).rowcount:
         return False
     batch.record(events)
     return True
-
-
-def _microseconds(at: datetime | None) -> int:
-    return 0 if at is None else microseconds(at)

@@ -20,7 +20,7 @@ from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear, entry, hold, outbox, underway
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import State
-from smtpguard.journal.chain import instant, microseconds, parsed
+from smtpguard.journal.chain import instant, instant_or_none, microseconds, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.rows import which
 from smtpguard.observe.alarms import RuleCall, Stopped
@@ -85,7 +85,7 @@ def look(connection: Connection, now: datetime, *, settled_within: timedelta) ->
         kept_bytes=head.kept_bytes,
         freezes=freezes,
         holds=_counted(connection, select(true()).where(_WAITING).limit(MOST)),
-        held_at=_first(connection.execute(select(func.min(hold.c.held_at)).where(_WAITING)).scalar()),
+        held_at=instant_or_none(connection.execute(select(func.min(hold.c.held_at)).where(_WAITING)).scalar()),
         asked=_counted(connection, select(true()).where(hold.c.asked.is_not(None)).limit(MOST)),
         near=len(deadlines),
         overdue=sum(at <= now for at in deadlines),
@@ -218,7 +218,7 @@ def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, dat
     count, at = connection.execute(query.where(leasable(now_us, all_frozen=frozen, some=first))).one()
     leaving = select(func.count(), func.min(hold.c.release_at)).where(hold.c.release_at <= now_us)
     late, late_at = connection.execute(leaving).one() if not frozen else (0, None)
-    return count + late, _first(min((one for one in (at, late_at) if one is not None), default=None))
+    return count + late, instant_or_none(min((one for one in (at, late_at) if one is not None), default=None))
 
 
 def _underway(connection: Connection, before: int) -> tuple[int, int]:
@@ -234,17 +234,15 @@ def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Ba
     """By the name of each webhook and receiver of checkpoints with a cursor. ``end``: the journal's last entry, if known."""
     end = read_head(connection).seq if end is None else end
     return {
-        name: Backlog(entries=max(0, end - told), since=_first(at), told=told, failing_since=_first(failing or None))
+        name: Backlog(
+            entries=max(0, end - told), since=instant_or_none(at), told=told, failing_since=instant_or_none(failing)
+        )
         for name, told, failing, at in rows_of(connection, _BEHIND)
     }
 
 
 def _counted(connection: Connection, query: Select[bool]) -> int:
     return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
-
-
-def _first(at: int | None) -> datetime | None:
-    return None if at is None else instant(at)
 
 
 def seconds_since(at: datetime | None, now: datetime) -> float:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection, delete, insert, select
 
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import alarm
-from smtpguard.journal.chain import instant, microseconds
+from smtpguard.journal.chain import instant, instant_or_none, microseconds, microseconds_or_0
 from smtpguard.observe.alarms import RaisedAlarm
 
 
@@ -38,10 +36,10 @@ def _row(known: RaisedAlarm) -> dict[str, int | str]:
     return {
         "key": known.key,
         "began": microseconds(known.began),
-        "told": _us(known.told),
-        "claimed_until": _us(known.claimed_until),
+        "told": microseconds_or_0(known.told),
+        "claimed_until": microseconds_or_0(known.claimed_until),
         "taken_by": known.taken_by,
-        "taken_at": _us(known.taken_at),
+        "taken_at": microseconds_or_0(known.taken_at),
     }
 
 
@@ -49,15 +47,11 @@ def _read(key: str, began: int, told: int, claimed_until: int, taken_by: str, ta
     return RaisedAlarm(
         key=key,
         began=instant(began),
-        told=instant(told) if told else None,
-        claimed_until=instant(claimed_until) if claimed_until else None,
+        told=instant_or_none(told),
+        claimed_until=instant_or_none(claimed_until),
         taken_by=taken_by,
-        taken_at=instant(taken_at) if taken_at else None,
+        taken_at=instant_or_none(taken_at),
     )
-
-
-def _us(at: datetime | None) -> int:
-    return 0 if at is None else microseconds(at)
 
 
 class Alarmed(Rows):
