@@ -245,7 +245,8 @@ def _kept(
         parted = _parted(connection, low, high, zone)
         apart = [(begin, low), *((hour, hour + HOUR) for hour in parted), (high, end)]
         _hours(connection, sums, low, high, parted)
-    _holds(connection, sums, begin, end)
+    for id, held_at, rules, lists, how, at, said in rows_of(connection, _ENDED, (begin, end)):
+        sums.holds[id] = Ended(held_at, _names(rules), _names(lists), how, at, said)
     parts = [
         _Part(first - 1, min(last, through), since, until, kept=True)
         for since, until in apart
@@ -271,11 +272,6 @@ def _hours(connection: Connection, sums: ActivitySums, low: int, high: int, left
         sums.count(hour, about, did, n)
     for about, did, n in connection.execute(in_all.group_by(summed.c.about, summed.c.did)):
         sums.count(low, about, did, int(n))
-
-
-def _holds(connection: Connection, sums: ActivitySums, begin: int, end: int) -> None:
-    for id, held_at, rules, lists, how, at, said in rows_of(connection, _ENDED, (begin, end)):
-        sums.holds[id] = Ended(held_at, _names(rules), _names(lists), how, at, said)
 
 
 _LOOKED_THROUGH = 20
