@@ -519,18 +519,9 @@ def _parent(left: bytes, right: bytes) -> bytes:
 
 
 def to_0026() -> None:
-    """What incidents preserve past its retention: which incidents, until when, and what of each.
-
-    The step before this one numbered blocks wrongly for a while. If a block is missing, the next checkpoint makes all of
-    them anew.
-    """
+    """What incidents preserve past its retention: which incidents, until when, and what of each."""
     _table("preserved", _text("id", key=True), _number("until first"), _text("doc"))
     _table("preserved_key", _text("what key incident", key=True), rowid=False)
-    merkle = sa.table("merkle", sa.column("level", sa.SmallInteger()), sa.column("n", sa.BigInteger()))
-    blocks = sa.select(sa.func.count(), sa.func.max(merkle.c.n)).where(merkle.c.level == 10)
-    count, last = op.get_bind().execute(blocks).one()
-    if count and last + 1 != count:
-        op.get_bind().execute(sa.delete(merkle).where(merkle.c.level >= 0))
 
 
 def to_0027() -> None:
