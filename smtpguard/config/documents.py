@@ -80,12 +80,17 @@ MAIN_ONLY = frozenset(
 """Sections of the policy's own file alone."""
 
 
+def folder_of(where: str) -> str:
+    """With its slash, "" for the current one."""
+    return where.removesuffix(where.rpartition("/")[2])
+
+
 def policy_document(documents: Mapping[str, bytes], where: str = POLICY) -> Document:
     """``where``: the name of the policy's own file in problems. Raises Broken."""
     parts = sorted(name for name in documents if name.startswith((f"{PARTS}/", f"{LISTS}/")))
     if not parts:
         return load_yaml(documents[POLICY], where)
-    folder = where.removesuffix(where.rpartition("/")[2])
+    folder = folder_of(where)
     problems: list[Problem] = []
     loaded: list[tuple[str, Document]] = []
     for name in (POLICY, *parts):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from smtpguard.config.documents import POLICY, VOCABULARIES, policy_document
+from smtpguard.config.documents import POLICY, VOCABULARIES, folder_of, policy_document
 from smtpguard.config.durations import Rate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import ListMembers, Members
@@ -75,7 +75,7 @@ def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ..
         else:
             found.append(Looser(text=text, file=where))
     for text, name in compared.vocabularies():
-        file = where.removesuffix(where.rpartition("/")[2]) + f"{VOCABULARIES}/{name}.yaml"
+        file = f"{folder_of(where)}{VOCABULARIES}/{name}.yaml"
         found.append(Looser(text=text, file=file))
     return tuple(dict.fromkeys(found))
 

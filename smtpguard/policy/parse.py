@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from smtpguard.config.documents import POLICY, digest, policy_document, vocabulary_names
+from smtpguard.config.documents import POLICY, digest, folder_of, policy_document, vocabulary_names
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
@@ -123,7 +123,7 @@ def parse(
         return _parsed(documents, delimiters, freeze_answer, where)  # raises again, with the name of the file
     if where == POLICY or not policy.warnings:
         return policy
-    folder = _folder(where)
+    folder = folder_of(where)
     named = (replace(w, file=where if w.file == POLICY else folder + w.file) for w in policy.warnings)
     return replace(policy, warnings=ordered(named))
 
@@ -133,12 +133,8 @@ def _remembered(files: frozenset[tuple[str, bytes]], delimiters: str, freeze_ans
     return _parsed(dict(sorted(files)), delimiters, freeze_answer, POLICY)
 
 
-def _folder(where: str) -> str:
-    return where.removesuffix(where.rpartition("/")[2])
-
-
 def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Action, where: str) -> Policy:
-    folder = _folder(where)
+    folder = folder_of(where)
     vocabularies: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, file in vocabulary_names(documents).items():
@@ -473,7 +469,7 @@ class _Sections:
             groups=self.groups,
             elsewhere=self.elsewhere,
             delimiters=self.delimiters,
-            special=frozenset(name for name, info in lists.items() if info.sensitivity == "special-category"),
+            special=frozenset(name for name, info in lists.items() if info.special),
         )
 
     def _canonical(self, text: str) -> str:

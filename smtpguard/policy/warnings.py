@@ -111,7 +111,7 @@ def _spared(model: PolicyModel, findings: Findings) -> None:
     """A member of a list of a special category and of another list is covered by an approval for the other, unless the
     list says no."""
     for name, info in model.lists.items():
-        if info.sensitivity != "special-category" or (info.approvals is not None and info.approvals.always):
+        if not info.special or (info.approvals is not None and info.approvals.always):
             continue
         if len(model.lists) > 1:
             text = (
