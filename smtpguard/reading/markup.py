@@ -8,6 +8,7 @@ quadratic time; past the bounds the answer is "too complex", never an empty text
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -58,6 +59,7 @@ TRACKED = (
 _BACKWARDS = ("<bdo", "bidi-override", "isolate-override")
 _WRITTEN = ("list-style", "quotes", "symbols", "hyphenate-character", "initial-value")
 """Properties of a style that write text, but for ``content``, which is in nearly every source."""
+_WRITES = ",".join(f"[style*='{sign}' i]" for sign in (*_WRITTEN, "--"))
 
 ALL = tuple(
     dict.fromkeys(
@@ -339,12 +341,15 @@ _INSTEAD = "audio,datalist,dialog:not([open]),iframe,meter,noembed,noframes,obje
 _SUPERSEDED = re.compile(
     "<(?:audio|datalist|dialog|iframe|meter|noembed|noframes|object|progress|svg|video|annotation|mphantom)"
 )
-_CONTENT = re.compile(
-    r"(?:content|list-style|list-style-type|quotes|symbols|prefix|suffix|negative|hyphenate-character|initial-value|--[\w-]{1,60})\s{0,20}:([^;{}]{2,300})"
+_QUOTED = r""""(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?"""
+_STRINGS = re.compile(rf"(?:(?:{_QUOTED})\s*+)+", re.S)
+_NO_WORDS = re.compile(
+    rf"""/\*.*?(?:\*/|\Z)|url\(\s*+(?:{_QUOTED}|[^"')]*+)[^)]*+\)?|(?<![\w-])font(?:-family)?\s*:(?:[^;{{}}"']|{_QUOTED})*+|\[[^\[\]"']*+(?:{_QUOTED})[^\]]{{0,40}}\]|({_QUOTED})""",
+    re.S | re.I,
 )
-_OF_ATTRIBUTE = re.compile(r"content\s{0,20}:[^;{}]{0,100}\battr\(\s{0,20}([a-z][a-z-]{0,60})")
-_CONTENT_BEGINS = (re.compile(r"content\s{0,20}:"), re.compile(r"--[\w-]{1,60}\s{0,20}:"))
-_STRING = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
+"""Comments, addresses, fonts and selectors of a style sheet; or a string (1) elsewhere."""
+_OF_ATTRIBUTE = re.compile(r"\battr\(\s*+([a-z][\w-]{0,60})", re.I)
+_OF_COUNTER = re.compile(r"@counter-style[^{}]{0,100}\{([^{}]*)")
 _RAW = "style,script"
 _STYLED = ("style", "class", "id")
 _SHOWS_RAW = re2.compile(
@@ -377,30 +382,37 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         if left < 0:
             break
     raw = tree.css(_RAW) if "<style" in source or "<script" in source or len(html) > len(source) else []
-    if any(name in node.attributes for node in raw for name in _STYLED) or _SHOWS_RAW(_rules(raw)):
+    sheets = "\n".join(node.text() for node in raw if node.tag == "style")
+    rules = _rules(sheets)
+    if any(name in node.attributes for node in raw for name in _STYLED) or _SHOWS_RAW(rules):
         found += [node.text() for node in raw]
     if "<!--[if" in source:
         found.append(_words("\n".join(_to_outlook(html))))
-    if ("<style" in source or not signs.isdisjoint(_WRITTEN)) and _may_write(source, signs):
-        for written in _CONTENT.findall(source[:_MOST]):
-            strings = [unescaped(one or other) for one, other in _STRING.findall(written)]
-            found += [sign.join(strings) for sign in ("", " ")[: len(strings)]]  # one text, or several
-        for name in list(dict.fromkeys(_OF_ATTRIBUTE.findall(source[:_MOST])))[:20]:
-            found += [v[:500] for node in tree.css(f"[{name}]")[:2_000] if (v := node.attributes.get(name))]
+    if not signs.isdisjoint(_WRITTEN) or any(name in rules for name in ("content", *_WRITTEN)):
+        found += _OF_COUNTER.findall(rules)
+        found += _written(
+            tree, "\n".join((sheets, *(node.attributes.get("style") or "" for node in tree.css(_WRITES))))
+        )
     return [text for text in found if text and not text.isspace()]
 
 
-def _rules(raw: list[LexborNode]) -> str:
-    """The style sheets among them in lower case, without comments, strings and escapes."""
-    sheets = _NO_RULE.sub(" ", "\n".join(node.text() for node in raw if node.tag == "style"))
-    return unescaped(sheets).lower() if "\\" in sheets else sheets.lower()
+def _rules(sheets: str) -> str:
+    """In lower case, without comments, strings and escapes."""
+    rules = _NO_RULE.sub(" ", sheets)
+    return unescaped(rules).lower() if "\\" in rules else rules.lower()
 
 
-def _may_write(source: str, signs: frozenset[str]) -> bool:
-    """Whether a style may write text. ``<meta content=`` is in nearly every HTML, and to look for all of it takes long."""
-    return not signs.isdisjoint(_WRITTEN) or (
-        "content" in source and any(begins.search(source) for begins in _CONTENT_BEGINS)
-    )
+def _written(tree: LexborHTMLParser, sheets: str) -> Iterator[str]:
+    """What style sheets may write: their strings, each with those right behind it, and the attributes that they name."""
+    said = _NO_WORDS.sub(lambda found: found[1] or " ", sheets)
+    for run in _STRINGS.findall(said):
+        strings = [unescaped(one[1:].rstrip(one[0])) for one in re.findall(_QUOTED, run)]
+        yield from (sign.join(strings) for sign in ("", " ")[: len(strings)])  # one text, or several
+    if "attr" in (plain := unescaped(_STRINGS.sub(" ", said)).lower()):
+        names = list(dict.fromkeys(_OF_ATTRIBUTE.findall(plain)))[:20]
+        for node in tree.css(",".join(f"[{name}]" for name in names))[:2_000] if names else ():
+            values = [value[:500] for name in names if (value := node.attributes.get(name))]
+            yield from (sign.join(values) for sign in ("", " ")[: len(values)])
 
 
 def backwards(text: str, *, marked: bool = False) -> str:

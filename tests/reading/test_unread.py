@@ -431,6 +431,10 @@ def test_malformed_rtf_takes_linear_time() -> None:
         "<q style='quotes:\"bacon\" \"b\"'>a</q>", "<ul style=\"list-style-type:'bacon'\"><li>x</ul>",
         "<style>@counter-style z{system:cyclic;symbols:a;prefix:'bacon'}ul{list-style:z}</style><ul><li>x</ul>",
         "<p style=\"hyphenate-character:'bacon'\">x", "<div><template shadowrootmode=open><p>ba<b>con</b></p></template></div>",
+        "<style>p:after{content/**/:/*\"*/'bacon'/*\"*/}</style>", "<style>p:after{content: url('x;') 'bacon'}</style>", "<style>p:after{content: '{' 'bacon'}</style>",
+        f"<style>{'a{cursor:auto}' * 6000}p:after{{content: 'bacon'}}</style>", f"<style>p:after{{content: '{'x ' * 200}bacon'}}</style>",
+        "<style>p:after{--x:a\\74tr(data-y); c\\6fntent: var(--x)}</style><p data-y=bacon>", "<style>p:after{content: attr(data-x) attr(data-y)}</style><p data-x=ba data-y=con>",
+        "<style>@counter-style z{system:cyclic;symbols:bacon}ul{list-style:z}</style><ul><li>x</ul>", "<style>p{font:1em 'a;';content:'bacon'}</style>",
         "<p>&#x202e;nocab&#x202c;</p>", "<details><summary>x</summary>bacon</details>", "<button>x</button><button>bacon</button>",
     ],
 )  # fmt: skip
@@ -496,6 +500,17 @@ def test_reversed_text_without_markup_is_found() -> None:
 def test_a_style_sheet_that_is_not_shown_is_no_text(sheet: str) -> None:
     made = read_markup(f"<style type='text/css'>{sheet} .bacon{{color:red}}</style><p>a</p>", Meter(Bounds()))
     assert made.unshown == []
+
+
+@every(
+    "sheet",
+    [
+        "p{content:'x';font-family:'Bacon', serif}", "p{content:'x'} [class='bacon']{color:red}", "p{content:url('bacon.png')}",
+        "p{content:url(bacon.png)}", "p{content:'x'/* 'bacon' */}", ".bacon{content:none}",
+    ],
+)  # fmt: skip
+def test_a_style_sheet_writes_no_names_of_its_own(sheet: str) -> None:
+    assert not topics(html(f"<style>{sheet}</style><p>a</p>"))
 
 
 _HIDES = ".campaign%7Bdisplay:none%7D"

@@ -297,6 +297,21 @@ def test_style_sheets_take_linear_time() -> None:
     began = time.process_time()
     for piece in ("'", "{", "}", "a{", "a,b{& &,& &{", "@media(", "@media a{b{}", "@x;", "@a", "/*", "a{b:c;"):
         sum(1 for _ in rules_of(piece * (60_000 // len(piece))))
+    for piece in (
+        "[",
+        "['x' ",
+        "url(",
+        "font:",
+        "font ",
+        "'",
+        "/*",
+        "@counter-style",
+        "attr(",
+        "'a' ",
+        "font:'",
+        "[a='",
+    ):
+        read_markup(f"<style>content:{piece * 20_000}</style>", Meter(Bounds()))
     assert time.process_time() - began < 5
 
 
