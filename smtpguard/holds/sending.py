@@ -30,13 +30,12 @@ class ReleaseProgress(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """The state of one hold's release. ``under_way``: a worker has leased it, or the end of an attempt is not known.
-    ``settled``: recipients with a final result. ``doubt``: those who may have it, with an answer possible; ``asked``:
-    those of them about whom people are asked. ``left``: those who certainly do not have it, and are to be tried."""
+    ``settled``: recipients with a final result. ``doubt``: those who may have it, with an answer possible. ``left``:
+    those who certainly do not have it, and are to be tried."""
 
     under_way: bool = False
     settled: Settled = NONE_YET
     doubt: int = 0
-    asked: int = 0
     left: tuple[Recipient, ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from smtpguard.incidents.statement import Entries, Step
+from smtpguard.incidents.statement import Step
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event, Kind
 
@@ -63,10 +63,6 @@ class IncidentTexts:
     @property
     def due(self) -> datetime | None:
         return self.aware[0] + HOURS if self.aware is not None else None
-
-    @property
-    def entries(self) -> Entries:
-        return Entries.of(self.aware[1].seq) if self.aware is not None else Entries()
 
 
 def aware(id: str, since: datetime, *, by: str, at: datetime) -> Event:

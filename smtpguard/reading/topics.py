@@ -144,10 +144,6 @@ class Vocabularies:
     documents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     _compiled: _Compiled | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(self.documents)
-
     def as_json(self) -> Mapping[str, Mapping[str, object]]:
         return self.documents
 

@@ -7,7 +7,7 @@ something came back stays as long as the journal's entry of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -263,14 +263,6 @@ def between(connection: Connection, mailing: str, begin: datetime, end: datetime
     sorts = returned.c.sort.in_([sort.value for sort in COUNTED]), returned.c.known != By.LIKENESS.value
     query = select(func.count()).where(returned.c.mailing == mailing, *at, *sorts)
     return int(connection.execute(query).scalar_one())
-
-
-def by_mailing(connection: Connection, since: datetime, limit: int) -> Mapping[str, int]:
-    """Return the number of returns since ``since`` by mailing, the largest first. The key "" has returns of no mailing."""
-    n = func.count()
-    query = select(returned.c.mailing, n).where(returned.c.at >= microseconds(since)).group_by(returned.c.mailing)
-    rows = connection.execute(query.order_by(n.desc()).limit(limit))
-    return {row[0]: int(row[1]) for row in rows}
 
 
 def forget(batch: Batch, addresses: datetime, everything: datetime) -> bool:

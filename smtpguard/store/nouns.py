@@ -144,7 +144,6 @@ class Returns(Rows):
     ends = asks(returns.ends)
     sort_counts = asks(returns.sort_counts)
     between = asks(returns.between)
-    by_mailing = asks(returns.by_mailing)
 
     def __init__(self, access: Access, contents: Contents) -> None:
         super().__init__(access)
@@ -254,7 +253,6 @@ class Cursors(Rows):
 
 class Journal(Rows):
     history = asks(journal.of)
-    of_kinds = asks(journal.of_kinds)
     entries = asks(journal.read)
     freezes = asks(journal.freezes)
     signed = asks(journal.signed)
