@@ -143,8 +143,6 @@ class Sections:
         elif "with" in data:
             yield said("with {id}", id=data["with"])
 
-    # The later sections.
-
     def in_short(self) -> Iterator[Statement]:
         """Statements for the paragraph that is read aloud."""
         report, said = self.report, self.said
@@ -171,8 +169,6 @@ class Sections:
         if then is not None and then.special and not self.made.names:
             return self.said("a list of a special category (GDPR Art. 9)")
         return then.title if then is not None else name
-
-    # How it came in.
 
     def ways(self) -> Iterator[Statement]:
         report, said = self.report, self.said
@@ -254,8 +250,6 @@ class Sections:
         else:
             yield fact(said("Nothing in the journal points to an intrusion."), self.of(CAME))
 
-    # How fast it was stopped.
-
     def speed(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         yield from self._stopping()
@@ -328,8 +322,6 @@ class Sections:
         words = said(labels.WORDS[kind].text)
         return words[:1].lower() + words[1:]
 
-    # what people say of it
-
     def authority(self) -> Iterator[Statement]:
         """Since when they are aware of it, and how much of the 72 hours is left."""
         said, now = self.said, self.made.at
@@ -358,8 +350,6 @@ class Sections:
             yield fact(late, rests)
         else:
             yield fact(said("{length} of them are left", length=length_of(left, said)), rests)
-
-    # rules
 
     def missed(self) -> Iterator[Statement]:
         if self.report.let_through is None:
@@ -391,8 +381,6 @@ class Sections:
             by = f"{said.number(round(100 * one.by, 1))} %" if share else said.number(one.by)
             text = said("{text}: it missed by {by}", text=text, by=by)
         return True, text
-
-    # The policy.
 
     def policy(self) -> Iterator[Statement]:
         report, said, then = self.report, self.said, self.made.purposes
