@@ -15,10 +15,10 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Generic, TypeVar
@@ -277,7 +277,7 @@ class Entry:
     def __init__(self, operations: Sequence[Operation], services: Services) -> None:
         self._services, self._tokens = services, services.tokens
         self._rate = RateLimit(services.console.clock, most=PER_MINUTE, seconds=60)
-        self._operations = tuple(operations)
+        self._operations = operations
 
     def application(self) -> Starlette:
         by_path: dict[str, dict[str, Operation]] = {}
@@ -294,9 +294,12 @@ class Entry:
         return made
 
     async def _described(self, request: Request) -> Response:
-        return Response(
-            _described(self._operations, self._services.console.settings.console_url), media_type="application/json"
-        )
+        return Response(self._document, media_type="application/json")
+
+    @cached_property
+    def _document(self) -> bytes:
+        url = self._services.console.settings.console_url
+        return json.dumps(document(self._operations, url), ensure_ascii=False, indent=1).encode()
 
     def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -475,13 +478,8 @@ def answer(
     return JSONResponse(content, status, dict(headers or {}), media_type="application/problem+json")
 
 
-_EVERY = (401, 403, 429, 503)
+_EVERY, _OF_BODY = (401, 403, 422, 429, 503), (400, 413, 415)
 _REF = "#/components/schemas/{model}"
-
-
-@cache
-def _described(operations: tuple[Operation, ...], url: str) -> bytes:
-    return json.dumps(document(operations, url), ensure_ascii=False, indent=1).encode()
 
 
 def document(operations: Sequence[Operation], url: str = "") -> dict[str, Any]:
@@ -532,7 +530,7 @@ def _operation(operation: Operation, refs: Mapping[Any, Mapping[str, Any]]) -> d
                 "description": TITLES[status],
                 "content": {"application/problem+json": {"schema": refs[Problem]}},
             }
-            for status in sorted({*_EVERY, *operation.refuses, *_of_body(operation)})
+            for status in sorted({*_EVERY, *operation.refuses, *(_OF_BODY if operation.body is not None else ())})
         },
     }
     if operation.scope is not None:
@@ -542,12 +540,6 @@ def _operation(operation: Operation, refs: Mapping[Any, Mapping[str, Any]]) -> d
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[operation.body]}}}
     return found
-
-
-def _of_body(operation: Operation) -> Iterable[int]:
-    if operation.body is not None:
-        yield from (400, 413, 415)
-    yield 422
 
 
 def _in_query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
