@@ -15,7 +15,7 @@ from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, m
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import MissingExtra, pdf_library, written
 from smtpguard.console.incidentfile import row as report_row
-from smtpguard.console.notifying import AUDIENCES, as_row, filled, lines
+from smtpguard.console.notifying import DRAFT_TITLES, as_row, filled, lines
 from smtpguard.console.notifying import draft as drafted
 from smtpguard.console.reporting import Made, NothingFits, make, query_of
 from smtpguard.incidents import breach
@@ -271,7 +271,7 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
 
 @command.command(json="One JSON object.")
 @click.argument("id", metavar="ID")
-@click.option("--to", "audience", type=click.Choice(AUDIENCES), required=True, help="To whom.")
+@click.option("--to", "audience", type=click.Choice(list(DRAFT_TITLES)), required=True, help="To whom.")
 @_LANGUAGE
 async def draft(context: Context, id: str, audience: str, language: str) -> None:
     """Draft what to tell customers or staff, from facts alone.

@@ -264,7 +264,7 @@ def _words(actions: Iterable[Action]) -> str:
 
 
 @dataclass(slots=True)
-class Group:
+class Alike:
     """Messages with the same difference: by which rules, on which lists ("" for none), on what it depends, and why."""
 
     messages: int = 0
@@ -291,7 +291,7 @@ class Tally:
     """``groups``: of each answer, by "from -> to". ``looser``: number of messages certainly decided less strictly.
     ``watching``: observing rules of the file -> for how many messages it is unknown whether they would hit."""
 
-    groups: dict[Answer, dict[str, Group]] = field(default_factory=lambda: {answer: {} for answer in Answer})
+    groups: dict[Answer, dict[str, Alike]] = field(default_factory=lambda: {answer: {} for answer in Answer})
     watching: Counter[str] = field(default_factory=Counter)
     looser: int = 0
 
@@ -306,7 +306,7 @@ class Tally:
     def add(self, one: Compared, parted: Difference) -> None:
         other_action = parted.answer in (Answer.OTHERWISE, Answer.MAYBE)
         way = parted.way if other_action else "as now, by other rules"
-        group = self.groups[parted.answer].setdefault(way, Group())
+        group = self.groups[parted.answer].setdefault(way, Alike())
         if parted.answer is Answer.SAME:
             group.messages += 1
         else:
@@ -337,7 +337,7 @@ class Tally:
             yield f"left out: {walk.undecided:,} on which nothing could be decided then"
 
 
-def _group_lines(way: str, group: Group, *, names: bool) -> Iterator[str]:
+def _group_lines(way: str, group: Alike, *, names: bool) -> Iterator[str]:
     yield f"{way}: {group.messages:,}{_of_mailings(group)}"
     for rule, n in group.rules.most_common():
         yield f"  {n:>7,}  {rule}"
@@ -355,7 +355,7 @@ def _most(what: str, counts: Counter[str]) -> str:
     return f"           {what}: {', '.join(named)}" + (f", and {others} more" if others else "")
 
 
-def _of_mailings(group: Group) -> str:
+def _of_mailings(group: Alike) -> str:
     """The number of mailings, each of which needs one decision."""
     n = len(group.mailings)
     if n <= 1 and group.messages <= 1:

@@ -38,7 +38,7 @@ TITLES: Mapping[Field, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class FilledField:
     """One field. ``statements``: what the journal has on it; ``word``: what people wrote, None while nobody has. ``empty``: nothing of either, and a person
     has to write."""
 
@@ -63,7 +63,7 @@ class Form:
     clock: tuple[Statement, ...]
     over: bool
     special: tuple[Statement, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FilledField, ...]
 
 
 def id_of(made: Made) -> str:
@@ -87,7 +87,7 @@ def filled(made: Made, page: ReportText, said: Speech) -> Form:
         Field.MEASURES: tuple(_measures(made, page, said)),
     }
     rows = [
-        Row(
+        FilledField(
             field=one,
             title=said(TITLES[one]),
             article=f"GDPR Art. {ARTICLES[one]}",
@@ -207,8 +207,7 @@ def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
             yield "  " + said("TO BE WRITTEN: smtpguard incident write {id} {field}", id=form.id, field=row.field.value)
 
 
-AUDIENCES = ("customers", "staff")
-DRAFT_TITLES = {"customers": N_("Draft to customers"), "staff": N_("Draft to staff")}
+DRAFT_TITLES: Mapping[str, str] = {"customers": N_("Draft to customers"), "staff": N_("Draft to staff")}
 _CUSTOMERS_LEFT = (
     N_("[What happened in your own words, and what you do about it: to be written]"),
     N_("[Whom to ask, and how: to be written]"),

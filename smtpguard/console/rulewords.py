@@ -97,7 +97,7 @@ _COUNTS_ONE = re.compile(r"\bone\b|\{n\}", re.I)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class RuleText:
     """One rule. ``when``: all must be true; ``unless``: not if all of these are."""
 
     id: str
@@ -108,9 +108,9 @@ class Said:
     observes: bool
 
 
-def in_words(rule: Rule, said: Speech) -> Said:
+def in_words(rule: Rule, said: Speech) -> RuleText:
     own = rule.descriptions.get(said.language) or rule.descriptions.get("") or rule.description
-    return Said(
+    return RuleText(
         id=rule.rule_id,
         aim=own,
         when=tuple(condition(c, said) for c in rule.when),
@@ -337,7 +337,7 @@ def _stopping(breakers: Iterable[Breaker], said: Speech) -> Iterator[str]:
         yield what
 
 
-def _without_aim(words: Said, said: Speech) -> str:
+def _without_aim(words: RuleText, said: Speech) -> str:
     """A rule without a purpose is described by its conditions."""
     if not words.unless:
         return said("A message {then} if {when}", then=words.then, when="; ".join(words.when))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from smtpguard.console.incident import report_in_words
 from smtpguard.console.incidentsections import length_of
-from smtpguard.console.notifying import AUDIENCES, draft
+from smtpguard.console.notifying import DRAFT_TITLES, draft
 from smtpguard.console.reporting import Made, Purposes
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Findings, Report
@@ -101,7 +101,7 @@ def reports(draw: st.DrawFn) -> Report:
     return replace(begin, **changes)
 
 
-@pytest.mark.parametrize("audience", AUDIENCES)
+@pytest.mark.parametrize("audience", DRAFT_TITLES)
 @given(
     report=reports(),
     special=st.booleans(),

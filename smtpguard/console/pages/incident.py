@@ -161,7 +161,7 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
     return [
         (said(notifying.DRAFT_TITLES[to]), said.language, notifying.draft(to, made, page, said))
         for said, page in pages
-        for to in notifying.AUDIENCES
+        for to in notifying.DRAFT_TITLES
     ]
 
 

@@ -27,7 +27,7 @@ NOT_AWAY = N_("{address} is not away.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class DeputyRow:
     """``deciding``: groups in which the deputy decides; ``not_yet``: those in which an admin must agree first."""
 
     absence: Absence
@@ -202,12 +202,12 @@ class Absent:
         )
 
 
-def _row(absence: Absence, in_force: InForce, *, by_policy: bool) -> Shown:
+def _row(absence: Absence, in_force: InForce, *, by_policy: bool) -> DeputyRow:
     groups = in_force.groups
     theirs = [name for name in groups if not groups[name].isdisjoint(in_force.addresses_of(absence.person))]
     deputies = in_force.addresses_of(absence.deputy) if absence.deputy else frozenset()
     may = [name for name in theirs if absence.deputy and (absence.confirmed or not groups[name].isdisjoint(deputies))]
-    return Shown(
+    return DeputyRow(
         absence=absence,
         by_policy=by_policy,
         deciding=tuple(may),
