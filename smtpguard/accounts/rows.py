@@ -79,7 +79,7 @@ def turn(batch: Batch, keys: AccountKeys, step: TurnStep) -> AccountChange:
 
 
 def _seated(batch: Batch, before: Account | None, after: Account | None) -> None:
-    """Where what a sign-on says of somebody's groups has changed, every process is to know of it: the gate moves."""
+    """Move the gate if a sign-on changed somebody's groups, so that every process follows."""
     was, now = (frozenset(claimed(a, batch.now)) if a is not None else frozenset() for a in (before, after))
     account = after or before
     ended = before is not None and after is not None and bool(before.claims) and not (before.disabled or after.claims)
@@ -99,7 +99,7 @@ def memberships(connection: Connection) -> list[Membership]:
 
 
 def put_membership(batch: Batch, made: Membership) -> None:
-    """Where others are in the group by now, it is journalled and the gate moves."""
+    """Write a membership. If its people changed, journal that and move the gate."""
     batch.flush()
     found = batch.connection.execute(select(seated.c.doc).where(seated.c.name == made.group)).scalar()
     before = MEMBERSHIP.loads(found).people if found is not None else ()
@@ -112,8 +112,8 @@ def put_membership(batch: Batch, made: Membership) -> None:
 
 
 def drop_membership(batch: Batch, group: str, policy: str) -> None:
-    """Of a group for which this policy names no directory: nobody of it counts, so nothing is journalled. Nothing is done if
-    another policy is in force, as before a process has followed, or where it cannot read that one."""
+    """Delete the memberships of groups for which the policy names no directory. Nobody of them counts, so nothing is journalled.
+    Does nothing if another policy is in force: this process has not followed yet, or cannot read that policy."""
     batch.flush()
     if batch.gate.policy_sha256 == policy:
         batch.connection.execute(delete(seated).where(seated.c.name == group))
@@ -167,7 +167,7 @@ def token_of(connection: Connection, token_id: str) -> tuple[Token, Account] | N
 
 
 def tokens_of(connection: Connection, account_id: str = "") -> Sequence[tuple[Token, Account]]:
-    """Those of one account, or of all accounts."""
+    """Return the tokens of one account, or of all accounts."""
     query = _WITH_ACCOUNT.order_by(table.c.address, issued.c.token_id)
     if account_id:
         query = query.where(issued.c.account == account_id)
@@ -188,7 +188,7 @@ def put_token(batch: Batch, token: Token, event: Event) -> None:
 
 
 def session_of(connection: Connection, token: str) -> tuple[Session, Account] | None:
-    """By the hash of the browser's token."""
+    """Return the session with this token, and its account, None if there is none. ``token``: the SHA-256 of the browser's."""
     query = select(signed_in, table.c.doc).join(table, table.c.account_id == signed_in.c.account)
     row = connection.execute(query.where(signed_in.c.token == token)).one_or_none()
     if row is None:

@@ -134,7 +134,8 @@ class VotesByMail:
     async def _find_vote(
         self, token: str, address: Address, transaction: Transaction, in_force: InForce
     ) -> _Vote | None:
-        """None if the token is not valid, and the sender is not asked about its hold: then nothing more is read."""
+        """Return the vote that a token stands for, None if the token is not valid and the sender is not asked about its hold: then
+        nothing more is read."""
         hold_id, tag, _ = token_parts(token)
         hold = await self.store.holds.find(hold_id) if hold_id else None
         if hold is None or hold.primary:

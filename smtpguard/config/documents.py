@@ -185,7 +185,7 @@ class _Whole:
             there.append(one)
 
     def _section(self, section: str, empty: Any) -> Any:
-        """That section of the whole document, created if missing; None if it has a wrong type: reported elsewhere."""
+        """Return a section of the whole document, created if missing. None if it has a wrong type, which is reported elsewhere."""
         root = self.document.value
         if root is None or not isinstance(root, dict):
             return None

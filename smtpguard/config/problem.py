@@ -42,7 +42,7 @@ class Problem:
         return self.severity is Severity.ERROR
 
     def row(self) -> dict[str, str | int]:
-        """As in ``check --json``."""
+        """Return the JSON object of a problem, as in ``check --json``."""
         text = f"{self.text} ({self.hint})" if self.hint else self.text
         if self.severity is Severity.WARNING:
             text = f"warning: {text}"

@@ -26,16 +26,16 @@ class PolicyInForce(Protocol):
 
 class Reader(Protocol):
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
-        """What can be read at once in this process; None if it would take too long, then call ``apart``."""
+        """Read in this process. Returns None if that takes too long: then call ``apart``."""
 
     def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
-        """As ``at_once``."""
+        """Return the same as ``at_once``, in steps."""
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         """Read within bounds of time and memory. The Reading says what could not be read."""
 
     def shown_at_once(self, message: Message) -> Shown | None:
-        """As ``at_once``; None: call ``shown_apart``."""
+        """Return what the message shows, None if it takes too long: then call ``shown_apart``."""
 
     async def shown_apart(self, message: Message) -> Shown:
         """Everything that the message shows or opens, for comparison, within the same bounds."""
@@ -49,4 +49,5 @@ class Relay(Protocol):
     """What the delivery worker sends through."""
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
-        """By recipient, the refusal of its RCPT or the reply to the dot. Raises envelope.Lost and Recalled."""
+        """Send a message. Returns for each recipient the refusal of its RCPT, or the reply to the dot. Raises envelope.Lost and
+        Recalled."""

@@ -19,30 +19,32 @@ _QUOTED = re.compile(r'[“"]\{(\w+)\}[”"]')
 
 
 def N_(msgid: str) -> str:
-    """Marks a message for extraction that is translated elsewhere."""
+    """Mark a message for extraction. It is translated where it is shown."""
     return msgid
 
 
 def NN_(one: str, many: str) -> tuple[str, str]:
-    """Marks a message with a singular and a plural form; ``{n}`` in it is the number."""
+    """Mark a message with a singular and a plural form, in which ``{n}`` is the number."""
     return one, many
 
 
 class Amount(NamedTuple):
-    """A number, perhaps only by its bounds. ``percent``: the bounds are in percent."""
+    """A number, or an interval in which it is. ``percent``: both are in percent."""
 
     low: float
     high: float
     percent: bool = False
 
     def form(self, one: str) -> int:
-        """The number that selects the plural form. ``one``: the singular; without {n} it means exactly one."""
+        """Return the number that selects the plural form. ``one``: the singular; without {n} it means exactly one."""
         if self.low == self.high == self.low // 1 or (self.high == inf and "{n}" in one):
             return int(self.low)
         return max(2, int(self.high if isfinite(self.high) else self.low))
 
 
 class Span(NamedTuple):
+    """A length of time."""
+
     seconds: int
 
 
@@ -75,7 +77,8 @@ class Voice(Protocol):
 
 
 class Phrase(str):
-    """``msgid``: the message in English; ``many``: its plural form, selected by the value ``n``."""
+    """A translatable text. ``msgid``: the message in English; ``many``: its plural form, which the value ``n`` selects, "" without
+    one."""
 
     __slots__ = ("many", "msgid", "values")
     msgid: str
@@ -87,12 +90,12 @@ class Phrase(str):
 
     @classmethod
     def counted(cls, one: str, many: str, /, n: int | Amount, **values: Value) -> Phrase:
-        """``one`` or ``many``, by the language's plural rule for ``n``."""
+        """Return the phrase ``one`` or ``many``, which the language's plural rule selects by ``n``."""
         return cls.of(one, many, {"n": n, **values})
 
     @classmethod
     def of(cls, msgid: str, many: str, values: Mapping[str, Value]) -> Phrase:
-        made = str.__new__(cls, _said(msgid, many, values, ENGLISH))
+        made = str.__new__(cls, _rendered(msgid, many, values, ENGLISH))
         made.msgid, made.many, made.values = msgid, many, values
         return made
 
@@ -110,8 +113,8 @@ class Phrase(str):
     def quoted_names(self) -> frozenset[str]:
         return frozenset(_QUOTED.findall(self.msgid)) & self.values.keys()
 
-    def instead(self, **values: Value) -> Phrase:
-        """The same message with other values."""
+    def with_values(self, **values: Value) -> Phrase:
+        """Return the same message with other values."""
         return Phrase.of(self.msgid, self.many, {**self.values, **values})
 
 
@@ -119,32 +122,33 @@ Said: TypeAlias = str | Phrase
 """A translatable text, or literal words of a person."""
 
 
-def said(text: Said, voice: Voice) -> str:
-    """The text rendered by ``voice``; a person's literal words stay as they are."""
-    return _said(text.msgid, text.many, text.values, voice) if isinstance(text, Phrase) else text
+def render(text: Said, voice: Voice) -> str:
+    """Render a text by ``voice``. A person's literal words stay as they are."""
+    return _rendered(text.msgid, text.many, text.values, voice) if isinstance(text, Phrase) else text
 
 
 def filled(message: str, values: Mapping[str, str]) -> str:
-    """The message with its ``{places}`` filled. One without a value stays: a mistake in a catalogue breaks no page."""
+    """Fill the ``{places}`` of a message. A place without a value stays: a mistake in a catalogue breaks no page."""
     if not values:
         return message
-    parts = list(_apart(message))
+    parts = list(_split(message))
     parts[1::2] = [values.get(name, f"{{{name}}}") for name in parts[1::2]]
     return "".join(parts)
 
 
 @lru_cache(maxsize=2048)
-def _apart(message: str) -> tuple[str, ...]:
-    """The text, and at odd places the names of its places."""
+def _split(message: str) -> tuple[str, ...]:
+    """Split a message: texts at even places, the names of its ``{places}`` at odd ones."""
     return tuple(_PLACE.split(message))
 
 
 def places(message: str) -> frozenset[str]:
+    """Return the names of the ``{places}`` in a message."""
     return frozenset(_PLACE.findall(message))
 
 
 def dump(text: Said) -> Any:
-    """As JSON: a string for literal words, else an object."""
+    """Return a text as JSON: a string for literal words, else an object."""
     if not isinstance(text, Phrase):
         return text
     made: dict[str, Any] = {"msgid": text.msgid}
@@ -156,7 +160,7 @@ def dump(text: Said) -> Any:
 
 
 def load(value: Any) -> Said:
-    """The text of a ``dump``. Raises ValueError for anything else."""
+    """Return the text of a ``dump``. Raises ValueError for anything else."""
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):
@@ -214,7 +218,7 @@ class _English:
 ENGLISH = _English()
 
 
-def _said(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> str:
+def _rendered(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> str:
     if many:
         n = values.get("n", 0)
         message = voice.form(msgid, many, n.form(msgid) if isinstance(n, Amount) else n if isinstance(n, int) else 0)
@@ -229,7 +233,7 @@ def _said(msgid: str, many: str, values: Mapping[str, Value], voice: Voice) -> s
 def _spoken(value: Value, voice: Voice) -> str:
     match value:
         case Phrase():
-            return value if voice is ENGLISH else said(value, voice)
+            return value if voice is ENGLISH else render(value, voice)
         case str():
             return value
         case Amount():
@@ -239,11 +243,12 @@ def _spoken(value: Value, voice: Voice) -> str:
         case Moment(at):
             return voice.whole(at)
         case Listed(texts, between):
-            return between.join(said(text, voice) for text in texts)
+            return between.join(render(text, voice) for text in texts)
     return voice.number(value)
 
 
 def amount(value: Amount, voice: Voice) -> str:
+    """Return a number or an interval in words: "12", "between 3 and 5", "at least 7"."""
     low, high, percent = value
     if low == high:
         n = voice.number(_rounded(low, percent))
@@ -259,12 +264,12 @@ def _rounded(n: float, percent: bool) -> float:
 
 
 def many(n: int, one: str, several: str = "") -> str:
-    """ "1 message", "1,200 messages": for a terminal, which is told in English alone."""
+    """Return a number with its noun, in English: "1 message", "1,200 messages"."""
     return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
 def span(seconds: int, voice: Voice) -> str:
-    """ "10 minutes": in the largest unit that divides it; in days from two days on."""
+    """Return a length of time in the largest unit that divides it, in days from two days on: "10 minutes"."""
     unit, _, (one, many) = next(u for u in _UNITS if seconds >= u[1] and seconds % u[0] == 0)
     n = seconds // unit
     return filled(voice.form(one, many, n), {"n": voice.number(n)})

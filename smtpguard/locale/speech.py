@@ -17,7 +17,7 @@ from babel.dates import format_date, format_datetime
 from babel.numbers import format_compact_decimal, format_decimal
 
 from smtpguard.locale import file_of, languages
-from smtpguard.locale.phrase import N_, Amount, Said, amount, filled, said, span
+from smtpguard.locale.phrase import N_, Amount, Said, amount, filled, render, span
 
 _RANGE = re.compile(r"\s*([a-z]{1,8})(?:-[a-z0-9-]*)?\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*\Z", re.I)
 _CONTEXT = "\x04"
@@ -26,7 +26,8 @@ _CONTEXT = "\x04"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """``locale``: its CLDR name, "en_GB". ``forms``: all plural forms of a message; ``form``: which is for a number."""
+    """The texts of one language. ``locale``: its CLDR name, "en_GB". ``forms``: all plural forms of a message. ``form``: returns
+    which is for a number."""
 
     locale: str
     texts: Mapping[str, str]
@@ -47,18 +48,20 @@ class Catalogue:
 
 @lru_cache(maxsize=16)
 def catalogue(language: str) -> Catalogue:
-    """Read when the first text in this language is needed. English for a language without one."""
+    """Return the catalogue of a language, English if it has none. It is read at the first call."""
     if language not in languages():
         return catalogue("en")
     return read(file_of(language), language)
 
 
-def called(language: str) -> str:
+def language_name(language: str) -> str:
+    """Return what a language calls itself: "Svenska"."""
     name = Locale.parse(catalogue(language).locale).language_name or language
     return name[:1].upper() + name[1:]
 
 
 def read(path: Path, language: str) -> Catalogue:
+    """Read a .po file. Raises OSError."""
     from babel.messages.pofile import read_po  # imported only where texts are translated
 
     with path.open("rb") as file:
@@ -79,7 +82,7 @@ def read(path: Path, language: str) -> Catalogue:
 
 
 def choose(own: str, accepted: str) -> str:
-    """The reader's own choice, else the best of Accept-Language (RFC 9110 section 12.5.4), else English."""
+    """Return the reader's own choice, else the best of Accept-Language (RFC 9110 section 12.5.4), else "en"."""
     spoken = languages()
     if own in spoken:
         return own
@@ -92,7 +95,7 @@ def choose(own: str, accepted: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """``zone``: the organization's. ``year``: the year that is left out of dates."""
+    """What one reader is told, in their language. ``zone``: of the times. ``year``: the year that is left out of dates."""
 
     language: str = "en"
     zone: tzinfo = UTC
@@ -106,14 +109,14 @@ class Speech:
         object.__setattr__(self, "locale", Locale.parse(words.locale))
 
     def __call__(self, text: Said, /, **values: object) -> str:
-        """A message with its values, or a text that has its values."""
+        """Return a message with its values filled in, or a text that has its values, in the reader's language."""
         if not values:
-            return said(text, self) if type(text) is not str else self.words.gettext(text)
+            return render(text, self) if type(text) is not str else self.words.gettext(text)
         return filled(self.words.gettext(text), {name: str(value) for name, value in values.items()})
 
     def say(self, text: Said) -> str:
-        """A text in the reader's language; literal words as they are."""
-        return said(text, self)
+        """Return a text in the reader's language, literal words as they are."""
+        return render(text, self)
 
     def gettext(self, msgid: str) -> str:
         return self.words.gettext(msgid)
@@ -122,11 +125,11 @@ class Speech:
         return self.words.ngettext(one, many, n)
 
     def pgettext(self, context: str, msgid: str, /, **values: object) -> str:
-        """The translation of a message for this context, if it has several meanings."""
+        """Translate a message that has several meanings. ``context``: which is meant."""
         return filled(self.words.pgettext(context, msgid), {name: str(value) for name, value in values.items()})
 
     def ngettext(self, one: str, many: str, n: int | Amount, /, **values: object) -> str:
-        """The plural form for ``n``, in which ``{n}`` is the number."""
+        """Return the plural form for ``n``, in which ``{n}`` is the number."""
         shown = {"n": self.number(n), **{name: str(value) for name, value in values.items()}}
         return filled(self.words.ngettext(one, many, n.form(one) if isinstance(n, Amount) else n), shown)
 
@@ -136,7 +139,7 @@ class Speech:
         return str(format_decimal(n, locale=self.locale))
 
     def short(self, n: int) -> str:
-        """For an axis: "500K", "2.5K"."""
+        """Return a number for an axis: "500K", "2.5K"."""
         return str(format_compact_decimal(n, locale=self.locale, fraction_digits=1))
 
     def when(self, at: datetime) -> str:
@@ -146,30 +149,30 @@ class Speech:
         return str(format_datetime(here, self.words.gettext(pattern), locale=self.locale))
 
     def local(self, zone: str) -> Speech:
-        """With the times of this zone, "" for UTC."""
+        """Return the same speech with the times of ``zone``, "" for UTC."""
         return replace(self, zone=ZoneInfo(zone or "UTC"))
 
     def whole(self, at: datetime) -> str:
-        """With the year and the zone: for texts that are read elsewhere and later."""
+        """Return a time with year and zone, for texts that are read elsewhere and later."""
         here = at.astimezone(self.zone)
         pattern = self.words.gettext(N_("EEEE d MMMM y 'at' HH:mm"))
         return f"{format_datetime(here, pattern, locale=self.locale)} ({here.tzname()})"
 
     @property
     def zone_name(self) -> str:
-        """ "Europe/Stockholm"; "UTC" """
+        """The name of the zone: "Europe/Stockholm", "UTC"."""
         return str(self.zone)
 
     def long_day(self, at: datetime) -> str:
-        """ "Tuesday 3 March 2026"."""
+        """Return a day: "Tuesday 3 March 2026"."""
         return str(format_date(at.astimezone(self.zone).date(), "EEEE d MMMM y", locale=self.locale))
 
     def day(self, day: date) -> str:
-        """ "3 March": for sentences, since a short month may end in a full stop, as in Swedish."""
+        """Return a day for a sentence: "3 March". A short month may end in a full stop, as in Swedish."""
         return str(format_date(day, "d MMMM", locale=self.locale))
 
     def short_day(self, day: date) -> str:
-        """ "3 Mar": for charts and tables."""
+        """Return a day for charts and tables: "3 Mar"."""
         return str(format_date(day, "d MMM", locale=self.locale))
 
     def clock(self, at: datetime) -> str:
@@ -179,13 +182,13 @@ class Speech:
         return f"{self.clock(at)} ({at.astimezone(self.zone).tzname()})"
 
     def size(self, octets: int) -> str:
-        """ "3 kB", "1.4 MB"."""
+        """Return a size: "3 kB", "1.4 MB"."""
         if octets < 1_000_000:
             return f"{self.number(max(1, round(octets / 1000)))} kB"
         return f"{self.number(round(octets / 1_000_000, 1))} MB"
 
     def span(self, length: timedelta) -> str:
-        """ "3 days", "5 hours", "12 minutes": rounded down, as time that is left must be."""
+        """Return a length of time, rounded down, as time that is left must be: "3 days", "5 hours", "12 minutes"."""
         minutes = int(length.total_seconds()) // 60
         if minutes < 1:
             return self(N_("less than a minute"))

@@ -111,7 +111,7 @@ class Address:
 
     @classmethod
     def parse_any(cls, text: str) -> Address | None:
-        """As ``parse``; None for text that is no address."""
+        """Parse as ``parse`` does. Returns None for text that is no address."""
         try:
             return cls.parse(text)
         except BadAddress:
@@ -285,8 +285,8 @@ def _fold(local: str) -> str:
 
 
 def _tidy(local: str) -> str:
-    """Without comments, without what Sendmail drops beside angle brackets, without white space around, and without dots
-    that a dot-string does not allow; unchanged if nothing else is left."""
+    """Return a local part without comments, text that Sendmail drops beside angle brackets, surrounding white space, and dots
+    that a dot-string does not allow. It stays unchanged if nothing else is left."""
     plain = _COMMENT.sub("", local) if "(" in local else local
     bracketed = _BRACKETED.search(plain) if "<" in plain else None
     return _DOTS.sub(".", (bracketed[1] or bracketed[2] if bracketed else plain).strip(" \t.<>")) or local

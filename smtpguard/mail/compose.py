@@ -39,7 +39,7 @@ def text_part(subtype: str, text: str) -> Part:
 
 
 def quoted_printable(content: bytes) -> bytes:
-    """With CRLF line ends, whatever line ends the content has."""
+    """Encode as quoted-printable, with CRLF line ends whatever the content has."""
     return quopri.encodestring(content.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")
 
 

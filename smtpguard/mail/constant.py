@@ -80,7 +80,7 @@ _MOST = 32 << 10  # from here on the pieces take longer than the wait
 
 
 def sha256(octets: bytes | mmap.mmap) -> hashlib._Hash:
-    """For 2 KB and more hashlib lets go of the interpreter's lock, and then waits for it until another thread gives it
+    """Hash in pieces of less than 2 KB. For more hashlib releases the interpreter's lock, and waits until another thread gives it
     back; that takes longer than to hash some ten KB."""
     if len(octets) > _MOST:
         return hashlib.sha256(octets)

@@ -90,7 +90,7 @@ class Envelope:
         return tuple([r.address for r in self.recipients])
 
     def to(self, recipients: Sequence[Recipient]) -> Envelope:
-        """For these recipients instead."""
+        """Return the envelope with other recipients."""
         return _new_envelope(
             reverse_path=self.reverse_path,
             recipients=tuple(recipients),

@@ -114,7 +114,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _closed(text: str) -> str:
-    """Without the white space allowed around separators."""
+    """Return an address without the white space that is allowed around separators."""
     return _SPACED.sub(r"\1", " ".join(text.split()))
 
 

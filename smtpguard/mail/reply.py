@@ -79,7 +79,7 @@ def _one_line(sentence: str) -> str:
 
 
 def _lines(sentence: str) -> tuple[str, ...]:
-    """As many lines as needed, split between words if possible."""
+    """Return a sentence as lines, split between words if possible."""
     octets, lines = _printable(sentence), list[str]()
     while len(octets) > LINE_OCTETS and len(lines) < MOST_LINES - 1:
         space = octets.rfind(b" ", 1, LINE_OCTETS + 1)
@@ -169,7 +169,7 @@ def rejected(sentence: str) -> Reply:
 
 
 def no_such_list(why: str) -> Reply:
-    """For an address of the guard's own."""
+    """Return the reply to a preapproval that names no list."""
     return Reply.of(550, "5.1.1", *_lines(f"Not accepted for approval: {why}"))
 
 
@@ -178,7 +178,7 @@ def no_such_notice() -> Reply:
 
 
 def counted(hold_id: str, choice: str) -> Reply:
-    """To a vote by mail."""
+    """Return the reply to a vote by mail that was counted."""
     return Reply.of(250, "2.0.0", f"Counted: {choice} {hold_id}")
 
 

@@ -127,7 +127,7 @@ def _digest(key: bytes, purpose: bytes, text: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _keyed(key: bytes, purpose: bytes) -> tuple[bytes, bytes]:
-    """With a key of its own, derived from the installation's secret."""
+    """Return the two halves of an HMAC key for one purpose, derived from the installation's secret."""
     own = hmac.digest(key, purpose, "sha256").ljust(64, b"\0")
     return own.translate(_INNER), own.translate(_OUTER)
 

@@ -261,7 +261,7 @@ def _safe(name: str, value: Any, speech: Speech) -> Any:
 def _clean(value: Any) -> Any:
     """A phrase without active characters: its message is ours, its values may be a stranger's."""
     if isinstance(value, Phrase):
-        return value.instead(**{name: _clean(each) for name, each in value.values.items()})
+        return value.with_values(**{name: _clean(each) for name, each in value.values.items()})
     if isinstance(value, Listed):
         return value._replace(texts=tuple(map(_clean, value.texts)))
     return compose.one_line(value) if isinstance(value, str) else value

@@ -62,7 +62,7 @@ def veiled(evidence: Phrase, subject: str = "") -> Phrase:
             return value
         return "…" if name in out_of_it else _ADDRESS.sub("…", value)
 
-    return evidence.instead(**{name: veil(name, value) for name, value in evidence.values.items()})
+    return evidence.with_values(**{name: veil(name, value) for name, value in evidence.values.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from smtpguard.console.services import NotSignedIn, for_roles
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase, Said
-from smtpguard.locale.speech import called
+from smtpguard.locale.speech import language_name
 from smtpguard.mail.address import BadAddress
 
 if TYPE_CHECKING:  # slow to import
@@ -284,7 +284,7 @@ class Pages:
             account=_account(request),
             problem=problem,
             sso=sso,
-            languages=[(language, called(language)) for language in languages()],
+            languages=[(language, language_name(language)) for language in languages()],
         )
 
     async def _factor(

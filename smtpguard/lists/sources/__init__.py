@@ -63,7 +63,7 @@ class SourceError(Exception):
 
 def _plain(value: Said) -> Said:
     if isinstance(value, Phrase):
-        return value.instead(**{k: _plain(v) if isinstance(v, str) else v for k, v in value.values.items()})
+        return value.with_values(**{k: _plain(v) if isinstance(v, str) else v for k, v in value.values.items()})
     return "".join(c if c.isprintable() else "?" for c in value)
 
 
