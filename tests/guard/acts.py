@@ -169,7 +169,7 @@ class Acts(Upkeep):
                 rejected = True
         except Refused:
             pass
-        later = chance.choice([timedelta(seconds=1), timedelta(hours=2), timedelta(hours=20), timedelta(days=8)])
+        later = chance.choice([timedelta(seconds=1), timedelta(hours=20), timedelta(days=8), timedelta(days=8)])
         await self.pass_(seconds=later.total_seconds())
         again = text | chance.choice([{}, {}, {"X_Looks": "internal"}, {"sender": "ulf@example.com", "session": {}}])
         for to in (people[6:12], [people[12]], [people[13]]):
@@ -297,6 +297,7 @@ class Acts(Upkeep):
                 )
             except Refused:
                 continue
+            assert hold.acknowledged, (hold.hold_id, "its client still has it")
             assert who not in self.wrote.get(lead, ()), (lead, "on their own message", who)
             check_seat(asked, who)
 

@@ -13,7 +13,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import DECISIONS, Kind
 from smtpguard.mailings.model import Grant
 from smtpguard.policy.freezing import Selector
-from smtpguard.policy.rule import WAITS
+from smtpguard.policy.rule import REJECTED, WAITS
 from smtpguard.policy.verdict import Quorum
 from smtpguard.store.store import Store
 
@@ -73,6 +73,8 @@ async def check_release(
     if f"X-Smtpguard-Release: {id}-part".encode() in prepend:
         assert all(one.endswith(OWN) for one in recipients), recipients
         return
+    if await _is_cut(store, hold):
+        return
     history = await store.journal.history(id)
     said = [one for one, _ in history if one.kind in DECIDED]
     assert said, (id, "nobody decided")
@@ -80,9 +82,15 @@ async def check_release(
     lead = str(said[-1].data.get("with") or id)
     if lead != id:
         history = [pair for pair in await store.journal.history(lead) if pair[0].seq < said[-1].seq]
-    if (first := await store.holds.find(lead)) is not None and history:
+    if history and (first := await store.holds.find(lead)) is not None and not await _is_cut(store, first):
         assert first.state not in STAYS, (id, lead, first.state)
         _check_votes(first, history, {first.author, *wrote.get(lead, ())})
+
+
+async def _is_cut(store: Store, hold: Hold) -> bool:
+    """Whether it waits for so long that retention has cut entries on it off."""
+    [(oldest, _)] = await store.journal.entries(limit=1)
+    return oldest.seq > 1 and hold.held_at < oldest.time
 
 
 def _check_votes(hold: Hold, history: Pairs, writers: Collection[str]) -> None:
@@ -165,12 +173,26 @@ async def check_covered(
 
     covering = [grant for grant in mailing.grants if covers(grant)]
     assert covering, (data, mailing)
+    leads = [await store.holds.find(grant.hold_id) for grant in covering]
+    assert any(lead is None or lead.state not in STAYS for lead in leads), (data, "taken back")
     assert any(grant.only or mailing.out <= grant.people for grant in covering), (mailing.out, covering)
     if len(mailing.grants) == 1 and not covering[0].only:
         named = await _named(store, covering[0])
         assert mailing.out <= named, (mailing.out, covering)
         return "covered" if named == math.inf else "within a number"
     return "covered"
+
+
+async def check_turned_away(store: Store, id: str, wrote: Collection[str]) -> None:
+    """A message was rejected as one of a mailing: people have rejected that, of one of its writers, not long ago."""
+    [data] = [one.data for one, _ in await store.journal.history(id) if one.kind == Kind.VERDICT.value]
+    if REJECTED in data["rules"]:
+        mailing = await store.mailings.find(data["mailing"])
+        assert mailing is not None, data
+        rejection = mailing.rejection
+        assert rejection is not None, (data, "not rejected")
+        assert store.now() < rejection.until, (data, "no longer rejected")
+        assert rejection.senders & {*wrote}, (data, "of others")
 
 
 async def _named(store: Store, grant: Grant) -> float:

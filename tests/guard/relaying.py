@@ -21,13 +21,13 @@ from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Tr
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE
 from smtpguard.outbox.attempt import PACE
-from smtpguard.policy.verdict import Deferred, Held
+from smtpguard.policy.verdict import Deferred, Held, Rejected
 from smtpguard.reading.request import Surroundings
 from smtpguard.store.retention import DOUBTS
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR
 from tests.guard.hosts import NEWS, READERS, Hosts
 from tests.guard.house import RAMADAN, FakePassage
-from tests.guard.laws import check_covered, check_hold_not_frozen, check_release, check_sent
+from tests.guard.laws import check_covered, check_hold_not_frozen, check_release, check_sent, check_turned_away
 from tests.guard.office import LATER, NO, OK
 
 TRACE = re.compile(rb"X-Smtpguard: id=([^;\s]+)")
@@ -126,11 +126,11 @@ class Relaying(Hosts):
         ways = [(release, one) for one in everyone]
         assert self.refused.isdisjoint(ways), (id, "refused for good")
         assert all(self.tries[way] < 2 for way in ways), (id, "a second duplicate")
-        if luck < 0.24:
+        if luck < (0.6 if self.faults and release in self.doubted else 0.24):
             self.doubted.add(release)
             self.tries.update(ways)
             self.took[id] |= good if self.chance.random() < 0.5 else set()
-            raise Lost(LATER, after_dot=True) if luck < 0.2 else asyncio.CancelledError
+            raise asyncio.CancelledError if 0.2 < luck < 0.24 else Lost(LATER, after_dot=True)
         if not await fence():
             raise Recalled
         await check_hold_not_frozen(self.store, id)
@@ -176,6 +176,8 @@ class Relaying(Hosts):
         try:
             done = await self.intake(message, way)
             answered = not isinstance(done, Deferred)
+            if isinstance(done, Rejected):
+                await check_turned_away(self.store, message.id, self.wrote[message.id])
             if isinstance(done, Held) and done.hold_id == message.id:
                 await self.mailboxes.held(done.hold_id)
         except (asyncio.CancelledError, StoreError):  # its process ends; or its client gets 451
