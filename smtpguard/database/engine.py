@@ -129,8 +129,6 @@ class Database:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     _make(self.path)
                     self._lock = FairLock(self.path)
-                except PermissionError as error:
-                    raise Unusable(f"{error.filename}: {error.strerror}") from error
                 except OSError as error:
                     raise self.translated(error) from error
                 self.fronts = Fronts(self.path)
@@ -408,7 +406,8 @@ class Database:
             file = original.filename or "the store"
             if original.errno == errno.EROFS:
                 return Unavailable(f"{file} is on a read-only file system")
-            return Unavailable(f"{file}: {os.strerror(original.errno or 0)}")
+            kind = Unusable if isinstance(original, PermissionError) else Unavailable
+            return kind(f"{file}: {os.strerror(original.errno or 0)}")
         if isinstance(original, sqlite3.Error):
             return self._translated_sqlite(original)
         state = getattr(original, "sqlstate", None) or ""

@@ -298,6 +298,19 @@ def test_a_file_of_the_database_that_cannot_be_written_is_named(config: Path, en
     assert (started.returncode, said in started.stderr) == (2, True), started
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "smtpguard.db.next"])
+def test_a_file_beside_the_database_that_cannot_be_read_is_not_waited_for(
+    name: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
+    migrate(f"sqlite:///{config.parent}/var/smtpguard.db")
+    path = config.parent / "var" / name
+    path.touch()
+    path.chmod(0)
+    started = program.run(["-c", str(config), "serve"], timeout=120, powerless=True)
+    assert (started.returncode, f"the store: {path}: Permission denied" in started.stderr) == (2, True), started
+
+
 def test_a_part_that_cannot_run_is_a_start_that_failed(config: Path) -> None:
     """The alarm tells of it: no part is left that could, and a service manager does not try again. It goes on from one such
     start to the next, which a client may cause."""
