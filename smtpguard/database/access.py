@@ -49,8 +49,12 @@ def among(
     connection: Connection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]
 ) -> Iterator[Any]:
     """The rows in which the column has one of these values, some values a statement."""
-    for start in range(0, len(values), _VALUES):
-        yield from connection.execute(query.where(column.in_(values[start : start + _VALUES])))
+    for some in sliced(values, _VALUES):
+        yield from connection.execute(query.where(column.in_(some)))
+
+
+def sliced(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def first_and_last(connection: Connection, column: ColumnElement[Any]) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 
-from smtpguard.database.access import Open
+from smtpguard.database.access import Open, sliced
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import hold, preserved, preserved_key
 from smtpguard.journal import rows as journal
@@ -57,8 +57,8 @@ def find(open: Open, id: str) -> Needed | None:
         more, others, _, begin = _named(open, mailings)
         ids, contents, first = ids | more, contents | others, min(first, begin or first)
     wanted = sorted(ids | {id} | mailings)
-    for start in range(0, len(wanted), SLICE):
-        held = select(hold.c.content).where(hold.c.hold_id.in_(wanted[start : start + SLICE]))
+    for some in sliced(wanted, SLICE):
+        held = select(hold.c.content).where(hold.c.hold_id.in_(some))
         with open() as connection:
             contents.update(connection.execute(held).scalars())
     return Needed(ids=frozenset(wanted), contents=frozenset(contents), first=first)

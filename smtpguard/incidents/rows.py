@@ -15,7 +15,7 @@ from itertools import chain
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from smtpguard.database.access import Progress
+from smtpguard.database.access import Progress, sliced
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.incidents.intrusion import WATCHED, Usual, usual
@@ -164,9 +164,7 @@ class _Search:
 
     def _history(self, ids: Collection[str]) -> Iterator[Pair]:
         """Entries on these ids, other than verdicts; of one id in order."""
-        wanted = sorted(ids)
-        for start in range(0, len(wanted), _MANY):
-            some = wanted[start : start + _MANY]
+        for some in sliced(sorted(ids), _MANY):
             yield from self._pairs(entry.c.id.in_(some), entry.c.kind.not_in(_CAME))
 
     def _around(self, begin: int, end: int) -> list[Pair]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
-from smtpguard.database.access import Open, Progress
+from smtpguard.database.access import Open, Progress, sliced
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear as names
@@ -304,8 +304,7 @@ def _indexed(open: Open, words: Sequence[Sequence[int]], first: int, last: int) 
 
 def _ids(open: Open, seqs: Sequence[int]) -> Iterator[str]:
     """The messages that still have their names, or a relay's reply."""
-    for start in range(0, len(seqs), SLICE):
-        some = seqs[start : start + SLICE]
+    for some in sliced(seqs, SLICE):
         named = or_(names.c.seq.is_not(None), entry.c.kind == Kind.OUTCOME.value)
         query = select(entry.c.id).outerjoin(names, names.c.seq == entry.c.seq).where(entry.c.seq.in_(some), named)
         with open() as connection:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Connection, delete, or_, select, update
 
 from smtpguard.counts.people import number, pack, unpack
-from smtpguard.database.access import Open, Progress, among, paged
+from smtpguard.database.access import Open, Progress, among, paged, sliced
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import (
     absence,
@@ -384,17 +384,17 @@ async def erase(
     done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, now, progress))
     await store.write(lambda batch: _said(batch, whom, sealed, done, by))
     late = list[tuple[int, str]]()
-    for start in range(0, len(seqs), SOME):
-        late += await store.write(partial(_wipe, whom=whom, sealed=sealed, seqs=seqs[start : start + SOME]))
-    for start in range(0, len(going), SOME):
-        done.others += await store.write(partial(_gone, whom=whom, some=going[start : start + SOME], now=now))
+    for some in sliced(seqs, SOME):
+        late += await store.write(partial(_wipe, whom=whom, sealed=sealed, seqs=some))
+    for things in sliced(going, SOME):
+        done.others += await store.write(partial(_gone, whom=whom, some=things, now=now))
     await store.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
     letters = await store.walk(lambda open: _letters(open, whom))
-    for start in range(0, len(letters), SOME):
-        await store.write(partial(_unsent, whom=whom, letters=letters[start : start + SOME]))
+    for some in sliced(letters, SOME):
+        await store.write(partial(_unsent, whom=whom, letters=some))
     await store.journal.index_until(max((seq for seq, _ in late), default=0))
-    for start in range(0, len(late), SOME):
-        await store.write(partial(searchindex.lose, words=late[start : start + SOME]))
+    for words in sliced(late, SOME):
+        await store.write(partial(searchindex.lose, words=words))
     return done
 
 

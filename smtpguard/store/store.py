@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import contacts
-from smtpguard.database.access import Access
+from smtpguard.database.access import Access, sliced
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database, is_there
 from smtpguard.database.migrate import NotSetUp, bring, check, revision
@@ -152,8 +152,7 @@ class Store(Access):
         if needed is None:
             return None
         for what, keys in ((preservation.ID, sorted(needed.ids)), (preservation.CONTENT, sorted(needed.contents))):
-            for start in range(0, len(keys), preservation.SLICE):
-                some = keys[start : start + preservation.SLICE]
+            for some in sliced(keys, preservation.SLICE):
                 await self.write(partial(preservation.keep, id=id, what=what, keys=some))
         return await self.write(lambda b: preservation.begin(b, id, needed, by=by, reason=reason))
 
