@@ -182,16 +182,16 @@ class AliasSource(Source):
         while ahead:
             entry = known[ahead.pop()]
             for value in (found for each in entry.values for found in expanded(each, self._path.parent)):
-                key = self._key(value.removeprefix("\\"))
+                name = value.removeprefix("\\")  # which says that it is no alias
+                key = self._key(name)
                 if is_elsewhere(value):
                     tally.ignored += 1
-                elif key in known and not value.startswith("\\"):
+                elif key in known and name == value:
                     if key not in seen:
                         seen.add(key)
                         ahead.append(key)
                 else:
                     tally.rows += 1
-                    name = value.removeprefix("\\")
                     if "@" in name:
                         yield entry.line, name
                     elif self._domain:
