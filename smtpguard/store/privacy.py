@@ -430,9 +430,8 @@ def _planned(
 def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:
     digests = sorted(sealed)
     kept = [{"what": one.what, "id": one.id, "why": one.stays} for one in done.kept[:MOST_KEPT]]
-    data: dict[str, Any] = {
-        "what": "person",
-        "person": list(whom.hexes),
+    about = {"what": "person", "person": list(whom.hexes)}
+    numbers = {
         "values": done.values,
         "entries": done.entries,
         "holds": done.holds,
@@ -445,8 +444,7 @@ def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by
             kind=Kind.ERASED,
             id=str(batch.head.seq + 1),
             at=batch.now,
-            data=(data if not start else {"what": "person", "person": list(whom.hexes)})
-            | {"sealed": digests[start : start + MOST_DIGESTS]},
+            data=about | ({} if start else numbers) | {"sealed": digests[start : start + MOST_DIGESTS]},
             private={"actor": (by,)},
         )
         for start in range(0, max(len(digests), 1), MOST_DIGESTS)
