@@ -17,8 +17,6 @@ from smtpguard.mail.constant import constant, maker
 
 
 class Kind(enum.Enum):
-    """The kind of an event."""
-
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
     REFUSED = "refused"  # a transaction without a message: the relay had refused recipients at RCPT. No verdict
     OUTCOME = "outcome"  # of a verdict to relay: relayed, refused, lost, recalled, gone

@@ -95,9 +95,7 @@ class Connections:
             del self._by_client[client]
 
     def of(self, part: Hashable) -> list[int]:
-        """Return the numbers of a part's connections."""
         return [connection for connection, (its, _, _) in self._open.items() if its == part]
 
     def load(self, part: Hashable) -> int:
-        """Return how many connections a part has."""
         return self._by_part[part]
