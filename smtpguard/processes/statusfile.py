@@ -51,7 +51,7 @@ class StatusFile:
         store_fails: bool = False,
         clock_ahead: int = 0,
     ) -> dict[str, Any]:
-        """Write the state if it is due. ``now``: by the loop's clock. ``counts``: of all processes, ended ones included.
+        """The state, for ``write``. ``now``: by the loop's clock. ``counts``: of all processes, ended ones included.
         ``store_fails``: whether a process says so. ``clock_ahead``: by how many seconds the clock jumped forward, while it is not
         believed."""
         return {
@@ -77,7 +77,7 @@ class StatusFile:
         }
 
     def write(self, now: float, row: Mapping[str, Any]) -> None:
-        """``now``: by the loop's clock."""
+        """Write the state if it is due."""
         if now - self._written < EVERY_SECONDS:
             return
         self._written = now
