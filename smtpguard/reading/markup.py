@@ -376,7 +376,7 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
     left = 4 * _MOST  # they may nest, and inner ones would be read again
     for node in tree.css(_DRAWN):
         inner = (node.html or "").partition(">")[2] if node.tag == "template" else node.attributes.get("srcdoc")
-        apart = [_words(inner)] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
+        apart = [_words(inner[:_MOST])] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
         found += apart  # words, and words that tags split
         left -= len(inner or apart[0]) + 100
         if left < 0:
@@ -423,19 +423,19 @@ def backwards(text: str, *, marked: bool = False) -> str:
 def _to_outlook(html: str) -> list[str]:
     """The text of conditional comments: only Outlook on Windows shows it."""
     found: list[str] = []
-    at = size = 0
-    while size < _MOST and (begin := html.find("<!--[if", at)) >= 0:
+    at = 0
+    while (begin := html.find("<!--[if", at)) >= 0:
         end = html.find("<![endif]", begin)
         if end < 0:
             break
         inner = html[begin:end].partition("]>")[2]
         if not inner.lstrip().startswith("<!"):  # else every program shows it
-            found.append(inner[:_MOST])
-            size += len(inner)
+            found.append(inner)
         at = end + 9
     return found
 
 
 def _words(html: str) -> str:
-    body = LexborHTMLParser(_TEMPLATE.sub("<div", _APART.sub("\n<", html[:_MOST]))).body
+    """``html``: a part of what was measured."""
+    body = LexborHTMLParser(_TEMPLATE.sub("<div", _APART.sub("\n<", html))).body
     return body.text(separator="").strip() if body is not None else ""

@@ -29,7 +29,6 @@ from smtpguard.reading.text import Text
 from smtpguard.reading.thread import addresses
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
 
-MOST = 60_000  # characters from the beginning, and from the end, in which phrases are searched
 _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|tja|god(?: ?morgon|dag)|bästa|käre?|kära|hei|halla|moi|terve"
     r"|hyvää? \w+|hallo|guten (?:tag|morgen)|liebe[r]?|sehr geehrte[r]?|moin|servus|bonjour|salut|coucou|chère?|hola|buenos días|buenas|estimad[oa]|querid[oa]"
@@ -100,13 +99,12 @@ _EVIDENCE = 70
 
 def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     yield from _quoted_marks(text, around)
-    own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
-    plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""
+    own = text.new
+    plain = text.plain if text.markup and not text.split.kind else ""
     phrases: dict[str, Phrase] = {}
     # what few or none see is no evidence for a mailing; its own signs count
     for said, only in (
-        (own, None), (plain, None), (text.hidden[:MOST], _OF_ITSELF), (text.unshown[:MOST], _OF_ITSELF),
-        (text.attached[:MOST], _OF_ATTACHED),
+        (own, None), (plain, None), (text.hidden, _OF_ITSELF), (text.unshown, _OF_ITSELF), (text.attached, _OF_ATTACHED),
         (f"{text.subject}\n{own[:400]}", _OF_A_BEGINNING)
     ):  # fmt: skip
         for name, evidence in _phrases(said) if said else ():
