@@ -12,7 +12,7 @@ changes all keyed digests, so it is done again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,7 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Item
-from smtpguard.counts.people import NEVER, People, Sent, entry, floor, hours, number, numbers
+from smtpguard.counts.people import NEVER, Documents, People, ends, entry, floor, hours, number, numbers
 from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import contact_since
@@ -56,7 +56,7 @@ class Contacts:
 
     def __init__(self, batch: Batch, people: People) -> None:
         self._people = people
-        self._sent = Sent(batch)
+        self._sent = Documents(batch, "sent", "message", ends)  # by Message-ID, the people it was sent to
         self._key = hashlib.blake2b(batch.secret, person=b"guard contacts").digest()
         self._floor = floor(batch.now_us - KNOWN)
         self._scopes: dict[str, int] = {}
@@ -74,13 +74,16 @@ class Contacts:
         in From."""
         if not senders:
             return NOBODY
-        docs, since = self._people.docs, self._floor
-        new = list(dict.fromkeys(numbers(item.people)))
-        if not docs.keys().isdisjoint(new):
+        new, since = list(dict.fromkeys(numbers(item.people))), self._floor
+        if by_doc := self._people.by_document(new):
             scopes = [self._scope(f"from {sender}") for sender in senders]
-            by_doc = self._people.by_document(new)
-            known = {doc for doc in by_doc if _is_known(doc.entries, scopes, since)}
-            new = [p for p in new if docs.get(p) not in known] if known else new
+            known = {
+                p
+                for doc, some in by_doc.items()
+                if all(doc.entries.get(scope, NEVER) > since for scope in scopes)
+                for p in some
+            }
+            new = [p for p in new if p not in known] if known else new
         for name in _referred(item):
             there = self._sent.of(self._message(name))
             new = [p for p in new if there.get(p, NEVER) <= since] if there else new
@@ -142,10 +145,6 @@ def record(batch: Batch, messages: Sequence[PastMessage]) -> None:
     people.write()
     contacts.write()
     batch.flush()
-
-
-def _is_known(doc: Mapping[int, int], scopes: Iterable[int], since: int) -> bool:
-    return all(doc.get(scope, NEVER) > since for scope in scopes)
 
 
 def _referred(item: Item) -> Sequence[str]:

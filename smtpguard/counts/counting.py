@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 
@@ -87,25 +87,18 @@ Members = Mapping[int, int]
 
 class _Group:
     """The members that an item has under some scopes. ``there``: those with documents, by these; ``changes``: what
-    changes in each; ``n`` and ``weight``: of the others, who get a document with ``entries``. ``single``: each member
+    changes in each; ``new`` and ``weight``: of the others, who get a document with ``entries``. ``single``: each member
     counts as one."""
 
     def __init__(self, members: Members, people: People) -> None:
         self.members, self.entries = members, dict[int, int]()
-        self.whole, self.n = sum(members.values()), len(members)
-        self.single = self.whole == self.n and (self.n == 1 or set(members.values()) == _SINGLE)
-        self.weight = self.whole
-        self.there, self.changes, self.weights = _NONE_THERE
-        if not people.docs.keys().isdisjoint(members):
-            self.there = people.by_document(members)
-            self.changes = {doc: {} for doc in self.there}
-            self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.there.items()}
-            self.n -= sum(map(len, self.there.values()))
-            self.weight -= sum(self.weights.values())
-
-
-_There = tuple[dict[Document, list[int]], dict[Document, dict[int, int]], dict[Document, int]]
-_NONE_THERE: _There = ({}, {}, {})
+        self.whole, n = sum(members.values()), len(members)
+        self.single = self.whole == n and (n == 1 or set(members.values()) == _SINGLE)
+        self.there = people.by_document(members)
+        self.changes: dict[Document, dict[int, int]] = {doc: {} for doc in self.there}
+        self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.there.items()}
+        self.new: Collection[int] = members if not self.there else members.keys() - set().union(*self.there.values())
+        self.weight = self.whole - sum(self.weights.values())
 
 
 class Tally:
@@ -120,15 +113,10 @@ class Tally:
         self._mailings = mailings_of(batch)
         self._people, self._moments = People(batch), Moments(batch)
         # by content, the scopes it was counted under, and until when the same content is a retry
-        self._again = Documents(batch, "again", "content")
+        self._again = Documents(batch, "again", "content", int)
+        self._sums, self._contacts = Sums(batch, self._moments), Contacts(batch, self._people)
         self._turn_to(None)
-        asking = [item for item in items if item.asks]
-        self._asked = bool(asking)
-        if not asking:
-            return
-        self._sums = Sums(batch, self._moments)
-        self._contacts = Contacts(batch, self._people)
-        self._read(asking)
+        self._read([item for item in items if item.asks])
 
     def _read(self, items: Sequence[Item]) -> None:
         people: set[int] = set()
@@ -229,8 +217,9 @@ class Tally:
             return {number(p.digest): p.weight for p in item.everybody}
         if ask.fact in OF_LISTS:
             return {number(p.digest): p.weight for p in item.everybody if ask.key in p.lists}
-        if ask.fact in OF_LETTERS:
-            return dict.fromkeys(map(number, _letter(ask, item)), 1)
+        if ask.fact in OF_LETTERS:  # by list
+            on_it = {p.digest for p in item.everybody if list_of(ask.key) in p.lists}
+            return {number(person): 1 for person in item.people if person in on_it}
         lists = {numbered(self._key, f"l{name}\0{version}".encode()): people for name, version, people in item.lists}
         return dict.fromkeys(numbers(item.people), 1) | lists
 
@@ -305,12 +294,15 @@ class Tally:
         if known and item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
             known_now = self._make_known(item)
             self._groups[id(known_now.members)] = known_now
-        groups = [group for group in self._groups.values() if group.entries]
-        for group in groups:
+        for group in self._groups.values():
             for doc, entries in group.changes.items():
                 if entries:
                     self._people.put(group.there[doc], entries)
-        self._begin(groups)
+            if group.entries:
+                self._people.put(group.new, group.entries)
+            for person in group.new if not group.single else ():
+                for scope in group.entries:
+                    self._people.weigh(person, scope, group.members[person])
         self._turn_to(None)
 
     def _record(self, item: Item, scope: int, ask: Ask, group: _Group) -> None:
@@ -323,13 +315,13 @@ class Tally:
         sums = list(self._sums.all_of(scope))
         again = self._again.of(content).get(scope, NEVER) > now
         if not again:
-            self._again.put(content, scope, now + span)
+            self._again.to_change(content)[scope] = now + span
         since = floor(self._sums.floor(scope, ask.window_seconds))
         for doc, some in group.there.items():
             if not again or doc.entries.get(scope, NEVER) <= since:
                 group.changes[doc][scope] = self._recount(scope, made, doc, group, some, sums)
-        if group.n:
-            self._moments.add(scope, when, when + span, group.n, group.weight)
+        if group.new:
+            self._moments.add(scope, when, when + span, len(group.new), group.weight)
             for one in sums:
                 one.total += group.weight
                 one.changed = True
@@ -363,26 +355,7 @@ class Tally:
         self._contacts.record(item.message_id, group.members, self._batch.now_us)
         return group
 
-    def _begin(self, groups: Sequence[_Group]) -> None:
-        """Make the documents of people who have none: one for all who are members of the same groups."""
-        found: dict[int, int] = {}
-        for n, group in enumerate(groups):
-            for person in group.members if group.n else ():
-                if person not in self._people.docs:
-                    found[person] = found.get(person, 0) | 1 << n
-        for bits in set(found.values()):
-            some = [group.entries for n, group in enumerate(groups) if bits >> n & 1]
-            entries = {scope: one for each in some for scope, one in each.items()}
-            self._people.begin([person for person, mine in found.items() if mine == bits], entries)
-        for group in groups:
-            for person, weight in group.members.items() if not group.single else ():
-                if person in found:
-                    for scope in group.entries:
-                        self._people.weigh(person, scope, weight)
-
     def keep(self) -> None:
-        if not self._asked:
-            return
         self._people.write()
         self._again.write()
         self._contacts.write()
@@ -411,15 +384,6 @@ def _kind(ask: Ask) -> object:
     if ask.fact in OF_MESSAGES:
         return ("message", ask.fact == "stream.messages")
     return (ask.fact, ask.key) if ask.fact in OF_LISTS else "everybody" if ask.fact == OF_EVERYBODY else _CUSTOMERS
-
-
-def _letter(ask: Ask, item: Item) -> list[bytes]:
-    """The single customers that a count of letters is about, known to the sender or not."""
-    people = list(dict.fromkeys(item.people))
-    if not FACTS[ask.fact].by_list:
-        return people
-    on_it = {p.digest for p in item.everybody if list_of(ask.key) in p.lists}
-    return [person for person in people if person in on_it]
 
 
 def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = True) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -92,10 +92,10 @@ _NOTHING: Final[Mapping[int, int]] = {}
 
 class Documents:
     """The documents of one table. ``docs``: by number, as bytes until it is first read, then as a dict; absent if there
-    is none."""
+    is none. ``last``: the time until which a value matters."""
 
-    def __init__(self, batch: Batch, table: str, key: str) -> None:
-        self._batch, self._table = batch, table
+    def __init__(self, batch: Batch, table: str, key: str, last: Callable[[int], int]) -> None:
+        self._batch, self._table, self._last = batch, table, last
         self._sql = f"SELECT {key}, doc FROM {table} WHERE {key} {{}}"
         self._known: set[int] = set()
         self.docs: dict[int, bytes | dict[int, int]] = {}
@@ -122,30 +122,13 @@ class Documents:
             doc = self.docs[number] = unpack(doc) if doc is not None else {}
         return doc
 
-    def put(self, number: int, entry_of: int, value: int) -> None:
-        self.to_change(number)[entry_of] = value
-
     def write(self) -> None:
         """Add the changed documents to the batch's rows."""
         rows = self._batch.rows(self._table)
         for number in sorted(self.changed):
             doc = self.of(number)
-            rows.append((number, self._due(doc), pack(doc)))
+            rows.append((number, max(map(self._last, doc.values())), pack(doc)))
         self.changed.clear()
-
-    def _due(self, doc: Mapping[int, int]) -> int:
-        """The values are times."""
-        return max(doc.values())
-
-
-class Sent(Documents):
-    """By Message-ID, the people it was sent to."""
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__(batch, "sent", "message")
-
-    def _due(self, doc: Mapping[int, int]) -> int:
-        return max(map(ends, doc.values()))
 
 
 class Document:
@@ -192,9 +175,11 @@ class People:
     def of(self, person: int) -> Mapping[int, int]:
         return self.docs.get(person, self._none).entries
 
-    def by_document(self, people: Iterable[int]) -> dict[Document, list[int]]:
+    def by_document(self, people: Collection[int]) -> dict[Document, list[int]]:
         """Those of them who have one."""
         docs = self.docs
+        if docs.keys().isdisjoint(people):
+            return {}
         found: dict[Document, list[int]] = {}
         for person in people:
             if (doc := docs.get(person)) is not None:
@@ -211,11 +196,6 @@ class People:
                 after = made[doc] = Document(entries={**doc.entries, **entries})
             self.docs[person] = after
             self._changed.add(person)
-
-    def begin(self, people: Sequence[int], entries: Mapping[int, int]) -> None:
-        """Give these people, who have no document, one."""
-        self.docs.update(dict.fromkeys(people, Document(entries=entries)))
-        self._changed.update(people)
 
     def weight(self, person: int, scope: int) -> int:
         weights = self.weights.get(person)

@@ -56,7 +56,7 @@ MONTHS = frozenset([
     "toukokuuta", "kesäkuuta", "heinäkuuta", "elokuuta", "syyskuuta", "lokakuuta", "marraskuuta", "joulukuuta", "kl", "uhr"
 ])  # fmt: skip
 JOINERS = frozenset((".", ",", "-", "'", "’", "&", "/", ":", "(", ")", "+", "#", "№", "€", "$", "£"))
-Words = tuple[list[str], frozenset[int]]
+Words = tuple[tuple[str, ...], frozenset[int]]
 """The tokens of a block, and the indexes of those that begin a line."""
 
 
@@ -246,12 +246,8 @@ def mailboxes(sender: str) -> str:
     return own + field + _DETAIL.sub("+", others)
 
 
-SplitBlock = tuple[tuple[str, ...], frozenset[int]]
-"""As ``Words``, and immutable."""
-
-
 @lru_cache(maxsize=1024)
-def split_once(block: str) -> SplitBlock:
+def split(block: str) -> Words:
     parts = block.split("\n")
     begins: set[int] = set()
     at = -1
@@ -261,13 +257,8 @@ def split_once(block: str) -> SplitBlock:
     return tuple(filter(None, parts)), frozenset(begins)
 
 
-def split(block: str) -> Words:
-    tokens, begins = split_once(block)
-    return list(tokens), begins
-
-
 def plain(block: str) -> str:
-    return "\n".join(split_once(block)[0])
+    return "\n".join(split(block)[0])
 
 
 def is_tag(token: str) -> bool:

@@ -187,7 +187,8 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
     )
     for at, went, status, weight in connection.execute(query):
         people[at, (went or at) if status in _SENT else 0] += int(weight)
-    for at, went, weight in _still(connection, n):
+    still = select(reached.c.at, reached.c.went, reached.c.weight).where(reached.c.n == n, reached.c.status.in_(LET_GO))
+    for at, went, weight in among(connection, still, reached.c.person, list(going(connection, [n])[n].all)):
         people[at, went or at] -= weight
         people[at, 0] += weight
     times = [at for pair, some in people.items() if some for at in pair if at] or [int(last_came)]
@@ -207,11 +208,3 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
         has, waits = has + sent[number], waits + held[number]
         grown.append(Grown(at=instant(first + number * step), sent=has, held=waits))
     return grown
-
-
-def _still(connection: Connection, n: int) -> Iterator[tuple[int, int, int]]:
-    """People with copies in flight: when their copy came, when that was decided, and their number."""
-    now = going(connection, [n])[n]
-    query = select(reached.c.at, reached.c.went, reached.c.weight).where(reached.c.n == n, reached.c.status.in_(LET_GO))
-    for at, went, weight in among(connection, query, reached.c.person, list(now.all)):
-        yield int(at), int(went), int(weight)

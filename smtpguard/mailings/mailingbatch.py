@@ -8,7 +8,7 @@ has left the window is subtracted. Admissions are serial, so all counts are exac
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from operator import itemgetter
@@ -27,13 +27,12 @@ from smtpguard.mailings.mailingrow import (
     Finder,
     Memory,
     Row,
-    called,
     kinds,
     on_list,
     renewed,
 )
 from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing, stood
-from smtpguard.mailings.staging import Move
+from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.facts import OF_MAILINGS
 from smtpguard.reading.fingerprint import Identity
@@ -161,8 +160,8 @@ class MailingBatch:
         now_us = self._page.now_us
         known = self._finder.begin(identity, n, now_us)
         row = Row(
-            known=known, exact=self._finder.numbers(identity), mailing=called(known.mailing_id, self._page.now), first_us=now_us,
-            last_us=now_us, floor=now_us - WINDOW, sums={}, statuses=[0] * len(CopyStatus), new=True,
+            known=known, mailing=Mailing(mailing_id=known.mailing_id, first_at=self._page.now, last_at=self._page.now),
+            first_us=now_us, last_us=now_us, floor=now_us - WINDOW, sums={}, statuses=[0] * len(CopyStatus), new=True,
         )  # fmt: skip
         self._rows[n] = row
         return row
@@ -218,8 +217,9 @@ class MailingBatch:
         now = going(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
-            self._set(row, [digest for digest in digests if digest in doubted], CopyStatus.DOUBTED)
-            self._set(row, [digest for digest in digests if digest not in gone], CopyStatus.RELAYED)
+            for old, people in self._there(row, digests):
+                self._set(row, old, [one for one in people if one in doubted], CopyStatus.DOUBTED)
+                self._set(row, old, [one for one in people if one not in gone], CopyStatus.RELAYED)
 
     # -- counts for an item
 
@@ -247,10 +247,10 @@ class MailingBatch:
             bits |= on_list(row.mailing.lists, name)
         # a list of one, or of unknown size, is no crowd
         digests = (*row.crowds, *(person.digest for person in item.everybody))
-        theirs = {digest: copy for digest, copy in self._there(row, digests) if copy.kind & bits}
-        if any(copy.status is CopyStatus.DOUBTED for copy in theirs.values()):
+        theirs = [(copy.status, people) for copy, people in self._there(row, digests) if copy.kind & bits]
+        if any(status is CopyStatus.DOUBTED for status, _ in theirs):
             return True
-        sent = [digest for digest, copy in theirs.items() if copy.status in ON_THE_WAY]
+        sent = [digest for status, people in theirs if status in ON_THE_WAY for digest in people]
         if not sent:
             return False
         attempted = going(self._page.connection, [row.known.n], sent)[row.known.n].attempted
@@ -373,28 +373,26 @@ class MailingBatch:
         at: int | None = None,
     ) -> None:
         """Set a new status for people whose status so far is in ``only``. ``at``: when their copies were sent."""
-        for digest, old in self._there(row, digests):
+        for old, people in self._there(row, digests):
             if old.status in only:
-                self._set(row, [digest], status, at)
+                self._set(row, old, people, status, at)
 
     def let_go(self, row: Row, digests: Iterable[bytes]) -> None:
         """A held copy for these people is to be sent. Those in doubt about another stay that until it is. Whether one that
         is being relayed arrives will be asked after, since this one may fail."""
-        there = [(digest, old.status) for digest, old in self._there(row, digests)]
-        under_way = any(status is CopyStatus.ADMITTED for _, status in there)
-        relaying = set(relayed_now(self._page.connection, row.known.n)) if under_way else set()
-        for digest, status in there:
-            if status is CopyStatus.ADMITTED and digest in relaying:
-                self._set(row, [digest], CopyStatus.AGAIN)
-                self._again.add(row.known.n)
-            elif status not in LET_THROUGH:
-                self._set(row, [digest], CopyStatus.ADMITTED)
+        for old, people in self._there(row, digests):
+            if old.status is CopyStatus.ADMITTED:
+                relaying = set(relayed_now(self._page.connection, row.known.n)).intersection(people)
+                self._set(row, old, relaying, CopyStatus.AGAIN)
+                self._again |= {row.known.n} if relaying else set()
+            elif old.status not in LET_THROUGH:
+                self._set(row, old, people, CopyStatus.ADMITTED)
 
     def failed(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy to these people that was being relayed did not arrive: the client keeps it (DEFERRED), or the relay
         refused it (REFUSED)."""
-        for digest, old in self._there(row, digests):
-            self._set(row, [digest], old.status.failed(status))
+        for old, people in self._there(row, digests):
+            self._set(row, old, people, old.status.failed(status))
 
     def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
         """Read them as they are now, before copies in flight to them are settled or revoked."""
@@ -403,34 +401,35 @@ class MailingBatch:
     def not_sent(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy in the outbox to these people, who were looked up as such, was refused or revoked: it is settled there.
         For some another copy may still be in flight."""
-        waiting = [digest for digest, old in self._there(row, digests) if old.status in ON_THE_WAY]
+        waiting = [one for old, people in self._there(row, digests) if old.status in ON_THE_WAY for one in people]
         if waiting:
             now = going(self._page.connection, [row.known.n], waiting)[row.known.n]
             self.failed(row, (digest for digest in waiting if digest not in now.people | now.attempted), status)
 
     def went(self, row: Row, digests: Iterable[bytes]) -> None:
         """Copies in flight to these people have been sent now; all of them if it is not known for each."""
-        for digest, old in self._there(row, digests):
+        for old, people in self._there(row, digests):
             if old.status is CopyStatus.ADMITTED:
-                self._put(row, [digest], replace(old, went=self._page.now_us), old)
+                self._put(row, people, replace(old, went=self._page.now_us), old)
 
-    def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
+    def _there(self, row: Row, digests: Iterable[bytes]) -> Iterable[tuple[Copy, list[bytes]]]:
+        """The copies of these people, each with those who have it."""
         wanted = list(dict.fromkeys(digests))
         self._load_people((row, digest) for digest in wanted)
-        return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
-
-    def _set(self, row: Row, digests: Iterable[bytes], status: CopyStatus, at: int | None = None) -> None:
         alike: dict[int, tuple[Copy, list[bytes]]] = {}
-        for digest in digests:
-            old = row.people[digest]
-            if old is not None and old.status is not status:
+        for digest in wanted:
+            if (old := row.people.get(digest)) is not None:
                 alike.setdefault(id(old), (old, []))[1].append(digest)
-        for old, people in alike.values():
+        return alike.values()
+
+    def _set(self, row: Row, old: Copy, people: Collection[bytes], status: CopyStatus, at: int | None = None) -> None:
+        """A new status for people who have the same copy."""
+        if people and old.status is not status:
             row.statuses[old.status] -= old.weight * len(people)
             row.statuses[status] += old.weight * len(people)
             row.changed = True
             went = (at or old.went or self._page.now_us) if status in LET_THROUGH else 0
-            self._put(row, people, Copy(old.at, old.kind, old.weight, status, old.content, went), old)
+            self._put(row, people, replace(old, status=status, went=went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
         """Journals if its stages wait for a person from now on."""
@@ -440,10 +439,12 @@ class MailingBatch:
 
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
         """How many of these people have nothing of it yet."""
-        return sum(one.weight for _, one in self._there(row, digests) if one.status not in LET_THROUGH)
+        return sum(
+            one.weight * len(people) for one, people in self._there(row, digests) if one.status not in LET_THROUGH
+        )
 
     def weight(self, row: Row, digests: Iterable[bytes]) -> int:
-        return sum(one.weight for _, one in self._there(row, digests))
+        return sum(one.weight * len(people) for one, people in self._there(row, digests))
 
     def advance(self, row: Row, and_then: int = 0) -> None:
         """Advance a release in stages to the people reached; ``and_then``: the people who do not fit into the stage."""
@@ -454,8 +455,7 @@ class MailingBatch:
         after = progress.with_reached(mailing.out, self._page.now)
         if and_then and not after.waits and mailing.out + and_then > after.limit:
             after = after.moved(Move.FULL, self._page.now) or after
-        if after is not row.mailing.progress:
-            self.change(row, replace(row.mailing, progress=after))
+        self._progressed(row, after)
 
     def settle(self, outcomes: Mapping[str, Outcome | None]) -> None:
         """Outcomes of verdicts to relay, by transaction; read before they are no longer in flight. An admitted copy
@@ -484,10 +484,13 @@ class MailingBatch:
         self._load_people((self._rows[n], one) for n, _, _, them, _ in late if n in self._rows for one in them)
         for n, decided, out, them, again in late:
             row = self._rows.get(n)
-            if row is not None and again:
+            if row is None:
+                continue
+            if again:
                 self.became(row, them, CopyStatus.RELAYED, only=MAY_HAVE, at=out)
-            if row is not None:
-                self._went_later(row, them, decided, out)
+            for old, late_ones in self._there(row, them):
+                if old.went == decided:
+                    self._put(row, late_ones, replace(old, went=out), old)
         others = []
         for n, all_of_them in times.items():
             first, last = min(all_of_them), max(all_of_them)
@@ -498,14 +501,6 @@ class MailingBatch:
                 others.append((n, first, last))
         if others:
             self._page.execute_with(_WENT, others)
-
-    def _went_later(self, row: Row, digests: Sequence[bytes], decided: int, out: int) -> None:
-        alike: dict[int, tuple[Copy, list[bytes]]] = {}
-        for digest, old in self._there(row, digests):
-            if old.went == decided:
-                alike.setdefault(id(old), (old, []))[1].append(digest)
-        for old, people in alike.values():
-            self._put(row, people, Copy(old.at, old.kind, old.weight, old.status, old.content, out), old)
 
     def doubt(self, ids: Sequence[str]) -> None:
         for _, row, people in self._underway(ids):
@@ -544,15 +539,15 @@ class MailingBatch:
         if mailing.progress is None:
             return
         judged = mailing.progress.judged(
-            reached=mailing.out,
-            refused=mailing.people.refused,
-            reported=mailing.reported,
-            now=self._page.now,
+            reached=mailing.out, refused=mailing.people.refused, reported=mailing.reported, now=self._page.now
         )
-        if judged is not row.mailing.progress:
-            self.change(row, replace(row.mailing, progress=judged))
+        self._progressed(row, judged)
 
-    def _put(self, row: Row, people: Sequence[bytes], copy: Copy, old: Copy | None) -> None:
+    def _progressed(self, row: Row, progress: Progress) -> None:
+        if progress is not row.mailing.progress:
+            self.change(row, replace(row.mailing, progress=progress))
+
+    def _put(self, row: Row, people: Collection[bytes], copy: Copy, old: Copy | None) -> None:
         """The same copy, for people who had the same one."""
         row.people.update(dict.fromkeys(people, copy))
         if copy != old:
@@ -563,15 +558,11 @@ class MailingBatch:
         if self._again:
             self._page.execute(_AGAIN, [(True, n) for n in sorted(self._again)])
             self._again.clear()
-        rows_ = self._page.rows("reached")
-        last: Copy | None = None
-        rest: tuple[Any, ...] = ()
-        for n, people in sorted(self._dirty.items(), key=_KEY):
-            for digest in sorted(people):
-                copy = people[digest]
-                if copy is not last:
-                    last, rest = copy, (copy.at, copy.kind, copy.weight, int(copy.status), copy.content, copy.went)
-                rows_.append((n, digest, *rest))
+        self._page.rows("reached").extend(
+            (n, digest, copy.at, copy.kind, copy.weight, int(copy.status), copy.content, copy.went)
+            for n, people in sorted(self._dirty.items(), key=_KEY)
+            for digest, copy in sorted(people.items(), key=_KEY)
+        )
         self._dirty.clear()
         filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")
         for row in self._rows.values():

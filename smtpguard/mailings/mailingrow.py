@@ -12,13 +12,13 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from smtpguard.journal.chain import parsed
+from smtpguard.journal.chain import instant, parsed
 from smtpguard.mail.constant import changed
 from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Person, Tally
 from smtpguard.reading.fingerprint import Identity, Sketch, apart
@@ -71,7 +71,6 @@ def on_list(lists: Sequence[str], name: str) -> int:
 
 COLUMNS = "n, id, first_at, last_at, sketch, counts, doc, went_first, went_last"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOBODY = Tally()
 
 
 @dataclass(slots=True)
@@ -97,7 +96,6 @@ class Row:
     """
 
     known: KnownMailing
-    exact: tuple[int, ...]
     mailing: Mailing
     first_us: int
     last_us: int
@@ -123,13 +121,10 @@ class Row:
     @classmethod
     def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
              went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
-        made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
-        exact, mailing = _exact(kept["exact"]), titled(id, doc)
-        known = KnownMailing(
-            n=n, mailing_id=id, keys=(*exact, *made.keys), sketch=made
-        )  # fmt: skip
+        kept, mailing = orjson.loads(counts), titled(id, doc)
+        known = KnownMailing(n=n, mailing_id=id, exact=_exact(kept["exact"]), sketch=Sketch.unpack(bytes(sketch)))
         return cls(
-            known=known, exact=exact, mailing=mailing, as_read=(mailing, doc), first_us=first, last_us=last, floor=kept["floor"],
+            known=known, mailing=mailing, as_read=(mailing, doc), first_us=first, last_us=last, floor=kept["floor"],
             sums={int(k): v for k, v in kept["sums"].items()},
             statuses=[*kept["fates"], *[0] * (len(CopyStatus) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
@@ -139,7 +134,7 @@ class Row:
 
     def written(self) -> tuple[Any, ...]:
         """All columns."""
-        counts: dict[str, Any] = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
+        counts: dict[str, Any] = {"exact": self.known.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
                   "fates": self.statuses, "customers": self.customers, "messages": self.messages}  # fmt: skip
         if self.crowds:
             counts["crowds"] = {one.hex(): version for one, version in sorted(self.crowds.items())}
@@ -166,19 +161,14 @@ class Row:
         dropped."""
         return changed(
             self.mailing,
-            first_at=_moment(self.first_us),
-            last_at=_moment(self.last_us),
-            went_first_at=None if self.went_us is None else _moment(self.went_us[0]),
-            went_last_at=None if self.went_us is None else _moment(self.went_us[1]),
+            first_at=instant(self.first_us),
+            last_at=instant(self.last_us),
+            went_first_at=None if self.went_us is None else instant(self.went_us[0]),
+            went_last_at=None if self.went_us is None else instant(self.went_us[1]),
             people=Tally.of(self.statuses),
             customers=self.customers,
             messages=self.messages,
         ).as_of(now)  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def _moment(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
 
 
 def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
@@ -207,10 +197,6 @@ def titled(id: str, doc: str) -> Mailing:
     )
 
 
-def called(id: str, at: datetime) -> Mailing:
-    return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
-
-
 def _exact(kept: int | list[int] | None) -> tuple[int, ...]:
     """A mailing of an earlier version has one key, or none."""
     return tuple(kept) if isinstance(kept, list) else () if kept is None else (kept,)
@@ -228,12 +214,17 @@ MOST = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownMailing:
-    """The identity of a mailing: its row's number and name, its keys in the table, its first message's sketch."""
+    """The identity of a mailing: its row's number and name, its exact keys, its first message's sketch."""
 
     n: int
     mailing_id: str
-    keys: tuple[int, ...]
+    exact: tuple[int, ...]
     sketch: Sketch
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """In the table."""
+        return (*self.exact, *self.sketch.keys)
 
 
 class Memory:
@@ -261,8 +252,7 @@ class Memory:
 
     def find(self, exact: tuple[int, ...], sketch: Sketch) -> KnownMailing | None:
         """The mailing of which this is a copy, if it is cached."""
-        keys = (exact, sketch.keys)
-        for some in keys:
+        for some in (exact, sketch.keys):
             near = {n for key in some for n in self._by_key.get(key, ())}
             found = nearest((self._known[n] for n in near), exact, sketch)
             if found is not None:
@@ -277,7 +267,7 @@ def nearest(candidates: Iterable[KnownMailing], exact: tuple[int, ...], sketch: 
     best: tuple[float, int] | None = None
     found = None
     for one in candidates:
-        if any(key in one.keys for key in exact):
+        if any(key in one.exact for key in exact):
             return one
         far = apart(one.sketch, sketch)
         if far is not None and (best is None or (round(far, 1), one.n) < best):
@@ -289,6 +279,8 @@ CROWDED = 64
 """A key with this number of mailings distinguishes little: new mailings are stored under their other keys."""
 _FILED = 3  # ... but under at least this number of keys
 _LOOKED_AT = 32
+_EXACT = 1 << 61
+"""In the numbers of exact names. Those of sketches have 32 bits."""
 
 Select = Callable[..., Iterator[Any]]
 """A statement with ``{}`` for the values of the column before it, any number of values, and those of placeholders
@@ -337,7 +329,7 @@ class Finder:
         return self._here.find(self.numbers(identity), identity.sketch)
 
     def begin(self, identity: Identity, n: int, now_us: int) -> KnownMailing:
-        known = KnownMailing(n=n, mailing_id=self._name(n, now_us), keys=keys_of(self.numbers(identity), identity), sketch=identity.sketch)  # fmt: skip
+        known = KnownMailing(n=n, mailing_id=self._name(n, now_us), exact=self.numbers(identity), sketch=identity.sketch)  # fmt: skip
         self._here.add(known)
         return known
 
@@ -346,23 +338,16 @@ class Finder:
         return telling if len(telling) >= _FILED else known.keys
 
     def numbers(self, identity: Identity) -> tuple[int, ...]:
-        """Its exact names as numbers beside those of sketches, which have 32 bits."""
-        return tuple(self._number(name.encode("utf-8", "surrogatepass")) for name in identity.names)
-
-    def _number(self, name: bytes) -> int:
-        digest = hashlib.blake2b(name, key=self._secret[:64], digest_size=8, person=b"mailing key").digest()
-        return int.from_bytes(digest, "big") >> 2 | 1 << 61
+        """Its exact names."""
+        names = (name.encode("utf-8", "surrogatepass") for name in identity.names)
+        made = (hashlib.blake2b(n, key=self._secret[:64], digest_size=8, person=b"mailing key") for n in names)
+        return tuple(int.from_bytes(each.digest(), "big") >> 2 | _EXACT for each in made)
 
     def _candidates(self, numbers: set[int], filed: Mapping[int, Sequence[int]]) -> Iterator[KnownMailing]:
-        keys: dict[int, list[int]] = {}
-        for key, under in filed.items():
-            for n in under:
-                if n in numbers:
-                    keys.setdefault(n, []).append(key)
         sql = "SELECT n, id, sketch FROM mailing WHERE last_at >= ? AND n {}"
         for n, id, sketch in self._select(sql, list(numbers), (self.since_us,)):
-            made = Sketch.unpack(bytes(sketch))
-            yield KnownMailing(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
+            exact = tuple(key for key, under in filed.items() if key >= _EXACT and n in under)
+            yield KnownMailing(n=n, mailing_id=id, exact=exact, sketch=Sketch.unpack(bytes(sketch)))
 
     def _name(self, n: int, now_us: int) -> str:
         """Sixteen letters and digits that reveal nothing."""

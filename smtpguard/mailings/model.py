@@ -265,16 +265,7 @@ class Tally:
         return self.deferred + self.refused + self.held + self.admitted + self.relayed + self.doubted + self.stopped
 
 
-FIELDS: Mapping[CopyStatus, str] = {
-    CopyStatus.DEFERRED: "deferred",
-    CopyStatus.REFUSED: "refused",
-    CopyStatus.HELD: "held",
-    CopyStatus.ADMITTED: "admitted",
-    CopyStatus.AGAIN: "admitted",
-    CopyStatus.RELAYED: "relayed",
-    CopyStatus.DOUBTED: "doubted",
-    CopyStatus.STOPPED: "stopped",
-}
+FIELDS = {status: status.name.lower() for status in CopyStatus if status} | {CopyStatus.AGAIN: "admitted"}
 """The field of Tally that counts each status."""
 SUREST = (
     CopyStatus.NONE,
@@ -386,17 +377,9 @@ class Mailing:
         if not self.decided:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
-        rejection = self.rejected(now)
         progress = self.progress.timely(now) if self.progress is not None and grants else None
         disclosure = self.disclosure if self.disclosure is not None and now < self.disclosure.until else None
-        if (len(grants), rejection, progress, disclosure) == (
-            len(self.grants),
-            self.rejection,
-            self.progress,
-            self.disclosure,
-        ):
-            return self
-        return replace(self._under(grants, rejection, progress), disclosure=disclosure)
+        return replace(self._under(grants, self.rejected(now), progress), disclosure=disclosure)
 
     def _under(self, grants: Sequence[Grant], rejection: Rejection | None, progress: Progress | None) -> Mailing:
         """``grants``: the newest first."""

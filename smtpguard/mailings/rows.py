@@ -12,7 +12,6 @@ content, since numbers are given from it on.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.inflight import LET_GO, InFlight, going, is_unsent
+from smtpguard.mailings.inflight import LET_GO, InFlight, going, is_unsent, split
 from smtpguard.mailings.mailingbatch import QUIET as OVER
 from smtpguard.mailings.mailingrow import (
     COLUMNS,
@@ -72,6 +71,11 @@ from smtpguard.mailings.staging import Progress
 from smtpguard.reading.fingerprint import Sketch
 
 _COLUMNS = tuple(mailing.c[name] for name in COLUMNS.split(", "))
+_PAUSED = (
+    select(*_COLUMNS)
+    .where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
+    .order_by(mailing.c.n)
+)
 _NAMED = 10
 _LIKE = 32
 """The most mailings whose text is compared with one."""
@@ -111,21 +115,17 @@ def newest(
 def standing(connection: Connection, now: datetime) -> list[Mailing]:
     """Those with copies, stored or at their client, that only a person lets go on: the release is stopped, or between
     two stages without a time."""
-    query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
-    there = [(row, Row.read(*row).view(now).progress) for row in connection.execute(query.order_by(mailing.c.n))]
-    found = _shown(
-        connection, [row for row, progress in there if progress is not None and progress.waits_for_person], now
-    )
-    return [one for one in found if one.people.held or one.people.deferred]
+    rows = connection.execute(_PAUSED).all()
+    waiting = [row for row in rows if (at := Row.read(*row).view(now).progress) is not None and at.waits_for_person]
+    return [one for one in _shown(connection, waiting, now) if one.people.held or one.people.deferred]
 
 
 def early(connection: Connection, begun: dict[str, Progress]) -> list[str]:
     """The ids of those whose pause ends by time and is still to begin (staging.Progress.half). ``begun``: those that this
     process knows to have begun, by mailing. They stay so, since nothing more of their stage is let go."""
-    query = select(*_COLUMNS).where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
     paused: dict[str, Progress] = {}
     found: list[str] = []
-    for one in (Row.read(*row).mailing for row in connection.execute(query)):
+    for one in (Row.read(*row).mailing for row in connection.execute(_PAUSED)):
         if (progress := one.progress) is None or progress.goes_on_at() is None:
             continue
         leads = (grant.hold_id for grant in one.grants)
@@ -156,7 +156,7 @@ def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
             mailing.c.n.in_(near), mailing.c.last_at >= microseconds(since)
         )
     )
-    known = [KnownMailing(n=n, mailing_id=id, keys=(), sketch=Sketch.unpack(bytes(made))) for n, id, made in rows]
+    known = [KnownMailing(n=n, mailing_id=id, exact=(), sketch=Sketch.unpack(bytes(made))) for n, id, made in rows]
     found = nearest(known, (), sketch)
     return found.mailing_id if found is not None else ""
 
@@ -425,28 +425,20 @@ class Sets:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._firsts: dict[str, list[bytes]] = {}
-        self._pieces: dict[tuple[str, bytes], bytes] = {}
+        self._pieces: dict[tuple[str, bytes], frozenset[bytes]] = {}
 
     def has(self, name: str, digest: bytes) -> bool:
         """Whether a person is in the set; False if the set is no longer stored."""
-        if name not in self._firsts:
-            query = select(peopleset.c.first).where(peopleset.c.name == name).order_by(peopleset.c.first)
-            self._firsts[name] = [bytes(first) for first in self._batch.connection.execute(query).scalars()]
-        firsts = self._firsts[name]
-        at = bisect_right(firsts, digest) - 1
-        if at < 0:
+        here = peopleset.c.name == name, peopleset.c.first <= digest
+        query = select(peopleset.c.first).where(*here).order_by(peopleset.c.first.desc()).limit(1)
+        first = self._batch.connection.execute(query).scalar()
+        if first is None:
             return False
-        key = name, firsts[at]
+        key = name, bytes(first)
         if key not in self._pieces:
-            query = select(peopleset.c.people).where(peopleset.c.name == name, peopleset.c.first == firsts[at])
-            self._pieces[key] = bytes(self._batch.connection.execute(query).scalar_one())
-        return _in(self._pieces[key], digest)
-
-
-def _in(piece: bytes, digest: bytes) -> bool:
-    n = bisect_left(range(len(piece) // OCTETS), digest, key=lambda n: piece[n * OCTETS : (n + 1) * OCTETS])
-    return piece[n * OCTETS : (n + 1) * OCTETS] == digest
+            people = self._batch.connection.execute(query.with_only_columns(peopleset.c.people)).scalar_one()
+            self._pieces[key] = frozenset(split(bytes(people)))
+        return digest in self._pieces[key]
 
 
 def forget_sets(batch: Batch, before: datetime) -> None:
@@ -496,13 +488,12 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
         return mailing.c.last_at < microseconds(batch.now - since)
 
     of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
-    letters = _undecided(batch, newest, *of_few, mailing.c.state == State.PASSING.value)
-    old = _undecided(batch, newest, *_over(before))
-    gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])))
-    blank, more = _blank(batch, before, newest)
-    ended = _oldest(batch, newest, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
+    letters = _undecided(batch, *of_few, mailing.c.state == State.PASSING.value, mailing.c.n < newest)
+    old = _undecided(batch, *_over(before), mailing.c.doc != NOTHING)
+    gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])), newest)
+    ended = _oldest(batch, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
     _unfile(batch, ended)
-    return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
+    return gone, left or any(len(some) >= SLICE for some in (letters, old, ended))
 
 
 def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -511,33 +502,28 @@ def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
     return mailing.c.last_at < microseconds(before), mailing.c.id.not_in(held)
 
 
-def _oldest(batch: Batch, newest: int, *wanted: ColumnElement[bool], skip: int = 0) -> list[int]:
-    """A slice of the matching rows, without the newest row, and without those of preserved incidents
-    (incidents.preservation)."""
+def _oldest(batch: Batch, *wanted: ColumnElement[bool], skip: int = 0) -> list[int]:
+    """A slice of the matching rows, without those of preserved incidents (incidents.preservation)."""
     needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
-    query = select(mailing.c.n).where(mailing.c.n < newest, *wanted, ~needed)
+    query = select(mailing.c.n).where(*wanted, ~needed)
     return list(
         batch.connection.execute(query.order_by(mailing.c.last_at, mailing.c.n).limit(SLICE).offset(skip)).scalars()
     )
 
 
-def _undecided(batch: Batch, newest: int, *wanted: ColumnElement[bool]) -> list[int]:
-    """A slice or two of the matching rows that no decision in force keeps, however many older ones are kept."""
+def _undecided(batch: Batch, *wanted: ColumnElement[bool]) -> list[int]:
+    """A slice or two of the matching rows that no decision in force keeps, however many older ones are kept: later copies
+    go by it."""
     found: list[int] = []
     seen = 0
-    while len(found) < SLICE and (some := _oldest(batch, newest, *wanted, skip=seen)):
-        found += _without_decision(batch, some)
+    while len(found) < SLICE and (some := _oldest(batch, *wanted, skip=seen)):
+        found += [row.known.n for row in _read(batch, some) if not row.view(batch.now).decided]
         seen += len(some)
     return found
 
 
-def _without_decision(batch: Batch, numbers: list[int]) -> list[int]:
-    """Of these mailings. One with a decision in force stays: later copies go by it."""
-    return [row.known.n for row in _read(batch, numbers) if not row.view(batch.now).decided]
-
-
-def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
-    """Delete their people first, in slices."""
+def _erase(batch: Batch, numbers: list[int], newest: int) -> tuple[int, bool]:
+    """Delete their people first, in slices. The newest row is emptied."""
     _unfile(batch, numbers)
     room, done = CUT, []
     some = "SELECT person FROM reached WHERE n = ? LIMIT ?"
@@ -546,22 +532,12 @@ def _erase(batch: Batch, numbers: list[int], *, but_its_row: bool = False) -> tu
         if room <= 0:
             break
         done.append(n)
-    if done and not but_its_row:
-        batch.connection.execute(delete(mailing).where(mailing.c.n.in_(done)))
-    return len(done), len(done) < len(numbers)
-
-
-def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
-    """Empty the newest row, if it is old too."""
-    needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
-    old = ~needed, mailing.c.n == newest, mailing.c.doc != NOTHING, *_over(before)
-    if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:
-        return 0, False
-    done, left = _erase(batch, _without_decision(batch, [newest]), but_its_row=True)
     if done:
+        gone = mailing.c.n.in_(done)
+        batch.connection.execute(delete(mailing).where(gone, mailing.c.n != newest))
         blank = {"state": State.PASSING.value, "people": 0, "sketch": b"", "counts": NOBODY, "doc": NOTHING}
-        batch.connection.execute(update(mailing).where(mailing.c.n == newest).values(**blank))
-    return done, left
+        batch.connection.execute(update(mailing).where(gone).values(**blank))
+    return len(done), len(done) < len(numbers)
 
 
 def _read(batch: Batch, numbers: list[int]) -> Iterator[Row]:

@@ -262,6 +262,9 @@ class Mailings:
         return await self.store.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
 
 
+_PEOPLE = ("at_least", "at_most", "relayed", "admitted", "held", "deferred", "refused", "doubted", "stopped")
+
+
 def row(mailing: Mailing) -> Mapping[str, Any]:
     """A mailing for programs: people, each once. ``at_least``, ``at_most``: how many have it; ``deferred``: those whose
     copy waits at its client. ``first_at``, ``last_at``: when copies came; ``went_first_at``, ``went_last_at``: when the
@@ -273,21 +276,9 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "from": mailing.sender or None,
         "subject": mailing.subject,
         "lists": list(mailing.lists),
-        "at_least": people.at_least,
-        "at_most": people.at_most,
-        "relayed": people.relayed,
-        "admitted": people.admitted,
-        "held": people.held,
-        "deferred": people.deferred,
-        "refused": people.refused,
-        "doubted": people.doubted,
-        "stopped": people.stopped,
+        **{name: getattr(people, name) for name in _PEOPLE},
         "unbounded": sorted(people.unbounded),
-        "customers": mailing.customers,
-        "messages": mailing.messages,
-        "copies": mailing.copies,
-        "bounces": mailing.bounces,
-        "complaints": mailing.complaints,
+        **{name: getattr(mailing, name) for name in ("customers", "messages", "copies", "bounces", "complaints")},
         "first_at": utc_text(mailing.first_at),
         "last_at": utc_text(mailing.last_at),
         "went_first_at": utc_text(mailing.went_first_at) if mailing.went_first_at is not None else None,
@@ -401,18 +392,12 @@ class Matched:
         those entries that the list takes."""
         lists = (await self._mailings.show(self._mailing_id)).lists
         for statuses, form in [(statuses, form) for form in (0, -1) for statuses in ("all", None)] if lists else ():
-            version = await self._apart(partial(self._version, statuses, form))
+            version = await self._apart(partial(version_of, self._digests(statuses, form)))
             for name in lists:
                 if (status := await self._became(name, version)) is not CopyStatus.NONE:
-                    return status, (await self._apart(partial(self._all, statuses, form))).__contains__
+                    return status, (await self._apart(partial(frozenset, self._digests(statuses, form)))).__contains__
         await self._look_back(lists)
         return _NOBODY
-
-    def _version(self, statuses: str | None, form: int) -> str:
-        return version_of(self._digests(statuses, form))
-
-    def _all(self, statuses: str | None, form: int) -> frozenset[bytes]:
-        return frozenset(self._digests(statuses, form))
 
     def _digests(self, statuses: str | None, form: int) -> Iterator[bytes]:
         """``form``: 0 for today's digests, -1 for the older ones of indexes that an earlier version made."""

@@ -34,7 +34,6 @@ from smtpguard.mailings.alignment import (
     parts_of,
     plain,
     split,
-    split_once,
     stretches,
     units_of,
     unmarked,
@@ -71,7 +70,7 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
     base, *others = (blocks_of(c, {c.recipient} - linked, f"{ITSELF}{c.recipient}") for c in (first, *alike))
     if not others:
         own = tuple({first.recipient} & linked_in(first.blocks))
-        elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(split(unmarked(block))[0])) for block in base)
+        elements: tuple[Block | Choice, ...] = tuple(Block(items=split(unmarked(block))[0]) for block in base)
         return Template(senders=senders, files=first.files, elements=elements, share=share, own=own)
     maps = [_aligned(tuple(base), tuple(other)) for other in others]
     made: list[Block | Choice] = []
@@ -102,7 +101,7 @@ def _chosen(seen: Sequence[tuple[str, ...]], budget: _Budget) -> Iterator[Block 
         ):
             common = [_block(column) for column in columns]
             if all(
-                all(is_block(block, split_once(unmarked(one))) for one in some)
+                all(is_block(block, split(unmarked(one))) for one in some)
                 for block, some in zip(common, columns, strict=True)
             ):
                 yield from common
@@ -201,7 +200,7 @@ def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequenc
     ) > MOST_ALTERNATIVES
 
 
-def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
+def _slot(values: Sequence[tuple[Sequence[str], bool]]) -> Slot:
     """A free slot if the values are names, numbers or codes of many; otherwise one of the values seen."""
     values = [([word.removeprefix(ITSELF) for word in value], broken) for value, broken in values]
     said = [" ".join(value) for value, _ in values]
@@ -324,7 +323,7 @@ def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
 @lru_cache(maxsize=8192)
 def _alike(one: str, other: str) -> bool:
     """Whether two blocks are one block with slots: the same markup, and few differences beside values of slots."""
-    mine, theirs = split_once(one)[0], split_once(other)[0]
+    mine, theirs = split(one)[0], split(other)[0]
     if [t for t in map(key_of, mine) if is_tag(t)] != [t for t in map(key_of, theirs) if is_tag(t)]:
         return False
     a, b = [key_of(t) for t in mine], [key_of(t) for t in theirs]

@@ -24,7 +24,7 @@ from smtpguard.mailings.alignment import (
     MOST_WORDS,
     OWN,
     PARTICLES,
-    SplitBlock,
+    Words,
     blocks_of,
     currencies_in,
     in_query,
@@ -43,7 +43,6 @@ from smtpguard.mailings.alignment import (
     plain,
     readable,
     split,
-    split_once,
     units_of,
     with_itself,
     with_own,
@@ -212,7 +211,7 @@ class Template:
         if not self.learned:
             return self._by_default(blocks)
         if not self.passed:
-            return _matches(self.elements, [split_once(block) for block in blocks], blocks)
+            return _matches(self.elements, [split(block) for block in blocks], blocks)
         return len(blocks) == len(self.passed) and self._one_by_one(blocks)
 
     def _with_own(self, address: str) -> Template:
@@ -239,15 +238,14 @@ class Template:
         """Whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
         for n in itertools.compress(itertools.count(), map(ne, blocks, self.passed)):
             element = self.elements[n]
-            if not (isinstance(element, Block) and is_block(element, split_once(blocks[n]))):
+            if not (isinstance(element, Block) and is_block(element, split(blocks[n]))):
                 return False
         self.passed[:] = blocks
         return True
 
     def _by_default(self, blocks: Sequence[str]) -> bool:
-        mine = [[str(item) for item in one.items] for one in self.elements if isinstance(one, Block)]
-        theirs = [split(block)[0] for block in blocks]
-        if len(mine) != len(theirs):
+        mine = [tuple(map(str, one.items)) for one in self.elements if isinstance(one, Block)]
+        if len(mine) != len(blocks):
             return False
         budget = self.words_at_most
         capitals = _capitals(mine)
@@ -273,20 +271,20 @@ class Template:
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
         if self.learned:
-            return is_block(element, split_once(block))
+            return is_block(element, split(block))
         tokens, begins = split(block)
-        mine = [str(item) for item in element.items]
+        mine = tuple(map(str, element.items))
         return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
 
     def is_only(self, shown: Shown) -> bool:
         """Whether it is the very content of which no copies were seen."""
-        mine = [list(one.items) for one in self.elements if isinstance(one, Block)]
+        mine = [one.items for one in self.elements if isinstance(one, Block)]
         same = [split(block)[0] for block in self.blocks_in(shown)] == mine
         return same and shown.sender in self.senders and shown.files == self.files
 
     @staticmethod
     def fits_exactly(element: Block, block: str) -> bool:
-        return list(element.items) == split(block)[0]
+        return element.items == split(block)[0]
 
     @property
     def words_at_most(self) -> int:
@@ -390,7 +388,7 @@ def _part_fits(mine: str | Slot | Target, one: str) -> bool:
     return is_segment(one) and (bool(one) or mine.empty) and mine.may_link((one,))
 
 
-def _matches(elements: Sequence[Block | Choice], blocks: Sequence[SplitBlock], texts: Sequence[str]) -> bool:
+def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], texts: Sequence[str]) -> bool:
     """Whether the blocks match these elements, one after the other; each place is tried once."""
     here = {0}
     for element in elements:
@@ -412,7 +410,7 @@ def _matches(elements: Sequence[Block | Choice], blocks: Sequence[SplitBlock], t
     return len(blocks) in here
 
 
-def is_block(block: Block, words: SplitBlock) -> bool:
+def is_block(block: Block, words: Words) -> bool:
     tokens, begins = words
     if block.fixed is not None:
         return tokens == block.fixed

@@ -45,10 +45,6 @@ TRANSITIONS: Mapping[tuple[At, Move], At] = {
 """Moves that are not here are impossible."""
 
 
-def after(at: At, move: Move) -> At | None:
-    return TRANSITIONS.get((at, move))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """The progress of a release. ``stage``: counted from 0; ``full``: it has reached its people, so that resuming opens
@@ -103,7 +99,7 @@ class Progress:
 
     def moved(self, move: Move, now: datetime, why: Said = "") -> Progress | None:
         """After the move, or None if it is impossible."""
-        to = after(self.at, move)
+        to = TRANSITIONS.get((self.at, move))
         if to is None or (move is Move.FULL and self.last):
             return None
         if move is Move.ALL:

@@ -260,7 +260,7 @@ async def test_lists_beyond_the_bits_of_a_kind_count_too_many(store: Store) -> N
 def test_the_cache_is_bounded_and_drops_the_oldest() -> None:
     memory = Memory()
     for n in range(MOST + 10):
-        memory.add(KnownMailing(n=n, mailing_id=str(n), keys=(n, n + 1), sketch=Sketch()))
+        memory.add(KnownMailing(n=n, mailing_id=str(n), exact=(n, n + 1), sketch=Sketch()))
     assert memory.find((5,), Sketch()) is None
     assert (found := memory.find((MOST,), Sketch())) is not None
     assert found.n in (MOST - 1, MOST)
