@@ -35,7 +35,7 @@ STATES: Mapping[str, str] = {
     "stopped": N_("It was stopped before everyone had received it. The others will not receive it."),
     "undelivered": N_("It could not be delivered: no one received it."),
     "in-doubt": N_("It is in doubt whether it was sent: the connection to the mail server was lost."),
-    "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
+    "granted": N_("It was approved, and so was its mailing. The test itself is not sent."),
     "rejected": N_("It was rejected. It is not sent, and never will be."),
     "withdrawn": N_("Its writer withdrew it. It is not sent, and never will be."),
     "expired": N_("It expired without a decision. It was not sent."),
@@ -65,7 +65,7 @@ OWN_STATES: Mapping[str, str] = {
     "stopped": N_("It was stopped before everyone had received it. The others will not receive it."),
     "undelivered": N_("It could not be delivered: no one received it. A separate message says why."),
     "in-doubt": N_("It is in doubt whether it was sent: it may have arrived. Ask before you send it again."),
-    "granted": N_("It was approved: the mailing may go out. The test itself is not sent."),
+    "granted": N_("It was approved, and so was its mailing. The test itself is not sent."),
     "rejected": N_("It was rejected. It has not been sent, and will not be."),
     "withdrawn": N_("It was withdrawn. It has not been sent, and will not be."),
     "expired": N_("It expired without a decision. It has not been sent, and will not be."),
@@ -74,7 +74,7 @@ OWN_STATES: Mapping[str, str] = {
 
 
 TEST_OWN: Mapping[str, str] = {**OWN_STATES, "waiting": N_("It waits for approval.")}
-CORRECTED = {"granted": N_("It was approved: one copy for each of those people may go out.")}
+CORRECTED = {"granted": N_("It was approved, and so was one copy for each of those people.")}
 
 
 def states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:

@@ -118,7 +118,7 @@ def take_back_mailing(
         gone=sum(group.outgoing.gone for group in groups),
     )
     mailing, change = decide(mailings_of(batch).view(row), whole)
-    batch.append(batch.sealed(change.events))
+    outboxes.record(batch, change.events, change.intents)
     mailings_of(batch).change(row, mailing)
     changes: list[Change] = []
     for group in groups:

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -139,6 +139,10 @@ class Mailings:
         who = canonical(approver, in_force)
         notices = self.notices.at(in_force, now)
         back = Revocation(move=move, who=who, by=by, comment=comment, term=self.term, notices=notices)
+        mailing_id = await self.named(mailing_id)
+        known = await self.store.mailings.find(mailing_id)
+        beforehand = [grant.hold_id for grant in (known.grants if known is not None else ()) if grant.beforehand]
+        tests = await self.store.holds.several(beforehand)
 
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
@@ -162,11 +166,11 @@ class Mailings:
                 hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
                 until = now + timedelta(seconds=self.term.rejection_seconds)
                 rejection = Rejection(hold_id=hold_id, sentence=comment, until=until)
-            return mailing.refused(rejection), Change(events=(event,))
+            ended = {grant.hold_id for grant in mailing.grants}
+            told = [notices.taken_back(test, "revoked", who, comment) for test in tests if test.hold_id in ended]
+            return mailing.refused(rejection), Change(events=(event,), intents=tuple(chain.from_iterable(told)))
 
-        mailing, changes, outgoing = await self.store.mailings.take_back(
-            await self.named(mailing_id), decide, back.step
-        )
+        mailing, changes, outgoing = await self.store.mailings.take_back(mailing_id, decide, back.step)
         for change in changes:
             if change.hold is not None:
                 await copies.begin(self.store, change.hold.hold_id, notices, self.term)

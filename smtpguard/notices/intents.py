@@ -265,8 +265,8 @@ class NoticesNow:
         confirmed: bool = False,
     ) -> Intents:
         """Everybody who was told of the approval is told that it is revoked, regardless of the flood limit.
-        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; or lapsed, if it lost its quorum
-        before it took effect. Of those who decide, the ones whose vote on ``hold`` stands are not asked again. ``confirmed``: its
+        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; revoked, of a test; or lapsed, if it
+        lost its quorum before it took effect. Of those who decide, the ones whose vote on ``hold`` stands are not asked again. ``confirmed``: its
         writer had let it go alone."""
         data = self._waiting(hold) | _outcome(outcome, by, comment, self.now)
         data |= {

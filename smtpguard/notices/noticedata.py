@@ -27,7 +27,8 @@ confirm             the same as held, to its writer, who is asked to confirm it:
                     expires then, false if others decide; ``percent``: of its time, in a reminder
 approve             and ``excerpt``: the beginning of the text, ``recipients_shown``: the first addresses, ``senders``:
                     [address], ``covers``: [str], what an approval covers, and in which stages it is sent
-decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | released;
+decided             ``outcome``: approved | confirmed | rejected | withdrawn | reopened | lapsed | stopped | revoked |
+                    released;
                     ``by``: address or null; ``comment``; ``decided_at``; ``voters``: of an approval, all whose votes
                     approved it, ``stages``: in which stages it is sent, "" for all at once. For a revoked approval also ``held_at``,
                     ``expires_at``, ``deciders``; ``back``, ``gone``: messages that were revoked, and that were sent;

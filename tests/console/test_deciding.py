@@ -786,7 +786,7 @@ async def test_a_test_is_not_described_as_sent(here: Stage) -> None:
     assert "Together they reach up to 60 people. 1 of them still needs the votes of others." in said
     await here.home.store.holds.change(hold.hold_id, lambda one: Change(hold=replace(one, state=State.GRANTED)))
     said = text(await (await here.signed_in(ANNA)).get(f"/held/{hold.hold_id}"))
-    assert "It was approved: the mailing may go out." in said
+    assert "It was approved, and so was its mailing." in said
     assert "Was it right to stop it?" not in said
 
 

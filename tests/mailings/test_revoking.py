@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
 from smtpguard.holds.effects import REMINDERS, Deadlines
-from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, State
+from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply
@@ -413,16 +414,28 @@ async def test_a_reopened_stage_begins_again(staged: Campaign) -> None:
 async def test_revoking_a_preapproval_points_to_the_mailing(campaign: Campaign) -> None:
     held = (await campaign.to_members(0, 5))[4]
     assert isinstance(held, IsHeld)
-    from dataclasses import replace
-
-    from smtpguard.holds.model import Change
-
     await campaign.home.store.holds.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
     await campaign.decide(held.hold_id)
     found = await campaign.home.hold(held.hold_id)
     assert found.state is State.GRANTED
     with pytest.raises(Conflict, match=f"reject or reopen the mailing {found.mailing_id}"):
         await campaign.approvals.vote(held.hold_id, REJECT, approver=EVA, by="test", comment="no")
+
+
+@pytest.mark.parametrize("move", ["reject", "reopen"])
+async def test_who_was_told_of_a_preapproval_is_told_that_it_is_revoked(campaign: Campaign, move: str) -> None:
+    held = (await campaign.to_members(0, 5))[4]
+    assert isinstance(held, IsHeld)
+    await campaign.home.store.holds.change(held.hold_id, lambda h: Change(hold=replace(h, kind="test")))
+    await campaign.decide(held.hold_id)
+    id = (await campaign.home.hold(held.hold_id)).mailing_id
+    await campaign.service.reopen(id, approver=EVA, by="test", comment="Wrong price") if move == "reopen" else (
+        await campaign.service.reject(id, approver=EVA, by="test", comment="Wrong price")
+    )
+    told = {who: d for who, d in await notices(campaign.home) if d["outcome"] == "revoked"}
+    assert set(told) == {ANNA, DPO, OMAR}
+    assert {d["comment"] for d in told.values()} == {"Wrong price"}
+    assert not any(d.get("asked") for d in told.values())
 
 
 # -- under a freeze

@@ -263,6 +263,8 @@ def test_a_notice_about_a_part_says_so(kind: str, data: dict[str, Any], english:
         ("decided", {"outcome": "approved"}, "The test was approved: the mailing itself passes from now on.", "Testet är godkänt"),
         ("decided", {"outcome": "rejected"}, "The test was rejected. It approves no mailing.", "Testet avslogs. Inget utskick godkänns genom det."),
         ("decided", {"outcome": "withdrawn"}, "The test was withdrawn.", "Testet har tagits tillbaka."),
+        ("decided", {"outcome": "revoked"}, "The approval of this test was taken back. It lets no further copy of its mailing pass.", "Godkännandet av det här testet togs tillbaka."),
+        ("decided", {"outcome": "revoked", "correction": True}, "The approval of this correction was taken back.", "Godkännandet av den här rättelsen togs tillbaka."),
         ("decided", {"outcome": "approved", "correction": True}, "one copy of it passes for each of those people, and none for anybody else.", "och inget till någon annan."),
         ("decided", {"outcome": "rejected", "correction": True}, "The correction was rejected. It lets no copy pass.", "Rättelsen avslogs."),
         ("decided", {"outcome": "withdrawn", "correction": True}, "The correction was withdrawn.", "Rättelsen har tagits tillbaka."),
