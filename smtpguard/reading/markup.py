@@ -19,7 +19,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.parts import NO_CONTROLS
 from smtpguard.reading.request import Meter, TooComplex
-from smtpguard.reading.visible import sheets_of, take_unseen, unescaped
+from smtpguard.reading.visible import refuse_pages_within, sheets_of, take_unseen, unescaped
 
 _QUOTING = (
     "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",
@@ -148,7 +148,7 @@ class Markup:
 
 
 def read_markup(html: str, meter: Meter) -> Markup:
-    """Raises TooComplex if there are too many tags, too deep ones, or a style sheet in a link."""
+    """Raises TooComplex if there are too many tags, too deep ones, or a style sheet or page apart from it."""
     octets = html.encode("utf-8", "surrogatepass")
     if len(octets.translate(None, _CONTROLS)) != len(octets):
         html = html.translate(_IN_TAGS)
@@ -162,6 +162,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
         lines = b" ".join(octets.split()).decode("utf-8", "surrogatepass")
     tree = LexborHTMLParser(_CELL.sub(f"{_SPACE}<", _BLOCK.sub(f"{_BREAK}<", lines.replace(_QUOTE_BEGINS, " "))))
     signs = signs_in(source if len(html) <= len(source) else html.lower())
+    refuse_pages_within(tree)
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or "<link" in source or len(html) > len(source) else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)
@@ -333,14 +334,12 @@ def _take(nodes: list[LexborNode]) -> str:
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = "svg,math,object,noframes,rp,title,iframe[srcdoc],template[shadowrootmode]"
+_DRAWN = "svg,math,object,noframes,rp,title,iframe[srcdoc]"
 _NOT_TEXT = ["head", "style", "script", "template", "title", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
-_INSTEAD = "audio,datalist,dialog:not([open]),iframe,meter,noembed,noframes,object,progress,svg,video,annotation,annotation-xml,mphantom"
+_INSTEAD = "audio,datalist,dialog:not([open]),iframe,meter,noembed,noframes,object,progress,svg,video,math"
 """Elements whose words only some programs show: those that do not know them, or that draw them."""
-_SUPERSEDED = re.compile(
-    "<(?:audio|datalist|dialog|iframe|meter|noembed|noframes|object|progress|svg|video|annotation|mphantom)"
-)
+_SUPERSEDED = re.compile("<(?:audio|datalist|dialog|iframe|meter|noembed|noframes|object|progress|svg|video|math)")
 _QUOTED = r""""(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?"""
 _STRINGS = re.compile(rf"(?:(?:{_QUOTED})\s*+)+", re.S)
 _NO_WORDS = re.compile(
@@ -375,7 +374,7 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
     left = 4 * _MOST  # they may nest, and inner ones would be read again
     for node in tree.css(_DRAWN):
-        inner = (node.html or "").partition(">")[2] if node.tag == "template" else node.attributes.get("srcdoc")
+        inner = node.attributes.get("srcdoc")
         apart = [_words(inner[:_MOST])] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
         found += apart  # words, and words that tags split
         left -= len(inner or apart[0]) + 100

@@ -69,12 +69,25 @@ _IMPORTS_WITHIN = re.compile(rf"@import\W*(?:url\W*)?{_WITHIN}", re.I)
 """A style sheet of the message itself (RFC 2397, RFC 2392). A program drops white space in a URL."""
 
 
+_PAGES_WITHIN = re.compile(r"\W*d\W*a\W*t\W*a\W*:(?!\W*image\b)", re.I)
+_APART_FROM_IT = Phrase("a part of its page, such as a style sheet, is kept apart from it")
+
+
+def refuse_pages_within(tree: LexborHTMLParser) -> None:
+    """Raises TooComplex if a page stands in a link of its own, where it is not read; or in a shadow tree, which decides
+    what else is shown, and in which order (HTML section 4.12.3)."""
+    pages = tree.css("iframe[src],frame[src],embed[src],object[data],template[shadowrootmode]")
+    links = (node.attributes.get("src") or node.attributes.get("data") or "" for node in pages)
+    if any(node.tag == "template" for node in pages) or any(map(_PAGES_WITHIN.match, links)):
+        raise TooComplex(_APART_FROM_IT)
+
+
 def sheets_of(tree: LexborHTMLParser) -> list[str]:
     """The style sheets for large screens. Raises TooComplex if one stands in a link, where it is not read."""
     styles = tree.css("style")
     links = any(_LINKS_WITHIN.match(node.attributes.get("href") or "") for node in tree.css("link[rel*=stylesheet i]"))
     if links or any(map(_imports_within, styles)):
-        raise TooComplex(Phrase("a style sheet stands in a link"))
+        raise TooComplex(_APART_FROM_IT)
     found = []
     for node in styles[:20]:
         given = node.attributes
@@ -165,12 +178,12 @@ _LONGEST_RULE = 4_000
 _FAR = 120.0  # pixels out of place: used to hide text, not for layout
 _BEYOND = 2_000.0
 _SIGNS = re.compile(
-    r"hidden|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
+    r"hidden|popover|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
     r"|spacing|background|padding|mask|blend|offset|translate|scale|rotate|security|-size|\btext=|style=[^>]{0,2000}\\"
 )
 _SHOWS = re.compile(r"(?<![\w-])(?:display|visibility|opacity|max-height|overflow)\s*:")
 """Properties by which a later rule may show what an earlier one hides."""
-_SETS = "[style],[hidden],[bgcolor],[background],font[color],body[text]"
+_SETS = "[style],[hidden],[popover],[bgcolor],[background],font[color],body[text]"
 _CELLS = frozenset(("body", "table", "tbody", "thead", "tfoot", "tr", "td", "th"))
 _DISPLAYS = frozenset({"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"})  # fmt: skip
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
@@ -476,8 +489,8 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
     given = node.attributes
     text = ""
     if len(given) > 1 or "style" not in given:
-        if "hidden" in given:
-            text = "display:none;"
+        if "hidden" in given or "popover" in given:
+            text = "content-visibility:hidden;" if given.get("hidden") == "until-found" else "display:none;"
         tag = node.tag
         if tag in _CELLS:
             text += "background-image:url(x);" if given.get("background") else ""

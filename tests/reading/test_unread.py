@@ -420,7 +420,7 @@ def test_malformed_rtf_takes_linear_time() -> None:
         "<style>.a{display:block}</style><style class=a>bacon</style>", "<style title='>' style='display:block'>bacon</style>",
         "<style><!--style{content:'/*}';a{}/**/d\\69splay/**/:block}/*bacon</style>", "<style>*{&{display:block}}/*bacon</style>",
         "<style>@namespace h url(x);h|st\\79le{@media all{display:block}}/*bacon</style>", "<style></style>" * 21 + "<style id=a>bacon</style>",
-        "<template shadowrootmode=open><template shadowrootmode=open>bacon</template></template>", "<style>[type]{display :grid}</style><style type=x>bacon</style>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
+        "<style>[type]{display :grid}</style><style type=x>bacon</style>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
         '<iframe srcdoc="&lt;p&gt;b&amp;#97;con"></iframe>', "<!--[if mso]><p>ba<b>con</b></p><![endif]-->",
         "<!--[if gte mso 9]><v:x><p>bacon</p></v:x><![endif]-->", "<style>p:after{content: 'bacon'}</style>",
         "<style>p:after{content: 'b\\61 con'}</style>", "<style>p:after{content: 'ba' \"con\"}</style>", "<style>ul{list-style: 'bacon'}</style>",
@@ -430,7 +430,7 @@ def test_malformed_rtf_takes_linear_time() -> None:
         "<p>Tonight <bdo dir=rtl>nocab</bdo></p>", '<p style="unicode-bidi:bidi-override;direction:rtl">nocab</p>',
         "<q style='quotes:\"bacon\" \"b\"'>a</q>", "<ul style=\"list-style-type:'bacon'\"><li>x</ul>",
         "<style>@counter-style z{system:cyclic;symbols:a;prefix:'bacon'}ul{list-style:z}</style><ul><li>x</ul>",
-        "<p style=\"hyphenate-character:'bacon'\">x", "<div><template shadowrootmode=open><p>ba<b>con</b></p></template></div>",
+        "<p style=\"hyphenate-character:'bacon'\">x", "<math><mtext>ba<b>con</b></mtext></math>",
         "<style>p:after{content/**/:/*\"*/'bacon'/*\"*/}</style>", "<style>p:after{content: url('x;') 'bacon'}</style>", "<style>p:after{content: '{' 'bacon'}</style>",
         f"<style>{'a{cursor:auto}' * 6000}p:after{{content: 'bacon'}}</style>", f"<style>p:after{{content: '{'x ' * 200}bacon'}}</style>",
         "<style>p:after{--x:a\\74tr(data-y); c\\6fntent: var(--x)}</style><p data-y=bacon>", "<style>p:after{content: attr(data-x) attr(data-y)}</style><p data-x=ba data-y=con>",
@@ -534,6 +534,27 @@ _HIDES = ".campaign%7Bdisplay:none%7D"
 def test_a_style_sheet_in_a_link_is_unreadable(head: str) -> None:
     made = html(f"{head}<p class=campaign>{CAMPAIGN}</p><p>Tonight: bacon</p>")
     assert made.readable is Readable.TOO_COMPLEX
+
+
+@every(
+    "page",
+    [
+        "<div><template shadowrootmode=open><slot name=a></slot><slot name=b></slot></template><i slot=b>con</i><i slot=a>ba</i></div>",
+        "<div><TEMPLATE ShadowRootMode=closed>bacon</TEMPLATE></div>", "<iframe src='data:text/html,bacon'></iframe>",
+        "<object data=' da&#10;ta:,bacon'></object>", "<embed src='data:text/html;base64,YmFjb24='>",
+    ],
+)  # fmt: skip
+def test_a_page_within_the_page_is_unreadable(page: str) -> None:
+    assert html(f"{CAMPAIGN}{page}").readable is Readable.TOO_COMPLEX
+
+
+@every(
+    "page",
+    ["<template><p>x</p></template>", "<iframe src='https://example.com/data:x'></iframe>", "<object data='data:image/png;base64,aaaa'></object>",
+     "<embed src=cid:song@x>", "<iframe srcdoc='<p>x</p>'></iframe>", "<img src='data:text/html,x'>"],
+)  # fmt: skip
+def test_another_page_or_a_picture_within_is_readable(page: str) -> None:
+    assert html(f"{CAMPAIGN}{page}").readable is Readable.YES
 
 
 @every(

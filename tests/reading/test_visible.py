@@ -64,6 +64,9 @@ HIDDEN = {
     "escape": '<div style="d\\69splay:none">{}</div>',
     "visibility": '<div style="visibility:hidden">{}</div>',
     "hidden": "<div hidden>{}</div>",
+    "hidden until found": "<div hidden=until-found style='display:block'>{}</div>",
+    "popover": "<div popover>{}</div>",
+    "an action of a formula": "<math><maction><mi>x</mi><mtext>{}</mtext></maction></math>",
     "class": "<style>.x{{font-size:1px}}</style><p class=x>{}</p>",
     "element": "<style>i{{color:#fff}}</style><i>{}</i>",
     "descendant": "<style>div > .y p {{ display: none }}</style><div><div class=y><p>{}</p></div></div>",
@@ -192,6 +195,8 @@ SEEN = {
     "white on a dark background further out": '<div style="background:#222"><table><tr><td><div><p style="color:#fff">{}</p></div></td></tr></table></div>',
     "white on a dark body": '<body bgcolor="#000000"><table><tr><td><font color="#ffffff">{}</font></td></tr></table></body>',
     "canvas": "<canvas>{}</canvas>",  # without scripts
+    "shown though hidden": "<div hidden style='display:block'>{}</div>",
+    "a button of a popover": "<button popovertarget=x>{}</button>",
     "details": "<details><summary>More</summary><p>{}</p></details>",
     "aria-hidden": '<p aria-hidden="true">{}</p>',
     "behind nothing": '<div><p style="position:relative;z-index:-1">{}</p></div>',
