@@ -58,8 +58,7 @@ class Arriving:
         self._limits, self._spool = limits, spool
         self._tail = b"\r\n"  # not examined yet; at first the line end of DATA
         self._lead = 2  # octets of that line end, which is before the first piece
-        self._parts: list[bytes] = []
-        self._waiting = 0  # octets in _parts
+        self._kept = bytearray()  # not in the file yet
         self._size = 0
         self._dots = 0  # of the stuffing
         self._line = 0  # octets of the current line
@@ -70,7 +69,7 @@ class Arriving:
     @property
     def heavy(self) -> bool:
         """Whether so much is in memory that it should go to the file."""
-        return self._waiting > self._limits.spool_octets
+        return len(self._kept) > self._limits.spool_octets
 
     def feed(self, chunk: bytes) -> bytes | None:
         """None before the end; then the octets after it."""
@@ -106,7 +105,7 @@ class Arriving:
         """The content, or a refusal; None if it is in a file, to be finished."""
         if self._file is not None:
             return None
-        stuffed = b"".join(self._parts)
+        stuffed = bytes(self._kept)
         arrived = _new_arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
         return header_refusal(arrived.message, self._limits) or arrived
 
@@ -142,7 +141,7 @@ class Arriving:
                 self._drop()
 
     def _drop(self) -> None:
-        self._parts, self._waiting = [], 0
+        self._kept = bytearray()
         file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -166,8 +165,7 @@ class Arriving:
         if self._size - self._dots > self._limits.message_octets:
             self._refuse(reply.TOO_BIG)
             return
-        self._parts.append(piece)
-        self._waiting += len(piece)
+        self._kept += piece
 
     def _exceeds_a_line(self, piece: bytes) -> bool:
         """Whether a line that ``piece`` is part of is over the limit."""
@@ -194,8 +192,8 @@ class Arriving:
         if self._file is None:
             # made without a name, mode 0600: nothing is left behind, whatever happens to us
             self._file = tempfile.TemporaryFile(dir=self._spool, buffering=0)  # noqa: SIM115 (close does it)
-        parts, self._parts, self._waiting = self._parts, [], 0
-        _write_all(self._file, b"".join(parts))
+        kept, self._kept = self._kept, bytearray()
+        _write_all(self._file, kept)
 
     def _map(self) -> Arrived:
         self._write()
@@ -242,7 +240,7 @@ def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
     yield held
 
 
-def _write_all(file: IO[bytes], data: bytes) -> None:
+def _write_all(file: IO[bytes], data: bytes | bytearray) -> None:
     """An unbuffered write may be partial."""
     rest = memoryview(data)
     while rest:

@@ -248,6 +248,20 @@ def test_a_header_without_a_body() -> None:
     assert header_refusal(Message.of(b"x\r\n" * 400_000), Limits()) == reply.HEADER_TOO_BIG
 
 
+def test_tiny_packets_take_no_more_memory_than_their_octets(tmp_path: Path) -> None:
+    """A client may write two octets at a time; each as an object of its own would take twenty times as much."""
+    arriving = Arriving(Limits(), tmp_path)
+    lines = b"abcdef\r\n" * 5000
+    tracemalloc.start()
+    try:
+        for start in range(0, len(lines), 2):
+            arriving.feed(lines[start : start + 2])
+        assert tracemalloc.get_traced_memory()[0] < 3 * len(lines)
+    finally:
+        tracemalloc.stop()
+        arriving.close()
+
+
 def test_spool_files_are_closed(tmp_path: Path) -> None:
     for _, stuffed in itertools.product(range(5), (b"x\r\n" * 100, b"..x\r\n" * 100)):
         arrived, _ = arrive(stuffed + b".\r\n", tmp_path, SMALL, 30)
