@@ -121,14 +121,14 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
     content_type, body = compose.multipart(
         "multipart/report; report-type=delivery-status", parts, preamble="This is a delivery status notification."
     )
-    first = min(dsn.reports, key=lambda r: list(Action).index(r.action)).action
+    first = min(map(_said, dsn.reports), key=_ORDER.index)
     subject = compose.one_line(dsn.subject)
     thread = compose.message_ids(dsn.original.header.get("Message-ID") or "") if dsn.original else ""
     raw = compose.message(
         (
             ("From", compose.mailbox_field(address, name)),
             ("To", compose.mailbox_field(sender)),
-            ("Subject", compose.unstructured(": ".join(filter(None, (says[f"subject {first.value}"], subject))))),
+            ("Subject", compose.unstructured(": ".join(filter(None, (says[f"subject {first}"], subject))))),
             ("Date", compose.date(dsn.at)),
             ("Message-ID", compose.message_id(dsn.id, "dsn", address)),
             ("In-Reply-To", thread),
@@ -234,19 +234,27 @@ def _ascii(reply: str) -> str:
     return "\r\n ".join(textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False))
 
 
+_ORDER = ("failed", "doubted", "delayed", "relayed")
+
+
+def _said(report: Report) -> str:
+    """What people read of it. Programs read "failed" also of what is in doubt."""
+    return "doubted" if report.why == "in-doubt" else report.action.value
+
+
 def _explained(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:
     opening = says["opening part" if dsn.part else "opening"]
     lines = [filled(opening, {"organization": head.organization or dsn.reporting_mta}), ""]
-    for action in Action:
-        reports = [r for r in dsn.reports if r.action is action]
+    for said in _ORDER:
+        reports = [r for r in dsn.reports if _said(r) == said]
         if not reports:
             continue
-        lines += [says[action.value], ""]
+        lines += [says[said], ""]
         for report in reports:
             lines.append(f"  {compose.shown_address(str(report.recipient.address))}")
             if report.why in _STATUS_OF_WHY:
                 lines.append(f"    {says.get(report.given_status) or says[report.why]}")
-            elif report.reply and action is not Action.RELAYED:
+            elif report.reply and report.action is not Action.RELAYED:
                 lines.append(f"    {says['answer']} {compose.one_line(report.reply, 400)}")
         lines.append("")
     if dsn.subject:
@@ -262,6 +270,7 @@ _UNTIL = N_("We go on trying until {time}, so you need not send it again. It cou
 _WORDS: Mapping[str, str] = {
     "subject failed": N_("Not delivered"),
     "subject delayed": N_("Delivery is delayed"),
+    "subject doubted": N_("Perhaps not delivered"),
     "subject relayed": N_("Sent on"),
     "opening": N_("This is the mail guard of {organization}. A message of yours was held, and then released."),
     "opening part": N_(
@@ -269,6 +278,7 @@ _WORDS: Mapping[str, str] = {
     ),
     "failed": N_("It could not be delivered to:"),
     "delayed": N_("It could not be delivered yet, and we go on trying, to:"),
+    "doubted": N_("It is not known whether this was delivered to:"),
     "relayed": N_("It was sent on, and no further report is to be expected, to:"),
     "expired": N_("It was tried for as long as it is sensible to try."),
     "in-doubt": N_(

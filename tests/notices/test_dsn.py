@@ -188,6 +188,31 @@ def test_a_failure_without_a_reply_gives_the_reason(
     assert given.status == "5.6.7"
 
 
+@every(
+    ("language", "subject", "said", "not_said"),
+    [
+        (
+            "en",
+            "Perhaps not delivered: Nyheter",
+            "It is not known whether this was delivered to:",
+            "could not be delivered",
+        ),
+        ("sv", "Kanske inte levererat: Nyheter", "Det är inte känt om det levererades till:", "gick inte att leverera"),
+    ],
+)
+def test_what_is_in_doubt_is_not_said_to_be_undelivered(language: str, subject: str, said: str, not_said: str) -> None:
+    doubted = Report(recipient=recipient(), action=Action.FAILED, why="in-doubt")
+    message, parts, (_, one) = read(make(doubted, language=language)[1])
+    assert (message["Subject"], one["Action"]) == (subject, "failed")
+    assert said in parts[0].get_content()
+    assert not_said not in parts[0].get_content()
+    both = read(make(doubted, Report(recipient=recipient("b@example.com"), action=Action.FAILED))[1])
+    assert both[0]["Subject"] == "Not delivered: Nyheter"
+    failed, in_doubt = both[1][0].get_content().split("It is not known")
+    assert "b@example.com" in failed
+    assert "ramadan@" in in_doubt
+
+
 @pytest.mark.parametrize("language", ["sv", "en"])
 @pytest.mark.parametrize(
     ("status", "said"),
