@@ -334,7 +334,7 @@ def _take(nodes: list[LexborNode]) -> str:
 _MOST = 60_000  # characters of each kind
 _TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
 _TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
-_DRAWN = "svg,math,object,noframes,rp,title,iframe[srcdoc]"
+_DRAWN = "svg,math,object,noframes,rp,title"
 _NOT_TEXT = ["head", "style", "script", "template", "title", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
 _INSTEAD = "audio,datalist,dialog:not([open]),iframe,meter,noembed,noframes,object,progress,svg,video,math"
@@ -374,10 +374,9 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
         found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
     left = 4 * _MOST  # they may nest, and inner ones would be read again
     for node in tree.css(_DRAWN):
-        inner = node.attributes.get("srcdoc")
-        apart = [_words(inner[:_MOST])] if inner else [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
+        apart = [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
         found += apart  # words, and words that tags split
-        left -= len(inner or apart[0]) + 100
+        left -= len(apart[0]) + 100
         if left < 0:
             break
     raw = tree.css(_RAW) if "<style" in source or "<script" in source or len(html) > len(source) else []
@@ -435,6 +434,5 @@ def _to_outlook(html: str) -> list[str]:
 
 
 def _words(html: str) -> str:
-    """``html``: a part of what was measured."""
     body = LexborHTMLParser(_TEMPLATE.sub("<div", _APART.sub("\n<", html))).body
     return body.text(separator="").strip() if body is not None else ""

@@ -66,7 +66,7 @@ _DESTINATION = re.compile(r"\{\\(?:\*\\[a-z]+|fonttbl|colortbl|stylesheet|info|p
 _BREAK = re.compile(
     r"\\(?:~|(?:par|line|tab|(?:nest)?(?:cell|row)|sect|page|column|bullet|e[mn](?:dash|space)|[lr]dblquote)(?![a-z])\d* ?)"
 )
-_LINE_END = re.compile(r"(\\[\\{}])|(\\)\r?\n|(\\[a-z]{1,32}(?:-?\d{1,10})?)\r?\n|[\r\n]")
+_LINE_END = re.compile(r"(\\[\\{}])|(\\)(?:\r\n?|\n)|(\\[a-z]{1,32}(?:-?\d{1,10})?)(?:\r\n?|\n)|[\r\n]")
 """Of the source. It ends a control word as a space does, and a paragraph behind a backslash."""
 _WORD = re.compile(r"\\([\\{}])|\\(?:[a-z]{1,32}(?:-?\d{1,10})? ?|[^a-zA-Z\\{}])|[{}]")
 _SAID = re.compile(

@@ -74,11 +74,11 @@ _APART_FROM_IT = Phrase("a part of its page, such as a style sheet, is kept apar
 
 
 def refuse_pages_within(tree: LexborHTMLParser) -> None:
-    """Raises TooComplex if a page stands in a link of its own, where it is not read; or in a shadow tree, which decides
-    what else is shown, and in which order (HTML section 4.12.3)."""
-    pages = tree.css("iframe[src],frame[src],embed[src],object[data],template[shadowrootmode]")
-    links = (node.attributes.get("src") or node.attributes.get("data") or "" for node in pages)
-    if any(node.tag == "template" for node in pages) or any(map(_PAGES_WITHIN.match, links)):
+    """Raises TooComplex if a page stands in an attribute, where it is not read; or in a shadow tree, which decides what else
+    is shown, and in which order (HTML section 4.12.3)."""
+    pages = tree.css("iframe[src],frame[src],embed[src],object[data]")
+    links = (node.attributes.get(name) or "" for node in pages for name in ("src", "data"))
+    if tree.css_first("iframe[srcdoc],template[shadowrootmode]") or any(map(_PAGES_WITHIN.match, links)):
         raise TooComplex(_APART_FROM_IT)
 
 
