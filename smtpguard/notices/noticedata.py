@@ -68,7 +68,7 @@ has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at
 its own (null). Before rendering, ``render`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
 many wait for this person's vote, ``refused``: how many were never held, ``earlier``: how many were held before ``since``, and something
 happened to them, and ``messages``: [{``hold_id``, ``subject``,
-``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of
+``from``, ``state``, ``test``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of
 them, ``comment``: of a rejection}], at most 50 of them, newest first.
 """
 

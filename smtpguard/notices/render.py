@@ -41,6 +41,7 @@ from typing import Any
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
+from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
 from smtpguard.holds.replying import AFTER, Link, Links, Tokens
 from smtpguard.journal.chain import instant, utc_text
@@ -325,6 +326,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "subject": hold.subject,
         "from": hold.sender or "",
         "state": hold.stands,
+        "test": hold.kind == TEST,
         "held_at": utc_text(hold.held_at),
         "expires_at": utc_text(hold.expires_at),
         "reach": hold.reach,
@@ -351,6 +353,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         **_message(event),
         "hold_id": None,
         "state": State.REJECTED.value,
+        "test": False,
         "held_at": utc_text(event.at),
         "expires_at": None,
         "lists": [in_force.title(name)] if name in in_force.registry.lists else [],

@@ -301,6 +301,9 @@ def test_each_paragraph_of_a_quote_has_its_own_direction() -> None:
 
 
 def test_a_digest_lists_messages_and_omissions() -> None:
+    tests = [{**SAMPLE["messages"][0], "test": True}]
+    plain = texts(render("digest", "en", role="sender", total=1, states={"waiting": 1}, messages=tests))[0]
+    assert "\nFor: 1,000 people\n" in plain, "a test reaches nobody"
     console = {"console_url": "https://guard.example.com"}
     plain = texts(render("digest", "en", role="owner", total=2, states={"waiting": 2}, undecided=2, house=console))[0]
     assert "Look at them, if you have access to the console:\nhttps://guard.example.com/held\n" in plain
