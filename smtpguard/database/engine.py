@@ -11,6 +11,7 @@ errors leave this file as subclasses of StoreError.
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 import re
@@ -158,6 +159,7 @@ class Database:
     def _engine(self, *, write: bool) -> Engine:
         if self.sqlite:
             return self._sqlite_engine(write=write)
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # it also logs what it raises, about its own objects
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
         limits = {"client_encoding": "utf8", "connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5,
                   "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip

@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import create_engine, delete, insert, make_url
 
 from smtpguard.database import schema
+from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
@@ -179,6 +180,27 @@ async def test_a_killed_database_comes_back(server: Any, tmp_path: Path, clock: 
         assert await store.journal.outcomes(["T1"]) == {"T1": Outcome.DELIVERED}
         assert (await store.journal.verify()).ok
         assert await store.journal.history("D0") == []
+
+
+async def test_a_connection_that_ends_within_a_batch_is_told_in_our_words(
+    server: Any, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver logs what happens to its objects too, at each batch."""
+    async with open_store(server.get_uri(), secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
+
+        def cut(batch: Batch) -> None:
+            batch.record([event(Kind.OUTCOME, "T1", outcome="relayed")])
+            [(pid,)] = batch.select("SELECT pg_backend_pid()")
+            with psycopg.connect(server.get_uri(), autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 60000)", [pid])
+
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await store.write(cut)
+        await store.admit(item("T2"), relays("T2"))
+        assert await store.journal.history("T1") == []
+    assert [record.getMessage() for record in caplog.records if not record.name.startswith("smtpguard")] == []
 
 
 async def test_a_database_without_a_head_is_away(url: str, tmp_path: Path, clock: Clock) -> None:
