@@ -183,13 +183,9 @@ class Acts(Upkeep):
         """A campaign that is surely let go: nothing is frozen or fails, and those who are asked agree. While they do, a copy may
         come to another list: who agreed before has not seen that. It goes in stages until the rest, and then its writer goes
         on, beyond what was approved, while again all may fail. ``most``: the people that the approvers name, 0 for none."""
-        chance, name, self.faults = self.chance, f"staged{next(self._numbers)}", False
-        self.unsynced, stages = False, chance.choice(STAGES)
-        await self.pass_(seconds=61)
-        await self.thaw()
-        await self.home.put(campaign.documents(stages=stages))
-        await self.follow()
-        people = chance.sample([one for one in MEMBERS[:50] if one in self.indexed], 22)
+        chance, name, stages = self.chance, f"staged{next(self._numbers)}", self.chance.choice(STAGES)
+        await self._calm(campaign.documents(stages=stages))
+        people = chance.sample([one for one in MEMBERS[:50] if one in self.indexed], 26)
         text: dict[str, Any] = {
             "X_Looks": "mailing",
             "X_Mailing": name,
@@ -198,7 +194,7 @@ class Acts(Upkeep):
         }
         ids = [await self.submit([one], **text) for one in people[:5]]
         lead = await self.home.hold(ids[-1])
-        await self.approved(lead, [OMAR], most)
+        await self.approved(lead, [OMAR], most and most + 9)
         if most:
             await self.submit([next(one for one in MEMBERS[50:] if one in self.indexed)], **text)
             await self.approved(lead, [DPO], most)
@@ -229,11 +225,34 @@ class Acts(Upkeep):
             (people[15:16], {}),
             (people[15:21], {"X_Looks": "internal", "To": "all"}),
             (["reader@example.org"], {}),
-            (people[21:], {"sender": "ulf@example.com"}),
-            (people[20:21], {}),
+            (people[21:22], {"sender": "ulf@example.com"}),
+            *((people[n : n + 1], {}) for n in (20, 22, 23, 24, 25)),
         ]
         for to, more in chance.sample(some, len(some)):
             await self.submit(to, **text | more)
+
+    async def turn_away(self) -> None:
+        """A campaign that is surely rejected: its copies are turned away for a day, and then people are asked again."""
+        name = f"rejected{next(self._numbers)}"
+        await self._calm(campaign.documents())
+        people = self.chance.sample([one for one in MEMBERS[:50] if one in self.indexed], 8)
+        text: dict[str, Any] = {"X_Looks": "mailing", "X_Mailing": name, "body": name}
+        ids = [await self.submit([one], **text) for one in people[:5]]
+        lead = await self.home.hold(ids[-1])
+        await self.approvals.vote(lead.hold_id, Choice.REJECT, approver=OMAR, by="test", comment="no")
+        assert await self.store.holds.find(await self.submit([people[5]], **text)) is None, "people are asked again"
+        await self.pass_(hours=25)
+        again = await self.submit([people[6]], **text)
+        assert again in self.sent or await self.store.holds.find(again) is not None, (again, "rejected for good")
+        self.faults = True
+
+    async def _calm(self, policy: dict[str, bytes]) -> None:
+        """Nothing is frozen or fails under this policy, until it may again."""
+        self.faults = self.unsynced = False
+        await self.pass_(seconds=61)
+        await self.thaw()
+        await self.home.put(policy)
+        await self.follow()
 
     async def _enacted(self) -> None:
         await self.pass_(seconds=61)
@@ -280,26 +299,32 @@ class Acts(Upkeep):
         await self._approve(self.chance.sample(VOTERS, self.chance.choice([1, 7, 7])))
         await self._enacted()
 
-    async def _approve(self, people: Sequence[str]) -> None:
+    async def take_back(self) -> None:
+        """All agree, and somebody decides against it before it goes out."""
+        await self.decide(await self._approve(VOTERS))
+
+    async def _approve(self, people: Sequence[str]) -> str:
+        """Returns on which hold."""
         waiting = [hold for hold in await self.home.holds() if hold.state is State.WAITING]
         if not waiting:
-            return
+            return ""
         hold, most = self.chance.choice(waiting), self.chance.choice([0, 0, 0, 2, 10])
         await self.approved(hold, people, most)
+        return hold.hold_id
 
     async def approved(self, hold: Hold, people: Sequence[str], most: int) -> None:
         lead = hold.primary or hold.hold_id
         for who in people:
-            asked = (await self.home.hold(lead)).verdict.quorum
+            first = await self.home.hold(lead)
             try:
                 await self.approvals.vote(
                     hold.hold_id, Choice.APPROVE, approver=who, by="test", all_at_once=hold.reach, people=most
                 )
             except Refused:
                 continue
-            assert hold.acknowledged, (hold.hold_id, "its client still has it")
+            assert first.acknowledged, (lead, "its client still has it")
             assert who not in self.wrote.get(lead, ()), (lead, "on their own message", who)
-            check_seat(asked, who)
+            check_seat(first.verdict.quorum, who)
 
     async def decide(self, id: str = "") -> None:
         """``id``: of the hold; "" for any."""

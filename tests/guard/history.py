@@ -15,7 +15,7 @@ from smtpguard.outbox.asking import report_doubts
 from tests.guard.acts import VOTERS, Acts
 
 ACTS = {
-    "post": 3, "copy": 3, "copies": 3, "work": 8, "chores": 6, "vote": 3, "let_go": 8, "answer": 6, "decide": 3, "time": 3,
+    "post": 3, "copy": 3, "copies": 3, "work": 8, "chores": 6, "vote": 3, "let_go": 8, "answer": 6, "decide": 2, "take_back": 3, "time": 3,
     "again": 3, "returned": 3, "thaw": 4, "freeze": 1, "absence": 1, "policy": 1, "sync": 1, "back": 1, "correct": 1,
     "ask_before": 1, "campaign": 2, "restart": 1, "retain": 1, "preserve": 1, "renew": 1, "outage": 1, "back_up": 1,
 }  # fmt: skip

@@ -4,6 +4,7 @@ before and at its final dot, and what is released."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -168,8 +169,9 @@ class Relaying(Hosts):
             way.raises = (
                 Lost(LATER, after_dot=True) if luck < 0.12 else Lost(LATER) if luck < 0.15 else asyncio.CancelledError()
             )
-        elif luck < 0.2:
-            message = replace(message, gone=lambda: chance.random() < 0.6)
+        elif luck < 0.22:
+            asked, stays = itertools.count(), chance.choice([1, 2, 2, 3])
+            message = replace(message, gone=lambda: next(asked) >= stays)
         if luck >= 0.06 and chance.random() < 0.3 and not to[0].endswith("@guard.example.com"):
             self.foretold[message.id] = await self.explain(message)
         answered = False
@@ -177,7 +179,7 @@ class Relaying(Hosts):
             done = await self.intake(message, way)
             answered = not isinstance(done, Deferred)
             if isinstance(done, Rejected):
-                await check_turned_away(self.store, message.id, self.wrote[message.id])
+                await check_turned_away(self.store, message.id)
             if isinstance(done, Held) and done.hold_id == message.id:
                 await self.mailboxes.held(done.hold_id)
         except (asyncio.CancelledError, StoreError):  # its process ends; or its client gets 451

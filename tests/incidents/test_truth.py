@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ SEEDS = range(*map(int, os.environ.get("FUZZ", "0 4").split()))
 STEPS = 72
 LET_GO = {15: 0, 45: 16}
 """At which steps a campaign is surely let go, and to how many people, 0 for no number."""
+TURN_AWAY = 30
+"""At which step one is surely rejected."""
 LOOKED = {"not rejected", "covered", "within a number", "stage"}
 """The laws of approvals that each history looks at."""
 CHECKED = 10
@@ -82,7 +85,8 @@ async def played(history: History) -> None:
         await history.open(documents(history.chance))
         views = Views(history)
         for n in range(STEPS):
-            await (history.let_go_in_stages(LET_GO[n]) if n in LET_GO else history.act())
+            sure = {TURN_AWAY: history.turn_away} | {at: partial(history.let_go_in_stages, LET_GO[at]) for at in LET_GO}
+            await sure.get(n, history.act)()
             if n % CHECKED == CHECKED - 1:
                 await views.agree()
         assert history.looked.keys() >= LOOKED, history.looked
