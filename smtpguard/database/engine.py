@@ -70,7 +70,9 @@ _LAY_OUT = (  # write its pages and free them; the last write makes the disk all
     "PRAGMA shrink_memory",
     f"PRAGMA cache_size=-{_CACHE_KIB}",
 )
-_REFUSALS = {"25006": "the database server is read-only", "42501": "the database user lacks a privilege"}
+_POOLED = "a pooler gives each transaction another connection, and must keep one for each session (pool_mode)"
+_REFUSALS = {"25006": "the database server is read-only", "42501": "the database user lacks a privilege",
+             "26000": _POOLED, "42P05": _POOLED}  # fmt: skip
 """By SQLSTATE. A server is read-only as a stand-by, or since its provider made it so when its disk was nearly full."""
 _ROWLESS = ("25", "53", "55", "57")
 """Classes of SQLSTATE whose first line contains no row: state of the transaction, resources, locks, time limits and acts of an

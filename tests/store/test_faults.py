@@ -203,6 +203,23 @@ async def test_a_connection_that_ends_within_a_batch_is_told_in_our_words(
     assert [record.getMessage() for record in caplog.records if not record.name.startswith("smtpguard")] == []
 
 
+async def test_a_pooler_that_changes_the_connection_is_named(server: Any, tmp_path: Path, clock: Clock) -> None:
+    """Another connection lacks what was prepared on the one before."""
+    async with open_store(server.get_uri(), secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.policies.put(POLICY, {}, event(Kind.POLICY, POLICY))
+        for n in range(8):
+            await store.admit(item(f"T{n}"), relays(f"T{n}"))
+
+        def other(batch: Batch) -> None:
+            for (name,) in batch.select("SELECT name FROM pg_prepared_statements"):
+                batch.connection.exec_driver_sql(f'DEALLOCATE "{name}"')
+            batch.record([event(Kind.OUTCOME, "T1", outcome="relayed")])
+
+        with pytest.raises(Unavailable, match=r"a pooler gives each transaction another connection.*pool_mode.*26000"):
+            await store.write(other)
+        await store.admit(item("T8"), relays("T8"))
+
+
 async def test_a_database_without_a_head_is_away(url: str, tmp_path: Path, clock: Clock) -> None:
     """As long as a dump is being restored into it: nothing ends, and all goes on when the rows are there."""
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
