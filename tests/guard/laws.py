@@ -185,8 +185,8 @@ async def check_covered(
 
 async def check_turned_away(store: Store, id: str) -> None:
     """A message was rejected as one of a mailing: people have rejected that, and not too long ago."""
-    [data] = [one.data for one, _ in await store.journal.history(id) if one.kind == Kind.VERDICT.value]
-    if REJECTED in data["rules"]:
+    verdicts = [one.data for one, _ in await store.journal.history(id) if one.kind == Kind.VERDICT.value]
+    for data in [one for one in verdicts[-1:] if REJECTED in one["rules"]]:
         mailing = await store.mailings.find(data["mailing"])
         assert mailing is not None, data
         rejection = mailing.rejection

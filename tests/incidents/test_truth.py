@@ -45,7 +45,7 @@ from tests.store.servers import a_database
 
 SEEDS = range(*map(int, os.environ.get("FUZZ", "0 4").split()))
 STEPS = 72
-LET_GO = {15: 0, 45: 16}
+LET_GO = {15: 0, 45: 12}
 """At which steps a campaign is surely let go, and to how many people, 0 for no number."""
 TURN_AWAY = 30
 """At which step one is surely rejected."""
