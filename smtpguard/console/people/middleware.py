@@ -217,7 +217,7 @@ class ConsoleMiddleware:
         except HTTPException as error:
             return await _refused(request, error.status_code)
         if any("\0" in text for item in state["form"].multi_items() for text in item if isinstance(text, str)):
-            return PlainTextResponse("No field has a NUL\n", 400)
+            return PlainTextResponse("A field must not contain a NUL\n", 400)
         told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
         if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
             if state["account"] is None and not request.url.path.startswith(("/login", "/logout", MINE)):

@@ -47,7 +47,7 @@ async def test_nul_is_in_no_form(postgresql: str, tmp_path: Path, fields: dict[s
         browser = await here.signed_in(EVA, Role.APPROVER)
         await browser.get("/me")
         answer = await browser.post("/decide", **fields)
-        assert (answer.status_code, answer.text) == (400, "No field has a NUL\n")
+        assert (answer.status_code, answer.text) == (400, "A field must not contain a NUL\n")
 
 
 @every(
