@@ -262,14 +262,13 @@ def _mailings(open: Open, whom: Person, keeps: Callable[[str], str], now: dateti
     for rows in paged(open, columns, SLICE, mailing.c.n):
         with open() as connection:
             statuses = connection.execute(query.where(reached.c.n.in_([row.n for row in rows]))).all()
-        reaching = {int(n): CopyStatus(status).name.lower() for n, status in statuses}
+        reaching = {int(n): CopyStatus(status) for n, status in statuses}
         for n, id, at, doc in rows:
             parts = _within(doc, whom)
             if n in reaching or parts:
-                why = keeps(id) or (
-                    f"decision on the mailing {id}" if _decided(titled(id, doc).as_of(now), whom) else ""
-                )
-                became = (f"reached: {reaching[n]}",) if n in reaching else ()
+                needed = reaching.get(n) is CopyStatus.HELD or _decided(titled(id, doc).as_of(now), whom)
+                why = keeps(id) or (f"decision on the mailing {id}" if needed else "")
+                became = (f"reached: {reaching[n].name.lower()}",) if n in reaching else ()
                 yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
 
 
@@ -517,11 +516,12 @@ def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
 
 
 def _unreached(batch: Batch, whom: Person, mailing_id: str, now: datetime) -> int:
-    """Take the person out of a mailing whose decisions are over, and these too. Its numbers stay."""
+    """Take the person out of a mailing whose decisions are over, and these too. Its numbers stay. Someone whose copy is
+    held stays until its end is counted."""
     row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
     if row is None or _decided(left := titled(mailing_id, row.doc).as_of(now), whom):
         return 0
-    people = reached.c.n == row.n, reached.c.person.in_(whom.digests)
+    people = reached.c.n == row.n, reached.c.person.in_(whom.digests), reached.c.status != CopyStatus.HELD
     gone = 0
     for digest in list(batch.connection.execute(select(reached.c.person).where(*people)).scalars()):
         nobody = secrets.token_bytes(8)  # so that the mailing's numbers stay

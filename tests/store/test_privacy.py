@@ -349,6 +349,23 @@ async def test_a_hold_that_others_follow_stays(tmp_path: Path) -> None:
             assert (await store.holds.find(lead.hold_id) is None) is (at is None)
 
 
+async def test_a_person_whose_copy_waits_is_counted_to_its_end(tmp_path: Path) -> None:
+    """The approval has ended before its copy could follow it, so no decision on the mailing is in force."""
+    async with approved(tmp_path, stages="{steps: [5, rest]}") as tool:
+        await tool.office.worker.step()
+        tool.home.clock.pass_(days=8)
+        copy = (await tool.home.holds())[-1]
+        done = await privacy.erase(tool.home.store, whom(str(copy.envelope.addresses[0])), by="root")
+        assert "mailing" in {one.what for one in done.kept}
+        await tool.approvals.follow()
+        for hold in await tool.home.store.holds.newest():
+            if hold.state is State.WAITING:
+                await tool.approvals.vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="no")
+        await tool.approvals.follow()
+        (mailing,) = await tool.home.store.mailings.newest()
+        assert mailing.people.held == 0
+
+
 @pytest.mark.parametrize("quick", [True, False])
 async def test_a_forged_erasure_is_found(tmp_path: Path, quick: bool) -> None:
     async with house(tmp_path) as home:
