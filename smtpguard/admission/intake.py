@@ -37,7 +37,7 @@ from smtpguard.freezes.gatewatch import FRESH_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
@@ -261,7 +261,7 @@ class Intake:
         }
         try:
             documents = await self.store.holds.templates(set(filter(None, names.values())))
-            shown = await self.store.holds.shown([hold_id for hold_id, name in names.items() if not name])
+            shown = await self.store.holds.shown_of_each([hold_id for hold_id, name in names.items() if not name])
         except StoreError as error:
             log.warning("the content of an approved hold could not be read: %s", error)
             documents, shown = {}, {}

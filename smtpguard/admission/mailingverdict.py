@@ -15,7 +15,7 @@ from smtpguard.admission.builtinrules import hit, is_asked_of, is_meant, or_held
 from smtpguard.admission.model import ComparisonMissing, Seen
 from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.constant import changed, constant

@@ -24,9 +24,9 @@ from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Hold, Refused, event_on
 from smtpguard.holds.replying import (
     Answer,
-    No,
     Proof,
     Tokens,
+    Uncounted,
     decide,
     full_signatures,
     may_confirm,
@@ -64,7 +64,7 @@ UNSURE = "Its signature could not be checked, try again later"
 
 
 class _NotCounted(Refused):
-    def __init__(self, no: No) -> None:
+    def __init__(self, no: Uncounted) -> None:
         super().__init__(str(no.value))
         self.no = no
 
@@ -119,7 +119,7 @@ class VotesByMail:
         vote = await self._find_vote(self._token(first) or "", first, transaction, in_force)
         if vote is None or (vote.outdated and vote.proof(in_force, self.clock.now()) is Proof.TOKEN):
             log.info("transaction %s: a vote by mail with a token that is not valid", transaction.id)
-            return Rejected(reply=reply.rejected(str(No.TOKEN.value)))
+            return Rejected(reply=reply.rejected(str(Uncounted.TOKEN.value)))
         if vote.hold.asks_writer:
             return await self._confirmed(vote, in_force)
         try:
@@ -177,12 +177,12 @@ class VotesByMail:
         found = self.reader.at_once(transaction.message, need) or await self.reader.apart(transaction.message, need)
         return found if isinstance(found, Reading) and found.readable is Readable.YES else None
 
-    async def _barred(self, person: str, in_force: InForce) -> No | None:
+    async def _barred(self, person: str, in_force: InForce) -> Uncounted | None:
         mine = in_force.addresses_of(person)
         accounts = await self.store.people.everybody()
         return why_barred((one for one in accounts if one.address in mine), self.required)
 
-    def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: No | None) -> tuple[Choice, Proof]:
+    def _decide(self, vote: _Vote, hold: Hold, in_force: InForce, bar: Uncounted | None) -> tuple[Choice, Proof]:
         """Raises _NotCounted."""
         decided = decide(
             vote.answer,
@@ -195,7 +195,7 @@ class VotesByMail:
             allowed=in_force.reply_votes,
             now=self.clock.now(),
         )
-        if isinstance(decided, No):
+        if isinstance(decided, Uncounted):
             raise _NotCounted(decided)
         return decided
 
@@ -206,7 +206,7 @@ class VotesByMail:
 
         def amend(hold: Hold, made: Change) -> Change:
             if vote.tag in hold.answered:
-                raise _NotCounted(No.USED)
+                raise _NotCounted(Uncounted.USED)
             if choice is Choice.APPROVE:
                 self._decide(vote, hold, in_force, None)
             way: Mapping[str, Any] = {"way": "mail", "proof": proof.value, "answers": vote.tag}
@@ -235,8 +235,8 @@ class VotesByMail:
         """An answer of the writer, who is asked first. They get the notice of the outcome, and no other mail."""
         number = may_confirm(vote.answer, addresses=in_force.addresses_of(vote.person))
         if vote.outdated:
-            number = No.TOKEN
-        if isinstance(number, No):
+            number = Uncounted.TOKEN
+        if isinstance(number, Uncounted):
             return await self._refused(vote, number, in_force)
         try:
             await self.approvals.confirm(
@@ -247,14 +247,14 @@ class VotesByMail:
             return await self._refused(vote, str(refused), in_force)
         return Taken(reply=reply.counted(vote.hold.hold_id, "confirm"))
 
-    async def _refused(self, vote: _Vote, why: No | str, in_force: InForce) -> Disposition:
+    async def _refused(self, vote: _Vote, why: Uncounted | str, in_force: InForce) -> Disposition:
         """``why``: a rule of votes by mail, or the text of the error that the vote raised. Somebody who answered a notice from
         before the hold changed gets one that can be answered."""
-        if why is No.UNPROVEN and vote.unsure:
+        if why is Uncounted.UNPROVEN and vote.unsure:
             return Deferred(reply=reply.deferred(UNSURE), undecided=True)
         hold, now = vote.hold, self.clock.now()
-        said = why.value if isinstance(why, No) else Phrase("It was not counted: {why}.", why=why)
-        word = why.name.lower() if isinstance(why, No) else "vote"
+        said = why.value if isinstance(why, Uncounted) else Phrase("It was not counted: {why}.", why=why)
+        word = why.name.lower() if isinstance(why, Uncounted) else "vote"
         proof = vote.proof(in_force, now)
         choice = vote.answer.word.value if vote.answer.word is not None else ""
         if hold.asks_writer:
@@ -262,12 +262,12 @@ class VotesByMail:
         data: dict[str, Any] = {"why": word, "choice": choice, "proof": proof.value, "answers": vote.tag}
         actors = (vote.answer.claimed or "", vote.answer.login)
         event = event_on(hold, Kind.VOTE_REFUSED, now, actors=actors, **data)
-        proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not No.OTHER
+        proven = proof is not Proof.TOKEN and not vote.answer.automatic and why is not Uncounted.OTHER
         if not proven and isinstance(why, str):
             said = NOT_NOW  # do not tell an unproven sender who decided
         notices = self.notices.at(in_force, now)
         told = notices.voted(hold, vote.person, vote.tag, choice, refused=said, word=word) if proven else ()
-        if proven and why is No.TOKEN:
+        if proven and why is Uncounted.TOKEN:
             told = (*told, *notices.anew(hold, vote.person))
         await self.store.journal.record((event,), told)
         return Rejected(reply=reply.rejected(str(said)))

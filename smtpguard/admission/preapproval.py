@@ -24,7 +24,8 @@ from smtpguard.database.errors import PolicyMoved
 from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.holds.effects import Deadlines, canonical
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Conflict, Hold, NotEntitled, Refused, out_of_reach
 from smtpguard.journal.clock import Clock
 from smtpguard.lists.recipients import ONE, Count

@@ -27,8 +27,9 @@ from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, RE
 from smtpguard.counts.keys import as_journalled, behind
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
-from smtpguard.holds.effects import TEST, Deadlines, deliver_by
-from smtpguard.holds.model import Confirmation, Hold, Move, State, leads
+from smtpguard.holds.deadlines import Deadlines, deliver_by
+from smtpguard.holds.effects import TEST
+from smtpguard.holds.model import Confirmation, Hold, Move, State, lead_data
 from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import INTERNAL
 from smtpguard.mail import reply
@@ -203,7 +204,7 @@ class Record:
             if live.entry is not None and live.entry.hold_id != again.hold_id:
                 data["with"] = live.entry.hold_id
             elif again.primary:
-                data |= leads(again)
+                data |= lead_data(again)
             events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data=data))
         return Admission(
             verdict=verdict,

@@ -85,7 +85,7 @@ class Run:
         if adopted is not None:
             contents_used.add(adopted.content_sha256)
         for sha256 in contents_used:
-            if sha256 is None or not contents.kept(batch.connection, sha256):
+            if sha256 is None or not contents.is_kept(batch.connection, sha256):
                 raise ContentMissing("the content of the hold is not kept")
         marks = None
         if admission.disposition is None and admission.verdict.action is Action.RELAY:
@@ -178,7 +178,7 @@ class Run:
         answers = [grant.matches(coming) if coming is not None else None for grant in allowing]
         if None in answers:
             names = {g.cover.learned for g in allowing if g.cover is not None and g.cover.learned}
-            found = contents.documents(self._batch.connection, names)
+            found = contents.templates(self._batch.connection, names)
             if coming is None or found.keys() - coming.fits.keys():
                 raise ComparisonMissing("people approved something like it", found)
         covering = [grant for grant, answer in zip(allowing, answers, strict=True) if answer]

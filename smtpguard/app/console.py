@@ -46,11 +46,11 @@ from smtpguard.database.errors import StoreError
 from smtpguard.freezes.gatewatch import STALE_SECONDS, GateWatch
 from smtpguard.gathering.gather import Gather
 from smtpguard.holds.questions import Questions
-from smtpguard.holds.replying import Links
 from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.notices.links import Links
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part

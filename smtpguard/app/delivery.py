@@ -29,10 +29,11 @@ from smtpguard.config.web import Webhook
 from smtpguard.database.errors import PolicyUnreadable, StoreError
 from smtpguard.freezes.service import Freezes
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.holds.replying import Links, Tokens
+from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.notices.links import Links
 from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Daily, Renderer, Sign, checkpoint_to, daily
 from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender, Topic

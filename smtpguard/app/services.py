@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.console.people.accounts import Accounts, Passwords
     from smtpguard.gathering.gather import Gather
-    from smtpguard.holds.effects import Deadlines
+    from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
     from smtpguard.journal.clock import Clock, SteadyClock
     from smtpguard.mailings.service import Mailings, Matched
@@ -64,7 +64,7 @@ class Services(Brakes):
 
 def term(settings: Settings) -> Deadlines:
     """The same values for holding, voting and sweeping."""
-    from smtpguard.holds.effects import Deadlines
+    from smtpguard.holds.deadlines import Deadlines
 
     hold = settings.hold
     return Deadlines(

@@ -105,7 +105,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
     async with context.services() as services:
         fits = fitting(services, **given)
         asked = not states or State.IN_DOUBT.value in states
-        holds = [hold for hold in await services.store.holds.asked() if fits(hold)][:limit] if asked else []
+        holds = [hold for hold in await services.store.holds.asked_about() if fits(hold)][:limit] if asked else []
         async for hold in services.store.holds.every([State(s) for s in states]):
             if len(holds) == limit:
                 break
@@ -170,7 +170,7 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
         else:
             purposes, history = services.policies.current().rules.purposes(), await _history(services, hold)
             outgoing, frozen = await services.store.holds.outgoing(hold_id), await _frozen(services, hold)
-            covers = coverage.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
+            covers = coverage.sentences(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
             tell(
                 hold,
@@ -279,7 +279,7 @@ async def settle(context: Context, hold_id: str, said: str | None, address: str,
         raise click.UsageError("give --sent or --again")
 
     async with _services(context, hold_id) as services:
-        hold = await services.approvals.say(
+        hold = await services.approvals.answer_doubt(
             hold_id, sent=said == "sent", approver=address, by=context.user, comment=comment
         )
         text = f"{hold.hold_id}: {hold.state.value}" + ("" if said == "sent" else ", it is sent again")
@@ -413,7 +413,7 @@ async def _known(services: Services, hold: Hold) -> dict[str, Any]:
 
 async def _covered(services: Services, hold: Hold) -> Coverage:
     lead = await _hold(services, hold.primary) if hold.primary else hold
-    return coverage.covered(lead, await services.approvals.learned(lead.hold_id))
+    return coverage.of_hold(lead, await services.approvals.learned(lead.hold_id))
 
 
 async def _letters(context: Context, services: Services, hold: Hold) -> list[dict[str, Any]]:
@@ -464,7 +464,7 @@ def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vo
         click.echo(f"{hold.hold_id}: {needs(done, vote)}")
     else:
         click.echo(f"{hold.hold_id}: {leaves(hold, done.frozen) or hold.state.value}{_how(done)}")
-        for sentence in coverage.said(covers) if covers is not None else ():
+        for sentence in coverage.sentences(covers) if covers is not None else ():
             click.echo(f"  {plain(sentence)}")
 
 

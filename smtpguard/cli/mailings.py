@@ -438,7 +438,7 @@ def told(
             "Confirmed" if grant.by_writer else "Approved",
             f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for {most} {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
-        for sentence in coverage.said(covers[n]) if n < len(covers) else ():
+        for sentence in coverage.sentences(covers[n]) if n < len(covers) else ():
             yield from _named("Covers", plain(sentence))
     if (rejection := mailing.rejection) is not None:
         said = f": {rejection.sentence}" if rejection.sentence else ""

@@ -74,7 +74,7 @@ async def command(context: Context, since: str, until: str | None) -> None:
             found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
         gate = await store.gate.read()
         now = {
-            "waiting": (await store.holds.counts()).get(State.WAITING, 0),
+            "waiting": (await store.holds.count_by_state()).get(State.WAITING, 0),
             "frozen": [f"{each.selector.value} {each.value}".strip() for each in gate.freezes],
             "alarms": [str(each.title) for each in await active(settings, store)],
         }

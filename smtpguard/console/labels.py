@@ -11,7 +11,7 @@ from typing import Any
 from smtpguard.accounts.model import Role
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Hold, State
-from smtpguard.holds.replying import No
+from smtpguard.holds.replying import Uncounted
 from smtpguard.incidents.report import Findings
 from smtpguard.journal.chain import Clear, Entry, instant, moment
 from smtpguard.journal.checkpoint import Lost
@@ -78,7 +78,7 @@ CORRECTED = {"granted": N_("It was approved, and so was one copy for each of tho
 
 
 def states(hold: Hold, *, frozen: bool) -> Mapping[str, str]:
-    """The states (Hold.stands) as approvers read them. ``frozen``: a freeze stops it."""
+    """The states (Hold.shown_state) as approvers read them. ``frozen``: a freeze stops it."""
     found = KEPT_STATES if frozen else STATES
     return {**found, **CORRECTED} if hold.correction is not None else found
 
@@ -342,7 +342,7 @@ PROOFS: Mapping[str, str] = {
     "token": N_("by mail, without proof of who wrote it"),
 }
 """Proof of a vote by mail -> how it was cast."""
-NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in No}
+NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in Uncounted}
 """``why`` of a vote that was refused -> the reason."""
 NOTICES: Mapping[str, str] = {
     "held": N_("to its writer"),

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from smtpguard.accounts.model import Role
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.effects import AtOnce, at_once, bound
+from smtpguard.holds.effects import AtOnce, at_once, people_bound
 from smtpguard.holds.model import (
     LET_GO,
     Choice,
@@ -407,7 +407,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: 
 def _people(hold: Hold, in_force: InForce) -> int:
     if not hold.mailing_id or hold.identity is None:
         return hold.reach
-    return bound(hold, [v for v in standing_votes(hold) if v.choice is Choice.APPROVE], in_force)
+    return people_bound(hold, [v for v in standing_votes(hold) if v.choice is Choice.APPROVE], in_force)
 
 
 def _others(

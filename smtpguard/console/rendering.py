@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from smtpguard.console import labels
 from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
-from smtpguard.holds.coverage import reach_of
 from smtpguard.holds.model import Choice, Conflict, NoAnswer, NotEntitled, PolicyChanged
+from smtpguard.holds.summary import reach_of
 from smtpguard.locale.phrase import N_, Said
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector

@@ -178,7 +178,7 @@ class Freezes:
         ids = {f.freeze_id for f in lifted}
         freezes = (await self.store.gate.read()).freezes
         # Of a mailing in stages the next copies go too, as many as its stage has room for.
-        rest = await self.store.holds.several(await self.store.holds.decided_leads())
+        rest = await self.store.holds.find_all(await self.store.holds.leads_to_follow())
         behind = {lead.hold_id for lead in rest if lead.state in LET_GO}
         found = [await self.store.mailings.find(id) for id in {lead.mailing_id for lead in rest} if id]
         staged = {one.mailing_id: one for one in found if one is not None and one.progress is not None}

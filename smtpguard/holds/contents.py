@@ -4,7 +4,7 @@ is checked when it is read.
 Each chunk is written in a transaction of its own, so that a large message does not make others wait. Content that no
 row refers to one hour after it was stored is deleted.
 
-Beside it are the rows for what held messages show, and for the templates that approvals of copies refer to.
+Beside content are the rows for what held messages show, and for the templates that approvals of copies refer to.
 """
 
 from __future__ import annotations
@@ -22,25 +22,27 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.database.failpoint import passes
-from smtpguard.database.schema import chunk, content, hold, outbox, returned
-from smtpguard.database.schema import cover as table
+from smtpguard.database.schema import chunk, content, cover, hold, outbox, returned
 from smtpguard.holds.model import State
 from smtpguard.mail.message import Content, Message
 from smtpguard.mailings.slots import Template
 from smtpguard.reading.shown import Shown
 
 CHUNK_BYTES = 512 * 1024
-SPOOL_BYTES = 2 * 1024 * 1024  # larger content is read into a file and mapped
+SPOOL_BYTES = 2 * 1024 * 1024
+"""The size above which content is read into a file and mapped."""
 ORPHAN_SECONDS = 3600
-SWEPT = 50  # orphans that are deleted at a time
+SWEPT = 50
+"""The most orphans that are deleted at a time."""
 DROPPED_BYTES = 4 << 20
-"""Of the contents that are dropped at a time: each page is overwritten in the database's log, and mail that is to be held
-waits for it."""
+"""The most octets of content that are deleted at a time. Each page is overwritten in the database's log, and mail that
+is to be held waits for it."""
+_GONE = [state.value for state in (State.VOID, State.WITHDRAWN)]
 _WHOLE = select(content.c.sha256).where(content.c.sha256 == bindparam("sha256"), content.c.whole.is_(True))
 
 
-def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
-    """Reserve room for it. False if it is stored already; its age then starts anew. Raises Full."""
+def reserve(batch: Batch, sha256: str, size: int, quota: int) -> bool:
+    """Reserve room for content. Returns False if it is stored already; its age then starts anew. Raises Full."""
     row = batch.connection.execute(select(content.c.whole).where(content.c.sha256 == sha256)).one_or_none()
     if row is None:
         if quota and batch.head.kept_bytes + size > quota:
@@ -62,18 +64,19 @@ def add(batch: Batch, sha256: str, n: int, data: bytes, *, last: bool) -> None:
 
 
 def pieces(raw: Content) -> Iterator[tuple[int, bytes, bool]]:
-    """Numbered chunks; the last has True. An empty content has one empty chunk."""
+    """Yield the chunks of content: number, octets, and whether it is the last. Empty content has one empty chunk."""
     size = len(raw)
     for n, start in enumerate(range(0, max(size, 1), CHUNK_BYTES)):
         yield n, bytes(raw[start : start + CHUNK_BYTES]), start + CHUNK_BYTES >= size
 
 
-def kept(connection: Connection, sha256: str) -> bool:
+def is_kept(connection: Connection, sha256: str) -> bool:
     return connection.execute(_WHOLE, {"sha256": sha256}).first() is not None
 
 
 def load(connection: Connection, sha256: str, spool: Path) -> Message:
-    """The content, with its hash checked. Raises ContentMissing, also if it is damaged."""
+    """Read content and check its hash. ``spool``: the folder for large content. Raises ContentMissing, also if it is
+    damaged."""
     found = rows_of(connection, "SELECT size FROM content WHERE sha256 = ? AND whole", (sha256,))
     if not found:
         raise ContentMissing("the content is not kept")
@@ -114,8 +117,9 @@ def drop(batch: Batch, sha256s: list[str]) -> None:
     batch.head.kept_bytes = max(0, batch.head.kept_bytes - int(size))
 
 
-def some(batch: Batch, *which: ColumnElement[bool], most: int) -> tuple[list[str], bool]:
-    """As many of these as are dropped at a time, at least one, and whether there may be more."""
+def droppable(batch: Batch, *which: ColumnElement[bool], most: int) -> tuple[list[str], bool]:
+    """Return as many of the contents that match ``which`` as are dropped at a time, at least one, and whether there may
+    be more."""
     found, size = list[str](), 0
     query = select(content.c.sha256, content.c.size).where(*which).limit(most)
     for sha256, octets in batch.connection.execute(query).all():
@@ -127,49 +131,46 @@ def some(batch: Batch, *which: ColumnElement[bool], most: int) -> tuple[list[str
 
 
 def sweep(batch: Batch) -> bool:
-    """Delete some content that no row refers to one hour after it was stored, complete or not. Returns whether there may
-    be more."""
+    """Delete some content, complete or not, that no row refers to one hour after it was stored. Returns whether there
+    may be more."""
     referred = or_(
         exists().where(hold.c.content == content.c.sha256),
         exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False)),
         exists().where(returned.c.mail == content.c.sha256),
     )
     old = batch.now_us - ORPHAN_SECONDS * 1_000_000
-    orphans, more = some(batch, content.c.kept_at < old, ~referred, most=SWEPT)
+    orphans, more = droppable(batch, content.c.kept_at < old, ~referred, most=SWEPT)
     drop(batch, orphans)
     return more
 
 
-_GONE = [state.value for state in (State.VOID, State.WITHDRAWN)]
-
-
-def keep(batch: Batch, document: str) -> None:
-    """Store a template under its name. A second time only renews its age."""
+def keep_template(batch: Batch, document: str) -> None:
+    """Store a template under its name. To store it again only renews its age."""
     name = Template.loads(document).name
-    batch.connection.execute(delete(table).where(table.c.cover == name))
-    batch.connection.execute(insert(table).values(cover=name, made_at=batch.now_us, doc=document))
+    batch.connection.execute(delete(cover).where(cover.c.cover == name))
+    batch.connection.execute(insert(cover).values(cover=name, made_at=batch.now_us, doc=document))
 
 
-def documents(connection: Connection, names: Collection[str]) -> dict[str, str]:
-    """The templates with the names that approvals refer to (mailings.slots), as far as they are kept."""
-    query = select(table.c.cover, table.c.doc).where(table.c.cover.in_(list(names)))
+def templates(connection: Connection, names: Collection[str]) -> dict[str, str]:
+    """Return the documents of the templates with these names (mailings.slots), as far as they are kept."""
+    query = select(cover.c.cover, cover.c.doc).where(cover.c.cover.in_(list(names)))
     return {name: doc for name, doc in connection.execute(query).all()}  # noqa: C416
 
 
-def of_hold(connection: Connection, hold_id: str) -> Shown | None:
-    """None if an earlier version held it, or its content is erased."""
+def shown_of(connection: Connection, hold_id: str) -> Shown | None:
+    """Return what a held message shows, None if an earlier version held it or its content is erased."""
     found = connection.execute(select(hold.c.shown).where(hold.c.hold_id == hold_id)).scalar()
     return None if found is None else Shown.unpack(bytes(found))
 
 
-def of_holds(connection: Connection, hold_ids: Collection[str]) -> dict[str, Shown]:
-    """What held messages show, as far as it is kept."""
-    return {id: shown for id in hold_ids if (shown := of_hold(connection, id)) is not None}
+def shown_of_each(connection: Connection, hold_ids: Collection[str]) -> dict[str, Shown]:
+    """Return what held messages show, as far as it is kept."""
+    return {id: shown for id in hold_ids if (shown := shown_of(connection, id)) is not None}
 
 
-def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str, frozenset[str]]]:
-    """For a hold, and then each copy under it in order of arrival: the content that it shows, if known, its author, and
-    the proof of that author."""
+def shown_under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str, frozenset[str]]]:
+    """Return a row for a hold, and then for each copy under it in order of arrival: what it shows, None if unknown; its
+    author; and the proofs of that author."""
     mailing = select(hold.c.mailing).where(hold.c.hold_id == lead_id).scalar_subquery()
     first = select(hold.c.shown, hold.c.doc).where(hold.c.hold_id == lead_id)
     copies = select(hold.c.shown, hold.c.doc).where(
@@ -184,13 +185,13 @@ def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str,
     return found
 
 
-def learned_from(connection: Connection, name: str, hold_id: str) -> bool:
-    """Whether a held copy is one of those that the template was learned from."""
-    document, shown = documents(connection, [name]).get(name), of_hold(connection, hold_id)
+def is_learned_from(connection: Connection, name: str, hold_id: str) -> bool:
+    """Return whether a held copy is one of those that the template ``name`` was learned from."""
+    document, shown = templates(connection, [name]).get(name), shown_of(connection, hold_id)
     return document is not None and shown is not None and Template.loads(document).matches(shown)
 
 
-def forget(batch: Batch, contents: Sequence[str]) -> None:
-    """Erase exact content together with ``contents``."""
+def erase_shown(batch: Batch, contents: Sequence[str]) -> None:
+    """Erase what the messages with these contents show."""
     if contents:
         batch.connection.execute(update(hold).where(hold.c.content.in_(contents)).values(shown=None))

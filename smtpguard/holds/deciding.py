@@ -26,13 +26,13 @@ from smtpguard.holds.model import (
     Change,
     Choice,
     Hold,
-    Over,
+    OnReleaseEnd,
     State,
     after,
     held_up_by,
-    leading,
     settles_as,
     standing_votes,
+    with_lead_data,
 )
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, after_late_outcome
@@ -58,14 +58,18 @@ _STATUSES = {
     State.EXPIRED: CopyStatus.STOPPED,
     State.VOID: CopyStatus.DEFERRED,  # its client keeps the message
 }
-"""The outcome of people's copies by the state of their hold."""
+"""The status of people's copies by the state of their hold."""
 
 _SENDING = [state.value for state in SENDING]
 _LET_GO = [state.value for state in LET_GO]
 
 Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None]
-"""The primary hold, a copy of it, their mailing, how many new people the copy would reach, the state of its release if
-it has one, and whether the approval covers it. Returns the copy's change, None for nothing yet."""
+"""A function that gets the primary hold, a copy of it, their mailing, how many new people the copy would reach, the
+state of its release if it has one, and whether the approval covers it. It returns the copy's change, None for nothing
+yet."""
+Asking = Callable[[Hold, Sequence[Recipient]], Change]
+"""A function that gets a hold, and the recipients of its release about whom people are asked, and returns its
+change."""
 
 
 def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
@@ -75,7 +79,7 @@ def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change
 
 
 def existing(batch: Batch, hold_id: str) -> Hold:
-    """Raises KeyError if there is no such hold."""
+    """Return a hold. Raises KeyError if there is no such hold."""
     batch.flush()
     held = holds.find(batch.connection, hold_id)
     if held is None:
@@ -84,7 +88,7 @@ def existing(batch: Batch, hold_id: str) -> Hold:
 
 
 def existing_mailing(batch: Batch, mailing_id: str) -> Row:
-    """Raises KeyError if there is no such mailing."""
+    """Return the row of a mailing. Raises KeyError if there is no such mailing."""
     batch.flush()
     row = mailings_of(batch).by_name(mailing_id)
     if row is None:
@@ -93,6 +97,8 @@ def existing_mailing(batch: Batch, mailing_id: str) -> Row:
 
 
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
+    """Write the change of a hold, with the effects on its mailing, its people and the outbox. Returns the change as
+    written. Raises ContentMissing if the content of a release is not stored."""
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
     approved = made.hold is not None and (
@@ -107,18 +113,18 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
     heir = _heir(batch, row, made.hold) if row is not None and made.hold is not None else None
     if heir is not None:
-        made = leading(heir, made)
+        made = with_lead_data(heir, made)
     sealed = batch.sealed(made.events)
     intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
     for intent in made.intents:
-        if intent.kind in OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
+        if intent.kind in OF_CONTENT and not contents.is_kept(batch.connection, intent.content_sha256 or ""):
             raise ContentMissing("the content of the hold is not kept")
     batch.append(sealed)
     if made.cover:
-        contents.keep(batch, made.cover)
-    over = True
-    if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
-        over = _taken_out(batch, row, held, made.hold)
+        contents.keep_template(batch, made.cover)
+    over = True  # no answer to an attempt is outstanding
+    if made.hold is not None and held.state in SENDING and _is_revoked(held, made.hold):
+        over = _stop_release(batch, row, held, made.hold)
     outboxes.write(batch, intents)
     if made.hold is not None:
         if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
@@ -130,7 +136,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:
-            _decided(batch, row, held, made.hold, made, heir, over=over)
+            _apply_to_mailing(batch, row, held, made.hold, made, heir, over=over)
         if not held.acknowledged and made.hold.state not in LIVE:  # its client has it: nothing of it is ever to be sent
             batch.flush()
             for kind in (IntentKind.NOTICE, IntentKind.PART):
@@ -138,13 +144,13 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     return made
 
 
-def _is_taken_back(before: Hold, hold: Hold) -> bool:
+def _is_revoked(before: Hold, hold: Hold) -> bool:
     return hold.state not in SENDING or (bool(hold.stopped_by) and not before.stopped_by)
 
 
-def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
-    """Stop the release of what was revoked. Its people are looked up before: afterwards an admitted copy that is not in
-    the outbox would count as delivered. Returns whether no answer is outstanding."""
+def _stop_release(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
+    """Stop the release of a hold that was revoked. Returns whether no answer is outstanding. The people are looked up
+    before: afterwards an admitted copy that is not in the outbox would count as delivered."""
     batch.flush()
     if row is not None:
         mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
@@ -154,13 +160,15 @@ def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
     return True
 
 
-def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, heir: Hold | None, *, over: bool) -> None:
-    """Apply the change to its mailing. ``heir``: the copy that takes its place; ``over``: no answer to an attempt is
-    outstanding."""
+def _apply_to_mailing(
+    batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, heir: Hold | None, *, over: bool
+) -> None:
+    """Apply the change of a hold to its mailing. ``heir``: the copy that takes its place; ``over``: whether no answer
+    to an attempt is outstanding."""
     mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
-        entry, copies = _promoted(batch, hold, heir) if heir is not None else _next(batch, hold.mailing_id)
+        entry, copies = _promote(batch, hold, heir) if heir is not None else _next_entry(batch, hold.mailing_id)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
         mailing = mailing.granted(made.grant, made.stages, mailings.view(row).out, now, made.at_once)
@@ -170,11 +178,11 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
         mailing = mailing.ungranted(made.ungranted)
     if mailing is not row.mailing:
         mailings.change(row, mailing)
-    if hold.state is before.state and not _is_taken_back(before, hold):
+    if hold.state is before.state and not _is_revoked(before, hold):
         return
     held, apart = holds.people(batch.connection, hold.hold_id)
     if before.state in SENDING and hold.state in LET_GO:
-        if not _is_taken_back(before, hold):
+        if not _is_revoked(before, hold):
             return
         mailings.not_sent(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
@@ -196,8 +204,8 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, hei
 
 
 def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
-    """The oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of that, and
-    for the rest of its time."""
+    """Return the oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of
+    that, and for the rest of its time. Returns None if there is none, or ``void`` is no such hold."""
     if void.state is not State.VOID or row.mailing.entry != void.hold_id:
         return None
     batch.flush()
@@ -212,8 +220,9 @@ def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
     return replace(copy.in_place_of(void), primary="", confirm=asked, expires_at=void.expires_at)
 
 
-def _promoted(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
-    """Put the successor in the place of a primary hold that became void. Returns its id and how many copies are under it."""
+def _promote(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
+    """Put the successor in the place of a primary hold that became void. Returns its id, and how many copies are under
+    it."""
     batch.flush()
     waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
     copies = batch.connection.execute(waiting).scalar_one() - 1
@@ -229,9 +238,10 @@ def _promoted(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
     return successor.hold_id, copies
 
 
-def _next(batch: Batch, mailing_id: str) -> tuple[str, int]:
-    """The hold that people are to decide on after the one that has ended, with the number of its copies; "" for none. An
-    earlier one that was reopened waits beside it, or a post to a list's address. Letters of a sender lead no mailing."""
+def _next_entry(batch: Batch, mailing_id: str) -> tuple[str, int]:
+    """Return the hold that people decide on after the one that has ended, "" for none; and the number of its copies. An
+    earlier one that was reopened may have waited beside it, or a post to a list's address. Letters of a sender lead no
+    mailing."""
     batch.flush()
     ids = select(table.c.hold_id).where(
         table.c.state == State.WAITING.value,
@@ -239,15 +249,15 @@ def _next(batch: Batch, mailing_id: str) -> tuple[str, int]:
         table.c.queue.is_(None),
         table.c.mailing == mailing_id,
     )
-    found = holds.several(batch.connection, batch.connection.execute(ids).scalars().all())
+    found = holds.find_all(batch.connection, batch.connection.execute(ids).scalars().all())
     wait = [(hold.by_address, hold.held_at, hold.hold_id, hold.copies) for hold in found if not hold.kind]
     *_, entry, copies = min(wait, default=("", 0))
     return entry, copies
 
 
-def decided_leads(connection: Connection) -> list[str]:
-    """Primary holds that were decided on and still have waiting copies; or that were revoked, and have copies in the
-    outbox."""
+def leads_to_follow(connection: Connection) -> list[str]:
+    """Return the primary holds that were decided on and still have waiting copies, or that were revoked and have copies
+    in the outbox."""
     lead = table.alias("lead")
     decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
     wait = and_(table.c.state == State.WAITING.value, decided)
@@ -259,9 +269,9 @@ def decided_leads(connection: Connection) -> list[str]:
 
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
-    """Let the oldest ``n`` copies under a hold follow its decision. Returns how many did; fewer than ``n``: no more can
-    for now, since their stage or a freeze keeps them. If the approval has ended, copies that still wait are held anew, as
-    one. If it was revoked, copies that were approved with it are revoked too."""
+    """Let the oldest ``n`` copies under a hold follow its decision. Returns how many did; if fewer than ``n``, no more
+    can for now, since their stage or a freeze keeps them. If the approval has ended, copies that still wait are held
+    anew, as one. If it was revoked, copies that were approved with it are revoked too."""
     batch.flush()
     lead = holds.find(batch.connection, lead_id)
     if lead is None:
@@ -293,13 +303,13 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
-    """Whether the approval of the primary hold covers a copy; once that has ended and was not revoked, whether another
-    for its lists covers the same content. No copy is covered beyond the approved number of people, nor one that came
-    after the last vote. An earlier version did not compare what each copy shows. A sender's letters that wait as one
-    hold are covered as they are, if they were listed."""
+    """Return whether the approval of the primary hold covers a copy; once that has ended and was not revoked, whether
+    another for its lists covers the same content. A copy that came after the last vote is not covered beyond the
+    approved number of people. An earlier version did not compare what each copy shows. A sender's letters that wait as
+    one hold are covered as they are, if they were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
-        return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
+        return not listed or holds.is_listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
     if mailing is None or copy.state is not State.WAITING or copy.mailing_id != lead.mailing_id:
         return True
     came = Coming(
@@ -318,21 +328,21 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     cover = grant.cover
     if cover is None or not cover.learned or copy.by_address:
         return False
-    return cover.is_from(came) and contents.learned_from(batch.connection, cover.learned, copy.hold_id)
+    return cover.is_from(came) and contents.is_learned_from(batch.connection, cover.learned, copy.hold_id)
 
 
 def _is_late(lead: Hold, copy: Hold) -> bool:
-    """Whether a copy came after the last vote and before the approval took effect."""
+    """Return whether a copy came after the last vote and before the approval took effect."""
     return copy.held_at > max((v.at for v in standing_votes(lead) if v.choice is Choice.APPROVE), default=copy.held_at)
 
 
 def _set_apart(batch: Batch, lead: Hold, row: Row | None, copy: Hold, made: Change, people: Sequence[bytes]) -> None:
-    """Let a copy wait as a hold of its own, or under the one of its mailing that waits; a letter under the first that
-    came after those that were decided on."""
+    """Let a copy wait as a hold of its own, or under the one of its mailing that waits; a letter waits under the first
+    that came after those that were decided on."""
     batch.flush()
     entry = row.mailing.entry if row is not None else ""
     under = holds.queues(batch, [lead.queue]).get(lead.queue, "") if lead.queue else entry
-    apply(batch, copy, made if under else leading(made.hold or copy, made))
+    apply(batch, copy, made if under else with_lead_data(made.hold or copy, made))
     batch.flush()
     reach = copy.reach
     if row is not None and not lead.queue:
@@ -347,7 +357,7 @@ def _set_apart(batch: Batch, lead: Hold, row: Row | None, copy: Hold, made: Chan
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
-    """The copies that follow next; and, if they are revoked, the state of their releases."""
+    """Return the ids of the copies that follow next and, if they are revoked, the state of their releases."""
     if lead.state.value in outboxes.KEEPS or lead.stopped_by:
         back = and_(table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.in_outbox())
     else:
@@ -365,27 +375,27 @@ def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping
     return ids, sendings
 
 
-def delivered(batch: Batch, lease: Lease, changes: Sequence[RecipientChange], over: Over | None) -> None:
+def record_attempt(batch: Batch, lease: Lease, changes: Sequence[RecipientChange], over: OnReleaseEnd | None) -> None:
     """Write the results of an attempt for the recipients of an entry, and the changes of its hold."""
     intent = lease.intent
     held = holds.find(batch.connection, intent.hold_id or "") if intent.kind in OF_CONTENT else None
     if held is None:
         outboxes.settle(batch, intent.intent_id, changes)
     else:
-        written(batch, held, intent.intent_id, changes, over, part=intent.kind is IntentKind.PART)
+        record_results(batch, held, intent.intent_id, changes, over, part=intent.kind is IntentKind.PART)
 
 
-def written(
+def record_results(
     batch: Batch,
     held: Hold,
     intent_id: str,
     changes: Sequence[RecipientChange],
-    over: Over | None,
+    over: OnReleaseEnd | None,
     *,
     part: bool = False,
 ) -> Hold:
-    """Write results for recipients of a hold's release, or of the colleagues' part: for the people behind them, if it
-    is one of a mailing, and for the hold. Returns the hold as changed."""
+    """Write results for recipients of a hold's release, or of the colleagues' part: for the people behind them, if the
+    hold is in a mailing, and for the hold. Returns the hold as changed."""
     row = mailings_of(batch).by_name(held.mailing_id) if held.mailing_id else None
     mine: set[bytes] = set()
     if row is not None:
@@ -395,15 +405,15 @@ def written(
     settled = outboxes.totals(batch, intent_id) if done else None
     if row is not None:
         lost = CopyStatus.STOPPED if held.stopped_by and not part else CopyStatus.REFUSED
-        _became(batch, row, held.hold_id, mine, changes, settled, lost)
+        _record_people(batch, row, held.hold_id, mine, changes, settled, lost)
     if part:
         return held
     asked = held.asked_at if outboxes.asked(batch.connection, held.hold_id, batch.now_us) else None
     made = replace(
-        held, state=_stands(held, changes, settled) or held.state, settled=settled or held.settled, asked_at=asked
+        held, state=_state_after(held, changes, settled) or held.state, settled=settled or held.settled, asked_at=asked
     )
     if made != held:
-        holds.attempted(batch, made)
+        holds.write_attempt(batch, made)
     if settled is not None and over is not None:
         events, intents = over(made, intent_id)
         if made.state.value in (Kind.REJECTED.value, Kind.WITHDRAWN.value) and made.state is not held.state:
@@ -415,8 +425,9 @@ def written(
     return made
 
 
-def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | None) -> State | None:
-    """Its state now: by the results of all recipients, or because an attempt has begun."""
+def _state_after(held: Hold, changes: Sequence[RecipientChange], settled: Settled | None) -> State | None:
+    """Return the state of a hold by the results of all recipients, or because an attempt has begun; None if it does not
+    change."""
     if settled is not None:
         return (
             after_late_outcome(held.state, held.stopped_by, settled)
@@ -427,7 +438,7 @@ def _stands(held: Hold, changes: Sequence[RecipientChange], settled: Settled | N
     return after(held.state, Step.ATTEMPT) if begun and held.asked_at is None and not held.stopped_by else None
 
 
-def _became(
+def _record_people(
     batch: Batch,
     row: Row,
     hold_id: str,
@@ -436,9 +447,9 @@ def _became(
     settled: Settled | None,
     lost: CopyStatus,
 ) -> None:
-    """Write the outcome of the people behind recipients; those not settled in the outbox are in doubt (inflight).
-    ``settled``: the total of all recipients; then people known by no recipient did not get it. ``lost``: the outcome of
-    those who do not get it."""
+    """Write the status of the people behind recipients. Those not settled in the outbox are in doubt (inflight).
+    ``mine``: the people of the hold. ``settled``: the numbers of all recipients by outcome; with it, people known by no
+    recipient did not get it. ``lost``: the status of those who do not get it."""
     mailings = mailings_of(batch)
     for one in changes:
         people = mine & one.people
@@ -462,13 +473,13 @@ def _became(
 
 
 def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
-    """Freeze, and stop releases in stages with it."""
+    """Write a freeze, and stop the releases in stages that it selects. Returns the gate."""
     gate = freezes.freeze(batch, stop, event)
-    _stop(batch, stop)
+    _stop_stages(batch, stop)
     return gate
 
 
-def _stop(batch: Batch, freeze: Freeze) -> None:
+def _stop_stages(batch: Batch, freeze: Freeze) -> None:
     """Stop every release in stages that a freeze selects. Thawing does not resume them."""
     batch.flush()
     wanted = f"SELECT n FROM mailing WHERE {DECIDED} AND state IN ('approved', 'paused', 'held')"
@@ -491,22 +502,18 @@ def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tupl
 
 
 def prolong_pauses(batch: Batch, ids: Iterable[str]) -> None:
-    """A pause of these mailings that ends by time begins now."""
+    """Let the pauses of these mailings that end by time begin now."""
     for row in map(mailings_of(batch).by_name, ids):
         if row is not None and (paused := row.mailing.progress) is not None and paused.goes_on_at() is not None:
             mailings_of(batch).change(row, replace(row.mailing, progress=replace(paused, since=batch.now)))
 
 
-Asking = Callable[[Hold, Sequence[Recipient]], Change]
-"""A hold, and the recipients of its release about whom people are asked."""
-
-
-def ask(batch: Batch, hold_id: str, step: Asking, over: Over) -> None:
+def ask(batch: Batch, hold_id: str, step: Asking, over: OnReleaseEnd) -> None:
     """Let ``step`` ask people about the recipients of a hold that are due for it. Raises KeyError if there is no such
     hold."""
     held = existing(batch, hold_id)
     for intent_id, some in outboxes.unanswered(batch.connection, hold_id, batch.now_us).items():
-        held = written(batch, held, intent_id, some, over)
+        held = record_results(batch, held, intent_id, some, over)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
     if doubts and held.asked_at is None:
         apply(batch, held, step(held, _recipients(doubts)))
@@ -516,7 +523,7 @@ def _recipients(doubts: Mapping[str, Sequence[RecipientChange]]) -> list[Recipie
     return [one.outcome.recipient for some in doubts.values() for one in some]
 
 
-def answer(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) -> Change:
+def answer(batch: Batch, hold_id: str, step: Asking, over: OnReleaseEnd, *, sent: bool) -> Change:
     """Apply a person's answer about all recipients that are asked about. Raises KeyError if there is no such hold."""
     held = existing(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
@@ -525,7 +532,7 @@ def answer(batch: Batch, hold_id: str, step: Asking, over: Over, *, sent: bool) 
         return made
     if sent:
         for intent_id, some in doubts.items():
-            written(batch, made.hold, intent_id, some, over)
+            record_results(batch, made.hold, intent_id, some, over)
     else:
         outboxes.repeat(batch, doubts)
     after = holds.find(batch.connection, hold_id)

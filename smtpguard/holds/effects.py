@@ -1,21 +1,19 @@
-"""Who may decide on a held message and until when, and the effects of a decision on its mailing: on the copies under it,
-and on later ones. Pure.
+"""Who may decide on a held message, and the effects of a decision on its mailing: on the copies under it, and on later
+ones. Pure.
 
 An approval is bound to the text (its sketch), the lists, the rules that hit, a number of people and a time. A rejection
-is bound to a time. A hold expires at the earlier of two times: after the configured working hours, or at a date that the
-message itself names. It has the first only after the last reminder: if that is late, as when a clock was wrong or nothing
-ran, people have the rest of its time from then on.
+is bound to a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
+from smtpguard.holds.deadlines import Deadlines, is_over
 from smtpguard.holds.model import (
     LET_GO,
     SENDING,
@@ -32,10 +30,8 @@ from smtpguard.holds.model import (
     entitled,
     standing_votes,
 )
-from smtpguard.journal.clock import JUMP
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.message import Header
 from smtpguard.mailings.model import ApprovedContent, Grant, Mailing, Rejection
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
@@ -47,13 +43,13 @@ from smtpguard.reading.shown import Shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The message as the caller saw it before the decision. ``policy_sha256`` None: not compared."""
+    """The message as the caller saw it before the decision. ``policy_sha256``: None if the policy is not compared.
+    ``under``: how many of the messages that wait under it the caller had seen, None for all that wait now."""
 
     content_sha256: str
     envelope_sha256: str
     policy_sha256: str | None = None
     under: int | None = None
-    """How many of the messages that wait under it the caller had seen; None: all that wait now."""
 
     @classmethod
     def of(cls, hold: Hold) -> Seen:
@@ -64,7 +60,7 @@ class Seen:
 
 
 def canonical(address: str, in_force: InForce) -> str:
-    """Raises NotEntitled."""
+    """Return the canonical form of a person's address. Raises NotEntitled for an invalid one."""
     try:
         return Address.parse(address).canonical(in_force.registry.digester.delimiters)
     except BadAddress:
@@ -72,27 +68,21 @@ def canonical(address: str, in_force: InForce) -> str:
 
 
 def decided_by(hold: Hold) -> str:
-    """The last approver, for the error of a later caller."""
+    """Return the end of an error for a later caller: who voted last, "" if nobody did."""
     last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
     if last is None:
         return ""
     return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
 
 
-def is_over(hold: Hold, now: datetime) -> bool:
-    """Whether nobody can let it go any more, if it waits."""
-    named = hold.deliver_by is not None and now >= hold.deliver_by
-    return named or (now >= hold.until and hold.reminded == len(REMINDERS))
-
-
 def check_answered(hold: Hold) -> None:
-    """Raises NoAnswer while its client has no 250. It may never get one, and then the message is the client's."""
+    """Raise NoAnswer while the client of a hold has no 250. It may never get one, and then still has the message."""
     if not hold.acknowledged:
         raise NoAnswer("its client has had no answer yet, and may have to send it again")
 
 
 def check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
-    """Raises Conflict if its writer is not asked, or may not confirm it alone by the policy in force."""
+    """Raise Conflict if the writer is not asked, or may not confirm the message alone by the policy in force."""
     if hold.state is not State.WAITING:
         raise Conflict(f"it is already {hold.state.value}{decided_by(hold)}")
     asked = hold.question
@@ -106,7 +96,8 @@ def check_asks(hold: Hold, in_force: InForce, now: datetime) -> None:
 def check_may_vote(
     hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
 ) -> None:
-    """Raises Conflict or NotEntitled."""
+    """Raise Conflict or NotEntitled if ``who`` may not give this vote. ``hold_id``: the hold that the caller named, of
+    which ``hold`` may be the primary."""
     if seen is not None and hold.hold_id == hold_id and not seen.is_of(hold):
         raise Conflict("it has changed since it was shown")
     if seen is not None and seen.policy_sha256 not in (None, in_force.sha256):
@@ -117,8 +108,8 @@ def check_may_vote(
 
 
 def check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, instead: str = "") -> frozenset[str]:
-    """All addresses of ``who``, if they may decide on it: an approver of the quorum, or one who approved it. Raises
-    NotEntitled. ``instead``: what its writer can do."""
+    """Return all addresses of ``who``. Raises NotEntitled if they may not decide on the hold: only approvers of the
+    quorum may, and who approved it. ``instead``: what its writer can do, for the error."""
     mine = in_force.addresses_of(who)
     if mine & hold.senders:
         raise NotEntitled(f"{who} wrote it, and no one decides on their own message{instead}")
@@ -131,19 +122,20 @@ def check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, ins
 
 
 SENT = "mailing.sent"
+"""The fact of a rule that counts the copies of a mailing."""
 MOST_LETTERS = 500
 """The most letters of one sender in one hold that are listed, and so decided on at once."""
 MOST_WRITERS = 50
 """The most writers of copies of one mailing that an approval covers."""
 FEW = 20
-"""A message that reaches no more people than this is released without delay."""
+"""The most people whom a message reaches that is released without delay."""
 TEST = "test"
 """The kind of a hold that was sent to be approved beforehand."""
 
 
 def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:
-    """The approval that its votes give to its mailing. None if it is part of no mailing, or of a sender's letters that
-    wait as one hold: later letters are held anew. ``learned``: the slots of its copies."""
+    """Return the approval that the votes on a hold give to its mailing. Returns None if it is in no mailing, or is one
+    of a sender's letters that wait as one hold: later letters are held anew. ``learned``: the slots of its copies."""
     if not hold.mailing_id or hold.identity is None or hold.queue:
         return None
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
@@ -152,20 +144,20 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned
         approved=hold.identity,
         lists=frozenset(hold.lists),
         rules=frozenset(hold.rules),
-        people=bound(hold, votes, in_force),
+        people=people_bound(hold, votes, in_force),
         since=now,
         until=now + timedelta(seconds=term.approval_seconds),
         by=tuple(sorted(v.approver for v in votes)),
         beforehand=hold.kind == TEST,
         said=any(v.people for v in votes),
-        cover=cover(hold, learned),
+        cover=approved_content(hold, learned),
         only=hold.correction.people if hold.correction is not None else "",
     )
 
 
 def grant_by_writer(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:
-    """The approval that its writer's confirmation gives to its mailing: the same as by votes, for this writer, for no
-    longer. None in the same cases."""
+    """Return the approval that the writer's confirmation gives to the mailing: the same as by votes, but for this
+    writer. Returns None in the same cases."""
     allowed = grant(hold, in_force, now, term, learned)
     if allowed is None or hold.confirm is None:
         return None
@@ -174,9 +166,9 @@ def grant_by_writer(hold: Hold, in_force: InForce, now: datetime, term: Deadline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """The slots learned from copies. ``copies``: the number of copies that they were learned from. ``letters``: for a
-    sender's letters that wait as one hold, how many more are listed. ``template``: None if copies are not covered.
-    ``also``: other writers of copies, each with its proofs."""
+    """The slots that were learned from copies. ``copies``: the number of those copies. ``letters``: for a sender's
+    letters that wait as one hold, how many more are listed. ``template``: None if copies are not covered. ``also``: the
+    other writers of copies, each with its proofs."""
 
     copies: int | None = None
     letters: int | None = None
@@ -184,7 +176,7 @@ class Learned:
     also: tuple[tuple[str, frozenset[str]], ...] = ()
 
     def document(self, grant: Grant | None) -> str:
-        """Its template, if the approval covers copies by it; else ""."""
+        """Return the document of the template if the approval covers copies by it, else ""."""
         covers = grant is not None and grant.cover is not None and bool(grant.cover.learned)
         return self.template.dumps() if covers and self.template is not None else ""
 
@@ -193,7 +185,8 @@ NOTHING_LEARNED = Learned()
 
 
 def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: float) -> Learned:
-    """``rows``: for the hold, and then each copy: the content that it shows, its author, and that author's proofs."""
+    """Learn the slots of copies. ``rows``: for the hold, and then for each copy: what it shows, its author, and that
+    author's proofs. ``share``: how many of the words may be slots (``mailings.slots`` of the policy)."""
     (first, author, proofs), *copies = rows
     if first is None or first.opaque:
         return Learned(copies=len(copies))
@@ -203,8 +196,8 @@ def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: flo
 
 
 def learned_from_tests(own: Shown | None, others: Sequence[Shown], share: float) -> Learned:
-    """For a test that is approved beforehand: learned together with the versions of its mailing that were approved
-    before it. What it lets differ by itself is in ``alone``."""
+    """Learn the slots of a test that is approved beforehand, together with the versions of its mailing that were
+    approved before it. What it lets differ by itself is in ``alone``."""
     if own is None or own.opaque:
         return Learned(copies=0)
     alone, alike = learn(own, (), share), [other for other in others if other.files == own.files]
@@ -214,12 +207,13 @@ def learned_from_tests(own: Shown | None, others: Sequence[Shown], share: float)
 
 
 def covers_copies(hold: Hold) -> bool:
-    """Whether its approval covers copies. An approval of a message to a list address covers nothing else."""
+    """Return whether the approval of a hold covers copies. An approval of a message to a list address covers nothing
+    else."""
     return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)
 
 
-def cover(hold: Hold, learned: Learned) -> ApprovedContent:
-    """The content that its approval covers."""
+def approved_content(hold: Hold, learned: Learned) -> ApprovedContent:
+    """Return the content that the approval of a hold covers."""
     template = learned.template if covers_copies(hold) else None
     return ApprovedContent(
         content=hold.content_sha256,
@@ -231,9 +225,9 @@ def cover(hold: Hold, learned: Learned) -> ApprovedContent:
     )
 
 
-def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
-    """How many people it may reach in all: the least that a vote allows. If no vote says so, as many as its largest
-    list has, or as were seen; for a single message without earlier copies only the people seen."""
+def people_bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
+    """Return how many people a mailing may reach in all: the least that a vote allows. If no vote says so, as many as
+    its largest list has, or as were seen; for a single message without earlier copies, only the people seen."""
     if hold.correction is not None:
         return hold.correction.reach
     several = (
@@ -246,18 +240,20 @@ def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
 
 
 def _largest(hold: Hold, in_force: InForce) -> int:
-    """The people on the largest of its lists. Lists that only reports on it would go to do not count."""
+    """Return the number of people on the largest list of a hold. Lists that only returns of it would go to do not
+    count."""
     reasons = (r for h in hold.verdict.hits if h.rule == RETURNS for r in h.reasons)
-    told = {name for reason in reasons for name in reason.observed.split(", ")}
-    if told:
-        told -= in_force.registry.classify(hold.envelope.addresses).lists
-    found = (in_force.registry.statuses.get(name) for name in hold.lists if name not in told)
+    returned_to = {name for reason in reasons for name in reason.observed.split(", ")}
+    if returned_to:
+        returned_to -= in_force.registry.classify(hold.envelope.addresses).lists
+    found = (in_force.registry.statuses.get(name) for name in hold.lists if name not in returned_to)
     return max((one.index.people for one in found if one is not None and one.index is not None), default=0)
 
 
 def delay(hold: Hold, people: int, in_force: InForce, term: Deadlines) -> timedelta:
-    """How long its approval can be undone before it takes effect: the longest delay of its lists. ``people``: how many
-    it may reach by that approval. A test is not released, and a message that reaches few has no delay."""
+    """Return how long the approval of a hold can be undone before it takes effect: the longest delay of its lists. A
+    test is not released, and a message that reaches few has no delay. ``people``: how many it may reach by that
+    approval."""
     if hold.kind == TEST or (max(hold.reach, people) <= FEW and not hold.reach_at_least):
         return timedelta()
     usual, of_lists = term.release_delay_seconds, in_force.release_delays
@@ -273,8 +269,9 @@ def rejection(hold: Hold, sentence: str, now: datetime, term: Deadlines) -> Reje
 
 
 def stages(hold: Hold, in_force: InForce) -> Stages | None:
-    """The stages of its lists; of several, those that begin with the fewest people. None if it is sent all at once: to a
-    list's address, as a correction, or as letters of one sender, whose approval is for no mailing."""
+    """Return the stages of the lists of a hold; of several, those that begin with the fewest people. Returns None if it
+    is sent all at once: to a list's address, as a correction, or as letters of one sender, whose approval is for no
+    mailing."""
     if not hold.mailing_id or hold.queue or hold.correction is not None or at_once(hold, in_force) is not None:
         return None
     return _declared(hold, in_force)
@@ -287,8 +284,8 @@ def _declared(hold: Hold, in_force: InForce) -> Stages | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtOnce:
-    """A held message for ``lists`` that declare ``stages``, and that cannot be sent in stages: it, or a copy under it,
-    goes to an address that the relay expands. ``people``: how many it reaches, ``more``: or more. ``refused``: the
+    """A held message for ``lists`` that declare ``stages``, which cannot be sent in stages: it, or a copy under it,
+    goes to an address that the relay expands. ``people``: how many it reaches; ``more``: or more. ``refused``: the
     policy forbids its approval."""
 
     lists: tuple[str, ...]
@@ -299,16 +296,16 @@ class AtOnce:
 
     @property
     def row(self) -> dict[str, Any]:
-        """For programs."""
+        """The JSON object of it."""
         return {"lists": list(self.lists), "people": self.people, "at_least": self.more, "may": not self.refused}
 
     def is_confirmed(self, people: int | None) -> bool:
-        """Whether it may be approved by somebody who says that it reaches so many at once."""
+        """Return whether somebody may approve it who says that it reaches ``people`` at once."""
         return not self.refused and people == self.people
 
     @property
     def sentence(self) -> str:
-        """Why it cannot be approved without further confirmation."""
+        """The reason why it cannot be approved without further confirmation."""
         names = ", ".join(self.lists)
         if self.refused:
             return f"it cannot be approved: mail to {names} is sent in stages, and mail to a list's address reaches everyone at once. Send it as single copies"
@@ -317,7 +314,8 @@ class AtOnce:
 
 
 def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
-    """None if no stages are declared, or it can be sent in them."""
+    """Return how a held message reaches everybody at once. Returns None if no stages are declared, or it can be sent in
+    them."""
     declared = _declared(hold, in_force)
     if declared is None or hold.kind == TEST:
         return None
@@ -328,9 +326,10 @@ def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
     return AtOnce(lists=lists, stages=declared, people=hold.reach, more=hold.reach_at_least, refused=refused)
 
 
-def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:
-    """The change of a copy that follows its primary hold. The primary already had all lists and rules of the copy when
-    people decided. An approved copy is sent only when the stages have room."""
+def change_of_follower(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:
+    """Return the change of a copy that follows its primary hold, None for nothing yet. The primary already had all
+    lists and rules of the copy when people decided. An approved copy is sent only when the stages have room. ``new``:
+    how many new people the copy would reach."""
     if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
         event = Event(kind=Kind(lead.state.value), id=copy.hold_id, at=now, data={"with": lead.hold_id})
         return Change(hold=replace(copy, state=lead.state), events=(event,))
@@ -357,8 +356,8 @@ def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
 
 
 def release(hold: Hold) -> Intent:
-    """The outbox entry of its release, to exactly the recipients of its envelope. A second approval gets another id, so
-    that a worker still busy with the first does not mistake it for that."""
+    """Return the outbox entry of the release of a hold, to exactly the recipients of its envelope. The release after a
+    second approval has another id, so that a worker still busy with the first does not mistake it for that."""
     again = f"-{hold.reopened_at:%Y%m%dT%H%M%S%f}" if hold.reopened_at is not None else ""
     return Intent(
         intent_id=f"{hold.hold_id}{again}-release",
@@ -368,99 +367,3 @@ def release(hold: Hold) -> Intent:
         hold_id=hold.hold_id,
         content_sha256=hold.content_sha256,
     )
-
-
-REMINDERS = (25, 50, 90)  # percent of the time from hold to expiry
-UNACKNOWLEDGED = timedelta(minutes=15)  # longer than any wait for a 250: the client got 451, or has disconnected
-DELIVER_BY = ("Latest-Delivery-Time", "Deliver-By", "Expires", "Expiry-Date")
-"""RFC 2156 section 5.3.4 (Latest-Delivery-Time, Expires, Expiry-Date), and a common field with the same meaning."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """``working``: only working hours count. ``escalate_after_seconds``: time without any vote before escalation.
-    ``release_delay_seconds``: how long a complete approval can be undone before it takes effect (effects.delay).
-
-    For a mailing: ``copies`` that are stored under one hold, above which the client keeps the rest; how long its
-    approval covers later copies, and how long later copies of a rejected one are rejected.
-    """
-
-    seconds: int = 24 * 3600
-    working: bool = True
-    escalate_after_seconds: int = 3600
-    copies: int = 500
-    approval_seconds: int = 7 * 86400
-    rejection_seconds: int = 86400
-    release_delay_seconds: int = 60
-
-    def expires_at(self, deliver_by: datetime | None, in_force: InForce, since: datetime) -> datetime:
-        """``deliver_by``: the date that the message itself names, if any."""
-        length = timedelta(seconds=self.seconds)
-        end = in_force.hours.working_deadline(since, length) if self.working else since + length
-        return min(end, deliver_by) if deliver_by is not None else end
-
-    def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
-        """The hold with a new period for people to decide, as long as that of a new hold."""
-        expires_at = self.expires_at(hold.deliver_by, in_force, now)
-        again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
-        return replace(again, attend_at=self.attend_at(again, in_force))
-
-    def asks_others(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
-        """The hold after its writer is no longer asked to confirm: from now on an ordinary hold."""
-        confirm = replace(hold.confirm, lapsed_at=now) if hold.confirm is not None else None
-        return self.anew(replace(hold, confirm=confirm), in_force, now)
-
-    def attend_at(self, hold: Hold, in_force: InForce) -> datetime:
-        """When the sweep must look at it next."""
-        times = [hold.expires_at]
-        if not hold.acknowledged:
-            times.append(hold.waits_since + UNACKNOWLEDGED)
-        if (asked := hold.question) is not None:
-            last = asked.expires and not hold.reminded
-            return min(*times, self.last_reminder_at(hold, in_force) if last else asked.until)
-        if hold.reminded < len(REMINDERS):
-            times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
-        if not hold.escalated and not hold.votes:
-            times.append(self.escalates_at(hold))
-        return min(times)
-
-    def escalates_at(self, hold: Hold) -> datetime:
-        return hold.waits_since + timedelta(seconds=self.escalate_after_seconds)
-
-    def reminder_at(self, hold: Hold, percent: int, in_force: InForce) -> datetime:
-        """When ``percent`` of its time has passed: at a working hour, so that somebody is there to read the reminder."""
-        return self._after(hold, percent, in_force, hold.waits_since, within=True)
-
-    def last_reminder_at(self, hold: Hold, in_force: InForce) -> datetime:
-        return self.reminder_at(hold, REMINDERS[-1], in_force)
-
-    def reminded(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
-        """The hold, whose last reminder goes out now: if that is late, with the rest of its time from now on."""
-        at = self.last_reminder_at(hold, in_force)
-        if now - at <= min(JUMP, (hold.until - at) / 2):
-            return hold
-        until = max(hold.until, self._after(hold, 100 - REMINDERS[-1], in_force, now))
-        return replace(hold, expires_at=min(until, hold.deliver_by) if hold.deliver_by is not None else until)
-
-    def _after(self, hold: Hold, percent: int, in_force: InForce, start: datetime, *, within: bool = False) -> datetime:
-        """When ``percent`` of its time has passed since ``start``: of the working hours in it. If it has none, since the
-        message itself set the date, of the whole time."""
-        since, end, hours = hold.waits_since, hold.until, in_force.hours
-        worked = hours.worked(since, end) if self.working else timedelta()
-        if not worked:
-            return start + (end - since) * percent / 100
-        return hours.working_deadline(start, worked * percent / 100, within=within)
-
-
-def deliver_by(header: Header, now: datetime) -> datetime | None:
-    """The earliest date that a message names. A date in the past is ignored."""
-    named = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
-    return min((at for at in named if at is not None and at > now), default=None)
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        at = parsedate_to_datetime(text[:100])
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

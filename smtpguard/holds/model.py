@@ -1,4 +1,4 @@
-"""A hold, its votes, its transition table, and the count of the quorum."""
+"""The hold of a message: its states and transitions, its votes, and when they complete the quorum. Pure."""
 
 from __future__ import annotations
 
@@ -25,26 +25,30 @@ class Refused(Exception):
 
 
 class NotEntitled(Refused):
-    """That person may not do this to this hold."""
+    """The person may not do this to this hold."""
 
 
 class Unconfirmed(Refused):
-    """It reaches everybody at once, and the approver has not confirmed that; or the policy forbids it."""
+    """The number of people that the person gives is not how many the message reaches; or it reaches everybody at once,
+    and the policy forbids that."""
 
 
 class Conflict(Refused):
-    """It has changed since that person looked: decided by somebody else, or changed otherwise (HTTP 409)."""
+    """The hold or mailing has changed since the person looked: somebody else decided it, or it changed otherwise (HTTP
+    409)."""
 
 
 class NoAnswer(Conflict):
-    """Its client has no 250 yet."""
+    """The client of the message has no 250 yet."""
 
 
 class PolicyChanged(Conflict):
-    """It was shown under another policy."""
+    """The message was shown under another policy."""
 
 
 class State(enum.Enum):
+    """The state of a hold."""
+
     WAITING = "waiting"
     APPROVED = "approved"  # the release is in the outbox
     RELEASING = "releasing"  # at least one attempt was made
@@ -59,6 +63,8 @@ class State(enum.Enum):
 
 
 class Move(enum.Enum):
+    """A step that changes the state of a hold."""
+
     CONFIRM = "confirm"  # its writer confirms it
     APPROVE = "approve"  # the quorum is complete
     REJECT = "reject"
@@ -98,51 +104,54 @@ TRANSITIONS: Mapping[tuple[State, Move], State] = {
     (State.RELEASING, Move.WITHDRAW): State.WITHDRAWN,
     (State.RELEASING, Move.REOPEN): State.WAITING,
     (State.IN_DOUBT, Move.ATTEMPT): State.RELEASING,  # a person said to send it again
-    (
-        State.IN_DOUBT,
-        Move.SETTLE,
-    ): State.RELEASED,  # a person said that it was sent, or the relay's answer came after all
+    # a person said that it was sent, or the relay's answer came after all
+    (State.IN_DOUBT, Move.SETTLE): State.RELEASED,
     (State.IN_DOUBT, Move.FAIL): State.UNDELIVERED,
     (State.IN_DOUBT, Move.DOUBT): State.IN_DOUBT,
     (State.IN_DOUBT, Move.REJECT): State.REJECTED,
     (State.IN_DOUBT, Move.WITHDRAW): State.WITHDRAWN,
     (State.RELEASED, Move.SETTLE): State.RELEASED,  # another recipient's late answer
 }
-"""Moves that are not here are impossible. Undelivered, granted, rejected, withdrawn and expired are final; released and
-in doubt are final once nothing of the release is in the outbox any more. An approval is revoked by rejecting,
-withdrawing or reopening, as far as it is not sent (sending.taken_back)."""
+"""The state after a move; moves that are not here are impossible. Undelivered, granted, rejected, withdrawn and expired
+are final; released and in doubt are final once nothing of the release is in the outbox any more. To reject, withdraw or
+reopen what is approved revokes it, as far as it is not sent (sending.state_after_revocation)."""
 
 LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
-"""The states in which a second message with the same content and envelope is this hold."""
+"""The states in which a second message with the same content and envelope is taken as this hold."""
 SENDING = frozenset({State.APPROVED, State.RELEASING, State.IN_DOUBT})
-"""The states in which its release may be in the outbox; in doubt it is there as long as people are asked."""
+"""The states in which the release may be in the outbox. In doubt, it is there as long as people are asked."""
 
 LET_GO = frozenset({State.APPROVED, State.RELEASING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT})
 """The states after an approval took effect, whatever the result of the release."""
 
 
 def settles_as(settled: Settled) -> Move:
-    """The move for the recipients of a release once all are settled."""
+    """Return the move of a hold once all recipients of its release are settled."""
     return Move.SETTLE if settled.sent else Move.DOUBT if settled.doubted else Move.FAIL
 
 
 def after(state: State, move: Move) -> State | None:
-    """The next state, or None if the move is impossible."""
+    """Return the state after a move, None if the move is impossible."""
     return TRANSITIONS.get((state, move))
 
 
 class Choice(enum.Enum):
+    """What a vote is for."""
+
     APPROVE = "approve"
     REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """``content_sha256`` and ``envelope_sha256``: of the message that was voted on; a vote on any other does not count.
-    Nor does a vote given before other lists or rules were added to the hold (``seen``: "list NAME", "rule ID").
-    ``copies``: the number of copies whose differences were shown to the approver, and so approved. ``letters``: for a
-    sender's letters that wait as one hold, how many more were listed to the approver, and so approved. ``people``: how
-    many people the mailing may reach in all; 0: as many as its largest list has, or as were seen."""
+    """The vote of one approver. A vote counts only for the message that was voted on, and not after lists or rules were
+    added to the hold.
+
+    ``content_sha256``, ``envelope_sha256``: of the message that was voted on. ``seen``: the lists and rules then ("list
+    NAME", "rule ID"). ``copies``: the number of copies whose differences were shown to the approver, and so approved.
+    ``letters``: for a sender's letters that wait as one hold, how many more were listed to the approver, and so
+    approved. ``people``: how many people the mailing may reach in all; 0: as many as its largest list has, or as were
+    seen."""
 
     approver: str  # canonical address
     choice: Choice
@@ -155,11 +164,11 @@ class Vote:
     copies: int | None = None
     letters: int | None = None
     at_once: int = 0
-    """The number of people that the approver confirmed it reaches at once, if its list declares stages."""
+    """The number of people that the approver confirmed the message reaches at once, if its list declares stages."""
 
     @classmethod
     def on(cls, hold: Hold, approver: str, choice: Choice, at: datetime, comment: str = "", people: int = 0) -> Vote:
-        """A vote on a hold as it is now."""
+        """Make a vote on a hold as it is now."""
         return cls(
             approver=approver,
             choice=choice,
@@ -174,10 +183,12 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """The question to its writer. ``writer``: canonical; ``proof``: what proved the writer ("login", "listener",
-    "origin"). ``until``: until then nobody else decides; ``expires``: it expires then, which is also the hold's
-    ``expires_at``, except of earlier versions. ``at``, ``people``: when the writer confirmed, and the number that they
-    typed. ``lapsed_at``: since when others decide instead."""
+    """The question to the writer whether to send the message.
+
+    ``writer``: their canonical address. ``proof``: what proved the writer ("login", "listener", "origin"). ``until``:
+    the time until which nobody else decides. ``expires``: whether the hold expires then; its ``expires_at`` is the
+    same, except for holds of earlier versions. ``at``, ``people``: when the writer confirmed, and the number of people
+    that they typed. ``lapsed_at``: the time since which others decide instead."""
 
     writer: str
     until: datetime
@@ -190,14 +201,15 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One held message. ``sender`` gets the notices (None: nobody does). ``senders``: all addresses of its writer and
-    sender.
+    """One held message. The first held message of a mailing is its primary hold. Further copies are stored under it,
+    and their lists, rules, writers and reach are added to it.
 
-    ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: the people that it would
-    have reached; ``reach_at_least``: or more, since the members of a list were unknown. ``part``: colleagues among the
-    recipients, who are not in ``envelope``, got it at once (``scope: customers``). A mailing's first held message is
-    its primary hold: ``copies`` more are stored under it, each with ``primary`` naming it, and their lists, rules, writers
-    and reach are added to it.
+    ``sender``: who gets the notices, None for nobody. ``senders``: all addresses of its writer and sender.
+    ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: the number of people
+    that it would have reached; ``reach_at_least``: or more, since the members of a list were unknown. ``part``:
+    colleagues among the recipients, who are not in ``envelope``, got it at once (``scope: customers``). ``copies``: the
+    number of copies under it; ``primary``: the id of the primary hold of a copy. ``reminded``: the number of reminders
+    that were sent. ``attend_at``: when the sweep must look at it next.
     """
 
     hold_id: str
@@ -221,7 +233,7 @@ class Hold:
     part: bool = False
     acknowledged: bool = False
     language: str = ""
-    reminded: int = 0  # how many reminders those who are asked have had
+    reminded: int = 0
     escalated: bool = False
     thread: str = ""
     attend_at: datetime | None = None
@@ -229,66 +241,67 @@ class Hold:
     copies: int = 0
     identity: Identity | None = None
     told: tuple[str, ...] = ()
-    """Other writers, of copies, who also get the notices of the outcome."""
+    """The writers of copies, who also get the notices of the outcome."""
     kind: str = ""
-    """"" or "test": sent to be approved beforehand, and never released itself."""
+    """"test" if it was sent to be approved beforehand, and is never released itself; else ""."""
     versions: tuple[tuple[str, str], ...] = ()
-    """For each list whose address is a recipient, the version of its index on arrival."""
+    """The lists whose address is a recipient, each with the version of its index on arrival."""
     behind: Mapping[str, tuple[Person, ...]] = field(default_factory=dict)
-    """By recipient, the part's included: the people behind that address as they were counted on arrival. The policy and
-    its lists may be others when it is sent. Empty if an earlier version held it."""
+    """The people behind the address of each recipient, those of the part too, as they were counted on arrival. The
+    policy and its lists may be others when it is sent. Empty if an earlier version held it."""
     settled: Settled | None = None
-    """The totals of its recipients, once all are settled."""
+    """The numbers of its recipients by outcome, once all are settled."""
     stopped: bool = False
-    """Its release was revoked when some had it, or may have it: the others count as failed."""
+    """Whether its release was revoked when some had it or may have had it. The others count as failed."""
     stopped_by: str = ""
-    """The move that did so: reject, withdraw or reopen. Copies under it are revoked with it."""
+    """The move that revoked it: reject, withdraw or reopen. Copies under it are revoked with it."""
     asked_at: datetime | None = None
-    """Since when people are asked whether it was sent: a release to a list address in doubt is not repeated
-    automatically."""
+    """The time since which people are asked whether it was sent. A release to a list address that is in doubt is not
+    repeated automatically."""
     held_up: bool = False
-    """A freeze stopped it when it was approved, so its writer gets a notice when it is released."""
+    """Whether a freeze stopped it when it was approved. Its writer then gets a notice when it is released."""
     reopened_at: datetime | None = None
     deliver_by: datetime | None = None
-    """The date that the message itself names: it expires then at the latest."""
+    """The date that the message itself names, at which it expires at the latest."""
     exact: str = ""
-    """The digest of all that it shows or links to (reading.shown); "" if an earlier version held it."""
+    """The digest of all that the message shows or links to (reading.shown); "" if an earlier version held it."""
     author: str = ""
     """The one address in its From; "" if there is not exactly one."""
     proofs: frozenset[str] = frozenset()
     """Proofs of its origin (cover.Coming)."""
     by_address: bool = False
-    """A recipient is a list address, or another address that expands: a decision is on this message only."""
+    """Whether a recipient is a list address, or another address that expands. A decision is then on this message
+    only."""
     letter_from: tuple[str, ...] = ()
-    """For a letter to customers, and for what is held for their number, the names of its sender."""
+    """The names of its sender, for a letter to customers and for a message that is held for the number of customers."""
     release_at: datetime | None = None
-    """When the complete approval takes effect; until then it waits, and the approval can be undone."""
+    """When the complete approval takes effect. Until then it waits, and the approval can be undone."""
     grant: Grant | None = None
-    """The approval that takes effect then."""
+    """The approval of its mailing that takes effect at ``release_at``."""
     undone: int = 0
-    """How many approvals were undone before they took effect: the notices of each have ids of their own."""
+    """The number of approvals that were undone before they took effect. The notices of each have ids of their own."""
     by_sender: bool = False
-    """It is held only for the number of people its sender writes to: more letters of that sender wait with it, whatever
-    their text."""
-
+    """Whether it is held only for the number of people its sender writes to. More letters of that sender then wait with
+    it, whatever their text."""
     confirm: Confirmation | None = None
-    """For a hold that began as a question to its writer, or that follows one."""
+    """The question to its writer, if the hold began as one or follows one that did."""
     answered: tuple[str, ...] = ()
-    """The tags of the notices that were answered by a vote (holds.replying): each can be used once, even if the vote was taken back."""
+    """The tags of the notices that were answered by a vote (holds.replying). Each can be used once, even if the vote
+    was revoked."""
     correction: Correction | None = None
-    """For the correction of a mailing: the people that it goes to, and nobody else. It is approved beforehand."""
+    """The people that the correction of a mailing goes to, and nobody else. It is approved beforehand."""
 
     @property
-    def stands(self) -> str:
-        """Its state in one word, for people: also "leaving", approved while that can be undone, and "stopped", when the
-        rest of its release was stopped."""
+    def shown_state(self) -> str:
+        """The state that people see. It is also "leaving" while the approval can be undone, and "stopped" when the rest
+        of the release was stopped."""
         if self.release_at is not None:
             return "leaving"
         return "stopped" if self.stopped and self.state in LET_GO else self.state.value
 
     @property
     def confirm_row(self) -> dict[str, Any] | None:
-        """The question to its writer, for programs; None if none was asked."""
+        """The JSON object of the question to its writer, None if none was asked."""
         if (asked := self.confirm) is None:
             return None
         return {
@@ -306,18 +319,18 @@ class Hold:
 
     @property
     def asks_writer(self) -> bool:
-        """Whether its writer is still asked, and so nobody else."""
+        """Whether its writer is still asked, and therefore nobody else."""
         return self.question is not None
 
     @property
     def confirmed(self) -> bool:
-        """Whether it was let go on its writer's confirmation alone, or with a hold that was."""
+        """Whether it was released on its writer's confirmation alone, or with a hold that was."""
         at = self.confirm.at if self.confirm is not None else None
         return at is not None and (self.reopened_at is None or at > self.reopened_at)
 
     @property
     def until(self) -> datetime:
-        """The end of the time of those who are asked now, as they are told it."""
+        """The time until which those who are asked now can decide, as notices name it."""
         return self.question.until if self.question is not None else self.expires_at
 
     @property
@@ -326,41 +339,42 @@ class Hold:
         return self.letter_from[-1] if self.by_sender and self.letter_from and not self.primary else ""
 
     def moved(self, move: Move, **more: Any) -> Hold:
-        """After a move, which must be possible, with ``more`` of it changed."""
+        """Return the hold after a move, which must be possible, with the fields of ``more`` changed."""
         state = after(self.state, move)
         assert state is not None, f"{self.state.value}: {move.value}"
         return replace(self, state=state, **more)
 
     def in_place_of(self, lead: Hold) -> Hold:
-        """This copy, to be promoted: with the lists, rules and writers of the primary hold."""
+        """Return this copy with the lists, rules and writers of the primary hold whose place it takes."""
         versions = tuple(sorted({**dict(lead.versions), **dict(self.versions)}.items()))
         return replace(self, lists=lead.lists, senders=lead.senders, verdict=lead.verdict, versions=versions)
 
     @property
     def reach_at_most(self) -> bool:
-        """Whether its copies may be for people who are on the list that it is addressed to, and who are counted twice."""
+        """Whether ``reach`` may count people twice: as members of the list that it is addressed to, and as recipients
+        of its copies."""
         return bool(self.copies and self.by_address) and not self.by_sender and not self.reach_at_least
 
     @property
     def waits_since(self) -> datetime:
-        """Since when people are asked."""
+        """The time since which people are asked."""
         return self.reopened_at or self.held_at
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """Those that hold it."""
+        """The ids of the rules that hold it."""
         return tuple(h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
 
     @property
     def scope(self) -> frozenset[str]:
-        """The lists and rules that a vote on it takes into account, beside content and envelope."""
+        """The lists and rules that a vote is bound to, beside content and envelope; and the people of a correction."""
         bound = (f"set {self.correction.people}",) if self.correction is not None else ()
         return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in self.rules), *bound))
 
 
 def standing_votes(hold: Hold) -> tuple[Vote, ...]:
-    """The votes that count: of each person the last, on exactly this content and envelope, and none of the writer's
-    own."""
+    """Return the votes that count: of each person the last, on exactly this content and envelope, and none of the
+    writer's own."""
     last: dict[str, Vote] = {}
     for vote in hold.votes:
         bound = (vote.content_sha256, vote.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
@@ -371,23 +385,24 @@ def standing_votes(hold: Hold) -> tuple[Vote, ...]:
 
 
 def have_voted(hold: Hold, groups: Groups) -> set[str]:
-    """The people (Groups.person) whose votes count."""
+    """Return the people (Groups.person) whose votes count."""
     return {groups.person(vote.approver) for vote in standing_votes(hold)}
 
 
 def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
-    """Whether ``approver`` may decide on it at ``at``: in one of the quorum's groups, or as deputy of an absent member;
-    and not its writer under any address, nor the writer's deputy."""
+    """Return whether ``approver`` may decide on a hold: in one of the quorum's groups, or as deputy of an absent
+    member; and not as its writer under any address, nor as the writer's deputy."""
     asked = [q for quorum in hold.verdict.quorum for q in _asked(quorum, open_now)]
     return any(groups.decides(approver, g, at, hold.senders) for q in asked for g in q.groups)
 
 
 def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> tuple[Quorum, ...]:
-    """The quorums that are not complete yet. Every list's quorum counts by itself; within one, a person counts once.
+    """Return the quorums that are not complete yet. Every list's quorum counts by itself; within one, a person counts
+    once.
 
-    ``open_at`` says whether it is working hours. An ``out_of_hours`` quorum is filled by votes given out of hours; the
-    regular one by any. The vote of a person who has left the group does not count; an absent person and their deputy
-    count as one.
+    ``open_at`` says whether a time is in working hours. Votes given out of hours fill an ``out_of_hours`` quorum, and
+    all votes the regular one. The vote of a person who has left the group does not count; an absent person and their
+    deputy count as one.
     """
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     some = {v.approver: v.at for v in votes}
@@ -403,8 +418,8 @@ def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> 
 
 
 def out_of_reach(hold: Hold, groups: Groups, at: datetime | None = None) -> tuple[Quorum, ...]:
-    """The quorums that no votes can fill: their groups have too few people beside its writer. ``at``: count only people
-    who are present then."""
+    """Return the quorums that no votes can fill, because their groups have too few people beside the writer. ``at``:
+    count only people who are present then."""
 
     def can_be(quorum: Quorum) -> bool:
         votes: dict[str, set[str]] = {}  # of each person, in which groups
@@ -421,7 +436,8 @@ def out_of_reach(hold: Hold, groups: Groups, at: datetime | None = None) -> tupl
 
 
 def complete(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> bool:
-    """Whether it may be released. A hold that names no quorum cannot be: nobody was asked, so nobody has agreed."""
+    """Return whether the votes complete all quorums. A hold that names none is never complete: nobody was asked, so
+    nobody has agreed."""
     return bool(hold.verdict.quorum) and not missing(hold, groups, open_at)
 
 
@@ -430,13 +446,15 @@ def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
 
 
 def _filled(quorum: Quorum, votes: Sequence[Set[str]]) -> bool:
-    """No group, or zero people from each, is no quorum: then nobody has decided."""
+    """Return whether the votes fill a quorum. No group, or zero people from each, is never filled: then nobody has
+    decided."""
     return bool(quorum.groups and quorum.each) and not seats_left(quorum, votes)
 
 
 def seats_left(quorum: Quorum, votes: Sequence[Set[str]]) -> list[str]:
-    """The group of each seat that distinct votes, each with the groups for which it may count, leave free if they take
-    as many as they can: bipartite matching by augmenting paths, over a handful of seats."""
+    """Return the group of each seat of a quorum that ``votes`` leave free if they take as many as they can. ``votes``:
+    for each person, the groups for which it may count. This is bipartite matching by augmenting paths, over a handful
+    of seats."""
     seats = [group for group in quorum.groups for _ in range(quorum.each)]
     holder: dict[int, int] = {}  # vote -> seat
 
@@ -455,13 +473,13 @@ def seats_left(quorum: Quorum, votes: Sequence[Set[str]]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """The changes of a hold: the new hold, events and intents, in one commit.
+    """What one commit writes of a hold: the new hold, events and intents.
 
-    ``cover``: a template that ``grant`` refers to. ``apart``: a copy that the approval does not cover waits for people
-    by itself. ``grant`` or ``rejection``: the decision on its whole mailing, and ``stages``: its stages; ``at_once``:
-    how many people it reaches at once although its list declares stages. ``ungranted``: the hold whose approval ends.
-    ``confirmed``: it is released on its writer's confirmation, or with a hold that is. ``cancelled``: digests of
-    recipients who will not get it, though others have it.
+    ``grant`` or ``rejection``: the decision on its whole mailing; ``stages``: the stages of that; ``at_once``: how many
+    people it reaches at once although its list declares stages. ``cover``: the document of a template that ``grant``
+    refers to. ``ungranted``: the id of the hold whose approval ends. ``apart``: the approval does not cover the copy,
+    which waits for people by itself. ``confirmed``: it is released on its writer's confirmation, or with a hold that
+    is. ``cancelled``: digests of recipients who will not get it, though others have it.
     """
 
     hold: Hold | None = None
@@ -488,23 +506,25 @@ def event_on(
     named: Sequence[Recipient] = (),
     **data: object,
 ) -> Event:
-    """``actors``: the address that a person acts as, and the caller's login; ``named``: recipients."""
+    """Make an event about a hold. ``actors``: the address that a person acts as, and the caller's login; ``named``:
+    recipients that the event names."""
     addresses = tuple(str(one.address) for one in named)
     private = {"actor": actors, "comment": (comment,) if comment else (), "recipients": addresses}
-    said = {role: values for role, values in private.items() if values}
-    return Event(kind=kind, id=hold.hold_id, at=at, data=data, private=said)
+    given = {role: values for role, values in private.items() if values}
+    return Event(kind=kind, id=hold.hold_id, at=at, data=data, private=given)
 
 
-def leads(hold: Hold) -> dict[str, Any]:
-    """What an entry says to make a primary hold of a copy: its figures need no other entry (incidents.activity)."""
+def lead_data(hold: Hold) -> dict[str, Any]:
+    """Return the data of an entry by which a copy becomes a primary hold. Figures need no other entry for it
+    (incidents.activity)."""
     held_at, rules, lists = microseconds(hold.held_at), list(hold.rules), list(hold.lists)
     return {"leads": {"hold": hold.hold_id, "held_at": held_at, "rules": rules, "lists": lists}}
 
 
-def leading(hold: Hold, made: Change) -> Change:
-    """The change with which a copy becomes a primary hold: its last entry says so."""
+def with_lead_data(hold: Hold, made: Change) -> Change:
+    """Return ``made`` with ``lead_data`` in its last event: by it, the copy ``hold`` becomes a primary hold."""
     *others, event = made.events
-    return replace(made, events=(*others, replace(event, data={**event.data, **leads(hold)})))
+    return replace(made, events=(*others, replace(event, data={**event.data, **lead_data(hold)})))
 
 
 def vote_on(hold: Hold, choice: str, at: datetime, *, actors: tuple[str, ...], comment: str) -> Event:
@@ -512,12 +532,14 @@ def vote_on(hold: Hold, choice: str, at: datetime, *, actors: tuple[str, ...], c
     return event_on(hold, Kind.VOTE, at, actors=actors, comment=comment, **on)
 
 
-Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
-"""The events and notices once a release has ended, for the hold as it is then and the id of the release."""
+OnReleaseEnd = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
+"""A function that gets a hold whose release has ended, and the id of the release, and returns the events and notices of
+that."""
 
 
 def held_up_by(hold: Hold, freezes: Iterable[Freeze]) -> tuple[Freeze, ...]:
-    """The freezes that stop a held message, whether it is approved or will be. A freeze of its lists does not stop a correction."""
+    """Return the freezes that stop a held message, whether it is approved or will be. A freeze of its lists does not
+    stop a correction."""
     what = selectable(hold)
     return stopped_by(freezes, what if hold.correction is None else what._replace(lists=frozenset()))
 
@@ -528,9 +550,9 @@ def selectable(hold: Hold) -> Selectable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldQuery:
-    """Which primary holds a list of holds shows. All ``words``, in lower case, are in id, subject or sender. Of each of
-    ``marks``, like "list:NAME", "rule:ID", "group:NAME" or "from:ADDRESS", it has one, and none of ``unmarked``. Held
-    from ``since`` on, and before ``until``."""
+    """A query for primary holds. A hold matches if it has one of ``states``; all ``words``, which are in lower case, in
+    its id, subject or sender; one mark of each tuple in ``marks``, like "list:NAME", "rule:ID", "group:NAME" or
+    "from:ADDRESS"; none of ``unmarked``; and was held from ``since`` on and before ``until``."""
 
     states: tuple[State, ...]
     words: tuple[str, ...] = ()
@@ -541,8 +563,9 @@ class HoldQuery:
 
 
 class Rank(NamedTuple):
-    """The rank of a hold in a list: holds for a list of ``first`` before others, then many people, then little time
-    left. ``expires_at``: in microseconds."""
+    """The place of a hold in a list: holds for a preferred list come first, then many people, then little time left.
+    ``later``: 0 for a preferred list, else 1. ``fewer``: the number of people, negative. ``expires_at``: in
+    microseconds."""
 
     later: int
     fewer: int

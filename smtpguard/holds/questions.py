@@ -1,4 +1,4 @@
-"""Questions and answers about a held message: an approver asks its writer; the writer answers, or asks for its release.
+"""Questions and answers about a held message: an approver asks the writer; the writer answers, or asks for the release.
 
 Each is one journal entry and one notice to each reader, in one commit. None of them decides anything. An answer and a
 plea (a request for release) are separate: a writer who answers "the wrong list, reject it" has not asked for the
@@ -22,18 +22,21 @@ if TYPE_CHECKING:  # slow to import
 
 JUDGEMENTS = ("right", "mistake")
 MOST = 2_000
-"""The most characters; longer text is cut."""
+"""The most characters of a question or an answer; longer text is cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
+    """A question of an approver. ``by``: the approver's address."""
+
     by: str
     words: str
 
 
 @dataclass(eq=False)
 class Questions:
-    """``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and StoreError, as votes do."""
+    """The service for questions. ``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and
+    StoreError, as votes do."""
 
     store: Store
     policies: PolicyInForce
@@ -49,41 +52,43 @@ class Questions:
                 raise Refused("its writer is not known, so no one can be asked")
             if not entitled(hold, approver, in_force.groups, at=now, open_now=in_force.hours.open_at(now)):
                 raise NotEntitled(f"{approver} is not an approver of it")
-            return self._said(hold, Kind.ASKED, "question", question, approver, by)
+            return self._speak(hold, Kind.ASKED, "question", question, approver, by)
 
         await self.store.holds.change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
-        """Its writer answers the last question, or tells the approvers something without one."""
+        """Answer the last question as the writer, or tell the approvers something without one."""
         asked = await self.open_question(hold_id)
         question = {"question": asked.words, "asked_by": asked.by} if asked is not None else {}
-        await self._by_its_writer(hold_id, Kind.ANSWERED, "answer", words, sender, by, **question)
+        await self._speak_as_writer(hold_id, Kind.ANSWERED, "answer", words, sender, by, **question)
 
     async def plead(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
-        await self._by_its_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
+        await self._speak_as_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
 
     async def judge(self, hold_id: str, said: str, *, sender: str, by: str) -> None:
-        """Its writer says afterwards whether it was ``right`` to stop it, or a ``mistake``. The last judgement counts."""
+        """Record the writer's judgement afterwards: it was ``right`` to stop the message, or a ``mistake``. The last
+        counts."""
         if said not in JUDGEMENTS:
             raise ValueError(said)
 
         def step(hold: Hold) -> Change:
             if sender not in hold.senders:
                 raise NotEntitled(f"{sender} did not write it")
-            if hold.stands == State.WAITING.value:
+            if hold.shown_state == State.WAITING.value:
                 raise Conflict("it waits for a decision")
             event = event_on(hold, Kind.JUDGED, self.clock.now(), actors=(sender, by), said=said)
             return Change(hold=hold, events=(event,))
 
         await self.store.holds.change(hold_id, step)
 
-    async def judged(self, hold_id: str) -> str:
-        """The writer's last judgement, "" for none. Raises StoreError."""
+    async def judgement(self, hold_id: str) -> str:
+        """Return the writer's last judgement, "" for none. Raises StoreError."""
         entries = await self.store.journal.history(hold_id)
         return next((str(e.data.get("said")) for e, _ in reversed(entries) if e.kind == Kind.JUDGED.value), "")
 
     async def open_question(self, hold_id: str) -> Question | None:
-        """The last question without an answer, if the journal still has its words. Raises StoreError."""
+        """Return the last question if it has no answer yet. Its words are "" if the journal has erased them. Raises
+        StoreError."""
         asked: Question | None = None
         for entry, clear in await self.store.journal.history(hold_id):
             if entry.kind == Kind.ANSWERED.value:
@@ -93,17 +98,19 @@ class Questions:
                 asked = Question(by="".join(private.get("actor", ())[:1]), words=" ".join(private.get("comment", ())))
         return asked
 
-    async def _by_its_writer(
+    async def _speak_as_writer(
         self, hold_id: str, kind: Kind, notice: str, words: str, sender: str, by: str, **more: str
     ) -> None:
         def step(hold: Hold) -> Change:
             if sender not in hold.senders:
                 raise NotEntitled(f"{sender} did not write it")
-            return self._said(hold, kind, notice, words, sender, by, **more)
+            return self._speak(hold, kind, notice, words, sender, by, **more)
 
         await self.store.holds.change(hold_id, step)
 
-    def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
+    def _speak(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
+        """Return the change that journals the words of ``who``, and sends them as a notice. ``by``: the caller's login;
+        ``more``: further data of the notice."""
         if hold.state is not State.WAITING:
             raise Conflict(f"it is already {hold.state.value}")
         now, words = self.clock.now(), words.strip()[:MOST]

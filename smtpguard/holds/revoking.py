@@ -1,9 +1,9 @@
-"""Revoke what was approved, in the transaction that finds out how much of it is sent. A release that has not begun
-leaves the outbox; otherwise the rest of it ends.
+"""Revoke what was approved, in the transaction that finds out how much of it is sent.
 
-A primary hold stands for the copies of its mailing. Where it is delivered or in doubt itself, the oldest copy that is
-not sent is promoted; where there is none, the oldest that is in doubt. Copies are not leased once their primary hold is
-revoked (outboxes.leasable), and follow it in slices of their own (deciding.follow).
+A release that has not begun leaves the outbox; of another the rest ends. A primary hold stands for the copies of its
+mailing. If it is delivered or in doubt itself, the oldest copy that is not sent is promoted; if there is none, the
+oldest that is in doubt. Copies are not leased once their primary hold is revoked (outboxes.leasable), and follow it in
+slices of their own (deciding.follow).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State, leading
+from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State, with_lead_data
 from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -28,9 +28,11 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
 
 Step = Callable[[Hold, Sending | None, Outgoing, bool], Change]
-"""A hold, the state of its release (None: it has none), the state of all its messages, and whether it is the one that
-is decided on (False: it follows)."""
+"""A function that gets a hold, the state of its release (None if it has none), the state of all its messages, and
+whether it is the one that is decided on (if not, it follows). It returns the hold's change, and may raise Refused."""
 Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change]]
+"""A function that gets a mailing, and how much of it is sent, and returns the mailing as changed and the change to
+write."""
 
 _LEFT = [State.WAITING.value, State.APPROVED.value, State.RELEASING.value]
 _SENDING = [state.value for state in SENDING]
@@ -38,8 +40,9 @@ _SENDING = [state.value for state in SENDING]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """A primary hold, and of its copies, oldest first, those that are not sent (``free``), and those that are in doubt
-    or partly sent (``begun``)."""
+    """A primary hold with the copies under it, the oldest first. ``own``: the release of the hold itself. ``free``: the
+    copies that are not sent. ``begun``: the copies that are in doubt or partly sent. ``sendings``: the releases by hold
+    id."""
 
     lead: Hold
     own: Sending | None
@@ -50,7 +53,7 @@ class _Group:
 
     @property
     def leaving(self) -> bool:
-        """Whether it is approved, and the approval has not taken effect yet."""
+        """Whether the hold is approved, and the approval has not taken effect yet."""
         return self.lead.release_at is not None
 
     @classmethod
@@ -64,7 +67,7 @@ class _Group:
         sent = [(lead.hold_id, lead.state), *copies]
         going = [hold_id for hold_id, state in sent if state in SENDING]
         sendings = outboxes.sendings(connection, going, now_us)
-        outs = {id: _out(sendings.get(id)) for id in going}
+        outs = {id: _progress_of(sendings.get(id)) for id in going}
         outs |= {id: ReleaseProgress.ALL for id, state in sent if state is State.RELEASED}
         counts = Counter(outs.values())
         free = [id for id, state in copies if state is State.WAITING or outs.get(id) is ReleaseProgress.NOTHING]
@@ -85,31 +88,33 @@ class _Group:
         )
 
 
-def _out(sending: Sending | None) -> ReleaseProgress:
-    """A hold in a sending state without a release in the outbox has nothing to revoke."""
+def _progress_of(sending: Sending | None) -> ReleaseProgress:
+    """Return how much of a release is sent. A hold in a sending state without a release in the outbox has nothing to
+    revoke."""
     return sending.out if sending is not None else ReleaseProgress.ALL
 
 
 def outgoing(connection: Connection, now: datetime, hold_id: str) -> Outgoing:
-    """How far the release of a hold and of its approved copies has come."""
+    """Return how much is sent of a hold and of its approved copies."""
     lead = holds.find(connection, hold_id)
     return Outgoing() if lead is None else _Group.look(connection, lead, microseconds(now)).outgoing
 
 
 def take_back(batch: Batch, hold_id: str, step: Step) -> tuple[list[Change], Outgoing]:
-    """Apply ``step`` to a hold, approved or not, with the copies under it. Returns the changes of the hold, or of the copy
-    that was promoted in its place, or of both; and how much was sent before. Raises KeyError if there is no such hold."""
+    """Apply ``step`` to a hold, approved or not, with the copies under it. Returns the changes of the hold, or of the
+    copy that was promoted in its place, or of both; and how much was sent before. Raises KeyError if there is no such
+    hold, and Refused."""
     group = _Group.look(batch.connection, deciding.existing(batch, hold_id), batch.now_us)
-    return _taken(batch, group, step), group.outgoing
+    return _revoke(batch, group, step), group.outgoing
 
 
 def take_back_mailing(
     batch: Batch, mailing_id: str, decide: Decide, step: Step
 ) -> tuple[Mailing, list[Change], Outgoing]:
-    """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Raises
-    KeyError if there is no such mailing."""
+    """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Returns
+    the mailing, the changes, and how much was sent before. Raises KeyError if there is no such mailing."""
     row = deciding.existing_mailing(batch, mailing_id)
-    leads = (holds.find(batch.connection, id) for id in _leads(batch.connection, mailing_id))
+    leads = (holds.find(batch.connection, id) for id in _leads_to_revoke(batch.connection, mailing_id))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
     whole = Outgoing(
         back=sum(group.outgoing.back or group.leaving for group in groups),
@@ -124,13 +129,13 @@ def take_back_mailing(
     for group in groups:
         if group.outgoing.stoppable or group.leaving:
             with suppress(Refused):  # nothing of it can be revoked; the others are
-                changes += _taken(batch, group, step)
+                changes += _revoke(batch, group, step)
     return mailings_of(batch).view(row), changes, whole
 
 
-def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
-    """Primary holds of the mailing with approved copies that are not sent or wait for their stage, or whose approval
-    has not taken effect yet."""
+def _leads_to_revoke(connection: Connection, mailing_id: str) -> Sequence[str]:
+    """Return the primary holds of a mailing with approved copies that are not sent or wait for their stage, or whose
+    approval has not taken effect yet."""
     sent = select(func.coalesce(table.c.lead, table.c.hold_id)).where(
         table.c.mailing == mailing_id, table.c.state.in_(_SENDING), outboxes.in_outbox()
     )
@@ -145,42 +150,43 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
     return sorted(set(connection.execute(sent.union(turn, leaving)).scalars()))
 
 
-def _taken(batch: Batch, group: _Group, step: Step) -> list[Change]:
-    """Raises Refused, and has then written nothing."""
+def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
+    """Apply ``step`` to a group: to the hold, to a copy that is promoted in its place, or to both. Raises Refused, and
+    has then written nothing."""
     made: list[tuple[Hold, Change]] = []
-    lead, own, out = group.lead, group.own, _out(group.own)
+    lead, own, out = group.lead, group.own, _progress_of(group.own)
     left = group.free or group.begun
     if out is not ReleaseProgress.ALL or not left:
         made.append((lead, step(lead, own, group.outgoing, True)))
-    led = out is ReleaseProgress.NOTHING or (
-        out is not ReleaseProgress.ALL and not group.free
-    )  # copies that are begun follow it
-    if left and not led:
+    # copies that are begun follow the hold
+    is_lead = out is ReleaseProgress.NOTHING or (out is not ReleaseProgress.ALL and not group.free)
+    if left and not is_lead:
         successor = replace(deciding.existing(batch, left[0]).in_place_of(lead), told=lead.told)
         try:
             change = step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)
-            made.append((successor, leading(successor, change)))
+            made.append((successor, with_lead_data(successor, change)))
         except Refused:
             if not made:
                 raise
         else:
-            _handed_on(batch, lead, successor)
+            _hand_on(batch, lead, successor)
     changes = [deciding.apply(batch, hold, change) for hold, change in made]
     for change in changes if lead.state in LET_GO else ():
         if change.hold is not None and change.hold.state not in LET_GO:
-            _counted(batch, change.hold)
+            _recount(batch, change.hold)
     return changes
 
 
-def _handed_on(batch: Batch, lead: Hold, successor: Hold) -> None:
-    """Move the copies under the new primary hold, also those in flight: if they are revoked, they follow it."""
+def _hand_on(batch: Batch, lead: Hold, successor: Hold) -> None:
+    """Move the copies under the new primary hold, also those in flight: once they are revoked, they follow it."""
     batch.connection.execute(update(table).where(table.c.hold_id == successor.hold_id).values(lead=None))
     left = update(table).where(table.c.lead == lead.hold_id, or_(table.c.state.in_(_LEFT), table.c.asked.is_not(None)))
     batch.connection.execute(left.values(lead=successor.hold_id))
 
 
-def _counted(batch: Batch, hold: Hold) -> None:
-    """Update the number of messages and people that it represents from now on; and whether its mailing waits for it."""
+def _recount(batch: Batch, hold: Hold) -> None:
+    """Update the number of copies and people that a hold stands for from now on, and whether its mailing waits for
+    it."""
     ids = select(table.c.hold_id).where(table.c.lead == hold.hold_id, table.c.state.in_(_LEFT))
     copies = list(batch.connection.execute(ids).scalars())
     row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None

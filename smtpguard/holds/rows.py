@@ -1,4 +1,5 @@
-"""Holds as rows: written whole, found by id, by state, and by the content and envelope that they were held for."""
+"""Write holds as rows, and find them by id, by state, by words and marks, and by the content and envelope that they
+were held for."""
 
 from __future__ import annotations
 
@@ -48,13 +49,24 @@ _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold 
 _ENDED = [state.value for state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED)]
 _FEW = 20
 _RELEASED_LATELY = 86_400 * 1_000_000
+"""How long after its release a hold is found for a retry, in microseconds."""
 _FIRST_LOOK = timedelta(hours=1)
+# In octets. PostgreSQL: an entry of an index must be smaller than a third of a page, 2,704.
+_MOST_WORDS = 900
+_MOST_MARKS = 1600
+_MOST_SUBJECT = 200
+VOTED = "voted"
+"""The mark of a hold with a vote."""
+ASKED = "asked"
+"""The mark of a hold whose writer is asked, and therefore nobody else."""
+CONFIRMED = "confirmed"
+"""The mark of a hold that was released on its writer's confirmation alone."""
 
 
 @lru_cache(maxsize=32)
 def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
-    """Columns win over the document, since they are changed without it. The last are remembered: the worker and the
-    transaction of an attempt read the same hold."""
+    """Read a hold from its row. Columns win over the document, since they are changed without it. The last holds are
+    kept: the worker and the transaction of an attempt read the same one."""
     document = json.loads(text)
     if state == State.RELEASED.value and document.get("kind") == "test":
         state = State.GRANTED.value  # as an earlier version wrote it
@@ -67,7 +79,8 @@ def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: 
 
 
 def attend_at(hold: Hold) -> datetime:
-    """When the sweep must look at it next. If the guard has not set it: after a quarter of its time, or an hour."""
+    """Return when the sweep must look at a hold next. If the guard has not set it: after a quarter of its time, or an
+    hour."""
     if hold.attend_at is not None:
         return hold.attend_at if hold.asked_at is not None else min(hold.attend_at, hold.expires_at)
     return hold.held_at + min((hold.expires_at - hold.held_at) / 4, _FIRST_LOOK)
@@ -101,8 +114,8 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -> None:
-    """Overwrite the row of the same id. ``acknowledged`` is the store's own and stays. ``over_at``: the time, if this
-    ends it."""
+    """Overwrite the row of the same id. ``acknowledged`` is the store's own and stays. ``over_at``: the time in
+    microseconds, if this ends the hold."""
     row = row_of(hold, "") | ({} if over_at is None else {"over_at": over_at})
     for fixed in ("hold_id", "key", "acknowledged", "lead"):
         del row[fixed]
@@ -110,35 +123,36 @@ def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -
 
 
 def grow(connection: Connection, hold: Hold) -> None:
-    """Update the document, and the columns by which it is found, after copies were added."""
+    """Update the document of a primary hold, and the columns by which it is found, after copies were added."""
     row = row_of(hold, "")
     values = {name: row[name] for name in ("doc", "sought", "marks", "attend_at", "expires_at")}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
 def is_followed(hold_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether copies under this hold are not settled: without it none of them would ever be sent, or end. Nor would
-    anybody decide on one in doubt about which people are asked."""
+    """Return the condition that copies under a hold are not settled. Without the hold none of them would ever be sent,
+    or end; nor would anybody decide on one in doubt about which people are asked."""
     copy = table.alias("copy")
     unsettled = or_(copy.c.state.in_([state.value for state in LIVE]), copy.c.asked.is_not(None))
     return exists().where(copy.c.lead == hold_id, unsettled)
 
 
 def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:
-    """For a hold of a mailing: digests of those for whom it is held, and of those who get it whatever is decided."""
+    """Return, for a hold of a mailing, the digests of those for whom it is held, and of those who get it whatever is
+    decided."""
     found = rows_of(connection, _PEOPLE, (hold_id,))
     return parted(bytes(found[0][0])) if found and found[0][0] is not None else ([], [])
 
 
 def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
-    """The people of several holds, each once."""
+    """Return the digests of those for whom several holds are held, each once."""
     found: dict[bytes, None] = {}
     for (blob,) in among(connection, select(table.c.people), table.c.hold_id, ids):
         found.update(dict.fromkeys(parted(bytes(blob))[0] if blob is not None else ()))
     return list(found)
 
 
-def attempted(batch: Batch, hold: Hold) -> None:
+def write_attempt(batch: Batch, hold: Hold) -> None:
     """Write the state after an attempt to release it."""
     values: dict[str, Any] = {"state": hold.state.value}
     if hold.settled is not None:
@@ -152,8 +166,9 @@ def attempted(batch: Batch, hold: Hold) -> None:
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
-    """Their clients were answered 250, or in the end were not. Returns how many of them there are. One that ended before
-    that does not count: nothing of it is ever to be sent (deciding.apply), so its client must not get a 250."""
+    """Record that the clients of these holds were answered 250, or in the end were not. Returns the number of holds
+    that were changed. One that ended before its 250 does not count: nothing of it is ever to be sent (deciding.apply),
+    so its client must not get a 250."""
     ended = and_(table.c.acknowledged.is_(False), table.c.state.in_(_ENDED))
     these = table.c.hold_id.in_(list(hold_ids)), table.c.state != State.VOID.value, ~ended
     done = connection.execute(update(table).where(*these).values(acknowledged=answered))
@@ -161,7 +176,7 @@ def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool 
 
 
 def acknowledge_all(connection: Connection) -> None:
-    """All that wait: whose clients were answered 250 is not known."""
+    """Acknowledge all holds that wait, if it is not known whose clients were answered 250."""
     unheard = table.c.acknowledged.is_(False), table.c.state == State.WAITING.value
     connection.execute(update(table).where(*unheard).values(acknowledged=True))
 
@@ -171,15 +186,16 @@ def find(connection: Connection, hold_id: str) -> Hold | None:
     return _read(*found[0]) if found else None
 
 
-def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
-    """In the order of the ids; ids that do not exist are left out."""
+def find_all(connection: Connection, ids: Sequence[str]) -> list[Hold]:
+    """Return holds in the order of their ids. Ids that do not exist are left out."""
     query = select(table.c.hold_id, *_COLUMNS).where(table.c.hold_id.in_(list(ids)))
     found = {hold_id: _read(*row) for hold_id, *row in connection.execute(query)}
     return [found[id] for id in ids if id in found]
 
 
 def copy_by(connection: Connection, lead_id: str, writer: str) -> Hold | None:
-    """The first copy of this writer under another hold."""
+    """Return the first copy of this writer under another hold, None if there is none among the oldest ``_FEW`` that
+    match."""
     own = table.c.sought.contains(f" {writer.casefold()} ", autoescape=True)  # as words_of has the sender
     query = select(*_COLUMNS).where(table.c.lead == lead_id, own).order_by(table.c.held_at, table.c.hold_id)
     found = (_read(*row) for row in connection.execute(query.limit(_FEW)))
@@ -187,13 +203,13 @@ def copy_by(connection: Connection, lead_id: str, writer: str) -> Hold | None:
 
 
 def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
-    """For each sender whose letters wait as one hold, the id of that hold."""
+    """Return, for each queue (Hold.queue), the id of the hold under which its letters wait."""
     sql = "SELECT queue, hold_id FROM hold WHERE queue {} AND state = 'waiting' AND lead IS NULL ORDER BY held_at DESC"
     return {queue: hold_id for queue, hold_id in batch.among(sql, names)}  # noqa: C416
 
 
 def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold, Shown | None]]:
-    """The letters of its sender that wait with it, the oldest first, each with the content that it shows, if known."""
+    """Return the letters of its sender that wait under a hold, the oldest first, each with what it shows, if known."""
     query = select(*_COLUMNS, table.c.shown).where(table.c.lead == hold_id).order_by(table.c.held_at, table.c.hold_id)
     return [
         (_read(*row), Shown.unpack(bytes(shown)) if shown is not None else None)
@@ -201,21 +217,21 @@ def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold,
     ]
 
 
-def letters(connection: Connection, lead_id: str) -> int:
-    """How many letters of the same sender wait under this hold."""
+def count_letters(connection: Connection, lead_id: str) -> int:
+    """Return how many letters of the same sender wait under a hold."""
     return connection.execute(select(func.count()).where(table.c.lead == lead_id)).scalar_one()
 
 
-def listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> bool:
-    """Whether it is one of the first ``most`` letters under another."""
+def is_listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> bool:
+    """Return whether a hold is one of the first ``most`` letters under another."""
     query = select(table.c.hold_id).where(table.c.lead == lead_id).order_by(table.c.held_at, table.c.hold_id)
     return hold_id in connection.execute(query.limit(most)).scalars().all()
 
 
 def duplicates(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
-    """For each key the hold that a retry belongs to: a live one before a void one, the newest first; or one that was
-    released within a day, before its client tried again, and reached everybody. Recipients that it did not reach do not
-    have it, so such a hold is no duplicate."""
+    """Return, for each key, the hold that a retry belongs to: a live one before a void one, the newest first; or one
+    that was released within a day, before its client tried again, and reached everybody. Recipients whom a release did
+    not reach do not have the message, so such a hold is no duplicate."""
     found: dict[str, Hold] = {}
     for key, *row in batch.among(_TWINS, keys, (batch.now_us - _RELEASED_LATELY,)):
         hold, before = _read(*row), found.get(key)
@@ -233,8 +249,8 @@ def newest(
     after_id: str | None = None,
     copies: bool = False,
 ) -> list[Hold]:
-    """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its
-    id. ``copies``: those too, which else are shown with their primary hold."""
+    """Return a page of holds, the newest first. ``before``, ``after_id``: ``held_at`` and id of the last hold on the
+    page before. ``copies``: include copies, which otherwise are shown with their primary hold."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
     if not copies:
         query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))
@@ -248,54 +264,44 @@ def newest(
 
 
 def due(connection: Connection, now: datetime) -> list[Hold]:
-    """A copy follows its primary hold; itself it is due only until its client was answered, or if people are asked
-    whether it was sent."""
+    """Return the holds that the sweep must look at. A copy follows its primary hold, and is due itself only until its
+    client was answered, or if people are asked whether it was sent."""
     waits = and_(table.c.state == State.WAITING.value, table.c.lead.is_(None) | table.c.acknowledged.is_(False))
     query = select(*_COLUMNS).where(or_(waits, table.c.asked.is_not(None)), table.c.attend_at <= microseconds(now))
     return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
 
 
 def leaving(connection: Connection) -> list[Hold]:
-    """Holds whose approval takes effect after a delay, the next first."""
+    """Return the holds whose approval takes effect after a delay, the next first."""
     return [_read(*row) for row in rows_of(connection, _LEAVING)]
 
 
-def asked(connection: Connection) -> list[Hold]:
-    """Holds about which people are asked whether they were sent, the longest first."""
+def asked_about(connection: Connection) -> list[Hold]:
+    """Return the holds about which people are asked whether they were sent, those that were asked about first in
+    front."""
     query = select(*_COLUMNS).where(table.c.asked.is_not(None)).order_by(table.c.asked, table.c.hold_id)
     return [_read(*row) for row in connection.execute(query)]
 
 
-def counts(connection: Connection) -> dict[State, int]:
-    """The number of holds in each state, a mailing as one."""
+def count_by_state(connection: Connection) -> dict[State, int]:
+    """Return the number of holds in each state. A mailing counts as one."""
     alone = select(table.c.state, func.count()).where(table.c.lead.is_(None))
     rows = connection.execute(alone.group_by(table.c.state)).all()
     found = {state: n for state, n in rows}  # noqa: C416
     return {state: found.get(state.value, 0) for state in State}
 
 
-# In octets. PostgreSQL: an entry of an index must be smaller than a third of a page, 2,704.
-_MOST_WORDS = 900
-_MOST_MARKS = 1600
-_MOST_SUBJECT = 200
-
-
 def words_of(hold: Hold) -> str:
+    """Return the text in which words of a query are searched, in every spelling."""
     said = " ".join((hold.hold_id, hold.subject[:_MOST_SUBJECT], hold.sender or "", *sorted(hold.senders))).casefold()
     if (also := searched(said)) != said:
         said = f"{said} {also}"
     return said.encode(errors="ignore")[:_MOST_WORDS].decode(errors="ignore")
 
 
-VOTED = "voted"
-ASKED = "asked"
-"""Its writer is asked, and so nobody else."""
-CONFIRMED = "confirmed"
-"""Its writer alone let it go."""
-
-
 def marks_of(hold: Hold) -> str:
-    """Each on a line of its own; whole lines, as many as fit. Last those that who wrote it can add to."""
+    """Return the marks of a hold by which it is found, each on a line of its own; as many whole lines as fit. The last
+    are those that its writer can add to."""
     groups = sorted({group for quorum in hold.verdict.quorum for group in quorum.all_groups})
     made, left = "\n", _MOST_MARKS - 1
     for mark in (
@@ -322,9 +328,10 @@ def page(
     before: datetime | None = None,
     after_id: str | None = None,
 ) -> list[Hold]:
-    """Newest first, a mailing as one: its primary hold. One query for each state, so that the index gives them in order."""
+    """Return a page of primary holds, the newest first. There is one query for each state, so that the index gives them
+    in order. ``before``, ``after_id``: as in ``newest``."""
     found = []
-    narrow = _narrowed(wanted)
+    narrow = _conditions(wanted)
     if before is not None:
         narrow.append(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id or ""))
     for state in wanted.states:
@@ -335,36 +342,37 @@ def page(
             .limit(limit)
         )
         found.append([(int(at), str(id)) for at, id in connection.execute(query)])
-    return several(connection, [id for _, id in islice(merge(*found, reverse=True), limit)])
+    return find_all(connection, [id for _, id in islice(merge(*found, reverse=True), limit)])
 
 
 def ranked(
     connection: Connection, wanted: HoldQuery, *, first: Collection[str], limit: int, after: Rank | None = None
 ) -> tuple[list[Hold], int, Rank | None]:
-    """By priority (``Rank``), a mailing as one; the number of all, and the place of the next page, None on the last.
-    ``first``: the lists that come before others, if their address is a recipient."""
+    """Return a page of primary holds by rank; the number of all that match; and the rank of the last one, None on the
+    last page. ``first``: the lists that come before others, if their address is a recipient. ``after``: the rank that
+    the page before returned."""
     marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
     later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
     order = later, -func.coalesce(table.c.reach, 0), func.coalesce(table.c.expires_at, 0), table.c.hold_id
     states = table.c.state.in_([state.value for state in wanted.states])
-    these = table.c.lead.is_(None), states, *_narrowed(wanted)
+    these = table.c.lead.is_(None), states, *_conditions(wanted)
     query = select(*order).where(*these).order_by(*order).limit(limit + 1)
     if after is not None:
         query = query.where(tuple_(*order) > tuple_(*after))
     places = [Rank(*row) for row in connection.execute(query)]
     last = places[limit - 1] if len(places) > limit else None
     number = connection.execute(select(func.count()).where(*these)).scalar_one()
-    return several(connection, [place.hold_id for place in places[:limit]]), number, last
+    return find_all(connection, [place.hold_id for place in places[:limit]]), number, last
 
 
-def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
+def _conditions(wanted: HoldQuery) -> list[ColumnElement[bool]]:
     narrow: list[ColumnElement[bool]] = []
     for word in wanted.words:
         spelled = {word, searched(word), with_ascii_domain(searched(word))}
         narrow.append(or_(*(table.c.sought.contains(each, autoescape=True) for each in sorted(spelled))))
     for any_of in wanted.marks:
-        narrow.append(or_(*(marked(mark) for mark in any_of)))
-    narrow += [~marked(mark) for mark in wanted.unmarked]
+        narrow.append(or_(*(has_mark(mark) for mark in any_of)))
+    narrow += [~has_mark(mark) for mark in wanted.unmarked]
     if wanted.since is not None:
         narrow.append(table.c.held_at >= microseconds(wanted.since))
     if wanted.until is not None:
@@ -372,5 +380,5 @@ def _narrowed(wanted: HoldQuery) -> list[ColumnElement[bool]]:
     return narrow
 
 
-def marked(mark: str) -> ColumnElement[bool]:
+def has_mark(mark: str) -> ColumnElement[bool]:
     return table.c.marks.contains(f"\n{mark}\n", autoescape=True)

@@ -1,7 +1,6 @@
-"""How much of an approved message is sent: who has it, who may have it, who is left; and the result when the approval
-is revoked.
+"""How much of an approved message is sent, and the state of its hold when the approval is revoked. Pure.
 
-The store counts this from the outbox, in the transaction that decides on it. Pure.
+The store counts this from the outbox, in the transaction that decides on it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from smtpguard.journal.outcome import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import NONE_YET, Settled
 
-TAKING_BACK = frozenset({Move.REJECT, Move.WITHDRAW, Move.REOPEN})
+REVOKING = frozenset({Move.REJECT, Move.WITHDRAW, Move.REOPEN})
 
 
 class ReleaseProgress(enum.Enum):
@@ -30,8 +29,8 @@ class ReleaseProgress(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """The state of one hold's release. ``under_way``: a worker has leased it, or the end of an attempt is not known.
-    ``settled``: recipients with a final result. ``doubt``: those who may have it, with an answer possible. ``left``:
-    those who certainly do not have it, and are to be tried."""
+    ``settled``: the numbers of recipients with a final result. ``doubt``: the number of those who may have it, with an
+    answer possible. ``left``: those who certainly do not have it, and are to be tried."""
 
     under_way: bool = False
     settled: Settled = NONE_YET
@@ -40,7 +39,7 @@ class Sending:
 
     @property
     def row(self) -> dict[str, Any]:
-        """For programs, in recipients."""
+        """The JSON object of it, in numbers of recipients."""
         doubt = self.settled.doubted + self.doubt
         return {"under_way": self.under_way, "has": self.settled.sent, "in_doubt": doubt, "left": len(self.left)}
 
@@ -53,14 +52,14 @@ class Sending:
         return ReleaseProgress.DOUBT if self.settled.doubted or self.doubt else ReleaseProgress.NOTHING
 
     def may_have(self, reach: int) -> int:
-        """How many people may have it without a known result, if the message reaches ``reach`` in all: a list address
-        is one recipient. If some recipients are not in doubt, only the number of recipients is known."""
+        """Return how many people may have it without a known result, if the message reaches ``reach`` in all. A list
+        address is one recipient; if some recipients are not in doubt, only the number of recipients is known."""
         whole = self.doubt > 0 and not self.left and self.settled == NONE_YET
         return reach if whole else self.doubt
 
     @property
     def stopped(self) -> Settled:
-        """The totals of all recipients if no further attempt is made."""
+        """The numbers of recipients by outcome if no further attempt is made."""
         return self.settled + Settled(failed=len(self.left), doubted=self.doubt)
 
 
@@ -75,14 +74,14 @@ def settled_of(status: DeliveryStatus, n: int = 1) -> Settled:
 
 
 UNSENT = Sending()
-"""For a hold without a release."""
+"""The state of a release that does not exist."""
 
 
-def taken_back(state: State, move: Move, sending: Sending) -> State | None:
-    """The state of a hold after a revocation; None if nothing can be revoked. An entry that a worker has leased and not
-    begun to send is revoked with the rest, as is an attempt that certainly failed. If somebody has it, or may have it
-    since an attempt has begun, it was released, or is in doubt, and the rest is not sent."""
-    if state not in SENDING or move not in TAKING_BACK:
+def state_after_revocation(state: State, move: Move, sending: Sending) -> State | None:
+    """Return the state of a hold after a revocation, None if nothing can be revoked. An entry that a worker has leased
+    and not begun to send is revoked with the rest, as is an attempt that certainly failed. If somebody has it, or may
+    have it since an attempt has begun, it was released, or is in doubt, and the rest is not sent."""
+    if state not in SENDING or move not in REVOKING:
         return None
     match sending.out:
         case ReleaseProgress.NOTHING:
@@ -94,8 +93,8 @@ def taken_back(state: State, move: Move, sending: Sending) -> State | None:
 
 
 def after_late_outcome(state: State, move: str, settled: Settled) -> State | None:
-    """The state of a hold that was revoked by ``move`` while somebody may have had it, once the last answer is known,
-    or will not come; None if the state does not change."""
+    """Return the state of a hold that was revoked by ``move`` while somebody may have had it, once the last answer is
+    known, or will not come. Returns None if the state does not change."""
     if settled.sent or settled.doubted:
         return after(state, settles_as(settled))
     return after(state, {Move.REJECT.value: Move.REJECT, Move.WITHDRAW.value: Move.WITHDRAW}.get(move, Move.FAIL))
@@ -103,9 +102,10 @@ def after_late_outcome(state: State, move: str, settled: Settled) -> State | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """How much of an approval is sent, for a hold and the copies under it. ``own``: of the hold itself, None if its
-    release is not in the outbox. The rest are numbers of messages, the hold among them. ``back``: can be revoked as a
-    whole. ``doubt``: nobody certainly has it and somebody may. ``going``: being sent now. ``gone``: somebody has it."""
+    """How much of an approval is sent, for a hold and the copies under it. ``own``: the release of the hold itself,
+    None if it is not in the outbox. The rest are numbers of messages, the hold among them. ``back``: can be revoked as
+    a whole. ``doubt``: nobody certainly has it and somebody may. ``going``: being sent now. ``gone``: somebody has
+    it."""
 
     own: Sending | None = None
     back: int = 0

@@ -19,11 +19,9 @@ from smtpguard.database.errors import Outage
 from smtpguard.database.failpoint import passes
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds import effects
+from smtpguard.holds.deadlines import REMINDERS, UNACKNOWLEDGED, Deadlines, is_over
 from smtpguard.holds.effects import (
     NOTHING_LEARNED,
-    REMINDERS,
-    UNACKNOWLEDGED,
-    Deadlines,
     Learned,
     Seen,
     canonical,
@@ -83,8 +81,8 @@ LAPSED = "lapsed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """The hold as it is now; ``missing``: the quorums that are not complete. ``frozen``: the freezes that stop it
-    though it is approved. ``outgoing``: after a revocation, how much of it was sent."""
+    """The result of a decision. ``hold``: as it is now; ``missing``: the quorums that are not complete. ``frozen``: the
+    freezes that stop it though it is approved. ``outgoing``: after a revocation, how much of it was sent."""
 
     hold: Hold
     missing: tuple[Quorum, ...] = ()
@@ -102,8 +100,8 @@ class Approvals:
     notices: Notices = field(default_factory=Notices)
     term: Deadlines = field(default_factory=Deadlines)
     _leaving: Mapping[tuple[str, datetime], float] = field(init=False, default_factory=dict)
-    """When the delay of each approval is over, by the monotonic clock: setting a clock must not end it. Seen first while
-    the clock is before its votes, as at a boot, it begins then."""
+    """When the delay of each approval is over, by the monotonic clock, since setting a clock must not end it. If the
+    clock is before the votes when an approval is first seen, as at a boot, its delay begins then."""
     _unsent: Outage = field(init=False)
     _unasked: Outage = field(init=False)
     _undue: Outage = field(init=False)
@@ -127,17 +125,18 @@ class Approvals:
         all_at_once: int | None = None,
         amend: Callable[[Hold, Change], Change] = lambda hold, made: made,
     ) -> Decided:
-        """``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``people``: how
-        many people the mailing may reach in all, 0 for the default (effects.bound); ``most``: an upper limit of
-        that number, also of the default. ``all_at_once``: the number of people that the approver confirms it reaches at
-        once; the vote that completes the quorum needs it if the list declares stages and the message cannot be sent in
-        them. ``amend``: returns the change with additions to the same commit, from the hold before it; may raise Refused.
+        """Vote on a hold. A vote on a copy is one on its primary hold; a rejection revokes what is approved, as far as
+        it is not sent. Raises KeyError, NotEntitled, Unconfirmed, Conflict, StoreError.
 
-        A vote on a copy is one on its primary hold. Without ``seen`` the vote is on the hold as it is. Raises KeyError,
-        NotEntitled, Unconfirmed, Conflict, StoreError.
+        ``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``seen``: the message
+        that they vote on, None for the hold as it is. ``people``: how many people the mailing may reach in all, 0 for
+        the default (effects.people_bound); ``most``: an upper limit of that number, also of the default.
+        ``all_at_once``: the number of people that the approver confirms it reaches at once; the vote that completes the
+        quorum needs it if the list declares stages and the message cannot be sent in them. ``amend``: gets the hold
+        before the vote and the change, and returns the change with additions to the same commit; it may raise Refused.
         """
-        hold_id = await self._lead(hold_id)
-        notices = self._now()
+        hold_id = await self._lead_id(hold_id)
+        notices = self._notices_now()
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
@@ -154,10 +153,10 @@ class Approvals:
                 raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
-            bound = people or effects.bound(hold, (), in_force)
+            bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
-            return amend(hold, self._voted(hold, vote, by, notices, all_at_once, learned))
+            return amend(hold, self._with_vote(hold, vote, by, notices, all_at_once, learned))
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
@@ -170,19 +169,19 @@ class Approvals:
 
         if choice is Choice.REJECT:
             back = Revocation(move=Move.REJECT, who=who, by=by, comment=comment, term=self.term, notices=notices)
-            return await self._taken_back(hold_id, reject, notices)
+            return await self._revoke(hold_id, reject, notices)
         hold = await self._change(hold_id, approve)
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.hours.open_at)
-            return Decided(hold=hold, missing=left, frozen=await self._frozen(hold) if not left else ())
+            return Decided(hold=hold, missing=left, frozen=await self._freezes_on(hold) if not left else ())
         await copies.begin(self.store, hold.hold_id, notices, self.term)
-        return Decided(hold=hold, frozen=await self._frozen(hold))
+        return Decided(hold=hold, frozen=await self._freezes_on(hold))
 
     async def reject_waiting(
         self, mailing_id: str, *, approver: str, by: str, comment: str, but: str = ""
     ) -> dict[str, Refused | None]:
-        """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits.
-        Raises StoreError."""
+        """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits,
+        None if it does not. Raises StoreError."""
         done: dict[str, Refused | None] = {}
         async for hold in self.store.holds.every((State.WAITING,)):
             if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
@@ -196,12 +195,12 @@ class Approvals:
     async def confirm(
         self, hold_id: str, *, writer: str, by: str, people: int, way: str = "command", seen: Seen | None = None
     ) -> Decided:
-        """Its writer confirms it: it is released. ``people``: how many it reaches, as typed by the writer; it must be
-        right. ``by``: the caller's login, journalled beside it; ``way``: how the caller is known: a signed "link", an
-        "account", a "token", a "command". A copy is confirmed with its primary hold. Raises KeyError, NotEntitled,
-        Unconfirmed, Conflict, StoreError."""
-        hold_id = await self._lead(hold_id)
-        notices = self._now()
+        """Confirm a message as its writer, by which it is released. A copy is confirmed with its primary hold.
+        ``people``: how many it reaches, as typed by the writer; it must be right. ``by``: the caller's login,
+        journalled beside it; ``way``: how the caller is known: a signed "link", an "account", a "token", a "command".
+        Raises KeyError, NotEntitled, Unconfirmed, Conflict, StoreError."""
+        hold_id = await self._lead_id(hold_id)
+        notices = self._notices_now()
         in_force, now = notices.in_force, notices.now
         who = canonical(writer, in_force)
         learned = await self.learned(hold_id, seen)
@@ -232,14 +231,14 @@ class Approvals:
 
         hold = await self._change(hold_id, step)
         await copies.begin(self.store, hold.hold_id, notices, self.term)
-        return Decided(hold=hold, frozen=await self._frozen(hold))
+        return Decided(hold=hold, frozen=await self._freezes_on(hold))
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
-        """An approver revokes their vote, while other votes are missing. Until a complete approval takes effect, any of
-        its approvers or its writer can undo it: with their own vote, or else with the last one. Raises KeyError,
+        """Revoke the vote of an approver, while other votes are missing. Until a complete approval takes effect, any of
+        its approvers or its writer can undo it, which removes their own vote, or else the last one. Raises KeyError,
         NotEntitled, Conflict, StoreError."""
-        hold_id = await self._lead(hold_id)
-        notices = self._now()
+        hold_id = await self._lead_id(hold_id)
+        notices = self._notices_now()
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
 
@@ -250,7 +249,7 @@ class Approvals:
             if hold.release_at is not None:
                 if not mine & hold.senders:
                     check_decides(hold, who, in_force, now)
-                return self._undone(hold, mine, TAKEN_BACK, (who, by), comment, notices)
+                return self._undo(hold, mine, TAKEN_BACK, (who, by), comment, notices)
             if not any(vote.approver in mine for vote in hold.votes):
                 raise Conflict(f"{who} has not voted on it")
             return Change(
@@ -261,10 +260,11 @@ class Approvals:
         hold = await self._change(hold_id, step)
         return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.hours.open_at))
 
-    def _undone(
+    def _undo(
         self, hold: Hold, mine: frozenset[str], choice: str, actors: tuple[str, ...], comment: str, notices: NoticesNow
     ) -> Change:
-        """It waits for people again. The votes of ``mine`` are removed, and the last ones as long as they are a quorum."""
+        """Return the change by which a hold waits for people again. It removes the votes of ``mine``, and the last ones
+        as long as the rest are a quorum."""
         in_force = notices.in_force
         left = replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine))
         while complete(left, in_force.groups, in_force.hours.open_at):
@@ -282,17 +282,17 @@ class Approvals:
             ),
         )
 
-    def _now(self) -> NoticesNow:
+    def _notices_now(self) -> NoticesNow:
         return self.notices.at(self.policies.current(), self.clock.now())
 
     def delay(self, hold: Hold, people: int) -> timedelta:
-        """How long an approval can be undone before it takes effect, if it may reach ``people``."""
+        """Return how long an approval can be undone before it takes effect, if it may reach ``people``."""
         return effects.delay(hold, people, self.policies.current(), self.term)
 
     async def enact(self) -> int:
-        """Approvals whose delay is over take effect, each in a commit of its own; those without a quorum lapse. Returns
-        how many did. One delivery process calls it every second or so; of several at once one does it."""
-        notices = self._now()
+        """Let approvals whose delay is over take effect, each in a commit of its own, and those without a quorum lapse.
+        Returns how many did. One delivery process calls it every second or so; of several at once one does it."""
+        notices = self._notices_now()
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
         begun = {key: max([self.clock.passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
@@ -307,35 +307,36 @@ class Approvals:
         ]
 
         async def enact(hold_id: str) -> None:
-            await self._change(hold_id, partial(self._enacted, notices=notices))
+            await self._change(hold_id, partial(self._enact, notices=notices))
             await copies.begin(self.store, hold_id, notices, self.term)
 
         return await asking.each(due, enact, self._unsent)
 
-    def _enacted(self, hold: Hold, notices: NoticesNow) -> Change:
-        """The change that the last vote would have made without a delay; or the approval lapses."""
+    def _enact(self, hold: Hold, notices: NoticesNow) -> Change:
+        """Return the change that the last vote would have made without a delay, or the one by which the approval
+        lapses."""
         in_force, now = notices.in_force, notices.now
         passes("enact", hold.hold_id)
         if hold.state is not State.WAITING or hold.release_at is None:
             raise Conflict("undone or decided meanwhile")
         last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
         if last is None or not complete(hold, in_force.groups, in_force.hours.open_at):
-            return self._undone(hold, frozenset(), LAPSED, (), "", notices)
+            return self._undo(hold, frozenset(), LAPSED, (), "", notices)
         if now < hold.release_at:
             raise Conflict("it is not due yet")
         whole = effects.at_once(hold, in_force)
         if whole is not None and not whole.is_confirmed(last.at_once):
-            return self._undone(hold, frozenset(), LAPSED, (), "", notices)
+            return self._undo(hold, frozenset(), LAPSED, (), "", notices)
         grant = hold.grant
         if grant is not None:
             grant = replace(grant, since=now, until=now + timedelta(seconds=self.term.approval_seconds))
-        return self._approved(replace(hold, release_at=None, grant=None), grant, last, notices)
+        return self._take_effect(replace(hold, release_at=None, grant=None), grant, last, notices)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
-        """Its writer withdraws it, with all copies of it, as far as they are not sent. Raises KeyError, NotEntitled,
-        Conflict, StoreError."""
-        hold_id = await self._lead(hold_id)
-        notices = self._now()
+        """Withdraw a message as its writer, with all copies of it, as far as they are not sent. Raises KeyError,
+        NotEntitled, Conflict, StoreError."""
+        hold_id = await self._lead_id(hold_id)
+        notices = self._notices_now()
         who = canonical(sender, notices.in_force)
         back = Revocation(move=Move.WITHDRAW, who=who, by=by, comment=comment, term=self.term, notices=notices)
 
@@ -344,9 +345,9 @@ class Approvals:
                 raise NotEntitled(f"{who} did not write it")
             return back.step(hold, sending, outgoing, leads)
 
-        return await self._taken_back(hold_id, step, notices)
+        return await self._revoke(hold_id, step, notices)
 
-    async def _taken_back(
+    async def _revoke(
         self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], notices: NoticesNow
     ) -> Decided:
         changes, outgoing = await self.store.holds.take_back(hold_id, step)
@@ -355,36 +356,36 @@ class Approvals:
             await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=holds[0], outgoing=outgoing)
 
-    async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
+    async def _freezes_on(self, hold: Hold) -> tuple[Freeze, ...]:
         if hold.state not in SENDING and hold.release_at is None:
             return ()
         return held_up_by(hold, (await self.store.gate.read()).freezes)
 
-    async def _lead(self, hold_id: str) -> str:
+    async def _lead_id(self, hold_id: str) -> str:
         hold = await self.store.holds.find(hold_id)
         return hold.primary if hold is not None and hold.primary else hold_id
 
     def is_over(self, hold: Hold) -> bool:
-        """Whether nobody can let it go any more, if it waits: the sweep that expires it may be late."""
-        return effects.is_over(hold, self.clock.passed())
+        """Return whether nobody can release a hold any more, if it waits. The sweep that expires it may be late."""
+        return is_over(hold, self.clock.passed())
 
     async def sweep(self) -> int:
-        """Reminders, escalations and expiries of the holds that are due. Returns how many changed; one that fails is
-        left for the next sweep. One delivery process calls it every minute or so."""
-        notices = replace(self._now(), now=self.clock.passed())
-        step = partial(self._in_time, notices=notices)
+        """Remind, escalate and expire the holds that are due. Returns how many changed; one that fails is left for the
+        next sweep. One delivery process calls it every minute or so."""
+        notices = replace(self._notices_now(), now=self.clock.passed())
+        step = partial(self._due_change, notices=notices)
         asked, due = await self.ask(), [hold.hold_id for hold in await self.store.holds.due(notices.now)]
         return asked + await asking.each(due, lambda hold_id: self.store.holds.change(hold_id, step), self._undue)
 
     async def ask(self) -> int:
-        """Ask people about releases in doubt that are not repeated automatically; one delivery process calls it every
+        """Ask people about releases in doubt that are not repeated automatically. One delivery process calls it every
         few seconds."""
-        return await asking.sweep(self.store, self._now(), self._unasked)
+        return await asking.sweep(self.store, self._notices_now(), self._unasked)
 
-    async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
-        """An approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent again.
-        Raises KeyError, NotEntitled, Conflict, StoreError."""
-        notices = self._now()
+    async def answer_doubt(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
+        """Take an approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent
+        again. Raises KeyError, NotEntitled, Conflict, StoreError."""
+        notices = self._notices_now()
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
 
@@ -401,23 +402,23 @@ class Approvals:
         return made.hold
 
     async def follow(self) -> int:
-        """Copies follow their primary holds, and people are told of stages that wait for them; one delivery process calls
-        it every few seconds. Returns how many copies did."""
+        """Let copies follow their primary holds, and tell people of stages that wait for them. Returns how many copies
+        followed. One delivery process calls it every few seconds."""
         await self.store.mailings.prolong_pauses()
-        followed = await copies.sweep(self.store, self._now(), self.term)
-        await copies.tell(self.store, self._now())
+        followed = await copies.sweep(self.store, self._notices_now(), self.term)
+        await copies.tell(self.store, self._notices_now())
         return followed
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
-        """The slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
+        """Return the slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
         StoreError."""
         slots, now = self.policies.current().slots, self.clock.now()
         return await copies.learned(self.store, hold_id, seen.under if seen is not None else None, slots, now)
 
-    def _voted(
+    def _with_vote(
         self, hold: Hold, vote: Vote, by: str, notices: NoticesNow, all_at_once: int | None, learned: Learned
     ) -> Change:
-        """With one more vote to approve it."""
+        """Return the change of a hold by one more vote to approve it. Raises Unconfirmed."""
         in_force, now = notices.in_force, notices.now
         voted = replace(hold, votes=(*hold.votes, vote))
         event = vote_on(hold, vote.choice.value, now, actors=(vote.approver, by), comment=vote.comment)
@@ -433,11 +434,11 @@ class Approvals:
             leaving = replace(voted, release_at=now + delay, grant=grant)
             event = replace(event, data={**event.data, "release_at": utc_text(now + delay)})
             return Change(hold=leaving, events=(event,), cover=cover, intents=told)
-        made = self._approved(voted, grant, vote, notices)
+        made = self._take_effect(voted, grant, vote, notices)
         return replace(made, events=(event, *made.events), cover=cover, intents=(*made.intents, *told))
 
-    def _approved(self, hold: Hold, grant: Grant | None, last: Vote, notices: NoticesNow) -> Change:
-        """Its approval takes effect. ``last``: the vote that completed it."""
+    def _take_effect(self, hold: Hold, grant: Grant | None, last: Vote, notices: NoticesNow) -> Change:
+        """Return the change by which an approval takes effect. ``last``: the vote that completed it."""
         in_force, now = notices.in_force, notices.now
         people = grant.people if grant is not None else None
         whole = effects.at_once(hold, in_force)
@@ -454,8 +455,8 @@ class Approvals:
             intents=() if test else (release(hold),),
         )
 
-    def _in_time(self, hold: Hold, notices: NoticesNow) -> Change:
-        """The action that is due now. Missed actions are not made up for, except the latest reminder."""
+    def _due_change(self, hold: Hold, notices: NoticesNow) -> Change:
+        """Return the change by what is due now. Missed actions are not made up for, except the latest reminder."""
         in_force, now = notices.in_force, notices.now
         if hold.asked_at is not None:
             return asking.reminded(hold, notices)
@@ -471,7 +472,7 @@ class Approvals:
                 events=(event_on(hold, Kind.VOIDED, now, why="its client never got a 250 reply"),),
             )
         asked = hold.question
-        if effects.is_over(hold, now):
+        if is_over(hold, now):
             lapsed = replace(asked, lapsed_at=now) if asked is not None else hold.confirm
             unconfirmed: dict[str, Any] = {"unconfirmed": True} if asked is not None else {}
             return Change(
@@ -480,7 +481,7 @@ class Approvals:
                 intents=notices.expired(hold),
             )
         if asked is not None:
-            return self._asked_in_time(hold, asked, notices)
+            return self._due_question(hold, asked, notices)
         events: list[Event] = []
         intents: list[Intent] = []
         due = [
@@ -504,8 +505,9 @@ class Approvals:
             intents=tuple(intents),
         )
 
-    def _asked_in_time(self, hold: Hold, asked: Confirmation, notices: NoticesNow) -> Change:
-        """Its writer has not answered: they are reminded once if it is to expire, or others decide, as the rule says."""
+    def _due_question(self, hold: Hold, asked: Confirmation, notices: NoticesNow) -> Change:
+        """Return the change of a hold whose writer has not answered. They are reminded once if it is to expire; else
+        others decide."""
         in_force, now = notices.in_force, notices.now
         if asked.expires and not hold.reminded and now >= self.term.last_reminder_at(hold, in_force):
             again = replace(self.term.reminded(hold, in_force, now), reminded=len(REMINDERS))

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import effects
-from smtpguard.holds.effects import NOTHING_LEARNED, Deadlines, Learned
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import NOTHING_LEARNED, Learned
 from smtpguard.holds.model import (
     LET_GO,
     Change,
@@ -36,7 +37,7 @@ from smtpguard.holds.model import (
     standing_votes,
     vote_on,
 )
-from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, taken_back
+from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, state_after_revocation
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.model import State as MailingState
@@ -73,7 +74,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
         if copy.state is not State.WAITING:
             return after_its_lead(lead, copy, sending, notices)
         if lead.state not in LET_GO or covered:
-            return effects.followed(lead, copy, mailing, new, now)
+            return effects.change_of_follower(lead, copy, mailing, new, now)
         ended = mailing is not None and all(grant.hold_id != lead.hold_id for grant in mailing.grants)
         ended = ended and not lead.queue
         kind = Kind.REOPENED if ended else Kind.APART
@@ -108,7 +109,7 @@ async def begin(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines
 
 async def sweep(store: Store, notices: NoticesNow, term: Deadlines) -> int:
     """All copies that have not followed their primary hold. One delivery process calls it every few seconds."""
-    return sum([await follow(store, lead_id, notices, term) for lead_id in await store.holds.decided_leads()])
+    return sum([await follow(store, lead_id, notices, term) for lead_id in await store.holds.leads_to_follow()])
 
 
 async def tell(store: Store, notices: NoticesNow) -> None:
@@ -218,7 +219,7 @@ def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hol
     if hold.state is State.WAITING:  # waiting for its stage after an approval
         to = after(hold.state, move) or (hold.state if move is Move.REOPEN else None)
     else:
-        to = taken_back(hold.state, move, sending or UNSENT)
+        to = state_after_revocation(hold.state, move, sending or UNSENT)
     if to is None:
         return None
     if to in LET_GO:
@@ -272,11 +273,11 @@ async def learned(store: Store, hold_id: str, under: int | None, slots: float, n
     counted = (v.letters if hold.queue else v.copies for v in votes)
     known = [n for n in (*counted, under) if n is not None]
     if hold.queue:
-        return Learned(letters=min((*known, await store.holds.letters(hold_id), effects.MOST_LETTERS)))
+        return Learned(letters=min((*known, await store.holds.count_letters(hold_id), effects.MOST_LETTERS)))
     if hold.kind == effects.TEST:
         own, others = await _versions(store, hold, now)
         return await asyncio.to_thread(effects.learned_from_tests, own, others[: min((*known, len(others)))], slots)
-    rows = await store.holds.under(hold_id)
+    rows = await store.holds.shown_under(hold_id)
     most = min((*known, len(rows) - 1))
     return await asyncio.to_thread(effects.learned, rows[: most + 1], slots)
 
@@ -292,6 +293,6 @@ async def _versions(store: Store, hold: Hold, now: datetime) -> tuple[Shown | No
         if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
     }
     same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
-    shown = await store.holds.shown([hold.hold_id, *same])
+    shown = await store.holds.shown_of_each([hold.hold_id, *same])
     others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
     return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]

@@ -24,7 +24,8 @@ from smtpguard.config.problem import unknown
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.coverage import Coverage, of_grant
-from smtpguard.holds.effects import Deadlines, canonical
+from smtpguard.holds.deadlines import Deadlines
+from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
 from smtpguard.journal.chain import instant, utc_text
@@ -142,7 +143,7 @@ class Mailings:
         mailing_id = await self.named(mailing_id)
         known = await self.store.mailings.find(mailing_id)
         beforehand = [grant.hold_id for grant in (known.grants if known is not None else ()) if grant.beforehand]
-        tests = await self.store.holds.several(beforehand)
+        tests = await self.store.holds.find_all(beforehand)
 
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)

@@ -34,7 +34,7 @@ from smtpguard.gathering.streams import Alarms, Exceeded, since_of, window_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Choice, Hold, State, have_voted, out_of_reach, standing_votes
-from smtpguard.holds.replying import bound_to
+from smtpguard.holds.replying import binding_digest
 from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.event import Event, Kind
@@ -172,7 +172,7 @@ class NoticesNow:
     def anew(self, hold: Hold, person: str) -> Intents:
         """To somebody who answered a notice from before the message changed: what they are asked now, once for each
         change."""
-        since = f"-{bound_to(hold)[:8]}"
+        since = f"-{binding_digest(hold)[:8]}"
         if hold.asks_writer:
             return self._asked_again(hold, person, since)
         same = self.in_force.groups.person
@@ -486,7 +486,7 @@ def _covers(hold: Hold, gathered: Gathered) -> list[Phrase]:
     """The coverage of an approval before there are copies, and in which stages it is sent."""
     learned = effects.learned([(gathered.shown, hold.author, hold.proofs)], gathered.in_force.slots)
     stages = effects.stages(hold, gathered.in_force)
-    return [*coverage.said(coverage.covered(hold, learned)), *([stages.sentence] if stages is not None else [])]
+    return [*coverage.sentences(coverage.of_hold(hold, learned)), *([stages.sentence] if stages is not None else [])]
 
 
 def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str]) -> Intents:

@@ -20,7 +20,7 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     ``deputy``: "" for none}], only if somebody is}], ``out_of_hours``: the same or null}]; ``nobody``:
                     its quorum cannot be filled; to its writer also ``longer``: it waits longer than they were told,
                     and ``apart``: why it did not follow its mailing, as in a reminder
-to those asked      ``bound``: the hold's digest (holds.replying.bound_to), ``may_approve``: whether the policy lets it
+to those asked      ``bound``: the hold's digest (holds.replying.binding_digest), ``may_approve``: whether the policy lets it
                     be approved by mail
 to approvers        ``in_place_of``: [{``person``, ``until``: a day}], absent people for whom this reader decides
 confirm             the same as held, to its writer, who is asked to confirm it: and ``until``, ``expires``: true if it
@@ -81,10 +81,10 @@ from typing import Any
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.values import topics_of
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.coverage import summary
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Hold, out_of_reach
-from smtpguard.holds.replying import bound_to, may_be_approved
+from smtpguard.holds.replying import binding_digest, may_be_approved
+from smtpguard.holds.summary import summary
 from smtpguard.journal.chain import utc_text
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase
@@ -154,7 +154,7 @@ def asked(hold: Hold) -> dict[str, Any]:
     """Until when its writer is asked, and whether it expires then."""
     confirm = hold.confirm
     assert confirm is not None
-    return {"until": utc_text(confirm.until), "expires": confirm.expires, "bound": bound_to(hold)}
+    return {"until": utc_text(confirm.until), "expires": confirm.expires, "bound": binding_digest(hold)}
 
 
 def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any
 def bound(hold: Hold, in_force: InForce) -> dict[str, Any]:
     """Digest of the hold to which an answer to the notice is bound, and whether the answer may approve."""
     special = in_force.of_special_category(hold.lists)
-    return {"bound": bound_to(hold), "may_approve": may_be_approved(hold, special, in_force.reply_votes)}
+    return {"bound": binding_digest(hold), "may_approve": may_be_approved(hold, special, in_force.reply_votes)}
 
 
 def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
-from smtpguard.holds.replying import AFTER, Link, Links, Tokens
+from smtpguard.holds.replying import Tokens
 from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
@@ -51,6 +51,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import dsn
 from smtpguard.notices.intents import digest, notice_to
+from smtpguard.notices.links import VALID_AFTER_EXPIRY, Link, Links
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
 from smtpguard.notices.noticedata import NONE, approvers, escalated_to, nameable, of_copy, reasons
 from smtpguard.outbox.model import Intent, IntentKind
@@ -125,7 +126,7 @@ class Renderer:
         if self.links is None or not writes or not data.get("hold_id"):
             return None
         address = self._canonical(to)
-        until = (_time(data.get("expires_at")) or self.clock.now()) + AFTER
+        until = (_time(data.get("expires_at")) or self.clock.now()) + VALID_AFTER_EXPIRY
         text = self.links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
         return text if len(text) <= MOST_LINK else None
 
@@ -251,8 +252,8 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
     shown: list[dict[str, Any]] = []
     async for hold in _of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
-            states[hold.stands] += 1
-            asks = hold.stands == State.WAITING.value and not hold.asks_writer
+            states[hold.shown_state] += 1
+            asks = hold.shown_state == State.WAITING.value and not hold.asks_writer
             reader = in_force.groups.person(data["person"].lower())
             undecided += asks and reader not in have_voted(hold, in_force.groups)
             earlier += hold.held_at < since
@@ -291,7 +292,7 @@ async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIte
         before, after_id = page[-1].held_at, page[-1].hold_id
     ids = await store.journal.noticed(since, until)
     for n in range(0, len(ids), PAGE):
-        for hold in await store.holds.several(ids[n : n + PAGE]):
+        for hold in await store.holds.find_all(ids[n : n + PAGE]):
             if hold.held_at < since and not hold.primary:
                 yield hold
 
@@ -299,7 +300,7 @@ async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIte
 def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: datetime, until: datetime) -> bool:
     """Its writer, or the owner in the writer's place, is not told that the approvers were reminded."""
     person = data["person"].lower()
-    reminded = hold.held_at < since and hold.stands == State.WAITING.value
+    reminded = hold.held_at < since and hold.shown_state == State.WAITING.value
     if reminded and data.get("role") not in ("approver", "owner"):
         return False
     if data["notice"] == "owner-digest":
@@ -325,7 +326,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "hold_id": hold.hold_id,
         "subject": hold.subject,
         "from": hold.sender or "",
-        "state": hold.stands,
+        "state": hold.shown_state,
         "test": hold.kind == TEST,
         "held_at": utc_text(hold.held_at),
         "expires_at": utc_text(hold.expires_at),
@@ -406,8 +407,8 @@ async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce,
             return hold.state is State.WAITING
         case "approve" | "reminder":
             reader = in_force.groups.person(to.canonical(in_force.registry.digester.delimiters))
-            return hold.stands == State.WAITING.value and reader not in have_voted(hold, in_force.groups)
-    return hold.stands == State.WAITING.value
+            return hold.shown_state == State.WAITING.value and reader not in have_voted(hold, in_force.groups)
+    return hold.shown_state == State.WAITING.value
 
 
 def _frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:

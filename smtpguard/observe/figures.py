@@ -116,7 +116,7 @@ def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
     """For the holds that ``events`` (a page of ``news``) end: when they were held, and by which rules, those of its
     copies included, as in ``report``; by hold id. No test is among them."""
     ended = sorted({event.id for event in events if ends_hold(event)})
-    found = holds.several(connection, ended) if ended else []
+    found = holds.find_all(connection, ended) if ended else []
     return {one.hold_id: Held(one.held_at, one.rules) for one in found if not one.kind}
 
 
@@ -193,7 +193,7 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
 def _deadlines(connection: Connection, now: datetime) -> list[datetime]:
     """The deadlines that are near or over, of those that have waited longest. While its writer is asked there is nobody
     to call, so that of a question counts once it is over."""
-    near = case((holds.marked(holds.ASKED), microseconds(now)), else_=microseconds(now + NEAR))
+    near = case((holds.has_mark(holds.ASKED), microseconds(now)), else_=microseconds(now + NEAR))
     longest = (
         select(hold.c.expires_at, near.label("near"))
         .where(_WAITING)

@@ -27,7 +27,7 @@ from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.holds import contents, deciding, revoking
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, Over, State
+from smtpguard.holds.model import Hold, OnReleaseEnd, State
 from smtpguard.incidents import activityrows
 from smtpguard.incidents.activity import Activity, ActivityFilter
 from smtpguard.journal import cursors, searchindex, signing
@@ -63,7 +63,7 @@ class Contents:
     async def keep(self, message: Message) -> None:
         """In chunks; idempotent. Swept after an hour if nothing refers to it."""
         sha256, size, quota = message.sha256, message.size_bytes, self._quota_bytes
-        if not await self._access.write(lambda b: contents.begin(b, sha256, size, quota)):
+        if not await self._access.write(lambda b: contents.reserve(b, sha256, size, quota)):
             return
         for n, data, last in contents.pieces(message.raw):
             await self._access.write(partial(contents.add, sha256=sha256, n=n, data=data, last=last))
@@ -75,21 +75,21 @@ class Contents:
 
 class Holds(Rows):
     find = asks(holds.find)
-    several = asks(holds.several)
+    find_all = asks(holds.find_all)
     copy_by = asks(holds.copy_by)
     newest = asks(holds.newest)
     page = asks(holds.page)
     ranked = asks(holds.ranked, snapshot=True)
-    counts = asks(holds.counts)
+    count_by_state = asks(holds.count_by_state)
     due = asks(holds.due)
     leaving = asks(holds.leaving)
-    asked = asks(holds.asked)
-    letters = asks(holds.letters)
+    asked_about = asks(holds.asked_about)
+    count_letters = asks(holds.count_letters)
     queued = asks(holds.queued)
-    shown = asks(contents.of_holds)
-    under = asks(contents.under)
-    templates = asks(contents.documents)
-    decided_leads = asks(deciding.decided_leads)
+    shown_of_each = asks(contents.shown_of_each)
+    shown_under = asks(contents.shown_under)
+    templates = asks(contents.templates)
+    leads_to_follow = asks(deciding.leads_to_follow)
     outgoing = asks_now(revoking.outgoing)
     change = writes(deciding.change)
     take_back = writes(revoking.take_back)
@@ -180,7 +180,7 @@ class Outbox(Rows):
         outcomes: Sequence[AttemptResult],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        over: Over | None = None,
+        over: OnReleaseEnd | None = None,
     ) -> bool:
         """Write the outcomes, and what follows from them for the hold and for the people behind the recipients. False:
         the lease was lost meanwhile, and nothing was written. ``over``: called when no recipient of a release is to be
@@ -194,7 +194,7 @@ class Outbox(Rows):
                 return False
             batch.append(sealed)
             outboxes.write(batch, rows)
-            deciding.delivered(batch, lease, changes, over)
+            deciding.record_attempt(batch, lease, changes, over)
             return True
 
         return await self._access.write(write)

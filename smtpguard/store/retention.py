@@ -112,7 +112,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     orphans = contents.sweep(batch)
     old, stored = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
-    contents.forget(batch, old)
+    contents.erase_shown(batch, old)
     rows.forget_templates(batch, batch.now - keep.content)
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through, unerased = _private(batch, batch.now - keep.addresses)
@@ -154,7 +154,7 @@ def _old_contents(batch: Batch, before: datetime) -> tuple[list[str], bool]:
         returned.c.mail == content.c.sha256, preservation.is_kept(preservation.ID, returned.c.mailing)
     )
     old = content.c.kept_at < microseconds(before)
-    return contents.some(batch, old, ~needed, ~going, ~kept, ~back, most=SLICE)
+    return contents.droppable(batch, old, ~needed, ~going, ~kept, ~back, most=SLICE)
 
 
 def _old_holds(batch: Batch, before: datetime) -> int:

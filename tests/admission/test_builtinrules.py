@@ -13,7 +13,7 @@ import pytest
 from smtpguard.admission.builtinrules import with_fixed
 from smtpguard.admission.model import Seen
 from smtpguard.gathering.streams import watched
-from smtpguard.holds.effects import bound
+from smtpguard.holds.effects import people_bound
 from smtpguard.holds.model import State
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Transaction
@@ -165,11 +165,11 @@ async def test_an_approval_of_copies_is_not_for_as_many_people_as_that_list_has(
     first, _ = await done(home, OUTSIDE, **copy)
     await done(home, "y@example.org", **copy)
     hold = await home.hold(first)
-    assert (hold.copies, hold.reach, bound(hold, (), home.in_force)) == (1, 2, 2)
+    assert (hold.copies, hold.reach, people_bound(hold, (), home.in_force)) == (1, 2, 2)
     to_member, _ = await done(home, MEMBERS[0], **copy | {"X_Mailing": "roses"})
     await done(home, MEMBERS[1], **copy | {"X_Mailing": "roses"})
     hold = await home.hold(to_member)
-    assert bound(hold, (), home.in_force) == len(MEMBERS), "it is a mailing to that list"
+    assert people_bound(hold, (), home.in_force) == len(MEMBERS), "it is a mailing to that list"
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -16,7 +16,7 @@ from smtpguard.admission.intake import Intake
 from smtpguard.admission.mailvote import MOST_OCTETS, VotesByMail
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.holds.model import Change, Choice, Confirmation, Hold, State
-from smtpguard.holds.replying import No, Tokens, bound_to
+from smtpguard.holds.replying import Tokens, Uncounted, binding_digest
 from smtpguard.mail.address import Address
 from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Message
@@ -54,7 +54,7 @@ class Desk:
 
     async def address(self, notice: str = "approve", person: str = EVA) -> str:
         hold = await self.hold()
-        return f"votes+{self.votes.tokens.local(hold.hold_id, bound_to(hold), person, notice)}@guard.example.com"
+        return f"votes+{self.votes.tokens.local(hold.hold_id, binding_digest(hold), person, notice)}@guard.example.com"
 
     async def say(self, words: str, *, to: str = "", login: str = "", sender: str = EVA, **more: Any) -> Disposition:
         at, way = to or await self.address(), FakePassage()
@@ -83,7 +83,7 @@ class Desk:
 
     async def notices(self, kind: str) -> list[tuple[str, str, Any]]:
         """Those about the hold as it is now."""
-        bound, there = bound_to(await self.hold()), [i for i in await self.home.outbox() if i.data is not None]
+        bound, there = binding_digest(await self.hold()), [i for i in await self.home.outbox() if i.data is not None]
         these = [i for i in there if i.data["notice"] == kind and i.data.get("bound") == bound]
         return [(str(i.recipients[0].address), i.intent_id, i.data) for i in these]
 
@@ -221,7 +221,7 @@ async def test_an_answer_to_an_older_notice_brings_one_that_can_be_answered(desk
         assert "the message has changed since" in said(await desk.say("APPROVE", to=before, login=login))
     bo = "bo@example.com"
     assert "the message has changed since" in said(await desk.say("APPROVE", to=before, login=bo, sender=bo))
-    assert await desk.told() == ([(EVA, str(No.TOKEN.value))] if proof else [])
+    assert await desk.told() == ([(EVA, str(Uncounted.TOKEN.value))] if proof else [])
     new = await desk.notices("approve")
     assert [(to, data["reasons"][-1]["description"]) for to, _, data in new] == [(EVA, "Another rule")] * bool(proof)
     for _, id, _ in new:

@@ -24,7 +24,7 @@ from smtpguard.app.relay import Relays
 from smtpguard.app.services import services, term
 from smtpguard.cli.serve import processes
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.retention import Erased, Retention
 from tests.cli.installing import install

@@ -13,7 +13,7 @@ import yaml
 from smtpguard.admission.recorded import Recorded
 from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
 from smtpguard.app.replayed import Judgement, Replay
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Refused, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Lost

@@ -221,7 +221,7 @@ async def test_an_approved_post_in_doubt_that_is_sent_anew_waits(
             assert await guard.office._approvals.ask() == 1
         guard.relay.forget()
         if way == "settled":
-            await guard.office._approvals.say(hold.hold_id, sent=True, approver=EVA, by="test")
+            await guard.office._approvals.answer_doubt(hold.hold_id, sent=True, approver=EVA, by="test")
             await guard.passes(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
             return
         anew = await guard.held(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
@@ -600,7 +600,7 @@ def test_all_that_was_seen_and_is_covered_is_said() -> None:
     template = slots.Template(
         senders=("x",), files=(), elements=(slots.Block(items=items), slots.Choice(alternatives=tuple((one,) for one in texts))), learned=40
     )  # fmt: skip
-    (told, _) = coverage.said(coverage.Coverage(template=template, copies=40))
+    (told, _) = coverage.sentences(coverage.Coverage(template=template, copies=40))
     assert all(f"and offer {n} of them" in told for n in range(18))
     assert "and more of it" in told
     assert all(f"rose {n}" in told for n in range(20))
@@ -617,7 +617,7 @@ async def test_preapproved_versions_are_learned_together(campaign: WholeGuard) -
         assert learned.copies == n - 1
         await approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
     assert learned.template is not None
-    told = coverage.said(coverage.covered(hold, learned))
+    told = coverage.sentences(coverage.of_hold(hold, learned))
     assert "So is one that is as the 2 versions that were approved, with this one" in told[0]
     assert "rose costs a quarter less" in told[0].replace("“", "").replace("”", "") or "apple tree" in told[0]
     for n in range(3, 3 + 2 * MANY):

@@ -126,14 +126,18 @@ async def refused_after_a_doubt(home: House) -> None:
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
     await office.step()
     await home.approvals().ask()
-    await home.approvals().say((await home.store.holds.asked())[0].hold_id, sent=False, approver=EVA, by="test")
+    await home.approvals().answer_doubt(
+        (await home.store.holds.asked_about())[0].hold_id, sent=False, approver=EVA, by="test"
+    )
     office.relay.raises, office.relay.says = None, {RAMADAN: NO}
     await office.step(hours=1)
 
 
 async def said_to_have_been_sent(home: House) -> None:
     await in_doubt_on_release(home)
-    await home.approvals().say((await home.store.holds.asked())[0].hold_id, sent=True, approver=EVA, by="test")
+    await home.approvals().answer_doubt(
+        (await home.store.holds.asked_about())[0].hold_id, sent=True, approver=EVA, by="test"
+    )
 
 
 async def rejected_after_a_doubt(home: House) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.holds.effects import REMINDERS
+from smtpguard.holds.deadlines import REMINDERS
 from smtpguard.holds.model import Change, Hold, Move, State
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Held

@@ -15,12 +15,13 @@ from starlette.datastructures import FormData
 from smtpguard.accounts.model import Role
 from smtpguard.console.rendering import number
 from smtpguard.database.errors import CommitUnknown, Unavailable
-from smtpguard.holds.effects import REMINDERS, TEST
+from smtpguard.holds.deadlines import REMINDERS
+from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Change, Choice, Conflict, State
-from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.lists.index import index_path
 from smtpguard.mailings.service import Mailings
+from smtpguard.notices.links import Link, Links
 from smtpguard.outbox.model import AttemptResult, IntentKind
 from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, text

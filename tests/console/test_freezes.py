@@ -14,9 +14,9 @@ from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.freezes.model import event_of
 from smtpguard.freezes.service import UNCOUNTED, Freezes
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
+from smtpguard.notices.links import Link, Links
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Selector
 from tests.clocks import MONDAY
 from tests.console.api.program import program

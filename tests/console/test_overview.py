@@ -14,8 +14,8 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
 from smtpguard.holds.model import Choice
-from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.event import Event, Kind
+from smtpguard.notices.links import Link, Links
 from smtpguard.observe.alarms import RaisedAlarm
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, several, subjects, text
 from tests.console.stage import Stage

@@ -9,8 +9,8 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import State
-from smtpguard.holds.replying import Link, Links
 from smtpguard.lists.index import index_path
+from smtpguard.notices.links import Link, Links
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS

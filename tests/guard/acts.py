@@ -344,7 +344,7 @@ class Acts(Upkeep):
     async def say(self, hold: Hold, who: str, *, sent: bool) -> None:
         """A person's word about a release in doubt counts as the relay's."""
         asked = await self.store.ask(lambda c: outboxes.asked(c, hold.hold_id, self.store.now_us()))
-        await self.approvals.say(hold.hold_id, sent=sent, approver=who, by="test")
+        await self.approvals.answer_doubt(hold.hold_id, sent=sent, approver=who, by="test")
         self.doubted = {one for one in self.doubted if not one.startswith(hold.hold_id.encode())}
         self.tries = Counter({way: n for way, n in self.tries.items() if not way[0].startswith(hold.hold_id.encode())})
         if sent:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.freezes.gatewatch import GateWatch
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice
 from smtpguard.mailings.service import Mailings, row
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed

@@ -78,7 +78,7 @@ class History(Acts):
             await self.thaw()
             for one in self.regular():
                 await one()
-            for hold in await self.store.holds.asked():
+            for hold in await self.store.holds.asked_about():
                 for who in VOTERS:
                     try:
                         await self.say(hold, who, sent=True)

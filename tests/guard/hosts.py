@@ -14,7 +14,7 @@ from smtpguard.admission.intake import Intake
 from smtpguard.admission.preapproval import Corrections, Preapproval
 from smtpguard.freezes.gatewatch import GateWatch
 from smtpguard.freezes.service import Freezes
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind

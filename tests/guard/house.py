@@ -27,7 +27,7 @@ from smtpguard.gathering.gather import Gather, Gathered
 from smtpguard.gathering.sender import Sender
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import rows as holds
-from smtpguard.holds.effects import REMINDERS, Deadlines
+from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Approvals, Decided
 from smtpguard.journal.clock import SteadyClock
@@ -315,7 +315,7 @@ class House:
 
         def read(connection: Connection) -> list[Hold]:
             order = (schema.hold.c.held_at, schema.hold.c.hold_id)
-            return holds.several(connection, list(connection.scalars(select(order[1]).order_by(*order))))
+            return holds.find_all(connection, list(connection.scalars(select(order[1]).order_by(*order))))
 
         return await self.store.holds._access.ask(read)
 

@@ -114,7 +114,10 @@ class Mailboxes:
         hold = await self.home.hold(intent.data["hold_id"])
         hold = await self.home.hold(hold.primary) if hold.primary else hold
         voted = {vote.approver for vote in hold.votes}
-        assert hold.stands != "waiting" or (to in voted if kind != "confirm" else not hold.asks_writer), (intent, hold)
+        assert hold.shown_state != "waiting" or (to in voted if kind != "confirm" else not hold.asks_writer), (
+            intent,
+            hold,
+        )
         self._obsolete.add((kind, intent.data["hold_id"], to))
         return made
 

@@ -73,7 +73,7 @@ async def test_absent_or_incomplete_content_raises(store: Store) -> None:
     message = made(10)
     with pytest.raises(ContentMissing):
         await store.contents.load(message.sha256)
-    await store._writer.submit(lambda b: contents.begin(b, message.sha256, 10, 0))
+    await store._writer.submit(lambda b: contents.reserve(b, message.sha256, 10, 0))
     with pytest.raises(ContentMissing):
         await store.contents.load(message.sha256)
     await store.contents.keep(message)  # the process that began it died; the next one finishes it
@@ -116,7 +116,7 @@ async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock
     orphan, wanted, begun = made(10, 1), made(10, 2), made(10, 3)
     await store.contents.keep(orphan)
     await store.contents.keep(wanted)
-    await store._writer.submit(lambda b: contents.begin(b, begun.sha256, 10, 0))
+    await store._writer.submit(lambda b: contents.reserve(b, begun.sha256, 10, 0))
     await store.admit(item("H1"), holds(a_hold("H1", content=wanted)))
     clock.pass_(minutes=59)
     await store.retain(Retention())
@@ -132,7 +132,7 @@ async def test_unreferenced_content_is_deleted_after_an_hour(store: Store, clock
 @on_sqlite
 async def test_however_much_is_unreferenced_is_deleted(store: Store, clock: Clock) -> None:
     for n in range(contents.SWEPT + 1):
-        await store._writer.submit(partial(contents.begin, sha256=made(10, n).sha256, size=10, quota=0))
+        await store._writer.submit(partial(contents.reserve, sha256=made(10, n).sha256, size=10, quota=0))
     clock.pass_(minutes=61)
     while (await store.retain(Retention())).more:
         pass
@@ -215,7 +215,7 @@ async def test_holds_are_listed_newest_first_and_by_state(store: Store, clock: C
     ]
     assert [h.hold_id for h in await store.holds.newest(limit=2)] == ["H4", "H3"]
     assert [h.hold_id for h in await store.holds.newest(before=T0 + timedelta(minutes=2))] == ["H1", "H0"]
-    counts = await store.holds.counts()
+    counts = await store.holds.count_by_state()
     assert (counts[State.WAITING], counts[State.REJECTED], counts[State.VOID]) == (3, 1, 0)
 
 

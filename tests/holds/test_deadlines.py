@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.effects import REMINDERS, Deadlines, deliver_by
+from smtpguard.holds.deadlines import REMINDERS, Deadlines, deliver_by
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import parse_header
 from smtpguard.policy.approvals import Hours, parse_days

@@ -18,12 +18,10 @@ from smtpguard.holds.model import Choice
 from smtpguard.holds.replying import (
     LOCAL_OCTETS,
     Answer,
-    Link,
-    Links,
-    No,
     Proof,
     Tokens,
-    bound_to,
+    Uncounted,
+    binding_digest,
     decide,
     full_signatures,
     read_vote,
@@ -34,6 +32,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.fields import Signature
 from smtpguard.mail.message import parse_header
+from smtpguard.notices.links import Link, Links
 from smtpguard.notices.notice import SAMPLE, NoticeHead, NoticeTemplates
 from smtpguard.notices.render import MOST_LINK, Renderer
 from smtpguard.outbox.model import Intent, IntentKind
@@ -55,47 +54,53 @@ TOKENS = Tokens(b"k" * 32)
     [
         ({"login": EVA}, {}, BY_LOGIN),
         ({"signed": (SIGNED,)}, {}, BY_SIGNATURE),
-        ({}, {}, No.UNPROVEN),  # a forged From
-        ({"login": OMAR}, {}, No.UNPROVEN),
-        ({"claimed": OMAR, "login": OMAR}, {}, No.OTHER),  # forwarded to somebody else
-        ({"claimed": None, "login": EVA}, {}, No.OTHER),
-        ({"login": EVA}, {"used": True}, No.USED),
-        ({"login": EVA, "automatic": True}, {}, No.AUTOMATIC),
-        ({"login": EVA, "word": None}, {}, No.WORDLESS),
-        ({"login": EVA}, {"barred": No.FACTOR}, No.FACTOR),
-        ({"login": EVA}, {"special": True}, No.OFF),
-        ({"login": EVA}, {"allowed": None}, No.OFF),
-        ({"login": EVA}, {"allowed": ReplyVotesModel.model_construct(people=0)}, No.OFF),
-        ({"login": EVA}, {"person": ""}, No.TOKEN),
-        ({"signed": (replace(SIGNED, domain="mail.example.com"),)}, {}, No.UNPROVEN),
-        ({"signed": (SIGNED,)}, {"allowed": ReplyVotesModel(people=1)}, No.UNPROVEN),  # its server vouches for nobody
-        ({"signed": (replace(SIGNED, at=NOON - timedelta(hours=1)),)}, {}, No.UNPROVEN),
-        ({"signed": (replace(SIGNED, at=None),)}, {}, No.UNPROVEN),
-        ({"signed": (replace(SIGNED, at=NOON + timedelta(hours=1)),)}, {}, No.UNPROVEN),
+        ({}, {}, Uncounted.UNPROVEN),  # a forged From
+        ({"login": OMAR}, {}, Uncounted.UNPROVEN),
+        ({"claimed": OMAR, "login": OMAR}, {}, Uncounted.OTHER),  # forwarded to somebody else
+        ({"claimed": None, "login": EVA}, {}, Uncounted.OTHER),
+        ({"login": EVA}, {"used": True}, Uncounted.USED),
+        ({"login": EVA, "automatic": True}, {}, Uncounted.AUTOMATIC),
+        ({"login": EVA, "word": None}, {}, Uncounted.WORDLESS),
+        ({"login": EVA}, {"barred": Uncounted.FACTOR}, Uncounted.FACTOR),
+        ({"login": EVA}, {"special": True}, Uncounted.OFF),
+        ({"login": EVA}, {"allowed": None}, Uncounted.OFF),
+        ({"login": EVA}, {"allowed": ReplyVotesModel.model_construct(people=0)}, Uncounted.OFF),
+        ({"login": EVA}, {"person": ""}, Uncounted.TOKEN),
+        ({"signed": (replace(SIGNED, domain="mail.example.com"),)}, {}, Uncounted.UNPROVEN),
+        (
+            {"signed": (SIGNED,)},
+            {"allowed": ReplyVotesModel(people=1)},
+            Uncounted.UNPROVEN,
+        ),  # its server vouches for nobody
+        ({"signed": (replace(SIGNED, at=NOON - timedelta(hours=1)),)}, {}, Uncounted.UNPROVEN),
+        ({"signed": (replace(SIGNED, at=None),)}, {}, Uncounted.UNPROVEN),
+        ({"signed": (replace(SIGNED, at=NOON + timedelta(hours=1)),)}, {}, Uncounted.UNPROVEN),
         ({"word": Choice.REJECT}, {}, REJECTED),
         ({"word": Choice.REJECT, "login": EVA}, {}, (Choice.REJECT, Proof.LOGIN)),
-        ({"word": Choice.REJECT}, {"allowed": None, "barred": No.FACTOR, "special": True}, REJECTED),
-        ({"word": Choice.REJECT, "automatic": True}, {}, No.AUTOMATIC),
-        ({"word": Choice.REJECT, "claimed": OMAR}, {}, No.OTHER),
+        ({"word": Choice.REJECT}, {"allowed": None, "barred": Uncounted.FACTOR, "special": True}, REJECTED),
+        ({"word": Choice.REJECT, "automatic": True}, {}, Uncounted.AUTOMATIC),
+        ({"word": Choice.REJECT, "claimed": OMAR}, {}, Uncounted.OTHER),
     ],
 )
-def test_decisions_by_answers(answer: dict[str, Any], more: dict[str, Any], becomes: tuple[Choice, Proof] | No) -> None:
+def test_decisions_by_answers(
+    answer: dict[str, Any], more: dict[str, Any], becomes: tuple[Choice, Proof] | Uncounted
+) -> None:
     told = Answer(**{"claimed": EVA, "word": Choice.APPROVE, **answer})
     usual: dict[str, Any] = {"person": EVA, "addresses": frozenset({EVA}), "used": False, "barred": None, "special": False,
                              "allowed": ALLOWED, "now": NOON}  # fmt: skip
     assert decide(told, hold(COMMS), **{**usual, **more}) == becomes
     own = hold(COMMS, senders=frozenset({EVA}))
-    assert isinstance(decide(told, own, **{**usual, **more}), No), "no one decides on their own message"
+    assert isinstance(decide(told, own, **{**usual, **more}), Uncounted), "no one decides on their own message"
 
 
 def test_a_token_is_bound_to_person_notice_and_message() -> None:
     one = replace(hold(COMMS), hold_id="01KFAAAAAAAAAAAA")
-    made = TOKENS.local(one.hold_id, bound_to(one), EVA, "H-approve-1")
+    made = TOKENS.local(one.hold_id, binding_digest(one), EVA, "H-approve-1")
     people = (OMAR, EVA)
     assert len(made) == LOCAL_OCTETS
     assert TOKENS.person(made, one, people) == EVA
     assert TOKENS.person(made.upper(), one, people) == EVA, "servers may change the case"
-    assert made != TOKENS.local(one.hold_id, bound_to(one), EVA, "H-reminder-1")
+    assert made != TOKENS.local(one.hold_id, binding_digest(one), EVA, "H-reminder-1")
     for other in (
         replace(one, content_sha256="d" * 64),
         replace(one, envelope=replace(one.envelope, recipients=(*one.envelope.recipients, *one.envelope.recipients))),
@@ -165,14 +170,14 @@ def test_a_signature_must_cover_all_used_fields(fields: bytes, signature: Signat
     [
         (None, None),
         ({"roles": (Role.APPROVER,)}, None),
-        ({"roles": (Role.APPROVER,), "disabled": True}, No.BARRED),
-        ({"roles": (Role.VIEWER,)}, No.BARRED),
-        ({"roles": (Role.APPROVER, Role.ADMIN)}, No.FACTOR),
-        ({"roles": (Role.APPROVER, Role.ADMIN), "subject": "1"}, No.FACTOR),  # single sign-on asks for it
-        ({"roles": (Role.APPROVER,), "totp": "sealed"}, No.FACTOR),
+        ({"roles": (Role.APPROVER,), "disabled": True}, Uncounted.BARRED),
+        ({"roles": (Role.VIEWER,)}, Uncounted.BARRED),
+        ({"roles": (Role.APPROVER, Role.ADMIN)}, Uncounted.FACTOR),
+        ({"roles": (Role.APPROVER, Role.ADMIN), "subject": "1"}, Uncounted.FACTOR),  # single sign-on asks for it
+        ({"roles": (Role.APPROVER,), "totp": "sealed"}, Uncounted.FACTOR),
     ],
 )
-def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, why: No | None) -> None:
+def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, why: Uncounted | None) -> None:
     known = [] if account is None else [Account(account_id="1", address=EVA, created_at=NOON, **account)]
     assert why_barred(known, frozenset({Role.ADMIN})) is why
 

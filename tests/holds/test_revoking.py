@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from smtpguard.database.schema import delivery, outbox
 from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
-from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending, taken_back
+from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending, state_after_revocation
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox import rows as outboxes
@@ -33,7 +33,7 @@ async def revoke(
     def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
         if seen is not None:
             seen.append((hold.hold_id, sending, outgoing, leads))
-        to = taken_back(hold.state, move, sending or UNSENT)
+        to = state_after_revocation(hold.state, move, sending or UNSENT)
         if to is None and hold.state is State.WAITING:
             to = OVER[move]
         if to is None:
@@ -178,11 +178,11 @@ async def test_revoking_the_primary_hold_stops_all_copies(store: Store) -> None:
     assert [s[0] for s in seen] == ["H0"]
     assert outgoing == Outgoing(own=seen[0][1], back=4)
     assert await store.outbox.lease("me", 10, 60) == (), "before the copies follow"
-    assert await store.holds.decided_leads() == ["H0"]
+    assert await store.holds.leads_to_follow() == ["H0"]
     assert await follow_primary(store, "H0") == 3
     assert {await state(store, f"H{n}") for n in range(4)} == {State.REJECTED}
     assert [await entries(store, f"H{n}") for n in range(4)] == [(0, 0)] * 4
-    assert await store.holds.decided_leads() == []
+    assert await store.holds.leads_to_follow() == []
 
 
 @on_sqlite
@@ -226,10 +226,10 @@ async def test_copies_in_doubt_are_not_retried_after_a_revocation(store: Store, 
     await revoke(store, "H0")
     assert await store.outbox.lease("me", 10, 60) == (), "before the other copies follow"
     leading = "H1" if lead == "sent" else "H0"
-    assert await store.holds.decided_leads() == [leading]
+    assert await store.holds.leads_to_follow() == [leading]
     assert await follow_primary(store, leading) == 4 - int(leading[1]) - 1
     assert [await state(store, f"H{n}") for n in (1, 2, 3)] == [State.IN_DOUBT] * 3
-    assert await store.holds.decided_leads() == []
+    assert await store.holds.leads_to_follow() == []
     clock.pass_(days=1)
     assert await store.outbox.lease("me", 10, 60) == ()
 

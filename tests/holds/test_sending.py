@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from smtpguard.holds.model import SENDING, Move, State
-from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending, after_late_outcome, taken_back
+from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending, after_late_outcome, state_after_revocation
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import Settled
@@ -55,7 +55,7 @@ def test_every_state_after_revocation() -> None:
             continue  # a recipient is in doubt, whatever the others are
         over = State.RELEASED if sending.settled.sent else State.IN_DOUBT
         expected = None if cell == "-" else over if cell == "over" else State(cell)
-        assert taken_back(state, move, sending) is expected, (state, move, sending)
+        assert state_after_revocation(state, move, sending) is expected, (state, move, sending)
 
 
 def test_after_revocation_the_rest_fails_and_doubts_remain() -> None:

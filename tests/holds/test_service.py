@@ -14,7 +14,8 @@ from sqlalchemy import select
 from smtpguard.app.clock import learned
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import outbox
-from smtpguard.holds.effects import REMINDERS, Deadlines, Seen, deliver_by
+from smtpguard.holds.deadlines import REMINDERS, Deadlines, deliver_by
+from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State, event_on
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.chain import utc_text
@@ -307,11 +308,15 @@ async def test_a_hold_whose_client_got_no_answer_is_void(home: House) -> None:
     hold = await home.held()
     unanswered = replace(hold, hold_id="U1", acknowledged=False)
     assert home.term.attend_at(unanswered, home.in_force) == hold.held_at + timedelta(minutes=15)
-    step = home.approvals()._in_time(unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=15)))
+    step = home.approvals()._due_change(
+        unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=15))
+    )
     assert step.hold is not None
     assert step.hold.state is State.VOID
     assert step.intents == ()
-    early = home.approvals()._in_time(unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=14)))
+    early = home.approvals()._due_change(
+        unanswered, home.notices.at(home.in_force, hold.held_at + timedelta(minutes=14))
+    )
     assert early.hold is not None
     assert early.hold.state is State.WAITING
 
@@ -435,7 +440,9 @@ async def test_a_clock_that_jumps_expires_nothing_and_is_logged_once(
 async def test_a_hold_decided_meanwhile_does_not_expire(home: House) -> None:
     hold = await home.held()
     with pytest.raises(Conflict, match="decided meanwhile"):
-        home.approvals()._in_time(replace(hold, state=State.APPROVED), home.notices.at(home.in_force, hold.expires_at))
+        home.approvals()._due_change(
+            replace(hold, state=State.APPROVED), home.notices.at(home.in_force, hold.expires_at)
+        )
 
 
 async def test_a_failing_hold_does_not_stop_the_sweep(home: House) -> None:

@@ -16,7 +16,7 @@ from smtpguard.app.clock import learned
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held

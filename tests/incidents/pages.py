@@ -46,7 +46,7 @@ async def _figures(browser: Browser, history: History) -> None:
                 rows = len(re.findall(r'<li><div class="what">', found))
             else:
                 ids = set(re.findall(r'href="/(?:held|history)/([A-Z0-9]+)"', found))
-                rows = sum(not hold.kind for hold in await history.store.holds.several(sorted(ids)))
+                rows = sum(not hold.kind for hold in await history.store.holds.find_all(sorted(ids)))
             more = "/journal" not in path and re.search("rule=|list=", path)
             assert rows == min(int(n), PAGE) or (more and rows > int(n)), (path, n, rows)
 
@@ -75,7 +75,7 @@ async def _asked(asks: Program, history: History) -> None:
     """Every answer of the API is as its document says. It lists first what people are asked about."""
     assert (await asks("GET", "/lists")).status_code == 200
     holds = [hold for hold in await history.home.holds() if not hold.primary]
-    asked = await history.store.holds.asked()
+    asked = await history.store.holds.asked_about()
     for state in State:
         listed: list[str] = []
         more: dict[str, str] = {"state": state.value, "limit": "2"}

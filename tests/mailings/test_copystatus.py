@@ -21,7 +21,7 @@ from smtpguard.admission.model import Admission, Seen
 from smtpguard.cli.mailings import Follower, table, told
 from smtpguard.holds.model import LET_GO, Change, Hold, State
 from smtpguard.holds.model import Move as Step
-from smtpguard.holds.sending import taken_back
+from smtpguard.holds.sending import state_after_revocation
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import DeliveryEvent
@@ -486,7 +486,7 @@ async def test_fates_agree_with_a_model(store: Store, url: str, clock: Clock, se
             case "revoke" if outbox:
                 id = rng.choice(sorted(outbox))
                 sending = (await store.ask(partial(sendings, hold_ids=[id], now_us=microseconds(clock.now()))))[id]
-                back = taken_back((await hold_of(store, id)).state, Step.REJECT, sending)
+                back = state_after_revocation((await hold_of(store, id)).state, Step.REJECT, sending)
                 if sending.under_way or back is None:
                     continue
                 stopped: dict[str, Any] = {}

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from smtpguard.database.schema import outbox
-from smtpguard.holds.effects import REMINDERS, Deadlines
+from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, Refused, State
 from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.envelope import Lost

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from smtpguard.holds.coverage import sentence
-from smtpguard.holds.effects import Deadlines
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.model import State as Held
+from smtpguard.holds.summary import sentence
 from smtpguard.lists import digest
 from smtpguard.lists.index import index_path
 from smtpguard.mail.reply import Reply

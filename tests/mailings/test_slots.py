@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bench.campaigns import templates
 from bench.covers import measured
-from smtpguard.holds.coverage import Coverage, said
+from smtpguard.holds.coverage import Coverage, sentences
 from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
 from smtpguard.mailings import alignment, slotlearning
@@ -324,7 +324,7 @@ def test_people_see_what_one_copy_of_many_lets_pass() -> None:
     names += ["Bo your boss is drunk", "Bo Robs All Our Shops Now"]
     copies = [shown(page.format(name, f"{n:032x}"), head=HTML) for n, name in enumerate(names)]
     made = learn(copies[0], copies[1:])
-    told = str(said(Coverage(template=made, copies=made.learned))[0])
+    told = str(sentences(Coverage(template=made, copies=made.learned))[0])
     assert all(
         word in told for word in ("your, boss, is, drunk", "Bo Robs All Our Shops Now", "pictures from img.example")
     )
@@ -337,7 +337,7 @@ def test_people_see_each_currency_that_lets_other_amounts_pass() -> None:
     copies = [copy(n, text, n=odd[n - 8] if 8 <= n < 12 else f"€{n}") for n in range(30)]
     made = learn(copies[0], copies[1:])
     assert made.matches(copy(31, text, n="CHF99"))
-    assert all(one in str(said(Coverage(template=made, copies=made.learned))[0]) for one in odd)
+    assert all(one in str(sentences(Coverage(template=made, copies=made.learned))[0]) for one in odd)
 
 
 @every("odd", [{"code": "p5@x5.example"}, {"name": "Bo gladly"}, {"n": "£6"}])
@@ -350,7 +350,7 @@ def test_people_see_what_one_copy_lets_pass_after_many_that_differ(odd: dict[str
         for n in range(30)
     ]  # fmt: skip
     made = learn(copies[0], copies[1:])
-    shown = str(said(Coverage(template=made, copies=made.learned))[0])
+    shown = str(sentences(Coverage(template=made, copies=made.learned))[0])
     assert "more" in shown
     assert all(one.split()[-1] in shown for one in odd.values())
 
@@ -447,7 +447,7 @@ def test_the_address_of_its_recipient_in_the_text_is_replaced_by_no_other(seen: 
             ("words", PEOPLE[(n + 1) % 30])
         ]
         assert not made.matches(_login(n, to="mallory@evil.example"))
-    assert "address" not in str(said(Coverage(template=made, copies=seen - 1))[0])
+    assert "address" not in str(sentences(Coverage(template=made, copies=seen - 1))[0])
 
 
 def test_people_see_that_an_address_in_the_text_is_not_the_recipients() -> None:
@@ -455,7 +455,7 @@ def test_people_see_that_an_address_in_the_text_is_not_the_recipients() -> None:
     made = learn(_login(0), [_login(n, f"old{n}@elsewhere.example" if n % 5 == 0 else "") for n in range(1, 20)])
     assert all(made.matches(_login(n, login)) for n in range(20, 30) for login in ("", "old@elsewhere.example"))
     assert "an address, not always the recipient's own after “log in as”" in str(
-        said(Coverage(template=made, copies=19))[0]
+        sentences(Coverage(template=made, copies=19))[0]
     )
 
 

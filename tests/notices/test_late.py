@@ -92,7 +92,7 @@ async def test_who_voted_is_not_asked_to(away: Office) -> None:
     """While others are."""
     hold = await held(away)
     await away.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
-    assert (await away.home.hold(hold.hold_id)).stands == "waiting"
+    assert (await away.home.hold(hold.hold_id)).shown_state == "waiting"
     found = await got(away)
     assert EVA not in found
     assert list(found[DPO]) == list(found[OMAR]) == ["approve"]

@@ -87,7 +87,7 @@ async def test_list_messages_in_doubt(store: Store, clock: Clock) -> None:
     await held(store, "H2", to=("d@list.example",))
     assert (await look(store)).asked == 0
     await store.holds.change("H2", lambda h: Change(hold=replace(h, state=State.IN_DOUBT, asked_at=clock.now())))
-    assert (await look(store)).asked == len(await store.holds.asked()) == 1
+    assert (await look(store)).asked == len(await store.holds.asked_about()) == 1
 
 
 async def test_the_outbox_by_due_and_later(store: Store, clock: Clock) -> None:

@@ -74,7 +74,7 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
     hold_id = await release_in_doubt(office)
     hold = await office.home.hold(hold_id)
     assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
-    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
+    assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id]
     assert await questions(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
     assert await tally(office) == Tally(doubted=60)
     out = await office.store.holds.outgoing(hold_id)
@@ -107,7 +107,7 @@ async def test_a_release_counts_and_asks_about_the_lists_of_its_arrival(office: 
     assert asked == {61 if policy == ADDED else 60}, "also about what is a list address now"
     await office.until_quiet(steps=100)
     assert office.relay.has(RAMADAN) == 0, "however long it waits"
-    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     await office.until_quiet(steps=2)
     assert await tally(office) == Tally(relayed=61)
     releases = (data for kind, data in await office.home.events(hold_id) if kind == "release")
@@ -143,7 +143,7 @@ async def test_a_message_that_people_are_asked_about_is_not_erased(office: Offic
     """Its release would stay in the outbox for ever, with nobody asked."""
     hold_id = await release_in_doubt(office)
     assert await erased(office) == {(hold_id, f"decision {hold_id}")}
-    await approvals(office).say(hold_id, sent=True, approver=EVA, by="root")
+    await approvals(office).answer_doubt(hold_id, sent=True, approver=EVA, by="root")
     assert await erased(office) == set()
     assert await office.store.holds.find(hold_id) is None
 
@@ -191,12 +191,14 @@ async def test_after_a_kill_at_the_dot_they_are_asked_once_the_lease_ends(office
         await office.step()
     office.relay.raises = None
     await approvals(office).sweep()
-    assert await office.store.holds.asked() == [], "it may still be at the final dot"
+    assert await office.store.holds.asked_about() == [], "it may still be at the final dot"
     office.worker = office.hire("another")
     await office.home.freeze()
     assert await office.step(minutes=31) == 0
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id], "a freeze does not stop the question"
+    assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id], (
+        "a freeze does not stop the question"
+    )
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
@@ -210,29 +212,31 @@ async def test_the_release_of_a_gone_process_is_asked_about_at_once(office: Offi
     assert await office.store.outbox.abandon(lambda owner: owner == "another") == 0
     assert await office.store.outbox.abandon(lambda owner: owner == "one") == 1
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
+    assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id]
 
 
 async def test_a_person_says_it_was_sent(office: Office) -> None:
     hold_id = await release_in_doubt(office)
-    hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root", comment="The relay's log has it")
+    hold = await approvals(office).answer_doubt(
+        hold_id, sent=True, approver=EVA, by="root", comment="The relay's log has it"
+    )
     assert (hold.state, hold.settled, hold.asked_at) == (State.RELEASED, Settled(sent=1), None)
     assert await tally(office) == Tally(relayed=60)
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
-    assert await office.store.holds.asked() == []
+    assert await office.store.holds.asked_about() == []
     entries = [(e.kind, e.data, clear) for e, clear in await office.store.journal.history(hold_id)]
     (settled,) = [(data, clear) for kind, data, clear in entries if kind == Kind.SETTLED.value]
     assert settled[0] == {"choice": "sent", "recipients": 1, "people": 60}
     assert settled[1] == {"actor": [EVA, "root"], "comment": ["The relay's log has it"], "recipients": [RAMADAN]}
     with pytest.raises(Conflict, match="no one is asked"):
-        await approvals(office).say(hold_id, sent=False, approver=OMAR, by="root")
+        await approvals(office).answer_doubt(hold_id, sent=False, approver=OMAR, by="root")
 
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool) -> None:
     hold_id = await release_in_doubt(office, taken=taken)
-    hold = await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    hold = await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     assert (hold.state, hold.asked_at) == (State.RELEASING, None)
     assert await tally(office) == Tally(doubted=60), "the first may have arrived"
     await office.step()
@@ -247,12 +251,12 @@ async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool
 
 async def test_in_doubt_again_they_are_asked_again(office: Office) -> None:
     hold_id = await release_in_doubt(office)
-    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
     await office.step()
     office.relay.raises = None
     await approvals(office).sweep()
-    assert [h.hold_id for h in await office.store.holds.asked()] == [hold_id]
+    assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id]
     await office.until_quiet(steps=100)
     assert office.relay.has(RAMADAN) == 2
     assert [d for d in office.dsns() if d.data["action"] == "failed"] == []
@@ -260,12 +264,12 @@ async def test_in_doubt_again_they_are_asked_again(office: Office) -> None:
 
 async def test_a_refused_second_attempt_leaves_the_first_in_doubt(office: Office) -> None:
     hold_id = await release_in_doubt(office)
-    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     office.relay.says = {RAMADAN: NO}
     await office.step()
     assert await office.state(hold_id) is State.IN_DOUBT
     assert await tally(office) == Tally(doubted=60)
-    assert await office.store.holds.asked() == []
+    assert await office.store.holds.asked_about() == []
 
 
 async def test_only_the_lists_address_waits_for_people(office: Office) -> None:
@@ -277,7 +281,7 @@ async def test_only_the_lists_address_waits_for_people(office: Office) -> None:
     assert await office.state(hold_id) is State.IN_DOUBT
     assert await tally(office) == Tally(doubted=60, relayed=1)
     await office.until_quiet(steps=3)
-    hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root")
+    hold = await approvals(office).answer_doubt(hold_id, sent=True, approver=EVA, by="root")
     assert (hold.state, hold.settled) == (State.RELEASED, Settled(sent=2))
     assert await tally(office) == Tally(relayed=61)
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
@@ -288,7 +292,7 @@ async def test_a_rejection_ends_the_question(office: Office) -> None:
     await office.home.freeze()
     done = await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="Wrong list")
     assert (done.hold.state, done.hold.stopped, done.hold.asked_at) == (State.IN_DOUBT, True, None)
-    assert await office.store.holds.asked() == []
+    assert await office.store.holds.asked_about() == []
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
@@ -305,7 +309,7 @@ async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
 async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) -> None:
     hold_id = await release_in_doubt(office)
     await office.home.freeze()
-    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     await office.until_quiet(steps=2)
     assert office.relay.has(RAMADAN) == 1
     await office.home.thaw()

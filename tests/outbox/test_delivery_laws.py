@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.holds.model import Hold, Over, State, after, settles_as
+from smtpguard.holds.model import Hold, OnReleaseEnd, State, after, settles_as
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import DeliveryEvent
@@ -72,7 +72,7 @@ class FakeStore:
         outcomes: Sequence[AttemptResult],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        over: Over | None = None,
+        over: OnReleaseEnd | None = None,
     ) -> bool:
         entry = self.entries[lease.intent.intent_id]
         if entry.token != lease.token or not entry.pending:

@@ -20,8 +20,8 @@ from playwright.async_api import FilePayload, Locator, Page, expect
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice, State
-from smtpguard.holds.replying import Link, Links
 from smtpguard.journal.event import NOTICES
+from smtpguard.notices.links import Link, Links
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, hostile
 from tests.console.stage import PASSWORD

@@ -72,7 +72,7 @@ async def test_several_states_are_merged_by_time(store: Store, filled: Database)
 async def test_copies_are_shown_with_their_primary_hold(store: Store, filled: Database) -> None:
     written(filled, a_hold("H1"), a_hold("H2", primary="H1"))
     assert await found(store) == ["H1"]
-    assert (await store.holds.counts())[State.WAITING] == 1
+    assert (await store.holds.count_by_state())[State.WAITING] == 1
 
 
 SOUGHT: list[tuple[dict[str, Any], list[str]]] = [

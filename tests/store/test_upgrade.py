@@ -384,7 +384,7 @@ async def test_a_list_release_in_doubt_waits_for_people(url: str, tmp_path: Path
 
         await store.outbox.ask_about("H2", asks, lambda hold, _: ((), ()))
         assert len(seen[0]) == 1
-        assert [hold.hold_id for hold in await store.holds.asked()] == ["H2"]
+        assert [hold.hold_id for hold in await store.holds.asked_about()] == ["H2"]
 
 
 async def test_an_older_approval_covers_only_the_same_octets(url: str, tmp_path: Path, clock: Clock) -> None:

@@ -41,7 +41,7 @@ async def listed(call: Call) -> Page[rows.Held]:
     found, further = await holds_of(call.console, wanted, limit=query.limit, after=query.cursor)
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and not query.cursor:
-        asked = await call.console.store.holds.asked()
+        asked = await call.console.store.holds.asked_about()
         first = [hold for hold in asked if not query.list or query.list in hold.lists]
     everybody = [*first, *(hold for hold in found if hold.asked_at is None)]
     shown = [hold for hold in everybody if visibility(hold, who, call.console) is not Visibility.NOTHING]
@@ -155,7 +155,7 @@ async def settle(call: Call) -> rows.HeldDetail:
     body: rows.Settle = call.body
     hold = await looked_up(call)
     try:
-        done = await call.console.approvals.say(
+        done = await call.console.approvals.answer_doubt(
             hold.hold_id, sent=body.choice == "sent", approver=call.who.address, by=call.holder.by, comment=body.comment
         )
     except KeyError:
@@ -232,7 +232,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     ahead = outlook_now(call.console, hold, call.who)
     outgoing = await call.console.store.holds.outgoing(hold.hold_id)
     frozen = list((await call.console.freezes.holding_up(hold)).get(hold.hold_id, ()))
-    covers = coverage.covered(hold, await call.console.approvals.learned(hold.hold_id))
+    covers = coverage.of_hold(hold, await call.console.approvals.learned(hold.hold_id))
     seen = visibility(hold, call.who, call.console)
     lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
     if seen is Visibility.NOTHING:
@@ -286,7 +286,7 @@ async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[di
 
 
 def _covers(covers: coverage.Coverage, *, blind: bool) -> dict[str, Any]:
-    row = covers.row | {"text": list(coverage.said(covers, blind=blind))}
+    row = covers.row | {"text": list(coverage.sentences(covers, blind=blind))}
     if blind:
         row |= {"differs": [{**one, "before": "", "seen": []} for one in row["differs"]], "one_of": []}
     return row

@@ -33,10 +33,10 @@ from smtpguard.console.rendering import (
 from smtpguard.console.services import Routes, Visibility, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
-from smtpguard.holds.coverage import summary
 from smtpguard.holds.effects import Seen, stages
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
 from smtpguard.holds.questions import JUDGEMENTS
+from smtpguard.holds.summary import summary
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressees
@@ -101,14 +101,14 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
     here, who, said = services_of(request), person(request), speech(request)
     in_force = here.in_force
     ahead = outlook_now(here, hold, who)
-    covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
+    covers = coverage.of_hold(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
         "approve.html",
         hold=hold,
         ahead=ahead,
         summary=said.say(summary(hold, addressees(hold, in_force))),
-        covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
+        covers=[said.say(each) for each in coverage.sentences(covers, blind=seen < Visibility.TEXT)],
         stopped_by=(await here.freezes.holding_up(hold)).get(hold.hold_id, ()),
         delay=here.approvals.delay(hold, ahead.people),
         staged=stages(hold, in_force),
@@ -133,7 +133,7 @@ async def settle(request: Request) -> Response:
     if choice not in ("sent", "again"):
         return await shown(request, hold, seen, 422, said("Choose what happened."))
 
-    act = here.approvals.say(
+    act = here.approvals.answer_doubt(
         hold.hold_id, sent=choice == "sent", approver=who.address, by=who.by, comment=text_of(sent, "comment")
     )
     return await _done(request, act, choice)

@@ -42,10 +42,11 @@ from smtpguard.console.services import (
 )
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.coverage import BEGINNING, sentence, unsuitable
+from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.effects import TEST, Seen, stages
 from smtpguard.holds.model import Choice, Hold, HoldQuery, NotEntitled, PolicyChanged, Rank, Refused, State, Unconfirmed
 from smtpguard.holds.service import Decided
+from smtpguard.holds.summary import sentence, unsuitable_topics
 from smtpguard.journal.chain import Clear
 from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
@@ -95,7 +96,7 @@ async def waiting(request: Request) -> Response:
         lists=here.choices,
         rules=ruled(in_force, said),
         kinds=WAITS,
-        total=(await here.store.holds.counts()).get(State.WAITING, 0),
+        total=(await here.store.holds.count_by_state()).get(State.WAITING, 0),
         sees_all=who.sees_all,
         seated=Role.APPROVER not in who.roles or bool(in_force.groups.of_person(who.address, here.clock.now())),
         decides=Role.APPROVER in who.roles,
@@ -136,7 +137,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     return {
         "hold": hold,
         "sentence": said.say(sentence(hold, named)),
-        "topics": tuple(said.say(topic_called(topic)) for topic in (unsuitable(hold.verdict) if named else ())),
+        "topics": tuple(said.say(topic_called(topic)) for topic in (unsuitable_topics(hold.verdict) if named else ())),
         "special": any(info.special for info in addressed(hold, in_force)),  # visibly: by its address
         "may": is_asked(hold, who, here) and not hold.asks_writer,
         "may_undo": ahead.may_undo,
@@ -309,7 +310,7 @@ def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
 
 async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
     """Holds in doubt that this person may see, and for which a person must say whether they were sent."""
-    asked = await here.store.holds.asked()
+    asked = await here.store.holds.asked_about()
     return [hold for hold in asked if visibility(hold, who, here) is not Visibility.NOTHING]
 
 

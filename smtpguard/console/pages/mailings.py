@@ -154,7 +154,7 @@ async def _shown(
         progress=progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
         covers=[
-            [speech(request).say(each) for each in coverage.said(one, blind=True)]
+            [speech(request).say(each) for each in coverage.sentences(one, blind=True)]
             for one in await here.mailings.covers(found)
         ],
         chart=drawn(await here.store.mailings.growth(found.mailing_id)),

@@ -44,8 +44,9 @@ from smtpguard.console.services import ConsoleServices, Routes, Visibility, find
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
-from smtpguard.holds.coverage import BEGINNING, sentence, summary
+from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Hold, State
+from smtpguard.holds.summary import sentence, summary
 from smtpguard.journal.event import Kind
 from smtpguard.lists.recipients import INTERNAL, OUTSIDE, Classification
 from smtpguard.locale.phrase import Amount
@@ -134,7 +135,7 @@ async def shown(
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
     ahead = outlook_now(here, hold, who)
-    covers = coverage.covered(hold, await here.approvals.learned(hold.hold_id))
+    covers = coverage.of_hold(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
         "message.html",
@@ -158,7 +159,7 @@ async def shown(
         queued=await _queued(here, hold, covers.letters or 0, blind=seen < Visibility.TEXT),
         stopped_by=frozen,
         outgoing=await here.store.holds.outgoing(hold.hold_id),
-        covers=[said.say(each) for each in coverage.said(covers, blind=seen < Visibility.TEXT)],
+        covers=[said.say(each) for each in coverage.sentences(covers, blind=seen < Visibility.TEXT)],
         under=covers.under,
         policy_sha256=in_force.sha256,
         staged=effects.stages(hold, in_force),
@@ -205,7 +206,7 @@ async def own(
         base=base(request),
         talk=await talk(here, hold, said),
         asked=await here.questions.open_question(hold.hold_id),
-        judged=await here.questions.judged(hold.hold_id) if hold.state is not State.WAITING else "",
+        judged=await here.questions.judgement(hold.hold_id) if hold.state is not State.WAITING else "",
         problem=problem,
         wrong=wrong,
     )

@@ -61,7 +61,7 @@ async def overview(request: Request) -> Response:
     figures = {n: await _figure(request, n) for n in sorted({1, days, DAYS})}
     chosen, month = figures[days], figures[DAYS]
     alarms = await here.alarms()
-    waits = (await here.store.holds.counts()).get(State.WAITING, 0)
+    waits = (await here.store.holds.count_by_state()).get(State.WAITING, 0)
     entries, signed = await here.store.journal.signed()
     return await page(
         request,

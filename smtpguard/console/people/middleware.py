@@ -34,9 +34,9 @@ from smtpguard.config.web import ConsoleSession
 from smtpguard.console import rendering
 from smtpguard.console.services import Person
 from smtpguard.database.errors import CommitUnknown, PolicyUnreadable, StoreError
-from smtpguard.holds.replying import Links
 from smtpguard.journal.clock import Clock
 from smtpguard.mail.envelope import client_address, within
+from smtpguard.notices.links import Links
 from smtpguard.store.nouns import People
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import State
-from smtpguard.holds.replying import Link, Links
+from smtpguard.notices.links import Link, Links
 from tests.console.holding import ANNA, NEWS, held
 from tests.console.stage import Stage
 from tests.guard.house import KEY

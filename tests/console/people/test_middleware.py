@@ -18,7 +18,7 @@ from starlette.types import Message
 from smtpguard.accounts.model import Role
 from smtpguard.console.people.middleware import HEADERS, Site, safe_path
 from smtpguard.database.errors import Full, Unavailable
-from smtpguard.holds.replying import Link, Links
+from smtpguard.notices.links import Link, Links
 from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
 from tests.console.stage import Stage, stage
 from tests.every import every
