@@ -12,7 +12,7 @@ from dataclasses import replace
 from sqlalchemy import update
 
 from smtpguard.admission.model import Admission, ComparisonMissing, Item, Seen
-from smtpguard.counts.counting import Tally
+from smtpguard.counts.counting import WindowCounts
 from smtpguard.database.batch import Batch
 from smtpguard.database.errors import ContentMissing, PolicyMoved
 from smtpguard.database.failpoint import passes
@@ -61,7 +61,7 @@ class Run:
         self._leading: dict[str, tuple[int, int]] = {}  # by primary hold: its copies and people after this run
         self._sets = Sets(batch)
         mailings_of(batch).meet(items)
-        self._tally = Tally(batch, items)  # some counts need the mailing of an item
+        self._counts = WindowCounts(batch, items)  # some counts need the mailing of an item
 
     def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         batch = self._batch
@@ -117,11 +117,11 @@ class Run:
         outboxes.write(batch, intents)
         passes("admission", item.message_id)
         if admission.counted:
-            self._tally.record(item, admission.counted, known=admission.verdict.action is not Action.CONFIRM)
+            self._counts.record(item, admission.counted, known=admission.verdict.action is not Action.CONFIRM)
         return admission
 
     def finish(self) -> None:
-        self._tally.keep()
+        self._counts.write()
         if self._leading:
             self._batch.execute(_SET_REACH, [(*after, lead) for lead, after in self._leading.items()])
 
@@ -134,7 +134,7 @@ class Run:
 
     def _live(self, item: Item, row: Row | None) -> Seen:
         batch, mailings = self._batch, mailings_of(self._batch)
-        counts = self._tally.counts(item) if item.asks else {}
+        counts = self._counts.counts(item) if item.asks else {}
         maybe: dict[Ask, float] = {}
         mailing, entry, fresh, astray = None, None, 0, 0
         grants: tuple[Grant, ...] = ()

@@ -32,7 +32,7 @@ from smtpguard.app.services import never_served, opened
 from smtpguard.app.start import failing, watched
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.counts.contacts import known_since
+from smtpguard.counts.backfill import known_since
 from smtpguard.database.engine import wrong_clock
 from smtpguard.database.errors import Outage, StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp, SchemaError

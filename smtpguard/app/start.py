@@ -35,7 +35,8 @@ from smtpguard.config.documents import PolicyFile, digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over
-from smtpguard.counts.contacts import PastMessage, recall
+from smtpguard.counts.backfill import recall
+from smtpguard.counts.contacts import PastMessage
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.migrate import is_current
 from smtpguard.gathering.sender import client_name

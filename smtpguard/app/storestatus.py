@@ -29,7 +29,7 @@ from smtpguard.app.services import never_served, opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of, sqlite_file
-from smtpguard.counts.contacts import known_since
+from smtpguard.counts.backfill import known_since
 from smtpguard.database.access import Open
 from smtpguard.database.engine import wrong_clock
 from smtpguard.database.errors import StoreError

@@ -3,11 +3,8 @@ in the batch.
 
 A scope is a fact and its key; its members are people. Both are numbers of keyed digests: the tables name nobody. A
 person's document has the scopes that they were counted under, with the newest time of each; how many were counted under
-a scope at which time is in moments (people). The same content counted again under a scope adds only members that the window does
+a scope at which time is in moments (sums). The same content counted again under a scope adds only members that the window does
 not have, and prolongs none. mailingbatch counts whom a mailing reaches; contacts records whom a sender has written to.
-
-Rows that no count needs any more are deleted: a range of the numbers each minute, all of them within some hours. Numbers come from
-digests and are spread evenly, so a range of numbers is a share of the rows, and no index by time is needed.
 """
 
 from __future__ import annotations
@@ -20,32 +17,23 @@ from operator import attrgetter
 
 from smtpguard.admission.model import Item
 from smtpguard.counts import contacts
-from smtpguard.counts.contacts import KNOWN, Contacts, PastMessage, Reached
+from smtpguard.counts.contacts import Contacts, PastMessage, Reached
 from smtpguard.counts.people import (
-    LIFE,
     NEVER,
-    USUAL_FROM,
-    USUAL_UNTIL,
     Document,
     Documents,
-    Moments,
     People,
-    Sum,
-    Sums,
     at,
     ends,
     entry,
     floor,
     hours,
     lengthened,
-    most_in_a_window,
     number,
     numbered,
     numbers,
-    reset,
-    rewritten,
-    unpack,
 )
+from smtpguard.counts.sums import USUAL_FROM, USUAL_UNTIL, Moments, Sum, Sums, most_in_a_window, reset
 from smtpguard.database.batch import Batch
 from smtpguard.database.fronts import scope_key
 from smtpguard.holds.model import Hold
@@ -59,49 +47,57 @@ OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
 
 _OF_QUESTIONS = frozenset({CONFIRMS, MEANT})
-"""Facts that count messages, whatever their Message-IDs."""
+"""Facts that count messages by their content and envelope, whatever their Message-IDs."""
 
 OF_EVERYBODY = "thread.reach"
 """The fact that counts colleagues and strangers too."""
 
 OF_A_SENDER = ("sender.first_contacts", "sender.answers", "sender.customers")
+"""The facts whose counts under a sender are reset when approvers have seen what was counted."""
 
 OF_ONE_MAILING = named(lambda fact: fact.by_mailing)
-"""Those that can also be counted within one mailing, if a rule asks for that."""
+"""Facts that can also be counted within one mailing, if a rule asks for that."""
 
 OF_ANSWERS = "message.answers"
 """The fact of one message alone: how many of its customers it does not answer."""
 
-_NOT_HERE = OF_MAILINGS | {OF_ANSWERS}
+OF_CUSTOMERS = frozenset({"sender.customers"})
+"""Facts that count customers only. A message without customers adds nobody to them, but still reads the count."""
+
+_COUNTED_ELSEWHERE = OF_MAILINGS | {OF_ANSWERS}
 
 _LETTER, _CUSTOMERS = "letter", "customers"
 """Two kinds of members: single customers, and customers with list addresses."""
 
 _WINDOW = attrgetter("window_seconds")
 _SINGLE = {1}
-_MOST_SENDERS = 10_000  # whose keys are cached
+_MOST_SENDERS = 10_000
+"""The most senders whose keys are cached."""
 
 Members = Mapping[int, int]
-"""Person's number -> how many people it counts as."""
+"""The members of a scope: the number of each, and how many people it counts as."""
 
 
 class _Group:
-    """The members that an item has under some scopes. ``there``: those with documents, by these; ``changes``: what
-    changes in each; ``new`` and ``weight``: of the others, who get a document with ``entries``. ``single``: each member
-    counts as one."""
+    """The members that an item has under some scopes. ``single``: each member counts as one; ``whole``: the weight of all.
+
+    ``known``: the members who have a document, by document; ``weights``: what those of each document weigh; ``changes``: the
+    entries that change in each. ``new``: the members without a document, who get one with ``entries``; ``weight``: what they
+    weigh.
+    """
 
     def __init__(self, members: Members, people: People) -> None:
         self.members, self.entries = members, dict[int, int]()
         self.whole, n = sum(members.values()), len(members)
         self.single = self.whole == n and (n == 1 or set(members.values()) == _SINGLE)
-        self.there = people.by_document(members)
-        self.changes: dict[Document, dict[int, int]] = {doc: {} for doc in self.there}
-        self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.there.items()}
-        self.new: Collection[int] = members if not self.there else members.keys() - set().union(*self.there.values())
+        self.known = people.by_document(members)
+        self.changes: dict[Document, dict[int, int]] = {doc: {} for doc in self.known}
+        self.weights = {doc: sum(map(members.__getitem__, some)) for doc, some in self.known.items()}
+        self.new: Collection[int] = members if not self.known else members.keys() - set().union(*self.known.values())
         self.weight = self.whole - sum(self.weights.values())
 
 
-class Tally:
+class WindowCounts:
     """The counts of one run of items: read ahead for all of them, then updated as items are admitted."""
 
     def __init__(self, batch: Batch, items: Iterable[Item]) -> None:
@@ -148,8 +144,7 @@ class Tally:
         return known
 
     def _content(self, item: Item) -> int:
-        """The number of the content. The same content counts as the same message again, with whatever part of the
-        envelope."""
+        """Return the number of an item's content. With whatever part of the envelope, it is the same message again."""
         name = item.content_sha256 or item.key
         known = self._contents.get(name)
         if known is None:
@@ -157,15 +152,15 @@ class Tally:
         return known
 
     def _turn_to(self, item: Item | None) -> None:
-        """What follows is asked of this item."""
+        """Let the calls that follow be about this item; None for none."""
         self._item = item
-        self._made: dict[object, Members] = {}
+        self._members_by_kind: dict[object, Members] = {}
         self._groups: dict[int, _Group] = {}  # by the identity of the members
-        self._unknown: dict[str, Reached] = {}  # by sender
+        self._reached_by: dict[str, Reached] = {}  # by sender
 
     def _all(self, ask: Ask, item: Item) -> Members:
-        """The item's members of the scope with their weights; for a letter its customers, known to the sender or not."""
-        made, kind = self._made, _kind(ask)
+        """Return the item's members of the scope; for a letter its customers, known to the sender or not."""
+        made, kind = self._members_by_kind, _kind(ask)
         if kind not in made:
             if kind == _LETTER or (kind == _CUSTOMERS and not item.lists):
                 made[kind] = made.setdefault(_LETTER, dict.fromkeys(numbers(item.people), 1))
@@ -174,10 +169,10 @@ class Tally:
         return made[kind]
 
     def _members(self, ask: Ask, item: Item) -> Members:
-        """For a letter only those who are first contacts, or those whom it claims to answer."""
+        """Return the members whom the ask counts: of a letter only first contacts, or those whom it claims to answer."""
         if ask.fact not in OF_LETTERS:
             return self._all(ask, item)
-        made, sender = self._made, sender_of(ask.key)
+        made, sender = self._members_by_kind, sender_of(ask.key)
         reached = self._reached(item, sender)
         answers = ask.fact == "sender.answers"
         some = reached.quoted if answers else reached.new
@@ -198,14 +193,16 @@ class Tally:
         return group
 
     def _reached(self, item: Item, sender: str = "") -> Reached:
-        """The people it reaches whom this name of its sender does not know, or any of them for "", before the item is
-        recorded."""
-        if sender not in self._unknown:
-            self._unknown[sender] = self._contacts.of(item, (sender,) if sender else item.letter_from)
-        return self._unknown[sender]
+        """Return the customers of an item who are new to this name of its sender, or for "" to any name of its sender.
+
+        It is as before the item is recorded.
+        """
+        if sender not in self._reached_by:
+            self._reached_by[sender] = self._contacts.reached(item, (sender,) if sender else item.letter_from)
+        return self._reached_by[sender]
 
     def _weighed(self, ask: Ask, item: Item) -> Members:
-        """A list address weighs as much as the list has people."""
+        """Return an item's members. A list address weighs as much as the list has people."""
         if ask.fact in _OF_QUESTIONS:
             return {numbered(self._key, b"m" + item.key.encode()): 1}
         if ask.fact in OF_MESSAGES:
@@ -226,7 +223,7 @@ class Tally:
     # -- what an item sees
 
     def counts(self, item: Item) -> dict[Ask, int]:
-        """The count for each ask, this item included."""
+        """Return the count for each ask, this item included."""
         self._turn_to(item)
         counts: dict[Ask, int] = {}
         for asks in _together(item.asks):
@@ -238,8 +235,8 @@ class Tally:
             found: dict[int, int] = {}  # by window
             for ask in asks:
                 if ask.window_seconds not in found:
-                    one = self._sum(scope, ask, item)
-                    found[ask.window_seconds] = one.total + self._new(members, scope, one.floor)
+                    before = self._sum(scope, ask, item)
+                    found[ask.window_seconds] = before.total + self._new(members, scope, before.floor)
                 counts[ask] = self._unusual(ask, scope, found[ask.window_seconds])
         for ask in item.asks:
             if ask.fact == OF_ANSWERS:
@@ -248,25 +245,25 @@ class Tally:
 
     def _sum(self, scope: int, ask: Ask, item: Item) -> Sum:
         has_come = self._mailings.has_come(item)
-        return self._sums.of(scope, ask.window_seconds, has_come=has_come)
+        return self._sums.get(scope, ask.window_seconds, has_come=has_come)
 
     def _new(self, members: Members, scope: int, since_us: int) -> int:
-        """The weight of the item's members that the window does not have."""
+        """Return the weight of the item's members that the window does not have."""
         group, since = self._group(members), floor(since_us)
-        there = [group.weights[doc] for doc in group.there if doc.entries.get(scope, NEVER) > since]
-        return group.whole - sum(there)
+        counted = [group.weights[doc] for doc in group.known if doc.entries.get(scope, NEVER) > since]
+        return group.whole - sum(counted)
 
     def _unusual(self, ask: Ask, scope: int, count: int) -> int:
-        """The count. From ``usual.least`` on it is that of the rule only if it is also above the usual amount; else it
-        is one less than ``least``."""
+        """Return the count that the rule sees. From ``usual.least`` on that is the count only if it is also above the usual
+        amount; else it is one less than ``least``."""
         if ask.usual is None or count < ask.usual.least:
             return count
         usual = self._usual(scope, ask.window_seconds * 1_000_000)
         return count if count > ask.usual.times * usual else int(ask.usual.least) - 1
 
     def _usual(self, scope: int, window_us: int) -> int:
-        """The highest count in a window of that length between 35 and 7 days ago, read once for all items: what they
-        change is written at the end."""
+        """Return the highest count in a window of that length between 35 and 7 days ago. It is read once for all items, since
+        what they change is written at the end."""
         key = scope, window_us
         if key not in self._usuals:
             self._usuals[key] = self._most(scope, window_us)
@@ -297,7 +294,7 @@ class Tally:
         for group in self._groups.values():
             for doc, entries in group.changes.items():
                 if entries:
-                    self._people.put(group.there[doc], entries)
+                    self._people.put(group.known[doc], entries)
             if group.entries:
                 self._people.put(group.new, group.entries)
             for person in group.new if not group.single else ():
@@ -306,30 +303,30 @@ class Tally:
         self._turn_to(None)
 
     def _record(self, item: Item, scope: int, ask: Ask, group: _Group) -> None:
-        """Count the members in sums and moments, and what changes in their documents."""
+        """Count the members in sums and moments, and note what changes in their documents."""
         now, content = self._batch.now_us, self._content(item)
         window = ask.window_seconds * 1_000_000
         span = max(window, USUAL_FROM if ask.fact in OF_LETTERS else 0)
         when = max(now, self._sums.reset_at(scope) + 1)
         made = group.entries[scope] = entry(when, hours(span))
         sums = list(self._sums.all_of(scope))
-        again = self._again.of(content).get(scope, NEVER) > now
+        again = self._again.get(content).get(scope, NEVER) > now
         if not again:
             self._again.to_change(content)[scope] = now + span
         since = floor(self._sums.floor(scope, ask.window_seconds))
-        for doc, some in group.there.items():
+        for doc, some in group.known.items():
             if not again or doc.entries.get(scope, NEVER) <= since:
                 group.changes[doc][scope] = self._recount(scope, made, doc, group, some, sums)
         if group.new:
             self._moments.add(scope, when, when + span, len(group.new), group.weight)
-            for one in sums:
-                one.total += group.weight
-                one.changed = True
+            for each in sums:
+                each.total += group.weight
+                each.changed = True
 
     def _recount(
         self, scope: int, made: int, doc: Document, group: _Group, some: Sequence[int], sums: Sequence[Sum]
     ) -> int:
-        """Count people with this document under the new time, and remove them from the old one. Returns their entry."""
+        """Count people with this document under the new time, and remove them from the old one. Return their entry."""
         people, members = self._people, group.members
         before = doc.entries.get(scope, NEVER)
         longer = lengthened(made, before)
@@ -342,41 +339,42 @@ class Tally:
             if before != NEVER:
                 self._moments.add(scope, at(before), ends(before), -n, -n * was)
             self._moments.add(scope, at(made), ends(longer), n, n * weight)
-            for one in sums:
-                one.total += n * (weight - was if before > floor(one.floor) else weight)
-                one.changed = True
+            for each in sums:
+                each.total += n * (weight - was if before > floor(each.floor) else weight)
+                each.changed = True
         return longer
 
     def _make_known(self, item: Item) -> _Group:
-        """Record that the sender has written to its customers."""
+        """Record that the sender has written to the item's customers. Return these with their new entries."""
         group = _Group(dict.fromkeys(numbers(item.people), 1), self._people)
         group.entries = self._contacts.entries(item.letter_from, self._batch.now_us)
-        group.changes = dict.fromkeys(group.there, group.entries)
+        group.changes = dict.fromkeys(group.known, group.entries)
         self._contacts.record(item.message_id, group.members, self._batch.now_us)
         return group
 
-    def keep(self) -> None:
+    def write(self) -> None:
+        """Write what has changed, at the batch's end."""
         self._people.write()
         self._again.write()
         self._contacts.write()
         self._moments.write()
-        self._sums.keep()
+        self._sums.write()
 
 
 @lru_cache(maxsize=1024)
 def _together(asks: tuple[Ask, ...]) -> tuple[tuple[Ask, ...], ...]:
-    """Group the asks by scope, whatever their windows; without those that are counted elsewhere. Cached: a sender's
-    messages have the same asks."""
+    """Group the asks by scope, whatever their windows, and leave out those that are counted elsewhere. Cached, since a
+    sender's messages have the same asks."""
     found: dict[tuple[str, str, bool], list[Ask]] = {}
     for ask in asks:
-        if ask.fact not in _NOT_HERE:
+        if ask.fact not in _COUNTED_ELSEWHERE:
             found.setdefault((ask.fact, ask.key, ask.same), []).append(ask)
     return tuple(map(tuple, found.values()))
 
 
 @lru_cache(maxsize=1024)
 def _kind(ask: Ask) -> object:
-    """Asks of the same kind have the same members for one item."""
+    """Return the kind of an ask. Asks of the same kind have the same members for one item."""
     if ask.fact in OF_LETTERS:
         return ("letter", list_of(ask.key)) if FACTS[ask.fact].by_list else _LETTER
     if ask.fact in _OF_QUESTIONS:
@@ -387,9 +385,12 @@ def _kind(ask: Ask) -> object:
 
 
 def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew: bool = True) -> None:
-    """A held letter goes out: these people know its sender from now on. With ``anew`` the sender's counts of this
-    mailing are reset, and for the primary hold all counts of the sender, since the approvers have seen what was
-    counted. A letter that its writer confirmed was seen by no approver: its counts stay, the letter included."""
+    """Record that a held letter goes out: these people know its sender from now on.
+
+    With ``anew`` the sender's counts of this mailing are reset, and for the primary hold all counts of the sender, since the
+    approvers have seen what was counted. A letter that its writer confirmed was seen by no approver: its counts stay, the
+    letter included.
+    """
     contacts.record(batch, [PastMessage(senders=hold.letter_from, people=list(people), at_us=batch.now_us)])
     if not anew:
         return
@@ -408,7 +409,7 @@ def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew
 
 
 def record_confirmed(batch: Batch, hold: Hold, seconds: int) -> None:
-    """The writer confirmed letters to new customers: the rules that asked do not ask again for so long."""
+    """Record that the writer confirmed letters to new customers, so that the rules that asked do not ask again for so long."""
     if hold.confirm is None or not hold.queue:
         return
     key, found = _count_key(batch.secret), Moments(batch)
@@ -422,18 +423,14 @@ def _with_mailing(key: str, mailing_id: str) -> str:
     return f"{key}\0with {mailing_id}"
 
 
-SCOPES = frozenset({"sender.customers"})
-"""Counts of customers only. A message without customers adds nobody to them, but still reads the count."""
-
-
-class Scopes:
-    """The keys of such counts in the shared page of the fronts, cached for frequent senders."""
+class FrontKeys:
+    """The keys of scopes in the shared page of the fronts, cached for frequent senders."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = _count_key(secret)
         self._known: dict[tuple[str, str], bytes] = {}
 
-    def of(self, fact: str, name: str) -> bytes:
+    def key_of(self, fact: str, name: str) -> bytes:
         scope = self._known.get((fact, name))
         if scope is None:
             if len(self._known) >= _MOST_SENDERS:
@@ -449,43 +446,3 @@ def _count_key(secret: bytes) -> bytes:
 def _scope_of(key: bytes, fact: str, name: str) -> int:
     text = f"{fact}\0{name}".encode("utf-8", "surrogatepass")
     return number(hashlib.blake2b(text, key=key, digest_size=16).digest())
-
-
-PARTS = 240
-"""Minutes until each number has had its turn."""
-MINUTE = 55 * 1_000_000  # microseconds; several processes may run this
-MOST = 5000  # people at a time
-_LEAST, _NUMBERS = -(1 << 63), 1 << 64
-
-
-def prune(batch: Batch) -> None:
-    """Sweep the next part, unless a process did so within this minute."""
-    found = batch.select("SELECT at, part FROM swept")
-    last, part = found[0] if found else (0, -1)
-    if last <= batch.now_us < last + MINUTE:
-        return
-    batch.flush()
-    part = (part + 1) % PARTS
-    batch.rows("swept").append((1, batch.now_us, part))
-    first, after = (_LEAST + _NUMBERS * n // PARTS for n in (part, part + 1))
-    sweep(batch, first, after - 1)
-    batch.execute("DELETE FROM tally WHERE made < ?", [(batch.now_us - LIFE,)])
-    batch.execute("DELETE FROM reset WHERE at < ?", [(batch.now_us - 2 * KNOWN,)])
-
-
-def sweep(batch: Batch, first: int, last: int) -> None:
-    """Sweep the numbers in this range."""
-    over = batch.now_us - LIFE
-    sql = f"SELECT person, doc, weights FROM person WHERE person BETWEEN ? AND ? AND due < ? LIMIT {MOST:d}"
-    gone: list[tuple[int]] = []
-    for person, doc, weights in batch.select(sql, (first, last, over)):
-        left = rewritten(unpack(doc), None if weights is None else unpack(weights), over)
-        if left is None:
-            gone.append((person,))
-        else:  # also counted under another scope
-            batch.rows("person").append((person, *left))
-    if gone:
-        batch.execute("DELETE FROM person WHERE person = ?", gone)
-    for table, key in (("again", "content"), ("sent", "message")):
-        batch.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ? AND due < ?", [(first, last, batch.now_us)])
-    batch.execute("DELETE FROM moment WHERE scope BETWEEN ? AND ? AND until < ?", [(first, last, over)])

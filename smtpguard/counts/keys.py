@@ -1,4 +1,4 @@
-"""The recipients of a message as people to count: each by a keyed digest, a list address by the list's version."""
+"""The recipients of a message as people to count: each by a keyed digest, a list address by the version of the list."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from smtpguard.lists.registry import Registry
 from smtpguard.mailings.model import Person
 
 _NOW: Mapping[str, str] = {}
+"""No earlier versions: each list counts at its version of today."""
 
 
 def persons(counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW) -> tuple[Person, ...]:
-    """Those behind all recipients, each once. ``versions``: see ``behind``."""
+    """Return the people behind all recipients, each once. ``versions``: as for ``behind``."""
     return each_once(person for one in counted.recipients for person in behind(one, counted, registry, versions))
 
 
@@ -25,8 +26,10 @@ def each_once(people: Iterable[Person]) -> tuple[Person, ...]:
 def behind(
     one: Classification, counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW
 ) -> Iterator[Person]:
-    """Those behind one recipient of ``counted``. A list address counts as the people on the list, at its version.
-    ``versions``: earlier versions of lists, under which their people were counted then."""
+    """Yield the people behind one recipient of ``counted``. A list address counts as the people on the list, at its version.
+
+    ``versions``: for lists whose people were counted before, the version under which that was.
+    """
     if one.behind is not None:
         yield from _crowd(one, registry)
     elif one.digest:
@@ -44,10 +47,12 @@ def behind(
 
 
 def as_journalled(everyone: Classified) -> dict[str, Any]:
-    """The part of a verdict's entry that its people are counted by (journal.distinct). ``people``, for each recipient
-    in order: the digest of a single person with the numbers of their lists ("?" if a list could not say), or what is
-    behind an address that expands. ``crowds``, by list name in the order of those numbers: the version of the index,
-    and the least and most people on it."""
+    """Return the part of a verdict's entry that its people are counted by (journal.distinct).
+
+    ``people`` has an element for each recipient, in order: the digest of a single person with the numbers of their lists
+    ("?" if a list could not say), or what is behind an address that expands. ``crowds`` has the lists by name, in the order of
+    those numbers: the version of the index, and the least and most people on it.
+    """
     single = [one.digest.hex() for one in everyone.recipients if one.behind is None]
     if not everyone.touched and len(single) == len(everyone.recipients):  # as with nearly all mail
         return {"people": single}
@@ -71,7 +76,7 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
 
 
 def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:
-    """The people behind an address that expands: known customers one by one, and the others as one weight."""
+    """Yield the people behind an address that expands: known customers one by one, and the others as one weight."""
     behind = one.behind
     assert behind is not None
     for member in behind.members:

@@ -26,7 +26,7 @@ from time import monotonic
 from typing import Any
 
 from smtpguard.config.statefiles import hand_over, sync_folder
-from smtpguard.counts.counting import SCOPES, Scopes
+from smtpguard.counts.counting import OF_CUSTOMERS, FrontKeys
 from smtpguard.database.batch import Batch, Step, synced
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
@@ -143,7 +143,7 @@ class Front:
         self._database, self._fronts, self._secret = database, fronts, secret
         self._wake, self._note, self._publish, self._commit, self._make = wake, note, publish, write, disk
         self._barrier = threading.Lock()
-        self._scopes = Scopes(secret)
+        self._front_keys = FrontKeys(secret)
         self.name = secrets.token_hex(8)
         self.path = fronts.folder / f"{self.name}.front"
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -219,9 +219,9 @@ class Front:
 
     def counts_nobody(self, ask: Ask) -> bool:
         """Whether it is certain that no process has counted anybody under it: for counts of a sender's customers."""
-        if ask.fact not in SCOPES or ask.same or ask.usual is not None:
+        if ask.fact not in OF_CUSTOMERS or ask.same or ask.usual is not None:
             return False
-        return not self._shared.knows(self._scopes.of(ask.fact, ask.key))
+        return not self._shared.knows(self._front_keys.key_of(ask.fact, ask.key))
 
     def holds(self, key: str) -> bool:
         """Whether there may be a hold with this key."""

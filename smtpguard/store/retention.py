@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, select
 
 from smtpguard.accounts import rows as accounts
-from smtpguard.counts import counting
+from smtpguard.counts import sweeping
 from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import (
     checkpoint,
@@ -107,7 +107,7 @@ def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
 def erase(batch: Batch, keep: Retention) -> Erased:
     """One slice."""
     batch.flush()
-    counting.prune(batch)
+    sweeping.sweep_next(batch)
     preservation.end(batch)
     orphans = contents.sweep(batch)
     old, stored = _old_contents(batch, batch.now - keep.content)

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from smtpguard.counts.contacts import PastMessage, known_since, recall
+from smtpguard.counts.backfill import known_since, recall
+from smtpguard.counts.contacts import PastMessage
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting
+from smtpguard.counts import sweeping
 from smtpguard.holds.model import Change, State
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
@@ -165,7 +165,7 @@ async def rows(store: Store, table: str) -> int:
 
 async def swept(store: Store) -> None:
     """Sweep all parts of the counts."""
-    await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
+    await store._writer.submit(lambda batch: sweeping.sweep(batch, -(1 << 63), (1 << 63) - 1))
 
 
 @on_sqlite

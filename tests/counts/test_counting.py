@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting, people
+from smtpguard.counts import counting, sums, sweeping
 from smtpguard.journal.event import Kind
 from smtpguard.policy.counted import Ask
 from smtpguard.store.retention import Retention
@@ -98,12 +98,12 @@ async def test_a_retry_counts_once_and_does_not_prolong(store: Store, clock: Clo
     assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
 
 
-@pytest.mark.parametrize("large", [2, people.LARGE])
+@pytest.mark.parametrize("large", [2, sums.LARGE])
 async def test_whom_a_reset_forgets_is_counted_by_the_next_message(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
     """With and without a stored sum, and with a clock that is behind that of the reset."""
-    monkeypatch.setattr(people, "LARGE", large)
+    monkeypatch.setattr(sums, "LARGE", large)
     day = HOUR._replace(window_seconds=86_400)
     hold = a_hold("H", letter_from=(HOUR.key,), by_sender=True)
     await count(store, to("T1", "a", "b", "c", asks=(HOUR, day)))
@@ -157,7 +157,7 @@ async def test_counts_outside_all_windows_are_deleted(store: Store, clock: Clock
     await count(store, to("T1", "a"))
     clock.pass_(minutes=71)
     await count(store, to("T2", "b"))
-    await store._writer.submit(lambda b: counting.sweep(b, -(1 << 63), (1 << 63) - 1))
+    await store._writer.submit(lambda b: sweeping.sweep(b, -(1 << 63), (1 << 63) - 1))
     tables = ("person", "again", "moment")
     left: list[Any] = []
     await store._writer.submit(lambda b: left.extend(len(b.select(f"SELECT 1 FROM {table}")) for table in tables))
@@ -168,7 +168,7 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
     store: Store, url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two processes and two windows, a stored sum always equals a new count."""
-    monkeypatch.setattr(people, "LARGE", 3)
+    monkeypatch.setattr(sums, "LARGE", 3)
     day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         for n in range(40):
@@ -192,7 +192,7 @@ async def test_stored_sums_equal_new_counts_with_two_processes(
 async def test_each_minute_a_part_of_the_counts_is_deleted(
     store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "PARTS", 2)
+    monkeypatch.setattr(sweeping, "PARTS", 2)
     for n in range(20):
         clock.pass_(minutes=10)
         await count(store, to(f"T{n}", f"p{n}"))
@@ -213,7 +213,7 @@ steps = st.lists(
 )
 
 
-@pytest.mark.parametrize("large", [1, people.LARGE])
+@pytest.mark.parametrize("large", [1, sums.LARGE])
 @given(script=steps)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_equal_those_of_a_simple_model(
@@ -221,7 +221,7 @@ def test_counts_equal_those_of_a_simple_model(
 ) -> None:
     """The model remembers every (person, time, content) and counts anew; with and without stored sums."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(people, "LARGE", large)
+        patch.setattr(sums, "LARGE", large)
         against_the_model(tmp_path_factory.mktemp("model"), script)
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.counts import counting, people
+from smtpguard.counts import counting, sums, sweeping
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.model import Person
 from smtpguard.policy.counted import Ask
@@ -203,7 +203,7 @@ def test_counts_equal_those_of_a_dict(
     where = tmp_path_factory.mktemp("exact")
     url = sqlite_url(where / "guard.db") if engine == "sqlite" else new_database(request.getfixturevalue("postgresql"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(people, "LARGE", large)
+        patch.setattr(sums, "LARGE", large)
         asyncio.run(_played(url, where, script))
 
 
@@ -220,7 +220,7 @@ async def _played(url: str, where: Path, script: list[Any]) -> None:
                 clock.pass_(seconds=given_)
                 model.now += given_
             elif what == "sweep":
-                await store._writer.submit(lambda batch: counting.sweep(batch, -(1 << 63), (1 << 63) - 1))
+                await store._writer.submit(lambda batch: sweeping.sweep(batch, -(1 << 63), (1 << 63) - 1))
             elif what == "let out":
                 sender, people, by_sender = given_
                 hold = a_hold(

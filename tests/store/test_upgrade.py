@@ -20,7 +20,7 @@ from alembic import op
 from sqlalchemy import Connection, MetaData, select
 
 from smtpguard.accounts.rows import ABSENCE, ACCOUNT, MEMBERSHIP
-from smtpguard.counts.contacts import known_since
+from smtpguard.counts.backfill import known_since
 from smtpguard.database import migrate as migrating
 from smtpguard.database import schema as schema_of
 from smtpguard.database.batch import FREEZE
