@@ -274,7 +274,9 @@ async def find(context: Context, words: tuple[str, ...], most: int) -> None:
         may_name(store)
         await store.journal.catch_up()
         with progress("Searching") as moved:
-            ids = list(await store.journal.find(text.split(), most + 1, moved) or await store.journal.called(text))
+            ids = list(
+                await store.journal.find(text.split(), most + 1, moved) or await store.journal.matching_ids(text)
+            )
         shown = [row(id, await _history(store, id)) for id in ids[:most]]
         await context.journal_export(store, words=text, what="find", found=len(shown))
     rows = [one for one in shown if one is not None]

@@ -204,7 +204,7 @@ async def _written(context: Context, id: str, event: Event) -> str:
     from dataclasses import replace
 
     async with context.store() as store:
-        ids = await store.journal.called(id)
+        ids = await store.journal.matching_ids(id)
         if len(ids) != 1:
             raise NotFine(f"several have the name {id}: {', '.join(ids)}" if ids else f"nothing has the name {id}")
         await store.journal.record([replace(event, id=ids[0])])
@@ -224,7 +224,7 @@ async def aware(context: Context, id: str, time: str) -> None:
     now = datetime.now(UTC)
     since = moment("TIME", time, now)
     try:
-        event = breach.aware(id, since, by=context.user, at=now)
+        event = breach.aware_event(id, since, by=context.user, at=now)
     except ValueError as error:
         raise CannotRun(f"TIME: {error}") from None
     called = await _written(context, id, event)
@@ -245,7 +245,7 @@ async def write(context: Context, id: str, field: str, text: str | None) -> None
     now = datetime.now(UTC)
     given = sys.stdin.read() if text is None else text
     try:
-        event = breach.wrote(id, Field(field), given, by=context.user, at=now)
+        event = breach.text_event(id, Field(field), given, by=context.user, at=now)
     except ValueError as error:
         raise CannotRun(str(error)) from None
     called = await _written(context, id, event)

@@ -35,8 +35,8 @@ from smtpguard.cli.holdrow import plain
 from smtpguard.config.documents import POLICY
 from smtpguard.config.yaml import on_a_line
 from smtpguard.database.errors import StoreError
-from smtpguard.incidents import suggestions
 from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, NamedCounts, approver_shares
+from smtpguard.incidents.observed import EXAMPLES, Example, Observed, ObservedShare, ObservedSums, enforced_actions
 from smtpguard.incidents.suggestions import Bound, Evidence, PolicyContents, Suggestions
 from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
@@ -255,7 +255,7 @@ SHOWN = 10
 @command.command("observe", json="One JSON object.")
 @a_since("14d")
 @an_until
-@click.option("--examples", type=AtLeast(0), default=suggestions.EXAMPLES, show_default=True,
+@click.option("--examples", type=AtLeast(0), default=EXAMPLES, show_default=True,
               help="The number of examples for each rule.")  # fmt: skip
 @click.option("--no-names", is_flag=True, help="Leave out senders and subjects.")
 async def observe(context: Context, since: str, until: str | None, examples: int, no_names: bool) -> None:
@@ -265,7 +265,7 @@ async def observe(context: Context, since: str, until: str | None, examples: int
     """
     begin, end = period(since, until, datetime.now(UTC))
 
-    sums = suggestions.ObservedSums(suggestions.acts(rules_of(context.policy())), examples=examples)
+    sums = ObservedSums(enforced_actions(rules_of(context.policy())), examples=examples)
     async with context.store(reads=True) as store:
         if not no_names:
             may_name(store)
@@ -273,7 +273,7 @@ async def observe(context: Context, since: str, until: str | None, examples: int
             sums.add(entry.at, entry.id, entry.data, None if no_names else clear)
         if not no_names:
             await context.journal_export(store, what="observe")
-    found = sums.observed(begin, end)
+    found = sums.totals(begin, end)
     context.answer(_observed_row(found, names=not no_names), _observed_lines(found, names=not no_names))
 
 
@@ -284,7 +284,7 @@ def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:
             yield from (yaml.safe_load(document) or {}).get("rules") or ()
 
 
-def _observed_row(found: suggestions.Observed, *, names: bool) -> dict[str, Any]:
+def _observed_row(found: Observed, *, names: bool) -> dict[str, Any]:
     return {
         "since": found.since,
         "until": found.until,
@@ -302,11 +302,11 @@ def _observed_row(found: suggestions.Observed, *, names: bool) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _observed_share(share: suggestions.ObservedShare) -> dict[str, Any]:
+def _observed_share(share: ObservedShare) -> dict[str, Any]:
     return {"messages": share.messages, "decisions": share.decisions, "customers": share.customers}
 
 
-def _one(example: suggestions.Example, names: bool) -> dict[str, Any]:
+def _one(example: Example, names: bool) -> dict[str, Any]:
     return {
         "message": example.id, "at": example.at, "recipients": example.recipients,
         "sender": example.sender or None if names else None, "subject": example.subject or None if names else None,
@@ -314,7 +314,7 @@ def _one(example: suggestions.Example, names: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _observed_lines(found: suggestions.Observed, *, names: bool) -> Iterator[str]:
+def _observed_lines(found: Observed, *, names: bool) -> Iterator[str]:
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     if found.enforced:
         yield f"{found.enforced:,} of them were held, deferred or refused: the policy did not only observe."
@@ -348,7 +348,7 @@ def _observed_lines(found: suggestions.Observed, *, names: bool) -> Iterator[str
     yield "For changes to the policy that fit this traffic: smtpguard suggest"
 
 
-def _observed_table(what: str, shares: Sequence[suggestions.ObservedShare]) -> Iterator[str]:
+def _observed_table(what: str, shares: Sequence[ObservedShare]) -> Iterator[str]:
     if not shares:
         return
     shown = shares[:SHOWN]
@@ -397,7 +397,7 @@ async def suggest(context: Context, since: str, holds: float, write: Path | None
             raise CannotRun("the journal has no verdict from that time")
         await context.journal_export(store, what="suggest")
     weeks = (last - first) / 1e6 / timedelta(days=7).total_seconds()
-    found = evidence.found(weeks, holds)
+    found = evidence.suggestions(weeks, holds)
     if weeks < 1:
         young = "less than a week of mail was read: each number a week is what was seen so far"
         found = replace(found, notes=(*found.notes, young))
@@ -443,7 +443,7 @@ def known_of(policy: Policy, owner: str) -> PolicyContents:
         stream_names=tuple(policy.streams),
         customers_here=policy.organization.customers_here,
         bounds=tuple(_bounds(rules)),
-        holding=frozenset(rule for rule, action in suggestions.acts(rules_of(policy)).items() if action == "hold"),
+        holding=frozenset(rule for rule, action in enforced_actions(rules_of(policy)).items() if action == "hold"),
         owner=owner,
     )
 
@@ -451,7 +451,7 @@ def known_of(policy: Policy, owner: str) -> PolicyContents:
 def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
     """Numbers in ``when`` of rules that would hold: the first of each, since a rule hits only if all conditions do."""
     for n, rule in enumerate(rules):
-        if not suggestions.acts([rule])[str(rule.get("id"))]:
+        if not enforced_actions([rule])[str(rule.get("id"))]:
             continue
         for fact, asked in (rule.get("when") or {}).items():
             if not fact.startswith(_OF_COUNTS):

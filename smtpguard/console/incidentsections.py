@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from smtpguard.console import labels, rulewords
 from smtpguard.console.reporting import Made, Missed
-from smtpguard.incidents.breach import said_of
+from smtpguard.incidents.breach import texts_of
 from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, Step, fact, plain, unknown
@@ -325,7 +325,7 @@ class Sections:
     def authority(self) -> Iterator[Statement]:
         """Since when they are aware of it, and how much of the 72 hours is left."""
         said, now = self.said, self.made.at
-        words = said_of(self.report.steps)
+        words = texts_of(self.report.steps)
         if words.aware is None or words.due is None:
             yield unknown(
                 said("when the organization became aware of it: nobody has said so yet, and the 72 hours do not run")

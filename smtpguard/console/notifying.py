@@ -16,7 +16,7 @@ from smtpguard.console import labels
 from smtpguard.console.incident import ReportText, hidden, hiding, in_people
 from smtpguard.console.incidentsections import at_once
 from smtpguard.console.reporting import Made
-from smtpguard.incidents.breach import ARTICLES, Field, FieldText, IncidentTexts, said_of
+from smtpguard.incidents.breach import ARTICLES, Field, FieldText, IncidentTexts, texts_of
 from smtpguard.incidents.report import CAME, LIST, WENT
 from smtpguard.incidents.statement import MARKS, Entries, Mark, Statement, fact, plain, sure, unknown
 from smtpguard.journal.chain import instant, utc_text
@@ -76,7 +76,7 @@ def id_of(made: Made) -> str:
 
 
 def filled(made: Made, page: ReportText, said: Speech) -> Form:
-    words = said_of(made.report.steps)
+    words = texts_of(made.report.steps)
     over = words.due is not None and made.at > words.due
     hide = hiding(made, said)
     special = hidden(_special(made, said), hide)

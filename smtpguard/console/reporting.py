@@ -117,7 +117,7 @@ async def make(
     """``by``: the people who ask, for the journal. ``may``: for a person who may not see everything, whether they may
     see this report; if not, nothing fits. Raises NothingFits, TooMany and StoreError."""
     said = Speech(language)
-    called = {word: await store.journal.called(word) for word in query.ids}
+    called = {word: await store.journal.matching_ids(word) for word in query.ids}
     if any(len(ids) > 1 for ids in called.values()):
         raise NothingFits(list(_ids(called, said)), rest=True)
     named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
@@ -130,13 +130,13 @@ async def make(
         raise NothingFits(list(_ids(unknown, said)) if may is None else ())
     query = replace(query, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names and may is None:
-        await store.journal.record([query.exported(at, *by)])
+        await store.journal.record([query.export_event(at, *by)])
     found = await find(query)
     if may is not None:
         if found.report is None or not may(found.report):
             raise NothingFits(())
         if names:
-            await store.journal.record([query.exported(at, *by)])
+            await store.journal.record([query.export_event(at, *by)])
     lists = found.report.lists if found.report is not None else ()
     asked = await _asked(query, store, lists, delimiters=delimiters, names=names)
     if found.report is None:

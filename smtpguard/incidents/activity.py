@@ -1,11 +1,11 @@
-"""Activity of the guard and of its people in a period, by rule and by list, summed from the journal.
+"""Activity of the guard and of its people in a period, by rule and by list, summed from the journal. Pure.
 
-A message counts once, by its last verdict, when it happened: what was decided to relay and the relay does not have
-(outcome.STAYED) does not count as relayed.
+A message counts once, by its last verdict, when that happened. A verdict to relay does not count as relayed if the
+relay does not have the message (outcome.STAYED).
 
 Decisions are those on messages that were held within the period, as they were at its end: people's decisions and
-expiries alike. A copy of a mailing follows its primary hold, which then counts for the copy's rules and lists too; it
-is counted apart and is no decision. A copy that becomes a primary hold is one from then on (``follows``).
+expiries alike. A copy of a mailing follows its primary hold, which then counts for the copy's rules and lists too; the
+copy is counted apart and is no decision. A copy that becomes a primary hold is one from then on (``follows``).
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from smtpguard.journal.event import DECISIONS, Kind, decided_at, follows, happen
 WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, Kind.STOPPED, *DECISIONS})
 """The kinds of entries that are summed."""
 HOUR = 3_600_000_000
-"""In microseconds: the unit of the sums."""
+"""The unit of time of stored sums, in microseconds."""
 EXACT = 1_000_000
-"""A unit in which no day begins within one, in any time zone."""
+"""A unit of time in microseconds within which no day begins, in any time zone."""
 OFTEN = 5
-"""The least number of decisions on what a rule held for a statement whether the rule fits."""
+"""The fewest decisions on what a rule held by which the rule can be called too strict."""
 ALL = ""
 """The name under which every message is counted, whatever its rules and lists."""
 ACTIONS: Mapping[str, str] = {
     "relay": "relayed", "confirm": "asked", "hold": "held", "defer": "deferred", "reject": "rejected",
 }  # fmt: skip
+"""What was done with a message, by the action of its verdict."""
 _WAITS = ("asked", "held")
 _ENDS: Mapping[str, str] = {
     **{kind.value: "" if how == "waiting" else how for kind, how in DECISIONS.items()},
@@ -43,7 +44,8 @@ _ENDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityFilter:
-    """The subject of a sum. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``: "" for any."""
+    """A query for the messages of one sum. ``did``: relayed, held, deferred, rejected or observed; ``rule``, ``list``:
+    "" for any."""
 
     did: str
     rule: str = ""
@@ -54,9 +56,9 @@ class ActivityFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """Decisions on messages that were held, or about which their writers were asked: the number of each end, and the
-    seconds from hold to end. ``confirmed``: by the writer alone. ``right``, ``mistaken``: the number about which
-    writers say that it was right to stop them, or a mistake."""
+    """Decisions on messages that were held, or about which their writers were asked: the number of each end.
+    ``confirmed``: by the writer alone. ``seconds``: the time of each from hold to end. ``right``, ``mistaken``: the
+    number of messages of which the writers say that it was right to stop them, or a mistake."""
 
     approved: int = 0
     confirmed: int = 0
@@ -93,8 +95,8 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproverShare:
-    """The votes of one approver, "" for those whose names are erased. ``seconds``: from hold to vote, for holds
-    that are kept. A vote that was taken back counts."""
+    """The votes of one approver. A vote that was revoked counts. ``approver``: "" for all whose names are erased.
+    ``seconds``: the time of each from hold to vote, for holds that are kept."""
 
     approver: str
     approved: int = 0
@@ -115,7 +117,7 @@ class ApproverShare:
 
 
 def approver_shares(votes: Iterable[tuple[str, str, float | None]]) -> list[ApproverShare]:
-    """The shares of these votes (approver, choice, seconds since the hold), most votes first."""
+    """Return the shares of these votes (approver, choice, seconds since the hold), most votes first."""
     known: dict[str, tuple[Counter[str], list[float]]] = {}
     for approver, choice, seconds in votes:
         counted, took = known.setdefault(approver, (Counter(), []))
@@ -131,7 +133,7 @@ def approver_shares(votes: Iterable[tuple[str, str, float | None]]) -> list[Appr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Messages by what was done with them. ``asked``: those about which their writers were asked."""
+    """Numbers of messages by what was done with them. ``asked``: those about which their writers were asked."""
 
     relayed: int = 0
     asked: int = 0
@@ -142,8 +144,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedCounts(Counts):
-    """Messages of one rule or one list, and decisions on those that were held. ``waiting``: of these, without copies.
-    ``relayed``: of lists only, since no rule relays."""
+    """The messages of one rule or one list, and the decisions on those that were held. ``waiting``: how many of these
+    wait, without copies. ``relayed``: only of lists, since no rule relays."""
 
     name: str
     observed: int = 0
@@ -153,17 +155,17 @@ class NamedCounts(Counts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day(Counts):
-    """Messages of one day in the organization's zone."""
+    """The messages of one day in the organization's time zone."""
 
     day: date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity(Counts):
-    """``copies``: copies of mailings among the ``held`` and the ``asked``; ``waiting``: of those that are no copies.
-    ``customers``: recipients of relayed messages, summed over messages. ``rules`` and ``lists`` begin with those that
-    held most. ``days``: those with any message, in order. ``uncounted``: the number of journal entries that are not
-    included yet."""
+    """The activity of a period. ``copies``: copies of mailings among the ``held`` and the ``asked``; ``waiting``: how
+    many of the others wait. ``customers``: recipients of relayed messages, summed over messages. ``rules`` and
+    ``lists`` begin with those that held most. ``days``: those with any message, in order. ``uncounted``: the number of
+    journal entries that are not included yet."""
 
     since: datetime
     until: datetime
@@ -182,50 +184,53 @@ class Activity(Counts):
 
 
 @dataclass(slots=True)
-class Ended:
-    """A hold that is no copy. Times in microseconds. ``how``: "" while it waits, "void" if its client never got an
-    answer; ``at``: when it ended, 0 for always. ``said``: the writer's judgement, right or mistake."""
+class SummedHold:
+    """A hold that is no copy, as far as it is summed. Times are in microseconds. ``how``: its end, "" while it waits,
+    "void" if its client never got an answer; ``at``: when it ended, 0 while it waits. ``judgement``: the writer's,
+    right or mistake."""
 
     held_at: int
     rules: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
     how: str = ""
     at: int = 0
-    said: str = ""
+    judgement: str = ""
 
     def grow(self, rules: Sequence[str], lists: Sequence[str]) -> None:
-        """A copy that waits under it was held by these."""
+        """Add the rules and lists of a copy that waits under it."""
         self.rules = tuple(dict.fromkeys((*self.rules, *rules)))
         self.lists = tuple(dict.fromkeys((*self.lists, *lists)))
 
 
 class ActivitySums:
-    """Entries are added in the order of the journal. Total: an entry of another version's shape counts as far as it is
-    understood.
+    """The sums of entries, which are added in the order of the journal. An entry of another version counts as far as it
+    is understood.
 
-    ``hours``: counts by the hour, the subject (ALL, "rule:NAME", "list:NAME") and the action. ``holds``: those whose
-    verdict was added, by id; ``grown``: the rules and lists that copies add to others; ``moves``: the ends of others;
-    ``says``: their writers' judgements.
+    ``hours``: counts by the hour, the subject (ALL, "rule:NAME", "list:NAME") and what was done. ``holds``: the holds
+    whose verdict was added, by id. For other holds, ``grown``: the rules and lists that copies add; ``ends``: how and
+    when they ended; ``judgements``: those of their writers.
     """
 
     def __init__(self, unit: int = HOUR) -> None:
-        """``unit``: by which entries that are added are counted."""
+        """``unit``: the unit of time by which added entries are counted, in microseconds."""
         self._unit = unit
         self.hours: dict[tuple[int, str, str], int] = {}
-        self.holds: dict[str, Ended] = {}
-        self.grown: dict[str, Ended] = {}
-        self.moves: dict[str, tuple[str, int]] = {}
-        self.says: dict[str, str] = {}
+        self.holds: dict[str, SummedHold] = {}
+        self.grown: dict[str, SummedHold] = {}
+        self.ends: dict[str, tuple[str, int]] = {}
+        self.judgements: dict[str, str] = {}
 
     def add(self, at: int, kind: str, id: str, data: Mapping[str, Any]) -> None:
-        """An entry of the journal (journal.chain.Entry); ``at`` in microseconds."""
+        """Add an entry of the journal (journal.chain.Entry). ``at``: in microseconds."""
         if kind == Kind.VERDICT.value:
             at = happened(at, data)
-            if self.judged(at, data) in _WAITS:
-                found = Ended(at, _words(data.get("rules")), _words(data.get("lists")) + _words(data.get("reports_to")))
+            if self.count_action(at, data) in _WAITS:
+                found = SummedHold(
+                    at, _words(data.get("rules")), _words(data.get("lists")) + _words(data.get("reports_to"))
+                )
                 if "with" in data:
                     lead = str(data["with"])
-                    known = self.holds.get(lead) or self.grown.setdefault(lead, Ended(0))
+                    known = self.holds.get(lead) or self.grown.setdefault(lead, SummedHold(0))
                     known.grow(found.rules, found.lists)
                 else:
                     self.holds[id] = found
@@ -238,25 +243,25 @@ class ActivitySums:
             return
         hold = self.holds.get(id)
         if kind == Kind.JUDGED.value and hold is not None:
-            hold.said = str(data.get("said"))
+            hold.judgement = str(data.get("said"))
         elif kind == Kind.JUDGED.value:
-            self.says[id] = str(data.get("said"))
+            self.judgements[id] = str(data.get("said"))
         elif how is not None and hold is not None:
             hold.how, hold.at = how, microseconds(decided_at(instant(at), data))
         elif how is not None:
-            self.moves[id] = how, microseconds(decided_at(instant(at), data))
+            self.ends[id] = how, microseconds(decided_at(instant(at), data))
 
     def _lead(self, at: int, leads: Mapping[str, Any]) -> None:
         held_at = leads.get("held_at")
-        made = Ended(held_at if isinstance(held_at, int) else at)
+        made = SummedHold(held_at if isinstance(held_at, int) else at)
         self.holds.setdefault(str(leads.get("hold")), made).grow(_words(leads.get("rules")), _words(leads.get("lists")))
 
     def count(self, hour: int, about: str, did: str, n: int = 1) -> None:
         self.hours[hour, about, did] = self.hours.get((hour, about, did), 0) + n
 
-    def judged(self, at: int, data: Mapping[str, Any], n: int = 1) -> str:
-        """Count the action on a message, when it ``happened``, and return it; "" if it is not counted. ``n``: -1 to take
-        it back."""
+    def count_action(self, at: int, data: Mapping[str, Any], n: int = 1) -> str:
+        """Count what was done with a message, and return it; "" if the message is not counted. ``at``: when it
+        ``happened``; ``n``: -1 to undo the count."""
         did = ACTIONS.get(str(data.get("action")))
         if did is None or data.get("retry") or data.get("test"):
             return ""
@@ -281,7 +286,7 @@ class ActivitySums:
     def activity(
         self, since: datetime, until: datetime, zone: tzinfo, *, ended: bool = True, uncounted: int = 0
     ) -> Activity:
-        """The totals. ``zone``: by which days begin. ``ended``: False includes decisions after ``until``."""
+        """Return the totals. ``zone``: the time zone of days. ``ended``: False to include decisions after ``until``."""
         did: dict[str, dict[str, Any]] = {}
         days: dict[date, dict[str, int]] = {}
         for (hour, about, what), n in self.hours.items():
@@ -290,7 +295,7 @@ class ActivitySums:
             if about == ALL and what in ACTIONS.values():
                 counts = days.setdefault(instant(hour).astimezone(zone).date(), {})
                 counts[what] = counts.get(what, 0) + n
-        holds: dict[str, list[Ended]] = {ALL: []}
+        holds: dict[str, list[SummedHold]] = {ALL: []}
         for hold in self.holds.values():
             if hold.how != "void":  # its client never got an answer, and sends it again
                 for about in (ALL, *(f"rule:{name}" for name in hold.rules), *(f"list:{name}" for name in hold.lists)):
@@ -298,7 +303,7 @@ class ActivitySums:
         latest = microseconds(until) if ended else math.inf
         rules, lists = (
             _sorted(
-                NamedCounts(name=about.removeprefix(prefix), **_ended(holds.get(about, ()), latest), **counts)
+                NamedCounts(name=about.removeprefix(prefix), **_decided(holds.get(about, ()), latest), **counts)
                 for about, counts in did.items()
                 if about.startswith(prefix) and any(counts.values())
             )
@@ -308,7 +313,7 @@ class ActivitySums:
             since=since,
             until=until,
             **did.get(ALL, {}),
-            **_ended(holds[ALL], latest),
+            **_decided(holds[ALL], latest),
             rules=rules,
             lists=lists,
             days=[Day(day=day, **counts) for day, counts in sorted(days.items()) if any(counts.values())],
@@ -316,21 +321,22 @@ class ActivitySums:
         )
 
 
-def _ended(holds: Sequence[Ended], latest: float) -> dict[str, Any]:
-    """How many of these wait, and the decisions on the others. One that ended after ``latest`` (microseconds) waits."""
+def _decided(holds: Sequence[SummedHold], latest: float) -> dict[str, Any]:
+    """Return how many of these holds wait, and the decisions on the others. One that ended after ``latest``
+    (microseconds) waits."""
     over = [hold for hold in holds if hold.how and hold.at <= latest]
-    said = Counter(hold.said for hold in holds)
+    judgements = Counter(hold.judgement for hold in holds)
     decided = Decided(
         **Counter(hold.how for hold in over),
         seconds=tuple(max(0, hold.at - hold.held_at) / 1e6 for hold in over),  # a clock may be set back
-        right=said["right"],
-        mistaken=said["mistake"],
+        right=judgements["right"],
+        mistaken=judgements["mistake"],
     )
     return {"waiting": len(holds) - len(over), "decided": decided}
 
 
 def _sorted(shares: Iterable[NamedCounts]) -> list[NamedCounts]:
-    """Lists whose messages were all relayed come last."""
+    """Sort by what was held most. Lists whose messages were all relayed come last."""
     return sorted(
         shares,
         key=lambda share: (
@@ -345,5 +351,5 @@ def _sorted(shares: Iterable[NamedCounts]) -> list[NamedCounts]:
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    """A name has no line end, since line ends separate names in the store."""
+    """Return names without line ends, since line ends separate names in the store."""
     return tuple(str(word).replace("\n", " ") for word in value) if isinstance(value, list) else ()

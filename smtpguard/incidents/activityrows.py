@@ -1,8 +1,8 @@
-"""Hourly sums of activity as rows, built behind the journal, and read for a period together with the entries that are
-not summed yet.
+"""Store hourly sums of activity, built behind the journal, and read them for a period together with the entries that
+are not summed yet.
 
-A page asks for a month and must answer at once, so the sums are kept: per hour one row for each rule and list, and one
-for each hold. They derive from the journal alone; if the rows are lost, they are built again.
+A page asks for a month and must answer at once, so the sums are stored: per hour one row for each rule and list, and
+one for each hold. They derive from the journal alone; if the rows are lost, they are built again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from smtpguard.incidents.activity import (
     Activity,
     ActivityFilter,
     ActivitySums,
-    Ended,
+    SummedHold,
 )
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
@@ -48,11 +48,13 @@ _FOUND = "SELECT hold_id, rules, lists FROM ended WHERE hold_id {}"
 _GROW = "UPDATE ended SET rules = ?, lists = ? WHERE hold_id = ?"
 _SAY = "UPDATE ended SET said = ? WHERE hold_id = ?"
 _MOVE = "UPDATE ended SET how = ?, at = ? WHERE hold_id = ?"
+_LOOKED_THROUGH = 20
+"""The most stretches of the journal that one call of ``verdicts_of`` reads; the caller continues from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The sums of the entries after ``after`` through ``through``."""
+    """The sums of the entries after number ``after``, through number ``through``."""
 
     after: int
     through: int
@@ -63,8 +65,8 @@ class Slice:
 
 
 def sums_after(connection: Connection, found: journal.Unread, after: int) -> Slice:
-    """The sums of those entries after number ``after``, less the verdicts before whose ends are among them, and are that
-    the relay does not have the message."""
+    """Return the sums of those entries after number ``after``. An outcome among them that the relay does not have the
+    message subtracts its verdict, which may come before."""
     sums, hours, ends = ActivitySums(), dict[int, int](), set[str]()
     for seq, at, kind, id, body, _, _, _, action, observed, lists, _ in found.rows:
         if seq > after and kind == _OUTCOME and journal.may_stay(body):
@@ -80,19 +82,20 @@ def sums_after(connection: Connection, found: journal.Unread, after: int) -> Sli
         sums.count(hour, ALL, ACTIONS["relay"], n)
     for end, one in journal.stayed(connection, sorted(ends)):
         if after < end <= found.through:
-            sums.judged(happened(one.at, one.data), one.data, -1)
+            sums.count_action(happened(one.at, one.data), one.data, -1)
     return Slice(after=after, through=max(after, found.through), sums=sums)
 
 
 def _counts_once(body: str) -> bool:
-    """Whether a verdict to relay, of no list or rule, counts as one message alone. Nearly all do, so few are decoded."""
+    """Return whether a verdict to relay, of no list or rule, counts as one message and nothing else. Nearly all do, so
+    few are decoded."""
     return not any((may_say(body, "retry", "true"), may_say(body, "test"), may_say(body, "happened"))) and says_only(
         body, "customers", "0"
     )
 
 
 def write(batch: Batch, made: Slice) -> bool:
-    """False if another process has written it meanwhile."""
+    """Store a slice. Returns False if another process has written it meanwhile."""
     connection = batch.connection
     batch.flush()
     if summed_until(connection) != made.after:
@@ -104,23 +107,24 @@ def write(batch: Batch, made: Slice) -> bool:
         holds = sums.holds.items()
         batch.execute(
             _HOLD,
-            [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at, h.said) for id, h in holds],
+            [(id, h.held_at, "\n".join(h.rules), "\n".join(h.lists), h.how, h.at, h.judgement) for id, h in holds],
         )
     if sums.grown:
         batch.execute(_GROW, list(_grown(batch, sums.grown)))
-    if sums.moves:
-        batch.execute(_MOVE, [(how, at, id) for id, (how, at) in sums.moves.items()])
-    if sums.says:
-        batch.execute(_SAY, [(said, id) for id, said in sums.says.items()])
+    if sums.ends:
+        batch.execute(_MOVE, [(how, at, id) for id, (how, at) in sums.ends.items()])
+    if sums.judgements:
+        batch.execute(_SAY, [(said, id) for id, said in sums.judgements.items()])
     if not connection.execute(update(summing).values(through=made.through)).rowcount:
         connection.execute(summing.insert().values(one=1, through=made.through))
     return True
 
 
-def _grown(batch: Batch, more: Mapping[str, Ended]) -> Iterator[tuple[str, str, str]]:
-    """The rules and lists of these holds, and their ids, with those of the copies that joined them."""
+def _grown(batch: Batch, more: Mapping[str, SummedHold]) -> Iterator[tuple[str, str, str]]:
+    """Yield the rules, the lists and the id of each of these holds, with the rules and lists of the copies that joined
+    it."""
     for id, rules, lists in list(batch.among(_FOUND, sorted(more))):
-        known = Ended(0, _names(rules), _names(lists))
+        known = SummedHold(0, _names(rules), _names(lists))
         known.grow(more[id].rules, more[id].lists)
         yield "\n".join(known.rules), "\n".join(known.lists), id
 
@@ -130,8 +134,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split("\n")) if text else ()
 
 
-def forget(batch: Batch, before: datetime) -> None:
-    """Delete sums as old as the journal's retention."""
+def delete_before(batch: Batch, before: datetime) -> None:
+    """Delete the sums of hours and holds before this time."""
     batch.connection.execute(delete(summed).where(summed.c.hour < microseconds(before)))
     batch.connection.execute(delete(ended).where(ended.c.held_at < microseconds(before)))
 
@@ -154,17 +158,17 @@ def activity(
     most: int = 0,
     progress: Progress | None = None,
 ) -> Activity:
-    """The activity of a period; ``until`` None: up to ``now``. ``most``: if more entries than that are not summed yet
+    """Return the activity of a period. ``until``: None for up to ``now``. ``most``: if more entries are not summed yet,
     they are left out, and the result says so; 0 for no limit. ``progress`` gets the numbers read and total. Run it in a
     thread: it takes long if many entries are not summed."""
     begin, end = microseconds(since), _NEVER if until is None else microseconds(until)
     with open() as connection:
-        sums, parts, whole, uncounted = _kept(connection, begin, end, most, zone)
+        sums, parts, whole, uncounted = _stored_sums(connection, begin, end, most, zone)
     done, total, ends = 0, sum(part.through - part.after for part in parts), set[str]()
     for part in parts:
         kinds = _KINDS if part.kept else [*_KINDS, _OUTCOME]
         for page in pages(open, part.through, entry.c.kind.in_(kinds), after=part.after):
-            stayed = _stayed(open, [one for one, _ in page])
+            stayed = _stayed_verdicts(open, [one for one, _ in page])
             for one, _ in page:
                 at = happened(one.at, one.data)
                 if one.kind == _OUTCOME:
@@ -174,7 +178,7 @@ def activity(
                 elif not part.kept:
                     sums.add(one.at, one.kind, one.id, one.data)
                 elif one.kind == _VERDICT:
-                    sums.judged(at, one.data)
+                    sums.count_action(at, one.data)
             if progress is not None:
                 progress(done + page[-1][0].seq - part.after, total)
         done += part.through - part.after
@@ -183,25 +187,26 @@ def activity(
         for end_seq, one in journal.stayed(connection, sorted(ends)):
             at = happened(one.at, one.data)
             if one.seq <= whole.through < end_seq and at in whole:
-                sums.judged(at, one.data, -1)
+                sums.count_action(at, one.data, -1)
     return sums.activity(since, until or now, zone, ended=until is not None, uncounted=uncounted)
 
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """The hours that are read as sums, of entries up to ``through``: from ``low`` to ``high``, without ``parted``."""
+    """The hours that are read as sums of entries up to number ``through``: from ``low`` to ``high``, without
+    ``split``."""
 
     through: int
     low: int
     high: int
-    parted: Collection[int]
+    split: Collection[int]
 
     def __contains__(self, at: int) -> bool:
-        return self.low <= at < self.high and at - at % HOUR not in self.parted
+        return self.low <= at < self.high and at - at % HOUR not in self.split
 
 
-def _stayed(open: Open, some: Sequence[Entry]) -> set[int]:
-    """The numbers of those of these entries that are verdicts to relay, and the relay does not have the message."""
+def _stayed_verdicts(open: Open, some: Sequence[Entry]) -> set[int]:
+    """Return the numbers of the verdicts to relay among these entries whose message the relay does not have."""
     ids = sorted({one.id for one in some if one.kind == _VERDICT and one.data.get("action") == "relay"})
     if not ids:
         return set()
@@ -210,8 +215,9 @@ def _stayed(open: Open, some: Sequence[Entry]) -> set[int]:
 
 
 class _Part(NamedTuple):
-    """Entries to be read, after ``after`` through ``through``, of the time from ``begin`` until ``end``. ``kept``: their
-    holds are known, and their messages are to be counted: the sum of their hour is of a longer time."""
+    """Entries to be read: after number ``after``, through number ``through``, of the time from ``begin`` until ``end``.
+    ``kept``: their holds are known, and only their messages are to be counted, since the sum of their hour is of a
+    longer time."""
 
     after: int
     through: int
@@ -220,8 +226,9 @@ class _Part(NamedTuple):
     kept: bool
 
 
-def _parted(connection: Connection, low: int, high: int, zone: tzinfo) -> list[int]:
-    """The hours in which a day begins: India is five and a half hours ahead. Their sums belong to two days."""
+def _split_hours(connection: Connection, low: int, high: int, zone: tzinfo) -> list[int]:
+    """Return the hours within which a day begins: India is five and a half hours ahead. Their sums belong to two
+    days."""
     first, last = first_and_last(connection, summed.c.hour)
     if first is None:
         return []
@@ -234,19 +241,20 @@ def _parted(connection: Connection, low: int, high: int, zone: tzinfo) -> list[i
     return [hour for hour in hours if since <= hour < until]
 
 
-def _kept(
+def _stored_sums(
     connection: Connection, begin: int, end: int, most: int, zone: tzinfo
 ) -> tuple[ActivitySums, list[_Part], _Whole, int]:
-    """The stored sums of whole hours of that time, the entries to be read in addition, which hours, and the number left out."""
+    """Return the stored sums of the whole hours of that time, the entries to be read in addition, which hours these
+    are, and the number of entries left out."""
     through = summed_until(connection)
     low, high = begin + -begin % HOUR, end - end % HOUR
-    sums, apart, parted = ActivitySums(EXACT), [(begin, end)], list[int]()
+    sums, apart, split = ActivitySums(EXACT), [(begin, end)], list[int]()
     if low < high:
-        parted = _parted(connection, low, high, zone)
-        apart = [(begin, low), *((hour, hour + HOUR) for hour in parted), (high, end)]
-        _hours(connection, sums, low, high, parted)
+        split = _split_hours(connection, low, high, zone)
+        apart = [(begin, low), *((hour, hour + HOUR) for hour in split), (high, end)]
+        _add_hours(connection, sums, low, high, split)
     for id, held_at, rules, lists, how, at, said in rows_of(connection, _ENDED, (begin, end)):
-        sums.holds[id] = Ended(held_at, _names(rules), _names(lists), how, at, said)
+        sums.holds[id] = SummedHold(held_at, _names(rules), _names(lists), how, at, said)
     parts = [
         _Part(first - 1, min(last, through), since, until, kept=True)
         for since, until in apart
@@ -260,11 +268,11 @@ def _kept(
     uncounted = sum(max(0, part.through - part.after) for part in rest)
     if not most or uncounted <= most:
         parts, uncounted = [*parts, *rest], 0
-    whole = _Whole(through, low, high, frozenset(parted))
+    whole = _Whole(through, low, high, frozenset(split))
     return sums, [part for part in parts if part.through > part.after], whole, uncounted
 
 
-def _hours(connection: Connection, sums: ActivitySums, low: int, high: int, left_out: Sequence[int]) -> None:
+def _add_hours(connection: Connection, sums: ActivitySums, low: int, high: int, left_out: Sequence[int]) -> None:
     within = summed.c.hour >= low, summed.c.hour < high, summed.c.hour.not_in(left_out)
     by_hour = select(summed.c.hour, summed.c.about, summed.c.did, summed.c.n).where(*within, summed.c.about == ALL)
     in_all = select(summed.c.about, summed.c.did, func.sum(summed.c.n)).where(*within, summed.c.about != ALL)
@@ -274,12 +282,10 @@ def _hours(connection: Connection, sums: ActivitySums, low: int, high: int, left
         sums.count(low, about, did, int(n))
 
 
-_LOOKED_THROUGH = 20
-"""The most stretches in one call; the caller continues from there."""
-
-
-def judged(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[list[tuple[Entry, Clear | None]], int]:
-    """The newest verdicts of a sum, and the entry before which to continue, 0 at the end."""
+def verdicts_of(
+    open: Open, about: ActivityFilter, before: int, limit: int
+) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    """Return the newest verdicts of a sum, and the entry before which to continue, 0 at the end."""
     since = microseconds(about.since) if about.since is not None else 0
     until = microseconds(about.until) if about.until is not None else _NEVER
     with open() as connection:
@@ -288,11 +294,11 @@ def judged(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[
     stretches = _LOOKED_THROUGH
     for first, last in reversed(spans):
         end = min(last + 1, before) if before else last + 1
-        for page in journal.back(open, end, first, *_selected(about)):
-            stayed = _stayed(open, [one for one, _ in page])
+        for page in journal.back(open, end, first, *_conditions(about)):
+            stayed = _stayed_verdicts(open, [one for one, _ in page])
             for one, clear in page:
                 inside = since <= happened(one.at, one.data) < until
-                if inside and one.seq not in stayed and _counted(one, about):
+                if inside and one.seq not in stayed and _is_counted(one, about):
                     if len(found) == limit:
                         return found, found[-1][0].seq
                     found.append((one, clear))
@@ -302,8 +308,8 @@ def judged(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[
     return found, 0
 
 
-def _selected(about: ActivityFilter) -> Iterator[ColumnElement[bool]]:
-    """By the columns beside the body."""
+def _conditions(about: ActivityFilter) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of the columns beside the body."""
     yield journal.VERDICT
     if about.did == "observed":
         yield entry.c.observed.is_(True)
@@ -314,7 +320,7 @@ def _selected(about: ActivityFilter) -> Iterator[ColumnElement[bool]]:
         yield journal.touches([about.list])
 
 
-def _counted(one: Entry, about: ActivityFilter) -> bool:
+def _is_counted(one: Entry, about: ActivityFilter) -> bool:
     data = one.data
     if data.get("retry") or data.get("test"):
         return False
@@ -323,8 +329,8 @@ def _counted(one: Entry, about: ActivityFilter) -> bool:
 
 
 def votes(connection: Connection, since: datetime, until: datetime) -> list[tuple[str, str, float | None]]:
-    """The votes between the two times: the approver, "" once erased; approve or reject; and the seconds since the hold, None
-    once the hold is erased."""
+    """Return the votes between the two times: the approver, "" once erased; approve or reject; and the seconds since
+    the hold, None once the hold is erased."""
     begin, end = microseconds(since), microseconds(until)
     there = journal.ROWS.where(journal.of_kind(Kind.VOTE), entry.c.seq.between(*journal.span(connection, begin, end)))
     given = [journal.pair(row) for row in connection.execute(there.order_by(entry.c.seq))]

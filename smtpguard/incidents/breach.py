@@ -1,6 +1,7 @@
-"""What people say of an incident: when they became aware of it, and the fields of GDPR Art. 33(3) that only they can fill. Pure.
+"""The texts that people write on an incident: when they became aware of it, and the fields of GDPR Art. 33(3) that only
+they can fill. Pure.
 
-It stands in the journal, each word with who wrote it and when; the last word of a field is the one that counts.
+The journal has each text, with who wrote it and when. The last text of a field counts.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.event import Event, Kind
 
 HOURS = timedelta(hours=72)
-"""GDPR Art. 33(1): from having become aware of it."""
+"""The time to notify the authority after having become aware of a breach (GDPR Art. 33(1))."""
 MOST = 20_000
-"""Characters of a field."""
+"""The most characters of a field."""
 
 
 class Field(enum.Enum):
-    """In the order of GDPR Art. 33(3); DELAY is that of Art. 33(1)."""
+    """A field of the notification, in the order of GDPR Art. 33(3). DELAY is that of Art. 33(1)."""
 
     NATURE = "nature"  # (a)
     SUBJECTS = "subjects"  # (a) categories and number of the people
@@ -41,11 +42,13 @@ ARTICLES: Mapping[Field, str] = {
     Field.MEASURES: "33(3)(d)",
     Field.DELAY: "33(1)",
 }
+_FIELD_NAMES = frozenset(each.value for each in Field)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldText:
-    """``text``, ``by``: None where retention has erased them. ``at``: when it was written; ``seq``: the entry."""
+    """The text of a field. ``text``, ``by``: None if retention has erased them. ``at``: when it was written; ``seq``:
+    its entry."""
 
     text: str | None
     by: str | None
@@ -55,7 +58,8 @@ class FieldText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentTexts:
-    """``aware``: since when they are, and who said so; None while nobody has. ``written``: the last word of each field."""
+    """The texts on an incident. ``aware``: since when people are aware of it, and who said so; None while nobody has.
+    ``written``: the last text of each field."""
 
     aware: tuple[datetime, FieldText] | None
     written: Mapping[Field, FieldText]
@@ -65,16 +69,16 @@ class IncidentTexts:
         return self.aware[0] + HOURS if self.aware is not None else None
 
 
-def aware(id: str, since: datetime, *, by: str, at: datetime) -> Event:
-    """That they are, as a person says. Raises ValueError for a time to come."""
+def aware_event(id: str, since: datetime, *, by: str, at: datetime) -> Event:
+    """Make the event that people are aware of an incident since then. Raises ValueError for a time to come."""
     if since > at:
         raise ValueError("that time is still to come")
     data = {"change": "aware", "since": utc_text(since)}
     return Event(kind=Kind.INCIDENT, id=id, at=at, data=data, private={"actor": (by,)})
 
 
-def wrote(id: str, what: Field, text: str, *, by: str, at: datetime) -> Event:
-    """Raises ValueError for what is empty or too long."""
+def text_event(id: str, what: Field, text: str, *, by: str, at: datetime) -> Event:
+    """Make the event that a person wrote the text of a field. Raises ValueError for an empty or too long text."""
     if not text.strip():
         raise ValueError("nothing is written")
     if len(text) > MOST:
@@ -83,8 +87,8 @@ def wrote(id: str, what: Field, text: str, *, by: str, at: datetime) -> Event:
     return Event(kind=Kind.INCIDENT, id=id, at=at, data={"change": "written", "field": what.value}, private=private)
 
 
-def said_of(steps: Iterable[Step]) -> IncidentTexts:
-    """``steps``: of the case, in order."""
+def texts_of(steps: Iterable[Step]) -> IncidentTexts:
+    """Return the texts on an incident. ``steps``: the timeline of the case, in order."""
     since: tuple[datetime, FieldText] | None = None
     written: dict[Field, FieldText] = {}
     for step in steps:
@@ -93,17 +97,14 @@ def said_of(steps: Iterable[Step]) -> IncidentTexts:
             continue
         data = entry.data
         texts, people = clear.get("comment", ()), clear.get("actor", ())
-        word = FieldText(
+        written_text = FieldText(
             text=texts[0] if texts else None,
             by=people[0] if people else None,
             at=instant(entry.at),
             seq=entry.seq,
         )
         if data.get("change") == "aware":
-            since = datetime.fromisoformat(data["since"]), word
-        elif data.get("field") in _FIELDS:
-            written[Field(data["field"])] = word
+            since = datetime.fromisoformat(data["since"]), written_text
+        elif data.get("field") in _FIELD_NAMES:
+            written[Field(data["field"])] = written_text
     return IncidentTexts(aware=since, written=written)
-
-
-_FIELDS = frozenset(each.value for each in Field)

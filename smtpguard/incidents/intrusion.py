@@ -1,6 +1,6 @@
-"""How the messages of a case came in, compared with earlier mail of their writers: signs of an intrusion.
+"""Signs of an intrusion: how the messages of a case came in, compared with earlier mail of their writers. Pure.
 
-The journal shows the login, the client's address, and what was proven; it does not show who was at the keyboard. Pure.
+The journal shows the login, the client's address, and what was proven. It does not show who was at the keyboard.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Kind
 
 MANY_REFUSED = 10
-"""The number of refused sign-ins at the console during a case from which on they are more than typing errors."""
+"""The fewest refused sign-ins at the console during a case that are more than typing errors."""
 WATCHED = (Kind.SIGN_IN_REFUSED, Kind.SECRET, Kind.KEY)
 """Events of the guard itself that need an explanation."""
 
@@ -23,9 +23,9 @@ WATCHED = (Kind.SIGN_IN_REFUSED, Kind.SECRET, Kind.KEY)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingress:
     """How a message came in. ``client``: the client's address; ``peer``: the server that named it, "" for none.
-    ``login``: "" without a login; ``helo`` and ``login`` are None if they are erased. ``proven``: whether the writer is
-    proven, by a login, a checking server or a declared origin; None if it was not asked for. ``signed``, ``unsigned``:
-    domains whose DKIM signatures verified, and did not; None if DKIM was not checked."""
+    ``login``: "" without a login; ``helo`` and ``login`` are None if they are erased. ``proven``: whether a login, a
+    checking server or a declared origin proves the writer; None if it was not asked for. ``signed``, ``unsigned``: the
+    domains whose DKIM signatures verified, and did not; ``signed`` is None if DKIM was not checked."""
 
     client: str
     peer: str
@@ -61,7 +61,7 @@ class Ingress:
 
 
 class Sign(enum.Enum):
-    """Signs that need an explanation before an intrusion can be ruled out."""
+    """A sign that needs an explanation before an intrusion can be ruled out."""
 
     CLIENT = "client"  # none of the writer's earlier messages came from there
     LOGIN = "login"
@@ -74,36 +74,37 @@ class Sign(enum.Enum):
 
 
 COMPARED = (Sign.CLIENT, Sign.LOGIN, Sign.HELO)
-"""Properties of a message that are compared with earlier ones."""
+"""The properties of a message that are compared with earlier ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usual:
-    """Of the ``earlier`` messages of the same writers, the last before the case: how many came by each client, login
-    and HELO of the case, the last two as keyed digests. ``entries``: those messages."""
+    """How the last messages of the same writers before a case came in. ``earlier``: their number; ``shared``: how many
+    of them came by a client, login or HELO of the case; ``entries``: their verdicts."""
 
     earlier: int
     shared: Mapping[Sign, int]
     entries: Entries = field(default_factory=Entries)
 
 
-Marks = tuple[frozenset[str], ...]
-"""The properties of a verdict that are compared, in the order of COMPARED; login and HELO as the chain has them."""
+Traits = tuple[frozenset[str], ...]
+"""The properties of a verdict that are compared, in the order of COMPARED; login and HELO as keyed digests, as the
+chain has them."""
 
 
-def marks_of(data: Mapping[str, Any], private: Mapping[str, Sequence[str]]) -> Marks:
+def traits_of(data: Mapping[str, Any], private: Mapping[str, Sequence[str]]) -> Traits:
     client = frozenset(filter(None, [str(data.get("client") or "")]))
     return client, frozenset(private.get("actor", ())), frozenset(private.get("helo", ()))
 
 
-def usual(case: Collection[Marks], earlier: Iterable[Entry]) -> Usual:
-    """``case``: its own marks."""
-    known = [frozenset[str]().union(*(marks[n] for marks in case)) for n in range(len(COMPARED))]
+def usual_ingress(case: Collection[Traits], earlier: Iterable[Entry]) -> Usual:
+    """Compare earlier verdicts of the same writers with the traits of a case."""
+    known = [frozenset[str]().union(*(traits[n] for traits in case)) for n in range(len(COMPARED))]
     shared, entries = [0] * len(COMPARED), Entries()
     for entry in earlier:
         content = entry.content
         entries.add(entry.seq)
-        for n, some in enumerate(marks_of(content["data"], content["private"])):
+        for n, some in enumerate(traits_of(content["data"], content["private"])):
             shared[n] += not some.isdisjoint(known[n])
     asked = {check: many for check, many, some in zip(COMPARED, shared, known, strict=True) if some}
     return Usual(earlier=entries.many, shared=asked, entries=entries)
@@ -116,7 +117,8 @@ def signs(
     *,
     whole: bool,
 ) -> dict[Sign, Entries]:
-    """Each with the entries that show it."""
+    """Return the signs of an intrusion, each with the entries that show it. ``whole``: whether the journal is
+    unchanged."""
     found: dict[Sign, Entries] = {}
     every = Entries.of(*(seq for one in ways.values() for seq in one.named))
     if usual is not None and usual.earlier:

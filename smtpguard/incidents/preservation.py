@@ -1,7 +1,7 @@
-"""Preserved incidents: their data is kept past its retention. Which incidents, until when, and which data of each.
+"""Preserve incidents: keep their data past its retention.
 
-Preserved are messages, by the ids of their entries, holds and mailings, with all that the journal still has of them,
-and contents. Preservation ends by itself unless two people extend it.
+Messages are preserved by the ids of their entries, holds and mailings, with all that the journal still has of them, and
+with their contents. Preservation ends by itself unless two people extend it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.scan import pages
 
 LASTS = timedelta(days=180)
+"""How long an incident is preserved, and by how much it is extended."""
 ID, CONTENT = "id", "content"
+"""The kinds of keys by which data is preserved."""
 SLICE = 500
+"""The most keys that are written or asked for at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needed:
-    """The data that an incident needs. ``first``: its first entry."""
+    """The data that an incident needs. ``first``: the number of its first entry."""
 
     ids: frozenset[str]
     contents: frozenset[str]
@@ -38,7 +41,7 @@ class Needed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """One incident. ``asked_by``: who wants an extension, until a second person agrees."""
+    """A preserved incident. ``asked_by``: who wants an extension, until a second person agrees."""
 
     id: str
     until: datetime
@@ -48,7 +51,8 @@ class Preserved:
 
 
 def find(open: Open, id: str) -> Needed | None:
-    """For a message, hold, mailing or freeze, with the whole mailings of its messages. None if the journal has none."""
+    """Return the data on a message, hold, mailing or freeze, with the whole mailings of its messages. Returns None if
+    the journal has no entry on it."""
     ids, contents, mailings, first = _named(open, {id})
     if not ids:
         return None
@@ -65,7 +69,8 @@ def find(open: Open, id: str) -> Needed | None:
 
 
 def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], set[str], int]:
-    """Of the entries that name one of them: ids, contents, mailings, and the number of the first."""
+    """Return the ids, contents and mailings in the entries that name one of ``names``, and the number of the first
+    entry."""
     ids: set[str] = set()
     contents: set[str] = set()
     mailings: set[str] = set()
@@ -86,7 +91,8 @@ def _named(open: Open, names: Collection[str]) -> tuple[set[str], set[str], set[
 
 
 def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str) -> Preserved:
-    """From now on. Of an incident that is preserved already more may be kept, and not for longer (renew)."""
+    """Preserve an incident from now on. Of one that is preserved already, more data is kept, but not for longer
+    (``renew``). The caller then calls ``keep`` for its data."""
     there = select(preserved).where(preserved.c.id == id, preserved.c.until > batch.now_us)
     row = batch.connection.execute(there).one_or_none()
     made = _read(row) if row is not None else Preserved(id=id, until=batch.now + LASTS, by=by, reason=reason)
@@ -95,11 +101,12 @@ def begin(batch: Batch, id: str, needed: Needed, *, by: str, reason: str) -> Pre
     batch.connection.execute(
         insert(preserved).values(id=id, until=microseconds(made.until), first=first, doc=_doc(made))
     )
-    _said(batch, replace(made, reason=reason), "begun", by, messages=len(needed.ids))
+    _record(batch, replace(made, reason=reason), "begun", by, messages=len(needed.ids))
     return made
 
 
 def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
+    """Preserve some data of an incident. ``what``: the kind of ``keys``, ID or CONTENT."""
     known = select(preserved_key.c.key).where(preserved_key.c.incident == id, preserved_key.c.what == what)
     there = set(batch.connection.execute(known.where(preserved_key.c.key.in_(keys))).scalars())
     rows = [{"incident": id, "what": what, "key": key} for key in keys if key not in there]
@@ -108,8 +115,8 @@ def keep(batch: Batch, id: str, what: str, keys: Sequence[str]) -> None:
 
 
 def renew(batch: Batch, id: str, by: str, also: Collection[str] = ()) -> Preserved:
-    """``by`` asks for an extension; a second person grants it. ``also``: other addresses of the same person. Raises
-    KeyError if the incident is not preserved."""
+    """Ask for an extension, or grant it if another person than ``by`` has asked. ``also``: other addresses of the same
+    person. Raises KeyError if the incident is not preserved."""
     row = batch.connection.execute(select(preserved).where(preserved.c.id == id)).one_or_none()
     if row is None:
         raise KeyError(id)
@@ -121,38 +128,39 @@ def renew(batch: Batch, id: str, by: str, also: Collection[str] = ()) -> Preserv
         update(preserved).where(preserved.c.id == id).values(until=microseconds(until), doc=_doc(made))
     )
     people = (known.asked_by, by) if agreed else (by,)
-    _said(batch, made, "renewed" if agreed else "renewal asked", *people)
+    _record(batch, made, "renewed" if agreed else "renewal asked", *people)
     return made
 
 
-def end(batch: Batch) -> None:
-    """End incidents whose time is over."""
+def end_expired(batch: Batch) -> None:
+    """End the preservation of incidents whose time is over."""
     over = batch.connection.execute(select(preserved).where(preserved.c.until <= batch.now_us)).all()
     for row in over:
         batch.connection.execute(delete(preserved_key).where(preserved_key.c.incident == row.id))
         batch.connection.execute(delete(preserved).where(preserved.c.id == row.id))
-        _said(batch, _read(row), "ended")
+        _record(batch, _read(row), "ended")
 
 
-def all_of_them(connection: Connection) -> list[Preserved]:
+def every(connection: Connection) -> list[Preserved]:
     return [_read(row) for row in connection.execute(select(preserved).order_by(preserved.c.until, preserved.c.id))]
 
 
-def any_of_them(connection: Connection) -> bool:
+def is_any_preserved(connection: Connection) -> bool:
     return connection.execute(select(preserved.c.id).limit(1)).first() is not None
 
 
 def first_kept(connection: Connection) -> int | None:
-    """The first entry that any preserved incident needs."""
+    """Return the number of the first entry that any preserved incident needs, None without one."""
     found = connection.execute(select(func.min(preserved.c.first))).scalar()
     return None if found is None else int(found)
 
 
 def is_kept(what: str, key: ColumnElement[str]) -> ColumnElement[bool]:
+    """Return the condition that a preserved incident needs this key."""
     return exists().where(preserved_key.c.what == what, preserved_key.c.key == key)
 
 
-def _said(batch: Batch, one: Preserved, change: str, *people: str, **more: Any) -> None:
+def _record(batch: Batch, one: Preserved, change: str, *people: str, **more: Any) -> None:
     private = {"actor": people} if people else {}
     if change == "begun" and one.reason:
         private["comment"] = (one.reason,)

@@ -1,5 +1,5 @@
-"""The query of an incident, and which verdicts match it: by message ids, recipients, writer and time; and unknown names in
-it, with what was probably meant. Pure."""
+"""The query of an incident, the verdicts that match it, and the unknown names in it with what was probably meant.
+Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from smtpguard.policy.parse import Policy, parse
 from smtpguard.reading.fold import searched
 
 NAMES = {"from": N_("From"), "reverse_path": N_("reverse-path"), "actor": N_("logged in as")}
-"""Roles of a verdict's private part that name a message's writer."""
+"""The roles of a verdict's private part that name a message's writer."""
+EXPECTED = 'one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentQuery:
-    """The query; a verdict must match every given field. ``ids``: transactions, holds, mailings, freezes, or contents
-    by their SHA-256; one must match. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it.
-    ``since``, ``until``: microseconds since 1970. ``whole``: include every other message of the mailings of the
-    messages in ``ids``."""
+    """The query of an incident; a verdict must match every given field. ``ids``: transactions, holds, mailings,
+    freezes, or contents by their SHA-256, of which one must match. ``senders``: addresses in From, reverse-path or
+    login. ``subject``: a part of it. ``since``, ``until``: microseconds since 1970. ``whole``: include every other
+    message of the mailings of the messages in ``ids``."""
 
     ids: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
@@ -43,7 +44,7 @@ class IncidentQuery:
     def fits(
         self, entry: Entry, content: Mapping[str, Mapping[str, Any]], clear: Clear | None, digests: Digests
     ) -> bool:
-        """``content``: the entry's."""
+        """Return whether a verdict matches. ``content``: the entry's."""
         data = content["data"]
         at = happened(entry.at, data)
         if (self.since is not None and at < self.since) or (self.until is not None and at >= self.until):
@@ -59,15 +60,15 @@ class IncidentQuery:
             return False
         return not self.senders or digests.wrote(content["private"], clear)
 
-    def exported(self, at: datetime, *actors: str) -> Event:
-        """The journal entry that names were shown to a person."""
+    def export_event(self, at: datetime, *actors: str) -> Event:
+        """Make the event that names were shown to a person."""
         data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
         private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
         return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
 
 
 class Digests:
-    """Whether one of these people wrote a message. An erased address is still in the chain as a keyed digest."""
+    """Find messages of these senders. An erased address is still in the chain as a keyed digest."""
 
     def __init__(self, senders: Iterable[str], seal: Seal) -> None:
         self._plain = {address.casefold() for address in senders}
@@ -75,17 +76,15 @@ class Digests:
         self._sealed = {role: {seal.of(role, address) for address in spellings} for role in NAMES}
 
     def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
-        """``sealed``: the verdict's private part as the chain has it."""
+        """Return whether one of the senders wrote a message. ``sealed``: the verdict's private part as the chain has
+        it."""
         if any(value.casefold() in self._plain for role in NAMES for value in (clear or {}).get(role, ())):
             return True
         return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
 
 
-EXPECTED = 'one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
-
-
 def moment(text: str, now: datetime) -> datetime:
-    """In UTC, unless it has an offset of its own. Raises ValueError, which says what was expected."""
+    """Parse a time, in UTC unless it has an offset of its own. Raises ValueError, which says what was expected."""
     try:
         at = datetime.fromisoformat(text)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
@@ -99,8 +98,9 @@ def moment(text: str, now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownNames:
-    """Each with the nearest known name, "" if there is none. ``lists``: not in the policy. ``senders``: not an address, or
-    the journal has no message from it. ``bad``: the senders that are not an address."""
+    """The unknown names of a query, each with the nearest known name, "" if there is none. ``lists``: lists that are
+    not in the policy. ``senders``: texts that are no address, and addresses from which the journal has no message.
+    ``bad``: the senders that are no address."""
 
     lists: Mapping[str, str]
     senders: Mapping[str, str]
@@ -115,7 +115,8 @@ def unknown_names(
     lists: Iterable[str] = (),
     writers: Iterable[str] = (),
 ) -> UnknownNames:
-    """``documents``: the policy's. ``lists``: known beside the policy's. ``writers``: senders of known mail."""
+    """Return the unknown names of a query. ``documents``: the policy's. ``lists``: lists known beside the policy's.
+    ``writers``: the senders of known mail."""
     try:
         policy: Policy | None = parse(documents, delimiters=delimiters)
     except Broken:  # of a version that this one does not read
@@ -126,19 +127,19 @@ def unknown_names(
     domains = [d for d in policy.organization.domains if not d.startswith("*")] if policy is not None else []
     bad = frozenset(sender for sender in query.senders if not _is_address(sender))
 
-    def meant(sender: str) -> str:
-        """A person with a similar local part at that domain, with the same one elsewhere, or with the same one at a
-        similar domain of ours."""
+    def nearest_sender(sender: str) -> str:
+        """Return a person with a similar local part at that domain, with the same one elsewhere, or with the same one
+        at a similar domain of ours."""
         local, _, domain = sender.casefold().rpartition("@")
         others = sorted(people - {sender.casefold()})
         there = {each.rpartition("@")[0]: each for each in others if each.rpartition("@")[2] == domain}
         near, home = nearest(local, there), nearest(domain, domains)
-        return there.get(near, "") or _at_home(local, others, [home] if home and home != domain else [])
+        return there.get(near, "") or _person_named(local, others, [home] if home and home != domain else [])
 
     return UnknownNames(
         lists={name: nearest(name, known) for name in sorted(query.lists - known)},
         senders={
-            sender: meant(sender) if sender not in bad else _at_home(sender, people, domains)
+            sender: nearest_sender(sender) if sender not in bad else _person_named(sender, people, domains)
             for sender in sorted(query.senders)
             if sender.casefold() not in wrote
         },
@@ -146,8 +147,9 @@ def unknown_names(
     )
 
 
-def _at_home(word: str, people: Iterable[str], domains: Iterable[str]) -> str:
-    """The address of the person with this local part."""
+def _person_named(word: str, people: Iterable[str], domains: Iterable[str]) -> str:
+    """Return the address of a person with the local part of ``word``: a known one, else one at the first of
+    ``domains``; "" if there is none."""
     local = word.strip("<> @").casefold().partition("@")[0]
     if not local:
         return ""

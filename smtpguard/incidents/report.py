@@ -1,8 +1,9 @@
 """The incident report, from the journal alone: who sent what, when, to how many, what the outcome was, and who decided.
+Pure.
 
 The query selects verdicts. All entries on those messages and their mailings belong to the case, and so do the freezes,
 policies and lists of that time. A case may be a mailing of 400,000 messages, so it is summed while its entries are
-read. Where something cannot be known, the report says so. Pure.
+read. If something cannot be known, the report says so.
 
 A verdict names its recipients by sealed digests, and so do the entries on its release. Entries of earlier versions do
 not, so for those only numbers are known, given as bounds. A list server may send what it expands back through the
@@ -13,13 +14,14 @@ with the original, without those whose copies were all stopped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from smtpguard.admission.packedfacts import unpack
-from smtpguard.incidents.intrusion import Ingress, Marks, Usual, marks_of
+from smtpguard.incidents.intrusion import Ingress, Traits, Usual, traits_of
+from smtpguard.incidents.people import PeopleByOutcome, stopped_copies
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline
 from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
@@ -27,12 +29,8 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.distinct import (
     Asked,
     Changes,
-    Crowd,
     Interval,
-    People,
-    Single,
     Unit,
-    Version,
     more,
     units,
 )
@@ -51,11 +49,11 @@ from smtpguard.journal.outcome import (
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
 
-_StoppedCopy = tuple[Outcome, Single]
 DAY = 86_400 * 1_000_000
-"""In microseconds. A freeze, a policy or a list belongs to a case until a day after the last entry on its messages."""
-AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
-                     Kind.STREAM.value, Kind.TRIPPED.value})  # fmt: skip
+"""How long after the last entry on its messages a freeze, a policy or a list belongs to a case, in microseconds."""
+SURROUNDING = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
+                          Kind.STREAM.value, Kind.TRIPPED.value})  # fmt: skip
+"""The kinds of entries that belong to a case without being on one of its messages."""
 MOST = 1_000_000
 """The most messages of one case; a mailing of 400,000 takes 300 MB of memory while it is summed."""
 FEW = 4
@@ -65,13 +63,14 @@ MOST_WAYS = 1000
 STOPS = frozenset(
     {Kind.FREEZE.value, Kind.REJECTED.value, Kind.WITHDRAWN.value, Kind.STOPPED.value, Kind.REOPENED.value}
 )
-"""Kinds that stop messages which a rule relayed, or would have relayed."""
+"""The kinds of entries that stop messages which a rule relayed, or would have relayed."""
 CAME, RULE, LIST, WENT, AGAIN = "came", "rule", "list", "went", "again"
-"""The first parts of keys of ``Report.entries``, before an end, a rule's mode and name, a list's name, or a role and address."""
+"""The first parts of keys of ``Report.entries``, before an end, a rule's mode and name, a list's name, or a role and
+address."""
 _SINGLE = {
     "mailings": "mailing", "clients": "client", "contents": "content", "policies": "policy", "bypasses": "bypass",
 }  # fmt: skip
-"""Counters of Report, by the key of a verdict that they count."""
+"""The counters of Report that count the values of one key of verdicts, with that key."""
 _COUNTED = (*_SINGLE, "lists", "writers", "subjects", "rules", "reasons", "refused")
 
 
@@ -81,25 +80,33 @@ class TooMany(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """``first``, ``last``: when its messages came; ``went_first``, ``went_last``: when the relay accepted the first and
-    the last, None if it accepted none. ``again``: retries of held messages. ``ends``: the ends that occurred, each with
-    its messages and its distinct people; ``reached``, ``open``: their totals, each message and each person once.
-    ``refused``: recipients that the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``:
-    how many more people may have it: all their copies are in doubt; ``unreached``: for how many others it came, of whom
-    no copy is delivered or in doubt, even if one waits of those who have it too. ``of_lists``: for each list the members who have
-    it, ``perhaps_of_lists``: and those who may. ``copies``: copies that a list server made of messages of the case, by
-    their end; their people are counted with the original's. ``shown``: the most addresses in To and Cc of a message
-    that was or may have been delivered. ``writers``: role and address to messages; ``rules``: name and mode to
-    messages; ``reasons``: of enforced rules, the observed values. ``policies``: SHA-256 to messages. ``undelivered``:
-    recipients of released messages that the relay refused for good. ``erased``: messages whose names are erased;
-    ``unsettled``: ids whose end is unknown. ``held``: the first messages whose content is stored, and since when.
+    """The report on a case: figures, and the entries behind them.
 
-    ``until``: the time of the last entry on its messages. ``entries``: the entries behind each figure (CAME and
-    others); ``ways``: how its messages came in, and ``usual``: how earlier mail of the same writers did; ``watched``:
-    events of the guard itself. ``let_through``: the verdict of the first message that was relayed at once, else of the
-    first one. ``stopped``: the first entry that stopped any, and ``went_after``: the entries on the messages that went out after it, one for each. ``crowds``: whether it went to
-    addresses with several people behind them, or may have. ``bypasses``:
-    emergency bypasses under which messages were relayed."""
+    Times. ``first``, ``last``: when its messages came; ``went_first``, ``went_last``: when the relay accepted the first
+    and the last, None if it accepted none. ``until``: the time of the last entry on its messages.
+
+    Messages. ``again``: retries of held messages. ``ends``: the ends that occurred, each with its messages and its
+    distinct people; ``reached``, ``open``: their totals, each message and each person once. ``copies``: the copies that
+    a list server made of messages of the case, by their end; their people are counted with the original's. ``erased``:
+    the messages whose names are erased; ``unsettled``: the ids whose end is unknown. ``held``: the first messages whose
+    content is stored, and since when. ``parts``: the messages whose colleagues' part was delivered.
+
+    People. ``perhaps``: how many more people may have it, since all their copies are in doubt; ``unreached``: for how
+    many others it came, of whom no copy is delivered or in doubt; who has it, and waits for another copy, is not among
+    them. ``of_lists``: the members of each list who have it; ``perhaps_of_lists``: how many more may. ``shown``: the
+    most addresses in To and Cc of a message that was or may have been delivered. ``refused``: the recipients that the
+    relay refused at RCPT, so that no message was for them, by its reply; ``undelivered``: the recipients of released
+    messages that the relay refused for good. ``crowds``: whether it went, or may have gone, to addresses with several
+    people behind them.
+
+    Counters of messages. ``writers``: by role and address; ``rules``: by name and mode; ``reasons``: by enforced rule,
+    fact, observed value and limit; ``policies``: by SHA-256; ``bypasses``: by the emergency bypass under which they
+    were relayed.
+
+    Entries. ``entries``: those behind each figure (CAME and others); ``ways``: those of each way in; ``usual``: how
+    earlier mail of the same writers came in; ``watched``: events of the guard itself. ``let_through``: the verdict of
+    the first message that was relayed at once, else of the first one. ``stopped``: the first entry that stopped any
+    message; ``went_after``: the first delivery of each message that went out after it."""
 
     first: datetime
     last: datetime
@@ -146,9 +153,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the journal has on an incident. ``report``: None if no message matches. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``:
-    the journal's last entry at the start, up to which everything was read; ``checkpoint``: the last one signed.
-    ``proof``: None if it was not asked for."""
+    """What the journal has on an incident. ``report``: None if no message matches. ``mailings``: as they are now, over
+    all of their time. ``seq``, ``hash``: the journal's last entry at the start, up to which everything was read;
+    ``checkpoint``: the last one signed. ``proof``: None if it was not asked for."""
 
     report: Report | None
     mailings: Sequence[Mailing]
@@ -160,12 +167,12 @@ class Findings:
 
 
 class Case:
-    """The messages of one report. First every candidate verdict goes to ``judge``; ``ids`` then names all whose history
-    is needed (``add``); entries around it at last go to ``around``. Within each of the three, entries may come in any
-    order, except that those of one id come in theirs."""
+    """The messages of one report, summed while their entries are read. First, ``add_verdict`` takes every candidate
+    verdict. Then ``ids`` names all messages whose entries ``add_entry`` needs. At last, ``add_surrounding`` takes the
+    entries around the case. Each may take entries in any order, except that those of one id come in theirs."""
 
     def __init__(self, query: IncidentQuery, seal: Seal, asked: Asked | None = None) -> None:
-        """``asked``: whether a person is on a list, if its index is the one that was counted by."""
+        """``asked``: returns whether a person is on a list, if its index is the one that was counted by."""
         self._query = query
         self._asked = asked
         self._changes = Changes()
@@ -179,12 +186,12 @@ class Case:
         self._entries: dict[tuple[str, str], Entries] = {}
         self._seqs: dict[str, tuple[int, int]] = {}  # for each message its verdict's entry, and the last one
         self._ways: dict[Ingress, Entries] = {}
-        self.marks = set[Marks]()  # of its messages
+        self.traits = set[Traits]()  # of its messages
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
         self._out: list[tuple[int, int, str]] = []  # time, entry and message of each delivery
         self.watched: Mapping[str, Entries] = {}
-        """Events of the guard itself from a day before on; set by the reader of the journal, as ``usual``."""
+        """The events of the guard itself from a day before on. The reader of the journal sets it, and ``usual``."""
         self.usual: Usual | None = None
         """How earlier mail of the same writers came in."""
         self._kept: list[tuple[str, datetime]] = []
@@ -201,7 +208,7 @@ class Case:
 
     @property
     def mailings(self) -> list[str]:
-        """Those with the most messages first."""
+        """The mailings of the case, those with the most messages first."""
         return [name for name, _ in self._counters["mailings"].most_common()]
 
     @property
@@ -210,24 +217,23 @@ class Case:
 
     @property
     def ids(self) -> frozenset[str]:
-        """All that entries can be about: messages, holds, mailings, and the freezes that stopped them."""
+        """The ids that entries of the case can be about: messages, holds, mailings, and the freezes that stopped
+        them."""
         return frozenset().union(self._messages, self._copies, self._holds, self._counters["mailings"], self._freezes)
 
-    # the verdicts
-
-    def judge(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether this verdict belongs to the case; then it is counted. Raises TooMany."""
+    def add_verdict(self, entry: Entry, clear: Clear | None) -> bool:
+        """Count a verdict if it belongs to the case. Returns whether it does. Raises TooMany."""
         content = entry.content
         if not self._query.fits(entry, content, clear, self._digests):
             return False
-        self._take(entry, content["data"], content["private"], clear)
+        self._add(entry, content["data"], content["private"], clear)
         return True
 
-    def _take(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
+    def _add(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         at = happened(entry.at, data)
         self._from = min(self._from, at) if self._from else at
         self._to = max(self._to, at)
-        self._noted(entry, clear)
+        self._note(entry, clear)
         hold = data.get("hold")
         if hold:
             self._holds.update(name for name in (hold, data.get("with")) if name)
@@ -249,16 +255,16 @@ class Case:
         if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
             self._kept.append((str(hold), instant(entry.at)))
         if known:  # a freeze or another policy recalled it before its final dot: the last verdict counts
-            self._judged_again(entry, data)
+            self._count_again(entry, data)
             return
         self._seqs[id] = entry.seq, entry.seq
-        self._came_in(entry, data, sealed, clear)
+        self._count_ingress(entry, data, sealed, clear)
         if len(self._messages) + len(self._copies) > MOST:
             raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
         self._count(data, sealed, clear)
-        self._rest(entry.seq, data, clear)
+        self._add_to_entries(entry.seq, data, clear)
 
-    def _rest(self, seq: int, data: Mapping[str, Any], clear: Clear | None) -> None:
+    def _add_to_entries(self, seq: int, data: Mapping[str, Any], clear: Clear | None) -> None:
         keys = [(CAME, ""), *((LIST, str(name)) for name in data.get("lists", ()))]
         keys += [(key, str(data[key])) for key in _SINGLE.values() if data.get(key)]
         for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
@@ -268,10 +274,10 @@ class Case:
         for at in keys:
             self._entries.setdefault(at, Entries()).add(seq)
 
-    def _judged_again(self, entry: Entry, data: Mapping[str, Any]) -> None:
-        """What stops it now. That it came is counted already."""
-        self._stopped_at_first(entry, data)
-        self._stopped_by_rules(data)
+    def _count_again(self, entry: Entry, data: Mapping[str, Any]) -> None:
+        """Count what a later verdict on a message says. That the message came is counted already."""
+        self._note_verdict_stop(entry, data)
+        self._count_rules(data)
         for rule in data.get("rules", ()):
             self._entries.setdefault((RULE, f"enforce {rule}"), Entries()).add(entry.seq)
         policy = data.get("policy")
@@ -279,8 +285,10 @@ class Case:
             self._counters["policies"].update([policy])
             self._entries.setdefault(("policy", str(policy)), Entries()).add(entry.seq)
 
-    def _came_in(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
-        """Count its way in; and keep the first message that was relayed at once, else the first one."""
+    def _count_ingress(
+        self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None
+    ) -> None:
+        """Count how a message came in; and keep the first message that was relayed at once, else the first one."""
         if "action" not in data:
             return
         facts = next(iter((clear or {}).get("facts", ())), "")
@@ -288,20 +296,21 @@ class Case:
         way = Ingress.of(data, sealed, clear, proven if isinstance(proven, bool) else None)
         if way in self._ways or len(self._ways) < MOST_WAYS:
             self._ways.setdefault(way, Entries()).add(entry.seq)
-        if len(self.marks) < MOST_WAYS:
-            self.marks.add(marks_of(data, sealed))
+        if len(self.traits) < MOST_WAYS:
+            self.traits.add(traits_of(data, sealed))
         through = data["action"] == "relay"
-        self._stopped_at_first(entry, data)
+        self._note_verdict_stop(entry, data)
         before = self._sample
         if before is None or (through, -entry.seq) > (before[0], -before[1].seq):
             self._sample = through, entry, clear
 
-    def _stopped_at_first(self, entry: Entry, data: Mapping[str, Any]) -> None:
-        """Whether its verdict stops it. What is deferred without a freeze comes again, and is decided on then."""
+    def _note_verdict_stop(self, entry: Entry, data: Mapping[str, Any]) -> None:
+        """Note a verdict that stops its message. A message that is deferred without a freeze comes again, and is
+        decided on then."""
         if data["action"] not in ("relay", "defer") or data.get("freeze"):
-            self._stops(entry)
+            self._note_stop(entry)
 
-    def _stops(self, entry: Entry) -> None:
+    def _note_stop(self, entry: Entry) -> None:
         if self._stop is None or (entry.at, entry.seq) < (self._stop.at, self._stop.seq):
             self._stop = entry
 
@@ -317,7 +326,7 @@ class Case:
             counters[name].update([data[key]] if data.get(key) else ())
         for mode, key in (("observe", "observed"), ("approved", "approved")):
             counters["rules"].update((rule, mode) for rule in data.get(key, ()))
-        self._stopped_by_rules(data)
+        self._count_rules(data)
         self._streams.update(data.get("streams", ()))
         self.writers.update(digest for role in NAMES for digest in sealed.get(role, ()))
         if clear is None:
@@ -329,23 +338,21 @@ class Case:
             some = (address for address in clear.get(role, ()) if address and address != ERASED)
             counters["writers"].update((role, address) for address in some)
 
-    def _stopped_by_rules(self, data: Mapping[str, Any]) -> None:
+    def _count_rules(self, data: Mapping[str, Any]) -> None:
         enforced = data.get("rules", ())
         self._counters["rules"].update((rule, "enforce") for rule in enforced)
         self._counters["reasons"].update(
-            (r["rule"], r["fact"], _said(r.get("observed")), _said(r.get("limit")))
+            (r["rule"], r["fact"], _text(r.get("observed")), _text(r.get("limit")))
             for r in data.get("reasons", ())
             if r["rule"] in enforced
         )
 
-    # entries on them
-
-    def add(self, entry: Entry, clear: Clear | None) -> None:
-        """An entry on one of ``ids``, other than its verdict."""
+    def add_entry(self, entry: Entry, clear: Clear | None) -> None:
+        """Add an entry on one of ``ids``, other than a verdict."""
         message = self._messages.get(entry.id) or self._copies.get(entry.id)
-        self._noted(entry, clear)
+        self._note(entry, clear)
         if entry.kind in STOPS and entry.kind != Kind.FREEZE.value:
-            self._stops(entry)
+            self._note_stop(entry)
         if message is None:
             return
         content = entry.content
@@ -361,17 +368,16 @@ class Case:
         if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
 
-    # entries around them
-
     def period(self) -> tuple[int, int]:
-        """In microseconds: from its first message to a day after the last entry on any."""
+        """Return the time of the case in microseconds: from its first message to a day after the last entry on any."""
         return self._from, self._end + DAY
 
-    def around(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether a freeze, thaw, policy, list, stream or breaker concerns the case; then it is noted, or counted."""
+    def add_surrounding(self, entry: Entry, clear: Clear | None) -> bool:
+        """Note a freeze, thaw, policy, list, stream or breaker if it concerns the case, and the changes of its lists.
+        Returns whether the report uses the entry."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
-        if kind not in AROUND:
+        if kind not in SURROUNDING:
             return False
         within = begin <= entry.at <= end
         counted = kind == Kind.LIST.value and entry.id in self._counters["lists"] and self._changes.note(entry.id, data)
@@ -388,7 +394,7 @@ class Case:
             concerns = not self._stopped_by.isdisjoint(freezes)
             self._trips |= {} if concerns else dict.fromkeys(freezes, (entry, clear))
         else:
-            concerns = within and self._stopped(entry, data)
+            concerns = within and self._is_stopped_by(entry, data)
         if concerns:
             self._timeline.add(entry, clear)
             if kind == Kind.FREEZE.value:
@@ -396,10 +402,10 @@ class Case:
                 if (trip := self._trips.pop(entry.id, None)) is not None:
                     self._timeline.add(*trip)
                 if entry.at <= self._end:
-                    self._stops(entry)
+                    self._note_stop(entry)
         return concerns or counted
 
-    def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
+    def _is_stopped_by(self, entry: Entry, data: Mapping[str, Any]) -> bool:
         value = str(data.get("value", ""))
         return entry.id in self._freezes or {
             "all": True,
@@ -408,12 +414,12 @@ class Case:
             "mailing": value in self._counters["mailings"],
         }.get(str(data.get("selector")), False)
 
-    def _noted(self, entry: Entry, clear: Clear | None) -> None:
+    def _note(self, entry: Entry, clear: Clear | None) -> None:
         self._end = max(self._end, entry.at)
         self._timeline.add(entry, clear)
 
-    def _after_the_stop(self) -> Entries:
-        """The first delivery of each message that went out after it."""
+    def _deliveries_after_stop(self) -> Entries:
+        """Return the first delivery of each message that went out after the case was stopped."""
         stop = self._stop
         first: dict[str, int] = {}
         for at, seq, id in self._out:
@@ -422,14 +428,14 @@ class Case:
         return Entries.of(*first.values())
 
     def report(self) -> Report:
-        """Raises ValueError if there is no message."""
+        """Return the report. Raises ValueError if there is no message."""
         if not self._from:
             raise ValueError("no message fits")
         shown = 0
         messages: Counter[Outcome] = Counter()
         went = still = 0
-        people = _Reached(self._counters["lists"].keys(), self._asked, self._changes)
-        stopped = _stopped_copies(self._copies, self._copied, self._whom)
+        people = PeopleByOutcome(self._counters["lists"].keys(), self._asked, self._changes)
+        stopped = stopped_copies(self._copies, self._copied, self._whom)
         for id, message in self._messages.items():
             came = message.outcomes
             messages.update(came)
@@ -473,130 +479,11 @@ class Case:
             watched=self.watched,
             let_through=self._sample[1:] if self._sample is not None else None,
             stopped=self._stop,
-            went_after=self._after_the_stop(),
+            went_after=self._deliveries_after_stop(),
             crowds=people.crowds,
             **self._counters,
         )
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     return "" if value is None else str(value)
-
-
-@dataclass(slots=True)
-class _Counted:
-    """Two sets of people: those who certainly count, and those who possibly do."""
-
-    sure: People = field(default_factory=People)
-    all: People = field(default_factory=People)
-
-    def add(self, some: Sequence[Unit], *, sure: bool) -> None:
-        for unit in some:
-            self.all.add(unit)
-            if sure:
-                self.sure.add(unit)
-
-    def count(self, asked: Asked | None, changes: Changes) -> Interval:
-        every = self.all.count(asked, changes)
-        return Interval(self.sure.count(asked, changes).low, every.high)
-
-
-def _whose(
-    id: str, message: Message, people: Sequence[Sequence[Unit]]
-) -> Iterator[tuple[Outcome, Sequence[Unit], bool]]:
-    """Each end of a message, the people of it, and whether that is certain. ``people``: of each recipient."""
-    ends, shares = message.ends(), list(message.shares())
-    if ends is not None and len(ends) == len(people):
-        yield from ((end, some, True) for end, some in zip(ends, people, strict=True))
-    elif len({share.end for share in shares}) == 1:
-        sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
-        yield from ((shares[0].end, some, sure) for some in people)
-    else:
-        for share in shares:
-            low, high = 0 if share.at_most else share.people, message.people if share.at_least else share.people
-            yield share.end, [Crowd(of=(f"message {id}", share.end.value), low=low, high=high)], True
-
-
-class _Reached:
-    """Distinct people by outcome. ``lists``: those that are counted; ``changes``: of lists between versions, to which
-    those without stopped copies are added. ``crowds``: whether any of it went to addresses with several people behind
-    them, or may have."""
-
-    def __init__(self, lists: Set[str], asked: Asked | None, changes: Changes) -> None:
-        self._known, self._asked, self._changes = lists, asked, changes
-        self._people: dict[Outcome, _Counted] = {}
-        self._lists: dict[str, tuple[_Counted, _Counted]] = {}
-        self.crowds = False
-
-    def add(
-        self, id: str, message: Message, people: Sequence[Sequence[Unit]], stopped: Mapping[str, _StoppedCopy]
-    ) -> None:
-        """``people``: of each recipient; ``stopped``: those of whose copies none went out, by digest. A list that it went
-        to counts as a version that they have left."""
-        left: dict[str, Version] = {}
-        for end, some, sure in _whose(id, message, people):
-            if stopped and end in REACHED:
-                some = [self._without(unit, id, stopped, left) if isinstance(unit, Crowd) else unit for unit in some]
-            self._add(end, some, sure)
-        for end, one in stopped.values() if left else ():
-            off = frozenset(left[name] for name, _ in one.on if name in left)
-            self._add(end, [Single(digest=one.digest, on=one.on, off=one.off | off)], True)
-
-    def _without(self, unit: Crowd, id: str, stopped: Mapping[str, _StoppedCopy], left: dict[str, Version]) -> Crowd:
-        name, version = unit.of
-        n = sum(any(of == name for of, _ in one.on) for _, one in stopped.values())
-        left[name] = name, f"{version} without the stopped of {id}"
-        self._changes.add(name, version, left[name][1], added=0, removed=n)
-        high = None if unit.high is None else max(unit.high - n, 0)
-        return Crowd(of=left[name], low=max(unit.low - n, 0), high=high)
-
-    def _add(self, end: Outcome, some: Sequence[Unit], sure: bool) -> None:
-        self._people.setdefault(end, _Counted()).add(some, sure=sure)
-        if end not in REACHED and end is not Outcome.IN_DOUBT:
-            return
-        for unit in some:
-            self.crowds = self.crowds or isinstance(unit, Crowd)
-            names = {unit.of[0]} if isinstance(unit, Crowd) else {name for name, _ in unit.on}
-            for name in names & self._known:
-                have, every = self._lists.setdefault(name, (_Counted(), _Counted()))
-                every.add([unit], sure=sure)
-                if end in REACHED:
-                    have.add([unit], sure=sure)
-
-    def count(self, ends: Iterable[Outcome]) -> Interval:
-        whole = _Counted()
-        for end in ends:
-            if (some := self._people.get(end)) is not None:
-                whole.sure.update(some.sure)
-                whole.all.update(some.all)
-        return whole.count(self._asked, self._changes)
-
-    def of_lists(self) -> dict[str, tuple[Interval, Interval]]:
-        """For each list the members who have it, and how many more may."""
-        found = {}
-        for name, some in sorted(self._lists.items()):
-            got, every = (one.count(self._asked, self._changes) for one in some)
-            found[name] = got, more(got, every)
-        return found
-
-
-def _stopped_copies(
-    copies: Mapping[str, Message], of: Mapping[str, str], whom: Mapping[str, Sequence[Sequence[Unit]]]
-) -> dict[str, dict[str, _StoppedCopy]]:
-    """For each original, the people of whose copies none went out, by digest, with the outcome of the last. ``of``: the
-    original of each copy."""
-    found: dict[str, dict[str, _StoppedCopy]] = {}
-    got: set[tuple[str, str]] = set()
-    for id, copy in copies.items():
-        for end, some, _ in _whose(id, copy, whom[id]):
-            for unit in some:
-                if isinstance(unit, Crowd):
-                    continue
-                if end in REACHED:
-                    got.add((of[id], unit.digest))
-                else:
-                    found.setdefault(of[id], {})[unit.digest] = end, unit
-    return {
-        original: {who: one for who, one in some.items() if (original, who) not in got}
-        for original, some in found.items()
-    }

@@ -1,4 +1,4 @@
-"""Read an incident from the journal: the verdicts that match the query, and the entries on whatever they name.
+"""Read an incident from the journal: the verdicts that match the query, and the entries on what they name.
 
 The database preselects; the case (incidents.report) decides. Entries are read up to the head that the journal had at
 the start. The walk that proves the chain meets each of them again, so that a report contains only proved entries.
@@ -18,9 +18,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from smtpguard.database.access import Progress, sliced
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
-from smtpguard.incidents.intrusion import WATCHED, Usual, usual
+from smtpguard.incidents.intrusion import WATCHED, Usual, usual_ingress
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.incidents.report import AROUND, DAY, Case, Findings, Report
+from smtpguard.incidents.report import DAY, SURROUNDING, Case, Findings, Report
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
@@ -36,13 +36,18 @@ MOST_MAILINGS = 100
 TRIES = 3
 EARLIER = 5000
 """The number of messages before the case among which those of the same writers are searched."""
+MOST_NAMED = 10
+"""The most ids that ``matching_ids`` returns."""
+_LATELY = 5000
+"""The number of newest messages whose writers ``writers`` returns."""
 _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
-"""Microseconds. A clock set back by up to a day and an hour (a zone) makes the search miss nothing."""
+"""By how much a clock may be set back, a time zone included, without the search missing an entry, in microseconds."""
 _CONTENT = re.compile(r"[0-9a-f]{64}\Z")
 _VERDICT, _FREEZE = Kind.VERDICT.value, Kind.FREEZE.value
 _CAME = (_VERDICT, Kind.REFUSED.value)
-"""Entries that say that a message came, or would have come if the relay had not refused recipients."""
+"""The kinds of entries that say that a message came, or would have come if the relay had not refused recipients."""
+_IDS_OF = (_VERDICT, _FREEZE)
 
 
 def find(
@@ -55,29 +60,32 @@ def find(
     asked: Asked | None = None,
     may: Callable[[Report], bool] | None = None,
 ) -> Findings:
-    """``walks``: begins a walk. ``asked``: whether a person is on a list (incidents.report). ``may``: whether the report
-    may be seen; else it is not proved either, so that it takes no longer than if nothing fits. Raises TooMany, and
-    Unavailable if retention trims entries during every try."""
+    """Read an incident. ``walks``: begins a walk over the journal. ``asked``: returns whether a person is on a list (as
+    in Case). ``may``: returns whether the report may be seen; if not, it is not proved either, so that it takes no
+    longer than if nothing matches. Raises TooMany, and Unavailable if retention trims entries during every try."""
     for _ in range(TRIES):
-        found = _Search(walks(), query, prove, asked).found(now, progress, may)
+        found = _Search(walks(), query, prove, asked).findings(now, progress, may)
         if found is not None:
             return found
     raise Unavailable("retention is trimming what the report is about: ask again later")
 
 
 class _Search:
-    """One try. Entries are read up to the walk's head, so that all of them are of one moment."""
+    """One try to read an incident. Entries are read up to the walk's head, so that all of them are of one moment."""
 
     def __init__(self, walk: Walk, query: IncidentQuery, prove: bool, asked: Asked | None) -> None:
         self._walk, self._open = walk, walk.open
-        self._up_to_here = entry.c.seq <= walk.head.seq
+        self._up_to_head = entry.c.seq <= walk.head.seq
         self._query = replace(query, ids=query.ids | self._mailings_of(query.ids)) if query.whole else query
         self._case = Case(self._query, walk.seal, asked)
         self._sources = Sources(walk.seal, walk.renewed) if prove else None
-        self._first = walk.head.seq + 1  # of the entries that the report is made of
+        self._first = walk.head.seq + 1  # of the entries that the report uses
 
-    def found(self, now: datetime, progress: Progress | None, may: Callable[[Report], bool] | None) -> Findings | None:
-        """None if retention has trimmed entries of the report meanwhile: it must be made again without them."""
+    def findings(
+        self, now: datetime, progress: Progress | None, may: Callable[[Report], bool] | None
+    ) -> Findings | None:
+        """Return the findings, None if retention has trimmed entries of the report meanwhile: it must be made again
+        without them."""
         case, head = self._case, self._walk.head
         self._read()
         if self._trimmed():
@@ -100,31 +108,31 @@ class _Search:
     def _read(self) -> None:
         case = self._case
         for pair in self._verdicts():
-            if case.judge(*pair):
-                self._made_of(*pair)
+            if case.add_verdict(*pair):
+                self._use(*pair)
         if case.messages:
             for pair in self._history(case.ids):
-                case.add(*pair)
-                self._made_of(*pair)
-            for pair in self._around(*case.period()):
-                if case.around(*pair):
-                    self._made_of(*pair)
+                case.add_entry(*pair)
+                self._use(*pair)
+            for pair in self._surrounding(*case.period()):
+                if case.add_surrounding(*pair):
+                    self._use(*pair)
             case.watched = self._watched(case)
             case.usual = self._usual(case)
 
     def _watched(self, case: Case) -> dict[str, Entries]:
-        """Events of the guard itself, from a day before the first message to the last entry on any."""
+        """Return the events of the guard itself, from a day before the first message to the last entry on any."""
         begin, end = case.period()
         found: dict[str, Entries] = {}
         then = entry.c.at.between(begin - DAY, end - DAY)
-        query = select(entry.c.kind, entry.c.seq).where(journal.of_kind(*WATCHED), then, self._up_to_here)
+        query = select(entry.c.kind, entry.c.seq).where(journal.of_kind(*WATCHED), then, self._up_to_head)
         with self._open() as connection:
             for kind, seq in connection.execute(query):
                 found.setdefault(kind, Entries()).add(seq)
         return found
 
     def _usual(self, case: Case) -> Usual:
-        """How earlier mail of the same writers came in, among the last messages of anybody before the case."""
+        """Return how earlier mail of the same writers came in, among the last messages of anybody before the case."""
         query = (
             journal.ROWS.where(entry.c.kind == _VERDICT, entry.c.seq < case.first_entry)
             .order_by(entry.c.seq.desc())
@@ -134,9 +142,9 @@ class _Search:
             rows = connection.execute(query).all()
         some = (journal.pair(row)[0] for row in rows)
         wrote = (one for one in some if not case.writers.isdisjoint(one.content["private"].get("from", ())))
-        return usual(case.marks, wrote)
+        return usual_ingress(case.traits, wrote)
 
-    def _made_of(self, one: Entry, clear: Clear | None) -> None:
+    def _use(self, one: Entry, clear: Clear | None) -> None:
         self._first = min(self._first, one.seq)
         if self._sources is not None:
             self._sources.add(one, clear)
@@ -163,21 +171,22 @@ class _Search:
             yield from page
 
     def _history(self, ids: Collection[str]) -> Iterator[Pair]:
-        """Entries on these ids, other than verdicts; of one id in order."""
+        """Yield the entries on these ids, other than verdicts; those of one id in order."""
         for some in sliced(sorted(ids), _MANY):
             yield from self._pairs(entry.c.id.in_(some), entry.c.kind.not_in(_CAME))
 
-    def _around(self, begin: int, end: int) -> list[Pair]:
-        """Candidates around a case of that time. Policies of any age, since one of them decided; and entries of the day
-        before, since a list that was read before the first message may be in use only after it."""
+    def _surrounding(self, begin: int, end: int) -> list[Pair]:
+        """Return the entries that may surround a case of that time: policies of any age, since one of them decided; and
+        other entries from the day before on, since a list that was read before the first message may be in use only
+        after it."""
         begin -= DAY
         with self._open() as connection:
             first, last = journal.span(connection, begin, end + 1, _SET_BACK)
         then = and_(entry.c.seq.between(first, last), entry.c.at.between(begin, end))
-        return self._pairs(journal.of_kind(*map(Kind, AROUND)), or_(entry.c.kind == Kind.POLICY.value, then))
+        return self._pairs(journal.of_kind(*map(Kind, SURROUNDING)), or_(entry.c.kind == Kind.POLICY.value, then))
 
     def _mailings_of(self, ids: Collection[str]) -> set[str]:
-        """The mailings of these messages, and of those that these freezes stopped."""
+        """Return the mailings of these messages, and of those that these freezes stopped."""
         found = self._pairs(entry.c.id.in_(sorted(ids)), entry.c.kind.in_((_VERDICT, _FREEZE)))
         if freezes := {one.id: one.seq for one, _ in found if one.kind == _FREEZE}:
             wanted = entry.c.kind == _VERDICT, journal.named(freezes)
@@ -186,26 +195,22 @@ class _Search:
         return {str(name) for one, _ in found if (name := one.data.get("mailing"))}
 
     def _pairs(self, *wanted: ColumnElement[bool]) -> list[Pair]:
-        """Uses an index, so at once."""
-        query = journal.ROWS.where(*wanted, self._up_to_here).order_by(entry.c.seq)
+        """Return the entries that match. All conditions use an index, so that one query reads them."""
+        query = journal.ROWS.where(*wanted, self._up_to_head).order_by(entry.c.seq)
         with self._open() as connection:
             rows = connection.execute(query).all()
         return list(map(journal.pair, rows))
 
     def _mailing(self, name: str, now: datetime) -> Mailing | None:
-        """None also if its figures are erased: its row may stay."""
+        """Return a mailing, None if there is none or its figures are erased: its row may stay."""
         with self._open() as connection:
             found = mailings.find(connection, now, name)
         return found if found is not None and found.messages else None
 
 
-MOST_NAMED = 10
-_LATELY = 5000
-_IDS_OF = (Kind.VERDICT.value, Kind.FREEZE.value)
-
-
-def called(connection: Connection, word: str) -> list[str]:
-    """The ids of messages, mailings and freezes that match ``word``, at most ten; only the exact match if there is one."""
+def matching_ids(connection: Connection, word: str) -> list[str]:
+    """Return the ids of messages, mailings and freezes that begin with ``word``, at most ten; only the exact match if
+    there is one."""
     low = word.strip().upper()
     if not low:
         return []
@@ -221,7 +226,7 @@ def called(connection: Connection, word: str) -> list[str]:
 
 
 def writers(connection: Connection) -> list[str]:
-    """The writers of the newest messages, unless erased."""
+    """Return the writers of the newest messages, unless they are erased."""
     query = select(clear.c.doc).join(entry, entry.c.seq == clear.c.seq).where(entry.c.kind == Kind.VERDICT.value)
     rows = connection.execute(query.order_by(entry.c.seq.desc()).limit(_LATELY)).scalars()
     who = (json.loads(row) for row in rows)

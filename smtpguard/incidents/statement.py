@@ -1,7 +1,7 @@
-"""What a report is made of: statements, each marked as fact, estimate or unknown, with the journal entries that it is
-based on; and the timeline, with all rare entries, and of frequent kinds the first and the last.
+"""The parts of a report: statements, each marked as fact, estimate or unknown, with the journal entries that it is
+based on; and the timeline, with all rare entries, and the first and the last entries of frequent kinds. Pure.
 
-Text, HTML, JSON, PDF and the drafts are all made from these, so none of them says more than another. Pure.
+Text, HTML, JSON, PDF and the drafts are all made from these, so none of them says more than another.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from smtpguard.locale.phrase import N_
 
 
 class Mark(enum.Enum):
+    """How sure a statement is."""
+
     FACT = "fact"  # from the journal
     ESTIMATE = "estimate"  # between bounds that the journal gives
     UNKNOWN = "unknown"  # not known from the journal
@@ -29,11 +31,16 @@ FORMATS = ("text", "html", "json", "pdf")
 _SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # used in numbers
 NAMED = 4
 """The number of first entries that are named."""
+SHOWN = 20
+"""The number of entries of a frequent kind that the timeline keeps at the beginning, and at the end."""
+_FREQUENT = frozenset(
+    kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.RELEASE, Kind.RELEASED, Kind.NOTICE)
+)
 
 
 @dataclass(slots=True)
 class Entries:
-    """Entries may come in any order, each once."""
+    """The numbers of journal entries, which may come in any order, each once: how many, the first few and the last."""
 
     many: int = 0
     last: int = 0
@@ -58,7 +65,7 @@ class Entries:
 
     @property
     def named(self) -> tuple[int, ...]:
-        """The first few and the last, in order."""
+        """The numbers of the first few entries and of the last, in order."""
         return tuple(dict.fromkeys((*self._first, self.last))) if self.many else ()
 
     @property
@@ -78,7 +85,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """``key``: the same in every language. Every part has statements."""
+    """A part of a report, with at least one statement. ``key``: the same in every language."""
 
     key: str
     title: str
@@ -98,25 +105,19 @@ def unknown(text: str, entries: Entries = _NONE) -> Statement:
 
 
 def sure(exact: bool) -> Mark:
+    """Return the mark of a figure: a fact if it is exact, else an estimate."""
     return Mark.FACT if exact else Mark.ESTIMATE
 
 
 def plain(text: str) -> str:
-    """On one line, without control characters for a terminal: text of a message is not trusted."""
+    """Return text on one line, without control characters for a terminal. Text of a message is not trusted."""
     on_one_line = re.sub(r"[\r\n\t]+", " ", text)
     return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in on_one_line)
 
 
-SHOWN = 20
-"""The number of entries of a frequent kind that the timeline keeps at the beginning, and at the end."""
-_MASSES = frozenset(
-    kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.RELEASE, Kind.RELEASED, Kind.NOTICE)
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An entry of the timeline; ``left_out``: how many of its kind come between it and the next."""
+    """An entry of the timeline. ``left_out``: how many entries of its kind come between it and the next step."""
 
     entry: Entry
     clear: Clear | None
@@ -124,8 +125,8 @@ class Step:
 
 
 @dataclass(slots=True)
-class _Masses:
-    """The first and the last entries of one kind, and their number."""
+class _Frequent:
+    """The first and the last entries of a frequent kind, and the number of all."""
 
     first: list[tuple[int, Step]] = field(default_factory=list)  # a heap of the lowest, negated
     last: list[tuple[int, Step]] = field(default_factory=list)
@@ -152,19 +153,19 @@ def _keep(heap: list[tuple[int, Step]], one: tuple[int, Step]) -> None:
 
 
 class Timeline:
-    """Entries may come in any order, and more than once if they are rare."""
+    """The entries of a case in order of time. They may be added in any order, and more than once if they are rare."""
 
     def __init__(self) -> None:
-        self._masses: dict[str, _Masses] = {}
+        self._frequent: dict[str, _Frequent] = {}
         self._rare: dict[int, Step] = {}
 
     def add(self, entry: Entry, clear: Clear | None) -> None:
         step = Step(entry=entry, clear=clear)
-        if entry.kind in _MASSES:
-            self._masses.setdefault(entry.kind, _Masses()).add(step)
+        if entry.kind in _FREQUENT:
+            self._frequent.setdefault(entry.kind, _Frequent()).add(step)
         else:
             self._rare[entry.seq] = step
 
     def steps(self) -> list[Step]:
-        steps = [*self._rare.values(), *(step for masses in self._masses.values() for step in masses.steps())]
+        steps = [*self._rare.values(), *(step for kind in self._frequent.values() for step in kind.steps())]
         return sorted(steps, key=lambda step: step.entry.seq)

@@ -1,10 +1,9 @@
-"""What the journal's verdicts say of the policy: what an observing policy (``enforce: false``) would have
-held, by rule, sender and list; and what to add: systems that send, writers of lists, colleagues who are customers, and
-bounds.
+"""Suggestions for the policy, from the journal's verdicts: systems that send, writers of lists, colleagues who are
+customers, and bounds. Pure.
 
-A person decides once on a mailing, however many copies it has, so messages and decisions are counted apart. Every
-suggestion gives its reason in numbers, and says so if it would let more pass than before. Nothing is suggested for a
-sender whose name others could have used: if nothing in the journal proves the sender, the result says that instead.
+Every suggestion gives its reason in numbers, and says so if it would let more pass than before. Nothing is suggested
+for a sender whose name others could have used: if nothing in the journal proves the sender, the result says that
+instead.
 """
 
 from __future__ import annotations
@@ -12,185 +11,34 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from smtpguard.journal.chain import Clear, instant
-
-STRICTNESS = ("hold", "defer", "reject")
-EXAMPLES = 3
-_WEEK = 7 * 86_400 * 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """``sender`` and ``subject``: "" if they are erased. ``because``: fact, observed value, condition."""
-
-    id: str
-    at: datetime
-    sender: str
-    subject: str
-    recipients: int
-    because: Sequence[tuple[str, str, str]]
-
-
-@dataclass(slots=True, kw_only=True)
-class ObservedShare:
-    """For a rule, a sender or a list. ``customers``: recipients, summed over messages. ``decided``: mailings and messages
-    on which a person would decide. ``action``: of a rule, "" otherwise."""
-
-    name: str
-    action: str = ""
-    messages: int = 0
-    customers: int = 0
-    decided: set[str] = field(default_factory=set)
-    examples: list[Example] = field(default_factory=list)
-
-    @property
-    def decisions(self) -> int:
-        return len(self.decided)
-
-    def add(self, customers: int, decision: str) -> bool:
-        """Whether it needs another decision than those before."""
-        self.messages += 1
-        self.customers += customers
-        other = bool(decision) and decision not in self.decided
-        if other:
-            self.decided.add(decision)
-        return other
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """``weeks``: from the first message to the last, at least one. ``messages``: all that were judged; ``would``: how
-    many of them would have been held, deferred and rejected. ``enforced``: how many in fact were, since the policy did
-    not always observe. ``decisions``: on messages that would have been held. Shares: the most first."""
-
-    since: datetime
-    until: datetime
-    weeks: float
-    messages: int
-    enforced: int
-    would: Mapping[str, int]
-    decisions: int
-    rules: Sequence[ObservedShare]
-    senders: Sequence[ObservedShare]
-    lists: Sequence[ObservedShare]
-
-
-class ObservedSums:
-    """``acts``: for each rule its action once it is enforced; "" for those that would then still only observe or call a
-    person. A rule that is missing, of an earlier policy, counts as hold."""
-
-    def __init__(self, acts: Mapping[str, str], *, examples: int = EXAMPLES) -> None:
-        self._acts, self._examples = acts, examples
-        self._messages = self._enforced = self._first = self._last = 0
-        self._would = dict.fromkeys(STRICTNESS, 0)
-        self._decisions: set[str] = set()
-        self._by: dict[str, dict[str, ObservedShare]] = {"rules": {}, "senders": {}, "lists": {}}
-
-    def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
-        """A verdict of the journal; ``at`` in microseconds. Total: another version's shape counts as far as it is
-        understood."""
-        if data.get("retry") or data.get("test") or "counts" not in data:
-            return
-        self._messages += 1
-        self._first, self._last = self._first or at, at
-        if data.get("action") != "relay":
-            self._enforced += 1
-            return
-        hits = [rule for rule in data.get("observed") or () if self._act(rule)]
-        if not hits:
-            return
-        action = max((self._act(rule) for rule in hits), key=STRICTNESS.index)
-        self._would[action] += 1
-        decision = str(data.get("mailing") or id) if action == "hold" else ""
-        if decision:
-            self._decisions.add(decision)
-        customers = data["counts"].get("customers") or 0
-        sender = next(iter((clear or {}).get("from", ())), "")
-        for rule in hits:
-            share = self._of("rules", rule, self._act(rule))
-            if (share.add(customers, decision) or not decision) and len(share.examples) < self._examples:
-                share.examples.append(_example(at, id, data, clear, rule))
-        self._of("senders", sender).add(customers, decision)
-        for name in data.get("lists") or ():
-            self._of("lists", name).add(customers, decision)
-
-    def _act(self, rule: str) -> str:
-        return self._acts.get(rule, "hold")
-
-    def _of(self, kind: str, name: str, action: str = "") -> ObservedShare:
-        return self._by[kind].setdefault(name, ObservedShare(name=name, action=action))
-
-    def observed(self, since: datetime, until: datetime) -> Observed:
-        return Observed(
-            since=since,
-            until=until,
-            weeks=max((self._last - self._first) / _WEEK, 1.0),
-            messages=self._messages,
-            enforced=self._enforced,
-            would=dict(self._would),
-            decisions=len(self._decisions),
-            **{kind: _most(shares.values()) for kind, shares in self._by.items()},
-        )
-
-
-def acts(rules: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """For rules as the policy file has them, the action of each once ``enforce`` is true."""
-    return {str(rule.get("id")): _act(rule) for rule in rules}
-
-
-def _act(rule: Mapping[str, Any]) -> str:
-    then = rule.get("then")
-    if rule.get("mode", "enforce") != "enforce" or then == "alarm":
-        return ""
-    return then if then in STRICTNESS else "hold"
-
-
-def _most(shares: Iterable[ObservedShare]) -> list[ObservedShare]:
-    return sorted(shares, key=lambda share: (-share.decisions, -share.messages, share.name))
-
-
-def _example(at: int, id: str, data: Mapping[str, Any], clear: Clear | None, rule: str) -> Example:
-    names = clear or {}
-    return Example(
-        id=id,
-        at=instant(at),
-        sender=next(iter(names.get("from", ())), ""),
-        subject=next(iter(names.get("subject", ())), ""),
-        recipients=int(data["counts"].get("total") or 0),
-        because=tuple(
-            (str(r.get("fact")), str(r.get("observed")), str(r.get("limit")))
-            for r in data.get("reasons") or ()
-            if r.get("rule") == rule and r.get("observed") is not None
-        ),
-    )
-
+from smtpguard.journal.chain import Clear
 
 AUTOMATIC = re.compile(
     r"(?:.*[._+-])?(?:no-?reply|do-?not-?reply|noreply|notifications?|receipts?|orders?|invoices?|billing|kvitton?|faktura|system|robot|mailer|alerts?)"
     r"(?:[._+-].*)?\Z"
 )
-"""Local parts of automatic senders."""
+"""Matches the local parts of automatic senders."""
 LETTERS_A_WEEK = 10
-"""The number of single letters to customers a week that makes a system if its name is typical; ten times as many for
-any name."""
+"""The fewest single letters to customers a week by which a sender with a typical name is a system; ten times as many
+for any name."""
 MAILINGS = 2
-"""The number of days with a message to a list address that looks like a mailing that makes a writer."""
+"""The fewest days with a mailing to the address of a list by which a sender is a writer of the list."""
 TIMES = (1.5, 2.0, 3.0, 5.0)
-"""Multiples of a bound that are tried."""
+"""The multiples of a bound that are tried."""
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
 _LEAST = 3
-"""The least number of senders, people or decisions that is evidence."""
+"""The fewest people or decisions that are evidence, and the most senders of one client that only systems use."""
 _NUMBER = re.compile(r"\d[\d ,\N{NO-BREAK SPACE}]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """A key of the policy. ``path``: of its mapping; ``value``: plain, as in YAML. ``looser``: more may pass."""
+    """A key that the policy could have. ``path``: the path of its mapping; ``value``: plain, as in YAML. ``looser``:
+    whether more may pass with it."""
 
     path: tuple[str | int, ...]
     key: str
@@ -201,7 +49,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestions:
-    """``notes``: findings that cannot be a line of a policy yet."""
+    """What to change in the policy. ``notes``: findings that cannot be a line of a policy yet."""
 
     suggestions: Sequence[Suggestion]
     notes: Sequence[str]
@@ -209,7 +57,9 @@ class Suggestions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """A number that a rule of the policy file has. ``rule``: its id; ``path``: of the rule's ``when``; ``fact``; ``least``."""
+    """The number in a condition of a rule of the policy file. ``rule``: the rule's id; ``path``, ``key``: of the
+    condition in its ``when``; ``least``: the number. ``rest``: the text after the number, like " in 1h". ``more``: the
+    whole mapping, if the condition is one with ``at_least``."""
 
     rule: str
     path: tuple[str | int, ...]
@@ -217,19 +67,18 @@ class Bound:
     fact: str
     least: float
     rest: str = ""
-    """The text after the number: " in 1h"."""
     more: Mapping[str, Any] | None = None
-    """The whole mapping, if the condition is one with ``at_least``."""
 
     def value(self, least: int) -> Any:
-        """The condition with another number."""
+        """Return the condition with another number, as in YAML."""
         return f">= {least}{self.rest}" if self.more is None else {**self.more, "at_least": least}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyContents:
-    """The contents of the policy file: ``domains``, by list its ``writers``, the senders of ``streams``,
-    ``customers_here``. ``ours``: addresses outside that it calls colleagues."""
+    """What the policy file has: ``domains``, the ``writers`` of each list, the senders of ``streams``,
+    ``customers_here``. ``stream_names``: the names of streams that are taken. ``holding``: the rules that hold once
+    ``enforce`` is true."""
 
     domains: Collection[str]
     writers: Mapping[str, Collection[str]]
@@ -239,12 +88,13 @@ class PolicyContents:
     owner: str = ""
     stream_names: Collection[str] = ()
     holding: Collection[str] = ()
-    """Rules that hold once ``enforce`` is true."""
 
 
 @dataclass(slots=True)
 class _Sender:
-    """Letters: to one recipient, a customer. Others: to several recipients. A letter to anybody else does not count."""
+    """The mail of one sender. ``letters``: messages to one recipient, a customer; ``internal``: how many of these look
+    internal; ``hours``, ``days``, ``clients``: letters by hour, by day and person, and by client. ``others``: messages
+    to several recipients. A message to one other person does not count."""
 
     letters: int = 0
     others: int = 0
@@ -255,12 +105,12 @@ class _Sender:
 
 
 class Evidence:
-    """Verdicts, added in the order of the journal."""
+    """The evidence for suggestions, from verdicts that are added in the order of the journal."""
 
     def __init__(self, known: PolicyContents) -> None:
         self._known = known
         self._senders: defaultdict[str, _Sender] = defaultdict(_Sender)
-        self._behind: defaultdict[str, set[str]] = defaultdict(set)
+        self._senders_by_client: defaultdict[str, set[str]] = defaultdict(set)
         self._mailings: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         self._members: Counter[str] = Counter()
         self._wrote: set[str] = set()
@@ -269,17 +119,17 @@ class Evidence:
         self.messages = 0
 
     def add(self, at: int, id: str, data: Mapping[str, Any], clear: Clear | None) -> None:
-        """A verdict; ``at`` in microseconds. An erased one counts only for bounds."""
+        """Add a verdict. ``at``: in microseconds. An erased one counts only for bounds."""
         counts = data.get("counts")
         if data.get("retry") or data.get("test") or not isinstance(counts, Mapping):
             return
         self.messages += 1
-        self._bounds(id, data)
+        self._add_to_bounds(id, data)
         sender = next(iter((clear or {}).get("from", ())), "").lower()
         if not clear or not sender:
             return
         client = str(data.get("client") or "")
-        self._behind[client].add(sender)
+        self._senders_by_client[client].add(sender)
         if self._is_ours(sender):
             self._wrote.add(sender)
         people = clear.get("recipients", ())
@@ -306,11 +156,11 @@ class Evidence:
         return address.rpartition("@")[2] in self._known.domains
 
     def _sends_for_us(self, address: str) -> bool:
-        """Systems often have a domain below ours."""
+        """Return whether an address is in a domain of ours, or below one as those of systems often are."""
         domain = address.rpartition("@")[2]
         return any(domain == own or domain.endswith(f".{own.removeprefix('*.')}") for own in self._known.domains)
 
-    def _bounds(self, id: str, data: Mapping[str, Any]) -> None:
+    def _add_to_bounds(self, id: str, data: Mapping[str, Any]) -> None:
         if data.get("action") not in ("relay", "hold"):
             return
         hits = {*(data.get("observed") or ()), *(data.get("rules") or ())}
@@ -330,18 +180,16 @@ class Evidence:
             facts = self._most[rule].setdefault(str(data.get("mailing") or id), {})
             facts[fact] = max(facts.get(fact, 0.0), value)
 
-    # the result
-
-    def found(self, weeks: float, holds_a_week: float) -> Suggestions:
-        """``weeks``: of the time that was read; less than one counts as one. ``holds_a_week``: the accepted number of holds
-        for each rule; a bound is raised only above that."""
+    def suggestions(self, weeks: float, holds_a_week: float) -> Suggestions:
+        """Return the suggestions. ``weeks``: the time that was read; less than one counts as one. ``holds_a_week``: the
+        accepted number of holds for each rule; a bound is raised only above that."""
         notes: list[str] = []
         weeks = max(weeks, 1.0)
         made = [
             *self._writers(),
             *self._systems(weeks, notes),
-            *self._here(notes),
-            *self._raised(weeks, holds_a_week, notes),
+            *self._colleagues(notes),
+            *self._raised_bounds(weeks, holds_a_week, notes),
         ]
         return Suggestions(suggestions=made, notes=notes)
 
@@ -363,9 +211,9 @@ class Evidence:
     def _systems(self, weeks: float, notes: list[str]) -> Iterator[Suggestion]:
         names = set(self._known.stream_names)
         for sender, one in sorted(self._senders.items(), key=lambda pair: (-pair[1].letters, pair[0])):
-            if sender in self._known.streams or not self._automatic(sender, one, weeks):
+            if sender in self._known.streams or not self._is_system(sender, one, weeks):
                 continue
-            own = [client for client in one.clients if self._alone(client)]
+            own = [client for client in one.clients if self._sends_only_for_systems(client)]
             a_week = one.letters / weeks
             if sum(one.clients[client] for client in own) < one.letters:
                 shared = sorted(set(one.clients) - set(own))
@@ -390,25 +238,25 @@ class Evidence:
                 f"{max(one.days.values()):,} to one person in a day; nobody else sends from there",
             )  # fmt: skip
 
-    def _automatic(self, sender: str, one: _Sender, weeks: float) -> bool:
+    def _is_system(self, sender: str, one: _Sender, weeks: float) -> bool:
         if one.letters < LETTERS_A_WEEK * weeks or one.others > one.letters / 4:
             return False
         named = AUTOMATIC.match(sender.partition("@")[0]) is not None
         return named or (one.letters >= 10 * LETTERS_A_WEEK * weeks and one.internal * 20 <= one.letters)
 
-    def _alone(self, client: str) -> bool:
-        """Whether only systems send from this client: then its address proves them."""
-        behind = self._behind[client]
-        return bool(client) and len(behind) <= _LEAST and all(map(self._like_a_system, behind))
+    def _sends_only_for_systems(self, client: str) -> bool:
+        """Return whether only systems send from this client. Its address then proves them."""
+        behind = self._senders_by_client[client]
+        return bool(client) and len(behind) <= _LEAST and all(map(self._looks_like_a_system, behind))
 
-    def _like_a_system(self, sender: str) -> bool:
+    def _looks_like_a_system(self, sender: str) -> bool:
         one = self._senders.get(sender)
         if one is None or one.letters < 4 * one.others:
             return False
         return AUTOMATIC.match(sender.partition("@")[0]) is not None or one.internal * 20 <= one.letters
 
-    def _here(self, notes: list[str]) -> Iterator[Suggestion]:
-        """Members of lists with an address in our domains: colleagues, if they send mail from it."""
+    def _colleagues(self, notes: list[str]) -> Iterator[Suggestion]:
+        """Suggest that members of lists with an address in our domains are colleagues, if they send mail from it."""
         if not self._known.customers_here or len(self._members) < _LEAST:
             return
         write = sorted(address for address in self._members if address in self._wrote)
@@ -424,7 +272,7 @@ class Evidence:
                 f"on one from which nobody wrote ({', '.join(strangers[:3])}): customers_here: false, if those are no customers"
             )
 
-    def _raised(self, weeks: float, holds_a_week: float, notes: list[str]) -> Iterator[Suggestion]:
+    def _raised_bounds(self, weeks: float, holds_a_week: float, notes: list[str]) -> Iterator[Suggestion]:
         bounded = {bound.rule for bound in self._known.bounds}
         for rule, held in sorted(self._decisions.items()):
             if rule not in bounded and len(held) >= _LEAST and len(held) / weeks > holds_a_week:
@@ -456,6 +304,6 @@ class Evidence:
 
 
 def _rounded(number: int) -> int:
-    """Up, to one significant digit: 137 gives 200."""
+    """Round up to one significant digit: 137 gives 200."""
     size: int = 10 ** max(0, len(str(number)) - 1)
     return math.ceil(number / size) * size

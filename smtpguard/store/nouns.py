@@ -299,11 +299,11 @@ class Journal(Rows):
         )
         return judged, [_verdict(*pair) for pair in found]
 
-    async def called(self, word: str) -> Sequence[str]:
+    async def matching_ids(self, word: str) -> Sequence[str]:
         """Ids of messages, mailings and freezes with this prefix, at most ten."""
         from smtpguard.incidents import rows as incident
 
-        return await self._access.ask(lambda c: incident.called(c, word))
+        return await self._access.ask(lambda c: incident.matching_ids(c, word))
 
     async def find(self, words: Sequence[str], limit: int, progress: Progress | None = None) -> Sequence[str]:
         """The messages that have all of these words, the newest first. Words are addresses, Message-IDs, queue ids, and
@@ -369,12 +369,12 @@ class Journal(Rows):
             lambda opened: activityrows.activity(opened, since, until, now, zone, most=most, progress=progress)
         )
 
-    async def judged(
+    async def verdicts_of(
         self, query: ActivityFilter, before: int, limit: int
     ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
         """The newest messages that fit, before an entry, 0 for the last. Also the entry to continue from, 0 if there are
         no more."""
-        return await self._access.walk(lambda opened: activityrows.judged(opened, query, before, limit))
+        return await self._access.walk(lambda opened: activityrows.verdicts_of(opened, query, before, limit))
 
     async def move_fronts(self) -> None:
         """Move what is synced in all fronts into the chain, without waiting for a process that writes one. In several

@@ -125,7 +125,7 @@ class Erasure:
 def _preserved(open: Open) -> Callable[[str], str]:
     """The function that says by which incident an id is preserved, "" for none."""
     with open() as connection:
-        if not preservation.any_of_them(connection):
+        if not preservation.is_any_preserved(connection):
             return lambda id: ""
 
     def why(id: str) -> str:

@@ -108,7 +108,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     """One slice."""
     batch.flush()
     sweeping.sweep_next(batch)
-    preservation.end(batch)
+    preservation.end_expired(batch)
     orphans = contents.sweep(batch)
     old, stored = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
@@ -118,7 +118,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     private, through, unerased = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
     searchindex.forget(batch, max(through, base.seq if base is not None else 0))
-    activityrows.forget(batch, batch.now - keep.journal)
+    activityrows.delete_before(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
     accounts.forget_absences(batch)
     rows.forget_sets(batch, batch.now - keep.addresses)
@@ -193,7 +193,7 @@ def _private(batch: Batch, before: datetime) -> tuple[int, int, bool]:
     """Clear values of old entries, oldest first. Returns the number, the last entry that may lack them from now on, and
     whether more may be left. Only verdicts have them, so fewer than CUT are erased."""
     spared: list[ColumnElement[bool]] = []
-    if preservation.any_of_them(batch.connection):
+    if preservation.is_any_preserved(batch.connection):
         needed = exists().where(entry.c.seq == clear.c.seq, preservation.is_kept(preservation.ID, entry.c.id))
         spared = [~needed]
     first = select(func.min(clear.c.seq)).where(*spared).scalar_subquery()

@@ -161,7 +161,7 @@ class Store(Access):
         return await self.write(lambda b: preservation.renew(b, id, by, also))
 
     async def preserved(self) -> Sequence[Preserved]:
-        return await self.ask(preservation.all_of_them)
+        return await self.ask(preservation.every)
 
     async def renew(self, event: Event) -> None:
         """From this entry on the secret that the store was opened with is in force; processes with another one can no

@@ -49,9 +49,9 @@ def usual() -> Report:
     """The report on a message that was sent to 60 people."""
     case = Case(IncidentQuery(ids=frozenset({ID})), SEAL)
     data = {"action": "relay", "counts": {"reach": 60}, "lists": ["news"], "client": "192.0.2.1"}
-    assert case.judge(entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data=data)), None)
+    assert case.add_verdict(entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data=data)), None)
     outcome = Event(kind=Kind.OUTCOME, id=ID, at=T0, data={"outcome": "relayed"})
-    case.add(entry(2, outcome), None)
+    case.add_entry(entry(2, outcome), None)
     return case.report()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from smtpguard.console.reporting import Documents, Purposes, purposes
 from smtpguard.incidents import breach
-from smtpguard.incidents.breach import Field, said_of
+from smtpguard.incidents.breach import Field, texts_of
 from smtpguard.incidents.statement import Step
 from smtpguard.journal.chain import GENESIS, Clear, Entry, body_of, microseconds
 from smtpguard.journal.event import Event
@@ -73,12 +73,12 @@ def step(seq: int, event: Event, erased: bool = False) -> Step:
 
 def test_the_latest_statement_of_each_field_counts() -> None:
     later = T0 + timedelta(hours=1)
-    words = said_of(
+    words = texts_of(
         [
-            step(1, breach.wrote("I", Field.CONTACT, " dpo ", by="eva", at=T0)),
-            step(2, breach.aware("I", T0 - timedelta(hours=2), by="eva", at=T0)),
-            step(3, breach.wrote("I", Field.CONTACT, "dpo@example.com", by="omar", at=later)),
-            step(4, breach.aware("I", T0 - timedelta(hours=3), by="omar", at=later)),
+            step(1, breach.text_event("I", Field.CONTACT, " dpo ", by="eva", at=T0)),
+            step(2, breach.aware_event("I", T0 - timedelta(hours=2), by="eva", at=T0)),
+            step(3, breach.text_event("I", Field.CONTACT, "dpo@example.com", by="omar", at=later)),
+            step(4, breach.aware_event("I", T0 - timedelta(hours=3), by="omar", at=later)),
         ]
     )
     assert words.due == T0 + timedelta(hours=69)
@@ -87,16 +87,16 @@ def test_the_latest_statement_of_each_field_counts() -> None:
 
 
 def test_an_erased_statement_is_no_missing_statement() -> None:
-    words = said_of([step(1, breach.wrote("I", Field.CONTACT, "dpo", by="eva", at=T0), erased=True)])
+    words = texts_of([step(1, breach.text_event("I", Field.CONTACT, "dpo", by="eva", at=T0), erased=True)])
     assert (words.written[Field.CONTACT].text, Field.MEASURES in words.written, words.due) == (None, False, None)
 
 
 @every("text", ["", " \n", "x" * (breach.MOST + 1)])
 def test_empty_and_too_long_statements_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"written|longer"):
-        breach.wrote("I", Field.CONTACT, text, by="eva", at=T0)
+        breach.text_event("I", Field.CONTACT, text, by="eva", at=T0)
 
 
 def test_awareness_in_the_future_is_refused() -> None:
     with pytest.raises(ValueError, match="still to come"):
-        breach.aware("I", T0 + timedelta(seconds=1), by="eva", at=T0)
+        breach.aware_event("I", T0 + timedelta(seconds=1), by="eva", at=T0)

@@ -197,7 +197,7 @@ async def test_a_message_counts_once_by_its_last_verdict(store: Store, counted: 
             assert {each.name: (each.held, each.observed) for each in found.rules} == {"freeze": (1, 0), "a": (0, 1)}
         within = await store.journal.activity(T0 + 71 * MINUTE, T0 + 81 * MINUTE, UTC)
         assert (within.relayed, within.customers) == (2, 3)
-        passed, _ = await store.journal.judged(ActivityFilter(did="relayed"), 0, 10)
+        passed, _ = await store.journal.verdicts_of(ActivityFilter(did="relayed"), 0, 10)
         assert [entry.id for entry, _ in passed] == ["M3", "M2"]
         await summed(store)
 
@@ -243,7 +243,7 @@ async def test_what_a_bypass_relayed_counts_when_it_happened(store: Store, count
         ):
             since, until = T0 + begin * MINUTE, T0 + end * MINUTE
             assert (await store.journal.activity(since, until, UTC)).relayed == len(passed), (begin, end)
-            found, _ = await store.journal.judged(ActivityFilter(did="relayed", since=since, until=until), 0, 10)
+            found, _ = await store.journal.verdicts_of(ActivityFilter(did="relayed", since=since, until=until), 0, 10)
             assert [entry.id for entry, _ in found] == passed
         days = (await store.journal.activity(T0 - MINUTE, None, UTC)).days
         assert [(day.day, day.relayed) for day in days] == [(T0.date(), 2), ((T0 + 4010 * MINUTE).date(), 1)]
@@ -258,10 +258,10 @@ async def test_each_look_at_verdicts_is_short_and_goes_on(store: Store, monkeypa
     await record_story(store, bypassed([BYPASSED[0], *between, *BYPASSED[1:]]))
     for end, passed in ((120, ["N2", "N1"]), (5000, ["N4", "N2", "N6", "N5", "N1"])):
         about = ActivityFilter(did="relayed", since=T0, until=T0 + end * MINUTE)
-        seen, before = await store.journal.judged(about, 0, 10)
+        seen, before = await store.journal.verdicts_of(about, 0, 10)
         looks = 1
         while before:
-            found, before = await store.journal.judged(about, before, 10)
+            found, before = await store.journal.verdicts_of(about, before, 10)
             seen, looks = [*seen, *found], looks + 1
         assert ([entry.id for entry, _ in seen], looks > 3) == (passed, True)
 
@@ -321,11 +321,11 @@ FIGURES = [
 async def test_messages_behind_a_figure_are_listed(store: Store) -> None:
     await record_story(store)
     for about, ids in FIGURES:
-        found, further = await store.journal.judged(about, 0, 50)
+        found, further = await store.journal.verdicts_of(about, 0, 50)
         assert ([entry.id for entry, _ in found], further) == (ids, 0), about
         seen, before = [], 0
         while True:
-            some, before = await store.journal.judged(about, before, 1)
+            some, before = await store.journal.verdicts_of(about, before, 1)
             seen += [entry.id for entry, _ in some]
             if not before:
                 break
@@ -342,6 +342,6 @@ async def test_a_late_message_is_counted_and_listed_by_its_time(store: Store) ->
     for _ in ("not summed", "summed"):
         assert about.since is not None
         assert (await store.journal.activity(about.since, about.until, UTC)).held == 2
-        found, _ = await store.journal.judged(about, 0, 10)
+        found, _ = await store.journal.verdicts_of(about, 0, 10)
         assert [entry.id for entry, _ in found] == ["H2", "H0"]
         await summed(store)

@@ -72,7 +72,7 @@ def test_queries_select_messages(name: str) -> None:
     journal.verdict("T5", "relay", sender="otto@example.com", subject="", lists=[])
     journal.pairs[4] = (journal.pairs[4][0], None)
     case = Case(query, SEAL)
-    assert {entry.id for entry, clear in journal.pairs if case.judge(entry, clear)} == wanted
+    assert {entry.id for entry, clear in journal.pairs if case.add_verdict(entry, clear)} == wanted
 
 
 AROUND: dict[str, tuple[Kind, str, dict[str, Any], bool]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smtpguard.incidents.intrusion import COMPARED, MANY_REFUSED, Ingress, Sign, Usual, marks_of, signs, usual
+from smtpguard.incidents.intrusion import COMPARED, MANY_REFUSED, Ingress, Sign, Usual, signs, traits_of, usual_ingress
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal.chain import GENESIS, Entry, body_of
 from smtpguard.journal.event import Event, Kind
@@ -33,15 +33,15 @@ def test_unusual_mail_has_signs_to_be_explained() -> None:
 
 
 def test_earlier_mail_is_compared_by_client_login_and_helo() -> None:
-    case = {marks_of({"client": "192.0.2.1"}, {"actor": [SEAL.of("actor", "anna")], "helo": ["k2"]})}
+    case = {traits_of({"client": "192.0.2.1"}, {"actor": [SEAL.of("actor", "anna")], "helo": ["k2"]})}
     earlier = []
     for client, login in (("192.0.2.1", "otto"), ("192.0.2.9", "anna")):
         event = Event(kind=Kind.VERDICT, id="T", at=T0, data={"client": client}, private={"actor": (login,)})
         body = body_of(event, SEAL)
         earlier.append(Entry(seq=1, at=0, kind="verdict", id="T", body=body, prev=GENESIS, hash=GENESIS))
-    found = usual(case, earlier)
+    found = usual_ingress(case, earlier)
     assert (found.earlier, found.shared) == (2, {Sign.CLIENT: 1, Sign.LOGIN: 1, Sign.HELO: 0})
-    assert usual((), earlier).shared == {}
+    assert usual_ingress((), earlier).shared == {}
 
 
 def test_an_erased_value_differs_from_an_absent_one() -> None:

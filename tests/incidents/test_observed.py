@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from smtpguard.incidents.suggestions import ObservedSums, acts
+from smtpguard.incidents.observed import ObservedSums, enforced_actions
 
 AT = 1_772_442_000_000_000
 SINCE, UNTIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 15, tzinfo=UTC)
@@ -34,18 +34,24 @@ def clear(sender: str = "anna@example.com", subject: str = "Lunch") -> dict[str,
 
 
 def test_actions_of_rules_without_enforce_false() -> None:
-    assert acts(RULES) == {"to-list": "hold", "no-contracts": "reject", "busy": "", "many": "", "asked": "hold"}
+    assert enforced_actions(RULES) == {
+        "to-list": "hold",
+        "no-contracts": "reject",
+        "busy": "",
+        "many": "",
+        "asked": "hold",
+    }
 
 
 def test_a_mailing_is_one_decision_with_its_strictest_action() -> None:
-    sums = ObservedSums(acts(RULES), examples=2)
+    sums = ObservedSums(enforced_actions(RULES), examples=2)
     for n in range(4):
         sums.add(AT + n, f"T{n}", verdict("to-list", mailing="M1", lists=["news"]), clear())
     sums.add(AT, "T5", verdict("to-list", "no-contracts"), clear("omar@example.com"))
     sums.add(AT, "T6", verdict("busy", "many"), clear())
     sums.add(AT, "T7", verdict(), clear())
     sums.add(AT, "T8", verdict("of-yesterday"), None)
-    found = sums.observed(SINCE, UNTIL)
+    found = sums.totals(SINCE, UNTIL)
     assert (found.messages, found.enforced, found.decisions) == (8, 0, 2)
     assert found.weeks == 1, "a shorter time is not multiplied"
     assert found.would == {"hold": 5, "defer": 0, "reject": 1}
@@ -63,10 +69,10 @@ def test_a_mailing_is_one_decision_with_its_strictest_action() -> None:
 
 
 def test_retries_parts_and_enforced_verdicts_are_separate() -> None:
-    sums = ObservedSums(acts(RULES))
+    sums = ObservedSums(enforced_actions(RULES))
     sums.add(AT, "T1", verdict("to-list", retry=True), clear())
     sums.add(AT, "T2", verdict("to-list", test=True), clear())
     sums.add(AT, "T3", {"action": "defer", "observed": ["to-list"]}, clear())  # it failed inside the guard
     sums.add(AT, "T4", verdict(action="hold"), clear())
-    found = sums.observed(SINCE, UNTIL)
+    found = sums.totals(SINCE, UNTIL)
     assert (found.messages, found.enforced, found.decisions, found.rules) == (1, 1, 0, [])

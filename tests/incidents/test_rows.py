@@ -238,13 +238,13 @@ async def test_an_id_is_found_by_its_beginning(store: Store) -> None:
     await store.journal.record([event(Kind.OUTCOME, "01AB2"), event(Kind.LIST, "NEWSLETTER")])
     await store.journal.record([event(Kind.FREEZE, "FREEZE1")])
     for word, ids in WORDS:
-        assert list(await store.journal.called(word)) == ids, word
+        assert list(await store.journal.matching_ids(word)) == ids, word
 
 
 @on_sqlite
 async def test_only_some_of_many_matches_are_named(store: Store) -> None:
     await store.journal.record([private_verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
-    assert await store.journal.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]
+    assert await store.journal.matching_ids("01AB") == [f"01AB{n:02}" for n in range(MOST)]
 
 
 async def test_recent_senders_are_listed_once_newest_first(store: Store) -> None:

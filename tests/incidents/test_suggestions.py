@@ -37,7 +37,7 @@ class Journal:
         self.evidence.add(AT + int(days * DAY), f"T{self.n}", data, clear)
 
     def found(self, *, weeks: float = 2, holds: float = 5) -> Suggestions:
-        return self.evidence.found(weeks, holds)
+        return self.evidence.suggestions(weeks, holds)
 
 
 def test_a_system_with_its_own_address_is_suggested_as_a_stream() -> None:

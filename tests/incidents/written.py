@@ -80,12 +80,12 @@ class Journal:
         case = Case(query, SEAL)
         for entry, clear in self.pairs:
             if entry.kind == Kind.VERDICT.value:
-                case.judge(entry, clear)
+                case.add_verdict(entry, clear)
         for entry, clear in self.pairs:
             if entry.kind != Kind.VERDICT.value and entry.id in case.ids:
-                case.add(entry, clear)
+                case.add_entry(entry, clear)
         for pair in self.pairs:
-            case.around(*pair)
+            case.add_surrounding(*pair)
         return case
 
     def report(self, query: IncidentQuery = ALL) -> Report:

@@ -129,17 +129,17 @@ async def _taken_down(request: Request, sent: FormData) -> str:
         return ""
     try:
         if act == "aware":
-            event = breach.aware(id, moment(text_of(sent, "time", _MOST), now), by=who.address, at=now)
+            event = breach.aware_event(id, moment(text_of(sent, "time", _MOST), now), by=who.address, at=now)
         else:
             text = sent.get("text", "")
             field = breach.Field(text_of(sent, "field", _MOST))
-            event = breach.wrote(id, field, text if isinstance(text, str) else "", by=who.address, at=now)
+            event = breach.text_event(id, field, text if isinstance(text, str) else "", by=who.address, at=now)
     except ValueError:
         if act == "aware":
             return said("That is no time that has been: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
         return said("Nothing was written down: the field is empty, or too long.")
     try:
-        if list(await here.store.journal.called(id)) != [id]:
+        if list(await here.store.journal.matching_ids(id)) != [id]:
             return said("Nothing was written down: the journal does not know the incident.")
         await here.store.journal.record([event])
         await here.store.preserve(id, by=who.address, reason="an incident")

@@ -169,7 +169,7 @@ async def done(request: Request) -> Response:
     since, until = asks.times(in_force.hours.zone)
     before = digits(asks.after) or 0
     about = ActivityFilter(did=did, rule=asks.rule, list=asks.list, since=since, until=until)
-    found, further = await here.store.journal.judged(about, before, PAGE)
+    found, further = await here.store.journal.verdicts_of(about, before, PAGE)
     return await page(
         request,
         "journal.html",
