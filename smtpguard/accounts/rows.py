@@ -10,12 +10,12 @@ from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select
 from smtpguard.accounts.membership import Membership, claimed
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import absence as away
 from smtpguard.database.schema import account as table
 from smtpguard.database.schema import membership as seated
 from smtpguard.database.schema import session as signed_in
 from smtpguard.database.schema import token as issued
+from smtpguard.database.statements import rows_of
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.codec import Codec
@@ -89,8 +89,8 @@ def _seated(batch: Batch, before: Account | None, after: Account | None) -> None
     event = Event(
         kind=Kind.GROUP, id=account.account_id, at=batch.now, data=data, private={"account": (account.address,)}
     )
-    batch.record([batch.ends_generation(event)])
-    batch.moved()
+    batch.record([batch.end_generation(event)])
+    batch.move_gate()
 
 
 def memberships(connection: Connection) -> list[Membership]:
@@ -105,8 +105,8 @@ def put_membership(batch: Batch, made: Membership) -> None:
     before = MEMBERSHIP.loads(found).people if found is not None else ()
     if set(before) != set(made.people):
         was, now = ({person[0] for person in people} for people in (before, made.people))
-        batch.record([batch.ends_generation(_regrouped(made, was, now, batch.now))])
-        batch.moved()
+        batch.record([batch.end_generation(_regrouped(made, was, now, batch.now))])
+        batch.move_gate()
     batch.connection.execute(delete(seated).where(seated.c.name == made.group))
     batch.connection.execute(insert(seated).values(name=made.group, doc=MEMBERSHIP.dumps(made)))
 
@@ -137,10 +137,10 @@ def change_absence(batch: Batch, person: str, step: AbsenceStep) -> Absence:
     batch.flush()
     before = {absence.person: absence for absence in absences(batch.connection)}
     made, event = step(before.get(person))
-    batch.record([batch.ends_generation(event)])
+    batch.record([batch.end_generation(event)])
     batch.connection.execute(delete(away).where(away.c.person == person))
     batch.connection.execute(insert(away).values(person=person, doc=ABSENCE.dumps(made)))
-    batch.moved()
+    batch.move_gate()
     return made
 
 

@@ -170,7 +170,7 @@ class Intake:
 
     async def _undecided(self, transaction: Transaction, way: _Once, error: Exception) -> Disposition:
         if isinstance(error, StoreError | TimeoutError):
-            self._unrecorded.tell(f"{type(error).__name__}: {str(error) or 'no answer in time'}")
+            self._unrecorded.report(f"{type(error).__name__}: {str(error) or 'no answer in time'}")
             why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
         else:
             log.error("transaction %s: unexpected error", transaction.id, exc_info=error)
@@ -196,7 +196,7 @@ class Intake:
             text = compare or self.watch.freezes_mailings
             gathered, plan = await self.gather.planned(transaction, in_force, came, text=text)
             if not attempt and (fronted := await self._fronted(gathered, plan, onward)) is not None:
-                self._unrecorded.over()
+                self._unrecorded.end()
                 self._timed(self.clock.monotonic() - whole)
                 done = await self.dispose.carry_out(gathered, fronted, onward)
                 if done is not None:
@@ -233,7 +233,7 @@ class Intake:
             except Gone:
                 await onward.abandon()
                 return Deferred(reply=reply.NOT_RECORDED)
-            self._unrecorded.over()
+            self._unrecorded.end()
             if not recalled:  # after a recall the time includes the relay's
                 self._timed(self.clock.monotonic() - whole)
             done = await self.dispose.carry_out(gathered, admission, onward)
@@ -242,7 +242,7 @@ class Intake:
             if recalled:
                 return Deferred(reply=reply.RECALLED)
             recalled, began = True, self.clock.monotonic()
-        self._unrecorded.tell("several rounds gave no verdict")
+        self._unrecorded.report("several rounds gave no verdict")
         self.undecided["rounds"] += 1
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)

@@ -263,10 +263,10 @@ class FileMemory:
         try:
             replace_file(self._path, json.dumps(rows, indent=1) + "\n", durable=False)
             self._alone = False
-            self._unkept.over()
+            self._unkept.end()
         except OSError as e:
             self._alone = True
-            self._unkept.tell(e.strerror or type(e).__name__)
+            self._unkept.report(e.strerror or type(e).__name__)
 
 
 async def active(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:

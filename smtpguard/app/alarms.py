@@ -33,7 +33,7 @@ from smtpguard.app.start import failing, watched
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
-from smtpguard.database.engine import wrong_clock
+from smtpguard.database.engine import clock_problem
 from smtpguard.database.errors import Outage, StoreError, Unavailable
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
@@ -124,7 +124,7 @@ class Observer:
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
-            store=no_room(self.settings) or unwritable(self.settings) or await self.store.ask(wrong_clock),
+            store=no_room(self.settings) or unwritable(self.settings) or await self.store.ask(clock_problem),
             frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL),
             put_back=self._put_back(gate),
             stopped=trips,
@@ -276,9 +276,9 @@ class Alarms(Part):
                 try:
                     await self._rounds.round(self.seen())
                 except Exception as error:  # whatever it is, the next round may reach somebody
-                    untold.tell(error, trace=True)
+                    untold.report(error, trace=True)
                 else:
-                    untold.over()
+                    untold.end()
 
     def _alone(self) -> bool:
         """Of several trees over one state folder one looks, and covers all of them."""
@@ -371,13 +371,13 @@ class Alarms(Part):
         except (StoreError, TimeoutError) as e:
             self._away(str(e) or "it does not answer in time")
         except Exception as error:
-            self._outage.tell(error, trace=True)
+            self._outage.report(error, trace=True)
         else:
             self._problem = self._seen.store or await self._unwritable(looking.store)
             if self._problem:
-                self._outage.tell(self._problem)
+                self._outage.report(self._problem)
             else:
-                self._outage.over()
+                self._outage.end()
             with contextlib.suppress(StoreError):
                 self._organization = looking.policies.policy.organization
 
@@ -395,7 +395,7 @@ class Alarms(Part):
     def _away(self, why: str) -> None:
         """Earlier findings no longer count."""
         self._problem, self._seen = why, None
-        self._outage.tell(why)
+        self._outage.report(why)
 
 
 @dataclass(slots=True, kw_only=True)

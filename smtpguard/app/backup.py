@@ -43,11 +43,12 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import hand_over, sqlite_file, swap, sync_folder
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
-from smtpguard.database.engine import Database, for_libpq, rows_of
+from smtpguard.database.engine import Database, for_libpq
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.files import FairLock
 from smtpguard.database.migrate import SchemaError
 from smtpguard.database.schema import SCHEMA
+from smtpguard.database.statements import rows_of
 from smtpguard.freezes.model import event_of
 from smtpguard.freezes.rows import forget
 from smtpguard.holds import deciding

@@ -90,14 +90,14 @@ async def every(
 ) -> NoReturn:
     """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time. ``told``:
     as of Outage."""
-    outage = Outage(log, f"{what}: waiting for the store", told={} if told is None else told)
+    outage = Outage(log, f"{what}: waiting for the store", logged={} if told is None else told)
     while True:
         try:
             await work()
         except StoreError as e:
-            outage.tell(e)
+            outage.report(e)
         else:
-            outage.over()
+            outage.end()
         await asyncio.sleep(seconds)
 
 
@@ -105,15 +105,15 @@ async def drain(
     seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, told: dict[str, float]
 ) -> NoReturn:
     """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
-    outage = Outage(log, f"{what}: waiting for the store", told=told)
+    outage = Outage(log, f"{what}: waiting for the store", logged=told)
     while True:
         try:
             done = await work()
         except StoreError as e:
-            outage.tell(e)
+            outage.report(e)
             done = 0
         else:
-            outage.over()
+            outage.end()
         if done < most:
             await asyncio.sleep(seconds)
 

@@ -244,6 +244,6 @@ async def _settled(
     try:
         await reception.serve_connection(connection, closed, client)
     except OSError as e:
-        _UNSET.tell(e)
+        _UNSET.report(e)
         connection.close()
         closed()

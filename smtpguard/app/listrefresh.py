@@ -108,7 +108,7 @@ class ListRefresh:
             if report.news:
                 self._unsaid.append(report)
         except Exception as error:  # an internal error must not stop the other lists
-            self._unsynced.tell(f"{info.name}: {error!r}", trace=True)
+            self._unsynced.report(f"{info.name}: {error!r}", trace=True)
         finally:
             del self._reading[info.name]
 
@@ -120,9 +120,9 @@ class ListRefresh:
             try:
                 await self._store.journal.record(list(list_events(report)), told)
             except StoreError as e:
-                self._outage.tell(e)
+                self._outage.report(e)
                 return
-            self._outage.over()
+            self._outage.end()
             self._unsaid.remove(report)
 
 
@@ -280,9 +280,9 @@ class Memberships:
         try:
             await self._store.people.put_membership(made)
         except StoreError as error:
-            self._outage.tell(error)
+            self._outage.report(error)
         else:
-            self._outage.over()
+            self._outage.end()
             if made.why and made.why != before.why:
                 log.warning("group %s: %s; its last members count for a day", made.group, made.why)
             elif before.why and not made.why:

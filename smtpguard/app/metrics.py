@@ -101,9 +101,9 @@ class Metrics(Part):
         try:
             listener = open_all([Wanted(address=self._wanted.address, port=self._wanted.port)])[0].socket
         except CannotListen as e:
-            self._unbound.tell(e)
+            self._unbound.report(e)
             return False
-        self._unbound.over()
+        self._unbound.end()
         self._undo.callback(listener.close)
         how = configured(application(self._watching), connections=CONNECTIONS, each=EACH, lasts=LASTS_SECONDS)
         self._server = Server(how, listener)
@@ -119,7 +119,7 @@ class Metrics(Part):
                         await asyncio.sleep(LOOK_SECONDS)
             except (StoreError, CannotStart) as e:
                 self._watching.failed()
-                self._unread.tell(e)
+                self._unread.report(e)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _once(self, store: Store, policies: Following) -> None:
@@ -127,11 +127,11 @@ class Metrics(Part):
             await self._watching.look(store, policies)
         except StoreError as e:
             self._watching.failed()
-            self._unread.tell(e)
+            self._unread.report(e)
         except Exception as e:  # an internal error: earlier numbers are served all the same
-            self._unread.tell(e, trace=True)
+            self._unread.report(e, trace=True)
         else:
-            self._unread.over()
+            self._unread.end()
 
 
 def application(watching: Watching) -> Health:

@@ -188,13 +188,13 @@ class Following:
         if isinstance(error, PolicyUnreadable):  # mail planned under the old policy gets 451 until it is fixed
             log.error("%s", error)
         elif isinstance(error, StoreError):
-            self._outage.tell(error)
+            self._outage.report(error)
         elif error is not None:
             log.error("the policy in force cannot be loaded", exc_info=error)
         elif self._alone is not before:
             log.info("policy %s is in force", task.result().sha256[:12])
         if error is None:
-            self._outage.over()
+            self._outage.end()
         if isinstance(error, StoreError) and not isinstance(error, PolicyUnreadable):
             asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._follow_on)
         elif self._again:

@@ -31,9 +31,9 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of, sqlite_file
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.access import Open
-from smtpguard.database.engine import wrong_clock
+from smtpguard.database.engine import clock_problem
 from smtpguard.database.errors import StoreError
-from smtpguard.database.migrate import Newer, SchemaError, misencoded
+from smtpguard.database.migrate import Newer, SchemaError, encoding_problem
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.journal.scan import Caller, callers_at
@@ -115,9 +115,9 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
             for file in store.journal.fronts_aside():
                 text = f"{file} belongs to another state of the journal, and not all of it was merged; examine it, and move it away"
                 found.append(State.WRONG.of("store", text))
-            if wrong := await store.ask(wrong_clock):
+            if wrong := await store.ask(clock_problem):
                 found.append(State.WRONG.of("store", wrong))
-            if wrong := await store.ask(misencoded):
+            if wrong := await store.ask(encoding_problem):
                 found.append(State.WRONG.of("store", f"the database: {wrong}. {_ENCODED}"))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await store.people.everybody())

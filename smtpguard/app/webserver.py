@@ -82,9 +82,9 @@ def patient(
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-                full.tell(f"{len(self.connections)} connections are open")
+                full.report(f"{len(self.connections)} connections are open")
             else:
-                full.over()
+                full.end()
             address = self.client[0] if self.client else ""
             others = sum(other.client is not None and other.client[0] == address for other in self.connections)  # type: ignore[union-attr]
             if others > each and not within(address, proxies):

@@ -1,5 +1,5 @@
-"""Access to the store for all rooms: short reads in a few threads, long reads of many short transactions, and writes in
-the writer's thread."""
+"""Access to the database for all rooms: short reads in a few threads, long reads of many short transactions, and writes in the
+writer's thread."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from smtpguard.journal.clock import Clock
 T = TypeVar("T")
 P = ParamSpec("P")
 READ_SECONDS = 10.0
-_VALUES = 500
+"""The longest that a caller waits for a short read."""
+_VALUES = 500  # in one IN (...)
 
 Open = Callable[[], AbstractContextManager[Connection]]
 """Opens one short transaction of a long read."""
 Progress = Callable[[int, int], None]
-"""Called between the transactions of a long read, with the number of items done, and that of all."""
+"""Takes the number of items done and that of all, between the transactions of a long read."""
 
 
 def paged(open: Open, query: Select[Any], size: int, *keys: ColumnElement[Any]) -> Iterator[Sequence[Any]]:
-    """The rows of a query, ``size`` in one transaction, in the order of ``keys``, which are its first columns. No page is
-    empty."""
+    """Yield the rows of a query in pages of ``size`` rows, each page in a transaction of its own. They are in the order of
+    ``keys``, which are the query's first columns. No page is empty."""
     query = query.order_by(*keys).limit(size)
     with open() as connection:
         rows = connection.execute(query).all()
@@ -48,19 +49,20 @@ def paged(open: Open, query: Select[Any], size: int, *keys: ColumnElement[Any]) 
 def among(
     connection: Connection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]
 ) -> Iterator[Any]:
-    """The rows in which the column has one of these values, some values a statement."""
+    """Yield the rows in which ``column`` has one of ``values``, with one statement for each 500 values."""
     for some in sliced(values, _VALUES):
         yield from connection.execute(query.where(column.in_(some)))
 
 
 def sliced(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Return the values in slices of at most ``size``."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def first_and_last(connection: Connection, column: ColumnElement[Any]) -> tuple[Any, Any]:
-    """The least and the largest value of an indexed column, or None twice. Each is asked by itself: for both at once
+    """Return the least and the largest value of an indexed column, or None twice. Each has a query of its own: for both in one
     SQLite reads the whole index."""
-    both = (select(one(column)).scalar_subquery() for one in (func.min, func.max))
+    both = (select(extreme(column)).scalar_subquery() for extreme in (func.min, func.max))
     first, last = connection.execute(select(*both)).one()
     return first, last
 
@@ -76,6 +78,8 @@ class Writes(Protocol):
 
 
 class Access:
+    """The reads and writes of one process. Made with the database, the writer, and the clock that the store writes with."""
+
     def __init__(self, database: Database, writer: Writes, clock: Clock) -> None:
         self._database, self._writer, self._clock = database, writer, clock
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
@@ -83,7 +87,7 @@ class Access:
 
     @property
     def url(self) -> str:
-        """The database URL, with the file of its password if it has one: for another process."""
+        """The database URL as it was given: with ``password_file`` if it has one, so that another process can open it."""
         return self._database.given
 
     @property
@@ -96,11 +100,11 @@ class Access:
         return self._clock.now()
 
     def now_us(self) -> int:
-        """The same in microseconds since 1970, as in rows."""
+        """``now`` in microseconds since 1970, as columns have it."""
         return microseconds(self._clock.now())
 
     async def ask(self, query: Callable[[Connection], T], *, snapshot: bool = False) -> T:
-        """One short read. ``snapshot``: several statements that must agree. Raises StoreError."""
+        """Run one short read. ``snapshot``: it has several statements that must see the same state. Raises StoreError."""
 
         def run() -> T:
             with self._database.read(snapshot=snapshot) as connection:
@@ -114,12 +118,12 @@ class Access:
             raise Unavailable("no answer from the database in time") from None
 
     async def walk(self, run: Callable[[Open], T]) -> T:
-        """A long read in a thread. It ends when the store is closed."""
+        """Run a long read in a thread. Once the store is closed, its next transaction raises Unavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, run, self._open)
 
     async def write(self, step: Callable[[Batch], T], *, synced: bool = True) -> T:
-        """Run one step in the writer's thread, committed on return. Not ``synced``: it repeats what is on disk elsewhere,
-        and a power failure may undo it (Database.write). Raises what the step raises, and StoreError."""
+        """Run one step in the writer's thread; it is committed on return. Not ``synced``: the step repeats what is on disk
+        elsewhere, so a power failure may undo it (Database.write). Raises what the step raises, and StoreError."""
         written: T = await self._writer.submit(step, synced=synced)
         return written
 
@@ -138,7 +142,7 @@ class Access:
 
 
 class Rows:
-    """The rows of one noun. Its methods are queries and steps, run by ``asks`` and ``writes``."""
+    """The rows of one noun. Subclasses make their methods of queries and steps, by ``asks``, ``asks_now`` and ``writes``."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -147,7 +151,7 @@ class Rows:
 def asks(
     query: Callable[Concatenate[Connection, P], T], *, snapshot: bool = False
 ) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
-    """The method that runs this query, as Access.ask."""
+    """Return a method that runs the query by Access.ask."""
 
     async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._access.ask(lambda connection: query(connection, *args, **kwargs), snapshot=snapshot)
@@ -158,7 +162,7 @@ def asks(
 def asks_now(
     query: Callable[Concatenate[Connection, datetime, P], T], *, snapshot: bool = False
 ) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
-    """The same, for a query of what holds at a time: now, by the store's clock."""
+    """Return a method that runs the query by Access.ask, with the time of the store's clock as its second argument."""
 
     async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
         now = self._access.now()
@@ -170,7 +174,7 @@ def asks_now(
 def writes(
     step: Callable[Concatenate[Batch, P], T], *, synced: bool = True
 ) -> Callable[Concatenate[Rows, P], Coroutine[Any, Any, T]]:
-    """The method that runs this step, as Access.write."""
+    """Return a method that runs the step by Access.write."""
 
     async def method(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._access.write(lambda batch: step(batch, *args, **kwargs), synced=synced)

@@ -1,4 +1,4 @@
-"""One open write transaction: what was read at its start, and what will be written at its end.
+"""One open write transaction: the gate and the chain's head as read at its start, and the rows to write at its end.
 
 Journal entries and other frequent rows are collected and written by a few statements with many rows. An item sees what
 earlier items of the batch did, since it asks here.
@@ -7,23 +7,20 @@ earlier items of the batch did, since it asks here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-import orjson
-from sqlalchemy import Connection, Table, update
+from sqlalchemy import Connection, update
 
 from smtpguard.database import schema
-from smtpguard.database.engine import among, array_of, cursor_of, rows_of
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.failpoint import passes, traced
 from smtpguard.database.fronts import File, Fronts, Shared, is_locked, scope_key
+from smtpguard.database.statements import PLAIN_ENTRY, Row, Statements, rows_of
 from smtpguard.journal import bypass
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, link, microseconds, parsed, says_only
@@ -36,29 +33,19 @@ from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.mail.codec import Codec
 from smtpguard.policy.freezing import Freeze, Gate
 
-Row = Sequence[Any]
 FREEZE = Codec(Freeze)
 _VERDICT = Kind.VERDICT.value
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _BEGUN = f"SELECT EXISTS (SELECT 1 FROM front), (SELECT version_num FROM alembic_version), h.* FROM ({_HEAD}) AS h"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
-_ARRIVED = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
-_ROWS = (128, 64, 32, *range(16, 0, -1))  # in one INSERT
-_TYPES = {
-    "BigInteger": "bigint",
-    "Integer": "integer",
-    "SmallInteger": "smallint",
-    "Text": "text",
-    "LargeBinary": "bytea",
-    "Boolean": "boolean",
-}
+_SETTLE = "DELETE FROM underway WHERE id {} AND NOT doubt RETURNING id, mailing, at, people, again"
 _FREEZES = 'SELECT doc FROM "freeze" WHERE NOT lifted ORDER BY freeze_id'
 
 
 @dataclass(slots=True, kw_only=True)
 class Head:
-    """The gate, the last entry of the chain, and the size of kept content. A batch changes its own copy, and writes it
-    at its end."""
+    """The row ``head``: the gate, the last entry of the chain, and the octets of kept content. A batch changes its own copy,
+    and writes it at its end."""
 
     journal: str
     seq: int
@@ -68,23 +55,8 @@ class Head:
     kept_bytes: int
 
 
-class _Insert:
-    """The INSERT of a table. ``rows``: statements by number of rows, largest first; ``arrays``: the statement with one
-    array for each column."""
-
-    def __init__(self, table: Table, number: int | None = None) -> None:
-        """``number``: of its first columns, if the others are NULL."""
-        columns = list(table.columns)[:number]
-        row, end = f"({', '.join('?' * len(columns))})", _CONFLICTS.get(table.name, "")
-        named = ", ".join(f'"{c.name}"' for c in columns)
-        into = f'INSERT INTO "{table.name}" ({named})'
-        self.rows = [(n, f"{into} VALUES {', '.join([row] * n)} {end}") for n in _ROWS]
-        self.types = [_TYPES[type(c.type).__name__] for c in columns]
-        self.arrays = f"{into} SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in self.types)}) {end}"
-
-
 def read_head(connection: Connection) -> Head:
-    """Raises Unavailable."""
+    """Read the row ``head``. Raises Unavailable if there is none."""
     return _head(_first(rows_of(connection, _HEAD)))
 
 
@@ -103,9 +75,9 @@ def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
     return tuple(FREEZE.loads(doc) for (doc,) in rows_of(connection, _FREEZES))
 
 
-def synced(file: File, moved: int, most: int = sys.maxsize) -> Sequence[Fronted]:
-    """The synced frames of a front after number ``moved``; the first of them, if they have more than ``most`` octets,
-    which are enough for any one. Raises OSError."""
+def synced_frames(file: File, moved: int, most: int = sys.maxsize) -> Sequence[Fronted]:
+    """Return the synced frames of a front after number ``moved``: the first ``most`` octets of them, which is enough for any one
+    frame. Raises OSError."""
     for start, frames in file.synced(most):
         found, size = follows(frames, moved)
         if found:
@@ -116,35 +88,35 @@ def synced(file: File, moved: int, most: int = sys.maxsize) -> Sequence[Fronted]
 
 @lru_cache(maxsize=1)
 def _seal(secret: bytes, journal: str) -> Seal:
-    """That of the last batch, usually."""
+    """Return the seal of a journal. The cache keeps one: a process has one secret and one journal at a time."""
     return Seal(secret, journal, remembers=True)
 
 
 class Follower(Protocol):
-    """What changes in other rows when outcomes are journalled: those of mailings (mailings.mailingbatch)."""
+    """Changes the rows of mailings when outcomes are journalled (mailings.mailingbatch)."""
 
     def settle(self, outcomes: Mapping[str, Outcome | None]) -> None:
-        """The outcomes of verdicts to relay, by transaction, before their rows in underway are deleted."""
+        """Take the outcomes of verdicts to relay, by transaction id, before their rows in underway are deleted."""
 
     def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
-        """Relayed verdicts: mailing, time decided, time sent, digests of the people, and whether other copies are in
-        doubt."""
+        """Take relayed verdicts. For each: the mailing's number, when it was decided and when relayed, in microseconds, the
+        people's digests, and whether other copies are in doubt."""
 
     def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
-        """The outcome of the part of a held message that its MTA passes on itself."""
+        """Take the outcome of the part of a held message that its MTA passes on itself."""
 
     def doubt(self, ids: Sequence[str]) -> None:
-        """The outcome of these verdicts to relay is unknown."""
+        """Mark the outcome of verdicts to relay as unknown."""
 
     def doubt_ended(self, out: Mapping[str, int]) -> None:
-        """Verdicts that were in doubt and have been relayed, with the time."""
+        """Take verdicts that were relayed, by id with the time. Those that were in doubt no longer are."""
 
     def write(self) -> None:
         """Write what has changed, at the end of the batch."""
 
 
-class Batch:
-    """Made by the writer for each transaction. ``changed``: values read ahead (duplicates, counts) must be read again."""
+class Batch(Statements):
+    """A write transaction, made by the writer."""
 
     def __init__(
         self,
@@ -159,9 +131,7 @@ class Batch:
         bypasses: Bypasses | None,
         recent: Recent | None,
     ) -> None:
-        self.connection = connection
-        self._cursor = cursor_of(connection)
-        self._sqlite = sqlite
+        super().__init__(connection, sqlite=sqlite)
         self.secret = secret
         self.now = now
         self.now_us = microseconds(now)
@@ -173,12 +143,13 @@ class Batch:
             )
         self.head = _head(head)
         self._was = replace(self.head)
-        self._recent = recent or Recent()  # hashes of the entries before
-        self._hashes = list[bytes]()  # of those of this batch
+        self._recent = recent or Recent()  # hashes of the entries before this batch
+        self._hashes = list[bytes]()  # hashes of the entries of this batch
         self._fronts, self._ends = fronts, False
         self.fronts_moved: dict[str, int] = {}
-        """The last number moved by the name of a front, to be told after the commit."""
-        self._bypasses, self._taken = bypasses, set[str]()  # what this batch has taken from them
+        """For each front, by name, the number of the last frame that this batch moves: ``Fronts.note_moved`` takes it after the
+        commit."""
+        self._bypasses, self._taken = bypasses, set[str]()  # names of their fronts, and ids, with entries in this batch
         self._page: Shared | None = None
         if fronted:
             self.open_page()
@@ -188,85 +159,32 @@ class Batch:
         else:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
-        self._settled: dict[str, tuple[Outcome | None, int]] = {}  # by transaction, with the time
+        self._settled: dict[str, tuple[Outcome | None, int]] = {}  # by transaction: outcome and its time
         self._unwritten: dict[str, Row] = {}
-        """Rows of underway for verdicts of fronts. Most are never written: their outcome comes in the same batch. They
-        are of no mailing, so nothing else follows from it."""
+        """Rows of underway for verdicts of fronts, by transaction. Most are never written: their outcome comes in the same
+        batch. They are of no mailing, so no other row changes with their outcome."""
         self.follower = follow(self)
-        """Updates the rows that follow from these entries, which the batch does not know."""
+        """Updates the rows of mailings, which this room does not know."""
         self.signed: list[Checkpoint] = []
-        """Checkpoints of this batch, whose lines go to the file after the commit."""
+        """Checkpoints of this batch. Their lines are written to the file after the commit."""
         self.events: list[Event] = []
-        """Events journalled in this batch, for subscribers after the commit."""
-
-    def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
-        """Bypass SQLAlchemy on the hot path: preparing these few statements there would take longer than a whole small
-        batch. ``?`` is a placeholder on both engines."""
-        self._cursor.execute(sql if self._sqlite else sql.replace("?", "%s"), values)
-        rows: Sequence[Any] = self._cursor.fetchall()
-        return rows
-
-    def among(self, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows in which a column has one of these values (engine.among)."""
-        for statement in among(sql, values, first, sqlite=self._sqlite):
-            yield from self.select(*statement)
-
-    def execute(self, sql: str, rows: Sequence[Row]) -> None:
-        if not self._sqlite:
-            sql = sql.replace("?", "%s")
-        if len(rows) == 1:
-            self._cursor.execute(sql, rows[0])
-        elif rows:
-            self._cursor.executemany(sql, rows)
-
-    def deleted(self, sql: str, values: Row) -> int:
-        """Execute it; returns how many rows it deleted."""
-        self.execute(sql, [values])
-        return int(self._cursor.rowcount)
-
-    def execute_with(self, sql: str, rows: Sequence[Sequence[int]]) -> None:
-        """Execute once for all rows, which are numbers: ``{}`` is a table of them, with columns c0, c1 and so on."""
-        columns = range(len(rows[0]))
-        if self._sqlite:
-            named = ", ".join(f"json_extract(value, '$[{n}]') AS c{n}" for n in columns)
-            self._cursor.execute(
-                sql.format(f"(SELECT {named} FROM json_each(?)) AS given"), (orjson.dumps(rows).decode(),)
-            )
-            return
-        named, arrays = ", ".join(f"c{n}" for n in columns), ", ".join(["%s::bigint[]"] * len(columns))
-        told = [array_of("bigint", column) for column in zip(*rows, strict=True)]
-        self._cursor.execute(sql.format(f"unnest({arrays}) AS given({named})"), told)
-
-    def _insert(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert many rows in one statement: around each statement the thread releases the interpreter's lock, and
-        waits for it while the event loop is busy. PostgreSQL gets an array for each column. SQLite gets statements of a
-        few fixed sizes, so that few are prepared."""
-        insert = _INSERTS[table]
-        if not self._sqlite:
-            columns = zip(*rows, strict=True)
-            arrays = [array_of(kind, column) for kind, column in zip(insert.types, columns, strict=True)]
-            self._cursor.execute(insert.arrays, arrays)
-            return
-        start = 0
-        for size, sql in insert.rows:
-            while len(rows) - start >= size:
-                self._cursor.execute(sql, [*chain.from_iterable(rows[start : start + size])])
-                start += size
+        """Events journalled in this batch. Subscribers get them after the commit."""
 
     @property
     def gate(self) -> Gate:
+        """The gate as this batch leaves it."""
         return Gate(generation=self.head.generation, policy_sha256=self.head.policy, freezes=self.freezes)
 
     def sealed(self, events: Sequence[Event]) -> list[tuple[Event, str, str | None]]:
-        """The events with body and clear values as they will be written. Raises TypeError or ValueError for a value
-        that JSON cannot have.
+        """Return each event with its body and its clear values as they are written. Raises TypeError or ValueError for a
+        value that JSON cannot have.
 
         Separate from ``append``, so that a bad event is found before anything of its item is written.
         """
         return [(e, body_of(e, self.seal), clear_of(e)) for e in events]
 
     def append(self, sealed: Iterable[tuple[Event, str, str | None]]) -> None:
-        """Chain events. An outcome removes its verdict from underway; a doubt leaves it there and marks it."""
+        """Chain events. An outcome removes its verdict from underway; IN_DOUBT marks it there."""
         entries, clears = self.rows("entry"), self.rows("clear")
         head = self.head
         for event, body, clear in sealed:
@@ -277,7 +195,7 @@ class Batch:
             entries.append((seq, at, kind, event.id, body, prev, hash, *columns_of(kind, event.id, event.data)))
             passes(kind, event.id)
             self._hashes.append(hash)
-            head.seq, head.hash = seq, hash  # what follows from it may append too
+            head.seq, head.hash = seq, hash  # set before the follower runs, which may append too
             if clear is not None:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
@@ -294,50 +212,51 @@ class Batch:
                 )
 
     def record(self, events: Sequence[Event]) -> None:
+        """Seal and chain events. Raises as ``sealed``, and then nothing of them is written."""
         self.append(self.sealed(events))
 
     @property
-    def grew(self) -> bool:
+    def has_grown(self) -> bool:
         """Whether this batch has written journal entries."""
         return self.head.seq != self._was.seq
 
     @property
     def recent(self) -> Recent:
-        """The hashes of the newest entries, with those of this batch."""
+        """The hashes of the newest entries, including those of this batch."""
         return self._recent.followed(self.head.seq, self._was.hash, self._hashes)
 
     def keep_recent(self) -> None:
-        """After the commit: from now on the process knows the hashes of this batch."""
+        """Add the hashes of this batch to those that the process keeps. Call it after the commit."""
         self._recent.follow(self.head.seq, self._was.hash, self._hashes)
 
     def rows(self, table: str) -> list[Row]:
-        """The rows of that table that wait to be written; append to it."""
+        """Return the list of a table's rows that wait to be written. Callers append to it."""
         return self._rows.setdefault(table, [])
 
     def open_page(self) -> Shared | None:
-        """The page of the fronts, which this batch updates from now on. While the database has no front, no process
-        reads the page."""
+        """Open the shared page of the fronts, and update it with this batch from now on. None without fronts. While the
+        database has no front, no process reads the page."""
         if self._fronts is not None:
             self._page = self._fronts.shared
             if self._page.generation != self.head.generation:
                 self._page.generation = self.head.generation  # nothing else moves the gate during this transaction
         return self._page
 
-    def ends_generation(self, event: Event) -> Event:
-        """Call before the entry that moves the gate is written: from here on no front takes a verdict that was decided
-        earlier, and all their verdicts are in the chain. Returns the event with the generation that it begins."""
+    def end_generation(self, event: Event) -> Event:
+        """End the gate's generation: no front takes a verdict that was decided before, and all verdicts of fronts enter the
+        chain. Call it before ``event``, which moves the gate, is written. Returns the event with the next generation."""
         generation = self.head.generation + 1
         if self._page is not None:
             self._page.generation = generation
         if self._bypasses is not None:
-            self._bypasses.begins_generation(generation)
+            self._bypasses.begin_generation(generation)
         self.take_fronts()
         self._ends = True
         return replace(event, data={**event.data, "gate": generation})
 
     def take_fronts(self) -> int:
-        """Move the entries of all fronts into the chain, and remove fronts of ended processes once that is committed.
-        Returns the number of entries."""
+        """Move the entries of all fronts and bypasses into the chain. A front of an ended process is removed by a batch that
+        finds all of it committed. Returns the number of entries."""
         taken = self._take_bypasses()
         if self._fronts is None:
             return taken
@@ -353,7 +272,8 @@ class Batch:
         return taken
 
     def _take(self, fronts: Fronts, file: File) -> int:
-        if file.lives:
+        """Move the entries of one front. Raises FileNotFoundError if it is gone."""
+        if file.is_alive:
             return self.move_front(file) or 0
         data = file.read()
         head, frames = head_of(data), data[FIRST:]
@@ -380,12 +300,12 @@ class Batch:
         return len(found.fronted)
 
     def lacks(self, fronted: Sequence[Fronted]) -> list[Fronted]:
-        """Those that are not in the chain."""
+        """Return those of the entries that are not in the chain."""
         there = {tuple(row) for row in self.among("SELECT kind, id FROM entry WHERE id {}", [f.id for f in fronted])}
         return [f for f in fronted if (f.kind, f.id) not in there]
 
     def _foreign(self, front: Front | None, found: Tail) -> str:
-        """Why a front is of an earlier or another state of this journal; "" if it fits."""
+        """Return why a front belongs to an earlier or another state of this journal; "" if it fits."""
         if front is None:
             return "its head cannot be read"
         if front.journal != self.head.journal:
@@ -393,14 +313,14 @@ class Batch:
         there = self.select("SELECT hash FROM entry WHERE seq = ?", (front.seq,))
         if front.seq > self.head.seq or (there and bytes(there[0][0]).hex() != front.hash):
             return f"its journal had another entry {front.seq}"
-        if self._is_ahead(found.fronted):
+        if self._has_later(found.fronted):
             return f"it was decided under another generation than {self.head.generation}"
         return found.problem if not found.fronted else ""
 
     def _take_bypasses(self) -> int:
-        """Move what bypasses of this host recorded into the chain: that each began, its verdicts and outcomes, and that it
-        ended. What is there already is found by its id, so that each line enters the chain once."""
-        if self._bypasses is None or not self._bypasses.waits:
+        """Move what the bypasses of this host recorded into the chain: the beginning of each, its verdicts and outcomes, and its
+        end. An entry that is there already is found by its id, so each line enters the chain once."""
+        if self._bypasses is None or not self._bypasses.has_files:
             return 0
         self.flush()
         fronts = [
@@ -425,13 +345,15 @@ class Batch:
         return taken
 
     def _changes(self, id: str) -> set[str]:
+        """Return which changes of a bypass are in the chain: begun, adopted, ended."""
         found = self.select("SELECT body FROM entry WHERE id = ? AND kind = ?", (id, Kind.BYPASS.value))
         return {parsed(body)["data"]["change"] for (body,) in found}
 
     def _read_bypassed(self, path: Path) -> tuple[bypass.Read, bool] | None:
-        """The front, and whether its process may still write it. None if it is not of this journal, or is gone."""
+        """Read a front of a bypass. Returns it, and whether its process may still write it; None if it is of another journal,
+        which sets it aside, or is gone."""
         try:
-            written = is_locked(path)  # asked before reading: later nothing more is written
+            written = is_locked(path)  # read first: a front that is not locked now is not written later
             found = bypass.read(path)
         except FileNotFoundError:  # another process has removed it
             return None
@@ -442,11 +364,12 @@ class Batch:
         return None
 
     def _take_bypassed(self, path: Path, found: bypass.Read, *, written: bool) -> int:
+        """Chain the lines of one front of a bypass that are not in the chain. Returns their number."""
         there = set(self.among("SELECT kind, id FROM entry WHERE id {}", [line.id for line in found.lines]))
         new = [line for line in found.lines if (line.kind, line.id) not in there]
         if not new:
-            if not written and path.name not in self._taken:  # in an earlier commit all of it was moved
-                bypass.removed(path, damaged=found.damaged)
+            if not written and path.name not in self._taken:  # an earlier commit moved all of it
+                bypass.remove(path, damaged=found.damaged)
             return 0
         self._taken.add(path.name)
         verdicts = [line for line in new if line.key]
@@ -462,33 +385,35 @@ class Batch:
             self.record([Event(kind=Kind.BYPASS, id=found.bypass.id, at=self.now, data=data)])
         return len(new)
 
-    def _is_ahead(self, fronted: Sequence[Fronted]) -> bool:
+    def _has_later(self, fronted: Sequence[Fronted]) -> bool:
+        """Return whether a verdict is of a later generation than the gate's."""
         return any(each.generation > self.head.generation for each in fronted if each.kind == _VERDICT)
 
     def move_front(self, file: File, most: int = sys.maxsize) -> int | None:
-        """Move what is synced in a front, about ``most`` octets of it, without waiting for its process. Returns the
-        number of entries; None if the database does not know the front, since it is being created, or was forgotten."""
+        """Move the synced frames of a front into the chain, about ``most`` octets of them, without waiting for its process.
+        Returns the number of entries; None if the database does not know the front: it is being created, or was
+        forgotten."""
         known = self.select("SELECT moved FROM front WHERE name = ?", (file.name,))
         if not known:
             return None
         (_, number), moved = file.progress.written, known[0][0]
-        found = synced(file, moved, most)
-        if self._is_ahead(found) or (not found and number > moved):
+        found = synced_frames(file, moved, most)
+        if self._has_later(found) or (not found and number > moved):
             file.set_aside(f"frame {moved + 1} cannot be read, or is of a later generation than {self.head.generation}")
-            self.execute("DELETE FROM front WHERE name = ?", [(file.name,)])  # else each batch would try it again
+            self.execute("DELETE FROM front WHERE name = ?", [(file.name,)])  # or each batch would try it again
             return 0
         self.append_fronted(found)
         self.front_moved(file.name, moved + len(found))
         return len(found)
 
     def append_fronted(self, fronted: Sequence[Fronted]) -> None:
-        """Chain the entries of a front. The process that wrote them has told its subscribers. A verdict of an earlier
-        generation was written while the gate moved, and is not in force: its process leaves it to the admission."""
+        """Chain the entries of a front. The process that wrote them has published them. A verdict of an earlier generation was
+        written while the gate moved, and is left out: its process leaves the message to the admission."""
         if traced():
             for each in fronted:
                 passes("moved", next(iter(event_of(each).private.get("message_id", ())), ""))
                 passes(each.kind, each.id)
-        head, entries, plain, clears = self.head, self.rows("entry"), self.rows(_PLAIN), self.rows("clear")
+        head, entries, plain, clears = self.head, self.rows("entry"), self.rows(PLAIN_ENTRY), self.rows("clear")
         generation, seq, prev, hashes = head.generation, head.seq, head.hash, self._hashes
         for each in fronted:
             at, kind, id, body = each.at, each.kind, each.id, each.body
@@ -501,7 +426,7 @@ class Batch:
             seq += 1
             hash = link(prev, seq, at, kind, id, body)
             row = seq, at, kind, id, body, prev, hash
-            if says_only(body, "observed", "[]"):  # else decoded, as seldom happens
+            if says_only(body, "observed", "[]"):  # nearly all of them; the others are decoded
                 plain.append(row)
             else:
                 entries.append((*row, *columns_of(kind, id, parsed(body)["data"])))
@@ -512,18 +437,19 @@ class Batch:
         head.seq, head.hash = seq, prev
 
     def front_moved(self, name: str, number: int) -> None:
-        """Record that the front is in the chain up to that frame, with this commit."""
+        """Record in this transaction that the front is in the chain up to that frame."""
         self.execute("UPDATE front SET moved = ? WHERE name = ? AND moved < ?", [(number, name, number)])
         self.fronts_moved[name] = number
 
     def keep_from_fronts(self, digest: bytes) -> None:
-        """Call before the commit: from now on only the admission decides on a hold key or a scope of counts with this
-        digest."""
+        """Leave every message with this digest of a hold key or of a scope of counts to the admission from now on. Call it
+        before the commit."""
         if self._page is not None:
             self._page.add(digest)
 
-    def moved(self, *, policy: str | None = None) -> Gate:
-        """Move the gate: every process must read it again."""
+    def move_gate(self, *, policy: str | None = None) -> Gate:
+        """Raise the gate's generation, so that every process reads it again. Call it after ``end_generation`` and the change.
+        ``policy``: the SHA-256 of the policy that is in force from now on. Returns the new gate."""
         if not self._ends:
             raise RuntimeError("the gate changed before its previous generation was closed")
         self._ends = False
@@ -543,7 +469,7 @@ class Batch:
             outcomes = {id: end for id, (end, _) in settled.items()}
             out = {id: at for id, (end, at) in settled.items() if end is Outcome.DELIVERED}
             self.follower.settle(outcomes)
-            known = list(self.among(_ARRIVED, list(outcomes)))
+            known = list(self.among(_SETTLE, list(outcomes)))
             self.follower.record_relayed(
                 (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
             )
@@ -562,6 +488,7 @@ class Batch:
                 rows.clear()
 
     def finish(self) -> None:
+        """Write all that waits, and the row ``head``. Call it as the last step before the commit."""
         self.flush()
         self.follower.write()
         with self._together():
@@ -570,36 +497,6 @@ class Batch:
                 head = self.head
                 self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
 
-    def _together(self) -> AbstractContextManager[Any]:
-        """Send the statements inside to PostgreSQL together, with one round trip: an error is raised at the end."""
-        driver: Any = self.connection.connection.driver_connection
-        return nullcontext() if self._sqlite else driver.pipeline()
-
 
 Step = Callable[[Batch], Any]
-
-_CONFLICTS: Mapping[str, str] = {
-    "person": "ON CONFLICT (person) DO UPDATE SET due = excluded.due, doc = excluded.doc, weights = excluded.weights",
-    "again": "ON CONFLICT (content) DO UPDATE SET due = excluded.due, doc = excluded.doc",
-    "sent": "ON CONFLICT (message) DO UPDATE SET due = excluded.due, doc = excluded.doc",
-    "moment": "ON CONFLICT (scope, at) DO UPDATE SET n = moment.n + excluded.n, weight = moment.weight + excluded.weight,"
-    " until = CASE WHEN excluded.until > moment.until THEN excluded.until ELSE moment.until END",
-    "reset": "ON CONFLICT (scope) DO UPDATE SET at = excluded.at",
-    "swept": "ON CONFLICT (one) DO UPDATE SET at = excluded.at, part = excluded.part",
-    "tally": "ON CONFLICT (scope, seconds) DO UPDATE SET floor = excluded.floor, total = excluded.total,"
-    " made = excluded.made",
-    "contact_since": "ON CONFLICT (one) DO NOTHING",
-    "underway": "ON CONFLICT (id) DO NOTHING",
-    "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"
-    " people = excluded.people, counts = excluded.counts, doc = excluded.doc,"
-    " went_first = excluded.went_first, went_last = excluded.went_last",
-    "mailing_key": "ON CONFLICT (key, n) DO NOTHING",
-    "reached": "ON CONFLICT (n, person) DO UPDATE SET at = excluded.at, kind = excluded.kind,"
-    " fate = excluded.fate, content = excluded.content, went = excluded.went",
-    "outbox": "ON CONFLICT (intent_id) DO NOTHING",
-    "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
-    "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
-    "term": "ON CONFLICT (stretch, word, seq) DO NOTHING",
-}
-_PLAIN = "entry without columns"
-_INSERTS = {name: _Insert(table) for name, table in schema.metadata.tables.items()} | {_PLAIN: _Insert(schema.entry, 7)}
+"""What a caller does in one write transaction."""

@@ -1,4 +1,4 @@
-"""Errors of the store: it could not do what it was asked, or the caller has to do something first."""
+"""Errors of the store, and the log lines about an error that lasts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 OUTAGE_SECONDS = 300.0
-"""Between two log lines in the same words about one outage."""
+"""The time between two log lines in the same words about one outage."""
 MOST_REASONS = 10
-"""The most different reasons in that time: some have words of a client in them."""
+"""The most reasons that are logged in that time. Some contain words of a client, and so are many."""
 
 
 class StoreError(Exception):
@@ -23,7 +23,7 @@ class PolicyMoved(StoreError):
 
 
 class ContentMissing(StoreError):
-    """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
+    """The content that the hold refers to was swept: store it again."""
 
 
 class Busy(StoreError):
@@ -55,37 +55,38 @@ class Gone(StoreError):
 
 
 def no_space(error: OSError) -> bool:
-    """Whether the disk or the quota is full."""
+    """Return whether the disk or the quota is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
 class Outage:
-    """Logs what goes wrong again and again, such as a store that is away: when it begins, at most every five minutes in the
-    same words while it lasts, and when it is over. ``what``: the beginning of each line."""
+    """Logs an error that lasts, such as a store that is away: its beginning, the same reason at most every five minutes, and its
+    end. ``what``: the beginning of each line."""
 
     log: logging.Logger
     what: str
     monotonic: Callable[[], float] = time.monotonic
     level: int = logging.WARNING
-    told: dict[str, float] = field(default_factory=dict)
-    """When each reason was logged. Shared by those who wait for the same: one of them says it, and that it is over."""
+    logged: dict[str, float] = field(default_factory=dict)
+    """When each reason was logged. Outages with the same cause share it: then one of them logs a reason, and its end."""
     _since: float | None = None
-    _said: bool = False  # whether a line of this outage is in the log
+    _is_logged: bool = False  # whether a line of this outage is in the log
 
-    def tell(self, error: Exception | str, *, trace: bool = False) -> None:
-        """``trace``: with the traceback of the exception that is handled, which nobody foresaw."""
+    def report(self, error: Exception | str, *, trace: bool = False) -> None:
+        """Log an error, unless its reason was logged lately. ``trace``: log the traceback of the handled exception, which was
+        not foreseen."""
         now, why = self.monotonic(), str(error) or type(error).__name__
         self._since = now if self._since is None else self._since
-        for each, at in [*self.told.items()]:  # a copy: several threads may tell
+        for each, at in [*self.logged.items()]:  # a copy: several threads may report
             if now - at >= OUTAGE_SECONDS:
-                self.told.pop(each, None)
-        if why not in self.told and len(self.told) < MOST_REASONS:
-            self.told[why], self._said = now, True
+                self.logged.pop(each, None)
+        if why not in self.logged and len(self.logged) < MOST_REASONS:
+            self.logged[why], self._is_logged = now, True
             self.log.log(self.level, "%s: %s", self.what, why, exc_info=trace)
 
-    def over(self) -> None:
-        """It went well. One that comes and goes is logged as seldom as one that lasts."""
-        if self._since is not None and self._said:
+    def end(self) -> None:
+        """Log the end of an outage that was logged. An error that comes and goes is logged as seldom as one that lasts."""
+        if self._since is not None and self._is_logged:
             self.log.log(self.level, "%s: over, after %.0f s", self.what, self.monotonic() - self._since)
-        self._since, self._said = None, False
+        self._since, self._is_logged = None, False

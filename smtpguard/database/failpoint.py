@@ -26,7 +26,7 @@ _passed = _Passed()
 
 
 def traced() -> bool:
-    """Whether steps are noted. Callers ask first where naming a step takes time."""
+    """Return whether steps are noted. Callers ask first where naming a step takes time."""
     return _folder is not None
 
 
@@ -37,8 +37,8 @@ def passes(step: str, item: str) -> None:
 
 
 def failpoint(when: str) -> None:
-    """``before-commit`` or ``after-commit`` of the transaction, or ``begin``, which forgets the steps of the one
-    before."""
+    """Kill the process if a point is armed for ``when`` and a step of this transaction. ``begin`` begins a transaction, and forgets
+    the steps of the one before."""
     if _folder is None:
         return
     if when == "begin":

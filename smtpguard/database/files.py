@@ -1,34 +1,24 @@
-"""The files of a SQLite database: the lock between writing processes, reading a database that cannot be written, and writing its
-write-ahead log back in the background, so that no commit waits for it.
-
-A PASSIVE checkpoint waits for no lock and leaves what others commit meanwhile, and the log starts again only if nothing
-is left. So the rest is written back a second time, under the lock of the writers. See https://www.sqlite.org/wal.html,
-section 3.
-"""
+"""The files of a SQLite database: the lock between writing processes, a copy that cannot be written, the sync of the write-ahead
+log, and whether files are still at their paths."""
 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.config.statefiles import hand_over, read_only
 from smtpguard.database.errors import Unavailable
 
+_SETTLED_NS = 3_000_000_000
+"""The age of a change to a folder from which on no other change can have the same time, on any file system."""
+
 
 class FairLock:
-    """A fair lock over all processes that name the same path: a waiting process is next, however busy the holder is.
-    Not for two threads with one object.
+    """A fair lock over all processes that name the same path: a waiting process is next, however busy the holder is. Two threads
+    must not share one object.
 
     Two files are locked with ``flock``: the outer one by the next holder, the inner one by the holder. A process that
     releases the inner one and wants it again finds the outer one taken by the waiting process, so it cannot overtake.
@@ -36,7 +26,7 @@ class FairLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._outer, self._inner = (_opened(path, Path(f"{path}.{name}")) for name in ("next", "lock"))
+        self._outer, self._inner = (_open_lock(path, Path(f"{path}.{name}")) for name in ("next", "lock"))
 
     def __enter__(self) -> None:
         fcntl.flock(self._outer, fcntl.LOCK_EX)
@@ -53,27 +43,27 @@ class FairLock:
         os.close(self._inner)
 
 
-def _opened(path: Path, file: Path) -> int:
-    """Open it; if missing, create it for the owner of ``path``."""
+def _open_lock(path: Path, file: Path) -> int:
+    """Open a lock file; if missing, create it for the owner of ``path``."""
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
-        made = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        created = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(file, flags)
     hand_over(file, path)
-    return made
+    return created
 
 
 class ReadOnlyCopy:
-    """How to open a database at ``path`` that this process can only read: a copy on read-only media, or one of another
-    user. Found out once. Raises Unavailable if it cannot be read reliably.
+    """A database at ``path`` that this process can only read: on read-only media, or another user's.
 
-    SQLite would create files beside it, even to read. Without a log beside it nothing writes it, and the file is read
-    alone. With a log, the latest writes are only there, and it is read with its index. https://www.sqlite.org/wal.html,
-    "Read-Only Databases".
+    To read it, SQLite would create files beside it. If it has no log, nothing writes it, and the file is read alone. If it has
+    a log, the latest writes are only there, and it is read with its index. See https://www.sqlite.org/wal.html, "Read-Only
+    Databases".
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises Unavailable if it cannot be read reliably."""
         self._path = path
         log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
         try:
@@ -86,22 +76,22 @@ class ReadOnlyCopy:
                 f"{log} contains the last writes, and cannot be read in a read-only folder without {index.name}: "
                 f"copy both with {path.name} to a folder that you can write, or make a backup"
             )
-        self._still = None if logged else self._seen()
+        self._unchanged = None if logged else self._state()
         self.uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if logged else '&immutable=1'}"
-        """For SQLite; without a log ``immutable`` says that nothing writes it."""
+        """The URI for SQLite. Without a log it has ``immutable``: nothing writes the file."""
 
     def check(self) -> None:
-        """Raises Unavailable if a process has begun to write it after all, so that the data read may be inconsistent."""
-        if self._still is not None and self._still != self._seen():
+        """Raises Unavailable if a process writes it after all, so that what was read may be inconsistent."""
+        if self._unchanged is not None and self._unchanged != self._state():
             raise Unavailable(f"{self._path} is being written by another process: try again")
 
-    def _seen(self) -> tuple[int, int, int]:
+    def _state(self) -> tuple[int, int, int]:
         now = self._path.stat()
         return now.st_mtime_ns, now.st_size, _size(Path(f"{self._path}-wal"))
 
 
-def only_readable(path: Path) -> bool:
-    """Whether ``path`` exists, and this process cannot write it or beside it."""
+def is_only_readable(path: Path) -> bool:
+    """Return whether ``path`` exists, and this process cannot write it or beside it."""
     effective, folder = os.access in os.supports_effective_ids, path.absolute().parent
     if not path.exists():
         return False
@@ -115,67 +105,72 @@ def _size(path: Path) -> int:
         return 0
 
 
-log = logging.getLogger(__name__)
+def sync_log(path: Path) -> None:
+    """Sync all commits of any process to the database at ``path``. If it has no log, all of them were written back. Raises
+    OSError."""
+    try:
+        file = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:  # to close this file gives up no lock: the locks are on other files
+        os.fsync(file)
+    finally:
+        os.close(file)
 
-_HEAD, _FRAME_HEAD = 32, 24  # octets, https://www.sqlite.org/fileformat2.html section 4.1
-_EACH = 16  # commits between two checks
-_REST_SECONDS = 1.0  # between two runs: a long read may prevent the log from starting again
-_ROUNDS = 4
+
+def write_log_again(path: Path) -> None:
+    """Write the log over itself, and sync it. Call it after a sync of the log has failed, in a transaction that has written
+    nothing yet. The kernel marks pages that it could not write as clean, so a later sync would not write them, and after a
+    power failure no commit behind them counts. Raises OSError."""
+    try:
+        file = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while piece := os.pread(file, 1 << 20, at):
+            at += os.pwrite(file, piece, at)
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
-class WriteBack:
-    """For one process. ``connect`` returns a connection of its own, without a transaction; it is closed after use.
-    ``pages``: the length from which the log is long."""
+def inode(path: Path | str) -> tuple[int, int] | None:
+    """Return device and inode number of the file at a path; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - several times a write: a Path costs more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
-    def __init__(self, path: Path, connect: Callable[[], Any], pages: int) -> None:
-        self._path, self._connect, self._pages = path, connect, pages
-        self._commits, self._next = 0, 0.0
-        self._thread: threading.Thread | None = None
 
-    def committed(self) -> None:
-        """Call in the writer's thread after a commit. Starts a run if the log is long."""
-        self._commits += 1
-        if self._commits % _EACH or (self._thread is not None and self._thread.is_alive()):
-            return
-        if time.monotonic() >= self._next and self.is_long():
-            self._thread = threading.Thread(target=self.run, name="smtpguard-log", daemon=True)
-            self._thread.start()
+def is_settled(changed_ns: int) -> bool:
+    """Return whether a change to a folder is so old that no other one can have the same time. ``changed_ns``: since 1970."""
+    return time.time_ns() - changed_ns > _SETTLED_NS
 
-    def is_long(self) -> bool:
-        """Whether frame number ``pages`` belongs to the current log: it has the salts of the log's header."""
+
+class Paths:
+    """Tells whether files are still at their paths. It looks at the files only after their folders have changed: once the times
+    of a file were asked for, the next write changes them, and its sync writes them too (Linux 6.13)."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = [*map(str, paths)]
+        self._inodes = [*map(inode, self._paths)]
+        self._folders = sorted({str(path.parent) for path in paths})
+        self._linked = any(path.is_symlink() for path in paths)  # the file itself is in another folder
+        self._unchanged: list[tuple[int, int, int]] = []
+
+    @property
+    def are_in_place(self) -> bool:
+        """Whether the files are still those that were there at first."""
         try:
-            with Path(f"{self._path}-wal").open("rb", buffering=0) as file:
-                head = file.read(_HEAD)
-                page = int.from_bytes(head[8:12], "big")
-                file.seek(_HEAD + (self._pages - 1) * (_FRAME_HEAD + page))
-                return len(head) == _HEAD and file.read(_FRAME_HEAD)[8:16] == head[16:24]
+            folders = [(f.st_dev, f.st_ino, f.st_ctime_ns) for f in map(os.stat, self._folders)]
         except OSError:
             return False
-
-    def run(self) -> None:
-        try:
-            connection = self._connect()
-            try:
-                left = self._pages
-                for _ in range(_ROUNDS):
-                    if left < self._pages // 8:
-                        break
-                    left = _left(connection)
-                if left:
-                    with closing(FairLock(self._path)) as lock, lock:
-                        _left(connection)
-            finally:
-                connection.close()
-        except (sqlite3.Error, SQLAlchemyError, OSError) as error:
-            log.warning("the write-ahead log could not be written back in the background: %s", error)
-        self._next = time.monotonic() + _REST_SECONDS
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-
-
-def _left(connection: Any) -> int:
-    """Write back what is possible. Returns the number of pages left."""
-    _, there, written = connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return int(there) - int(written)
+        if folders == self._unchanged:
+            return True
+        if [*map(inode, self._paths)] != self._inodes:
+            return False
+        settled = all(is_settled(changed) for *_, changed in folders)
+        self._unchanged = folders if settled and not self._linked else []
+        return True

@@ -1,5 +1,5 @@
-"""Migrate a database to this version's schema (migrations), and refuse a newer one. Alembic, which has the operations, is imported only
-where it is needed."""
+"""Migrate a database to this version's schema by the steps in migrations.py, and refuse a newer one. Alembic, which is slow to import,
+is imported only where it is needed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ import secrets
 
 from sqlalchemy import Connection, text
 
-from smtpguard.database.engine import BadItem, Database, is_there, rows_of
+from smtpguard.database.engine import BadItem, Database, is_there
 from smtpguard.database.errors import StoreError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
+from smtpguard.database.statements import rows_of
 
 _log = logging.getLogger(__name__)
-_PASSING = ("08", "25006", "40", "53", "55", "57", "58")
-"""How the SQLSTATE begins of errors that may pass: connections, a server that is read-only, deadlocks, resources, locks, operator
+_TRANSIENT = ("08", "25006", "40", "53", "55", "57", "58")
+"""The beginnings of SQLSTATE for errors that may pass: connections, a server that is read-only, deadlocks, resources, locks, operator
 intervention, system errors."""
-
-
 _VERSION = """CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,
  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
-
-
-_IS_THERE = {
+_HAS_VERSION = {
     "sqlite": "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'",
     "postgresql": "SELECT to_regclass('alembic_version') IS NOT NULL",
 }
@@ -62,7 +59,7 @@ class NotMigrated(SchemaError):
 
 
 def is_current(url: str) -> bool:
-    """Whether the database has this version's schema. Also True if that cannot be read now: opening it tells why."""
+    """Return whether the database has this version's schema. True also if that cannot be read now: opening it says why."""
     try:
         if not is_there(url):
             return False
@@ -80,18 +77,19 @@ def migrate(url: str) -> None:
     """Upgrade to this version's schema, exclusively over all processes. Raises SchemaError if the database is newer."""
     database = Database(url)
     try:
-        bring(database)
+        migrate_open(database)
     finally:
         database.close()
 
 
-def bring(database: Database) -> None:
-    """Raises SchemaError: Newer, or NotMigrated with everything rolled back; and what ``Database.write`` raises."""
+def migrate_open(database: Database) -> None:
+    """As ``migrate``, for an open database. Raises Newer, NotMigrated after everything was rolled back, and as
+    ``Database.write``."""
     found: str | None = SCHEMA
     try:
         with database.write() as connection:
             found = revision(connection)
-            if found is None and (wrong := misencoded(connection)):
+            if found is None and (wrong := encoding_problem(connection)):
                 raise NotMigrated(None, wrong)
             if found != SCHEMA:
                 upgrade(connection)
@@ -105,8 +103,9 @@ def bring(database: Database) -> None:
         raise NotMigrated(found, refused) from error
 
 
-def misencoded(connection: Connection) -> str:
-    """Why it cannot store every text; "" if it can. Held mail with a letter that it lacks is answered 451 for ever."""
+def encoding_problem(connection: Connection) -> str:
+    """Return why the database cannot store every text; "" if it can. A message with a letter that its encoding lacks could never be
+    held: its answer would always be 451."""
     if connection.dialect.name == "sqlite":
         return ""
     [(encoding,)] = rows_of(connection, "SHOW server_encoding")
@@ -114,18 +113,18 @@ def misencoded(connection: Connection) -> str:
 
 
 def _refused(error: Exception) -> str:
-    """The database's message on a migration that it would reject again: tables and columns, and of a row only its kind.
-    "" if the database did not answer, is full or unusable, since that is reported elsewhere."""
+    """Return the message of a database that refused a migration and would refuse it again. It names tables and columns, and has no
+    data of rows. "" if the database did not answer, is full or unusable, which is reported elsewhere."""
     if isinstance(error, BadItem):
         return str(error)
     cause = error.__cause__
-    said = getattr(cause, "orig", None) or cause
-    state = getattr(said, "sqlstate", None) or ""
+    original = getattr(cause, "orig", None) or cause
+    state = getattr(original, "sqlstate", None) or ""
     if isinstance(error, Unusable) or not (
-        getattr(said, "sqlite_errorname", "") == "SQLITE_ERROR" or (state and not state.startswith(_PASSING))
+        getattr(original, "sqlite_errorname", "") == "SQLITE_ERROR" or (state and not state.startswith(_TRANSIENT))
     ):
         return ""
-    return next(iter(str(said).strip().splitlines()), "") + (f" ({state})" if state else "")
+    return next(iter(str(original).strip().splitlines()), "") + (f" ({state})" if state else "")
 
 
 def check(connection: Connection) -> None:
@@ -143,13 +142,14 @@ def check(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    [(there,)] = rows_of(connection, _IS_THERE[connection.dialect.name])
+    """Return the schema that the database has; None if it is empty."""
+    [(there,)] = rows_of(connection, _HAS_VERSION[connection.dialect.name])
     found = rows_of(connection, "SELECT version_num FROM alembic_version") if there else []
     return found[0][0] if found else None
 
 
 def upgrade(connection: Connection, to: str = SCHEMA) -> None:
-    """Take the steps from the schema that the database has to this one. Raises Newer and NotMigrated."""
+    """Take the steps from the database's schema to ``to``. Raises Newer and NotMigrated."""
     found = revision(connection)
     if found is not None and found > SCHEMA:
         raise Newer(found)

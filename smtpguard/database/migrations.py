@@ -1,7 +1,7 @@
-"""The steps of the database's schema: each version's, from the first on. migrate.py runs those that a store lacks, in order, on a
-connection that holds the write lock.
+"""The steps of the database's schema, one for each version. migrate.py runs those that a store lacks, in order, on a connection that
+holds the write lock.
 
-A step that a release had is never edited. The next one is another function at the end, named ``to_`` and its number.
+The statements of a released step are never edited. The next step is another function at the end, named ``to_`` and its number.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from smtpguard.database.schema import small as _small
 from smtpguard.database.schema import text as _text
 
 _SLICE = 500
+"""The number of holds that are read at a time."""
 _ENTRIES = 5000
-"""Rows at a time: of holds, and of the journal."""
+"""The number of journal entries that are read at a time."""
 
 
 def _table(name: str, *columns: list[sa.Column[Any]], rowid: bool = True) -> sa.Table:
@@ -46,7 +47,7 @@ def _index(name: str, table: str, columns: str, *, where: str | None = None, uni
 
 
 def _holds(hold: sa.TableClause, *columns: str, where: Any = None) -> Iterator[Any]:
-    """The rows of all holds, in slices by their ids."""
+    """Yield the rows of all holds, which are read in slices by id."""
     after = ""
     while True:
         query = sa.select(hold.c.hold_id, *(hold.c[name] for name in columns)).where(hold.c.hold_id > after)
@@ -157,7 +158,7 @@ def to_0006() -> None:
 
 
 def _sought_words(doc: dict[str, Any]) -> dict[str, str]:
-    """As in holds.rows from this schema on."""
+    """Return the columns ``sought`` and ``marks`` that holds.rows wrote at this schema."""
     senders = doc.get("senders", ())
     groups: set[str] = set()
     for quorum in doc.get("verdict", {}).get("quorum", ()):
@@ -218,8 +219,8 @@ def to_0011() -> None:
 
 
 def to_0012() -> None:
-    """For which holds people are asked whether the release was sent, and how a hold was stopped that some recipients have,
-    or may have.
+    """Columns of holds: whether people are asked whether the release was sent, and how a hold was stopped that some recipients
+    have, or may have.
 
     A release to a list address that an earlier version left in doubt is not retried: people are asked.
     """
@@ -244,7 +245,7 @@ def to_0012() -> None:
 
 
 def to_0013() -> None:
-    """When a mailing went out: its first and last copy, and the first copy of each person.
+    """The times at which a mailing went out: of its first and last copy, and of each person's first copy.
 
     In an earlier store a copy that passed counts as gone when it came, a held one when its release was over.
     """
@@ -266,13 +267,13 @@ def to_0013() -> None:
 
 
 def _held_people(people: bytes) -> list[bytes]:
-    """Those of the held part, before the mark that separates them from those who got the message at once."""
+    """Return the people of the held part. A mark of 8 zero octets separates them from those who got the message at once."""
     digests = [people[at : at + 8] for at in range(0, len(people), 8)]
     return digests[: digests.index(bytes(8))] if bytes(8) in digests else digests
 
 
 def to_0014() -> None:
-    """What held messages show, and what approvals cover.
+    """The text that held messages show, and the covers of approvals.
 
     An approval by an earlier version defines its cover by likeness. From now on it covers exactly the octets that were
     approved.
@@ -293,7 +294,7 @@ def to_0014() -> None:
 
 
 def to_0015() -> None:
-    """Whom a sender has written to, and who was sent which Message-ID: pairs as keyed digests, with the last time."""
+    """The people a sender has written to, and those who were sent a Message-ID: pairs as keyed digests, with the last time."""
     _table("contact", _octets("pair", key=True), _number("at"), rowid=False)
     _index("contact_at", "contact", "at")
 
@@ -313,12 +314,13 @@ def to_0017() -> None:
 
 
 def to_0018() -> None:
-    """What was learned of a mailing's copies at its approval, by the name that the approval refers to it with."""
+    """The templates of approvals that cover copies, by the name in the approval."""
     _table("cover", _text("cover", key=True), _number("made_at"), _text("doc"))
 
 
 def to_0019() -> None:
-    """Since when the contacts of senders are known. Without a row the earlier journal is read for them at the next start."""
+    """The time since which the contacts of senders are known. If it has no row, the next start reads the earlier journal for
+    them."""
     _table("contact_since", _int("one", key=True), _number("at"))
 
 
@@ -351,7 +353,7 @@ def to_0020() -> None:
 
 
 def _selected_by(rows: Any) -> Iterator[dict[str, Any]]:
-    """As in journal.chain from schema 0020 on."""
+    """Yield the columns of verdicts as journal.chain.columns_of makes them at schema 0020."""
     for seq, id, body in rows:
         data = _data(body)
         action, lists = data.get("action"), data.get("lists")
@@ -368,7 +370,7 @@ def _selected_by(rows: Any) -> Iterator[dict[str, Any]]:
 
 
 def _data(body: str) -> dict[str, Any]:
-    """Empty for a body that is no entry of ours: verifying the journal reports that."""
+    """Return the ``data`` of an entry's body. It is empty for a body that is not ours, which verifying the journal reports."""
     try:
         try:
             content = orjson.loads(body)
@@ -407,7 +409,7 @@ def to_0021() -> None:
 
 
 def to_0022() -> None:
-    """What was done with messages, by hour, rule and list; how each hold ended; and holds in order of priority.
+    """The sums of actions by hour, rule and list, the end of each hold, and an index of holds in order of priority.
 
     The sums are made from the journal afterwards, a slice at a time (incidents.activityrows).
     """
@@ -434,7 +436,7 @@ def to_0022() -> None:
 
 
 def _further_marks(doc: dict[str, Any], most: int) -> str:
-    """The marks that holds.rows sets from schema 0022 on, in addition to earlier ones."""
+    """Return the marks that holds.rows sets at schema 0022 in addition to earlier ones."""
     made = ""
     rules = (hit["rule"] for hit in doc.get("verdict", {}).get("hits", ()) if hit.get("mode", "enforce") == "enforce")
     voted = ("voted",) if doc.get("votes") else ()
@@ -519,13 +521,13 @@ def _parent(left: bytes, right: bytes) -> bytes:
 
 
 def to_0026() -> None:
-    """What incidents preserve past its retention: which incidents, until when, and what of each."""
+    """The incidents whose data is preserved past its retention, the end of each preservation, and what each preserves."""
     _table("preserved", _text("id", key=True), _number("until first"), _text("doc"))
     _table("preserved_key", _text("what key incident", key=True), rowid=False)
 
 
 def to_0027() -> None:
-    """How far each process's front has been moved into the chain, written in the commit that moves it."""
+    """The progress of moving each process's front into the chain. It is written in the commit that moves entries."""
     _table("front", _text("name", key=True), _number("moved"))
 
 
@@ -552,12 +554,12 @@ def to_0030() -> None:
 
 
 def to_0031() -> None:
-    """Whom a directory named last as people of a group."""
+    """The people of each group in the last answer of its directory."""
     _table("membership", _text("name", key=True), _text("doc"))
 
 
 def to_0032() -> None:
-    """Who has taken an alarm, and when."""
+    """The person who has taken an alarm, and the time."""
     _add("alarm", _text("taken_by", default=""), _number("taken_at", default="0"))
 
 
@@ -614,7 +616,7 @@ def to_0036() -> None:
 
 
 def _asking_mark(doc: dict[str, Any]) -> str:
-    """As in holds.rows from this schema on."""
+    """Return the mark of a hold whose writer is asked or has confirmed, as holds.rows sets it at this schema."""
     asked = doc.get("confirm")
     if not asked or asked.get("at"):
         return "confirmed" if asked and not doc.get("votes") else ""
@@ -652,4 +654,4 @@ def to_0039() -> None:
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }
-"""Each schema's name, and the step that leads to it from the one before."""
+"""The step to each schema from the one before, by the schema's name."""

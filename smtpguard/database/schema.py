@@ -25,21 +25,22 @@ from sqlalchemy import (
 )
 
 SCHEMA = "0039"
-"""The newest of migrations.STEPS, repeated here so that opening a store need not import Alembic."""
+"""The newest of migrations.STEPS. It is repeated here so that opening a store does not import Alembic."""
 
 metadata = MetaData()
 
 RARE = "kind NOT IN ('verdict', 'outcome')"
-"""Nearly all journal entries are verdicts and outcomes. The others are found by an index without them, but only by a
-query with exactly this condition (journal.of_kind)."""
+"""The condition of an index of rare kinds: nearly all journal entries are verdicts and outcomes. Only a query with exactly this
+condition uses it (journal.rows.of_kind)."""
 DECIDED = "state <> 'passing'"
-"""Mailings on which people decide: nearly all others are letters. The condition of an index, as RARE."""
+"""The condition of an index, as RARE: mailings on which people decide. Nearly all others are letters."""
 SINGLE, SEVERAL = "length(people) = 8", "length(people) > 8"
-"""Holds for one person, whose digest has 8 octets, and for several: the conditions of two indexes, as RARE."""
+"""The conditions of two indexes, as RARE: holds for one person, whose digest has 8 octets, and for several."""
 
 
 def _columns(type: Any, names: str, *, key: bool = False, null: bool = False, default: Any = None) -> list[Column[Any]]:
-    """One column for each of the ``names``. ``key``: of the primary key; ``default``: the server's."""
+    """Return a column for each of ``names``, which spaces separate. ``key``: they are in the primary key; ``default``: the
+    server's default."""
     return [
         Column(name, type, primary_key=key, autoincrement=False, nullable=null, server_default=default)
         for name in names.split()
@@ -47,11 +48,11 @@ def _columns(type: Any, names: str, *, key: bool = False, null: bool = False, de
 
 
 text = partial(_columns, Text().with_variant(Text(collation="C"), "postgresql"))
-"""Compares by octets on both engines, not by the language of the database."""
+"""Text columns. Both engines compare them by octets, not by the language of the database."""
 number, integer = partial(_columns, BigInteger), partial(_columns, Integer)
 small, octets, flag = partial(_columns, SmallInteger), partial(_columns, LargeBinary), partial(_columns, Boolean)
 big = partial(_columns, BigInteger().with_variant(Integer, "sqlite"))
-"""As ``number``, but a key in SQLite is the row's id."""
+"""As ``number``, but in SQLite a key of this type is the rowid."""
 
 
 def _table(name: str, *columns: list[Column[Any]], rowid: bool = True) -> Table:
@@ -87,8 +88,8 @@ underway = _table("underway", text("id", key=True), text("key"), number("at"), t
                   number("mailing", null=True), octets("people", null=True), flag("again"), rowid=False)  # fmt: skip
 _index(underway, "underway_key", "key")
 
-# by person: the scopes counted under, with times; ``due``: when part can be forgotten; ``weights``: of people that
-# count as several
+# by person: the scopes counted under, with times; ``due``: when part can be forgotten; ``weights``: for a person that
+# counts as several
 person = _table("person", big("person", key=True), number("due"), octets("doc"), octets("weights", null=True))
 
 # how many were last counted under a scope (a fact and its key) at one time

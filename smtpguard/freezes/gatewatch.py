@@ -67,9 +67,9 @@ class GateWatch:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self.read()
             except (StoreError, TimeoutError) as error:
-                outage.tell(error)
+                outage.report(error)
             else:
-                outage.over()
+                outage.end()
             await asyncio.sleep(POLL_SECONDS)
 
     def stops(self, facts: Facts) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import PolicyMoved
 from smtpguard.database.schema import document
+from smtpguard.database.statements import rows_of
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry
 from smtpguard.journal.event import Event, Kind
@@ -55,12 +55,12 @@ def put_policy(
     may be."""
     if before is not None and batch.head.policy != before:
         raise PolicyMoved(f"policy {batch.head.policy[:12]} is in force by now")
-    batch.record([batch.ends_generation(event)])
+    batch.record([batch.end_generation(event)])
     batch.connection.execute(delete(document).where(document.c.policy == sha256))
     if documents:
         rows = [{"policy": sha256, "name": name, "data": data} for name, data in documents.items()]
         batch.connection.execute(insert(document), rows)
-    return batch.moved(policy=sha256)
+    return batch.move_gate(policy=sha256)
 
 
 def policy(connection: Connection, sha256: str) -> dict[str, bytes]:

@@ -19,10 +19,10 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, or_, select, update
 
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import chunk, content, cover, hold, outbox, returned
+from smtpguard.database.statements import rows_of
 from smtpguard.holds.model import State
 from smtpguard.mail.message import Content, Message
 from smtpguard.mailings.slots import Template

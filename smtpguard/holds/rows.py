@@ -28,8 +28,8 @@ from sqlalchemy import (
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hold as table
+from smtpguard.database.statements import rows_of
 from smtpguard.holds.model import HOLD, LIVE, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mail.address import with_ascii_domain

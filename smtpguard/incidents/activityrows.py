@@ -17,8 +17,8 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from smtpguard.database.access import Open, Progress, among, first_and_last
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import ended, entry, hold, summed, summing
+from smtpguard.database.statements import rows_of
 from smtpguard.incidents.activity import (
     ACTIONS,
     ALL,

@@ -140,7 +140,7 @@ class Bypasses:
         except FileNotFoundError:
             return 0
 
-    def begins_generation(self, generation: int) -> None:
+    def begin_generation(self, generation: int) -> None:
         """Before the gate moves. Raises OSError."""
         if self.folder.is_dir():
             with self.locked(alone=True):
@@ -161,9 +161,8 @@ class Bypasses:
     # taken into the chain
 
     @property
-    def waits(self) -> bool:
-        """Whether there may be anything to take into the chain, or to remove: until a bypass is over, and all of it is
-        there."""
+    def has_files(self) -> bool:
+        """Whether a bypass or a front is on this host: until the bypass is over, and all of it is in the chain."""
         return any(self.folder.glob("*.json")) or any(self.folder.glob("*.front"))
 
     def fronts(self) -> list[Path]:
@@ -266,7 +265,7 @@ def read(path: Path) -> Read | None:
     return Read(journal=head[1], bypass=_BYPASS.back(head[2]), lines=lines, damaged=damaged)
 
 
-def removed(path: Path, *, damaged: bool) -> None:
+def remove(path: Path, *, damaged: bool) -> None:
     """After the commit with which all of it is in the chain. ``damaged``: it is kept for people to look at."""
     if damaged:
         set_aside(path, "a line of it cannot be read; the others are in the journal")
@@ -306,5 +305,5 @@ def _read(path: Path) -> Bypass | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        _UNREAD.tell(f"{path}: {error}")
+        _UNREAD.report(f"{path}: {error}")
         return None

@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, update
 
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import hook as table
+from smtpguard.database.statements import rows_of
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Cursor, News, instant_or_none, microseconds, microseconds_or_0
 from smtpguard.journal.event import Event, Kind

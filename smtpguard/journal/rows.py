@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert,
 
 from smtpguard.database.access import Open, among, first_and_last
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_among, rows_of
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
+from smtpguard.database.statements import rows_among, rows_of
 from smtpguard.journal import signing
 from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, microseconds, parsed
 from smtpguard.journal.checkpoint import WITNESS, Checkpoint, body_of, genuine, parse, readable, sign

@@ -20,9 +20,9 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 
 from smtpguard.database.access import Open, Progress, sliced
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear as names
 from smtpguard.database.schema import entry, term, terms
+from smtpguard.database.statements import rows_of
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, clear_from, may_say, parsed
 from smtpguard.journal.event import Kind

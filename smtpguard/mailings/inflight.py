@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 
 from smtpguard.database.access import among
-from smtpguard.database.engine import rows_among
 from smtpguard.database.schema import SEVERAL, SINGLE, mailing, reached
+from smtpguard.database.statements import rows_among
 from smtpguard.holds.model import SENDING
 from smtpguard.journal.chain import instant
 from smtpguard.journal.outcome import DeliveryStatus

@@ -528,7 +528,7 @@ def _erase(batch: Batch, numbers: list[int], newest: int) -> tuple[int, bool]:
     room, done = CUT, []
     some = "SELECT person FROM reached WHERE n = ? LIMIT ?"
     for n in numbers:
-        room -= batch.deleted(f"DELETE FROM reached WHERE n = ? AND person IN ({some})", (n, n, room))
+        room -= batch.delete(f"DELETE FROM reached WHERE n = ? AND person IN ({some})", (n, n, room))
         if room <= 0:
             break
         done.append(n)

@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, case, func, select, true
 
 from smtpguard.database.batch import read_freezes, read_head
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import clear, entry, hold, outbox, underway
+from smtpguard.database.statements import rows_of
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import State
 from smtpguard.journal.chain import instant, instant_or_none, microseconds, parsed

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from smtpguard.database.access import Rows, asks, writes
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of
 from smtpguard.database.schema import alarm
+from smtpguard.database.statements import rows_of
 from smtpguard.journal.chain import instant, instant_or_none, microseconds, microseconds_or_0
 from smtpguard.observe.alarms import RaisedAlarm
 

@@ -323,14 +323,14 @@ class Dispatcher:
             try:
                 told = await self.tell(hook)
             except StoreError as error:
-                outage.tell(error)
+                outage.report(error)
                 told = 0
             except Exception:  # an internal error must stop neither mail nor the other hooks
                 log.exception("webhook %s", hook.name)
                 await asyncio.sleep(ERROR_SECONDS)
                 continue
             else:
-                outage.over()
+                outage.end()
             if not told:
                 await asyncio.sleep(POLL_SECONDS)
 

@@ -46,10 +46,10 @@ async def each(hold_ids: Iterable[str], change: Callable[[str], Awaitable[object
         except Refused:
             continue
         except (StoreError, KeyError) as error:
-            outage.tell(f"hold {hold_id}: {error!r}")
+            outage.report(f"hold {hold_id}: {error!r}")
             failed = True
     if not failed:
-        outage.over()
+        outage.end()
     return changed
 
 

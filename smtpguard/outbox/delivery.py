@@ -142,9 +142,9 @@ class Delivery:
         try:
             leases = await self.store.outbox.lease(self.owner, n, PACE.lease_seconds)
         except StoreError as error:
-            self._outage.tell(error)
+            self._outage.report(error)
             return ()
-        self._outage.over()
+        self._outage.end()
         return leases
 
     # one entry
@@ -324,12 +324,12 @@ class Delivery:
         while True:
             try:
                 settled = await self.store.outbox.settle(lease, results, journal, told, over)
-                outage.over()
+                outage.end()
                 return settled
             except StoreError as error:
                 if self.clock.monotonic() >= end:
                     raise
-                outage.tell(error)
+                outage.report(error)
             except ValueError:
                 if not unsure:
                     raise

@@ -34,9 +34,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import rows_of as rows_in
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import delivery, hold, outbox
+from smtpguard.database.statements import rows_of as rows_in
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds

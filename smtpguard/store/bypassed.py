@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from smtpguard.database.errors import Full, Outage, StoreError, Unavailable, no_space
-from smtpguard.database.fronts import inode
+from smtpguard.database.files import inode
 from smtpguard.journal.bypass import Bypass, Bypasses, Front
 from smtpguard.journal.chain import Seal, microseconds
 from smtpguard.journal.event import Event, Kind
@@ -106,15 +106,15 @@ class Bypassed:
             try:
                 await self.settle()
             except Exception as error:  # mail goes on all the same
-                outage.tell(error, trace=True)
+                outage.report(error, trace=True)
             else:
-                outage.over()
+                outage.end()
 
     async def settle(self) -> None:
         """Close a front that is complete, and have what is recorded taken into the chain, if the store is there."""
         if self._open <= 0 and self.in_force() is None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._front.close)
-        if self._folder.waits:
+        if self._folder.has_files:
             try:
                 await self._take()
             except (StoreError, TimeoutError):

@@ -27,11 +27,12 @@ from typing import Any
 
 from smtpguard.config.statefiles import hand_over, sync_folder
 from smtpguard.counts.counting import OF_CUSTOMERS, FrontKeys
-from smtpguard.database.batch import Batch, Step, synced
+from smtpguard.database.batch import Batch, Step, synced_frames
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable, no_space
 from smtpguard.database.failpoint import failpoint, passes, traced
-from smtpguard.database.fronts import File, Fronts, Paths, Shared, live, scope_key
+from smtpguard.database.files import Paths
+from smtpguard.database.fronts import File, Fronts, Shared, live_file, scope_key
 from smtpguard.journal.chain import Seal, columns_of
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head, fronted
@@ -168,14 +169,14 @@ class Front:
     def make(self, head: Head) -> None:
         """Create the file, outside any transaction. Raises OSError."""
         self._fronts.folder.mkdir(mode=0o700, exist_ok=True)
-        self._alive = os.open(live(self.path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._alive = os.open(live_file(self.path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._disk = self._make(str(self.path))
             try:
                 self._disk.lay_out(head.octets())
                 self._disk.reopened(str(self.path))
-                for each in (self.path, live(self.path)):
+                for each in (self.path, live_file(self.path)):
                     hand_over(each, self._fronts.folder)
                 sync_folder(self._fronts.folder)
                 self._file = File(self.path)
@@ -186,7 +187,7 @@ class Front:
                 self._disk.close()
                 raise
         except BaseException:
-            for each in (self.path, live(self.path)):
+            for each in (self.path, live_file(self.path)):
                 each.unlink(missing_ok=True)
             os.close(self._alive)
             raise
@@ -199,7 +200,7 @@ class Front:
         page = batch.open_page()
         if page is None:
             raise RuntimeError("a front for a database without one")
-        others = any(file.lives for file in self._fronts.all() if file.name != self.name)
+        others = any(file.is_alive for file in self._fronts.all() if file.name != self.name)
         page.fill(_known(batch), anew=not others)
         self._agreed = batch.head.generation
         batch.execute("INSERT INTO front (name, moved) VALUES (?, ?)", [(self.name, 0)])
@@ -207,7 +208,7 @@ class Front:
     def start(self) -> None:
         """After the registration is committed, in the event loop that asks."""
         self._loop = asyncio.get_running_loop()
-        self._on = self._shared.filled
+        self._on = self._shared.is_filled
         self._thread.start()
 
     # asked in the event loop
@@ -221,11 +222,11 @@ class Front:
         """Whether it is certain that no process has counted anybody under it: for counts of a sender's customers."""
         if ask.fact not in OF_CUSTOMERS or ask.same or ask.usual is not None:
             return False
-        return not self._shared.knows(self._front_keys.key_of(ask.fact, ask.key))
+        return not self._shared.may_have(self._front_keys.key_of(ask.fact, ask.key))
 
     def holds(self, key: str) -> bool:
         """Whether there may be a hold with this key."""
-        return self._shared.knows(bytes.fromhex(key))
+        return self._shared.may_have(bytes.fromhex(key))
 
     async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
         """True: it is synced, under this generation of the gate. False: nothing was written, and the admission must
@@ -417,7 +418,7 @@ class Front:
     def _in_place(self) -> bool:
         """Whether its file, the page and the database are still at their paths. Not for the thread: each of these calls
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
-        return self._paths.same
+        return self._paths.are_in_place
 
     def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: StoreError | None) -> None:
         for group in groups:
@@ -490,7 +491,7 @@ class Front:
         generation: then the file is kept, since they may have been relayed."""
         self._on = False
         moved, (_, number) = self._progress.moved, self._progress.written
-        frames = synced(self._file, moved)
+        frames = synced_frames(self._file, moved)
         new = batch.lacks(frames)
         late = {f.id for f in new if f.kind == _VERDICT and f.generation != batch.head.generation}
         if late:

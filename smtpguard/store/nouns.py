@@ -20,9 +20,9 @@ from sqlalchemy import Connection
 from smtpguard.accounts import rows as accounts
 from smtpguard.database.access import Access, Open, Progress, Rows, asks, asks_now, writes
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.database.fronts import File
+from smtpguard.database.statements import rows_of
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.holds import contents, deciding, revoking
@@ -387,7 +387,7 @@ class Journal(Rows):
     def _waiting(self) -> Sequence[File]:
         """The fronts with frames to move. Raises Unavailable."""
         try:
-            return self._access.fronts.waiting() if self._access.fronts is not None else ()
+            return self._access.fronts.unmoved() if self._access.fronts is not None else ()
         except OSError as error:
             raise Unavailable(f"the fronts of the journal: {error.strerror}") from error
 
@@ -404,14 +404,14 @@ class Journal(Rows):
     def _fronts_wait(self, connection: Connection, *, only_ended: bool) -> bool:
         """Whether a front has entries to move, or its process has ended. The database's record of a front without a
         file is removed with ``only_ended``, and not by readers."""
-        if self._writer.bypasses.waits:
+        if self._writer.bypasses.has_files:
             return True
         fronts = self._access.fronts
         if fronts is None:
             return False
         moved: dict[str, int] = dict(rows_of(connection, "SELECT name, moved FROM front"))
         files = fronts.all()
-        if any(not file.lives for file in files):
+        if any(not file.is_alive for file in files):
             return True
         if only_ended:
             return bool(moved.keys() - {file.name for file in files})

@@ -22,8 +22,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from smtpguard.database.batch import Batch, read_head
-from smtpguard.database.engine import rows_of
 from smtpguard.database.errors import StoreError, Unavailable
+from smtpguard.database.statements import rows_of
 from smtpguard.freezes.model import event_of
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
@@ -183,7 +183,7 @@ class RollbackCheck:
         head = batch.head
         self._last = Checkpoint(journal=head.journal, seq=head.seq, at=batch.now_us, hash=head.hash)
         self._connections = connections
-        if synced and batch.grew:  # a commit that writes nothing syncs nothing of what was written before
+        if synced and batch.has_grown:  # a commit that writes nothing syncs nothing of what was written before
             self._synced = self._last
 
     def filed(self, made: Checkpoint) -> None:

@@ -20,7 +20,7 @@ from smtpguard.counts import contacts
 from smtpguard.database.access import Access, sliced
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.engine import Database, is_there
-from smtpguard.database.migrate import NotSetUp, bring, check, revision
+from smtpguard.database.migrate import NotSetUp, check, migrate_open, revision
 from smtpguard.database.schema import SCHEMA, head
 from smtpguard.incidents import preservation
 from smtpguard.incidents.preservation import Preserved
@@ -175,10 +175,10 @@ class Store(Access):
             ):  # lost, or not the one in force, as after a renewal that was cut off
                 before = b""
                 journal.sign_anew(batch, before)
-            batch.record([signing.renewed(batch, batch.ends_generation(event), before)])
+            batch.record([signing.renewed(batch, batch.end_generation(event), before)])
             journal.mark(batch, renewed=True, generation=0)  # whose entry is not in the database yet
             contacts.forget(batch)
-            batch.moved()
+            batch.move_gate()
 
         await self.write(step)
 
@@ -230,7 +230,7 @@ async def open_store(
             with database.read() as connection:
                 put_back = _known(connection, secret, state_dir, renewing=renewing)
             if migrate:
-                bring(database)
+                migrate_open(database)
             with database.read() as connection:
                 check(connection)
         except BaseException:

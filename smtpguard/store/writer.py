@@ -312,13 +312,13 @@ class Writer:
         if self.front is not None:
             self.front.committed(batch.head.generation, batch.fronts_moved.get(self.front.name, 0))
         if batch.fronts_moved and self._database.fronts is not None:
-            self._database.fronts.tell(batch.fronts_moved)
+            self._database.fronts.note_moved(batch.fronts_moved)
         self._lookout.committed(batch, self._database.connections, synced=synced)
-        if batch.grew or unanswered:
+        if batch.has_grown or unanswered:
             self._acknowledged.clear()
         if unanswered:
             self._unanswered.forget(unanswered)
-        self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
+        self._unsigned = (self._unsigned or batch.has_grown) and all(made.seq < batch.head.seq for made in batch.signed)
         self._unfiled += batch.signed
 
     def _begin(self, connection: Connection) -> None:
@@ -378,9 +378,9 @@ class Writer:
         try:
             linefiles.write_line(self._state_dir, linefiles.CHECKPOINTS, made.line())
             self._lookout.filed(made)
-            self._file_away.over()
+            self._file_away.end()
         except OSError as error:  # it is in the database, and the next one is written to the file again
-            self._file_away.tell(error.strerror or "")
+            self._file_away.report(error.strerror or "")
 
     def _sign(self) -> None:
         try:

@@ -130,7 +130,7 @@ async def test_mail_is_recorded_before_the_dot_and_taken_over_once(there: Away) 
     there.home.clock.pass_(minutes=30)
     await there.home.store.journal.take_fronts()
     assert [data["change"] for _, data in await there.events("B1")] == ["begun", "adopted", "ended"]
-    assert not there.folder.waits, "all of it is in the journal, so the files are gone"
+    assert not there.folder.has_files, "all of it is in the journal, so the files are gone"
 
 
 async def test_people_on_lists_get_letters(there: Away) -> None:
@@ -244,7 +244,7 @@ def _unreadable(there: Away) -> None:
 
 
 def _moved(there: Away) -> None:
-    there.folder.begins_generation(1000)
+    there.folder.begin_generation(1000)
 
 
 def _another_file(there: Away) -> None:

@@ -33,16 +33,16 @@ def test_an_outage_that_comes_and_goes_is_logged_seldom(caplog: pytest.LogCaptur
     now = 0.0
     outage = Outage(logging.getLogger("a"), "it", lambda: now)
     for _ in range(100):
-        outage.tell("one")
-        outage.tell("two")
-        outage.over()
+        outage.report("one")
+        outage.report("two")
+        outage.end()
     assert caplog.messages == ["it: one", "it: two", "it: over, after 0 s"]
     for n in range(100):
-        outage.tell(f"a client's words {n}")
+        outage.report(f"a client's words {n}")
     assert len(caplog.messages) == MOST_REASONS + 1
     now = OUTAGE_SECONDS
-    outage.tell("one")
-    outage.over()
+    outage.report("one")
+    outage.end()
     assert caplog.messages[MOST_REASONS + 1 :] == ["it: one", f"it: over, after {OUTAGE_SECONDS:.0f} s"]
 
 

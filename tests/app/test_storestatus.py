@@ -168,7 +168,7 @@ def test_what_is_wrong_with_a_server_is_named(postgresql: str, tmp_path: Path, m
     install(tmp_path, KEY, postgresql.replace(":@", "@").replace("/postgres?", "/in_use?"))
     settings = read_settings(tmp_path / "smtpguard.yaml")
     with monkeypatch.context() as before:
-        before.setattr(migrate, "misencoded", lambda _: "")
+        before.setattr(migrate, "encoding_problem", lambda _: "")
         migrate.migrate(settings.store.url)
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 3660)

@@ -380,7 +380,7 @@ def test_a_full_disk_asks_for_a_retry(serve: Serve, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> None:
         raise Full("no space left for the database")
 
-    monkeypatch.setattr("smtpguard.store.store.bring", full)
+    monkeypatch.setattr("smtpguard.store.store.migrate_open", full)
     assert serve() == (TRY_AGAIN, "smtpguard: the store: no space left for the database\n")
 
 

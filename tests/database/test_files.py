@@ -19,8 +19,9 @@ from sqlalchemy import text
 from smtpguard.database import engine
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import CommitUnknown, Unavailable
-from smtpguard.database.files import ReadOnlyCopy, WriteBack, only_readable
+from smtpguard.database.files import ReadOnlyCopy, is_only_readable
 from smtpguard.database.migrate import migrate
+from smtpguard.database.writeback import WriteBack
 from smtpguard.journal.event import Event, Kind
 from smtpguard.store.store import open_store
 from tests.clocks import Clock
@@ -76,13 +77,13 @@ def test_after_a_failed_commit_the_log_is_written_and_synced_again(file: Path, m
 
 
 def test_a_writable_file_is_no_copy(file: Path, tmp_path: Path) -> None:
-    assert not only_readable(file)
-    assert not only_readable(tmp_path / "none.db"), "a missing file may be created"
+    assert not is_only_readable(file)
+    assert not is_only_readable(tmp_path / "none.db"), "a missing file may be created"
 
 
 def test_a_file_that_changes_while_read_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writing = Database(f"sqlite:///{file}")
-    monkeypatch.setattr(engine, "only_readable", lambda path: True)
+    monkeypatch.setattr(engine, "is_only_readable", lambda path: True)
     reading = Database(f"sqlite:///{file}", reads=True)
     try:
         with reading.read() as connection:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy import event as listening
 
 from smtpguard.database import batch
-from smtpguard.database.engine import rows_of
+from smtpguard.database.statements import rows_of
 from smtpguard.holds.model import Change, Confirmation, State
 from smtpguard.journal.chain import NO_COLUMNS
 from smtpguard.journal.event import Event, Kind

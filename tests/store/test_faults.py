@@ -129,7 +129,7 @@ def test_no_inode_and_no_quota_are_a_full_disk(
     with pytest.raises(sqlite3.OperationalError) as raised:
         sqlite3.connect(tmp_path)
     monkeypatch.setattr("smtpguard.config.statefiles.tempfile.TemporaryFile", refused)
-    found = database.translated(raised.value)
+    found = database.translate(raised.value)
     database.close()
     assert (type(found), str(found)) == (
         (Full, f"no space left for {database.path}: {why}")
@@ -285,8 +285,8 @@ async def test_a_password_that_was_changed_is_read_again(server: Any, tmp_path: 
 def test_a_lock_is_named_and_a_row_is_not() -> None:
     database = Database("postgresql://127.0.0.1:9/guard")
     lock = "canceling statement due to statement timeout"
-    said = [str(database.translated(psycopg.errors.QueryCanceled(f"{lock}\nCONTEXT: while locking tuple (0,1)")))]
-    said += [str(database.translated(psycopg.errors.UndefinedColumn("column anna@example.com does not exist")))]
+    said = [str(database.translate(psycopg.errors.QueryCanceled(f"{lock}\nCONTEXT: while locking tuple (0,1)")))]
+    said += [str(database.translate(psycopg.errors.UndefinedColumn("column anna@example.com does not exist")))]
     database.close()
     assert said == [f"the database: QueryCanceled: {lock} (57014)", "the database: UndefinedColumn (42703)"]
 

@@ -23,7 +23,7 @@ import pytest
 
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import StoreError
-from smtpguard.database.fronts import ASIDE, File, live
+from smtpguard.database.fronts import ASIDE, File, live_file
 from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, Fronted, Head, tail
 from smtpguard.policy.counted import Ask
@@ -105,7 +105,7 @@ async def test_each_entry_is_moved_once_and_published_by_its_own_process(
     told: list[tuple[str, str]] = []
     store._writer._committed = lambda events: told.extend((e.kind.value, e.id) for e in events)
     if not told_how_far:
-        monkeypatch.setattr("smtpguard.database.fronts.Fronts.tell", lambda *_: None)
+        monkeypatch.setattr("smtpguard.database.fronts.Fronts.note_moved", lambda *_: None)
     async with store_of(tmp_path) as other, store_of(tmp_path) as third:
         others: list[str] = []
         other._writer._committed = lambda events: others.extend(e.id for e in events)
@@ -252,7 +252,7 @@ async def test_two_fronts_keep_their_order(store: Store, tmp_path: Path) -> None
     found = await moved(store)
     assert len(found) == 80
     assert [id for id in found if id[0] == "A"] == [f"A{n}" for n in range(40)], "in its order"
-    assert not live(two.path).exists()
+    assert not live_file(two.path).exists()
     assert not two.path.exists(), "it is gone with its process"
 
 
@@ -316,7 +316,7 @@ async def test_while_the_gate_changes_nothing_is_recorded(store: Store) -> None:
     seen: list[int | None] = []
 
     def fails(batch: object) -> None:
-        batch.ends_generation(event(Kind.FREEZE, "F1"))  # type: ignore[attr-defined]
+        batch.end_generation(event(Kind.FREEZE, "F1"))  # type: ignore[attr-defined]
         seen.append(front.generation)
         raise KeyError("no")
 
@@ -331,7 +331,7 @@ async def test_while_the_gate_changes_nothing_is_recorded(store: Store) -> None:
 
 async def test_a_gate_that_changes_without_ending_fronts_raises(store: Store) -> None:
     with pytest.raises(RuntimeError):
-        await store.write(lambda b: b.moved())
+        await store.write(lambda b: b.move_gate())
 
 
 class Paused(Disk):
@@ -381,7 +381,7 @@ async def test_a_gate_that_moves_during_a_write_waits_for_nobody(
         else:
 
             def fails(batch: Batch) -> None:
-                batch.ends_generation(event(Kind.FREEZE, "F1"))
+                batch.end_generation(event(Kind.FREEZE, "F1"))
                 disk.go_on.set()
                 while not front._progress.written[1]:
                     time.sleep(0.001)

@@ -20,11 +20,13 @@ import pytest
 from sqlalchemy import Connection
 
 from smtpguard.config.statefiles import sync_folder
-from smtpguard.database import fronts as paths
-from smtpguard.database.batch import Batch, Row
+from smtpguard.database import files
+from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable
-from smtpguard.database.fronts import sync_log
+from smtpguard.database.files import sync_log
+from smtpguard.database.fronts import Shared
+from smtpguard.database.statements import Row
 from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, tail
 from smtpguard.store import front as fronts
@@ -122,7 +124,7 @@ async def test_without_disk_space_there_is_no_front(
 
 
 def test_the_page_of_the_fronts_has_its_room(tmp_path: Path) -> None:
-    with closing(paths.Shared(tmp_path / "shared")):
+    with closing(Shared(tmp_path / "shared")):
         there = (tmp_path / "shared").stat()
     assert there.st_blocks * 512 >= there.st_size, "a write to a mapped page without room kills the process"
 
@@ -214,14 +216,14 @@ async def test_files_are_looked_at_once_their_folder_has_changed(
     front, folder = await fronted(store), tmp_path / "front-guard-db"
     gone = {"database": tmp_path / "guard.db", "front": front.path, "page": folder / "shared"}[what]
     looked: list[str] = []
-    look = paths.inode
+    look = files.inode
 
     def counted(path: Path | str) -> tuple[int, int] | None:
         looked.append(str(path))
         return look(path)
 
-    monkeypatch.setattr(paths, "inode", counted)
-    monkeypatch.setattr(paths, "_SETTLED_NS", -1 << 62)  # the last change is long ago
+    monkeypatch.setattr(files, "inode", counted)
+    monkeypatch.setattr(files, "_SETTLED_NS", -1 << 62)  # the last change is long ago
     assert await record(front, "T1")
     looked.clear()
     assert front._in_place()

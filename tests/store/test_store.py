@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.database.engine import Database, array_of, cursor_of
+from smtpguard.database.engine import Database
+from smtpguard.database.statements import array_of, cursor_of
 from smtpguard.journal.event import Kind
 from smtpguard.store import store
 from smtpguard.store.store import open_store

@@ -127,9 +127,9 @@ class Pages:
         try:
             where, sealed = await self._provider().begin(then, moves=moves)
         except NotAuthenticated as why:
-            self._away.tell(why)
+            self._away.report(why)
             return None
-        self._away.over()
+        self._away.end()
         self._cookies(request).set(self.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return where
 
@@ -187,7 +187,7 @@ class Pages:
                 asked=_asked(request),
             )
         except NotAuthenticated as why:
-            self._unproven.tell(why)
+            self._unproven.report(why)
             return await self._door(request, "/", 401, said="not by provider")
         except SignInRefused:
             return await self._door(request, "/", 401, said="not by provider")
