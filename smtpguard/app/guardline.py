@@ -169,7 +169,7 @@ class Turned:
     def __call__(self, mail: TurnedAway) -> None:
         self._counts[mail.why] += 1
         self._put_off += _put_off(mail)
-        if mail.why is Why.RATE_LIMIT:  # logged in sum, once a minute (app.proxy.RateLimits)
+        if mail.why is Why.RATE_LIMIT:  # logged in sum, once a minute (app.ratelimits)
             return
         tell = self._log.info if mail.why in _USUAL else self._log.warning
         tell("turned-away", **fields(mail))

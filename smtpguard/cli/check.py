@@ -261,10 +261,10 @@ _COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow"
 
 async def _live(context: Context, settings: Settings, policy: Policy) -> bool:
     """Print a line for each finding at once. Returns whether nothing is wrong, and every open way is accepted."""
-    from smtpguard.app.probe import look  # imports DNS and SMTP, which nothing else here needs
+    from smtpguard.app.probe import check_live  # imports DNS and SMTP, which nothing else here needs
 
     fine = await _store(context, settings, policy)
-    async for finding in look(settings, policy):
+    async for finding in check_live(settings, policy):
         fine = _said(context, finding) and fine
     return fine
 

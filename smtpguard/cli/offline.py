@@ -90,7 +90,7 @@ def _let_through(
     document: Document, policy: Policy, settings: Settings | None, people: Mapping[str, int]
 ) -> Iterator[Problem]:
     """The messages of the story that would pass."""
-    from smtpguard.app.explaining import play
+    from smtpguard.app.story import play
 
     if all(rule.mode is Mode.OBSERVE for rule in policy.rules.rules):  # reported already
         return

@@ -18,7 +18,7 @@ from smtpguard.config.settings import STORE
 from smtpguard.processes.statusfile import Tree, hidden, trees
 
 if TYPE_CHECKING:
-    from smtpguard.app.alarms import Status
+    from smtpguard.app.status import Status
 
 _NEEDED = STORE | {"relay", "policy"}
 """Settings keys without which the status could be that of something else."""
@@ -36,7 +36,7 @@ async def command(context: Context) -> None:
     except Broken as broken:
         _without_settings(context, broken)
         raise click.exceptions.Exit(1) from None
-    from smtpguard.app.alarms import status
+    from smtpguard.app.status import status
 
     found = await status(settings)
     context.answer(row(found), lines(found))

@@ -22,7 +22,7 @@ import pytest
 
 from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
-from smtpguard.app.alarms import Alarms, Answers, Observer, relay_says
+from smtpguard.app.alarms import Alarms, Answers, Observer, relay_problem
 from smtpguard.app.files import no_room, no_spool, spool
 from smtpguard.app.guardline import Turned
 from smtpguard.app.policies import Following
@@ -215,16 +215,16 @@ def test_missing_alarm_settings_are_named(tmp_path: Path) -> None:
 async def test_the_relay_is_probed(here: Here) -> None:
     settings = here.settings()
     target = relay_target(settings)
-    assert await relay_says(target) == ""
+    assert await relay_problem(target) == ""
     assert target.reachability is not None
     assert target.reachability.found is not None
     assert target.reachability.found[1] is True
     here.guarded.on("EHLO", "421 4.3.2 Going down")
-    assert "421" in await relay_says(target)
+    assert "421" in await relay_problem(target)
     assert target.reachability.found[1] is False
     here.guarded.forget()
     await here.guarded.stop()
-    assert "connecting to 127.0.0.1" in await relay_says(target)
+    assert "connecting to 127.0.0.1" in await relay_problem(target)
 
 
 # -- the share of deferred mail
@@ -234,9 +234,9 @@ def test_recent_answers_are_computed_across_counter_resets() -> None:
     answers = Answers()
     for at, taken, deferred in ((0, 100, 7), (5, 103, 7), (10, 103, 9), (15, 2, 0), (20, 2, 3)):
         answers.add(at, {"answered taken": taken, "answered deferred": deferred, "undecided store": 99})
-    assert answers.of_late == (3 + 2 + 3, 2 + 3, 0)
+    assert answers.recent == (3 + 2 + 3, 2 + 3, 0)
     answers.add(612, {"answered taken": 2, "answered deferred": 4})
-    assert answers.of_late == (3 + 1, 3 + 1, 0)
+    assert answers.recent == (3 + 1, 3 + 1, 0)
 
 
 def test_slow_verdicts_are_counted_from_their_bound_on() -> None:
@@ -247,7 +247,7 @@ def test_slow_verdicts_are_counted_from_their_bound_on() -> None:
         answers.add(1, intake)  # its verdict is there, and the relay has not answered
         intake["answered taken"] += 1
         answers.add(5, intake)
-    assert answers.of_late == (5, 0, 3)
+    assert answers.recent == (5, 0, 3)
 
 
 def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
@@ -278,7 +278,7 @@ def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     answers = Answers()
     answers.add(0, {})
     answers.add(5, numbers.with_refusals)
-    assert answers.of_late == (4 + counted + 3, 1 + counted + 3, 0)
+    assert answers.recent == (4 + counted + 3, 1 + counted + 3, 0)
     assert PUT_OFF not in Numbers().told({}, [], {}, {})["counts"]
 
 
@@ -339,7 +339,7 @@ async def test_a_database_that_can_only_be_read_is_away(
             ):
                 other.execute(statement)
                 clock.pass_(minutes=1)
-                await alarms._once(looking)
+                await alarms._look_once(looking)
                 found = alarms.seen().store
                 assert found is not None
                 assert said in found if said else not found, statement

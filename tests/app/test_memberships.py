@@ -16,8 +16,8 @@ import pytest
 
 from smtpguard.accounts.membership import MOST, People, fault_of
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys
-from smtpguard.app.alarms import Status, directories
 from smtpguard.app.listrefresh import Memberships
+from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice, NotEntitled, State

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from smtpguard.app import probe
+from smtpguard.app import probe, ways
 from smtpguard.app.files import read_policy
-from smtpguard.app.probe import look
+from smtpguard.app.probe import check_live
 from smtpguard.app.storestatus import Finding, State
 from smtpguard.config.listeners import MilterListener
 from smtpguard.config.settings import read_settings
@@ -52,7 +52,7 @@ async def findings(
         assert domain == "lists.example.com"
         return hosts
 
-    return [f async for f in look(settings, read_policy(settings), mail_hosts, own=list)]
+    return [f async for f in check_live(settings, read_policy(settings), mail_hosts, own=list)]
 
 
 def states(found: Sequence[Finding], about: str) -> list[State]:
@@ -128,7 +128,7 @@ async def test_a_way_past_the_guard_may_be_with_or_without_tls() -> None:
         async with ScriptedRelay(starttls=context) as relay:
             relay.on(point, answer, times=1)
             said = await asyncio.to_thread(
-                probe.ask_as_stranger, "127.0.0.1", relay.port, None, "a@example.com", "b@example.org"
+                ways.ask_as_stranger, "127.0.0.1", relay.port, None, "a@example.com", "b@example.org"
             )
             assert said is not None
             assert said[0] == 250, (point, answer, said)
@@ -250,7 +250,7 @@ async def test_unreadable_sources_are_found(tmp_path: Path) -> None:
 
 async def test_a_list_server_open_to_others_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay() as relay, ScriptedRelay() as server:
-        monkeypatch.setattr(probe, "SMTP_PORT", server.port)
+        monkeypatch.setattr(ways, "SMTP_PORT", server.port)
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
         found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
         assert any(f.state is State.OPEN and "news@lists.example.com" in f.text for f in found)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from smtpguard.app.files import CannotStart
 from smtpguard.app.guardline import Turned
-from smtpguard.app.proxy import RateLimits
+from smtpguard.app.ratelimits import RateLimits
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply

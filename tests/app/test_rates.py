@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app.proxy import Quota, Rates
+from smtpguard.app.ratelimits import Quota, Rates
 from tests.clocks import Seconds
 
 
@@ -133,5 +133,5 @@ def test_it_opens_without_the_files_that_the_units_hide(tmp_path: Path) -> None:
     tried = subprocess.run([*hidden, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"no /proc of one's own: {tried.stderr.strip()}")
-    opens = f"from smtpguard.app.proxy import *; Rates(Path({str(tmp_path / 'rates')!r}), b'secret').close()"
+    opens = f"from smtpguard.app.ratelimits import *; Rates(Path({str(tmp_path / 'rates')!r}), b'secret').close()"
     subprocess.run([*hidden, sys.executable, "-c", opens], check=True, timeout=120)

@@ -15,8 +15,9 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.alarms import Alarms, status
+from smtpguard.app.alarms import Alarms
 from smtpguard.app.start import FILE, OCTETS, failed, failing, succeeded
+from smtpguard.app.status import status
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from tests.clocks import Clock

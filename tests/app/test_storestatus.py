@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from smtpguard.app import storestatus
-from smtpguard.app.alarms import status
 from smtpguard.app.files import read_policy
+from smtpguard.app.status import status
 from smtpguard.app.storestatus import store_findings, turned_away
 from smtpguard.config.settings import read_settings
 from smtpguard.database import migrate

@@ -18,12 +18,13 @@ import pytest
 from smtpguard import __version__
 from smtpguard.app import alarms, metrics, policycheck, start
 from smtpguard.app.alarmchannels import FileMemory
-from smtpguard.app.alarms import Alarms, Observer, Status, status
+from smtpguard.app.alarms import Alarms, Observer
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.metrics import OLD_SECONDS, Watching
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
+from smtpguard.app.status import Status, status
 from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
@@ -391,7 +392,7 @@ async def test_status_says_that_the_store_does_not_answer_in_time(
 ) -> None:
     async with installation(tmp_path) as here:
         settings = here.settings
-    monkeypatch.setattr(alarms, "STATUS_STORE_SECONDS", 0.0)
+    monkeypatch.setattr("smtpguard.app.status.STORE_SECONDS", 0.0)
     store = (await status(settings)).store
     assert store is not None
     assert store["problem"] == "no answer within 0 s"
@@ -403,7 +404,7 @@ async def test_an_empty_store_under_a_guard_that_serves_is_critical(
     async with installation(tmp_path) as here:
         settings = here.settings
     serving: list[Tree] = []
-    monkeypatch.setattr("smtpguard.app.alarms.trees", lambda state: serving)
+    monkeypatch.setattr("smtpguard.app.status.trees", lambda state: serving)
     for file in settings.state.glob("smtpguard.db*"):
         file.unlink()
     (settings.state / CHECKPOINTS).unlink(missing_ok=True)
@@ -423,13 +424,13 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
             file.write(now * 10.0, row)
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
-            assert Alarms(here.settings).seen().store == (alarms._UNWRITTEN if fails else None)
+            assert Alarms(here.settings).seen().store == (alarms.NOT_WRITTEN if fails else None)
 
 
 def watching(settings: Settings, monkeypatch: pytest.MonkeyPatch, ready: bool) -> None:
     """A tree is alive whose alarms part is ``ready``, or is not."""
     tree = Tree(path=settings.state, alive=True, row={"at": 0, "parts": [{"part": "alarms", "ready": ready}]})
-    monkeypatch.setattr(alarms, "trees", lambda state: [tree])
+    monkeypatch.setattr("smtpguard.app.status.trees", lambda state: [tree])
 
 
 async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +439,7 @@ async def test_a_relay_that_answers_the_command_alone_is_away(here: Here, monkey
     async def answers(target: RelayTarget) -> str:
         return ""
 
-    monkeypatch.setattr(alarms, "relay_says", answers)
+    monkeypatch.setattr("smtpguard.app.status.relay_problem", answers)
     memory, sent = (
         FileMemory(here.settings.state),
         RaisedAlarm(key="relay-away", began=here.clock.now(), told=here.clock.now()),
@@ -460,7 +461,7 @@ async def test_status_says_of_no_relay_that_it_answers_if_it_could_not_ask(
     def unreadable(_: Settings) -> Mapping[str, RelayTarget]:
         raise PermissionError(13, "Permission denied", "relay-password")
 
-    monkeypatch.setattr(alarms, "probed", unreadable)
+    monkeypatch.setattr("smtpguard.app.status.probe_targets", unreadable)
     watching(here.settings, monkeypatch, True)
     now = here.clock.now()
     assert await FileMemory(here.settings.state).swap(None, RaisedAlarm(key="relay-away", began=now, told=now))
@@ -486,9 +487,9 @@ def test_every_part_of_a_tree_is_missed(tmp_path: Path) -> None:
         Tree(path=tmp_path, alive=True, row={"stopping": True, "parts": parts}),
         Tree(path=tmp_path, alive=True, row={"parts": parts}),
     )
-    assert (alarms.absent([stops]), alarms.absent([runs])) == ((), ("alarms",))
+    assert (alarms.absent_parts([stops]), alarms.absent_parts([runs])) == ((), ("alarms",))
     others = Tree(path=tmp_path, alive=True, row={"parts": [{"part": "alarms", "ready": True}]})
-    assert alarms.absent([runs, others]) == ()
+    assert alarms.absent_parts([runs, others]) == ()
 
 
 async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,7 +512,7 @@ async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monke
     watching = Alarms(settings)
     watching.told({"tree": {**row, "store_fails": True}})
     seen = watching.seen()
-    assert (seen.absent, seen.store) == ((), alarms._UNWRITTEN)
+    assert (seen.absent, seen.store) == ((), alarms.NOT_WRITTEN)
 
 
 async def test_a_state_folder_that_nobody_may_read_stops_no_alarm(
