@@ -268,7 +268,7 @@ class VotesByMail:
         notices = self.notices.at(in_force, now)
         told = notices.voted(hold, vote.person, vote.tag, choice, refused=said, word=word) if proven else ()
         if proven and why is Uncounted.TOKEN:
-            told = (*told, *notices.anew(hold, vote.person))
+            told = (*told, *notices.asked_anew(hold, vote.person))
         await self.store.journal.record((event,), told)
         return Rejected(reply=reply.rejected(str(said)))
 

@@ -37,7 +37,7 @@ from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.envelope import Envelope, Recipient, RefusedRecipient
 from smtpguard.mail.fields import DkimResult
 from smtpguard.mailings.model import Correction, Person
-from smtpguard.notices.intents import Notices, alarms_of, calling
+from smtpguard.notices.intents import Notices, alarm_rules, call_events
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.counted import APPROVED, LET_THROUGH, UNDECIDED, Ask, Live, Questions
@@ -109,7 +109,7 @@ class Record:
             events.append(Event(kind=Kind.UNCONFIRMED, id=stands.entry.hold_id, at=live.now, data=why))
         asked = self.asked if hold is not None and hold.asks_writer else ()
         if verdict.hits:
-            events += calling(verdict, self.gathered, self.questions, live, self.notices.called)
+            events += call_events(verdict, self.gathered, self.questions, live, self.notices.called)
         if self.streams and (over := exceeded(self.streams, live)) is not None:
             alarm, told = self.notices.stream(over, live.now)
             events += alarm
@@ -393,7 +393,7 @@ def alone(gathered: Gathered, plan: Plan, live: Live, generation: int) -> Admiss
     limit. It has one entry, a verdict to relay; None if more is to be written. ``generation``: the gate's."""
     answers = plan.answers(live)
     verdict = plan.close(live, answers)
-    if verdict.action is not Action.RELAY or (verdict.hits and alarms_of(verdict, gathered)):
+    if verdict.action is not Action.RELAY or (verdict.hits and alarm_rules(verdict, gathered)):
         return None
     event = _event(gathered, live.now, _data(gathered, verdict, generation), plan.questions, answers)
     return _new_admission(verdict=verdict, events=(event,))

@@ -33,9 +33,10 @@ from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.notices.daily import Daily, checkpoint_mail, observed_reports
 from smtpguard.notices.links import Links
 from smtpguard.notices.notice import NoticeTemplates
-from smtpguard.notices.render import Daily, Renderer, Sign, checkpoint_to, daily
+from smtpguard.notices.render import Renderer, Sign
 from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
@@ -97,10 +98,10 @@ class Deliverer(Part):
         self._memberships = Memberships(self._policies, self._store, clock, read)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
-        self._reports = Daily(self._store, self._policies, clock, daily)
+        self._reports = Daily(self._store, self._policies, clock, observed_reports)
         auditor = settings.audit.mail
         self._checkpoints = (
-            Daily(self._store, self._policies, clock, partial(checkpoint_to, auditor)) if auditor else None
+            Daily(self._store, self._policies, clock, partial(checkpoint_mail, auditor)) if auditor else None
         )
         self._approvals = Approvals(
             self._store, self._policies, clock, term=term(settings), notices=notices(settings)

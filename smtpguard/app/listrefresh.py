@@ -34,7 +34,7 @@ from smtpguard.lists.sources import SourceError, Tally, cell_address, unfit, unf
 from smtpguard.lists.sources.opening import opened as open_source
 from smtpguard.lists.sync import Refresher, Report
 from smtpguard.mail.address import BadAddress
-from smtpguard.notices.intents import list_events, list_notices
+from smtpguard.notices.listnotices import list_events, list_notices
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed

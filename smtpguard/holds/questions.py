@@ -118,5 +118,5 @@ class Questions:
         return Change(
             hold=hold,
             events=(event_on(hold, kind, now, actors=(who, by), comment=words),),
-            intents=self.notices.at(self.policies.current(), now).said(hold, notice, said, self.new_id()),
+            intents=self.notices.at(self.policies.current(), now).words(hold, notice, said, self.new_id()),
         )

@@ -274,7 +274,7 @@ class Approvals:
         return Change(
             hold=replace(back, attend_at=self.term.attend_at(back, in_force)),
             events=(vote_on(hold, choice, notices.now, actors=actors, comment=comment),),
-            intents=notices.taken_back(
+            intents=notices.revoked(
                 replace(hold, votes=left.votes),
                 "reopened" if actors else "lapsed",
                 actors[0] if actors else "",

@@ -86,7 +86,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
         successor = term.anew(replace(copy.in_place_of(lead), primary="", told=others), in_force, now)
         told: tuple[Intent, ...] = ()
         if not lead.queue or not later:
-            told = notices.apart(successor, lead, "later" if lead.queue else "ended" if ended else "differs")
+            told = notices.set_apart(successor, lead, "later" if lead.queue else "ended" if ended else "differs")
         if lead.queue:
             later.append(copy.hold_id)
         return Change(hold=successor, events=(event,), intents=told, apart=True)
@@ -181,7 +181,7 @@ class Revocation:
             told = self.notices.decided(hold, KINDS[self.move].value, self.who, self.comment)
         else:
             outcome = "stopped" if stopped else KINDS[self.move].value
-            told = self.notices.taken_back(
+            told = self.notices.revoked(
                 back,
                 outcome,
                 self.who,

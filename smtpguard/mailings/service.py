@@ -168,7 +168,7 @@ class Mailings:
                 until = now + timedelta(seconds=self.term.rejection_seconds)
                 rejection = Rejection(hold_id=hold_id, sentence=comment, until=until)
             ended = {grant.hold_id for grant in mailing.grants}
-            told = [notices.taken_back(test, "revoked", who, comment) for test in tests if test.hold_id in ended]
+            told = [notices.revoked(test, "revoked", who, comment) for test in tests if test.hold_id in ended]
             return mailing.refused(rejection), Change(events=(event,), intents=tuple(chain.from_iterable(told)))
 
         mailing, changes, outgoing = await self.store.mailings.take_back(mailing_id, decide, back.step)

@@ -1,7 +1,8 @@
-"""Delivery status notifications: the outcome of a released message, sent to its reverse-path.
+"""Delivery status notifications: the outcome of a released message, sent to its reverse-path. Pure.
 
-RFC 3464 (the report), RFC 3461 (what the sender asked for: NOTIFY, RET, ENVID, ORCPT), RFC 3462 (multipart/report), RFC
-3463 (status codes) and RFC 6533 (addresses beyond ASCII). Always sent with a null reverse-path.
+They follow RFC 3464 (the report), RFC 3461 (what the sender asked for: NOTIFY, RET, ENVID, ORCPT), RFC 3462
+(multipart/report), RFC 3463 (status codes) and RFC 6533 (addresses beyond ASCII), and are always sent with a null
+reverse-path.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import LOOP_FIELD, NoticeHead
 
-MAX_RETURNED_OCTETS = 10 << 20  # a larger message is returned as its header, whatever RET says
-
+MAX_RETURNED_OCTETS = 10 << 20
+"""The size above which only the header of a message is returned, whatever RET says."""
+_ORDER = ("failed", "doubted", "delayed", "relayed")
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _CODE = re.compile(r"[245]\d\d")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
@@ -39,7 +41,7 @@ class Action(enum.Enum):
     RELAYED = "relayed"  # to a relay that sends no DSN of success itself
 
     def wanted_by(self, recipient: Recipient) -> bool:
-        """Whether the sender wants to be told (RFC 3461 section 4.1): without NOTIFY, of failures and delays."""
+        """Return whether the sender wants to be told (RFC 3461 section 4.1): without NOTIFY, of failures and delays."""
         if recipient.notify is None:
             return self is not Action.RELAYED
         return _NOTIFY[self] in recipient.notify.upper().split(",")
@@ -52,7 +54,8 @@ _NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt.
+    """The result for one recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last
+    attempt.
 
     ``given_status``: an enhanced code that is more precise than the reply's. ``why``: refused, expired, in-doubt,
     unsendable (no reply: the relay was not asked) or missing (the content is no longer stored).
@@ -67,7 +70,7 @@ class Report:
 
     @property
     def status(self) -> str:
-        """The given one, else the enhanced code of the reply, else one of its class (RFC 3463)."""
+        """The given code, else the enhanced code of the reply, else one of its class (RFC 3463)."""
         if _ENHANCED.fullmatch(self.given_status):
             return self.given_status
         if found := _ENHANCED.search(self.reply[:60]):
@@ -100,11 +103,11 @@ class Dsn:
 
 
 def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Envelope, bytes]:
-    """The notification, and the envelope to send it in. Raises ValueError for a null reverse-path.
+    """Return the envelope and the content of a notification. Raises ValueError for a null reverse-path.
 
     ``seven_bit``: for a relay without 8BITMIME or SMTPUTF8 (RFC 6522 section 4, RFC 6533 sections 3 and 4): addresses
-    in their 7-bit form, the original's header encoded, and no 8-bit body. Then only a local part of ours or the
-    sender's can still need SMTPUTF8, and such a sender cannot be reached without it.
+    are in their 7-bit form, the original's header is encoded, and there is no 8-bit body. Then only a local part of
+    ours or the sender's can still need SMTPUTF8, and such a sender cannot be reached without it.
     """
     sender = dsn.envelope.reverse_path
     if sender is None:
@@ -115,13 +118,13 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
     says = {key: said(text) for key, text in _WORDS.items()}
     if dsn.retry_until is not None:
         says["delayed"] = said(_UNTIL, time=said.whole(dsn.retry_until))
-    parts = [compose.text_part("plain", _explained(dsn, head, says)), _status_part(dsn, wide)]
+    parts = [compose.text_part("plain", _explanation(dsn, head, says)), _status_part(dsn, wide)]
     if dsn.original is not None:
-        parts.append(_returned(dsn, dsn.original, seven_bit=seven_bit))
+        parts.append(_returned_part(dsn, dsn.original, seven_bit=seven_bit))
     content_type, body = compose.multipart(
         "multipart/report; report-type=delivery-status", parts, preamble="This is a delivery status notification."
     )
-    first = min(map(_said, dsn.reports), key=_ORDER.index)
+    first = min(map(_outcome_of, dsn.reports), key=_ORDER.index)
     subject = compose.one_line(dsn.subject)
     thread = compose.message_ids(dsn.original.header.get("Message-ID") or "") if dsn.original else ""
     raw = compose.message(
@@ -151,7 +154,7 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
 
 
 def _status_part(dsn: Dsn, wide: bool) -> Part:
-    """The part for machines: fields of the message, and a block of fields for each recipient."""
+    """Return the part for machines: fields of the message, and a block of fields for each recipient."""
     blocks = [
         [
             ("Original-Envelope-Id", _from_xtext(dsn.envelope.envid or "")),
@@ -178,9 +181,9 @@ def _status_part(dsn: Dsn, wide: bool) -> Part:
     return Part(fields, text.encode())
 
 
-def _returned(dsn: Dsn, original: Message, *, seven_bit: bool) -> Part:
-    """The message, or its header: for a failure the whole message if it was asked for (RFC 3461 section 4.3), else the
-    header. A whole message is never encoded (RFC 2046 section 5.2.1), a header may be."""
+def _returned_part(dsn: Dsn, original: Message, *, seven_bit: bool) -> Part:
+    """Return the part with the message or its header: for a failure the whole message if it was asked for (RFC 3461
+    section 4.3), else the header. A whole message is never encoded (RFC 2046 section 5.2.1), a header may be."""
     failed = any(r.action is Action.FAILED for r in dsn.reports)
     whole = failed and (dsn.envelope.ret or "").upper() == "FULL" and original.size_bytes <= MAX_RETURNED_OCTETS
     whole = whole and not (seven_bit and not original.raw[:].isascii())
@@ -199,7 +202,8 @@ def _returned(dsn: Dsn, original: Message, *, seven_bit: bool) -> Part:
 
 
 def _original(orcpt: str | None, wide: bool) -> str:
-    """Original-Recipient from ORCPT (RFC 3461 section 4.2): the type kept, the address decoded."""
+    """Return Original-Recipient from ORCPT (RFC 3461 section 4.2): the same type, and the address decoded; "" if it is
+    malformed."""
     found = _TYPED.match(orcpt or "")
     if not found:
         return ""
@@ -209,19 +213,21 @@ def _original(orcpt: str | None, wide: bool) -> str:
 
 
 def _typed(address: str, wide: bool) -> str:
-    """An address with its type (RFC 3464 section 2.3.2, RFC 6533 section 3)."""
+    """Return an address with its type (RFC 3464 section 2.3.2, RFC 6533 section 3)."""
     if address.isascii():
         return f"rfc822; {address}"
     return "utf-8; " + (address if wide else _seven_bit(address, signs="\\+="))
 
 
 def _seven_bit(address: str, signs: str = "") -> str:
-    """An address in the 7-bit form of RFC 6533 section 3. ``signs``: ASCII characters that are encoded too."""
+    """Return an address in the 7-bit form of RFC 6533 section 3. ``signs``: the ASCII characters that are encoded
+    too."""
     return "".join(c if c.isascii() and c not in signs else f"\\x{{{ord(c):X}}}" for c in address)
 
 
 def _from_xtext(text: str) -> str:
-    """The decoded xtext (RFC 3461 section 4); "" if it is malformed, or has characters that a field must not have."""
+    """Decode xtext (RFC 3461 section 4). Returns "" if it is malformed, or has characters that a field must not
+    have."""
     if not _XTEXT.match(text):
         return ""
     decoded = _XCHAR.sub(lambda m: chr(int(m[1], 16)), text)
@@ -229,24 +235,21 @@ def _from_xtext(text: str) -> str:
 
 
 def _ascii(reply: str) -> str:
-    """A reply as a field's value, folded so that no line is too long."""
+    """Return a reply as the value of a field, folded so that no line is too long."""
     text = compose.one_line(reply, 900).encode("ascii", "replace").decode()
     return "\r\n ".join(textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False))
 
 
-_ORDER = ("failed", "doubted", "delayed", "relayed")
-
-
-def _said(report: Report) -> str:
-    """What people read of it. Programs read "failed" also of what is in doubt."""
+def _outcome_of(report: Report) -> str:
+    """Return the outcome that people read. Programs read "failed" also of what is in doubt."""
     return "doubted" if report.why == "in-doubt" else report.action.value
 
 
-def _explained(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:
+def _explanation(dsn: Dsn, head: NoticeHead, says: Mapping[str, str]) -> str:
     opening = says["opening part" if dsn.part else "opening"]
     lines = [filled(opening, {"organization": head.organization or dsn.reporting_mta}), ""]
     for said in _ORDER:
-        reports = [r for r in dsn.reports if _said(r) == said]
+        reports = [r for r in dsn.reports if _outcome_of(r) == said]
         if not reports:
             continue
         lines += [says[said], ""]

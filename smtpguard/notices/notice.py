@@ -2,9 +2,9 @@
 3834).
 
 Text and simple HTML come from one template for each kind and language (``templates/KIND.LANGUAGE.j2``). Admins may
-replace it by a file of the same name in a folder of theirs. A template gets ``d``, the notice's data as noticedata
-tables it, with every string made safe to show; ``to``; ``head`` (a NoticeHead); and ``f``, the form: paragraphs,
-rows, items, commands.
+replace it by a file of the same name in a folder of theirs. A template gets ``d``, the notice's data as in the table of
+noticedata, with every string made safe to show; ``to``; ``head`` (a NoticeHead); and ``f``, the form: paragraphs, rows,
+items, commands.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 LOOP_FIELD = "X-Smtpguard-Notice"
-"""On every notice and DSN of ours. It proves nothing; it makes loops visible, and keeps automatic answers unanswered."""
-
+"""The field that every notice and DSN of ours has. It proves nothing; it makes loops visible, and keeps automatic
+answers unanswered."""
 WIDTH = 72
+"""The most characters of a line of text."""
 _OURS = Path(__file__).parent / "templates"
 _SEVERAL_LINES = frozenset({"excerpt", "comment", "question"})
 _ADDRESSES = frozenset(
@@ -43,7 +44,7 @@ _ADDRESSES = frozenset(
 class NoticeHead:
     """The sender, and what every notice shows. ``languages``: the organization's, its main one first. ``contact``: whom
     to call, in the admins' words; an address in it becomes Reply-To. ``console_url``: without a trailing slash, "" for
-    no console."""
+    no console. ``templates``: the admins' folder."""
 
     sender: str = "Mail guard <smtpguard@localhost>"
     organization: str = ""
@@ -56,7 +57,7 @@ class NoticeHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """One notice to one person. ``id`` is the intent's: the same intent always gets the same Message-ID."""
+    """One notice to one person. ``id``: the intent's, so that the same intent always gets the same Message-ID."""
 
     id: str
     to: Address
@@ -78,8 +79,8 @@ class NoticeTemplates:
         return _Forms.of(theirs, _OURS) if theirs else _forms()
 
     def render(self, notice: Notice) -> bytes:
-        """The whole message. If an admin's template fails, the product's own is used: people must be told of holds.
-        Raises KeyError for an unknown kind."""
+        """Return the whole message. If an admin's template fails, the product's own is used, since people must be told
+        of holds. Raises KeyError for an unknown kind."""
         if notice.data["notice"] not in NOTICES:
             raise KeyError(notice.data["notice"])
         try:
@@ -90,7 +91,7 @@ class NoticeTemplates:
             return self._render(notice, _forms())
 
     def check(self) -> tuple[str, ...]:
-        """The problems of the admins' templates, a sentence each. Renders every kind in every language."""
+        """Render every kind in every language. Returns the problems of the admins' templates, a sentence each."""
         from jinja2 import TemplateError
 
         problems = []
@@ -111,13 +112,13 @@ class NoticeTemplates:
         language = notice.language if notice.language in languages() else "en"
         head = self.head
         speech = Speech(language, head.zone)
-        data = _spoken(notice.data, speech)
+        data = _template_data(notice.data, speech)
         kind = data["notice"]
         values = {
             "d": data,
             "to": compose.shown_address(str(notice.to)),
             "head": head,
-            "answers": _answers_to(head.contact) is not None and not data.get("answer_to"),
+            "answers": _reply_address(head.contact) is not None and not data.get("answer_to"),
             "_": speech,
             "ngettext": speech.ngettext,
             "number": lambda n: speech.number(n) if isinstance(n, int | float) else "?",
@@ -136,7 +137,7 @@ class NoticeTemplates:
             "multipart/alternative", (compose.text_part("plain", text), compose.text_part("html", html))
         )
         thread = compose.message_ids(str(notice.data.get("message_id") or ""))
-        answers = Address.parse(data["answer_to"]) if data.get("answer_to") else _answers_to(head.contact)
+        answers = Address.parse(data["answer_to"]) if data.get("answer_to") else _reply_address(head.contact)
         return compose.message(
             (
                 ("From", compose.mailbox_field(self._address, self._name)),
@@ -159,14 +160,14 @@ class NoticeTemplates:
 
 @dataclass(frozen=True, slots=True)
 class _Forms:
-    """The same templates twice: as text, and escaped as HTML."""
+    """The templates as text (``plain``), and escaped as HTML (``markup``)."""
 
     plain: Environment
     markup: Environment
 
     @classmethod
     def of(cls, *folders: Path) -> _Forms:
-        """A template comes from the first folder that has it."""
+        """Load templates, each from the first folder that has it."""
         from jinja2 import Environment, FileSystemLoader
 
         loader = FileSystemLoader(folders)
@@ -180,23 +181,23 @@ class _Forms:
         return cls(environment(False), environment(True))
 
     def text(self, kind: str, values: Mapping[str, Any]) -> tuple[str, str]:
-        module = self.plain.select_template(_names(kind, values)).make_module(dict(values))
+        module = self.plain.select_template(_template_names(kind, values)).make_module(dict(values))
         subject = _flat(str(getattr(module, "subject", "")))
         return subject, re.sub(r"\n{3,}", "\n\n", str(module)).strip("\n") + "\n"
 
     def html(self, kind: str, values: Mapping[str, Any]) -> str:
-        body = self.markup.select_template(_names(kind, values)).render(values)
+        body = self.markup.select_template(_template_names(kind, values)).render(values)
         return self.markup.get_template("layout.html.j2").render(**values, body=body)
 
 
 @cache
 def _forms() -> _Forms:
-    """The product's, compiled once, since they do not depend on the head."""
+    """Return the product's templates. They are compiled once, since they do not depend on the head."""
     return _Forms.of(_OURS)
 
 
-def _names(kind: str, values: Mapping[str, Any]) -> list[str]:
-    """A template for one language, else one for all languages."""
+def _template_names(kind: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the names of the template for the language, and of the one for all languages."""
     return [f"{kind}.{values['language']}.j2", f"{kind}.j2"]
 
 
@@ -209,33 +210,34 @@ def _when(text: Any, speech: Speech) -> str:
 
 
 def choose_language(wanted: str, organization: Sequence[str]) -> str:
-    """The reader's language if the organization uses it, else the organization's main one; always one with a catalogue."""
+    """Return the wanted language if the organization uses it, else the organization's main one; always one with a
+    catalogue."""
     spoken = [language for language in organization if language in languages()] or ["en"]
     return wanted[:2].lower() if wanted[:2].lower() in spoken else spoken[0]
 
 
-def _spoken(data: Mapping[str, Any], speech: Speech) -> dict[str, Any]:
-    """The data for the templates: safe to show, and rendered in the language. ``why`` and ``seen``: descriptions of the
-    rules and what they saw, each once, since several rules often see the same."""
+def _template_data(data: Mapping[str, Any], speech: Speech) -> dict[str, Any]:
+    """Return the data for the templates, safe to show and rendered in the language. It adds ``why`` and ``seen``: the
+    descriptions of the rules and what they saw, each once, since several rules often see the same."""
     said: dict[str, Any] = {name: _safe(name, value, speech) for name, value in data.items()}
 
-    def spoken(reasons: Any) -> list[dict[str, Any]]:
+    def described(reasons: Any) -> list[dict[str, Any]]:
         return [
-            {"description": _described(each, speech.language), "sentences": list(each.get("sentences") or ())}
+            {"description": _description(each, speech.language), "sentences": list(each.get("sentences") or ())}
             for each in reasons or ()
         ]
 
-    said["reasons"] = spoken(said.get("reasons"))
+    said["reasons"] = described(said.get("reasons"))
     for line in said.get("messages") or ():
-        told = [text for each in spoken(line.get("reasons")) for text in (each["description"], *each["sentences"])]
+        told = [text for each in described(line.get("reasons")) for text in (each["description"], *each["sentences"])]
         line["why"] = next(filter(None, told), "")
     said["why"] = _distinct(reason["description"] for reason in said["reasons"])
     said["seen"] = _distinct(s for reason in said["reasons"] for s in reason["sentences"])
     return said
 
 
-def _described(reason: Mapping[str, Any], language: str) -> str:
-    """The rule's description, as a sentence, in the language if it has one."""
+def _description(reason: Mapping[str, Any], language: str) -> str:
+    """Return the rule's description as a sentence, in the language if it has one."""
     text = str((reason.get("descriptions") or {}).get(language) or reason.get("description") or "")
     return f"{text}." if text and text[-1] not in ".!?" else text
 
@@ -259,7 +261,7 @@ def _safe(name: str, value: Any, speech: Speech) -> Any:
 
 
 def _clean(value: Any) -> Any:
-    """A phrase without active characters: its message is ours, its values may be a stranger's."""
+    """Return a phrase without active characters. Its message is ours; its values may be a stranger's."""
     if isinstance(value, Phrase):
         return value.with_values(**{name: _clean(each) for name, each in value.values.items()})
     if isinstance(value, Listed):
@@ -267,8 +269,9 @@ def _clean(value: Any) -> Any:
     return compose.one_line(value) if isinstance(value, str) else value
 
 
-def _answers_to(contact: str) -> Address | None:
-    """None also for an address that would make every notice need SMTPUTF8."""
+def _reply_address(contact: str) -> Address | None:
+    """Return the address in a contact, None without one, and for an address that would make every notice need
+    SMTPUTF8."""
     try:
         address = compose.mailbox_of(contact)[1]
     except BadAddress:
@@ -277,7 +280,7 @@ def _answers_to(contact: str) -> Address | None:
 
 
 def _flat(text: str) -> str:
-    """On one line; non-breaking spaces stay."""
+    """Return text on one line. Non-breaking spaces stay."""
     return re.sub(r"[ \t\r\n]+", " ", text).strip(" ")
 
 

@@ -1,4 +1,4 @@
-"""The data of a notice about a message, ``data`` of NOTICE intents, which the templates get; and who is asked or told.
+"""The data of a notice about a message, which goes to the templates; and who is asked or told. Pure.
 
 A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` if there is a hold, and this ``data`` (JSON; times
 are ISO 8601 UTC with "Z"; absent values are null):
@@ -60,16 +60,20 @@ stream              to its owner: ``stream``: its name; ``limit``, ``window_minu
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
-``copy_by``: to the writer of a copy, whose address it is; ``fill`` replaces what is of the primary hold by what is of the
-copy (``of_copy``). To the writer's held, confirm and question notices the renderer adds ``mine``, the signed link's text, if the console
-has a url; to those with ``bound`` it adds ``answer_to``, the address to vote at, if the settings have one. To notices of an approval ``render`` adds the state at the time of sending: ``frozen``:
-[{``selector``, ``list``: a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``;
-``release_at``: when it takes effect, if it can be undone until then. A digest has no subject, message_id or hold_id of
-its own (null). Before rendering, ``render`` adds ``total``: int, ``states``: {state: int}, ``undecided``: how
-many wait for this person's vote, ``refused``: how many were never held, ``earlier``: how many were held before ``since``, and something
-happened to them, and ``messages``: [{``hold_id``, ``subject``,
-``from``, ``state``, ``test``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of
-them, ``comment``: of a rejection}], at most 50 of them, newest first.
+``copy_by``: the address of the reader, who wrote a copy. ``fill`` replaces the data of the primary hold by that of the
+copy (``of_copy``).
+
+Before rendering, the renderer adds to the writer's held, confirm and question notices ``mine``: the signed link's text,
+if the console has a url; to those with ``bound`` ``answer_to``: the address to vote at, if the settings have one; and
+to notices of an approval its state at the time of sending: ``frozen``: [{``selector``, ``list``: a title or null,
+``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``release_at``: when it takes effect, if it can be
+undone until then.
+
+A digest has no subject, message_id or hold_id of its own (null). The renderer adds ``total``: int, ``states``: {state:
+int}, ``undecided``: how many wait for this person's vote, ``refused``: how many were never held, ``earlier``: how many
+were held before ``since``, and something happened to them since, and ``messages``: [{``hold_id``, ``subject``,
+``from``, ``state``, ``test``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the
+first of them, ``comment``: of a rejection}], at most 50 of them, newest first.
 """
 
 from __future__ import annotations
@@ -95,7 +99,9 @@ from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
 MAX_TOPICS = 12
+"""The most topics among the marks of a notice."""
 MAX_MARKS = 12
+"""The most other marks of a notice."""
 UNSAID = Phrase("A person must see this kind of message before it goes to customers.")
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "test": False, "correction": False, "writer": False}  # fmt: skip
@@ -123,7 +129,8 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
 
 
 def of_copy(copy: Hold) -> dict[str, Any]:
-    """What replaces that of its primary hold in a notice to its writer: each reads of the message they wrote."""
+    """Return the data of a copy that replaces that of its primary hold in a notice to its writer: each reads of the
+    message that they wrote."""
     return {
         "subject": copy.subject,
         "message_id": copy.message_id,
@@ -150,15 +157,15 @@ def held(hold: Hold, gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def asked(hold: Hold) -> dict[str, Any]:
-    """Until when its writer is asked, and whether it expires then."""
+def confirmation(hold: Hold) -> dict[str, Any]:
+    """Return the data of a question to the writer: until when they are asked, and whether the hold expires then."""
     confirm = hold.confirm
     assert confirm is not None
     return {"until": utc_text(confirm.until), "expires": confirm.expires, "bound": binding_digest(hold)}
 
 
 def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str, Any]:
-    """There is no hold: the data comes from the message itself."""
+    """Return the data of a rejected message. There is no hold, so it comes from the message itself."""
     everyone, header = gathered.everyone, gathered.transaction.message.header
     return {
         **NONE,
@@ -180,39 +187,42 @@ def rejected(hits: Sequence[Hit], gathered: Gathered, now: datetime) -> dict[str
 
 
 def nameable(hold: Hold, in_force: InForce) -> list[str]:
-    """Titles of the lists that a notice may name: those whose address is a recipient. That a single person is on a list
-    is private, above all for a list of a special category (GDPR Art. 9)."""
+    """Return the titles of the lists that a notice may name: those whose address is a recipient. That a single person
+    is on a list is private, above all for a list of a special category (GDPR Art. 9)."""
     return [info.called for info in addressed(hold, in_force)]
 
 
 def addressees(hold: Hold, in_force: InForce) -> list[str]:
-    """What is ``nameable``, and that there are other recipients beside these lists."""
+    """Return the titles that are ``nameable``, and a phrase if there are other recipients beside these lists."""
     named = nameable(hold, in_force)
     others = any(in_force.registry.list_at(address) is None for address in hold.envelope.addresses)
     return [*named, Phrase("other addresses")] if named and others else named
 
 
 def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
+    """Return the lists whose address is a recipient, each once."""
     found = (in_force.registry.list_at(a) for a in hold.envelope.addresses)
     return list({info.name: info for info in found if info is not None}.values())
 
 
 def reasons(hold: Hold, in_force: InForce, *, readable: bool = False) -> list[dict[str, Any]]:
-    """The rules that held it, as far as its writer may know them; ``readable`` as in ``sentences``."""
-    return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)), readable=readable)
+    """Return the rules that held a message, as far as its writer may know them. ``readable``: as in ``sentences``."""
+    return enforced_reasons(hold.verdict, in_force, named=bool(nameable(hold, in_force)), readable=readable)
 
 
-def enforced(
+def enforced_reasons(
     verdict: Verdict, in_force: InForce, *, named: bool = True, readable: bool = False
 ) -> list[dict[str, Any]]:
-    """The rules that decided it, in sentences for people; ``named`` and ``readable`` as in ``sentences``."""
+    """Return the rules that decided a verdict, in sentences for people. ``named``, ``readable``: as in
+    ``sentences``."""
     return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force, named=named, readable=readable)
 
 
 def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool, readable: bool = False) -> list[dict[str, Any]]:
-    """``readable``: for approvers who may read the message: differences from the approved content are quoted.
-    ``named``: a list address was a recipient. If none was, a rule about topics does not name them: that would reveal
-    what the single recipients are to be spared, and so what they may believe (GDPR Art. 9)."""
+    """Return the reasons of rules in sentences for people. ``readable``: differences from the approved content are
+    quoted, for approvers who may read the message. ``named``: whether a list address was a recipient. If none was, a
+    rule about topics does not name them: that would reveal what the single recipients are to be spared, and so what
+    they may believe (GDPR Art. 9)."""
     return [
         _sentences(h, in_force, veiled=not named and any(r.fact in OF_TOPICS for r in h.reasons), readable=readable)
         for h in hits
@@ -235,8 +245,8 @@ def _sentences(hit: Hit, in_force: InForce, *, veiled: bool, readable: bool) -> 
 
 
 def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
-    """``marks`` and ``more_marks``: phrases for the marks found, the topics first, and how many more there are;
-    ``named`` as in ``sentences``."""
+    """Return ``marks``, phrases for the marks of a message with the topics first, and ``more_marks``, how many more
+    there are. ``named``: as in ``sentences``."""
     lists, text = gathered.in_force.registry.lists, gathered.text
     avoid = {topic for name in gathered.everyone.addressed for topic in lists[name].avoid}
     topics = topics_of(text, avoid) if named and isinstance(text, Reading) else ()
@@ -246,13 +256,13 @@ def marks(gathered: Gathered, *, named: bool) -> dict[str, Any]:
 
 
 def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
-    """The lists that may be named and whose membership is sensitive (GDPR Art. 9)."""
+    """Return those of the lists whose membership is sensitive (GDPR Art. 9). All of ``lists`` may be named."""
     return [{"list": info.called, "category": info.category or ""} for info in lists if info.special]
 
 
 def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
-    """The people who are asked: of its quorums, out of hours also those of the out-of-hours quorum, and deputies in
-    place of absent people; never its writer."""
+    """Return the people who are asked about a hold: those of its quorums, out of hours also those of the out-of-hours
+    quorum, and deputies in place of absent people; never its writer."""
     groups: set[str] = set()
     for quorum in hold.verdict.quorum:
         late = quorum.out_of_hours if not in_force.hours.open_at(now) else None
@@ -263,8 +273,8 @@ def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:
 
 
 def escalated_to(hold: Hold, in_force: InForce) -> dict[str, str]:
-    """The owners of its lists and the out-of-hours approvers, each person once (Groups.person), with the address to write
-    to; never its writer. A policy may spell an owner otherwise than a group."""
+    """Return the owners of the lists of a hold and the out-of-hours approvers, each person once (Groups.person), with
+    the address to write to; never its writer. A policy may spell an owner otherwise than a group."""
     same, delimiters = in_force.groups.person, in_force.registry.digester.delimiters
     told = {same(one): one for one in sorted(out_of_hours(hold, in_force))}
     for name in hold.lists:
@@ -280,26 +290,27 @@ def out_of_hours(hold: Hold, in_force: InForce) -> frozenset[str]:
 
 
 def deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:
-    """Independent of the hour: a hold waits through nights and days, and its notice may be read at any time."""
+    """Return the quorums of a hold with their people. They do not depend on the hour: a hold waits through nights and
+    days, and its notice may be read at any time."""
 
-    def said(quorum: Quorum) -> dict[str, Any]:
+    def quorum_data(quorum: Quorum) -> dict[str, Any]:
         return {
             "each": quorum.each,
             "groups": [_seats(g, quorum.each, hold, in_force, now) for g in quorum.groups],
-            "out_of_hours": None if quorum.out_of_hours is None else said(quorum.out_of_hours),
+            "out_of_hours": None if quorum.out_of_hours is None else quorum_data(quorum.out_of_hours),
         }
 
-    return [said(quorum) for quorum in hold.verdict.quorum]
+    return [quorum_data(quorum) for quorum in hold.verdict.quorum]
 
 
-def bound(hold: Hold, in_force: InForce) -> dict[str, Any]:
-    """Digest of the hold to which an answer to the notice is bound, and whether the answer may approve."""
+def answer_binding(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    """Return the digest of the hold to which an answer to the notice is bound, and whether the answer may approve."""
     special = in_force.of_special_category(hold.lists)
     return {"bound": binding_digest(hold), "may_approve": may_be_approved(hold, special, in_force.reply_votes)}
 
 
-def in_place(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:
-    """The absent people for whom this person decides on it; empty if there are none."""
+def in_place_of(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:
+    """Return the absent people for whom this person decides on a hold, {} if there are none."""
     groups = {
         g for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None for g in q.groups
     }

@@ -1,7 +1,8 @@
 """Turn an outbox intent into mail: notices and DSNs, in the reader's language, signed if a key is set.
 
-A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one recipient, the original's reverse-path; its
-``content_sha256`` names the content to return (None for none); and it has this ``data`` (JSON; absent values are null):
+notices.noticedata has a table of the data of a NOTICE intent. A DSN intent has one recipient, the original's
+reverse-path; its ``content_sha256`` names the content to return (None for none); and it has this ``data`` (JSON; absent
+values are null):
 
 ``action``        failed | delayed | relayed, for all of ``recipients``
 ``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as notices.dsn.Report has them;
@@ -10,22 +11,10 @@ A NOTICE intent's data is tabled in notices.noticedata. A DSN intent has one rec
 ``subject``       the original's; ``part``: of the colleagues' part of a message whose other part is held
 ``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
 
-The data of digests, decisions and the daily mails is read when they are sent, so that it is true then. A digest gets all
-messages of its window, so that each person gets one: those that were held in it, and of which something happened. A
-notice of an approval says whether a freeze stops the message now; one that was revoked meanwhile is not sent, nor is one
-that asks for what is decided.
-
-The daily report of a guard that only observes (``enforce: false``) says what it would have stopped, and by which rules.
-It goes to the lists' owners and to the default approvers, every day, even if there is nothing to report: readers wait
-for days without a false alarm. Its ``data`` has ``notice``: observed; ``since``, ``until``: the organization's day;
-``person``. When it is sent it gets ``judged``: the number of messages that were judged; ``total``: how many of them
-would have been stopped, and ``at_least``: whether there may be more; ``rules``: [{``rule``, ``description``, ``would``:
-hold | defer | reject, ``count``}], the most frequent first; ``messages``: [{``subject``, ``from``, ``reach``,
-``reach_at_least``, ``lists``, ``rules``}], at most 50.
-
-The daily mail of the newest checkpoint to an auditor is a witness that needs nothing but a mailbox. Its ``data`` has
-``notice``: checkpoint. When it is sent it gets ``seq``: the entry, ``at``: when it was signed, and ``note``: the lines
-of the signed note, which stand on one in the mail, as in the log.
+The data of digests, decisions and the daily mails is read when they are sent, so that it is true then. A digest gets
+all messages of its window, so that each person gets one: those that were held in it, and those to which something
+happened. A notice of an approval says whether a freeze stops the message now. A notice of an approval that was revoked
+meanwhile is not sent, nor is one that asks for what is decided.
 """
 
 from __future__ import annotations
@@ -35,46 +24,49 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime
 from typing import Any
 
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
 from smtpguard.holds.replying import Tokens
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import utc_text
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.notices import dsn
-from smtpguard.notices.intents import digest, notice_to
+from smtpguard.notices.daily import SHOWN, fill_checkpoint, fill_observed, message_data
 from smtpguard.notices.links import VALID_AFTER_EXPIRY, Link, Links
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates, choose_language
-from smtpguard.notices.noticedata import NONE, approvers, escalated_to, nameable, of_copy, reasons
+from smtpguard.notices.noticedata import approvers, escalated_to, nameable, of_copy, reasons
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.freezing import Freeze, Selector
-from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, RETURNS, STREAM
-from smtpguard.policy.verdict import Action
 from smtpguard.store.store import Store
 
 WRITERS = frozenset({"held", "confirm", "question"})
-"""Notices that only a message's writer gets. For others ``writer`` says whether this reader wrote it."""
-
-_TAKEN_BACK = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
-MOST_LINK = 300  # the most that a template shows of one value; a longer address gets no link
+"""The notices that only a message's writer gets. In others, ``writer`` says whether this reader wrote the message."""
+MOST_LINK = 300
+"""The most characters that a template shows of one value. A reader for whom the link is longer gets none."""
+PAGE = 100
+"""The number of holds in memory at a time. A flood has several digests of one window, which are written at once."""
+REJECTED = 10_000
+"""The most rejected messages that a digest counts."""
+PAGES = 1000
+"""The most pages of holds that a digest reads: a hundred thousand holds."""
+_REVOKED = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
 
 Sign = Callable[[bytes], bytes]
-"""A whole message -> the DKIM-Signature field to put before it."""
+"""A function that gets a whole message and returns the DKIM-Signature field to put before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renderer:
-    """Renders NOTICE and DSN intents. ``in_force`` and ``templates`` are asked each time, since both change with a
-    reload. ``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: the language that
-    the account with this canonical address has chosen, "" for none."""
+    """Render NOTICE and DSN intents. ``in_force`` and ``templates`` are called each time, since both change with a
+    reload. ``answers``: the address at which approvers vote by mail, None if they cannot. ``chosen``: returns the
+    language that the account with this canonical address has chosen, "" for none."""
 
     store: Store
     in_force: Callable[[], InForce]
@@ -87,10 +79,10 @@ class Renderer:
     chosen: Callable[[str], Awaitable[str]] | None = None
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
-        """Envelope and message, and if it needs more than ASCII a second version in 7 bits; nothing if the notice is
-        obsolete. Raises StoreError.
+        """Return the envelope and the message; for a DSN that needs more than ASCII, also a version in 7 bits; nothing
+        if the mail is obsolete. Raises StoreError.
 
-        An intent rendered twice gives the same message: its Message-ID follows from the intent.
+        An intent rendered twice gives the same Message-ID, which follows from the intent.
         """
         if intent.kind is IntentKind.NOTICE:
             return await self._notice(intent)
@@ -113,15 +105,16 @@ class Renderer:
             id=intent.intent_id,
             to=to,
             data=data,
-            language=spoken or choose_language(_spoken_by(to, data), templates.head.languages),
+            language=spoken or choose_language(_language_of(to, data), templates.head.languages),
             at=self.clock.now(),
         )
-        raw = await asyncio.to_thread(lambda: self._signed(templates.render(notice)))
+        raw = await asyncio.to_thread(lambda: self._with_signature(templates.render(notice)))
         recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
         return [(Envelope(reverse_path=None, recipients=recipients, smtputf8=not raw.isascii()), raw)]
 
     def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
-        """For the writer of a held message, who has no account. Signed when it is sent, and never stored."""
+        """Return the signed link for the writer of a held message, who has no account; None for other readers. It is
+        signed when the notice is sent, and never stored."""
         writes = data.get("writer") or data.get("notice") in WRITERS
         if self.links is None or not writes or not data.get("hold_id"):
             return None
@@ -131,7 +124,8 @@ class Renderer:
         return text if len(text) <= MOST_LINK else None
 
     def _answer_to(self, to: Address, data: Mapping[str, Any], notice_id: str) -> str:
-        """Where this reader votes by answering this notice, "" for none. Made when it is sent, and never stored."""
+        """Return the address at which this reader votes by answering this notice, "" for none. It is made when the
+        notice is sent, and never stored."""
         if self.answers is None or not data.get("bound"):
             return ""
         at, tokens = self.answers
@@ -183,25 +177,26 @@ class Renderer:
             subject=data.get("subject") or (original.header.get("Subject") if original is not None else None) or "",
             part=bool(data.get("part")),
         )
-        return await asyncio.to_thread(self._forms, made, templates.head)
+        return await asyncio.to_thread(self._versions, made, templates.head)
 
     async def _still_sent(self, intent: Intent) -> bool:
-        """Whether it was not revoked meanwhile: else no further attempts are made."""
+        """Return whether a message was not revoked meanwhile. If it was, no further attempts are made."""
         hold = await self.store.holds.find(intent.hold_id) if intent.hold_id is not None else None
-        return hold is None or hold.state not in _TAKEN_BACK
+        return hold is None or hold.state not in _REVOKED
 
-    def _forms(self, made: dsn.Dsn, head: NoticeHead) -> list[tuple[Envelope, bytes]]:
+    def _versions(self, made: dsn.Dsn, head: NoticeHead) -> list[tuple[Envelope, bytes]]:
         forms = [dsn.render(made, head)]
         if not forms[0][1].isascii():
             forms.append(dsn.render(made, head, seven_bit=True))
-        return [(envelope, self._signed(raw)) for envelope, raw in forms]
+        return [(envelope, self._with_signature(raw)) for envelope, raw in forms]
 
-    def _signed(self, raw: bytes) -> bytes:
+    def _with_signature(self, raw: bytes) -> bytes:
         return self.sign(raw) + raw if self.sign is not None else raw
 
 
-def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
-    """The writer of a message reads its language; for everybody else only the organization's is known."""
+def _language_of(to: Address, data: Mapping[str, Any]) -> str:
+    """Return the language of a reader, "" if it is unknown. The writer of a message reads its language; of everybody
+    else only the organization's is known."""
     wrote = str(to).lower() in re.split(r"[\s<>,]+", str(data.get("from") or "").lower())
     return str(data.get("language") or "") if wrote else ""
 
@@ -215,15 +210,15 @@ def _time(text: Any) -> datetime | None:
 
 
 async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, to: Address) -> Mapping[str, Any] | None:
-    """The data of a NOTICE intent for rendering. ``to``: its reader. None: it is not sent, since it is no longer
-    true, or there is nothing to say. Raises StoreError."""
+    """Return the data of a NOTICE intent for rendering, None if it is not sent, since it is no longer true or there is
+    nothing to say. ``to``: its reader. Raises StoreError."""
     if data.get("copy_by") and (own := await store.holds.copy_by(data["hold_id"], data["copy_by"])) is not None:
         data = {**data, **of_copy(own)}
     match data["notice"]:
         case "observed":
             return await fill_observed(store, data, in_force)
         case "checkpoint":
-            return await _checkpoint(store, data)
+            return await fill_checkpoint(store, data)
         case "digest" | "owner-digest":
             filled = await fill_digest(store, data, in_force)
             return filled if filled["total"] else None
@@ -237,20 +232,13 @@ async def fill(store: Store, data: Mapping[str, Any], in_force: InForce, to: Add
     return data
 
 
-SHOWN = 50
-PAGE = 100
-"""Holds in memory at a time. A flood has several digests of one window, which are written at once."""
-REJECTED = 10_000
-PAGES = 1000  # a hundred thousand holds: beyond that the total is "at least"
-
-
 async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
-    """The data with the messages of its window. Raises StoreError."""
+    """Return the data of a digest with the messages of its window. Raises StoreError."""
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     states: Counter[str] = Counter()
     undecided = refused = earlier = 0
     shown: list[dict[str, Any]] = []
-    async for hold in _of_window(store, since, until):
+    async for hold in _holds_of_window(store, since, until):
         if _concerns(hold, data, in_force, since, until):
             states[hold.shown_state] += 1
             asks = hold.shown_state == State.WAITING.value and not hold.asks_writer
@@ -258,14 +246,14 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
             undecided += asks and reader not in have_voted(hold, in_force.groups)
             earlier += hold.held_at < since
             if len(shown) < SHOWN:
-                shown.append(_line(hold, in_force) | await _own(store, hold, data))
+                shown.append(_line(hold, in_force) | await _own_copy(store, hold, data))
     if data["notice"] == "owner-digest":
         for event in await store.journal.rejected(data["first"], until, REJECTED):
             if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
                 states[State.REJECTED.value] += 1
                 refused += 1
                 if len(shown) < SHOWN:
-                    shown.append(_rejected(event, in_force, data["list_name"]))
+                    shown.append(_rejected_line(event, in_force, data["list_name"]))
     total = sum(states.values())
     return {
         **data,
@@ -278,9 +266,9 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
     }
 
 
-async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIterator[Hold]:
-    """The holds of that time, newest first, and then earlier ones of which something happened in it. A copy that was held earlier is
-    left out: what happens to it is told of its primary hold."""
+async def _holds_of_window(store: Store, since: datetime, until: datetime) -> AsyncIterator[Hold]:
+    """Yield the holds of that time, newest first, and then earlier ones to which something happened in it. A copy that
+    was held earlier is left out: its primary hold says what happened to it."""
     before, after_id = until, None
     for _ in range(PAGES):
         page = await store.holds.newest(limit=PAGE, before=before, after_id=after_id)
@@ -298,7 +286,8 @@ async def _of_window(store: Store, since: datetime, until: datetime) -> AsyncIte
 
 
 def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: datetime, until: datetime) -> bool:
-    """Its writer, or the owner in the writer's place, is not told that the approvers were reminded."""
+    """Return whether a digest has a hold. The writer, or the owner in the writer's place, is not told that the
+    approvers were reminded."""
     person = data["person"].lower()
     reminded = hold.held_at < since and hold.shown_state == State.WAITING.value
     if reminded and data.get("role") not in ("approver", "owner"):
@@ -312,8 +301,8 @@ def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce, since: dat
     return person in (each.lower() for each in (hold.sender, *hold.told) if each is not None)
 
 
-async def _own(store: Store, hold: Hold, data: Mapping[str, Any]) -> dict[str, Any]:
-    """To a writer of copies the subject is that of their first copy."""
+async def _own_copy(store: Store, hold: Hold, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the subject and writer of the first copy of the reader, if they wrote copies of the hold."""
     writer = next((each for each in hold.told if each.lower() == data["person"].lower()), None)
     if data.get("role") != "sender" or writer is None or writer == hold.sender:
         return {}
@@ -338,20 +327,10 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
     }
 
 
-def _message(event: Event) -> dict[str, Any]:
-    """What the journal has of a message."""
+def _rejected_line(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
+    """Return the data of a message that was rejected at once. It was never held: it has no id, and does not wait."""
     return {
-        "subject": next(iter(event.private.get("subject", ())), ""),
-        "from": next(iter(event.private.get("from", ())), ""),
-        "reach": int(event.data["counts"]["reach"]),
-        "reach_at_least": bool(event.data.get("reach_at_least")),
-    }
-
-
-def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
-    """A message that was rejected at once was never held: it has no id, and does not wait."""
-    return {
-        **_message(event),
+        **message_data(event),
         "hold_id": None,
         "state": State.REJECTED.value,
         "test": False,
@@ -364,7 +343,8 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
 
 
 async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any] | None:
-    """None: it is no longer true, and another notice replaces it."""
+    """Return the data of a notice of a decision or a doubt, None if it is no longer true and another notice replaces
+    it."""
     hold = await store.holds.find(data["hold_id"])
     if hold is None:
         return data
@@ -373,10 +353,10 @@ async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) ->
     match data["outcome"]:
         case "approved" if hold.state is State.WAITING and hold.release_at is not None:
             stopped = held_up_by(hold, (await store.gate.read()).freezes)
-            return {**data, "frozen": _frozen(stopped, hold, in_force), "release_at": utc_text(hold.release_at)}
+            return {**data, "frozen": _freezes_data(stopped, hold, in_force), "release_at": utc_text(hold.release_at)}
         case "approved" | "confirmed" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
             stopped = held_up_by(hold, (await store.gate.read()).freezes)
-            return {**data, "frozen": _frozen(stopped, hold, in_force)}
+            return {**data, "frozen": _freezes_data(stopped, hold, in_force)}
         case "approved" | "confirmed" if hold.state is State.RELEASED and not hold.stopped:
             return {**data, "sent": True}
         case "approved" | "confirmed" if hold.state is State.GRANTED:
@@ -393,8 +373,8 @@ async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) ->
 
 
 async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce, to: Address) -> bool:
-    """Whether what a notice says to wait for a person still does. Else its writer reads the outcome in another one, and so do the
-    approvers if there was a decision."""
+    """Return whether a hold that a notice says to wait for a person still waits. If not, its writer reads the outcome
+    in another notice, and so do the approvers if there was a decision."""
     hold = await store.holds.find(data["hold_id"])
     if hold is not None and hold.primary:  # people decide on that one
         hold = await store.holds.find(hold.primary)
@@ -411,9 +391,9 @@ async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce,
     return hold.shown_state == State.WAITING.value
 
 
-def _frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
-    """Freezes as a notice shows them: ``list`` only if it may be named to this reader, and never the reason, which is
-    for users of the console."""
+def _freezes_data(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+    """Return freezes as a notice shows them: ``list`` only if it may be named to this reader, and never the reason,
+    which is for users of the console."""
     named = nameable(hold, in_force)
 
     def title(freeze: Freeze) -> str | None:
@@ -430,95 +410,3 @@ def _frozen(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[di
         }
         for freeze in freezes
     ]
-
-
-MOST = 20_000
-_FIXED = {AUTOMATIC: Action.REJECT, STREAM: Action.DEFER, IN_DOUBT: Action.HOLD, RETURNS: Action.HOLD}
-
-
-@dataclass(slots=True)
-class Daily:
-    """Writes the intents of each day, to be sent at its end, once a day; also over all nodes, since their ids are the same.
-    ``made``: those of the day between the two times."""
-
-    store: Store
-    policies: PolicyInForce
-    clock: Clock
-    made: Callable[[InForce, datetime, datetime], Iterable[Intent]]
-    _written: tuple[str, datetime] | None = None
-
-    async def write(self) -> None:
-        """Raises StoreError."""
-        in_force = self.policies.current()
-        since, until = day_of(self.clock.now(), in_force)
-        if self._written != (in_force.sha256, since):
-            if made := tuple(self.made(in_force, since, until)):
-                await self.store.journal.record([], made)
-            self._written = in_force.sha256, since
-
-
-def day_of(now: datetime, in_force: InForce) -> tuple[datetime, datetime]:
-    """The organization's day around ``now``, from midnight to midnight; with its real length when the clock changes."""
-    zone = in_force.hours.zone
-    today = now.astimezone(zone).date()
-    since, until = (datetime.combine(d, time(), zone).astimezone(UTC) for d in (today, today + timedelta(days=1)))
-    return since, until
-
-
-def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
-    """The report of an observing policy to each reader."""
-    if in_force.enforce:
-        return
-    told = {info.owner for info in in_force.registry.lists.values() if info.owner}
-    for quorum in in_force.rules.quorum(()):
-        for group in quorum.groups:
-            told |= in_force.groups.of(group)
-    for person in sorted(told):
-        yield from digest(person, {"notice": "observed"}, since, until)
-
-
-async def fill_observed(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
-    """The data with the messages of that day. Raises StoreError."""
-    since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
-    judged, events = await store.journal.observed(since, until, MOST)
-    counts = Counter(rule for event in events for rule in event.data["observed"])
-    own = {rule.rule_id: rule for rule in in_force.rules.rules}
-    rules = [
-        {
-            "rule": name,
-            "description": own[name].description if name in own else "",
-            "would": (own[name].then if name in own else _FIXED.get(name, Action.HOLD)).word,
-            "count": count,
-        }
-        for name, count in counts.most_common()
-    ]
-    shown = [_observed_line(event, in_force) for event in events[:SHOWN]]
-    return {**data, "judged": judged, "total": len(events), "at_least": len(events) == MOST, "rules": rules, "messages": shown}  # fmt: skip
-
-
-def _observed_line(event: Event, in_force: InForce) -> dict[str, Any]:
-    """A message from the journal; with the lists that were addressed, not those that single recipients are on."""
-    lists = (
-        in_force.registry.list_at(a)
-        for a in map(Address.parse_any, event.private.get("recipients", ()))
-        if a is not None
-    )
-    return {
-        **_message(event),
-        "lists": list(dict.fromkeys(info.called for info in lists if info is not None)),
-        "rules": list(event.data["observed"]),
-    }
-
-
-def checkpoint_to(auditor: str, in_force: InForce, since: datetime, until: datetime) -> Iterable[Intent]:
-    about = {**NONE, "notice": "checkpoint"}
-    return notice_to(f"checkpoint-{since:%Y%m%dT%H%M}", auditor, about, not_before=until)
-
-
-async def _checkpoint(store: Store, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The data with the newest checkpoint; None if there is none."""
-    newest = next(iter(await store.journal.checkpoints(-1, 1)), None)
-    if newest is None:
-        return None
-    at = utc_text(instant(newest.at))
-    return {**data, "seq": newest.seq, "at": at, "note": newest.note.split("\n")}

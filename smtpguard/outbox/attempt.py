@@ -134,7 +134,9 @@ def release_ended(
     """Return the events and notices of a release that has ended. ``hold``: as it is then."""
     settled = hold.settled or NONE_YET
     data = {"intent": intent_id, **asdict(settled)}
-    told = intents.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
+    told = (
+        intents.released_after_freeze(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
+    )
     return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
 
 

@@ -17,7 +17,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.members import CsvMembers
 from smtpguard.lists.sync import Refresher
-from smtpguard.notices.intents import list_events
+from smtpguard.notices.listnotices import list_events
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 

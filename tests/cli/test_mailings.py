@@ -23,7 +23,7 @@ from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mailings.model import CopyStatus, Mailing, Tally, set_of
 from smtpguard.mailings.service import Matched
-from smtpguard.notices.intents import list_events
+from smtpguard.notices.listnotices import list_events
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.clocks import MONDAY
 from tests.every import every

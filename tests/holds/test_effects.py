@@ -12,7 +12,7 @@ from smtpguard.holds import rows
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
 from smtpguard.holds.model import State as Held
 from smtpguard.mail.address import Address
-from smtpguard.notices.intents import gone
+from smtpguard.notices.intents import released_after_freeze
 from smtpguard.notices.render import fill
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held as IsHeld
@@ -193,7 +193,7 @@ async def test_each_sender_is_notified_once_and_of_the_outcome(campaign: Campaig
     }
     assert own["ulf@example.com"] == ("Ulfs", "ulf@example.com"), "each reads of the message they wrote"
     assert own[ANNA][0] != "Ulfs"
-    later = gone(replace(entry, held_up=True), campaign.home.in_force, campaign.home.clock.now())
+    later = released_after_freeze(replace(entry, held_up=True), campaign.home.in_force, campaign.home.clock.now())
     assert [intent.data.get("copy_by") for intent in later] == [None, "ulf@example.com"], "also once a thaw lets it go"
     for intent in await campaign.home.outbox():
         if intent.data.get("notice") == "decided":

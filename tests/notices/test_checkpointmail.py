@@ -7,15 +7,16 @@ from pathlib import Path
 
 from smtpguard.cli.audit import _unpacked
 from smtpguard.journal.checkpoint import notes_in, read
+from smtpguard.notices.daily import Daily, checkpoint_mail
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
-from smtpguard.notices.render import Daily, Renderer, checkpoint_to
+from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent
 from tests.guard.house import House, house
 
 
 async def test_the_newest_checkpoint_is_mailed_once_a_day(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        daily = Daily(home.store, home, home.clock, partial(checkpoint_to, "auditor@example.org"))
+        daily = Daily(home.store, home, home.clock, partial(checkpoint_mail, "auditor@example.org"))
         mails = [await mail(home, daily)]
         mails.append(await mail(home, daily))
         kept = "From auditor@example.org\n" + "\nFrom auditor@example.org\n".join(mails)

@@ -414,8 +414,12 @@ async def test_another_process_adds_no_second_digest(home: House) -> None:
 
 async def test_after_the_window_notices_are_single_again() -> None:
     flood = Flood(singly=1, window=timedelta(minutes=10))
-    assert [flood.takes("a", MONDAY), flood.takes("a", MONDAY), flood.takes("b", MONDAY)] == [True, False, True]
-    assert flood.takes("a", MONDAY + timedelta(minutes=10))
+    assert [flood.sends_singly("a", MONDAY), flood.sends_singly("a", MONDAY), flood.sends_singly("b", MONDAY)] == [
+        True,
+        False,
+        True,
+    ]
+    assert flood.sends_singly("a", MONDAY + timedelta(minutes=10))
     assert len(flood._sent) == 1
 
 

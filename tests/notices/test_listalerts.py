@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.journal.event import Kind
 from smtpguard.lists.sync import News, Report, SourceReport
-from smtpguard.notices.intents import list_events, list_notices, list_readers
+from smtpguard.notices.listnotices import list_events, list_notices, list_readers
 from smtpguard.observe.log import _level
 from tests.guard.house import House
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.notices.render import Daily, daily, day_of
-from smtpguard.notices.render import fill_observed as fill
+from smtpguard.notices.daily import Daily, day_of, observed_reports
+from smtpguard.notices.daily import fill_observed as fill
 from smtpguard.outbox.model import Intent
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house
 
@@ -38,10 +38,10 @@ async def sent(home: House, *to: str, **more: Any) -> None:
 
 
 async def test_owners_and_approvers_get_one_report_a_day(home: House) -> None:
-    reports = Daily(home.given_store, home, home.clock, daily)
+    reports = Daily(home.given_store, home, home.clock, observed_reports)
     for _ in range(3):
         await reports.write()
-        await Daily(home.given_store, home, home.clock, daily).write()  # another node
+        await Daily(home.given_store, home, home.clock, observed_reports).write()  # another node
     assert await due(home) == [], "not before the day is over"
     home.clock.pass_(days=1)
     told = await due(home)
@@ -54,7 +54,7 @@ async def test_owners_and_approvers_get_one_report_a_day(home: House) -> None:
 
 async def test_an_enforcing_policy_reports_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await Daily(home.given_store, home, home.clock, daily).write()
+        await Daily(home.given_store, home, home.clock, observed_reports).write()
         home.clock.pass_(days=2)
         assert await due(home) == []
 
@@ -62,7 +62,7 @@ async def test_an_enforcing_policy_reports_nothing(tmp_path: Path) -> None:
 async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
     await sent(home, RAMADAN, Subject="the day before", Message_ID="<0@example.com>")
     home.clock.pass_(days=1)
-    await Daily(home.given_store, home, home.clock, daily).write()
+    await Daily(home.given_store, home, home.clock, observed_reports).write()
     for n in range(60):
         await sent(home, RAMADAN, body=str(n), Subject=f"number {n}", Message_ID=f"<{n}.1@example.com>")
     await sent(home, "bob@partner.example", Subject="ordinary")
@@ -89,7 +89,7 @@ async def test_the_report_lists_what_would_have_been_held(home: House) -> None:
 
 
 async def test_a_day_without_holds_is_reported(home: House) -> None:
-    await Daily(home.given_store, home, home.clock, daily).write()
+    await Daily(home.given_store, home, home.clock, observed_reports).write()
     await sent(home, "bob@partner.example")
     home.clock.pass_(days=1)
     [intent, _] = await due(home)

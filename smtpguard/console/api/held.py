@@ -234,7 +234,10 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     frozen = list((await call.console.freezes.holding_up(hold)).get(hold.hold_id, ()))
     covers = coverage.of_hold(hold, await call.console.approvals.learned(hold.hold_id))
     seen = visibility(hold, call.who, call.console)
-    lists, reasons = list(hold.lists), noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT)
+    lists, reasons = (
+        list(hold.lists),
+        noticedata.enforced_reasons(hold.verdict, in_force, readable=seen >= Visibility.TEXT),
+    )
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
         frozen = [

@@ -251,7 +251,7 @@ async def explain(call: Call) -> Explained:
     told = {
         "action": found.verdict.action.word,
         "looks": found.reading.looks.value,
-        "reasons": noticedata.enforced(found.verdict, in_force),
+        "reasons": noticedata.enforced_reasons(found.verdict, in_force),
         "marks": [mark.evidence for mark in found.reading.marks],
         "unknown": dict(found.verdict.unknown),
         "reach": int(found.recipients.reach.low),

@@ -145,7 +145,9 @@ async def shown(
         summary=said.say(summary(hold, noticedata.addressees(hold, in_force), over=hold.state is not State.WAITING)),
         over=here.approvals.is_over(hold),
         at_most=hold.reach_at_most,
-        reasons=reasons_in_words(noticedata.enforced(hold.verdict, in_force, readable=seen >= Visibility.TEXT), said),
+        reasons=reasons_in_words(
+            noticedata.enforced_reasons(hold.verdict, in_force, readable=seen >= Visibility.TEXT), said
+        ),
         content=content,
         segments=lambda text: segments(text, content.found.words if content.found else ()),
         reached=whom,

@@ -22,7 +22,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
-from smtpguard.notices.noticedata import enforced
+from smtpguard.notices.noticedata import enforced_reasons
 from smtpguard.reading.looks import topic_called
 
 _MOST_OCTETS = 10 << 20
@@ -80,7 +80,7 @@ async def tried(request: Request) -> Response:
         request,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
-        reasons=reasons_in_words(enforced(found.verdict, services_of(request).in_force), said),
+        reasons=reasons_in_words(enforced_reasons(found.verdict, services_of(request).in_force), said),
         found=evidence(found.reading, said, avoid),
         reach=int(reach.low),
         lists=sorted(found.recipients.lists),
