@@ -40,6 +40,17 @@ from smtpguard.policy.approvals import ByAddress, Stages
 from smtpguard.policy.rule import RETURNS
 from smtpguard.reading.shown import Shown
 
+SENT = "mailing.sent"
+"""The fact of a rule that counts the copies of a mailing."""
+MOST_LETTERS = 500
+"""The most letters of one sender in one hold that are listed, and so decided on at once."""
+MOST_WRITERS = 50
+"""The most writers of copies of one mailing that an approval covers."""
+FEW = 20
+"""The most people whom a message reaches that is released without delay."""
+TEST = "test"
+"""The kind of a hold that was sent to be approved beforehand."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
@@ -119,18 +130,6 @@ def check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, ins
     if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.hours.open_at(now)):
         raise NotEntitled(f"{who} is not an approver of it")
     return mine
-
-
-SENT = "mailing.sent"
-"""The fact of a rule that counts the copies of a mailing."""
-MOST_LETTERS = 500
-"""The most letters of one sender in one hold that are listed, and so decided on at once."""
-MOST_WRITERS = 50
-"""The most writers of copies of one mailing that an approval covers."""
-FEW = 20
-"""The most people whom a message reaches that is released without delay."""
-TEST = "test"
-"""The kind of a hold that was sent to be approved beforehand."""
 
 
 def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:

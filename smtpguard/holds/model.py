@@ -268,7 +268,7 @@ class Hold:
     author: str = ""
     """The one address in its From; "" if there is not exactly one."""
     proofs: frozenset[str] = frozenset()
-    """Proofs of its origin (cover.Coming)."""
+    """The proofs of its origin (mailings.model.Coming)."""
     by_address: bool = False
     """Whether a recipient is a list address, or another address that expands. A decision is then on this message
     only."""
