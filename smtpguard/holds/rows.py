@@ -166,9 +166,9 @@ def write_attempt(batch: Batch, hold: Hold) -> None:
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
-    """Record that the clients of these holds were answered 250, or in the end were not. Returns the number of holds
-    that were changed. One that ended before its 250 does not count: nothing of it is ever to be sent (deciding.apply),
-    so its client must not get a 250."""
+    """Record that the clients of these holds were answered 250, or in the end were not. Returns how many of the holds
+    there are. One that ended before its 250 does not count: nothing of it is ever to be sent (deciding.apply), so its
+    client must not get a 250. Nor does a void one."""
     ended = and_(table.c.acknowledged.is_(False), table.c.state.in_(_ENDED))
     these = table.c.hold_id.in_(list(hold_ids)), table.c.state != State.VOID.value, ~ended
     done = connection.execute(update(table).where(*these).values(acknowledged=answered))
