@@ -42,7 +42,7 @@ from smtpguard.app.files import read_policy
 from smtpguard.app.guardline import Line
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.proxy import Proxy
-from smtpguard.app.services import opened, term
+from smtpguard.app.services import deadlines, opened
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.counts.contacts import PastMessage, record
@@ -322,7 +322,7 @@ async def played(
                 who: [digester.of(Address.parse(to.address)) for to in people] for who, people in writing.known.items()
             }
             await desk.line.store.write(partial(_know, written))
-        approvals = Approvals(desk.line.store, desk.line.policies, SteadyClock(clock), term=term(settings))
+        approvals = Approvals(desk.line.store, desk.line.policies, SteadyClock(clock), term=deadlines(settings))
         return await Month(settings, desk.line, wire, clock, approvals).play(posts, progress)
 
 

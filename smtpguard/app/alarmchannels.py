@@ -56,60 +56,61 @@ FILE = "alarms.json"
 
 @dataclass(slots=True)
 class AlarmChannels:
-    """``organization``: of the policy in force, as far as it is known; asked for each alarm. ``sign``: DKIM. ``sender``: for webhooks."""
+    """Sends alarms to people. ``organization``: returns that of the policy in force, as far as it is known. ``sign``: returns a
+    DKIM signature. ``sender``: for webhooks."""
 
     settings: Settings
     organization: Callable[[], Organization | None]
     sign: Callable[[bytes], bytes] | None = None
     sender: Sender = field(default_factory=Sender)
-    _said: set[tuple[str, Phase]] = field(default_factory=set)
+    _logged: set[tuple[str, Phase]] = field(default_factory=set)
 
-    async def tell(self, told: AlarmMessage) -> bool:
-        """Returns whether anybody was told. If the settings name nobody, the log is enough."""
-        self._say(told)
-        if told.alarm.condition.name in self.settings.alarms.quiet:
+    async def send(self, message: AlarmMessage) -> bool:
+        """Send an alarm, and log it once. Returns whether anybody got it. If the settings name nobody, the log is enough."""
+        self._log(message)
+        if message.alarm.condition.name in self.settings.alarms.quiet:
             return True
-        ways = [self._mailed(told, to) for to in self._people(told)]
+        ways = [self._send_mail(message, to) for to in self._recipients(message)]
         if self.settings.alarms.webhook is not None:
-            ways.append(self._posted(told))
+            ways.append(self._post(message))
         if not ways:
             return True
         heard = any(await asyncio.gather(*ways))
         if not heard:
-            log.error("alarm %s could not be sent; it is tried again", told.alarm.key)
+            log.error("alarm %s could not be sent; it is tried again", message.alarm.key)
         return heard
 
-    def _say(self, told: AlarmMessage) -> None:
-        at = told.alarm.key, told.phase
-        if at in self._said:
+    def _log(self, message: AlarmMessage) -> None:
+        at = message.alarm.key, message.phase
+        if at in self._logged:
             return
-        self._said = {(key, phase) for key, phase in self._said if key != told.alarm.key} | {at}
-        if told.phase is Phase.ENDS:
-            log.warning("alarm %s is over (it said: %s)", told.alarm.key, told.alarm.title)
+        self._logged = {(key, phase) for key, phase in self._logged if key != message.alarm.key} | {at}
+        if message.phase is Phase.ENDS:
+            log.warning("alarm %s is over (it said: %s)", message.alarm.key, message.alarm.title)
         else:
-            log.critical("alarm %s: %s", told.alarm.key, told.alarm.line())
+            log.critical("alarm %s: %s", message.alarm.key, message.alarm.line())
 
-    def _people(self, told: AlarmMessage) -> list[Address]:
-        """Of a bypass also those who can begin one."""
+    def _recipients(self, message: AlarmMessage) -> list[Address]:
+        """Return the contact, and for the alarm of a bypass also those who can begin one."""
         to = contact(self.settings)
-        people = self.settings.bypass.people if told.alarm.condition.name == BYPASS else ()
+        people = self.settings.bypass.people if message.alarm.condition.name == BYPASS else ()
         found = [*([to] if to is not None else ()), *map(Address.parse, people)]
         return list({str(each).lower(): each for each in found}.values())
 
-    async def _mailed(self, told: AlarmMessage, to: Address) -> bool:
+    async def _send_mail(self, message: AlarmMessage, to: Address) -> bool:
         try:
-            raw = await asyncio.to_thread(self._rendered, told, to)
+            raw = await asyncio.to_thread(self._render, message, to)
         except Exception:
-            log.exception("alarm %s: its mail could not be written", told.alarm.key)
+            log.exception("alarm %s: its mail could not be written", message.alarm.key)
             return False
         envelope = Envelope(
             reverse_path=None, recipients=(Recipient(address=to, notify="NEVER"),), smtputf8=not raw.isascii()
         )
         for name, target in self._targets(to):
-            problem = await _delivered(target, envelope, raw)
+            problem = await _deliver(target, envelope, raw)
             if not problem:
                 return True
-            log.warning("alarm %s: %s does not take its mail: %s", told.alarm.key, name, problem)
+            log.warning("alarm %s: %s does not take its mail: %s", message.alarm.key, name, problem)
         return False
 
     def _targets(self, to: Address) -> Iterator[tuple[str, RelayTarget]]:
@@ -125,20 +126,20 @@ class AlarmChannels:
         except (Broken, OSError) as e:
             log.error("relay: %s", e)
 
-    def _rendered(self, told: AlarmMessage, to: Address) -> bytes:
+    def _render(self, message: AlarmMessage, to: Address) -> bytes:
         head = notice_head(self.settings, self.organization())
         made = Notice(
-            id=f"alarm-{told.alarm.key}-{told.phase.value}-{told.at.timestamp():.0f}".replace(" ", "-"),
+            id=f"alarm-{message.alarm.key}-{message.phase.value}-{message.at.timestamp():.0f}".replace(" ", "-"),
             to=to,
-            data={**row(told), "private": told.alarm.found.private or "", "notice": "alarm"},
+            data={**row(message), "private": message.alarm.found.private or "", "notice": "alarm"},
             language=choose_language("", head.languages),
-            at=told.at,
+            at=message.at,
         )
         raw = NoticeTemplates(head).render(made)
         return self.sign(raw) + raw if self.sign is not None else raw
 
-    async def _posted(self, told: AlarmMessage) -> bool:
-        """Contains no text written by a person."""
+    async def _post(self, message: AlarmMessage) -> bool:
+        """Send the alarm to the webhook, without any text that a person has written."""
         hook = self.settings.alarms.webhook
         assert hook is not None
         try:
@@ -146,44 +147,44 @@ class AlarmChannels:
         except Broken as e:
             log.error("alarms: webhook: %s", e)
             return False
-        id = f"alarm {told.alarm.key} {told.phase.value} {told.at.timestamp():.0f}"
-        payload = {"id": id, "type": "alarm", "at": told.at.isoformat(), "data": row(told)}
-        answered = await self.sender.send(hook.url, secret, payload, told.at, Format(hook.format))
+        id = f"alarm {message.alarm.key} {message.phase.value} {message.at.timestamp():.0f}"
+        payload = {"id": id, "type": "alarm", "at": message.at.isoformat(), "data": row(message)}
+        answered = await self.sender.send(hook.url, secret, payload, message.at, Format(hook.format))
         if answered.problem:
-            log.warning("alarm %s: the webhook does not take it: %s", told.alarm.key, answered.problem)
+            log.warning("alarm %s: the webhook does not take it: %s", message.alarm.key, answered.problem)
         return not answered.problem
 
 
-def row(told: AlarmMessage) -> dict[str, Any]:
-    """An alarm as data, without what people have written."""
-    alarm, over = told.alarm, told.phase is Phase.ENDS
+def row(message: AlarmMessage) -> dict[str, Any]:
+    """Return an alarm as a JSON object, without what people have written."""
+    alarm, over = message.alarm, message.phase is Phase.ENDS
     return {
         "alarm": alarm.condition.name,
         "about": alarm.found.about or None,
-        "phase": told.phase.value,
+        "phase": message.phase.value,
         "severity": alarm.condition.severity.value,
         "title": alarm.title,
         "says": None if over else alarm.says,
         "does": None if over else alarm.does,
-        "since": told.began.isoformat(),
+        "since": message.began.isoformat(),
         "key": alarm.key,
         "host": socket.gethostname(),
     }
 
 
-async def _stands() -> bool:
-    """No freeze stops an alarm (mail.envelope.Fence)."""
+async def _not_stopped() -> bool:
+    """Serve as the fence of an alarm, which no freeze stops (mail.envelope.Fence)."""
     return True
 
 
-async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
-    """Why it was not delivered; "" if it was."""
+async def _deliver(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
+    """Deliver one message over a connection of its own. Returns why it was not delivered, "" if it was."""
     try:
         pool = RelayPool(replace(target, wait_seconds=60))
     except OSError as e:  # a file of its TLS
         return str(e)
     try:
-        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", _stands)
+        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", _not_stopped)
     except RelayUnavailable as e:
         return e.why
     except Lost as e:
@@ -198,8 +199,8 @@ _RAISED = Codec(RaisedAlarm)
 
 
 class FileMemory:
-    """Which of this host's alarms were sent, in the state folder: trees that share the folder send each once. If the
-    file can be neither read nor written, the process remembers alone."""
+    """A file in the state folder with the alarms of this host that were sent: process trees that share the folder send each
+    once. If the file can be neither read nor written, the process remembers alone."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
@@ -209,10 +210,12 @@ class FileMemory:
         self._unkept = Outage(log, f"{self._path} does not keep which alarms were sent")
 
     async def known(self) -> Mapping[str, RaisedAlarm]:
-        """Without a lock: the file is replaced as a whole, and reading leaves no lock file behind."""
+        """Return the alarms that were sent, by key. No lock is needed, since the file is replaced as a whole."""
         return await asyncio.to_thread(self._read)
 
     async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
+        """Replace what is remembered of one alarm; None stands for nothing. Returns False if it is no longer ``before``, or another
+        process has the lock."""
         return await asyncio.to_thread(self._swap, before, after)
 
     def _swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
@@ -231,7 +234,8 @@ class FileMemory:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """False if another process has the lock. Do not wait: it may be stopped, and this one must be able to end."""
+        """Lock the file, if no other process has it, and yield whether that succeeded. It never waits: the other process may be
+        stopped, and this one must be able to end."""
         try:
             descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -269,8 +273,9 @@ class FileMemory:
             self._unkept.report(e.strerror or type(e).__name__)
 
 
-async def active(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:
-    """Oldest first. The alarms of this host are left out if its state folder cannot be read. Raises StoreError."""
+async def active_alarms(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:
+    """Return the alarms that were sent and are not over, the oldest first. Those of this host are left out if its state folder
+    cannot be read. Raises StoreError."""
     try:
         here = await FileMemory(settings.state).known()
     except OSError:
@@ -282,9 +287,10 @@ async def active(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:
     )
 
 
-async def take(settings: Settings, store: Store, key: str, *, by: str, at: datetime) -> bool:
-    """Record that ``by`` takes this alarm, in the journal first. False: no such alarm stands here. Raises StoreError."""
-    if key not in {each.key for each in await active(settings, store)}:
+async def take_alarm(settings: Settings, store: Store, key: str, *, by: str, at: datetime) -> bool:
+    """Record that ``by`` takes this alarm, in the journal first. Returns False if there is no such alarm now. Raises
+    StoreError."""
+    if key not in {each.key for each in await active_alarms(settings, store)}:
         return False
     await store.journal.record([Event(kind=Kind.TAKEN, id=key, at=at, private={"actor": (by,)})])
     taken = [await rounds.take(memory, key, by, at) for memory in (Alarmed(store), FileMemory(settings.state))]

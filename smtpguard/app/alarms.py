@@ -21,13 +21,13 @@ from typing import Any
 
 from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
-from smtpguard.app.certificates import ends
+from smtpguard.app.certificates import ends_by_file
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room, no_spool, unwritable
 from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.relay import Relays, found, targets
 from smtpguard.app.services import opened
-from smtpguard.app.start import failing
+from smtpguard.app.start import failing_starts
 from smtpguard.config.settings import Settings
 from smtpguard.database.engine import clock_problem
 from smtpguard.database.errors import Outage, StoreError, Unavailable
@@ -233,7 +233,7 @@ class Alarms(Part):
         self._problem: str | None = None  # why the store cannot be used
         self._wrote = float("-inf")  # when that was last possible
         self._organization: Organization | None = None
-        self._certificates = (0.0, ends(settings))
+        self._certificates = (0.0, ends_by_file(settings))
         self._answers = Answers()
         self._tree: Mapping[str, Any] | None = None  # the state of this process's tree, as its supervisor told it
         self._shared = Shared()
@@ -255,7 +255,7 @@ class Alarms(Part):
             sign = None
         ways = AlarmChannels(self._settings, lambda: self._organization, sign)
         self._undo.push_async_callback(ways.sender.close)
-        self._rounds = Rounds(shared=self._shared, own=FileMemory(self._settings.state), tell=ways.tell)
+        self._rounds = Rounds(shared=self._shared, own=FileMemory(self._settings.state), tell=ways.send)
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -307,7 +307,7 @@ class Alarms(Part):
         """Return all that is known now. Failed starts are over (``starts`` is "") only once a start has lasted."""
         now, passed = self._clock.now(), self._clock.monotonic()
         if passed - self._certificates[0] > CERTIFICATES_SECONDS:
-            self._certificates = passed, ends(self._settings)
+            self._certificates = passed, ends_by_file(self._settings)
         known = self._seen or Seen(at=now)
         running = list(trees(self._settings.state, self._tree))
         counts = (Counter(tree.row.get("counts", {})) for tree in running if tree.alive)
@@ -324,7 +324,7 @@ class Alarms(Part):
             slow=slow,
             minutes=MINUTES,
             absent=absent_parts(running),
-            starts=None if failing(self._settings.state, now) else "",
+            starts=None if failing_starts(self._settings.state, now) else "",
             spool=no_spool(self._settings),
             bypass=bypasses_in_force(self._settings, now),
             clock_ahead=clock_ahead(running),

@@ -1,4 +1,4 @@
-"""Our certificates, each with its key: load them, watch their files while they are in use, and tell when they expire.
+"""Load our certificates with their keys, watch their files while they are in use, and tell when they expire.
 
 A pair that was renewed on disk is loaded into the SSL context in use, so that new connections get it. Files are read
 once and loaded from memory. A new pair is tried in a context of its own first, so a half-written or broken pair never
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RENEWAL_SECONDS = 10.0
-"""Between looks at the files in use."""
+"""The pause between looks at the files in use."""
 REFUSED = "certificates refused"
+"""The number of unusable new pairs, among the process's numbers (processes.numbers)."""
 ENDS_SOON_DAYS = 30
-"""A certificate is warned about this long before it expires."""
+"""The days before its expiry from which a certificate is warned about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """``ends``: when the first certificate in the file expires; None if it cannot be read or used, with the reason in
-    ``problem``, one sentence."""
+    """The expiry of a pair. ``ends``: when the first certificate in the file expires; None if it cannot be read or used, with
+    the reason in ``problem``, one sentence."""
 
     pair: Pair
     ends: datetime | None
@@ -56,14 +57,15 @@ class Ending:
 
 
 def pairs(settings: Settings) -> tuple[Pair, ...]:
-    """All pairs of the settings: what listeners and the console show to clients, and what we show to the relay."""
+    """Return all pairs of the settings: those that listeners and the console show to clients, and those that we show to
+    relays."""
     relays = (of_relay(relay, name) for name, relay in settings.relays.items())
     found = (*map(of_listener, settings.listen.smtp), of_console(settings), *relays)
     return tuple(pair for pair in found if pair is not None)
 
 
 def of_listener(each: SmtpListener) -> Pair | None:
-    """Has the supervisor's name of that listener."""
+    """Return the pair of a listener, under the supervisor's name of that listener."""
     if each.tls is None:
         return None
     return Pair(name=place(each.address, each.port), certificate=each.tls.certificate, key=each.tls.key)
@@ -76,19 +78,19 @@ def of_console(settings: Settings) -> Pair | None:
 
 
 def of_relay(relay: Relay, route: str = "") -> Pair | None:
-    """The client certificate for a relay. ``route``: the name of its route, "" for the default relay."""
+    """Return the pair that we show to a relay. ``route``: the name of its route, "" for the default relay."""
     if relay.client_certificate is None or relay.client_key is None:
         return None
     return Pair(name=f"route {route}" if route else "relay", certificate=relay.client_certificate, key=relay.client_key)
 
 
 def endings(settings: Settings) -> tuple[Ending, ...]:
-    """When each certificate in the files expires. Reads files."""
+    """Return when each certificate of the settings expires. Reads files."""
     return tuple(map(ending, pairs(settings)))
 
 
 def ending(pair: Pair) -> Ending:
-    """Reads its files."""
+    """Return when a pair expires, or why it cannot be used. Reads its files."""
     try:
         found = _Octets(pair.certificate, pair.key)
         found.into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
@@ -98,7 +100,7 @@ def ending(pair: Pair) -> Ending:
 
 
 def server_context(tls: Certificate) -> ssl.SSLContext:
-    """For servers; TLS 1.2 and later. Raises CannotStart."""
+    """Return the SSL context of a server, for TLS 1.2 and later. Raises CannotStart."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _Octets(tls.certificate, tls.key).into(context)
@@ -106,7 +108,7 @@ def server_context(tls: Certificate) -> ssl.SSLContext:
 
 
 def octets(path: Path) -> bytes:
-    """Of one file, since ssl would not say which one cannot be read. Raises CannotStart."""
+    """Read one file, since ssl would not say which one cannot be read. Raises CannotStart."""
     try:
         return path.read_bytes()
     except OSError as e:
@@ -114,7 +116,7 @@ def octets(path: Path) -> bytes:
 
 
 def try_authorities(ca_file: Path) -> None:
-    """Whether TLS can load them. Raises CannotStart."""
+    """Check that TLS can load the certificates of authorities. Raises CannotStart."""
     octets(ca_file)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
@@ -123,15 +125,15 @@ def try_authorities(ca_file: Path) -> None:
 
 
 def authorities(ca_file: Path) -> list[x509.Certificate]:
-    """The certificates that a time-stamp authority's must lead to. Raises CannotStart."""
+    """Load the certificates that a time-stamp authority's certificate must lead to. Raises CannotStart."""
     try:
         return certificates(octets(ca_file))
     except ValueError:
         raise CannotStart(f"{ca_file}: no certificates in PEM") from None
 
 
-def ends(settings: Settings) -> Mapping[str, datetime | None]:
-    """When each certificate in the files expires, by its file; None if it cannot be used with any of its keys."""
+def ends_by_file(settings: Settings) -> Mapping[str, datetime | None]:
+    """Return when each certificate of the settings expires, by its file; None if it cannot be used with any of its keys."""
     found: dict[str, datetime | None] = {}
     for each in endings(settings):
         file = str(each.pair.certificate)
@@ -140,7 +142,7 @@ def ends(settings: Settings) -> Mapping[str, datetime | None]:
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:
-    """Try those that these parts will use. Raises CannotStart."""
+    """Load the pairs that these parts will use. Raises CannotStart."""
     shown: list[Certificate | None] = [each.tls for each in settings.listen.smtp if "proxy" in parts]
     if "console" in parts and settings.console is not None:
         shown.append(settings.console.tls)
@@ -149,8 +151,8 @@ def try_all(settings: Settings, parts: Iterable[str]) -> None:
 
 
 class Renewals:
-    """Loads renewed certificates into the contexts that this process uses. ``refused``: how often a new pair was
-    unusable and the old one was kept."""
+    """Loads renewed certificates into the contexts that this process uses. ``refused``: how often a new pair was unusable, so
+    that the old one was kept."""
 
     def __init__(self) -> None:
         self.refused = 0
@@ -158,11 +160,10 @@ class Renewals:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """For the process's numbers (processes.numbers)."""
         return {REFUSED: self.refused}
 
     def watch(self, pair: Pair | None, *contexts: ssl.SSLContext | None) -> None:
-        """Watch this pair for ``contexts`` that use it. Without a pair or context do nothing."""
+        """Watch this pair for the contexts that use it. Does nothing without a pair or a context."""
         used = [context for context in contexts if context is not None]
         if pair is not None and used:
             self._shown.append(_Shown(pair, used))
@@ -182,7 +183,7 @@ class _Shown:
             self._seen = b""
 
     def look(self) -> bool:
-        """Returns False the first time that an unusable new pair is found on disk."""
+        """Load a new pair, if there is one on disk. Returns False the first time that it is unusable."""
         try:
             found = _Octets(self._pair.certificate, self._pair.key)
             if found.digest == self._seen:
@@ -208,7 +209,7 @@ class _Shown:
 
 
 class _Octets:
-    """Both files at one moment."""
+    """The octets of a certificate and its key, as they were at one moment."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         """Raises CannotStart."""
@@ -217,7 +218,7 @@ class _Octets:
         self.digest = hashlib.sha256(hashlib.sha256(self._certificate).digest() + self._key).digest()
 
     def into(self, context: ssl.SSLContext) -> None:
-        """Raises CannotStart; the context must not be used then."""
+        """Load the pair into a context. Raises CannotStart: then the context must not be used."""
         with ExitStack() as undo:
             places = []
             for pem in (self._certificate, self._key):
@@ -234,7 +235,7 @@ class _Octets:
                 raise CannotStart(f"{self._files}: {why}") from None
 
     def ends(self) -> datetime:
-        """Raises CannotStart."""
+        """Return when the first of the certificates expires. Raises CannotStart."""
         from cryptography import x509  # slow to import, and most installations have no TLS of their own
 
         try:

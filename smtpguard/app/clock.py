@@ -1,4 +1,4 @@
-"""The system clock, ids made from it, and a loop for periodic work of a part. Tests inject other clocks."""
+"""The system clock, ids made from it, and loops for the periodic work of a part. Tests inject other clocks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from smtpguard.journal.clock import DOUBT, PAUSE, Clock, SteadyClock
 if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
+log = logging.getLogger(__name__)
+
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
 _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 _RANDOM_BITS = 30  # six digits; ten for the time
@@ -30,28 +32,29 @@ class SystemClock:
 
 
 STEADY = SteadyClock(SystemClock())
-"""Of a serve and its parts: they are forked from it, with what it knows then."""
+"""The clock of ``serve`` and its parts, which are forked from it with what it has learned by then."""
 
 
 def steady(clock: Clock) -> SteadyClock:
+    """Return ``STEADY`` for the system clock, and a new steady clock for any other."""
     return STEADY if isinstance(clock, SystemClock) else SteadyClock(clock)
 
 
-async def learned(clock: Clock, store: Store) -> SteadyClock:
-    """Of a command. Raises StoreError."""
+async def learned_clock(clock: Clock, store: Store) -> SteadyClock:
+    """Return the steady clock of a command, which has learned from the journal. Raises StoreError."""
     made = SteadyClock(clock)
     await learn(made, store)
     return made
 
 
 async def learn(clock: SteadyClock, store: Store) -> None:
-    """At a start: whether the journal doubts the clock. Raises StoreError."""
+    """Teach a clock, at a start, whether the journal doubts it. Raises StoreError."""
     now = store.now()
     clock.learn(*await store.journal.newest_at(now - DOUBT, now - PAUSE))
 
 
 def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Callable[[], str]:
-    """A maker of ids: 16 digits, sorted by the millisecond of creation. Those of one process strictly increase.
+    """Return a maker of ids: 16 digits, sorted by the millisecond of creation. Those of one process strictly increase.
 
     Ids of two processes in the same millisecond differ in 30 random bits; each has a maker of its own.
     """
@@ -72,25 +75,22 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
 
 
 def _drawn() -> Sequence[int]:
-    """Random numbers of 32 bits; many at once, since each draw lets go of the interpreter's lock."""
+    """Draw random numbers of 32 bits; many at once, since each draw lets go of the interpreter's lock."""
     return memoryview(os.urandom(1024)).cast("I")
 
 
 def host_name() -> str:
-    """Our name in a greeting: the machine's if it is fully qualified. No server is asked."""
+    """Return our name in a greeting: the machine's name if it is fully qualified. No server is asked."""
     name = socket.gethostname()
     return name if "." in name else f"{name}.localdomain"
 
 
-log = logging.getLogger(__name__)
-
-
 async def every(
-    seconds: float, what: str, work: Callable[[], Awaitable[object]], told: dict[str, float] | None = None
+    seconds: float, what: str, work: Callable[[], Awaitable[object]], logged: dict[str, float] | None = None
 ) -> NoReturn:
-    """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time. ``told``:
-    as of Outage."""
-    outage = Outage(log, f"{what}: waiting for the store", logged={} if told is None else told)
+    """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time. ``logged``:
+    when each reason was logged, shared by outages (Outage)."""
+    outage = Outage(log, f"{what}: waiting for the store", logged={} if logged is None else logged)
     while True:
         try:
             await work()
@@ -102,10 +102,11 @@ async def every(
 
 
 async def drain(
-    seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, told: dict[str, float]
+    seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, logged: dict[str, float]
 ) -> NoReturn:
-    """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause."""
-    outage = Outage(log, f"{what}: waiting for the store", logged=told)
+    """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause.
+    ``logged``: as in ``every``."""
+    outage = Outage(log, f"{what}: waiting for the store", logged=logged)
     while True:
         try:
             done = await work()
@@ -119,8 +120,8 @@ async def drain(
 
 
 async def slices(work: Callable[[], Awaitable[bool]], pause_seconds: float = 0.05) -> None:
-    """Do ``work``, a slice at a time, between admissions, while there is more. A slice that took longer is followed by as
-    long a pause: on a slow disk mail has half of the time."""
+    """Do ``work``, a slice at a time, between admissions, until it returns that there is no more. The pause after a slice is at
+    least as long as the slice: on a slow disk mail has half of the time."""
     more, loop = True, asyncio.get_running_loop()
     while more:
         begun = loop.time()

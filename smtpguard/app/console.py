@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount
 
 from smtpguard.admission.model import Explained
 from smtpguard.app import mentions
-from smtpguard.app.alarmchannels import active, take
+from smtpguard.app.alarmchannels import active_alarms, take_alarm
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
 from smtpguard.app.clock import every, ids
 from smtpguard.app.eventlog import EventLog
@@ -27,7 +27,7 @@ from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.lists import on_list
 from smtpguard.app.policies import Following, FollowingFile
 from smtpguard.app.services import accounts, corrections_of, second_factor_for, services
-from smtpguard.app.webserver import Health, Server, configured
+from smtpguard.app.webserver import Health, Server, configure
 from smtpguard.config.documents import PolicyFile
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OWN_TRIES, OWN_SECONDS = 8, 900.0
+"""The most attempts of one person with their own password in so many seconds."""
+
 
 class Console(Part):
     def __init__(self, settings: Settings) -> None:
@@ -78,7 +81,7 @@ class Console(Part):
             raise CannotStart(str(e), passing=e.passing) from None
         self._undo.callback(listener.close)
         application = await self._application(listener.getsockname()[1])
-        how = configured(application, proxies=wanted.proxies, tls=wanted.tls)
+        how = configure(application, proxies=wanted.proxies, tls=wanted.tls)
         self._renewals.watch(of_console(self._settings), how.ssl if wanted.tls is not None else None)
         self._server = Server(how, listener)
         while not self._server.started and not self._server.serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
@@ -128,8 +131,8 @@ class Console(Part):
             settings=settings,
             policy_file=partial(_other_file, FollowingFile(settings, store)),
             policy=lambda: policies.policy,
-            alarms=partial(active, settings, store),
-            take_alarm=lambda key, by: take(settings, store, key, by=by, at=clock.now()),
+            alarms=partial(active_alarms, settings, store),
+            take_alarm=lambda key, by: take_alarm(settings, store, key, by=by, at=clock.now()),
         )
         programs = [
             *api(settings, console, store, new_id=ids()),
@@ -145,7 +148,7 @@ async def _other_file(file: FollowingFile) -> PolicyFile | None:
 
 
 def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
-    """What approvers need (health.Checks)."""
+    """Return the health checks of what approvers need (webserver.Checks)."""
     try:
         policies.current()
         policy = ""
@@ -162,19 +165,15 @@ async def _explained(
     reverse_path: Address | None,
     recipients: Sequence[Address],
 ) -> Explained:
-    """With the lists in use."""
+    """Explain a message with the policy and the lists in use."""
     _, around = policies.around()
     return await Explainer(policies.current(), gather, around).explain(message, reverse_path, recipients, session)
 
 
-# Accounts, sign-in and the API, on the same store.
-
-
-OWN_TRIES, OWN_SECONDS = 8, 900.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
+    """The console's sign-in: its middleware, its pages, its sessions, and the provider of single sign-on."""
+
     middleware: tuple[Middleware, ...]
     routes: tuple[BaseRoute, ...]
     sessions: Sessions
@@ -200,7 +199,7 @@ def front(
     port: int,
     passwords: Passwords | None = None,
 ) -> Front:
-    """``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
+    """Build the console's sign-in. ``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
     place = where(console, port)
     sessions = Sessions(store.people, clock, console.session)
     provider = _provider(console, place, clock, secret)
@@ -247,8 +246,8 @@ def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: C
 
 
 def where(console: Wished, port: int) -> Site:
-    """The console's address for browsers. Without a url in the settings: its listening address, and on this machine its
-    names."""
+    """Return the console's address for browsers. Without a url in the settings it is the listening address, and on this machine
+    its names."""
     if console.url:
         return Site(url=console.url.rstrip("/"), proxies=console.proxies)
     scheme = "https" if console.tls is not None else "http"

@@ -17,11 +17,11 @@ from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
 from smtpguard.app.clock import SystemClock, drain, every, host_name, ids, slices, steady
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, webhook_secret
-from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, read_by
+from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, directory_reader
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays
-from smtpguard.app.services import notice_head, notices, opened, term
+from smtpguard.app.services import deadlines, notice_head, notices, opened
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -61,7 +61,8 @@ AUDIT_SECONDS = 1.0
 WITNESS_SECONDS = 5.0
 LAST_LINES_SECONDS = 5.0
 MOVE_SECONDS = 0.08
-"""A commit costs much the same for one verdict and for fifty, and syncs the disk that the fronts are on."""
+"""The pause between two moves of fronts: a commit costs much the same for one verdict and for fifty, and syncs the disk that the
+fronts are on."""
 
 
 class Deliverer(Part):
@@ -94,7 +95,7 @@ class Deliverer(Part):
         for each in self._witnesses:
             self._undo.push_async_callback(each.close)
         self._freshness = ListRefresh(settings, self._policies, self._digester, self._store, clock)
-        read = read_by(settings.policy.parent, settings.delimiters)
+        read = directory_reader(settings.policy.parent, settings.delimiters)
         self._memberships = Memberships(self._policies, self._store, clock, read)
         self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._feeds = Feeds(settings, self._store.returns.mention, clock)
@@ -104,7 +105,7 @@ class Deliverer(Part):
             Daily(self._store, self._policies, clock, partial(checkpoint_mail, auditor)) if auditor else None
         )
         self._approvals = Approvals(
-            self._store, self._policies, clock, term=term(settings), notices=notices(settings)
+            self._store, self._policies, clock, term=deadlines(settings), notices=notices(settings)
         )  # fmt: skip
         ways = {pool: Deliveries(pool) for pool in relays.pools.values()}
         self._delivery = Delivery(
@@ -133,21 +134,21 @@ class Deliverer(Part):
         await self._store.outbox.abandon(partial(has_ended, ours=owner))
 
     async def serve(self) -> None:
-        """Runs all tasks, and never returns. If one fails the part ends, and is started again."""
-        told: dict[str, float] = {}
+        """Run all tasks, and never return. If a task fails the part ends, and is started again."""
+        logged: dict[str, float] = {}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
-            tasks.create_task(drain(AUDIT_SECONDS, "audit log", self._audit_log.told, SCAN, told))
+            tasks.create_task(drain(AUDIT_SECONDS, "audit log", self._audit_log.follow, SCAN, logged))
             for witness in self._witnesses:
-                tasks.create_task(drain(WITNESS_SECONDS, witness.what, witness.give, SLICE, told))
+                tasks.create_task(drain(WITNESS_SECONDS, witness.what, witness.give, SLICE, logged))
             if self._teller is not None:
                 tasks.create_task(self._teller.run())
             if self._store.file:
                 tasks.create_task(self._move_fronts())
             for seconds, what, work in self._regularly():
-                tasks.create_task(every(seconds, what, work, told))
+                tasks.create_task(every(seconds, what, work, logged))
 
     def _regularly(self) -> Iterator[tuple[float, str, Callable[[], Awaitable[object]]]]:
         approvals, journal = self._approvals, self._store.journal
@@ -181,7 +182,7 @@ class Deliverer(Part):
             await asyncio.wait({self._delivering}, timeout=grace_seconds)
         with contextlib.suppress(StoreError, TimeoutError):  # if the store is restored then, only the log has it
             async with asyncio.timeout(LAST_LINES_SECONDS):
-                await self._audit_log.told()
+                await self._audit_log.follow()
 
     async def _move_fronts(self) -> None:
         """Move the fronts of processes with clients into the chain. They try it themselves if the store is away."""
@@ -205,7 +206,8 @@ class Deliverer(Part):
 
 
 def _templates(settings: Settings, policies: Following) -> Callable[[], NoticeTemplates]:
-    """Those of the policy in force. If that policy cannot be read, those of the settings alone."""
+    """Return what gives the templates of notices for the policy in force. If that policy cannot be read, they are made from the
+    settings alone."""
     made = lru_cache(maxsize=1)(NoticeTemplates)
 
     def templates() -> NoticeTemplates:
@@ -219,13 +221,13 @@ def _templates(settings: Settings, policies: Following) -> Callable[[], NoticeTe
 
 
 def worker(settings: Settings) -> str:
-    """The name of this process as the owner of leases: host, id of the state folder, process id."""
+    """Return the name of this process as the owner of leases: host, id of the state folder, process id."""
     return f"{socket.gethostname()} {folder_id(settings)} {os.getpid()}"
 
 
 def has_ended(owner: str, *, ours: str) -> bool:
-    """Whether the worker that began an attempt has ended: a process of this host and state folder that is gone, or had our
-    id. Of any other, also of one that an earlier version named without its folder, only the time of its lease tells."""
+    """Return whether the worker that began an attempt has surely ended: a process of this host and state folder that is gone, or
+    had our id. Of any other, also of one that an earlier version named without its folder, only the time of its lease tells."""
     if owner == ours:
         return True
     (place, _, pid), (here, _, _) = owner.rpartition(" "), ours.rpartition(" ")
@@ -241,7 +243,8 @@ def has_ended(owner: str, *, ours: str) -> bool:
 
 
 def signer(settings: Settings) -> Sign | None:
-    """Raises CannotStart if the key cannot be read or used."""
+    """Return what signs our own mail with DKIM, None if the settings have no key. Raises CannotStart if the key cannot be read
+    or used."""
     given = settings.dkim_sign
     if given is None:
         return None
@@ -255,7 +258,8 @@ def signer(settings: Settings) -> Sign | None:
 
 
 def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
-    """The language of a person's account. If the store does not answer, the default: the notice goes out all the same."""
+    """Return what finds the language of a person's account. If the store does not answer it is "", the default: the notice goes
+    out all the same."""
 
     async def chosen(address: str) -> str:
         try:
@@ -268,7 +272,7 @@ def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
 
 
 def witnesses(settings: Settings, store: Store, clock: Clock, name: str) -> Iterator[Sending]:
-    """What sends checkpoints out of this host, which is called ``name``. Raises Broken and CannotStart."""
+    """Yield what sends checkpoints out of this host, which is called ``name``. Raises Broken and CannotStart."""
     audit = settings.audit
     url, token_file = (audit.witness.url, audit.witness.token_file) if audit.witness is not None else ("", None)
     token = read_secret(token_file) if token_file is not None else ""
@@ -281,7 +285,8 @@ def witnesses(settings: Settings, store: Store, clock: Clock, name: str) -> Iter
 
 
 def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clock) -> Dispatcher | None:
-    """Calls the webhooks of the settings, and asks the policy which lists may be named to each. None if there are no webhooks. Raises CannotStart if a secret cannot be used."""
+    """Return what calls the webhooks of the settings, None if there are none. The policy says which lists may be named to each.
+    Raises CannotStart if a secret cannot be used."""
     if not settings.webhooks:
         return None
     hooks = [_hook(wanted, policies, settings.console_url) for wanted in settings.webhooks]
@@ -290,7 +295,7 @@ def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clo
 
 def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
     def nameable(name: str) -> bool:
-        """False for a list that is no longer in the policy: its sensitivity is unknown."""
+        """Return whether a list may be named. One that is no longer in the policy may not: its sensitivity is unknown."""
         info = policies.current().registry.lists.get(name)
         return info is not None and not info.special
 

@@ -15,8 +15,11 @@ from smtpguard.observe import log
 from smtpguard.policy.verdict import Action
 from smtpguard.store.store import Store
 
-MOST_RELAYING, MOST_EARLY = 10_000, 1_000
-PEOPLES = frozenset(
+MOST_RELAYING = 10_000
+"""The most verdicts that wait for their outcome."""
+MOST_EARLY = 1_000
+"""The most outcomes that are remembered because they came before their verdict."""
+PEOPLE_KINDS = frozenset(
     {
         Kind.VOTE,
         Kind.APPROVED,
@@ -54,8 +57,8 @@ PEOPLES = frozenset(
         Kind.KEY,
     }
 )
-"""Kinds of what a command can do, and what another process does about it later, such as the end of a freeze. ``lists sync``
-is not among them: the first start reads lists before there is a follower."""
+"""The kinds of what people do with a command, and of what another process does about it later, such as the end of a freeze.
+``lists sync`` is not among them: the first start reads lists before there is a follower."""
 
 NAME = "(log)"  # the cursor's name; config forbids it for webhooks
 LEASE_SECONDS = 60.0
@@ -63,8 +66,8 @@ SCAN = 500  # lines at a time
 
 
 class EventLog:
-    """A subscriber of one store's committed events (store.store.open_store), called in the writer's thread, and in
-    that of the front. The actions of people are logged by AuditFollower."""
+    """A subscriber that logs one store's committed events (store.store.open_store). It is called in the writer's thread, and in
+    that of the front. The actions of people are left to AuditFollower."""
 
     def __init__(self, tell: Callable[..., None] = log.tell) -> None:
         """``tell`` is called with the events of one commit that are logged, each an argument."""
@@ -94,24 +97,25 @@ class EventLog:
                 else:  # the verdict, and the relay's reply
                     data = {**verdict.data, **event.data}
                     event = new_event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
-            if event.kind not in PEOPLES:
+            if event.kind not in PEOPLE_KINDS:
                 told.append(event)
         if told:
             self._tell(*told)
 
 
 class AuditFollower:
-    """Log the actions of people, whichever process recorded them. A command's standard error is a terminal, so votes and
-    freezes from the command line would be in no log. One follower in an installation does it, under a lease, and starts
-    where the last one stopped. ``tell`` gets each entry at least once; twice if the process died between the line and the cursor."""
+    """A follower of the journal that logs the actions of people, whichever process recorded them. A command's standard error is a
+    terminal, so votes and freezes from the command line would be in no log. One follower in an installation does it, under a
+    lease, and starts where the last one stopped. ``tell`` gets each entry at least once; twice if the process died between the
+    line and the cursor."""
 
     def __init__(self, store: Store, clock: Clock, tell: Callable[[Event], None] = log.tell) -> None:
         self._cursors, self._clock, self._tell = store.cursors, clock, tell
 
-    async def told(self) -> int:
-        """Log the entries that are there, at first from the next one on; returns how many lines. Raises StoreError."""
+    async def follow(self) -> int:
+        """Log the new entries; the first call logs none. Returns how many lines it wrote. Raises StoreError."""
         place = await self._cursors.at(NAME)
-        news = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
+        news = await self._cursors.news(place.told, tuple(PEOPLE_KINDS), SCAN)
         if not news.entries:
             if news.through > place.told:
                 await self._cursors.pass_over(NAME, place, news.through)
@@ -127,7 +131,8 @@ class AuditFollower:
 
 
 def _event(entry: Entry, clear: Clear | None) -> Event:
-    """``at``: when it was done, since its line may be later; ``entry``: its number in the journal."""
+    """Return an entry as an event for the log. ``at`` in it: when it was done, since its line may be later; ``entry``: its
+    number in the journal."""
     data = {"at": entry.time.isoformat(timespec="seconds"), "entry": entry.seq, **entry.data}
     if isinstance(why := data.get("why"), Mapping):
         data["why"] = str(load(why))

@@ -28,27 +28,29 @@ if TYPE_CHECKING:
 
 
 class CannotStart(Exception):
-    """It cannot run as things are; one sentence for the person who started it. Trying again would not help, unless it
-    is ``passing``."""
+    """The program cannot run as things are. The message is one sentence for the person who started it. Trying again would not
+    help, unless it is ``passing``."""
 
     def __init__(self, sentence: str, *, passing: bool = False) -> None:
         super().__init__(sentence)
         self.passing = passing
 
 
+SHORTEST_SECRET = 16
+"""The fewest characters of a webhook's secret."""
 NO_ROOM = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.EROFS}
 )
-"""Errors for lack of a resource, or from a disk or file server, that may pass."""
+"""Error numbers that may pass: for lack of a resource, or from a disk or file server."""
 
 
 def read_policy(settings: Settings) -> Policy:
-    """The policy in the files now, which may differ from the one in force. Raises Broken with every problem."""
+    """Read the policy in the files, which may differ from the one in force. Raises Broken with every problem."""
     return parse_policy(settings, policy_documents(settings.policy), where=str(settings.policy))
 
 
 def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str = "policy.yaml") -> Policy:
-    """Parse these documents. Raises Broken."""
+    """Parse the documents of a policy. ``where``: the name of its file in problems. Raises Broken."""
     from smtpguard.policy.parse import parse  # a slow import; a freeze should not wait for it
 
     return parse(
@@ -64,7 +66,7 @@ def indexes(settings: Settings) -> Path:
 
 
 def spool(settings: Settings) -> Path:
-    """The folder for large messages that are being decided on."""
+    """Return the folder for large messages that are being decided on."""
     return settings.state / "spool"
 
 
@@ -81,8 +83,8 @@ def make_state(settings: Settings) -> None:
 
 
 def folder_id(settings: Settings) -> str:
-    """Tells this state folder from that of another host with the same name: random, made once. If it cannot be read or
-    made, one for this process alone. A copy of the folder has it too."""
+    """Return what tells this state folder from that of another host with the same name: a random id, made once. If it cannot be
+    read or made, it is one for this process alone. A copy of the folder has the same id."""
     try:
         return installation_key(settings.state / "id").hex()[:16]
     except BadKey:
@@ -90,7 +92,7 @@ def folder_id(settings: Settings) -> str:
 
 
 def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Files that other users of this machine can read: the settings key, and a sentence on what to do. Those that we
+    """Yield the files that other users of this machine can read: the settings key, and a sentence on what to do. Those that we
     make are private; existing ones may have been made by hand."""
     if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
         yield "state", f"other users of this machine can read {settings.state}: chmod 700 {settings.state}"
@@ -110,7 +112,8 @@ def _others(path: Path, bits: int) -> bool:
 
 
 def installation_secret(settings: Settings) -> bytes:
-    """Made at the first start, and not beside a store that has another one. Raises CannotStart."""
+    """Return the secret of this installation. It is made at the first start, but not beside a store that has another one. Raises
+    CannotStart."""
     if not settings.secret_file.exists() and (settings.state / CHECKPOINTS).exists():
         raise CannotStart(other_secret(settings, missing=True))
     try:
@@ -133,7 +136,7 @@ def other_secret(settings: Settings, *, missing: bool) -> str:
 
 
 def store_url(settings: Settings) -> str:
-    """With the file of the password, if it has one (Database). Raises Broken if that cannot be read."""
+    """Return the store's url, with the file of its password, if it has one (Database). Raises Broken if that cannot be read."""
     url, file = settings.store.url, settings.store.password_file
     if file is None:
         return url
@@ -142,20 +145,21 @@ def store_url(settings: Settings) -> str:
 
 
 def no_room(settings: Settings) -> str:
-    """Which disk is full, if it is that of a SQLite database: no record can be written, and mail is answered 452."""
+    """Return whether the disk of a SQLite database is full, as a sentence, "" if not. If it is, no record can be written, and mail
+    is answered 452."""
     database = sqlite_file(settings.store.url)
     return _full(database.parent) if database is not None else ""
 
 
 def unwritable(settings: Settings) -> str:
-    """Why no process can write a SQLite database, though it may be readable; "" if that cannot be seen from here."""
+    """Return why no process can write a SQLite database, though it may be readable; "" if that cannot be seen from here."""
     database = sqlite_file(settings.store.url)
     wrong = database is not None and read_only(database.parent)
     return f"{database} is on a read-only file system" if wrong else ""
 
 
 def no_spool(settings: Settings) -> str:
-    """Why no large message can be kept in the state folder; "" if one can, if a SQLite database has the same problem, or
+    """Return why no large message can be kept in the state folder; "" if one can, if a SQLite database has the same problem, or
     if this user cannot know."""
     if no_room(settings) or unwritable(settings):
         return ""
@@ -174,11 +178,8 @@ def _full(folder: Path) -> str:
     return f"no space left in {folder}" if room.f_bavail * room.f_frsize < LEAST_ROOM else ""
 
 
-SHORTEST_SECRET = 16
-
-
 def webhook_secret(file: Path) -> bytes:
-    """The secret that signs what is sent to a webhook, or comes from one. Raises CannotStart."""
+    """Read the secret that signs what is sent to a webhook, or comes from one. Raises CannotStart."""
     try:
         secret = read_secret(file)
     except Broken as e:
@@ -189,7 +190,7 @@ def webhook_secret(file: Path) -> bytes:
 
 
 def contact(settings: Settings) -> Address | None:
-    """Who is told of alarms; None if the contact is no mailbox, but a telephone number, say."""
+    """Return who gets alarms; None if the contact is no mailbox, but a telephone number, say."""
     from smtpguard.mail.address import BadAddress
     from smtpguard.mail.compose import mailbox_of  # a freeze should not wait for it
 

@@ -1,5 +1,5 @@
-"""The guard of one process, built of store, policy, reader and verifier; and the part around it that takes mail, for the
-proxy and the milter alike."""
+"""Build the guard of one process from store, policy, reader and verifier; and the part around it that takes mail, for the proxy
+and the milter alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import gathering
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
-from smtpguard.app.services import freezes_of, notices, opened, second_factor_for, term
+from smtpguard.app.services import deadlines, freezes_of, notices, opened, second_factor_for
 from smtpguard.config.settings import Settings
 from smtpguard.database.batch import read_head
 from smtpguard.database.errors import Outage
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """``follow`` must run, or the fences stop all mail. ``hostname``: our name in greetings.
+    """The guard of one process. ``follow`` must run, or the fences stop all mail. ``hostname``: our name in greetings.
     ``background``: the watch over the gate, and what a bypass needs."""
 
     intake: Intake
@@ -61,14 +61,14 @@ class Line:
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
     async def follow(self) -> None:
-        """Never returns."""
+        """Run what is in the background. Never returns."""
         async with asyncio.TaskGroup() as tasks:
             for run in self.background:
                 tasks.create_task(run())
 
 
-async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None) -> Line:
-    """Ready for mail when it returns; ``undo`` closes it. Raises CannotStart, StoreError and Broken."""
+async def open_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None) -> Line:
+    """Build a guard that is ready for mail; ``undo`` closes it. Raises CannotStart, StoreError and Broken."""
     clock = steady(clock or SystemClock())
     make_state(settings)
     secret = installation_secret(settings)
@@ -79,7 +79,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     watch = await policies.watch(front)
     gather = gathering(settings, policies.around, undo)
     hostname = settings.hostname or host_name()
-    told, terms = notices(settings), term(settings)
+    told, terms = notices(settings), deadlines(settings)
     own: list[OwnMail] = []
     if settings.hold.approve_at:
         own.append(Preapproval(
@@ -134,7 +134,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
 
 
 def counts(intake: Intake) -> Mapping[str, int]:
-    """The numbers of a process that takes mail (processes.numbers)."""
+    """Return the counts of a process that takes mail (processes.numbers)."""
     undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
     answered = {f"answered {how}": count for how, count in intake.answered.items()}
     admissions = {f"admission {n}": count for n, count in enumerate(intake.admissions) if count}
@@ -142,7 +142,7 @@ def counts(intake: Intake) -> Mapping[str, int]:
     return undecided | answered | admissions | bypassed | {"admission us": intake.admission_microseconds}
 
 
-_USUAL = frozenset(
+_CLIENT_ERRORS = frozenset(
     {
         Why.RECIPIENT_REFUSED,
         Why.BAD_ADDRESS,
@@ -153,13 +153,15 @@ _USUAL = frozenset(
         Why.BAD_CONTENT,
     }
 )
-"""Errors of the client: logged as information, not as a warning."""
-_CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Why.RATE_LIMIT, Why.GAVE_UP})
-"""Answered 4xx, but not because of the guard or the relay."""
+"""Causes that are errors of the client: they are logged as information, not as a warning."""
+_CLIENT_CAUSES = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.OTHER_ROUTE, Why.RATE_LIMIT, Why.GAVE_UP})
+"""Causes of 4xx answers that are neither the guard's nor the relay's."""
+_UNSET = Outage(log, "a connection could not be set up", level=logging.INFO)
+"""Logs the checks of a balancer, and whoever speaks no TLS."""
 
 
-class Turned:
-    """Of one process. ``counts``: for processes.numbers."""
+class TurnedAwayLog:
+    """Logs and counts the mail that one process turned away without a verdict. ``counts``: for processes.numbers."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("smtpguard")
@@ -168,25 +170,26 @@ class Turned:
 
     def __call__(self, mail: TurnedAway) -> None:
         self._counts[mail.why] += 1
-        self._put_off += _put_off(mail)
+        self._put_off += _is_put_off(mail)
         if mail.why is Why.RATE_LIMIT:  # logged in sum, once a minute (app.ratelimits)
             return
-        tell = self._log.info if mail.why in _USUAL else self._log.warning
-        tell("turned-away", **fields(mail))
+        tell = self._log.info if mail.why in _CLIENT_ERRORS else self._log.warning
+        tell("turned-away", **log_fields(mail))
 
     @property
     def counts(self) -> Mapping[str, int]:
         return {f"turned-away {why}": count for why, count in self._counts.items()} | {PUT_OFF: self._put_off}
 
 
-def _put_off(mail: TurnedAway) -> bool:
-    """Whether it was answered 4xx for all its recipients, and the guard has not counted that answer itself."""
+def _is_put_off(mail: TurnedAway) -> bool:
+    """Return whether the mail was answered 4xx for all its recipients, and the guard has not counted that answer itself."""
     if mail.reply is None or mail.reply.code // 100 != 4 or mail.refused < mail.recipients:
         return False
-    return mail.why not in _CLIENTS and (mail.why is not Why.UNDECIDED or mail.reply is RECALLED)
+    return mail.why not in _CLIENT_CAUSES and (mail.why is not Why.UNDECIDED or mail.reply is RECALLED)
 
 
-def fields(mail: TurnedAway) -> dict[str, Any]:
+def log_fields(mail: TurnedAway) -> dict[str, Any]:
+    """Return the fields of its line in the log."""
     shown: dict[str, Any] = {"why": mail.why.value, "client": mail.client, "listener": mail.listener}
     if mail.reply is not None:
         shown["reply"] = str(mail.reply)
@@ -200,25 +203,25 @@ def fields(mail: TurnedAway) -> dict[str, Any]:
 
 
 class MailPart(Part):
-    """A part that takes mail, on one guard. Its listeners are those of the proxy, if it is one, then those of the milter
+    """A part that takes mail, with one guard. Its listeners are those of the proxy, if it is one, then those of the milter
     (processes.listeners.Listener.number)."""
 
     line: Line
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """``clock``: instead of the system's, for all that is decided and recorded; sockets use real time."""
+        """``clock``: replaces the system's, for all that is decided and recorded; sockets use real time."""
         super().__init__()
         self._settings, self._clock = settings, clock
-        self._turned = Turned()
+        self._turned = TurnedAwayLog()
         self._receptions: list[Reception | MilterReception] = []
-        self._settling: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
     ) -> None:
-        task = asyncio.create_task(_settled(self._receptions[listener], connection, closed, client))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        task = asyncio.create_task(_serve(self._receptions[listener], connection, closed, client))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
     def said(self) -> Said:
         store = self.line.store
@@ -233,14 +236,10 @@ class MailPart(Part):
         await self.line.intake.drain()  # transactions that are still recorded, whose clients may have disconnected
 
 
-_UNSET = Outage(log, "a connection could not be set up", level=logging.INFO)
-"""A check of a balancer, and whoever speaks no TLS."""
-
-
-async def _settled(
+async def _serve(
     reception: Reception | MilterReception, connection: socket.socket, closed: Callable[[], None], client: str | None
 ) -> None:
-    """Serve a connection to its end. It may not even begin: TLS fails, or the client has disconnected."""
+    """Serve a connection to its end. It may end before it begins: TLS fails, or the client has disconnected."""
     try:
         await reception.serve_connection(connection, closed, client)
     except OSError as e:

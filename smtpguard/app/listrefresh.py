@@ -1,6 +1,7 @@
-"""Refresh the indexes of the lists in force on their schedule, while lookups go on; and sync them before mail comes.
+"""Refresh the indexes of the lists in force on their schedule, and read new lists before mail comes; and ask directories who is
+in the groups that they name.
 
-A changed or failed list is journalled in the same commit as the notices about it. A slow source delays no other list.
+A changed or failed list is journalled in the same commit as the notices about it. A slow source delays no other.
 """
 
 from __future__ import annotations
@@ -42,12 +43,27 @@ from smtpguard.store.writer import Committed
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-AT_ONCE = 4  # lists read at the same time
+"""The pause between two looks for lists that are due."""
+GROUPS_SECONDS = 5.0
+"""The pause between two looks for groups that are due."""
+FIRST_SECONDS = 20.0
+"""The longest that a start waits for lists without an index."""
+AT_ONCE = 4
+"""The most lists that are read at the same time."""
 MAY_HANG = 64
-HANGS_SECONDS = 2 * 3600.0  # twice the timeout of a remote source; reading a file may hang for ever
+"""The most threads for sources, which may hang, of each kind."""
+HANGS_SECONDS = 2 * 3600.0
+"""The time after which a source counts as hanging: twice the timeout of a remote source. Reading a file may hang for ever."""
+SOON = timedelta(minutes=1)
+"""The time after which a directory that did not answer is asked again, unless the policy says less."""
+
+Read = Callable[[LdapMembers], People]
+"""Asks a directory for the people of a group. Raises SourceError."""
 
 
 class ListRefresh:
+    """Refreshes the lists of the policy in force on their schedule."""
+
     def __init__(self, settings: Settings, policies: Following, digester: Digester, store: Store, clock: Clock) -> None:
         self._settings, self._policies, self._digester = settings, policies, digester
         self._store, self._clock = store, clock
@@ -56,7 +72,7 @@ class ListRefresh:
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
         self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # apart from the threads that everything else uses
-        self._unsaid: list[Report] = []
+        self._unrecorded: list[Report] = []
         self._outage = Outage(log, "news of lists: waiting for the store", clock.monotonic)
         self._unsynced = Outage(log, "a list cannot be synced", clock.monotonic, logging.ERROR)
         self._stopping = threading.Event()
@@ -64,7 +80,7 @@ class ListRefresh:
     async def run(self) -> None:
         try:
             while True:
-                await self._say()
+                await self._record()
                 self._begin()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
@@ -74,7 +90,7 @@ class ListRefresh:
         """Sync all lists that are due, and wait for them."""
         self._begin()
         await asyncio.gather(*self._reading.values())
-        await self._say()
+        await self._record()
 
     def _begin(self) -> None:
         try:
@@ -102,20 +118,21 @@ class ListRefresh:
                 if isinstance(refresher, Refresher):
                     report = await asyncio.to_thread(refresher.unfinished, info, began, self._clock.now())
                     if report.news:
-                        self._unsaid.append(report)
+                        self._unrecorded.append(report)
                 await asyncio.wait({thread}, timeout=HANGS_SECONDS)
             report = await thread
             if report.news:
-                self._unsaid.append(report)
+                self._unrecorded.append(report)
         except Exception as error:  # an internal error must not stop the other lists
             self._unsynced.report(f"{info.name}: {error!r}", trace=True)
         finally:
             del self._reading[info.name]
 
-    async def _say(self) -> None:
-        """Journal the reports. If the store does not answer they are kept and tried again: a change is found only once."""
-        while self._unsaid and not self._stopping.is_set():
-            report = self._unsaid[0]
+    async def _record(self) -> None:
+        """Journal the reports, with notices. If the store does not answer they are kept and tried again: a change is found only
+        once."""
+        while self._unrecorded and not self._stopping.is_set():
+            report = self._unrecorded[0]
             told = tuple(list_notices(report, self._policies.current()))
             try:
                 await self._store.journal.record(list(list_events(report)), told)
@@ -123,17 +140,14 @@ class ListRefresh:
                 self._outage.report(e)
                 return
             self._outage.end()
-            self._unsaid.remove(report)
+            self._unrecorded.remove(report)
 
 
-FIRST_SECONDS = 20.0
-
-
-async def first_time(
+async def read_new_lists(
     settings: Settings, policy: Policy, *, by: str, seconds: float = FIRST_SECONDS, committed: Committed | None = None
 ) -> None:
-    """Read the lists that have no index yet, before mail comes that would be held without them. At most ``seconds``:
-    the rest is read while mail comes. ``committed`` gets the journalled events. Raises CannotStart and StoreError."""
+    """Read the lists that have no index yet, before mail comes that would be held without them. Returns after at most
+    ``seconds``; the rest is read while mail comes. ``committed`` gets the journalled events. Raises CannotStart and StoreError."""
     registry, clock = open_registry(settings, policy), SystemClock()
     unread = [registry.lists[name] for name, status in registry.statuses.items() if status.index is None]
     if not any(info.members for info in unread):
@@ -159,13 +173,14 @@ async def first_time(
         pass
     finally:
         stop.set()
-    await journal(settings, policy, tuple(r for r in reports if r.news), by=by, committed=committed)
+    await record_reports(settings, policy, tuple(r for r in reports if r.news), by=by, committed=committed)
 
 
-async def journal(
+async def record_reports(
     settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str, committed: Committed | None = None
 ) -> bool:
-    """False: there is no journal yet, since the guard has never served here. Raises CannotStart and StoreError."""
+    """Journal reports on lists, with notices. Returns False if there is no journal yet, since the guard has never served here.
+    Raises CannotStart and StoreError."""
     try:
         async with opened(settings, committed=committed) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
@@ -178,18 +193,10 @@ async def journal(
     return True
 
 
-GROUPS_SECONDS = 5.0
-SOON = timedelta(minutes=1)
-"""After so long a directory that did not answer is asked again, unless the policy says less."""
-
-Read = Callable[[LdapMembers], People]
-
-
-def read_by(base: Path, delimiters: str) -> Read:
-    """Asks one directory. ``base``: what paths of the policy are relative to."""
+def directory_reader(base: Path, delimiters: str) -> Read:
+    """Return what asks a directory. ``base``: the folder that paths of the policy are relative to."""
 
     def read(model: LdapMembers) -> People:
-        """Raises SourceError."""
         source, tally = open_source(model, base), Tally()
         found: dict[int, dict[str, None]] = {}
         try:
@@ -211,8 +218,8 @@ def read_by(base: Path, delimiters: str) -> Read:
 
 
 class Memberships:
-    """Asks directories who is in the groups that the policy lets them name, on their schedule. An answer that is none, or
-    no answer, changes nothing for a day (accounts.membership). A directory that hangs keeps no other waiting."""
+    """Asks directories who is in the groups that the policy lets them name, on their schedule. An unusable answer, or no answer,
+    changes nothing for a day (accounts.membership). A directory that hangs keeps no other waiting."""
 
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read
@@ -221,11 +228,12 @@ class Memberships:
         self._outage = Outage(log, "members of groups: waiting for the store", clock.monotonic)
 
     async def step(self) -> None:
-        """Ask all that are due, and wait for them."""
+        """Ask all directories that are due, and wait for them."""
         await self.begin()
         await asyncio.gather(*self._asking.values())
 
     async def begin(self) -> None:
+        """Begin to ask the directories that are due, and drop what no longer counts. Raises StoreError."""
         try:
             policy = self._policies.policy
         except PolicyUnreadable:  # logged elsewhere
@@ -255,8 +263,8 @@ class Memberships:
                 self._asking[group] = asyncio.create_task(self._ask(before, model))
 
     async def _end_sign_ons(self) -> None:
-        """What a sign-on said of somebody's groups is removed once it no longer counts: the gate moves, so that no
-        process counts it any longer."""
+        """Remove what a sign-on said of somebody's groups once it no longer counts. The gate moves with it, so that no process
+        counts it any longer."""
         now = self._clock.now()
 
         def over(account: Account) -> bool:

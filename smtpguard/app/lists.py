@@ -22,8 +22,8 @@ from smtpguard.policy.parse import Policy
 
 
 def names(settings: Settings, policy: Policy) -> Names:
-    """Which addresses are list addresses, by the organization's domains, the relays' names, and the mailboxes of people
-    in policy and settings."""
+    """Return what knows list addresses, by the organization's domains, the relays' names, and the mailboxes of people in policy
+    and settings."""
     hosts = {settings.hostname}
     for relay in settings.relays.values():
         hosts.update(relay.names, *((each.host, each.server_name or "") for each in (relay, *relay.fallbacks)))
@@ -41,7 +41,7 @@ def names(settings: Settings, policy: Policy) -> Names:
 
 
 def people_of(policy: Policy) -> set[str]:
-    """The addresses of all people in the policy, as written or canonical."""
+    """Return the addresses of all people in the policy, as written or canonical."""
     known: set[str] = set(policy.aliases)
     known.update(*policy.groups.values())
     for info in policy.lists.values():
@@ -68,19 +68,20 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
 
 
 def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, stop: Stop = never) -> Refresher:
-    """Paths of sources are relative to the policy file."""
+    """Build what reads the lists' sources, whose paths are relative to the policy file."""
     return Refresher(
         policy.declared[0], folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop
     )
 
 
 def built_expander(settings: Settings, policy: Policy, registry: Registry, *, stop: Stop = never) -> Expander:
-    """Looks up what the relay expands, in the same way as lists. Needs a ``registry`` of its own."""
+    """Build what looks up what the relay expands, in the same way as lists. It needs a ``registry`` of its own."""
     return Expander(policy.expansions, registry, folder=indexes(settings), base=settings.policy.parent, stop=stop)
 
 
 def on_list(settings: Settings, digester: Digester) -> Asked:
-    """Whether a person, by their digest, is on a list at a version of its index. Known only for the version in use."""
+    """Return what says whether a person, by their digest, is on a list at a version of its index. It is known only for the version
+    in use, and None for any other."""
 
     known: dict[str, tuple[tuple[int, int], Index]] = {}
 
@@ -113,6 +114,6 @@ def open_refresher(settings: Settings, policy: Policy) -> Refresher:
 
 
 def _digester(settings: Settings) -> Digester:
-    """Makes the secret if needed: lists may be synced before the first start."""
+    """Return the installation's digester. Its secret is made if needed: lists may be synced before the first start."""
     make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)

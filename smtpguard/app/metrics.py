@@ -35,7 +35,7 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, indexes
 from smtpguard.app.policies import Following, FollowingFile, Look
 from smtpguard.app.services import opened
-from smtpguard.app.webserver import Health, Server, configured
+from smtpguard.app.webserver import Health, Server, configure
 from smtpguard.config.settings import Settings
 from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
 from smtpguard.journal.clock import Clock
@@ -105,7 +105,7 @@ class Metrics(Part):
             return False
         self._unbound.end()
         self._undo.callback(listener.close)
-        how = configured(application(self._watching), connections=CONNECTIONS, each=EACH, lasts=LASTS_SECONDS)
+        how = configure(application(self._watching), connections=CONNECTIONS, each=EACH, lasts=LASTS_SECONDS)
         self._server = Server(how, listener)
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import Line, MailPart, Turned, straight_line
+from smtpguard.app.guardline import Line, MailPart, TurnedAwayLog, open_line
 from smtpguard.config.settings import Settings
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.milter import MilterReception
@@ -13,14 +13,15 @@ from smtpguard.wire.milter import MilterReception
 
 class Milter(MailPart):
     async def start(self) -> None:
-        self.line = await straight_line(self._settings, self._undo, self._clock)
+        self.line = await open_line(self._settings, self._undo, self._clock)
         self._receptions = [*receptions(self._settings, self.line, self._turned)]
 
     async def serve(self) -> None:
         await self.line.follow()
 
 
-def receptions(settings: Settings, line: Line, turned: Turned) -> list[MilterReception]:
+def receptions(settings: Settings, line: Line, turned: TurnedAwayLog) -> list[MilterReception]:
+    """Return what serves the connections of each milter listener, in their order."""
     new_id, limits = ids(), settings.limits
     most = Limits(recipients=limits.recipients, message_octets=limits.message_mb << 20, line_octets=limits.line_octets)
     return [

@@ -13,7 +13,7 @@ from dataclasses import replace
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_listener, server_context
 from smtpguard.app.clock import every, ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import MailPart, straight_line
+from smtpguard.app.guardline import MailPart, open_line
 from smtpguard.app.ratelimits import RateLimits
 from smtpguard.app.relay import Relays
 from smtpguard.config.listeners import SmtpListener
@@ -34,7 +34,7 @@ class Proxy(MailPart):
     async def start(self) -> None:
         settings, clock = self._settings, self._clock
         new_id = ids() if clock is None else ids(lambda: int(clock.now().timestamp() * 1000))
-        self.line = line = await straight_line(settings, self._undo, clock)
+        self.line = line = await open_line(settings, self._undo, clock)
         self._relays = relays = Relays(settings, self.places)
         self._undo.push_async_callback(relays.close)
         logins = relays.logins()

@@ -1,4 +1,4 @@
-"""The relays of the settings, for every part that speaks to them."""
+"""Connect to the relays of the settings, for every part that speaks to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def try_relay(settings: Settings, parts: Iterable[str]) -> None:
 
 
 ListAt = Callable[[Address], str]
-"""The list that has this address, "" for none. Raises StoreError if no policy is known."""
+"""Returns the list that has this address, "" for none. Raises StoreError if no policy is known."""
 
 
 class Relays:
@@ -50,6 +50,7 @@ class Relays:
             await pool.close()
 
     def routing(self, listener: str, list_at: ListAt) -> Routing:
+        """Return the choice of a relay for the mail of a listener."""
         first = self.pools[self._settings.route(listener)]
         routes = [route for route in self._settings.routes if not route.listeners or listener in route.listeners]
         if not any(route.lists or route.domains for route in routes):
@@ -65,7 +66,7 @@ class Relays:
         return Routing(first, [pool for pool in others if pool is not first], choose)
 
     def to(self, listener: str, address: Address, list_at: ListAt) -> RelayPool:
-        """The relay of a recipient. ``listener``: "" for the guard's own mail."""
+        """Return the relay of a recipient. ``listener``: "" for the guard's own mail."""
         routes = self._settings.routes
         if not routes:
             return self.pools[""]
@@ -73,7 +74,7 @@ class Relays:
         return self.pools[self._settings.route(listener, of_list, address.ascii_domain)]
 
     def logins(self) -> Mapping[RelayPool, Logins]:
-        """Logins of mail clients, by the relay that checks them. Raises CannotStart."""
+        """Return what checks the logins of mail clients, by relay. Raises CannotStart."""
         guesses = Guesses(time.monotonic)
         checked = {self.pools[self._settings.route(each.called)] for each in self._settings.listen.smtp if each.auth}
         try:
@@ -82,13 +83,13 @@ class Relays:
             raise _unreadable(e) from None
 
     def watch(self, renewals: certificates.Renewals, logins: Mapping[RelayPool, Logins]) -> None:
-        """The certificates that are shown to the relays, by us and for clients that log in there."""
+        """Watch the certificates that are shown to the relays, by us and for clients that log in there."""
         for (route, relay), pool in zip(self._settings.relays.items(), self.pools.values(), strict=True):
             also = logins[pool].context if pool in logins else None
             renewals.watch(certificates.of_relay(relay, route), pool.context, also)
 
     def said(self) -> Said:
-        """What this process reports on each relay: connections, waiters for one, and whether it answered last."""
+        """Return what this process reports on each relay: connections, waiters for one, and whether it answered last."""
         counts, levels = dict[str, int](), dict[str, int]()
         for name, pool in self.pools.items():
             idle = pool.idle
@@ -101,7 +102,7 @@ class Relays:
 
 
 def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
-    """Whether each relay answered this process last, and when."""
+    """Return by relay when it answered this process last or failed to, by the monotonic clock, and 1 if it answered."""
     heard = {name: target.reachability.found for name, target in asked.items() if target.reachability is not None}
     return {of_relay("", name): (each[0], int(each[1])) for name, each in heard.items() if each is not None}
 
@@ -122,12 +123,12 @@ def _unreadable(error: OSError) -> CannotStart:
 
 
 def targets(settings: Settings) -> Mapping[str, RelayTarget]:
-    """The targets of all relays, by route, "" for the default relay. Raises Broken for a password's file."""
+    """Return the targets of all relays, by route, "" for the default relay. Raises Broken for a password's file."""
     return {name: relay_target(settings, name) for name in settings.relays}
 
 
 def relay_target(settings: Settings, route: str = "") -> RelayTarget:
-    """The target of a route's relay, "" for the default relay. Raises Broken for its password's file."""
+    """Return the target of a route's relay, "" for the default relay. Raises Broken for its password's file."""
     relay = settings.relays[route]
     kept = settings.state / (f"relay-{route}.json" if route else "relay.json")
     return replace(
@@ -150,7 +151,7 @@ def relay_target(settings: Settings, route: str = "") -> RelayTarget:
 
 
 def target_of(relay: AnyRelay, settings: Settings) -> RelayTarget:
-    """What all relays of the settings have. Raises Broken for its password's file."""
+    """Return a target with what all relays of the settings have. Raises Broken for its password's file."""
     return RelayTarget(
         host=relay.host,
         port=relay.port,

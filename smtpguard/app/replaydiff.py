@@ -86,7 +86,7 @@ class CompiledPolicy:
         return {rule.rule_id: rule for rule in self.policy.rules.rules}
 
     @cached_property
-    def of_sense(self) -> Mapping[Any, tuple[Rule, ...]]:
+    def by_sense(self) -> Mapping[Any, tuple[Rule, ...]]:
         found: dict[Any, tuple[Rule, ...]] = {}
         for rule in self.policy.rules.rules:
             found[rule.sense] = (*found.get(rule.sense, ()), rule)
@@ -149,8 +149,8 @@ class PolicyDiff:
         if self.then is None:
             return frozenset(Part)
         differing: Mapping[Part, Callable[[CompiledPolicy], Any]] = {
-            Part.ORGANIZATION: _organization,
-            Part.TEXT: _text,
+            Part.ORGANIZATION: _organization_of,
+            Part.TEXT: _text_settings,
             Part.VOCABULARIES: lambda compiled: compiled.policy.vocabularies,
             Part.CONVERSATIONS: lambda compiled: compiled.conversations,
         }
@@ -167,7 +167,7 @@ class PolicyDiff:
             if self.then is None
             or name not in before
             or name not in after
-            or _who(self.then, name) != _who(self.other, name)
+            or _list_people(self.then, name) != _list_people(self.other, name)
         )
 
     # Differences for a message.
@@ -176,7 +176,7 @@ class PolicyDiff:
         if self.nothing:
             return frozenset()
         if self._last is None or self._last[0] is not message:
-            found = {part for part, of in _OF_LISTS.items() if not self._alike(message, of)}
+            found = {part for part, of in _OF_LISTS.items() if not self._same_lists(message, of)}
             found |= {Part.STREAMS} if not self._same_streams(message) else set()
             found |= {Part.MEMBERSHIP} if self._moved(message) else set()
             found |= {Part.ORIGIN} if self._headers_count_otherwise(message) else set()
@@ -191,7 +191,8 @@ class PolicyDiff:
     def limits(self, message: Recorded) -> bool:
         """Whether a stream that it uses has other limits."""
         return any(
-            self.then is None or _limits(self.then, name) != _limits(self.other, name) for name in message.streams
+            self.then is None or _stream_limits(self.then, name) != _stream_limits(self.other, name)
+            for name in message.streams
         )
 
     def why(self, fact: str, message: Recorded) -> str:
@@ -207,7 +208,7 @@ class PolicyDiff:
         known = message.recipients
         return known is None or not self._lists.isdisjoint(self.other.registry.classify(known).touched)
 
-    def _alike(self, message: Recorded, key: Callable[[ListInfo], Any]) -> bool:
+    def _same_lists(self, message: Recorded, key: Callable[[ListInfo], Any]) -> bool:
         """Whether the lists that it touches, or may touch, are equal in this."""
         if self.then is None:
             return False
@@ -329,13 +330,13 @@ class PolicyDiff:
         return most if addresses == 0 else Within(ANY)
 
 
-def _organization(compiled: CompiledPolicy) -> Any:
+def _organization_of(compiled: CompiledPolicy) -> Any:
     said = compiled.policy.organization
     people = said.domains, said.customers_here, said.people, said.members
     return people, compiled.policy.expansions, compiled.policy.delimiters
 
 
-def _text(compiled: CompiledPolicy) -> Any:
+def _text_settings(compiled: CompiledPolicy) -> Any:
     policy = compiled.policy
     list_ids = {i for info in compiled.lists.values() for i in info.list_ids}
     names = frozenset(compiled.registry.names.known())
@@ -350,7 +351,7 @@ def _streams(compiled: CompiledPolicy) -> Any:
     return {s.name: (s.senders, s.origin) for s in compiled.registry.streams.values()}
 
 
-def _who(compiled: CompiledPolicy, name: str) -> Any:
+def _list_people(compiled: CompiledPolicy, name: str) -> Any:
     """Whom a list contains: its declarations of sources, and its addresses."""
     info = compiled.lists[name]
     sources = [members.what() for members in info.members]
@@ -358,7 +359,7 @@ def _who(compiled: CompiledPolicy, name: str) -> Any:
     return addresses, info.of_customers, info.includes, sources
 
 
-def _limits(compiled: CompiledPolicy, name: str) -> Any:
+def _stream_limits(compiled: CompiledPolicy, name: str) -> Any:
     stream = compiled.registry.streams.get(name)
     return None if stream is None else (stream.max, stream.max_per_person)
 
@@ -414,7 +415,7 @@ class Divergence:
 
     # Input: what went differently.
 
-    def otherwise(self, message: Recorded, sizes: Collection[str] | None) -> None:
+    def note_otherwise(self, message: Recorded, sizes: Collection[str] | None) -> None:
         """The message, or an earlier one of its mailing, went differently than recorded. ``sizes``: what the rules ask
         about the mailing's size, if the message may have been held; None if it surely was not."""
         by_reach = bool(OF_REACH.intersection(sizes or ()))
@@ -424,18 +425,18 @@ class Divergence:
         # What waits of it so far waits in the record as well, for a reason that is not kept.
         waits = mailing not in self._went and message.stood(WAITING)
         for there, wanted in ((self._by_size, sizes or waits), (self._by_reach, by_reach or waits)):
-            if wanted and self._room(there, mailing):
+            if wanted and self._has_room(there, mailing):
                 there.add(mailing)
-        if (sizes is not None or mailing not in self._went) and self._room(self._went, mailing):
+        if (sizes is not None or mailing not in self._went) and self._has_room(self._went, mailing):
             self._went[mailing] += 1
 
     def counted(self, message: Recorded, *, fewer: bool, more: bool) -> None:
         """It may have been counted although it was not (``more``), or the other way round (``fewer``)."""
-        self._count(message, _keys(message), fewer=fewer, more=more)
+        self._count(message, _count_keys(message), fewer=fewer, more=more)
 
-    def let_through(self, message: Recorded, *, fewer: bool, more: bool) -> None:
+    def note_passed(self, message: Recorded, *, fewer: bool, more: bool) -> None:
         """The same for counts that leave out held messages."""
-        self._count(message, _keys_of_who(message), fewer=fewer, more=more)
+        self._count(message, _sender_and_list_keys(message), fewer=fewer, more=more)
 
     def _count(self, message: Recorded, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
         if not (fewer or more):
@@ -449,17 +450,21 @@ class Divergence:
         """Its recipients may be classified differently, at most ``reach`` people, so it counts elsewhere. If its
         identity is unknown it may belong to any mailing."""
         for known in (self._fewer, self._more):
-            for key in (*_keys(message), *_keys_of_who(message), *(() if message.mailing else ("mailing",))):
+            for key in (
+                *_count_keys(message),
+                *_sender_and_list_keys(message),
+                *(() if message.mailing else ("mailing",)),
+            ):
                 self._add(known, key, message.at, max(reach, message.count("reach").high))
 
     def _add(self, known: dict[str, Amount], key: str, at: int, most: float) -> None:
-        if self._room(known, key):
+        if self._has_room(known, key):
             known[key] = Amount(at, most + (known[key].most if key in known else 0))
 
-    def came(self, message: Recorded, *, held: bool, addressed: bool) -> None:
+    def note_arrival(self, message: Recorded, *, held: bool, addressed: bool) -> None:
         """Note whether it may be stored, and whether it went to a list address."""
         for there, wanted in ((self._stored, held), (self._addressed, addressed)):
-            if wanted and self._room(there, itself := _itself(message)):
+            if wanted and self._has_room(there, itself := _retry_digest(message)):
                 there.add(itself)
 
     # Output: what follows for a later message.
@@ -474,13 +479,13 @@ class Divergence:
         full = self._went[mailing] > self.copies
         return Waiting(by_size=mailing in self._by_size, by_reach=mailing in self._by_reach, full=full)
 
-    def repeats(self, message: Recorded) -> bool:
+    def may_be_retry(self, message: Recorded) -> bool:
         """Whether the same message may be held already, so that this is only its retry."""
-        return self.lost or _itself(message) in self._stored
+        return self.lost or _retry_digest(message) in self._stored
 
-    def tried(self, message: Recorded) -> bool:
+    def may_have_gone_to_list(self, message: Recorded) -> bool:
         """Whether the same message went to a list address before."""
-        return self.lost or _itself(message) in self._addressed
+        return self.lost or _retry_digest(message) in self._addressed
 
     def drift(self, message: Recorded, fact: str, seconds: int) -> Drift:
         """The drift of one of its counts. Differences that have left the window do not matter."""
@@ -492,7 +497,7 @@ class Divergence:
             return _NONE
         window = COUNTED[fact].window_seconds if fact in COUNTED else 0
         after = message.at - (window or seconds) * _SECOND
-        keys = _keys_of(message, fact)
+        keys = _fact_keys(message, fact)
         fewer, more = (
             sum(known[key].most for key in keys if key in known and known[key].at >= after)
             for known in (self._fewer, self._more)
@@ -501,20 +506,20 @@ class Divergence:
             fewer = math.inf
         return Drift(fewer, more)
 
-    def _room(self, there: Collection[Any], key: Any) -> bool:
+    def _has_room(self, there: Collection[Any], key: Any) -> bool:
         if len(there) < MOST or key in there:
             return True
         self.lost = True
         return False
 
 
-def _itself(message: Recorded) -> bytes:
+def _retry_digest(message: Recorded) -> bytes:
     """A digest of content and recipients, which identifies a retry."""
     text = " ".join((message.data.get("content") or message.id, *message.sealed.get("recipients", ())))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _keys(message: Recorded) -> Iterable[str]:
+def _count_keys(message: Recorded) -> Iterable[str]:
     """The keys that it is counted under."""
     yield "thread"
     if message.mailing:
@@ -522,7 +527,7 @@ def _keys(message: Recorded) -> Iterable[str]:
     yield from (f"stream {name}" for name in message.streams)
 
 
-def _keys_of_who(message: Recorded) -> Iterable[str]:
+def _sender_and_list_keys(message: Recorded) -> Iterable[str]:
     """The keys of counts that leave out held messages: those of senders and lists."""
     yield from _senders(message)
     yield from (f"list {name}" for name in message.lists)
@@ -536,7 +541,7 @@ def _senders(message: Recorded) -> tuple[str, ...]:
     return tuple(who)
 
 
-def _keys_of(message: Recorded, fact: str) -> tuple[str, ...]:
+def _fact_keys(message: Recorded, fact: str) -> tuple[str, ...]:
     area = fact.partition(".")[0]
     if area == "sender" or (fact in OF_LETTERS and area != "list"):
         return _senders(message)

@@ -71,12 +71,12 @@ class PossibleHit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """``actions``: all possible ones; one if it is certain. ``rules``: those that certainly hit. ``perhaps``: those
-    that may. ``hangs``: the facts, COPIES or PEOPLE that ``actions`` depend on, and why each is unknown."""
+    that may. ``depends_on``: the facts, COPIES or PEOPLE that ``actions`` depend on, and why each is unknown."""
 
     actions: frozenset[Action]
     rules: Mapping[str, Effect]
     perhaps: tuple[PossibleHit, ...] = ()
-    hangs: Mapping[str, str] = field(default_factory=dict)
+    depends_on: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def certain(self) -> bool:
@@ -91,7 +91,7 @@ class Judgement:
         whys = (
             why
             for thought in (self, other)
-            for doubts in (thought.hangs, *(p.doubts for p in thought.perhaps))
+            for doubts in (thought.depends_on, *(p.doubts for p in thought.perhaps))
             for why in doubts.values()
         )
         return (
@@ -131,7 +131,7 @@ class Replay:
             actions=frozenset(case.actions),
             rules={hit.rule: Effect(hit.mode, hit.action) for hit in answers.least.hits},
             perhaps=answers.perhaps,
-            hangs=case.hangs if len(case.actions) > 1 else {},
+            depends_on=case.depends_on if len(case.actions) > 1 else {},
         )
 
     def _remember(self, case: _Case) -> None:
@@ -140,9 +140,9 @@ class Replay:
         waiting = divergence.waiting(message)
         alike = case.actions == {message.action} and answers.own == message.own and not answers.maybe
         if not alike or waiting is not None:
-            divergence.otherwise(message, answers.sizes if any(a.waits for a in case.actions) else None)
+            divergence.note_otherwise(message, answers.sizes if any(a.waits for a in case.actions) else None)
         held = any(action.waits for action in case.actions)
-        divergence.came(message, held=held, addressed=bool(message.count("list_addresses").high))
+        divergence.note_arrival(message, held=held, addressed=bool(message.count("list_addresses").high))
         counted = {action <= Action.HOLD for action in case.actions}
         if held and waiting is not None and waiting.full:
             counted.add(False)
@@ -151,7 +151,7 @@ class Replay:
         )
         relayed = message.action <= Action.CONFIRM  # a message whose writer is asked counts as if it had passed
         passes = {action <= Action.CONFIRM for action in case.actions}
-        divergence.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
+        divergence.note_passed(message, fewer=relayed and False in passes, more=not relayed and True in passes)
         if case.diff.moved(message):
             divergence.moved(message, case.reach)
 
@@ -165,7 +165,7 @@ class _Answers:
         self._uncounted = rules.uncounted(message.subject(compiled.lists))
         self._why: dict[str, str] = {}
         for slot, (fact, seconds) in compiled.asked.items():
-            value, why = self.told(slot, fact, seconds)
+            value, why = self.value_of(slot, fact, seconds)
             if why:
                 self._why[slot] = why
             if value is not None:
@@ -221,7 +221,7 @@ class _Answers:
         then = self.diff.then
         if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
             return None
-        answers = (then.answered(old, self.message) for old in then.of_sense.get(rule.sense, ()))
+        answers = (then.answered(old, self.message) for old in then.by_sense.get(rule.sense, ()))
         return next((answer for answer in answers if answer is not None), None)
 
     def _same(self, slot: str, fact: str, seconds: int) -> bool:
@@ -234,9 +234,9 @@ class _Answers:
 
     def fact(self, name: str) -> tuple[Value | None, str]:
         """The value of a fact that is not counted over messages."""
-        return self.told(name, name, 0)
+        return self.value_of(name, name, 0)
 
-    def told(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
+    def value_of(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
         """The value that the guard would have known under this policy, after all earlier messages; and why it is
         unknown, or only bounds are known."""
         message, why = self.message, self.diff.why(fact, self.message)
@@ -267,7 +267,7 @@ class _Answers:
         why = message.why_not(fact)
         if not FACTS[fact].number:
             return None, why
-        low, high = self.of_itself(fact)
+        low, high = self.own_count(fact)
         if slot == fact or slot == f"{fact} in {seconds}":
             for other, count in message.windows(fact):
                 if other < seconds:
@@ -276,7 +276,7 @@ class _Answers:
                     high = min(high, count.high)
         return Within(Count(low, max(low, high))), why
 
-    def of_itself(self, fact: str) -> Count:
+    def own_count(self, fact: str) -> Count:
         """At least the message's own count, without an upper bound."""
         message, row = self.message, FACTS[fact]
         if row.type is Type.SHARE:
@@ -295,7 +295,7 @@ class _Answers:
         fewer, more = self.divergence.drift(self.message, fact, seconds)
         if not (fewer or more):
             return value, why
-        own, (low, high), share = self.of_itself(fact), count, FACTS[fact].type is Type.SHARE
+        own, (low, high), share = self.own_count(fact), count, FACTS[fact].type is Type.SHARE
         if fewer:
             low = min(low, own.low if share else max(own.low, low - fewer))
         if more:
@@ -309,21 +309,21 @@ class _Case:
     def __init__(self, answers: _Answers) -> None:
         self.answers, self.compiled, self.diff = answers, answers.compiled, answers.diff
         self.divergence, self.message = answers.divergence, answers.message
-        self.hangs: dict[str, str] = {}
+        self.depends_on: dict[str, str] = {}
         least = answers.least.action
         self.actions = {least}
         for one in answers.perhaps:
             stricter = {max(least, action) for action in one.actions} - {least}
             if stricter:
                 self.actions |= stricter
-                self.hangs.update(one.doubts)
-        self._of_its_facts()
-        self._freeze()
+                self.depends_on.update(one.doubts)
+        self._confirm_or_hold()
+        self._apply_freeze()
         if self.compiled.policy.enforce:
-            self._of_fixed_rules()
-            self._of_a_mailing()
-            self._of_its_writer()
-        if self.divergence.repeats(self.message) and min(self.actions) <= Action.HOLD:
+            self._apply_builtin_rules()
+            self._apply_mailing()
+            self._limit_confirmations()
+        if self.divergence.may_be_retry(self.message) and min(self.actions) <= Action.HOLD:
             self._may({Action.HOLD}, COPIES, "the same message may be held already")
 
     @property
@@ -340,26 +340,26 @@ class _Case:
         more = set(actions) - self.actions
         if more:
             self.actions |= more
-            self.hangs.setdefault(fact, why)
+            self.depends_on.setdefault(fact, why)
 
     # Confirmations.
 
-    def _of_its_facts(self) -> None:
+    def _confirm_or_hold(self) -> None:
         """Replace a confirmation by a hold if the facts say that nobody can be asked."""
         if Action.CONFIRM not in self.actions:
             return
-        told = {name: self.answers.fact(name) for name in (*confirming.NEEDED, "recipients.sensitivity")}
-        known = {name: value for name, (value, _) in told.items() if value is not None}
+        answers = {name: self.answers.fact(name) for name in (*confirming.NEEDED, "recipients.sensitivity")}
+        known = {name: value for name, (value, _) in answers.items() if value is not None}
         if confirming.why_not(known) is None:
             return
-        missing = {name: why for name, (value, why) in told.items() if value is None}
+        missing = {name: why for name, (value, why) in answers.items() if value is None}
         if missing:
             self.actions.add(Action.HOLD)
-            self.hangs.update(missing)
+            self.depends_on.update(missing)
         else:
             self.actions = {Action.HOLD if action is Action.CONFIRM else action for action in self.actions}
 
-    def _of_its_writer(self) -> None:
+    def _limit_confirmations(self) -> None:
         """Also try a hold for a writer who was asked too often: how often is not recorded."""
         if Action.CONFIRM not in self.actions or self.message.action is Action.CONFIRM:
             return
@@ -372,7 +372,7 @@ class _Case:
 
     # Freezes and built-in rules.
 
-    def _freeze(self) -> None:
+    def _apply_freeze(self) -> None:
         if FREEZE not in self.message.enforced:
             return
         if self.diff.moved(self.message):
@@ -386,7 +386,7 @@ class _Case:
         alone = not self.message.own and self.message.action in (Action.HOLD, Action.DEFER)
         return self.message.action if alone else self.compiled.policy.rules.freeze_answer
 
-    def _of_fixed_rules(self) -> None:
+    def _apply_builtin_rules(self) -> None:
         """Apply the built-in rules, with every possible answer to what is unknown."""
         options = self._automatic(), self._returns(), self._over_limit(), self._in_doubt()
         found = {
@@ -402,7 +402,7 @@ class _Case:
         if found != self.actions:
             for answers, fact, why in options:
                 if len(answers) > 1:
-                    self.hangs.setdefault(fact, why)
+                    self.depends_on.setdefault(fact, why)
         self.actions = found
 
     @property
@@ -459,19 +459,19 @@ class _Case:
         if IN_DOUBT in message.hits:
             return _YES, "", ""
         asked = message.count("list_addresses").low and not message.own and FREEZE not in message.enforced
-        tried = not asked and self.divergence.tried(message)
+        tried = not asked and self.divergence.may_have_gone_to_list(message)
         return (_BOTH if tried else _NO), COPIES, "an earlier attempt may have reached the list"
 
     # The mailing.
 
-    def _of_a_mailing(self) -> None:
+    def _apply_mailing(self) -> None:
         """Apply the decisions on its mailing, and the waiting copies of it."""
         message, waiting = self.message, self.divergence.waiting(self.message)
         if not message.mailing:
             if Action.RELAY in self.actions and (self.divergence.by_reach or self.divergence.lost):
                 self._may({Action.HOLD}, COPIES, HELD_TOO)
             return
-        if waiting is None and self._as_it_went():
+        if waiting is None and self._is_as_recorded():
             self.actions = {message.action}
             return
         if ASTRAY in message.enforced:  # people had allowed the text for others alone
@@ -481,15 +481,17 @@ class _Case:
         if waiting is not None and (refused or granted):
             turns = {Action.DEFER} if self.compiled.policy.stages else set()
             self._may({Action.RELAY, Action.HOLD, Action.REJECT} | turns, PEOPLE, DECIDED)
-            self.hangs.pop(APPROVED, None)
+            self.depends_on.pop(APPROVED, None)
         else:
             stands = [
-                self._stands(a, waits=waits, refused=refused, granted=granted or (confirmed and a < Action.HOLD))
+                self._mailing_actions(
+                    a, waits=waits, refused=refused, granted=granted or (confirmed and a < Action.HOLD)
+                )
                 for a in self.actions
             ]
             self.actions = set().union(*stands)
 
-    def _as_it_went(self) -> bool:
+    def _is_as_recorded(self) -> bool:
         """Whether everything is as it was recorded, so that the mailing's effect is as recorded."""
         then, message = self.diff.then, self.message
         if then is None or not then.policy.enforce or not self.answers.unchanged(then):
@@ -499,7 +501,7 @@ class _Case:
         freeze = {self._freeze_action()} if FREEZE in message.enforced else set()
         return self.actions == {max(actions | built_in | freeze, default=Action.RELAY)}
 
-    def _stands(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
+    def _mailing_actions(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
         """The mailing's effect on one action, with every possible answer to what is unknown."""
         message, nobody = self.message, not self._at_most("recipients.customers")
         found: set[Action] = set()
@@ -515,14 +517,14 @@ class _Case:
                 case MailingEffect.REFUSED:
                     found.add(Action.REJECT)
                 case MailingEffect.COVERED:
-                    found |= self._in_turn()
+                    found |= self._stage_actions()
                 case MailingEffect.WAITS:
                     found.add(Action.CONFIRM if message.action is Action.CONFIRM else Action.HOLD)
                 case MailingEffect.OWN:
                     found.add(action)
         if len(found) > 1:
             fact, why = (COPIES, HELD_TOO) if len(holds) > 1 else (PEOPLE, "they may have allowed it")
-            self.hangs.setdefault(fact, why)
+            self.depends_on.setdefault(fact, why)
         return found
 
     def _may_wait(self, nobody: bool, waits: bool) -> frozenset[bool]:
@@ -549,12 +551,12 @@ class _Case:
             return _NO
         return _BOTH
 
-    def _in_turn(self) -> set[Action]:
+    def _stage_actions(self) -> set[Action]:
         """For an approved message, whether its stage had room."""
         message = self.message
         if STAGES in message.hits:
             return {Action.DEFER}
         if message.approved or (not message.own and message.action is Action.RELAY):
             return {Action.RELAY}
-        self.hangs.setdefault(PEOPLE, "the journal does not record whether its stage was open")
+        self.depends_on.setdefault(PEOPLE, "the journal does not record whether its stage was open")
         return {Action.RELAY, Action.DEFER}

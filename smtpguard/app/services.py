@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from smtpguard.app.clock import SystemClock, ids, learned, steady
+from smtpguard.app.clock import SystemClock, ids, learned_clock, steady
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
@@ -62,7 +62,7 @@ class Services(Brakes):
     correcting: Callable[[], AbstractAsyncContextManager[Corrections]]
 
 
-def term(settings: Settings) -> Deadlines:
+def deadlines(settings: Settings) -> Deadlines:
     """The same values for holding, voting and sweeping."""
     from smtpguard.holds.deadlines import Deadlines
 
@@ -105,7 +105,7 @@ def corrections_of(
     from smtpguard.admission.preapproval import Corrections
 
     return Corrections(
-        store=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=term(settings),
+        store=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=deadlines(settings),
         notices=notices(settings),
     )  # fmt: skip
 
@@ -240,13 +240,13 @@ async def services(
 
     new_id = ids()
     async with opened(settings, reads=not serving, committed=committed) as (store, digester):
-        clock = steady(SystemClock()) if serving else await learned(SystemClock(), store)
+        clock = steady(SystemClock()) if serving else await learned_clock(SystemClock(), store)
         policies = Following(store, settings, digester, clock, reading=serving)
         if not serving:  # else it begins with its watch over the gate
             with contextlib.suppress(PolicyUnreadable):
                 await policies.follow()
         freezes = freezes_of(settings, store, clock, new_id, loud=serving)
-        mailings = Mailings(store, policies, clock, term=term(settings))
+        mailings = Mailings(store, policies, clock, term=deadlines(settings))
         key = installation_secret(settings)
 
         def returns() -> Returns:
@@ -257,7 +257,7 @@ async def services(
         yield Services(
             store=store,
             policies=policies,
-            approvals=Approvals(store, policies, clock, term=term(settings)),
+            approvals=Approvals(store, policies, clock, term=deadlines(settings)),
             freezes=freezes,
             mailings=mailings,
             matching=partial(Matched, mailings, store, policies, settings.policy.parent),

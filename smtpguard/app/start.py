@@ -28,7 +28,7 @@ from smtpguard.admission.packedfacts import unpack
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, parse_policy, store_url
-from smtpguard.app.listrefresh import first_time
+from smtpguard.app.listrefresh import read_new_lists
 from smtpguard.app.policies import compare, unreadable
 from smtpguard.app.services import opened
 from smtpguard.config.documents import PolicyFile, digest, policy_documents
@@ -120,7 +120,7 @@ async def prepare(
         elif not (await store.gate.read()).policy_sha256:
             with suppress(PolicyMoved):  # of two nodes that start at once one puts its file in force, the other follows
                 done = await _put(store, settings, digester, policy_documents(settings.policy), by, "first start")
-        if known := await recall(store, partial(_letter, digester)):
+        if known := await recall(store, partial(_past_message, digester)):
             log.warning("recipients of past mail were read from the journal: %d messages", known)
         sha256 = (await store.gate.read()).policy_sha256
         try:
@@ -141,11 +141,11 @@ async def prepare(
         policy = parse_policy(settings, documents)
     except (Broken, KeyError) as e:
         return Prepared(sha256=sha256, file=file, put=done, unreadable=unreadable(sha256, e))
-    await first_time(settings, policy, by=by, committed=committed)
+    await read_new_lists(settings, policy, by=by, committed=committed)
     return Prepared(sha256=sha256, file=file, policy=policy, put=done)
 
 
-async def ended(settings: Settings, *, by: str, status: int) -> None:
+async def record_stop(settings: Settings, *, by: str, status: int) -> None:
     async with opened(settings) as (store, _):
         await store.journal.record([_event(Kind.STOP, by, {"status": status})])
 
@@ -177,7 +177,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
     return await _put(store, settings, digester, documents, by, "start with --policy-from-file")
 
 
-def _letter(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | None:
+def _past_message(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | None:
     """Who wrote to whom, if it was a letter that went to customers."""
     data, written = verdict.data, clear.get("from")
     if not written or data.get("looks") == "mailing" or data.get("streams") or not data["counts"]["customers"]:
@@ -189,11 +189,11 @@ def _letter(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | N
         except BadAddress:
             continue
     message_id = "".join(clear.get("message_id", ())[:1])
-    senders = [written[0], *_others(digester, data.get("client", ""), clear)]
+    senders = [written[0], *_other_names(digester, data.get("client", ""), clear)]
     return PastMessage(senders=senders, people=people, at_us=verdict.at, message_id=message_id)
 
 
-def _others(digester: Digester, client_ip: str, clear: Clear) -> Iterator[str]:
+def _other_names(digester: Digester, client_ip: str, clear: Clear) -> Iterator[str]:
     """The names of its sender beside From, as in gathering. Of a login both that it may have, since the policy says
     which."""
     for login in clear.get("actor", ()):
@@ -229,7 +229,7 @@ class Failing:
 _FAILING = Codec(Failing)
 
 
-def failing(state: Path, now: datetime) -> Failing | None:
+def failing_starts(state: Path, now: datetime) -> Failing | None:
     """None if the last start succeeded, or nobody tries any more."""
     try:
         found = _FAILING.loads((state / FILE).read_text(encoding="utf-8"))
@@ -238,21 +238,21 @@ def failing(state: Path, now: datetime) -> Failing | None:
     return found if now - found.last <= APART else None
 
 
-def succeeded(settings: Settings) -> None:
+def note_lasting_start(settings: Settings) -> None:
     """The start succeeded, and lasts. Makes the file, with room for a later failure."""
     with suppress(OSError):
         _write(settings.state, "{}")
 
 
-async def failed(settings: Settings, why: str, now: datetime, *, last: bool = False) -> None:
+async def note_failed_start(settings: Settings, why: str, now: datetime, *, last: bool = False) -> None:
     """One more start has failed. Tells a person if that has lasted long enough, or if this is the ``last`` attempt. If
     other processes of this host send alarms, they report what is wrong."""
-    known = failing(settings.state, now)
+    known = failing_starts(settings.state, now)
     here = replace(known or Failing(since=now, last=now, why=""), last=now, why=why[:500])
     condition = BY_NAME[NAME]
     lasts = (now - here.since).total_seconds() >= condition.after_seconds
     due = here.told is None or now - here.told >= AGAIN[condition.severity]
-    tells = (last or lasts) and due and not watched(trees(settings.state))
+    tells = (last or lasts) and due and not has_alarms_part(trees(settings.state))
     try:
         _write(settings.state, _FAILING.dumps(replace(here, told=now) if tells else here))
     except OSError as e:  # if it were not remembered, a person would be told every few seconds
@@ -262,12 +262,12 @@ async def failed(settings: Settings, why: str, now: datetime, *, last: bool = Fa
     if not tells:
         return
     alarm = next(raised(Seen(at=now, starts=why)))
-    if not await _tell(settings, alarm, here, now):
+    if not await _send_alarm(settings, alarm, here, now):
         with suppress(OSError):
             _write(settings.state, _FAILING.dumps(here))
 
 
-async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) -> bool:
+async def _send_alarm(settings: Settings, alarm: Alarm, here: Failing, now: datetime) -> bool:
     from smtpguard.app.delivery import signer
 
     try:
@@ -280,7 +280,7 @@ async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) 
     Notifier().not_yet(2 * TELL_SECONDS)
     try:
         async with asyncio.timeout(TELL_SECONDS):
-            heard = await ways.tell(AlarmMessage(alarm=alarm, phase=phase, began=here.since, at=now))
+            heard = await ways.send(AlarmMessage(alarm=alarm, phase=phase, began=here.since, at=now))
     except TimeoutError:
         return False
     finally:
@@ -299,7 +299,7 @@ def _organization(settings: Settings) -> Organization | None:
     return None
 
 
-def watched(running: Iterable[Tree]) -> bool:
+def has_alarms_part(running: Iterable[Tree]) -> bool:
     """Whether an alarms part is ready: it sends alarms, and ends those that are over."""
     parts = (process for tree in running if tree.serves for process in tree.parts)
     return any(process["part"] == "alarms" and process["ready"] for process in parts)

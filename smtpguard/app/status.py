@@ -24,12 +24,12 @@ from smtpguard.app.alarms import (
     relay_problem,
     store_problem,
 )
-from smtpguard.app.certificates import ends
+from smtpguard.app.certificates import ends_by_file
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, no_spool
 from smtpguard.app.policies import Following
 from smtpguard.app.services import never_served, opened
-from smtpguard.app.start import failing, watched
+from smtpguard.app.start import failing_starts, has_alarms_part
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
@@ -115,9 +115,9 @@ async def status(settings: Settings) -> Status:
     found.hidden = hidden(settings.state)
     found.bypass = Bypasses(settings.state).in_force(found.at)
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
-    failed = failing(settings.state, found.at) if not found.serves else None
+    failed = failing_starts(settings.state, found.at) if not found.serves else None
     serves = os.access(settings.state, os.W_OK)  # another user need not be able to read keys
-    usable = {file: at for file, at in ends(settings).items() if at is not None or serves}
+    usable = {file: at for file, at in ends_by_file(settings).items() if at is not None or serves}
     seen = replace(
         in_store,
         at=found.at,
@@ -132,7 +132,7 @@ async def status(settings: Settings) -> Status:
     )
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
-    kept = _ONLY_REMEMBERED if watched(found.trees) else {}  # nobody else ends them
+    kept = _ONLY_REMEMBERED if has_alarms_part(found.trees) else {}  # nobody else ends_by_file them
     for key, past in known.items():
         if key not in now and past.told is not None and past.name in kept:
             now[key] = Alarm(condition=BY_NAME[past.name], found=Found(words=kept[past.name]))

@@ -94,12 +94,12 @@ def unreadable(settings: Settings) -> Finding | None:
     return None
 
 
-def is_readable_file(settings: Settings) -> bool:
+def is_usable_file(settings: Settings) -> bool:
     file = sqlite_file(settings.store.url)
-    return file is not None and all(_ours(path) for path in (file, settings.secret_file))
+    return file is not None and all(_is_writable(path) for path in (file, settings.secret_file))
 
 
-def _ours(path: Path) -> bool:
+def _is_writable(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK) or (os.access(path.parent, os.R_OK | os.W_OK) and not path.exists())
 
 
@@ -111,7 +111,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
         return []
     try:
         async with opened(settings) as (store, _):
-            found = list(_found(settings, store.put_back, (await store.gate.read()).freezes))
+            found = list(_freeze_findings(settings, store.put_back, (await store.gate.read()).freezes))
             for file in store.journal.fronts_aside():
                 text = f"{file} belongs to another state of the journal, and not all of it was merged; examine it, and move it away"
                 found.append(State.WRONG.of("store", text))
@@ -120,11 +120,11 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
             if wrong := await store.ask(encoding_problem):
                 found.append(State.WRONG.of("store", f"the database: {wrong}. {_ENCODED}"))
             if settings.console is not None and policy is not None:
-                found += _deciding(policy, await store.people.everybody())
+                found += _account_findings(policy, await store.people.everybody())
             if policy is not None:
-                found += await _namesakes(settings, policy, store)
-                found += _contacts(policy, await known_since(store), store.now())
-                found += await undeclared(settings, policy, store)
+                found += await _name_findings(settings, policy, store)
+                found += _contact_findings(policy, await known_since(store), store.now())
+                found += await undeclared_senders(settings, policy, store)
             return found
     except (CannotStart, StoreError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
@@ -132,7 +132,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
         return [state.of("store", str(e))]
 
 
-async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+async def _name_findings(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
     """Addresses that are list addresses only because they have a list's name, with the mail to them lately: one with
     much mail is probably a mailbox of its own."""
     implied = dict(names(settings, policy).implied())
@@ -155,7 +155,7 @@ async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[F
     return found
 
 
-def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
+def _contact_findings(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
     """Since when first contacts are known, if rules ask for them. None: the next start reads the journal for it."""
     enforced = [r for r in policy.rules.rules if r.mode is Mode.ENFORCE and r.then is not Action.RELAY]
     rules = [r.rule_id for r in enforced if any(c.fact.of_letters for c in r.when)]
@@ -173,7 +173,7 @@ def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator
     yield State.UNKNOWN.of("contacts", text)
 
 
-def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
+def _account_findings(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
     """People who must decide in the console and cannot."""
     gaps = unseated(accounts, policy.groups.with_deputies(), policy.rules.groups_asked())
     if not accounts:
@@ -198,7 +198,7 @@ def policy_findings(settings: Settings) -> list[Finding]:
     return [*found, state.of("policy", seen.in_words())]
 
 
-def _found(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
+def _freeze_findings(settings: Settings, put_back: Rollback | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
     if put_back is not None:
         yield State.WRONG.of("store", f"{put_back}; nothing is sent until it is thawed")
     for freeze in freezes:
@@ -214,7 +214,7 @@ MOST_CLIENTS = 20
 """Clients that are named."""
 
 
-async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
+async def refused_clients(settings: Settings, now: datetime) -> list[Finding]:
     """Clients that no listener would admit, those with the most messages first. Nothing if the store cannot be opened,
     which is reported elsewhere."""
     if not settings.secret_file.exists():
@@ -260,7 +260,7 @@ _PROOF = frozenset({"listener.proves_senders", "sender.proven"})
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Traffic:
     """By tool: how many messages look like a mailing, and how many have each text. By listener: the personal messages without a
     proven sender."""
 
@@ -269,24 +269,24 @@ class _Seen:
     personal: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
-async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+async def undeclared_senders(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
     """Raises StoreError."""
-    seen, before = _Seen(), await store.journal.last() + 1
+    seen, before = _Traffic(), await store.journal.last() + 1
     since = microseconds(store.now() - timedelta(days=DAYS))
 
     def look(open: Open) -> None:
         for page in journal.back(open, before, max(1, before - MOST), journal.VERDICT):
             for made, clear in page:
                 if made.at >= since and clear is not None:
-                    _look(seen, made, clear)
+                    _count_message(seen, made, clear)
             if page and page[-1][0].at < since:
                 break
 
     await store.walk(look)
-    return [*_tools(policy, seen), *_unproven(settings, policy, seen)]
+    return [*_tool_findings(policy, seen), *_listener_findings(settings, policy, seen)]
 
 
-def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
+def _count_message(seen: _Traffic, made: Entry, clear: Clear) -> None:
     data = made.data
     counts = data.get("counts") or {}
     facts = unpack(clear[FACTS][0]) if FACTS in clear else data.get(FACTS) or {}
@@ -303,7 +303,7 @@ def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
         seen.personal[str(data.get("listener", ""))][sender] += 1
 
 
-def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
+def _tool_findings(policy: Policy, seen: _Traffic) -> Iterator[Finding]:
     """Tools with the most messages first."""
     lists, streams = policy.declared
     known = [(info.writers, info.origin) for info in lists.values()]
@@ -330,7 +330,7 @@ def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str,
     return sender in senders and bool(origin.dkim) and not elsewhere
 
 
-def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Finding]:
+def _listener_findings(settings: Settings, policy: Policy, seen: _Traffic) -> Iterator[Finding]:
     rules = [
         rule.rule_id
         for rule in policy.rules.rules

@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
         await asyncio.wait({self.serving}, timeout=min(grace_seconds, 5))
 
 
-def patient(
+def patient_protocol(
     proxies: Sequence[IPv4Network | IPv6Network],
     *,
     seconds: float = HEAD_SECONDS,
@@ -169,7 +169,7 @@ def _in_pieces(application: Any) -> ASGIApp:
     return answer
 
 
-def configured(
+def configure(
     application: ASGIApp,
     *,
     proxies: Sequence[IPv4Network | IPv6Network] = (),
@@ -181,7 +181,7 @@ def configured(
     """Raises CannotStart if the certificate cannot be used. What a client's mistakes make uvicorn warn of is not logged."""
     config = uvicorn.Config(
         application,
-        http=patient(proxies, each=each, lasts=lasts),
+        http=patient_protocol(proxies, each=each, lasts=lasts),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=3,

@@ -426,14 +426,14 @@ async def erase(context: Context, address: str, yes: bool) -> None:
     if not yes:
         click.confirm("Erase it for good?", abort=True, err=True)
 
-    from smtpguard.app.clock import SystemClock, learned
+    from smtpguard.app.clock import SystemClock, learned_clock
     from smtpguard.store.privacy import Person
     from smtpguard.store.privacy import erase as erase_kept
 
     parsed = mailbox("ADDRESS", address.strip())
     async with context.opened() as (store, digester):
         await store.journal.catch_up()
-        person, clock = Person(parsed, digester), await learned(SystemClock(), store)
+        person, clock = Person(parsed, digester), await learned_clock(SystemClock(), store)
         with progress("Erasing") as bar:
             done = await erase_kept(store, person, by=context.user, now=clock.passed(), progress=bar)
         lists = _on_lists(context, parsed, digester)

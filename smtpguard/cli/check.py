@@ -114,7 +114,7 @@ def _store_in_a_file(context: Context, settings: Settings, policy: Policy | None
         return True
     from smtpguard.app import storestatus  # imports a database driver, which nothing else here needs
 
-    if not storestatus.is_readable_file(settings) and storestatus.unreadable(settings) is None:
+    if not storestatus.is_usable_file(settings) and storestatus.unreadable(settings) is None:
         return True
     return asyncio.run(_store(context, settings, policy))
 
@@ -271,11 +271,11 @@ async def _live(context: Context, settings: Settings, policy: Policy) -> bool:
 
 async def _store(context: Context, settings: Settings, policy: Policy | None) -> bool:
     """Print a line for each finding on the store and on approvers. Returns whether the check may go on."""
-    from smtpguard.app.storestatus import policy_findings, store_findings, turned_away, unreadable
+    from smtpguard.app.storestatus import policy_findings, refused_clients, store_findings, unreadable
 
     found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
     if unreadable(settings) is None:
-        found += await turned_away(settings, datetime.now(UTC))
+        found += await refused_clients(settings, datetime.now(UTC))
     well = [_said(context, finding) for finding in found]
     return all(well)
 

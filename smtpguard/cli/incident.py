@@ -291,11 +291,11 @@ async def ack(context: Context, alarm: str | None) -> None:
 
     ALARM is what its mail says, or a beginning of it that no other has. It is journalled.
     """
-    from smtpguard.app.alarmchannels import active, take
+    from smtpguard.app.alarmchannels import active_alarms, take_alarm
 
     settings = context.settings()
     async with context.store(reads=alarm is None) as store:
-        found = await active(settings, store)
+        found = await active_alarms(settings, store)
         if alarm is not None:
             alarm = " ".join(alarm.split())  # its mail may have broken the line
             exact = [each for each in found if each.key == alarm]
@@ -303,9 +303,9 @@ async def ack(context: Context, alarm: str | None) -> None:
             if len(meant) != 1:
                 names = ", ".join(each.key for each in meant or found) or "none"
                 raise NotFine(f"{'several alarms are' if meant else 'no alarm is'} called {alarm}; there are: {names}")
-            if not await take(settings, store, meant[0].key, by=context.user, at=datetime.now(UTC)):
+            if not await take_alarm(settings, store, meant[0].key, by=context.user, at=datetime.now(UTC)):
                 raise NotFine(f"{meant[0].key} could not be taken: try again")
-            found = [each for each in await active(settings, store) if each.key == meant[0].key]
+            found = [each for each in await active_alarms(settings, store) if each.key == meant[0].key]
     for one in found:
         row = {
             "alarm": one.key,

@@ -170,13 +170,13 @@ def _registry(context: Context) -> Registry:
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:
     """Journal each index that was replaced, or could not be. Without a journal, before the first start, do nothing."""
-    from smtpguard.app.listrefresh import journal
+    from smtpguard.app.listrefresh import record_reports
 
     said = [report for report in reports if report.news]
     if not said:
         return
     try:
-        asyncio.run(journal(context.settings(), context.policy(), said, by=context.user))
+        asyncio.run(record_reports(context.settings(), context.policy(), said, by=context.user))
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None:

@@ -140,13 +140,13 @@ def _example(one: Compared, parted: Difference, *, names: bool) -> Iterator[str]
     yield plain(f"{message.time:%Y-%m-%d %H:%M} {message.id}: {parted.way}  {people}")
     yield from (f"  {rule}" for rule in parted.rules)
     if parted.answer is Answer.MAYBE:
-        yield from (f"    {what}: {why}" for what, why in hangs(one).items())
+        yield from (f"    {what}: {why}" for what, why in _unknowns(one).items())
 
 
 def _row(one: Compared, parted: Difference, *, names: bool) -> dict[str, Any]:
     message = one.message
     subject, sender = (next(iter(message.names(role)), None) if names else None for role in ("subject", "from"))
-    facts = {**one.was.hangs, **one.will.hangs}
+    facts = {**one.was.depends_on, **one.will.depends_on}
     return {
         "message": message.id,
         "at": message.time,
@@ -221,9 +221,9 @@ def _own(thought: Judgement) -> dict[str, Effect]:
     return {rule: effect for rule, effect in thought.rules.items() if rule not in FIXED and rule != FREEZE}
 
 
-def hangs(one: Compared) -> dict[str, str]:
+def _unknowns(one: Compared) -> dict[str, str]:
     """What is unknown, in words -> why."""
-    return {_HANGS.get(name, name): why for name, why in {**one.was.hangs, **one.will.hangs}.items()}
+    return {_HANGS.get(name, name): why for name, why in {**one.was.depends_on, **one.will.depends_on}.items()}
 
 
 def _signed(was: Judgement, will: Judgement) -> Iterator[str]:
@@ -272,7 +272,7 @@ class Alike:
     rules: Counter[str] = field(default_factory=Counter)
     lists: Counter[str] = field(default_factory=Counter)
     senders: Counter[str] = field(default_factory=Counter)
-    hangs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, one: Compared, parted: Difference) -> None:
         self.messages += 1
@@ -283,7 +283,7 @@ class Alike:
         sender = next(iter(one.message.names("from")), "") or "nobody named"
         if sender in self.senders or len(self.senders) < _MOST_MAILINGS:
             self.senders[sender] += 1
-        self.hangs.update(hangs(one).items())
+        self.missing.update(_unknowns(one).items())
 
 
 @dataclass(slots=True)
@@ -341,7 +341,7 @@ def _group_lines(way: str, group: Alike, *, names: bool) -> Iterator[str]:
     yield f"{way}: {group.messages:,}{_of_mailings(group)}"
     for rule, n in group.rules.most_common():
         yield f"  {n:>7,}  {rule}"
-    for (what, why), n in group.hangs.most_common(_MOST_NAMED):
+    for (what, why), n in group.missing.most_common(_MOST_NAMED):
         yield f"  {n:>7,}  hang on {what}: {why}"
     if any(group.lists):
         yield _most("lists", group.lists)

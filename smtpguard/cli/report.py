@@ -64,7 +64,7 @@ async def command(context: Context, since: str, until: str | None) -> None:
     """
     begin, end = period(since, until, datetime.now(UTC))
 
-    from smtpguard.app.alarmchannels import active
+    from smtpguard.app.alarmchannels import active_alarms
     from smtpguard.holds.model import State
 
     settings = context.settings()
@@ -76,7 +76,7 @@ async def command(context: Context, since: str, until: str | None) -> None:
         now = {
             "waiting": (await store.holds.count_by_state()).get(State.WAITING, 0),
             "frozen": [f"{each.selector.value} {each.value}".strip() for each in gate.freezes],
-            "alarms": [str(each.title) for each in await active(settings, store)],
+            "alarms": [str(each.title) for each in await active_alarms(settings, store)],
         }
     context.answer(row(found, now), lines(found, now))
 

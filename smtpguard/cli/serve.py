@@ -134,7 +134,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         what = "a part cannot run" if lasting else "its processes die again and again"
         _tell_failed(settings, f"{what}: the log says why", lasting=lasting)
     try:
-        asyncio.run(start.ended(settings, by=context.user, status=status))
+        asyncio.run(start.record_stop(settings, by=context.user, status=status))
     except (StoreError, CannotStart, OSError) as e:  # it has ended all the same, with its own status
         said.warning("the end could not be journalled", problem=sentence_of(e))
     raise click.exceptions.Exit(status)
@@ -196,7 +196,7 @@ def _tell_failed(settings: Settings, why: str, *, lasting: bool) -> None:
     """After a lasting error there is no other attempt. A person who started it by hand sees the error."""
     from smtpguard.app import start
 
-    asyncio.run(start.failed(settings, why, datetime.now(UTC), last=lasting and Notifier().managed))
+    asyncio.run(start.note_failed_start(settings, why, datetime.now(UTC), last=lasting and Notifier().managed))
 
 
 @contextlib.contextmanager
@@ -316,7 +316,7 @@ def _supervisor(
         shows=("metrics", "alarms"),
         pages=() if _GUARDED.isdisjoint(parts) else ("console",),
         status_file=StatusFile(settings.state),
-        started=partial(start.succeeded, settings),
+        started=partial(start.note_lasting_start, settings),
         ticks=STEADY.watch,  # so that a part that is started again knows of a jump, and since when
         places=[relay.connections for relay in settings.relays.values()],
         caps=[{"delivery": max(1, relay.connections // 4), "alarms": 1} for relay in settings.relays.values()],

@@ -24,7 +24,7 @@ from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.alarms import Alarms, Answers, Observer, relay_problem
 from smtpguard.app.files import no_room, no_spool, spool
-from smtpguard.app.guardline import Turned
+from smtpguard.app.guardline import TurnedAwayLog
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_target
 from smtpguard.app.services import opened
@@ -80,7 +80,7 @@ class Here:
         )
         ways = AlarmChannels(settings, lambda: organization)
         try:
-            return await ways.tell(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.at, at=NOW))
+            return await ways.send(AlarmMessage(alarm=FROZEN, phase=phase, began=ALL.at, at=NOW))
         finally:
             await ways.sender.close()
 
@@ -253,7 +253,7 @@ def test_slow_verdicts_are_counted_from_their_bound_on() -> None:
 def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     """Each message counts once: answers of the guard are not counted again, and failures of the client or a recipient
     do not count."""
-    turned = Turned()
+    turned = TurnedAwayLog()
 
     def away(why: Why, answer: Reply | None, *, recipients: int = 1, refused: int | None = None) -> None:
         turned(TurnedAway(why=why, reply=answer, client="192.0.2.1", listener="smtp", recipients=recipients,

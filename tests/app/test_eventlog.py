@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.app import eventlog
 from smtpguard.app.clock import ids
-from smtpguard.app.eventlog import LEASE_SECONDS, NAME, PEOPLES, AuditFollower, EventLog
+from smtpguard.app.eventlog import LEASE_SECONDS, NAME, PEOPLE_KINDS, AuditFollower, EventLog
 from smtpguard.database.batch import Batch
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
@@ -167,9 +167,9 @@ async def test_a_freeze_at_the_command_line_is_logged_once(tmp_path: Path) -> No
     async with house(tmp_path) as home:
         told: list[Event] = []
         one, other = (AuditFollower(home.store, home.clock, told.append) for _ in range(2))
-        assert await one.told() == 0  # begins with later events
+        assert await one.follow() == 0  # begins with later events
         await freeze(home)
-        assert [await one.told(), await other.told(), await one.told()] == [1, 0, 0]
+        assert [await one.follow(), await other.follow(), await one.follow()] == [1, 0, 0]
         [line] = told
         assert (line.kind, line.private["actor"], line.private["comment"]) == (
             Kind.FREEZE, ("eva@example.com",), ("Wrong mail",),
@@ -181,17 +181,17 @@ async def test_a_freeze_at_the_command_line_is_logged_once(tmp_path: Path) -> No
         why = Phrase("the mail server refused {n} of {tried} people", n=3, tried=12)
         stopped = Event(kind=Kind.MAILING, id="M1", at=home.clock.now(), data={"what": "stop", "why": dump(why)})
         await home.store.journal.record([stopped])
-        assert await one.told() == 1
+        assert await one.follow() == 1
         assert fields(told[-1])["why"] == "the mail server refused 3 of 12 people"
 
 
 async def test_actions_without_a_follower_are_logged_later_in_order(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await AuditFollower(home.store, home.clock).told()
+        await AuditFollower(home.store, home.clock).follow()
         for name in ("a", "b", "c"):
             await freeze(home, name)
         told: list[Event] = []
-        assert await AuditFollower(home.store, home.clock, told.append).told() == 3
+        assert await AuditFollower(home.store, home.clock, told.append).follow() == 3
         assert [event.data["value"] for event in told] == ["a", "b", "c"]
 
 
@@ -201,13 +201,13 @@ async def test_events_that_processes_log_are_not_logged_again(tmp_path: Path, mo
         itself, of_the_journal = list[Event](), list[Event]()
         log = EventLog(itself.append)
         following = AuditFollower(home.store, home.clock, of_the_journal.append)
-        await following.told()
+        await following.follow()
         for kind in Kind:
             event = Event(kind=kind, id=kind.value, at=home.clock.now(), data={"action": "hold"})
             await home.store.journal.record([event])
             log([event])
-        await following.told()
-        assert {e.kind for e in of_the_journal} == PEOPLES
+        await following.follow()
+        assert {e.kind for e in of_the_journal} == PEOPLE_KINDS
         assert sorted(e.id for e in itself + of_the_journal) == sorted(kind.value for kind in Kind)
 
 
@@ -219,16 +219,16 @@ async def test_a_follower_that_dies_logs_twice_rather_than_never(
 
     async with house(tmp_path) as home:
         told: list[Event] = []
-        await AuditFollower(home.store, home.clock).told()
+        await AuditFollower(home.store, home.clock).follow()
         await freeze(home)
         with monkeypatch.context() as patched:
             patched.setattr(home.store.cursors, "settle", dies)
             with pytest.raises(StoreError):
-                await AuditFollower(home.store, home.clock, told.append).told()
+                await AuditFollower(home.store, home.clock, told.append).follow()
         after = AuditFollower(home.store, home.clock, told.append)
-        assert await after.told() == 0  # the dead one's lease is still valid
+        assert await after.follow() == 0  # the dead one's lease is still valid
         home.clock.pass_(seconds=LEASE_SECONDS + 1)
-        assert await after.told() == 1
+        assert await after.follow() == 1
         assert len(told) == 2
 
 
@@ -236,21 +236,21 @@ async def test_a_follower_behind_another_logs_nothing(tmp_path: Path, monkeypatc
     async with house(tmp_path) as home:
         told: list[Event] = []
         other = AuditFollower(home.store, home.clock, told.append)
-        await other.told()
+        await other.follow()
         await freeze(home)
 
         lease = home.store.cursors.lease
 
         async def slow(*given: Any) -> object:
             monkeypatch.undo()
-            await other.told()
+            await other.follow()
             return await lease(*given)
 
         monkeypatch.setattr(home.store.cursors, "lease", slow)
-        assert await AuditFollower(home.store, home.clock, told.append).told() == 0
+        assert await AuditFollower(home.store, home.clock, told.append).follow() == 0
         assert len(told) == 1
         await freeze(home, "other")
-        assert await other.told() == 1, "the slow one released its lease"
+        assert await other.follow() == 1, "the slow one released its lease"
 
 
 async def test_a_log_error_does_not_stop_the_next_event(tmp_path: Path) -> None:
@@ -261,21 +261,21 @@ async def test_a_log_error_does_not_stop_the_next_event(tmp_path: Path) -> None:
             told.append(event.data["value"])
             raise OSError("no space")
 
-        await AuditFollower(home.store, home.clock).told()
+        await AuditFollower(home.store, home.clock).follow()
         await freeze(home, "a")
         await freeze(home, "b")
-        assert await AuditFollower(home.store, home.clock, broken).told() == 2
+        assert await AuditFollower(home.store, home.clock, broken).follow() == 2
         assert told == ["a", "b"]
 
 
 async def test_relayed_mail_advances_the_cursor(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         following, cursors = AuditFollower(home.store, home.clock), home.store.cursors
-        await following.told()
+        await following.follow()
         before = (await cursors.at(NAME)).told
         for n in range(3):
             await home.store.journal.record([Event(kind=Kind.START, id=str(n), at=home.clock.now())])
-        await following.told()
+        await following.follow()
         assert (await cursors.at(NAME)).told == before + 3
 
 
@@ -292,4 +292,4 @@ def test_what_only_a_command_records_is_logged_by_the_follower() -> None:
         Kind.PRESERVED,
         Kind.INCIDENT,
     }
-    assert acts | {Kind.ERASED, Kind.RETURNED, Kind.TRIPPED, Kind.SECRET, Kind.KEY} <= PEOPLES
+    assert acts | {Kind.ERASED, Kind.RETURNED, Kind.TRIPPED, Kind.SECRET, Kind.KEY} <= PEOPLE_KINDS

@@ -25,6 +25,6 @@ async def test_a_part_that_ends_as_a_connection_comes_leaves_no_work(tmp_path: P
     ours, theirs = socket.socketpair()
     with ours, theirs:
         part.take(theirs, 0, lambda: None)
-        [task] = part._settling
+        [task] = part._connections
         task.cancel()
         await asyncio.wait({task})

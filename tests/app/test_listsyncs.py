@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.files import indexes, read_policy
-from smtpguard.app.listrefresh import ListRefresh, first_time
+from smtpguard.app.listrefresh import ListRefresh, read_new_lists
 from smtpguard.app.lists import open_registry
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
@@ -49,7 +49,7 @@ async def test_a_hanging_source_does_not_delay_the_start(settings: Settings) -> 
     source = settings.policy.parent / "lists" / "newsletter.csv"
     source.unlink()
     os.mkfifo(source)  # open() waits for a writer
-    await first_time(settings, read_policy(settings), by="root", seconds=0.5)
+    await read_new_lists(settings, read_policy(settings), by="root", seconds=0.5)
     assert states(settings)["newsletter"] is State.MISSING
     os.close(os.open(source, os.O_RDWR | os.O_NONBLOCK))  # ends the thread
 

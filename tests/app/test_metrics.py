@@ -100,7 +100,7 @@ async def test_events_appear_in_the_metrics(settings: Settings) -> None:
         await until(settings, 1, "store_up")
         assert await scraped(settings, "holds_waiting") == 0
         await policycheck.reload(settings, by="root")
-        await start.ended(settings, by="root", status=0)
+        await start.record_stop(settings, by="root", status=0)
         await until(settings, 1, "events_total", kind="stop")
         status, headers, _ = await ask(settings)
         assert status == "HTTP/1.1 200 OK"

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from smtpguard.app.files import CannotStart
-from smtpguard.app.guardline import Turned
+from smtpguard.app.guardline import TurnedAwayLog
 from smtpguard.app.ratelimits import RateLimits
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -103,7 +103,7 @@ def test_stopped_clients_are_one_log_line_a_minute(settings: Settings) -> None:
 
 
 def test_stopped_mail_is_counted_and_not_logged_singly() -> None:
-    turned = Turned()
+    turned = TurnedAwayLog()
     with capture_logs() as lines:
         turned(
             TurnedAway(

@@ -26,7 +26,7 @@ OUTSIDER = "peter@partner.example"
 
 async def broken(both: TwoGuards, thoughts: dict[str, Judgement]) -> list[str]:
     return [
-        f"{id}: {[a.word for a in thought.actions]} {thought.hangs}, but it was {really.word}"
+        f"{id}: {[a.word for a in thought.actions]} {thought.depends_on}, but it was {really.word}"
         for id, thought in thoughts.items()
         if (really := await both.really(id)) not in thought.actions
     ]
@@ -129,7 +129,7 @@ async def one(folder: Path, before: Plain, after: Plain, *to: str, days: int = 0
 async def test_an_unread_text_is_named_as_unknown(tmp_path: Path) -> None:
     thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES), OUTSIDER)
     assert thought.actions == {Action.RELAY, Action.HOLD}
-    assert thought.hangs == {"message.looks": "the text was not read then"}
+    assert thought.depends_on == {"message.looks": "the text was not read then"}
     assert [perhaps.rule.rule_id for perhaps in thought.perhaps] == ["looks"]
 
 
@@ -145,7 +145,7 @@ async def test_a_fact_not_asked_beside_a_stricter_rule_is_unknown(tmp_path: Path
     strict = {"id": "strict", "when": {"recipients.outside": "any"}, "then": "reject"}
     thought = await one(tmp_path, policy(strict, OF_COLLEAGUES), policy(OF_COLLEAGUES), OUTSIDER)
     assert thought.actions == {Action.RELAY, Action.HOLD}
-    assert set(thought.hangs) == {"message.looks"}
+    assert set(thought.depends_on) == {"message.looks"}
 
 
 async def test_a_fact_unknown_then_takes_effect_in_the_replay(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ async def test_an_origin_elsewhere_decides_whether_list_headers_count(tmp_path: 
     headers: dict[str, Any] = {"X_Looks": "mailing", "X_Marks": "one-click list-unsubscribe"}
     thought = await one(tmp_path, before, after, MEMBERS[0], **headers)
     assert thought.actions == {Action.RELAY, Action.HOLD}
-    assert thought.hangs == {"message.looks": "the origins are declared differently"}
+    assert thought.depends_on == {"message.looks": "the origins are declared differently"}
     without = await one(tmp_path / "without", before, after, MEMBERS[0], X_Looks="internal")
     assert without.actions == {Action.HOLD}
 
@@ -197,7 +197,7 @@ async def test_what_is_a_letter_depends_on_marks_streams_and_shared_mailboxes(
         "References": "<x@example.net>",
     }
     thought = await one(tmp_path, before, after, MEMBERS[0], MEMBERS[1], **letter)
-    assert {fact: why for fact, why in thought.hangs.items() if fact in hangs} == hangs
+    assert {fact: why for fact, why in thought.depends_on.items() if fact in hangs} == hangs
     assert thought.certain is (not hangs)
 
 
@@ -205,7 +205,7 @@ async def test_a_stricter_rule_makes_the_unknown_irrelevant(tmp_path: Path) -> N
     reach = {"id": "reach", "when": {"recipients.reach": "any"}, **HOLD}
     thought = await one(tmp_path, policy(), policy(OF_COLLEAGUES, reach), OUTSIDER)
     assert thought.actions == {Action.HOLD}
-    assert thought.hangs == {}
+    assert thought.depends_on == {}
 
 
 COPY: dict[str, Any] = {"X_Mailing": "wine", "X_Looks": "mailing"}
@@ -221,7 +221,7 @@ async def test_copies_after_a_new_hold_are_uncertain(tmp_path: Path) -> None:
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
     # if no rule counted them, the count is known only from the message itself
-    assert [set(thoughts[f"T{n}"].hangs) for n in (0, 4)] == [{"mailing.customers"}, {"mailing.customers", COPIES}]
+    assert [set(thoughts[f"T{n}"].depends_on) for n in (0, 4)] == [{"mailing.customers"}, {"mailing.customers", COPIES}]
     counted = {**FROM_THREE, "when": {"mailing.customers": ">= 30"}}
     async with two_guards(tmp_path / "counted", policy(counted), policy(FROM_THREE)) as both:
         for n in range(5):
@@ -233,7 +233,7 @@ async def test_copies_after_a_new_hold_are_uncertain(tmp_path: Path) -> None:
     said = [thoughts[f"T{n}"].actions for n in range(5)]
     assert said == [{Action.RELAY}] * 2 + [{Action.HOLD}] * 3
     assert thoughts["T9"].actions == {Action.RELAY, Action.HOLD}
-    assert set(thoughts["T9"].hangs) == {COPIES}
+    assert set(thoughts["T9"].depends_on) == {COPIES}
 
 
 async def test_decisions_under_another_policy_are_unknown(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ async def test_decisions_under_another_policy_are_unknown(tmp_path: Path) -> Non
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
     assert thoughts["T2"].actions == {Action.HOLD}
-    assert set(thoughts["T9"].hangs) == {PEOPLE}
+    assert set(thoughts["T9"].depends_on) == {PEOPLE}
 
 
 EXCEPTED = {"message.labels": "secret"}
@@ -281,7 +281,7 @@ async def test_a_rule_that_approvers_did_not_see_holds(tmp_path: Path) -> None:
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
     assert thoughts["T3"].actions == {Action.HOLD}
-    assert thoughts["T4"].hangs.keys() == {PEOPLE}
+    assert thoughts["T4"].depends_on.keys() == {PEOPLE}
 
 
 async def test_a_rejected_mailing_stays_rejected(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ async def test_a_retry_may_be_held_already(tmp_path: Path) -> None:
         await both.send(OUTSIDER, id="T3", session={"auth_user": "anna@example.com"}, Message_ID="<3@example.com>")
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
-    assert thoughts["T2"].hangs == {COPIES: "the same message may be held already"}
+    assert thoughts["T2"].depends_on == {COPIES: "the same message may be held already"}
     assert thoughts["T3"].actions == {Action.RELAY}
 
 
@@ -334,7 +334,7 @@ async def test_beyond_the_limit_of_memory_nothing_is_certain(tmp_path: Path, mon
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
     assert thoughts["T0"].actions == {Action.REJECT}
-    assert "sender.customers" in thoughts["T9"].hangs
+    assert "sender.customers" in thoughts["T9"].depends_on
 
 
 async def test_a_message_sent_for_preapproval_is_never_relayed(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ async def test_a_list_of_the_new_policy_alone_is_read_as_it_is_today(tmp_path: P
         thoughts = await both.foreseen()
         assert await broken(both, thoughts) == []
     assert [thoughts[f"T{n}"].actions for n in (2, 3)] == [{Action.RELAY}, {Action.RELAY, Action.HOLD}]
-    assert thoughts["T1"].hangs.keys() == {"recipients.customers"}
+    assert thoughts["T1"].depends_on.keys() == {"recipients.customers"}
 
 
 async def test_a_sender_who_is_no_writer_is_recognized_by_address(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ async def test_a_policy_that_is_gone_makes_facts_uncertain(home: House) -> None:
     )
     [one] = await compared(home, policy(), now=policy(looks))
     assert one.was.actions == R | H
-    assert set(one.was.hangs) == {"message.topics"}
+    assert set(one.was.depends_on) == {"message.topics"}
 
 
 async def test_a_policy_of_an_unsupported_version_makes_facts_uncertain(home: House) -> None:
@@ -150,7 +150,7 @@ async def test_facts_of_an_earlier_versions_entry_are_certain(home: House) -> No
     labels: Plain = {"id": "labels", "when": {"message.labels": "secret"}, "then": "hold"}
     [*_, last] = await compared(home, policy(many(30), labels), now=before)
     assert last.will.actions == R | H
-    assert last.will.hangs == {"message.labels": OLD}
+    assert last.will.depends_on == {"message.labels": OLD}
 
 
 async def test_a_copy_of_a_correction_for_others_is_held_by_any_policy(home: House) -> None:
@@ -166,7 +166,7 @@ async def test_a_copy_of_a_correction_for_others_is_held_by_any_policy(home: Hou
     await home.store.write(_held_as_astray)
     found = await compared(home, policy(many(1)), now=before)
     assert actions(found) == [(R, H), (H, H), (H, {Action.RELAY, Action.HOLD, Action.REJECT})]
-    assert found[2].will.hangs == {PEOPLE: DECIDED}
+    assert found[2].will.depends_on == {PEOPLE: DECIDED}
 
 
 def _held_as_astray(batch: Batch) -> None:
@@ -204,7 +204,7 @@ async def test_a_new_list_of_the_file_is_read_for_the_replay(home: House) -> Non
     after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
     found = await compared(home, after)
     assert [one.will.actions for one in found] == [R | H, R]
-    assert set(found[0].will.hangs) == {"recipients.customers"}
+    assert set(found[0].will.depends_on) == {"recipients.customers"}
     assert not list(home.folder.glob("offers*"))
 
 

@@ -21,7 +21,7 @@ from smtpguard.app.delivery import Deliverer
 from smtpguard.app.milter import Milter
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.relay import Relays
-from smtpguard.app.services import services, term
+from smtpguard.app.services import deadlines, services
 from smtpguard.cli.serve import processes
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.holds.deadlines import Deadlines
@@ -97,9 +97,9 @@ def read(tmp_path: Path, more: str = "state: var\n") -> Settings:
 
 
 def test_deadlines_of_holds_come_from_the_settings(tmp_path: Path) -> None:
-    assert term(read(tmp_path)) == Deadlines()
+    assert deadlines(read(tmp_path)) == Deadlines()
     said = read(tmp_path, "hold: {expires: 2h, escalate_after: 20m}\n")
-    assert term(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
+    assert deadlines(said) == Deadlines(seconds=7200, working=False, escalate_after_seconds=1200)
 
 
 async def test_a_proxy_reads_its_store_at_a_start_past_sqlalchemy(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from smtpguard.app import start
 from smtpguard.app.alarmchannels import FileMemory
 from smtpguard.app.alarms import Alarms
-from smtpguard.app.start import FILE, OCTETS, failed, failing, succeeded
+from smtpguard.app.start import FILE, OCTETS, failing_starts, note_failed_start, note_lasting_start
 from smtpguard.app.status import status
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -36,7 +36,7 @@ class Here:
 
     async def fail(self, **passes: float) -> None:
         self.now += timedelta(**passes)
-        await failed(self.settings, WHY, self.now)
+        await note_failed_start(self.settings, WHY, self.now)
 
     @property
     def alarms(self) -> list[str]:
@@ -60,7 +60,7 @@ async def test_the_alarm_is_in_the_language_of_the_organization(here: Here) -> N
     (here.settings.policy.parent / "vocabularies").mkdir()
     for name, text in DOCUMENTS.items():
         (here.settings.policy.parent / name).write_bytes(text)
-    await failed(here.settings, WHY, NOW, last=True)
+    await note_failed_start(here.settings, WHY, NOW, last=True)
     (subject,) = here.alarms
     assert subject.startswith("Kritiskt: smtpguard startar inte ("), subject
 
@@ -89,8 +89,8 @@ async def test_failed_starts_by_hand_raise_no_alarm(here: Here) -> None:
 
 async def test_a_successful_start_resets_the_alarm(here: Here) -> None:
     await here.fail()
-    succeeded(here.settings)
-    assert failing(here.settings.state, here.now) is None
+    note_lasting_start(here.settings)
+    assert failing_starts(here.settings.state, here.now) is None
     await here.fail(seconds=70)
     assert here.alarms == []
     await here.fail(seconds=70)
@@ -98,8 +98,8 @@ async def test_a_successful_start_resets_the_alarm(here: Here) -> None:
 
 
 async def test_a_failure_without_a_retry_alarms_at_once(here: Here) -> None:
-    await failed(here.settings, WHY, NOW, last=True)
-    await failed(here.settings, WHY, NOW + timedelta(seconds=5), last=True)
+    await note_failed_start(here.settings, WHY, NOW, last=True)
+    await note_failed_start(here.settings, WHY, NOW + timedelta(seconds=5), last=True)
     assert len(here.alarms) == 1
 
 
@@ -111,14 +111,14 @@ async def test_an_alarm_that_was_not_delivered_is_sent_at_the_next_failure(here:
 
 
 async def test_if_another_process_sends_alarms_none_is_sent(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "watched", lambda running: True)
+    monkeypatch.setattr(start, "has_alarms_part", lambda running: True)
     for _ in range(3):
         await here.fail(seconds=70)
     assert here.alarms == []
 
 
 async def test_its_file_has_a_constant_size_so_that_a_full_disk_takes_it(here: Here) -> None:
-    succeeded(here.settings)
+    note_lasting_start(here.settings)
     file = here.settings.state / FILE
     before = file.stat()
     await here.fail()
@@ -132,16 +132,16 @@ async def test_without_its_file_no_alarm_is_sent_which_is_logged(here: Here, cap
     for _ in range(3):
         await here.fail(seconds=70)
     assert here.alarms == []
-    await failed(here.settings, WHY, here.now, last=True)
+    await note_failed_start(here.settings, WHY, here.now, last=True)
     assert "the alarm about failed starts is not sent" in caplog.text
 
 
 async def test_an_unreadable_file_counts_as_no_failure_yet(here: Here) -> None:
     for text in ("", "[]", "{", '{"since": 1}', '{"since": "x", "last": "y", "why": "", "told": null}'):
         (here.settings.state / FILE).write_text(text)
-        assert failing(here.settings.state, NOW) is None
-        await failed(here.settings, WHY, NOW)
-        assert failing(here.settings.state, NOW) is not None
+        assert failing_starts(here.settings.state, NOW) is None
+        await note_failed_start(here.settings, WHY, NOW)
+        assert failing_starts(here.settings.state, NOW) is not None
 
 
 async def test_a_start_that_has_not_lasted_yet_does_not_end_the_alarm(here: Here) -> None:
@@ -150,11 +150,11 @@ async def test_a_start_that_has_not_lasted_yet_does_not_end_the_alarm(here: Here
     assert alarms.seen().starts == ""
     await here.fail()
     assert alarms.seen().starts is None
-    succeeded(here.settings)
+    note_lasting_start(here.settings)
     assert alarms.seen().starts == ""
 
 
 def test_status_shows_failed_starts(here: Here) -> None:
-    asyncio.run(failed(here.settings, WHY, datetime.now(UTC)))
+    asyncio.run(note_failed_start(here.settings, WHY, datetime.now(UTC)))
     found = asyncio.run(status(here.settings))
     assert ("start-fails", WHY) in [(a.condition.name, a.found.words.get("said")) for a, _ in found.alarms]

@@ -16,7 +16,7 @@ import pytest
 from smtpguard.app import storestatus
 from smtpguard.app.files import read_policy
 from smtpguard.app.status import status
-from smtpguard.app.storestatus import store_findings, turned_away
+from smtpguard.app.storestatus import refused_clients, store_findings
 from smtpguard.config.settings import read_settings
 from smtpguard.database import migrate
 from tests.catalogue.test_first_contacts import words
@@ -125,15 +125,15 @@ def story(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refused_clients(folder: Path, listen: str) -> list[str]:
+def refused(folder: Path, listen: str) -> list[str]:
     config = folder / "smtpguard.yaml"
     config.write_text(f"{listen}\n" + config.read_text())
-    return [finding.text for finding in asyncio.run(turned_away(read_settings(config), MONDAY))]
+    return [finding.text for finding in asyncio.run(refused_clients(read_settings(config), MONDAY))]
 
 
 def test_clients_that_would_be_refused_are_named(story: Path) -> None:
     listen = "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [192.0.2.0/24]}]}"
-    assert refused_clients(story, listen) == [
+    assert refused(story, listen) == [
         "198.51.100.7 would be refused by inside: 1 message of the last 30 days",
         "198.51.100.8 would be refused by every listener: 1 message of the last 30 days",
     ]
@@ -141,7 +141,7 @@ def test_clients_that_would_be_refused_are_named(story: Path) -> None:
 
 def test_entries_without_a_listener_are_matched_to_trusted_mtas(story: Path) -> None:
     listen = "trust: [192.0.2.25]\nlisten: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [198.51.100.0/24]}]}"
-    assert refused_clients(story, listen) == [
+    assert refused(story, listen) == [
         "192.0.2.1 would be refused by inside: 2 messages of the last 30 days",
         "192.0.2.25 would be refused by inside: 1 message of the last 30 days",
     ]
@@ -152,12 +152,7 @@ def test_a_store_with_an_older_schema_is_read(story: Path) -> None:
     with closing(sqlite3.connect(next(story.rglob("*.db")))) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '0007'")
     assert (
-        len(
-            refused_clients(
-                story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}"
-            )
-        )
-        == 4
+        len(refused(story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}")) == 4
     )
 
 

@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 import uvicorn
 
-from smtpguard.app.webserver import PIECE, PROGRESS, Server, configured, patient
+from smtpguard.app.webserver import PIECE, PROGRESS, Server, configure, patient_protocol
 from tests.every import every
 
 SOON = 0.3
@@ -40,7 +40,7 @@ async def served(**how: Any) -> AsyncIterator[int]:
 @asynccontextmanager
 async def serving(**how: Any) -> AsyncIterator[tuple[int, Server]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        protocol = patient(how.pop("proxies", ()), **how)
+        protocol = patient_protocol(how.pop("proxies", ()), **how)
         config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, ws="none")
         server = Server(config, listener)
         try:
@@ -125,7 +125,7 @@ class SlowLine(asyncio.Transport):
 
 def slow(line: SlowLine) -> Any:
     config = uvicorn.Config(application, lifespan="off", log_config=None)
-    protocol = patient(())(config, uvicorn.server.ServerState(), {}, line)
+    protocol = patient_protocol(())(config, uvicorn.server.ServerState(), {}, line)
     protocol.connection_made(line)
     return protocol
 
@@ -223,7 +223,7 @@ async def test_connections_end_after_their_time(said: bytes) -> None:
 
 async def test_mistakes_of_clients_are_not_logged_and_a_full_server_is(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(configured(application, connections=2), listener)
+        server = Server(configure(application, connections=2), listener)
         port = listener.getsockname()[1]
         wrong = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
         for said in (b"\x16\x03\x01 no HTTP\r\n\r\n", wrong):
@@ -243,7 +243,7 @@ async def test_mistakes_of_clients_are_not_logged_and_a_full_server_is(caplog: p
 
 
 def test_the_settings_configure_the_server() -> None:
-    config = configured(application, connections=7)
+    config = configure(application, connections=7)
     config.load()
     assert config.http_protocol_class.__name__ == "Patient"
     assert config.limit_concurrency == 7

@@ -172,7 +172,7 @@ async def test_a_slow_refresh_keeps_the_old_index_in_use(guard: WholeGuard, monk
         assert (hold.reach, hold.reach_at_least) == (len(MEMBERS), False)
         async with asyncio.timeout(120):
             while not await journalled(guard):  # the other list does not wait
-                await guard.office._freshness._say()
+                await guard.office._freshness._record()
                 await asyncio.sleep(0.01)
         assert (await journalled(guard))[-1]["news"] == ["replaced"]
         assert not step.done()
@@ -218,14 +218,14 @@ async def test_a_hanging_source_is_reported_and_delays_no_other(
         assert await asyncio.to_thread(hang.wait, 120)
         async with asyncio.timeout(120):
             while len(await journalled(guard)) < 2:
-                await guard.office._freshness._say()
+                await guard.office._freshness._record()
                 await asyncio.sleep(0.01)
         assert {tuple(e["news"]) for e in await journalled(guard)} == {("failed",), ("replaced",)}
         assert notices(await guard.deliver()) == [(OMAR, "list-failed")]
         await guard.pass_(hours=48)
         async with asyncio.timeout(120):
             while len(await journalled(guard)) < 3:
-                await guard.office._freshness._say()
+                await guard.office._freshness._record()
                 await asyncio.sleep(0.01)
         assert notices([m for m in await guard.deliver() if b"list-" in m.content]) == [(OMAR, "list-stale")]
     finally:

@@ -209,7 +209,7 @@ def test_check_before_the_first_start_says_nothing_of_the_store(
 
 
 def test_check_by_another_user_says_nothing_of_the_store(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.app.storestatus._ours", lambda path: False)
+    monkeypatch.setattr("smtpguard.app.storestatus._is_writable", lambda path: False)
     status, out, _ = here.run("check")
     assert status == 0
     assert "belongs to" not in out

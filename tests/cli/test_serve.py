@@ -319,10 +319,10 @@ def test_a_part_that_cannot_run_is_a_start_that_failed(config: Path) -> None:
     began = datetime.now(UTC)
     state = config.parent / "var"
     state.mkdir()
-    asyncio.run(start.failed(read_settings(config, {}), "not yet", began))
+    asyncio.run(start.note_failed_start(read_settings(config, {}), "not yet", began))
     started = program.run(["-c", str(config), "serve"], timeout=120)
     assert started.returncode == 2, started
-    known = start.failing(state, began)
+    known = start.failing_starts(state, began)
     assert known is not None
     assert (known.since, known.why) == (began, "a part cannot run: the log says why")
 
@@ -337,7 +337,7 @@ def test_parts_that_die_again_and_again_are_a_start_that_failed(
 
     monkeypatch.setattr("smtpguard.processes.supervisor.Supervisor.run", gives_up)
     assert serve()[0] == TRY_AGAIN
-    known = start.failing(config.parent / "var", datetime.now(UTC))
+    known = start.failing_starts(config.parent / "var", datetime.now(UTC))
     assert known is not None
     assert known.why == "its processes die again and again: the log says why"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.app.clock import learned
+from smtpguard.app.clock import learned_clock
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines, deliver_by
@@ -481,7 +481,7 @@ async def test_a_part_that_begins_while_the_clock_is_wrong_expires_nothing(home:
 
 async def restarted(home: House) -> Approvals:
     """As in a process that starts now."""
-    return replace(home.approvals(), clock=await learned(home.clock, home.store))
+    return replace(home.approvals(), clock=await learned_clock(home.clock, home.store))
 
 
 @pytest.mark.parametrize("corrected", [True, False])

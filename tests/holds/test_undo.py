@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from smtpguard.app.clock import learned
+from smtpguard.app.clock import learned_clock
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
@@ -91,7 +91,7 @@ async def test_a_clock_that_jumps_ends_no_time_to_undo(home: House) -> None:
 async def test_a_start_under_a_clock_far_ahead_ends_no_time_to_undo(home: House) -> None:
     await approve(home, await held(home))
     home.clock.at += timedelta(days=800)
-    approvals = replace(home.approvals(), clock=await learned(home.clock, home.store))
+    approvals = replace(home.approvals(), clock=await learned_clock(home.clock, home.store))
     assert await approvals.enact() == 0
     await approve(home, await held(home, subject="Under that clock"))
     home.clock.pass_(seconds=59)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.membership import People
-from smtpguard.app.listrefresh import read_by
+from smtpguard.app.listrefresh import directory_reader
 from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import SourceError
 from tests.peers.directory import PASSWORD, READER, Directory, entries, group, group_dn, missing, person, person_dn
@@ -61,7 +61,7 @@ def test_members_and_failures_of_a_group() -> None:
             asked = {"ldap": f"ldap://localhost:{directory.port}", "group": group_dn("guards"), "bind": READER,
                      "password_file": "password", "ca_file": "ca.pem", "timeout": "60s", **options}  # fmt: skip
             declared = LdapMembers.model_validate({k: v for k, v in asked.items() if v is not None})
-            return read_by(directory.folder, "+")(declared)
+            return directory_reader(directory.folder, "+")(declared)
 
         assert sorted(ask()) == [("lena@example.com",), ("olle@example.com", "olle.ek@example.com")]
         for options, why in (
