@@ -392,7 +392,7 @@ def have_voted(hold: Hold, groups: Groups) -> set[str]:
 def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
     """Return whether ``approver`` may decide on a hold: in one of the quorum's groups, or as deputy of an absent
     member; and not as its writer under any address, nor as the writer's deputy."""
-    asked = [q for quorum in hold.verdict.quorum for q in _asked(quorum, open_now)]
+    asked = [q for quorum in hold.verdict.quorum for q in _quorums_at(quorum, open_now)]
     return any(groups.decides(approver, g, at, hold.senders) for q in asked for g in q.groups)
 
 
@@ -441,7 +441,7 @@ def complete(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) ->
     return bool(hold.verdict.quorum) and not missing(hold, groups, open_at)
 
 
-def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
+def _quorums_at(quorum: Quorum, open_now: bool) -> list[Quorum]:
     return [quorum] if open_now or quorum.out_of_hours is None else [quorum, quorum.out_of_hours]
 
 

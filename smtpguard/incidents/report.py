@@ -176,7 +176,7 @@ class Case:
         self._query = query
         self._asked = asked
         self._changes = Changes()
-        self._whom: dict[str, Sequence[Sequence[Unit]]] = {}  # for each recipient, the people of it
+        self._people_of: dict[str, Sequence[Sequence[Unit]]] = {}  # for each recipient, the people of it
         self._digests = Digests(query.senders, seal)
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
@@ -189,12 +189,12 @@ class Case:
         self.traits = set[Traits]()  # of its messages
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
-        self._out: list[tuple[int, int, str]] = []  # time, entry and message of each delivery
+        self._deliveries: list[tuple[int, int, str]] = []  # time, entry and message of each delivery
         self.watched: Mapping[str, Entries] = {}
         """The events of the guard itself from a day before on. The reader of the journal sets it, and ``usual``."""
         self.usual: Usual | None = None
         """How earlier mail of the same writers came in."""
-        self._kept: list[tuple[str, datetime]] = []
+        self._stored: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
         self._stopped_by: set[str] = set()  # all freezes that concern the case
@@ -251,9 +251,9 @@ class Case:
         if copy:
             self._copied[id] = str(data["expanded_from"])
         if copy or not self._messages[id].test:
-            self._whom[id] = tuple(units(data, tuple(sealed.get("recipients", ())), id))
-        if data.get("action") in ("hold", "confirm") and hold and len(self._kept) < FEW:
-            self._kept.append((str(hold), instant(entry.at)))
+            self._people_of[id] = tuple(units(data, tuple(sealed.get("recipients", ())), id))
+        if data.get("action") in ("hold", "confirm") and hold and len(self._stored) < FEW:
+            self._stored.append((str(hold), instant(entry.at)))
         if known:  # a freeze or another policy recalled it before its final dot: the last verdict counts
             self._count_again(entry, data)
             return
@@ -364,7 +364,7 @@ class Case:
             at = happened(entry.at, data)
             first, last = self._went or (at, at)
             self._went = min(first, at), max(last, at)
-            self._out.append((at, entry.seq, entry.id))
+            self._deliveries.append((at, entry.seq, entry.id))
         if one is not None and one.status is DeliveryStatus.REFUSED:
             self._undelivered += int(data.get("recipients", 0))
 
@@ -422,7 +422,7 @@ class Case:
         """Return the first delivery of each message that went out after the case was stopped."""
         stop = self._stop
         first: dict[str, int] = {}
-        for at, seq, id in self._out:
+        for at, seq, id in self._deliveries:
             if stop is not None and at > stop.at:
                 first.setdefault(id, seq)
         return Entries.of(*first.values())
@@ -435,7 +435,7 @@ class Case:
         messages: Counter[Outcome] = Counter()
         went = still = 0
         people = PeopleByOutcome(self._counters["lists"].keys(), self._asked, self._changes)
-        stopped = stopped_copies(self._copies, self._copied, self._whom)
+        stopped = stopped_copies(self._copies, self._copied, self._people_of)
         for id, message in self._messages.items():
             came = message.outcomes
             messages.update(came)
@@ -445,7 +445,7 @@ class Case:
             still += not came.isdisjoint(OPEN)
             if not came.isdisjoint((*REACHED, Outcome.IN_DOUBT)):
                 shown = max(shown, message.shown)
-            people.add(id, message, self._whom.get(id, ()), stopped.get(id, {}))
+            people.add(id, message, self._people_of.get(id, ()), stopped.get(id, {}))
         reached = people.count(REACHED)
         perhaps = people.count([*REACHED, Outcome.IN_DOUBT])
         lists = people.of_lists()
@@ -469,11 +469,11 @@ class Case:
             undelivered=self._undelivered,
             parts=sum(message.got_part for message in self._messages.values()),
             erased=self._erased,
-            held=self._kept,
+            held=self._stored,
             unsettled=[id for id, one in (self._messages | self._copies).items() if Outcome.IN_DOUBT in one.outcomes],
             steps=self._timeline.steps(),
             until=instant(self._end),
-            entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq, _ in self._out))},
+            entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq, _ in self._deliveries))},
             ways=self._ways,
             usual=self.usual,
             watched=self.watched,

@@ -113,8 +113,8 @@ class Evidence:
         self._senders_by_client: defaultdict[str, set[str]] = defaultdict(set)
         self._mailings: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         self._members: Counter[str] = Counter()
-        self._wrote: set[str] = set()
-        self._most: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+        self._our_writers: set[str] = set()
+        self._largest: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
         self._decisions: defaultdict[str, set[str]] = defaultdict(set)
         self.messages = 0
 
@@ -131,7 +131,7 @@ class Evidence:
         client = str(data.get("client") or "")
         self._senders_by_client[client].add(sender)
         if self._is_ours(sender):
-            self._wrote.add(sender)
+            self._our_writers.add(sender)
         people = clear.get("recipients", ())
         if data.get("looks") == "mailing" and counts.get("list_addresses"):
             for name in data.get("lists") or ():
@@ -177,7 +177,7 @@ class Evidence:
             fact = str(reason.get("fact"))
             uncounted = data["action"] == "hold" and fact.startswith(("sender.", "list."))
             value = math.inf if uncounted else float(re.sub(r"\D", "", number[0]))
-            facts = self._most[rule].setdefault(str(data.get("mailing") or id), {})
+            facts = self._largest[rule].setdefault(str(data.get("mailing") or id), {})
             facts[fact] = max(facts.get(fact, 0.0), value)
 
     def suggestions(self, weeks: float, holds_a_week: float) -> Suggestions:
@@ -259,7 +259,7 @@ class Evidence:
         """Suggest that members of lists with an address in our domains are colleagues, if they send mail from it."""
         if not self._known.customers_here or len(self._members) < _LEAST:
             return
-        write = sorted(address for address in self._members if address in self._wrote)
+        write = sorted(address for address in self._members if address in self._our_writers)
         if len(write) == len(self._members):
             yield Suggestion(
                 path=("organization",), key="customers_here", value=False, looser=True,
@@ -281,7 +281,7 @@ class Evidence:
                     "pass may want a writer, a stream, a proven origin or an exception (unless)"
                 )
         for bound in self._known.bounds:
-            decisions = self._most.get(bound.rule, {})
+            decisions = self._largest.get(bound.rule, {})
             now = len(decisions) / weeks
             if len(decisions) < _LEAST or now <= holds_a_week:
                 continue

@@ -130,7 +130,7 @@ class NoticesNow:
     """Choose who gets notices now, under the policy in force. Each method returns the intents for the commit of the
     event itself."""
 
-    of: Notices
+    notices: Notices
     in_force: InForce
     now: datetime
 
@@ -201,13 +201,13 @@ class NoticesNow:
         """Return a notice to the contact if only the writer could decide, or everybody who could is away. The contact
         is told at once instead of after an hour. In a flood only the first few are reported, since one remedy helps
         all."""
-        if not self.of.contact or not out_of_reach(hold, self.in_force.groups, self.now):
+        if not self.notices.contact or not out_of_reach(hold, self.in_force.groups, self.now):
             return ()
-        if not self.of.flood.sends_singly(f"contact {self.of.contact}", self.now):
+        if not self.notices.flood.sends_singly(f"contact {self.notices.contact}", self.now):
             return ()
         away = not out_of_reach(hold, self.in_force.groups)
         data = self._waiting(hold) | {"notice": "escalation", "contact": True, "away": away, "decides": ""}
-        return self._notices(hold, (self.of.contact,), data, alone="-nobody")
+        return self._notices(hold, (self.notices.contact,), data, alone="-nobody")
 
     def _ask_approvers(self, hold: Hold, people: Sequence[str], gathered: Gathered) -> Intents:
         """Return the notices that ask people to decide. Each sees as much of the text as the policy allows them."""
@@ -322,8 +322,8 @@ class NoticesNow:
     def stages(self, hold: Hold, mailing: Mailing, progress: Progress) -> Intents:
         """Return the notices that the stages of a mailing wait for a person: to those who decide on it, else to the
         contact, and to its writer. Returns none if they were told of a few mailings in this window."""
-        people = self._approvers(hold) or [self.of.contact]
-        if not self.of.flood.sends_singly(f"stages {people}", self.now):
+        people = self._approvers(hold) or [self.notices.contact]
+        if not self.notices.flood.sends_singly(f"stages {people}", self.now):
             return ()
         data = self._waiting(hold) | {"notice": "stages", "mailing": mailing.mailing_id, "cause": progress.why}
         data |= {"stopped": progress.at is At.STOPPED, "since": utc_text(progress.since)}
@@ -339,7 +339,11 @@ class NoticesNow:
         data |= {"doubt_since": utc_text(since), "again": self.now > since}
         suffix = f"{self.now:%Y%m%dT%H%M%S}"
         asked, same = self._approvers(hold), self.in_force.groups.person
-        contact = [self.of.contact] if self.of.contact and same(self.of.contact) not in map(same, asked) else []
+        contact = (
+            [self.notices.contact]
+            if self.notices.contact and same(self.notices.contact) not in map(same, asked)
+            else []
+        )
         return (
             *self._notices(hold, asked, data | {"contact": False}, suffix=suffix, alone="-asked"),
             *self._notices(hold, contact, data | {"contact": True}, suffix=suffix, alone="-contact"),
@@ -457,10 +461,10 @@ class NoticesNow:
         alone."""
         words = data["notice"] in _WORDS
         key = f"{'words to ' if words else ''}{role} {person}"
-        if alone or self.of.flood.sends_singly(key, self.now, MOST_WORDS if words else None):
+        if alone or self.notices.flood.sends_singly(key, self.now, MOST_WORDS if words else None):
             return notice_to(intent_id, person, data, hold_id=hold_id)
-        since = self.of.flood.since(self.now)
-        return digest(person, {"notice": "digest", "role": role}, since, since + self.of.flood.window)
+        since = self.notices.flood.since(self.now)
+        return digest(person, {"notice": "digest", "role": role}, since, since + self.notices.flood.window)
 
     def _to_owners(self, lists: Iterable[str], first: str) -> Intents:
         """Return the digests of messages without another reader: once an hour, to the owner of each list that they
