@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from smtpguard.accounts.model import Account, unseated
 from smtpguard.admission.packedfacts import unpack
 from smtpguard.admission.recorded import FACTS
+from smtpguard.app.callers import Caller, callers_at
 from smtpguard.app.files import CannotStart, store_url, unwritable
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade
@@ -36,7 +37,6 @@ from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, encoding_problem
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
-from smtpguard.journal.scan import Caller, callers_at
 from smtpguard.lists.declared import Origin
 from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze

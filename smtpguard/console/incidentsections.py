@@ -16,8 +16,9 @@ from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, Step, fact, plain, unknown
 from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.deliverystatus import DeliveryEvent, delivery_entry
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import DeliveryEvent, Outcome, relayed, reported
+from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.locale.phrase import N_, NN_, span
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.facts import FACTS, Type
@@ -411,7 +412,7 @@ def lane(entry: Entry) -> str:
         return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
     if kind == Kind.TRIPPED.value:
         return "people" if data.get("observed") else "stopped"
-    one = reported(kind, data)
+    one = delivery_entry(kind, data)
     if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
         return "went"
     return labels.WORDS[kind].lane if kind in labels.WORDS else ""

@@ -36,8 +36,8 @@ from smtpguard.holds.model import (
 )
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import Sending, after_late_outcome
+from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.outcome import DeliveryStatus
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.holds.model import SENDING, Move, State, after, settles_as
-from smtpguard.journal.outcome import DeliveryStatus
+from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import NONE_YET, Settled
 

@@ -26,6 +26,7 @@ from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline
 from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
 from smtpguard.journal.checkpoint import Checkpoint
+from smtpguard.journal.deliverystatus import DeliveryEvent, DeliveryStatus, delivery_entry
 from smtpguard.journal.distinct import (
     Asked,
     Changes,
@@ -35,17 +36,7 @@ from smtpguard.journal.distinct import (
     units,
 )
 from smtpguard.journal.event import Kind, happened
-from smtpguard.journal.outcome import (
-    OPEN,
-    REACHED,
-    DeliveryEvent,
-    DeliveryStatus,
-    Message,
-    Outcome,
-    Sum,
-    relayed,
-    reported,
-)
+from smtpguard.journal.outcome import OPEN, REACHED, Message, Outcome, Sum, relayed
 from smtpguard.journal.proof import Proof
 from smtpguard.mailings.model import Mailing
 
@@ -359,7 +350,7 @@ class Case:
         data = content["data"]
         message.add(entry.kind, data, content["private"])
         self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
-        one = reported(entry.kind, data)
+        one = delivery_entry(entry.kind, data)
         if relayed(entry.kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
             at = happened(entry.at, data)
             first, last = self._went or (at, at)

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any, Protocol
 
 from smtpguard.journal.chain import (
@@ -35,6 +34,7 @@ from smtpguard.journal.chain import (
 )
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, Lost
 from smtpguard.journal.event import Kind
+from smtpguard.journal.timecheck import Backwards, Unsigned
 from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)
@@ -369,125 +369,3 @@ class Sources:
     def _found(self, seq: int, problem: Said) -> None:
         if self._bad is None or seq < self._bad.seq:
             self._bad = Bad(seq=seq, problem=problem)
-
-
-MINUTE = 60_000_000
-UNSIGNED = 5 * MINUTE
-"""The longest stretch that the writer leaves unsigned, unless processes are killed one after the other."""
-BACKWARDS = 5 * MINUTE
-"""The most by which entries that wait for the database are late."""
-BACKDATED = 15 * MINUTE
-_MOST = 20
-_LATE = frozenset(kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.IN_DOUBT, Kind.NOTICE))
-"""Entries on mail: written later than they happened if the database was unavailable."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsigned:
-    """Entries ``first`` to ``last``, of the times ``since`` to ``until``, without a checkpoint among them; ``end``: nor
-    after them. Times are microseconds."""
-
-    first: int
-    last: int
-    since: int
-    until: int
-    end: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backwards:
-    """Entry ``seq`` has the time ``at``, and one before it has ``before``. ``entries``: how many in a row are older
-    than that."""
-
-    seq: int
-    at: int
-    before: int
-    entries: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backdated:
-    """Entry ``seq`` has the time ``at``; a checkpoint was signed later, at ``signed_at``, without it."""
-
-    seq: int
-    at: int
-    signed_at: int
-
-
-class TimeCheck:
-    """One walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began; ``latest``: the
-    time of the entry before, if it begins at a checkpoint within the chain."""
-
-    def __init__(self, marks: Iterable[Checkpoint], now: int, latest: int = 0) -> None:
-        last: dict[int, int] = {}
-        for mark in marks:
-            last[mark.seq] = max(mark.at, last.get(mark.seq, 0))
-        self._seqs = sorted(last)
-        self._ats = [last[seq] for seq in self._seqs]
-        self._highest = [*accumulate(self._ats, max)]  # the latest time that was signed up to each
-        self._now = now
-        self._next = 0  # the next checkpoint
-        self._latest = latest
-        self._began = self._active = 0
-        self._first = self._last = 0  # of the current stretch
-        self._back: list[int] = []
-        self.unsigned: list[Unsigned] = []
-        self.backwards: list[Backwards] = []
-        self.backdated: Backdated | None = None
-
-    def meets(self, rows: Sequence[Any]) -> None:
-        """More entries, each row with its number, time and kind first."""
-        latest, active, first = self._latest, self._active, self._first
-        due = self._due()
-        for seq, at, kind, *_ in rows:
-            if seq > due:  # checkpoints of entries that are trimmed or missing
-                self._next = bisect_left(self._seqs, seq)
-                due = self._due()
-            if not first:
-                first, self._began, active = seq, at, 0
-                latest = latest or at
-            if at >= latest:
-                gap = at - latest
-                active += gap if gap < MINUTE else MINUTE
-                latest = at
-                if self._back:
-                    self._caught_up()
-            elif latest - at > BACKWARDS:
-                self._goes_back(seq, at, kind, latest)
-            if seq == due:
-                self._stretch(first, seq, latest, active, end=False)
-                first, self._next = 0, self._next + 1
-                due = self._due()
-            self._last = seq
-        self._latest, self._active, self._first = latest, active, first
-
-    def ends(self) -> None:
-        if self._first:
-            self._stretch(self._first, self._last, self._latest, self._active, end=True)
-        if self._back:
-            self._caught_up()
-
-    def _due(self) -> int:
-        return self._seqs[self._next] if self._next < len(self._seqs) else 1 << 62
-
-    def _stretch(self, first: int, last: int, until: int, active: int, *, end: bool) -> None:
-        if active > UNSIGNED and len(self.unsigned) < _MOST:
-            self.unsigned.append(Unsigned(first=first, last=last, since=self._began, until=until, end=end))
-
-    def _goes_back(self, seq: int, at: int, kind: str, latest: int) -> None:
-        if not self._back:
-            self._back = [seq, at, latest, 0]
-        self._back[3] += 1
-        if self.backdated is not None or kind in _LATE:
-            return
-        before = bisect_left(self._seqs, seq)  # checkpoints before it are of earlier entries
-        signed = self._highest[before - 1] if before else 0
-        after = self._ats[before] if before < len(self._ats) else self._now
-        if signed - at > BACKDATED and after >= signed:  # else the clock was set back, also for what was signed then
-            self.backdated = Backdated(seq=seq, at=at, signed_at=signed)
-
-    def _caught_up(self) -> None:
-        seq, at, before, entries = self._back
-        self._back = []
-        if len(self.backwards) < _MOST:
-            self.backwards.append(Backwards(seq=seq, at=at, before=before, entries=entries))

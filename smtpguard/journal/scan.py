@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
@@ -32,21 +30,10 @@ from smtpguard.journal.chain import Clear, Entry, Seal, microseconds, moment
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Key, read
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
-from smtpguard.journal.proof import (
-    MOVES_GATE,
-    Bad,
-    ChainWalk,
-    Met,
-    Position,
-    Proof,
-    Row,
-    Sources,
-    TimeCheck,
-    bypassed,
-    gate_of,
-)
+from smtpguard.journal.proof import MOVES_GATE, Bad, ChainWalk, Met, Position, Proof, Row, Sources, bypassed, gate_of
 from smtpguard.journal.rows import Marks
 from smtpguard.journal.signing import Noted
+from smtpguard.journal.timecheck import TimeCheck
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 
@@ -446,45 +433,3 @@ async def verdicts(
             yield list(map(journal.pair, rows))
         if progress is not None:
             progress(after - before, last - before)
-
-
-MOST = 500_000
-"""The most entries that are scanned, the newest."""
-_PAGE = 5_000
-_SAID = re.compile(r'"(client|listener|peer)":"([^"\\]*)"')
-
-
-class Caller(NamedTuple):
-    """``peer``: the address that connected, if it named another client; ``listener``: "" if an earlier version did not
-    say."""
-
-    client: str
-    peer: str = ""
-    listener: str = ""
-
-
-def callers_at(url: str, since: datetime) -> Counter[Caller]:
-    """Numbers of messages by the address that connected, and the listener. The schema may be an older version's, since
-    this runs before an upgrade: entries have been the same since the first. Raises StoreError and ValueError."""
-    found: Counter[Caller] = Counter()
-    database = Database(url, reads=True)
-    try:
-        with database.read() as connection:
-            last = connection.execute(select(entry.c.seq).order_by(entry.c.seq.desc()).limit(1)).scalar() or 0
-        lowest, since_us = last - MOST, microseconds(since)
-        while last > max(lowest, 0):
-            start = last - _PAGE
-            query = select(entry.c.at, entry.c.kind, entry.c.body).where(entry.c.seq > start, entry.c.seq <= last)
-            with database.read() as connection:
-                rows = connection.execute(query).all()
-            found.update(
-                Caller(**dict(_SAID.findall(body)))
-                for at, kind, body in rows
-                if kind == Kind.VERDICT.value and at >= since_us and '"client":"' in body
-            )
-            if not rows or max(at for at, _, _ in rows) < since_us:
-                break
-            last = start
-    finally:
-        database.close()
-    return found

@@ -21,7 +21,7 @@ from smtpguard.database.schema import SEVERAL, SINGLE, mailing, reached
 from smtpguard.database.statements import rows_among
 from smtpguard.holds.model import SENDING
 from smtpguard.journal.chain import instant
-from smtpguard.journal.outcome import DeliveryStatus
+from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY, CopyStatus, Grown
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 

@@ -15,8 +15,8 @@ from smtpguard.counts.keys import each_once, persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import utc_text
+from smtpguard.journal.deliverystatus import EVENTS, WORDS, DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.outcome import EVENTS, WORDS, DeliveryEvent
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.mailings.model import Person

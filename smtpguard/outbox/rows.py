@@ -40,8 +40,8 @@ from smtpguard.database.statements import rows_of as rows_in
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
+from smtpguard.journal.deliverystatus import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.journal.event import Event
-from smtpguard.journal.outcome import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.outbox.model import (
     INTENT,
     LONGEST_ATTEMPT,

@@ -103,7 +103,7 @@ def test_deadlines_of_holds_come_from_the_settings(tmp_path: Path) -> None:
 
 
 async def test_a_proxy_reads_its_store_at_a_start_past_sqlalchemy(tmp_path: Path) -> None:
-    """What is made and compiled there would be written by each process, and not shared (engine.rows_of)."""
+    """What is made and compiled there would be written by each process, and not shared (statements.rows_of)."""
     settings = read(tmp_path)
     await start.prepare(settings, by="root", parts=())
     statements: list[str] = []

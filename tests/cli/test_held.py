@@ -18,8 +18,8 @@ from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.holdrow import tell
 from smtpguard.holds.model import Change, Confirmation
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox.model import AttemptResult, IntentKind
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage

@@ -18,7 +18,7 @@ from smtpguard.database.errors import CommitUnknown, Unavailable
 from smtpguard.holds.deadlines import REMINDERS
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Change, Choice, Conflict, State
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.lists.index import index_path
 from smtpguard.mailings.service import Mailings
 from smtpguard.notices.links import Link, Links

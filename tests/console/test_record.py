@@ -11,7 +11,7 @@ import pytest
 from smtpguard.accounts.model import Role
 from smtpguard.console.chart import drawn
 from smtpguard.holds.model import Choice, State
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.mailings.model import Grown
 from tests.clocks import MONDAY
 from tests.console.api.program import held as held_by_program

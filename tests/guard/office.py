@@ -11,7 +11,7 @@ from typing import Any
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import State
 from smtpguard.journal.clock import SteadyClock
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply

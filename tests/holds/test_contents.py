@@ -22,7 +22,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import contents
 from smtpguard.holds.model import Change, State
 from smtpguard.journal.chain import microseconds
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.mail.message import Message
 from smtpguard.outbox.model import AttemptResult
 from smtpguard.store.retention import Retention

@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from smtpguard.database.schema import delivery, outbox
 from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
 from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending, state_after_revocation
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Lease, Settled
 from smtpguard.store.store import Store

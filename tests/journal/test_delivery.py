@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from smtpguard.journal.deliverystatus import DeliveryEvent as E
+from smtpguard.journal.deliverystatus import DeliveryStatus as S
+from smtpguard.journal.deliverystatus import NotPossible, after, delivery_entry
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import DeliveryEvent as E
-from smtpguard.journal.outcome import DeliveryStatus as S
-from smtpguard.journal.outcome import NotPossible, after, reported
 from tests.every import every
 
 LEGAL = {
@@ -70,5 +70,5 @@ SAID: list[tuple[Kind, dict[str, Any], S | None, bool]] = [
 
 @every(("kind", "data", "status", "over"), SAID)
 def test_statuses_reported_by_entries(kind: Kind, data: dict[str, Any], status: S | None, over: bool) -> None:
-    one = reported(kind.value, data)
+    one = delivery_entry(kind.value, data)
     assert (one.status, one.over) == (status, over) if one is not None else status is None

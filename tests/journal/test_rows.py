@@ -20,9 +20,10 @@ from smtpguard.holds.model import Change, State
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
 from smtpguard.journal.chain import NO_COLUMNS, link, microseconds
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS, lines_of, write_line
-from smtpguard.journal.outcome import DeliveryEvent, Outcome
+from smtpguard.journal.outcome import Outcome
 from smtpguard.outbox.model import AttemptResult
 from smtpguard.policy.freezing import Selector
 from smtpguard.store.retention import Retention

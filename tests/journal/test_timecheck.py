@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Kind
-from smtpguard.journal.proof import MINUTE, TimeCheck
+from smtpguard.journal.timecheck import MINUTE, TimeCheck
 
 NOON = 1_800_000_000_000_000
 FREEZE, VERDICT = Kind.FREEZE.value, Kind.VERDICT.value

@@ -23,8 +23,8 @@ from smtpguard.holds.model import LET_GO, Change, Hold, State
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import state_after_revocation
 from smtpguard.journal.chain import microseconds
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.locale.phrase import Amount
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.inflight import InFlight, going, is_unsent

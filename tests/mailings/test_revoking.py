@@ -15,7 +15,7 @@ from sqlalchemy import select
 from smtpguard.database.schema import outbox
 from smtpguard.holds.deadlines import REMINDERS, Deadlines
 from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, Refused, State
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply
 from smtpguard.mailings.model import State as MailingState

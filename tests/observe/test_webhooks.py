@@ -23,8 +23,8 @@ from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Choice
 from smtpguard.journal import cursors
 from smtpguard.journal.clock import SteadyClock
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mailings.service import Mailings
 from smtpguard.observe import webhooks
 from smtpguard.observe.webhooks import (

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from smtpguard.holds.model import Hold, OnReleaseEnd, State, after, settles_as
 from smtpguard.journal.clock import SteadyClock
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Recipient
 from smtpguard.mail.message import Message

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from smtpguard.holds.model import Change, Hold, State, held_up_by
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Kind
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox import rows
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.policy.freezing import Freeze, Selector

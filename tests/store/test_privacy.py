@@ -24,7 +24,7 @@ from smtpguard.incidents import preservation
 from smtpguard.journal import rows as journal
 from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Expansions, expansions_path, write_expansions
 from smtpguard.mail.address import Address

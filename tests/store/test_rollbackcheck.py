@@ -23,9 +23,9 @@ from smtpguard.database.migrate import NotSetUp
 from smtpguard.holds.model import Change, State
 from smtpguard.journal import linefiles
 from smtpguard.journal.checkpoint import parse, sign
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.outbox.model import AttemptResult
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Selector
 from smtpguard.store import rollbackcheck

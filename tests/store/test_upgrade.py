@@ -32,10 +32,10 @@ from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Columns, canonical, columns_of, link, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, sign
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Kind
 from smtpguard.journal.linefiles import CHECKPOINTS, write_line
 from smtpguard.journal.merkle import leaf, parent
-from smtpguard.journal.outcome import DeliveryEvent
 from smtpguard.journal.tree import Tree
 from smtpguard.mail.codec import Codec
 from smtpguard.mailings.model import MAILING, Coming

@@ -9,7 +9,7 @@ from typing import Any
 
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
 from smtpguard.console.app import OPERATIONS
-from smtpguard.journal.outcome import DeliveryEvent
+from smtpguard.journal.deliverystatus import DeliveryEvent
 from tests.console.api.program import LETTER, Program, held, program, tokens
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import URL, Stage
