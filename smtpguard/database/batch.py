@@ -330,7 +330,7 @@ class Batch(Statements):
             each.id: each for each in self._bypasses.all()
         }
         changes = {id: self._changes(id) for id in known}
-        self.record([each.begun(self.now) for id, each in known.items() if "begun" not in changes[id]])
+        self.record([each.beginning(self.now) for id, each in known.items() if "begun" not in changes[id]])
         taken = sum(self._take_bypassed(path, found, written=written) for path, found, written in fronts)
         left = {found.bypass.id for path, found, _ in fronts if path.exists()}
         for id, each in known.items():
@@ -338,7 +338,7 @@ class Batch(Statements):
                 continue
             if "ended" not in changes[id]:
                 self._taken.add(id)
-                self.record([each.over(self.now)])
+                self.record([each.end(self.now)])
             elif not left & {id} and id not in self._taken:
                 self._bypasses.remove(each)
         self.flush()
@@ -349,7 +349,7 @@ class Batch(Statements):
         found = self.select("SELECT body FROM entry WHERE id = ? AND kind = ?", (id, Kind.BYPASS.value))
         return {parsed(body)["data"]["change"] for (body,) in found}
 
-    def _read_bypassed(self, path: Path) -> tuple[bypass.Read, bool] | None:
+    def _read_bypassed(self, path: Path) -> tuple[bypass.ReadFront, bool] | None:
         """Read a front of a bypass. Returns it, and whether its process may still write it; None if it is of another journal,
         which sets it aside, or is gone."""
         try:
@@ -363,7 +363,7 @@ class Batch(Statements):
             bypass.set_aside(path, f"it is of the journal {found.journal}" if found else "its head cannot be read")
         return None
 
-    def _take_bypassed(self, path: Path, found: bypass.Read, *, written: bool) -> int:
+    def _take_bypassed(self, path: Path, found: bypass.ReadFront, *, written: bool) -> int:
         """Chain the lines of one front of a bypass that are not in the chain. Returns their number."""
         there = set(self.among("SELECT kind, id FROM entry WHERE id {}", [line.id for line in found.lines]))
         new = [line for line in found.lines if (line.kind, line.id) not in there]

@@ -93,7 +93,7 @@ class _Search:
         report, proof = case.report() if case.messages else None, None
         if self._sources is not None and report is not None and (may is None or may(report)):
             proof = self._walk.prove(progress, self._sources)
-        if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
+        if proof is not None and proof.ok and self._sources is not None and self._sources.has_trimmed:
             return None
         return Findings(
             report=report,

@@ -1,9 +1,9 @@
 """The emergency bypass of one host: who began it and when it ends, and what was relayed under it, as files in the state
 folder.
 
-A message is relayed under a bypass only while the store is away, so its verdict is recorded here first. Each process
-has a front of its own: a file of lines, each of a verdict or its outcome with its CRC, synced one by one. ``Batch.take_fronts`` moves the lines into
-the chain once the store is back. A line enters the chain once, whoever reads it, since its id does.
+A message is relayed under a bypass only while the store is away, so its verdict is recorded here first. Each process has a front
+of its own: a file of lines, each a verdict or its outcome with a CRC, synced one by one. ``Batch.take_fronts`` moves the lines into
+the chain once the store is back. A line enters the chain once, whichever process reads it, since its id does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _GENERATION = "generation"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bypass:
-    """``people``: who began it, and who agreed. ``user``: of the operating system. ``ended``: when it was ended early."""
+    """A bypass of one host. ``people``: who began it, and who agreed; ``user``: the user of the operating system; ``ended``: when it was
+    ended early."""
 
     id: str
     people: tuple[str, str]
@@ -51,14 +52,16 @@ class Bypass:
     ended: datetime | None = None
     ended_by: str = ""
 
-    def holds_at(self, now: datetime) -> bool:
+    def is_in_force(self, now: datetime) -> bool:
+        """Return whether mail may be relayed under it."""
         return self.ended is None and self.begins <= now < self.ends
 
     def is_over(self, now: datetime) -> bool:
-        """Not for a clock that was set back: then it neither holds nor is over."""
+        """Return whether it has ended. If the clock was set back to before its beginning, it is neither in force nor over."""
         return self.ended is not None or now >= self.ends
 
-    def begun(self, at: datetime) -> Event:
+    def beginning(self, at: datetime) -> Event:
+        """Return the event of its beginning."""
         data = {
             "change": "begun",
             "host": self.host,
@@ -68,8 +71,8 @@ class Bypass:
         private = {"actor": (*self.people, self.user), "comment": (self.reason,)}
         return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
 
-    def over(self, at: datetime) -> Event:
-        """``data.early``: a person ended it before its time."""
+    def end(self, at: datetime) -> Event:
+        """Return the event of its end. ``data.early``: a person ended it before its time."""
         data = {"change": "ended", "ended": utc_text(self.ended or self.ends, "auto"), "early": self.ended is not None}
         private = {"actor": (self.ended_by,)} if self.ended_by else {}
         return Event(kind=Kind.BYPASS, id=self.id, at=at, data=data, private=private)
@@ -79,9 +82,8 @@ _BYPASS = Codec(Bypass)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """What a front has. ``bypass``: as it was when the front was made. ``damaged``: a line before the last one cannot be
-    read."""
+class ReadFront:
+    """The content of a front. ``bypass``: as it was when the front was made. ``damaged``: a line before the last one cannot be read."""
 
     journal: str
     bypass: Bypass
@@ -90,13 +92,13 @@ class Read:
 
 
 class Bypasses:
-    """The folder, for one process."""
+    """The folder of a host's bypasses and their fronts, for one process."""
 
     def __init__(self, state: Path) -> None:
         self.folder = state / "bypass"
 
     def newest(self) -> Bypass | None:
-        """The one that was begun last, over or not; None also if its file or the folder cannot be read."""
+        """Return the bypass that was begun last, over or not; None also if its file or the folder cannot be read."""
         try:
             paths = sorted(self.folder.glob("*.json"))
         except OSError:
@@ -104,15 +106,17 @@ class Bypasses:
         return _read(paths[-1]) if paths else None
 
     def in_force(self, now: datetime) -> Bypass | None:
+        """Return the newest bypass if it is in force."""
         found = self.newest()
-        return found if found is not None and found.holds_at(now) else None
+        return found if found is not None and found.is_in_force(now) else None
 
     def all(self) -> list[Bypass]:
+        """Return all that can be read, oldest first."""
         found = (_read(path) for path in sorted(self.folder.glob("*.json")))
         return [each for each in found if each is not None]
 
     def begin(self, bypass: Bypass) -> None:
-        """On disk when it returns. Raises OSError."""
+        """Begin a bypass. It is on disk when this returns. Raises OSError."""
         if not self.folder.is_dir():
             self.folder.mkdir(mode=0o700)
             hand_over(self.folder, self.folder.parent)
@@ -120,8 +124,8 @@ class Bypasses:
             replace_file(self.folder / f"{bypass.id}.json", _BYPASS.dumps(bypass), durable=True)
 
     def end(self, now: datetime, by: str) -> Bypass | None:
-        """End the one in force: when it returns, no process of this host records anything under it. None: there is none.
-        Raises OSError."""
+        """End the bypass in force, and return it; None if there is none. When this returns, no process of this host records anything
+        under it. Raises OSError."""
         if not self.folder.is_dir():
             return None
         with self.locked(alone=True):
@@ -133,22 +137,21 @@ class Bypasses:
 
     @property
     def generation(self) -> int:
-        """The gate's newest generation that a process of this host has begun: a process that has not seen it yet records
-        nothing."""
+        """The gate's newest generation that a process of this host has begun. A verdict of an earlier one is not recorded."""
         try:
             return int((self.folder / _GENERATION).read_text())
         except FileNotFoundError:
             return 0
 
     def begin_generation(self, generation: int) -> None:
-        """Before the gate moves. Raises OSError."""
+        """Record the gate's next generation. Call it before the gate moves. Raises OSError."""
         if self.folder.is_dir():
             with self.locked(alone=True):
                 replace_file(self.folder / _GENERATION, str(generation), durable=True)
 
     @contextmanager
     def locked(self, *, alone: bool = False) -> Iterator[None]:
-        """``alone``: to change what is in force; otherwise to record under it. Raises OSError."""
+        """Lock the folder: ``alone`` to change what is in force, else together with others that record under it. Raises OSError."""
         path = self.folder / "lock"
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -158,28 +161,27 @@ class Bypasses:
         finally:
             os.close(file)
 
-    # taken into the chain
-
     @property
     def has_files(self) -> bool:
         """Whether a bypass or a front is on this host: until the bypass is over, and all of it is in the chain."""
         return any(self.folder.glob("*.json")) or any(self.folder.glob("*.front"))
 
     def fronts(self) -> list[Path]:
+        """Return the paths of all fronts."""
         return sorted(self.folder.glob("*.front"))
 
     def aside(self) -> list[Path]:
-        """Fronts of another journal or damaged ones."""
+        """Return the fronts that were set aside: damaged ones, and those of another journal."""
         return sorted(self.folder.glob(f"*{ASIDE}"))
 
     def remove(self, bypass: Bypass) -> None:
-        """Once it is over, and all of it is in the chain."""
+        """Remove the file of a bypass that is over, and in the chain as a whole."""
         (self.folder / f"{bypass.id}.json").unlink(missing_ok=True)
         sync_folder(self.folder)
 
 
 class Front:
-    """The front of one process, made with the first line. For one thread at a time."""
+    """The front of one process, created with its first line. One thread at a time may use it."""
 
     def __init__(self, folder: Bypasses, journal: str) -> None:
         self._folder, self._journal = folder, journal
@@ -188,8 +190,8 @@ class Front:
         self._broken = False
 
     def record(self, bypass: Bypass, verdict: Fronted, now: Callable[[], datetime]) -> bool:
-        """True: the verdict is on disk, under this bypass and the newest generation that this host knows. False: nothing
-        was written. Raises OSError, and then nothing is written here any more."""
+        """Record a verdict. Returns True if it is on disk, under this bypass and the newest generation that this host knows, and
+        False if nothing was written. Raises OSError, and then the front takes no more."""
         with self._folder.locked():
             current = self._folder.in_force(now())
             if current is None or current.id != bypass.id or self._folder.generation > verdict.generation:
@@ -207,17 +209,18 @@ class Front:
         return True
 
     def note(self, outcome: Fronted) -> None:
-        """The outcome of a verdict that is recorded here. Raises OSError: then the verdict is in doubt."""
+        """Record the outcome of a verdict that is recorded here. Raises OSError: then the verdict is in doubt."""
         if self._file < 0 or self._broken:
             raise OSError(errno.EIO, "the front of the bypass is closed")
         self._append(outcome)
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether it has a file."""
         return self._file >= 0
 
     def close(self) -> None:
-        """It can be removed once all of it is in the chain."""
+        """Close the file, which then can be removed once all of it is in the chain."""
         if self._file >= 0:
             os.close(self._file)
         self._file, self._bypass = -1, ""
@@ -228,7 +231,7 @@ class Front:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             hand_over(path, self._folder.folder)
-            _written(file, _checked(canonical([_VERSION, self._journal, _BYPASS.to(bypass)])))
+            _write_all(file, _with_crc(canonical([_VERSION, self._journal, _BYPASS.to(bypass)])))
             sync_folder(self._folder.folder)
         except BaseException:
             os.close(file)
@@ -242,17 +245,17 @@ class Front:
         failpoint("before-sync")
         try:
             fields = [line.kind, line.id, line.at, line.body, line.clear, line.key, line.marks, line.generation]
-            _written(self._file, _checked(canonical(fields)))
+            _write_all(self._file, _with_crc(canonical(fields)))
         except OSError:
-            with contextlib.suppress(OSError):  # its client gets 451; if it stays, it is in doubt
+            with contextlib.suppress(OSError):  # the client gets 451; if the line stays, the verdict is in doubt
                 os.ftruncate(self._file, before)
             raise
         failpoint("after-sync")
 
 
-def read(path: Path) -> Read | None:
-    """None if its head cannot be read. A line that is not whole ends a front: its process is writing it, or was killed
-    then. Raises OSError."""
+def read(path: Path) -> ReadFront | None:
+    """Read a front; None if its head cannot be read. A line without its end is left out: its process is writing it, or was killed
+    while it did. Raises OSError."""
     head, *rows = [_row_of(octets) for octets in path.read_bytes().split(b"\n")[:-1]] or [None]
     if head is None or head[0] != _VERSION:
         return None
@@ -262,11 +265,11 @@ def read(path: Path) -> Read | None:
         for kind, id, at, body, clear, key, marks, generation in whole
     )
     damaged = None in rows and rows.index(None) < len(whole)
-    return Read(journal=head[1], bypass=_BYPASS.back(head[2]), lines=lines, damaged=damaged)
+    return ReadFront(journal=head[1], bypass=_BYPASS.back(head[2]), lines=lines, damaged=damaged)
 
 
 def remove(path: Path, *, damaged: bool) -> None:
-    """After the commit with which all of it is in the chain. ``damaged``: it is kept for people to look at."""
+    """Remove a front that is in the chain as a whole, after the commit. ``damaged``: set it aside for people to look at."""
     if damaged:
         set_aside(path, "a line of it cannot be read; the others are in the journal")
     else:
@@ -275,28 +278,29 @@ def remove(path: Path, *, damaged: bool) -> None:
 
 
 def set_aside(path: Path, why: str) -> None:
+    """Rename a front so that it is not read again, and log why."""
     log.error("%s was set aside: %s", path, why)
     path.rename(path.with_name(f"{path.name}{ASIDE}"))
 
 
-def _written(file: int, octets: bytes) -> None:
+def _write_all(file: int, octets: bytes) -> None:
     if os.write(file, octets) != len(octets):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _checked(text: str) -> bytes:
+def _with_crc(text: str) -> bytes:
     octets = text.encode()
     return b"%08x %s\n" % (zlib.crc32(octets), octets)
 
 
 def _row_of(octets: bytes) -> Any:
-    """None if the line is not whole."""
+    """Return the fields of a line; None if its CRC does not fit."""
     crc, _, text = octets.partition(b" ")
     return parsed(text.decode()) if crc == b"%08x" % zlib.crc32(text) else None
 
 
 _UNREAD = Outage(log, "the file of a bypass cannot be read", level=logging.ERROR)
-"""It is looked for every few seconds."""
+"""One for the process, since the file is read every few seconds."""
 
 
 def _read(path: Path) -> Bypass | None:

@@ -28,7 +28,7 @@ from smtpguard.mail.constant import sha256
 
 GENESIS = bytes(32)
 Clear = Mapping[str, Sequence[str]]
-"""Private values, by role."""
+"""Private values in clear, by role."""
 _DOMAIN = b"smtpguard journal entry 1\n"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -38,7 +38,7 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One link. ``at`` is microseconds since 1970 in UTC; ``body`` is canonical JSON of data and private digests."""
+    """A link of the chain. ``at``: microseconds since 1970 in UTC; ``body``: canonical JSON of data and private digests."""
 
     seq: int
     at: int
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def content(self) -> Mapping[str, Mapping[str, Any]]:
-        """``data``, and ``private`` as keyed digests."""
+        """The content of the body: ``data``, and ``private`` as keyed digests."""
         content: Mapping[str, Mapping[str, Any]] = parsed(self.body)
         return content
 
@@ -65,8 +65,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """``told``: the last entry that was accepted, or skipped. ``attempts`` at the next one, failing since
-    ``failing_since``, to be repeated at ``next_at``. ``lease``: fences off a process that was too slow."""
+    """The position of a receiver of entries. ``told``: the last entry that it accepted, or that was skipped. ``attempts``: the number of
+    attempts at the next one, which have failed since ``failing_since`` and go on at ``next_at``. ``lease``: the number of the
+    last lease, which fences off a process that was too slow."""
 
     told: int
     attempts: int = 0
@@ -77,7 +78,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """``entries`` of the wanted kinds, in order: all up to entry ``through``. ``end``: the journal's last entry."""
+    """All entries of the wanted kinds up to entry ``through``, in order. ``end``: the journal's last entry."""
 
     entries: Sequence[tuple[Entry, Clear | None]]
     through: int
@@ -85,17 +86,17 @@ class News:
 
 
 def instant(at: int) -> datetime:
-    """The time of microseconds since 1970."""
+    """Return the time of microseconds since 1970."""
     return _EPOCH + at * _MICROSECOND
 
 
 def microseconds(at: datetime) -> int:
-    """Exact, where a float of seconds is not."""
+    """Return microseconds since 1970. They are exact, as a float of seconds is not."""
     return (at - _EPOCH) // _MICROSECOND
 
 
 def instant_or_none(at: int | None) -> datetime | None:
-    """Of a column in which 0 or NULL is no time."""
+    """Return the time in a column in which 0 or NULL means none."""
     return instant(at) if at else None
 
 
@@ -104,17 +105,17 @@ def microseconds_or_0(at: datetime | None) -> int:
 
 
 def utc_text(at: datetime, timespec: str = "seconds") -> str:
-    """The time as documents have it: ISO 8601, in UTC, with Z."""
+    """Return a time as ISO 8601, in UTC, with Z."""
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def moment(at: int) -> str:
-    """The time of microseconds since 1970 as people read it."""
+    """Return the time of microseconds since 1970 as people read it."""
     return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no space, ASCII. A number without a JSON form (NaN) is null. Raises
+    """Return the canonical JSON text of a value: sorted keys, no space, ASCII. A number without a JSON form (NaN) is null. Raises
     TypeError or ValueError for a value that is not JSON."""
     try:
         text = orjson.dumps(value, option=_STRICT).decode()
@@ -124,7 +125,7 @@ def canonical(value: object) -> str:
 
 
 def parsed(text: str) -> Any:
-    """The value of a text by ``canonical``. Raises ValueError for text that is not JSON."""
+    """Return the value of a text that ``canonical`` has made. Raises ValueError for text that is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:  # it may be a lone surrogate
@@ -132,17 +133,15 @@ def parsed(text: str) -> Any:
 
 
 ERASED = "(erased)"
-"""In place of a clear value that was erased for the person whom it named. The journal has its digest (Seal.fits)."""
-
-
+"""Stands for a clear value that was erased for the person whom it named. The journal has its digest (Seal.fits)."""
 _REPEATED = frozenset({"reverse_path", "from", "actor", "helo", "facts"})
-"""Roles whose values are often those of an earlier message."""
+"""The roles whose values are often those of an earlier message."""
 
 
 class Seal:
-    """Keyed digests of private values, of one installation and one journal: they cannot join two journals. ``erased``: whether the
-    value of a digest was erased for a person, by the journal. ``remembers``: it keeps digests of values that many messages
-    repeat."""
+    """Makes keyed digests of private values. The key is of one installation and one journal, so that digests cannot join two journals.
+    ``erased``: returns whether the journal says that the value of a digest was erased for a person. ``remembers``: cache the
+    digests of values that many messages repeat."""
 
     def __init__(
         self,
@@ -159,12 +158,13 @@ class Seal:
         self._remembered = lru_cache(maxsize=1024)(self.of) if remembers else self.of
 
     def of(self, role: str, value: str) -> str:
-        """16 bytes in hexadecimal."""
+        """Return the digest of a value, 16 octets in hexadecimal."""
         digest = self._keyed.copy()
         digest.update(f"{role}\0{value}".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Return the digests of all private values, by role."""
         remembered, often = self._remembered, self._repeated
         sealed = {}
         for role, values in private.items():
@@ -173,7 +173,8 @@ class Seal:
         return sealed
 
     def fits(self, sealed: object, private: Mapping[str, Sequence[str]]) -> bool:
-        """Whether clear values are those of the digests, or were erased. Raises TypeError and AttributeError if they are no such values."""
+        """Return whether clear values are those of the digests, or were erased. Raises TypeError and AttributeError if they have another
+        shape."""
         made = self.all(private)
         if made == sealed:
             return True
@@ -191,20 +192,23 @@ class Seal:
 
 
 def body_of(event: Event, seal: Seal) -> str:
+    """Return the body of an event's entry."""
     if not event.private:
         return f'{{"data":{canonical(dict(event.data))},"private":{{}}}}'
     return canonical({"data": dict(event.data), "private": seal.all(event.private)})
 
 
 def may_say(body: str, name: str, value: str = "") -> bool:
-    """Whether a body may have this name, with a value that begins so: a look at nearly all mail that is not decoded for
-    it. Sound, since a canonical body has each name in quotes and a colon after it, without a space; a text in which the
-    same stands is only decoded in vain."""
+    """Return whether a body may have this name with a value that begins so. It saves decoding the entries of nearly all mail.
+
+    It is never wrong when it is False: in a canonical body each name is in quotes, and a colon follows without a space. A text
+    with the same characters is only decoded in vain.
+    """
     return f'"{name}":{value}' in body
 
 
 def says_only(body: str, name: str, value: str) -> bool:
-    """Whether this name surely has no other value anywhere in a body. As ``may_say``."""
+    """Return whether this name surely has no other value anywhere in a body, as ``may_say`` does."""
     return body.count(f'"{name}":') == body.count(f'"{name}":{value}')
 
 
@@ -213,12 +217,12 @@ NAMELESS = '"private":{}}'
 
 
 def clear_of(event: Event) -> str | None:
-    """Its private values in clear, as stored beside the entry; None if it has none."""
+    """Return the private values of an event in clear, as they are stored beside its entry; None if it has none."""
     return canonical(dict(event.private)) if event.private else None
 
 
 def clear_from(doc: str) -> Clear:
-    """Text that is not JSON was not written here: it fits no digests, which the verification reports."""
+    """Return stored private values. Text that is not JSON was not written here; it fits no digests, which the verification reports."""
     try:
         clear: Clear = parsed(doc)
     except ValueError:
@@ -227,6 +231,7 @@ def clear_from(doc: str) -> Clear:
 
 
 def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -> Event:
+    """Return the event of an entry, from its columns."""
     private = parsed(clear) if clear is not None else {}
     return Event(
         kind=Kind(kind),
@@ -238,14 +243,14 @@ def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -
 
 
 def link(prev: bytes, seq: int, at: int, kind: str, id: str, body: str) -> bytes:
-    """The hash of the entry with these fields after the entry whose hash is ``prev``."""
+    """Return the hash of the entry with these fields that follows the entry with hash ``prev``."""
     text = f"{seq} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
     return sha256(_DOMAIN + prev + text.encode("utf-8", "surrogatepass")).digest()
 
 
 def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> tuple[int, bytes]:
-    """How many entries follow entry ``seq``, whose hash is ``prev``, one after the other, and the hash of the last. Each
-    row begins with number, time, kind, id, body, the hash before it and its own. ``link``, for many."""
+    """Return how many rows follow entry ``seq`` with hash ``prev`` one after the other, and the hash of the last of them. Each row
+    begins with number, time, kind, id, body, the hash before it and its own. It is ``link`` for many."""
     digest, first = hashlib.sha256, seq + 1
     for n, at, kind, id, body, before, hash, *_ in rows:
         text = f"{n} {at} {len(kind)}:{kind} {len(id)}:{id} {len(body)}:{body}"
@@ -258,14 +263,15 @@ def runs_on(rows: Sequence[Any], seq: int, prev: bytes) -> tuple[int, bytes]:
 
 
 NAMED = ("hold", "mailing", "with", "freeze")
-"""Keys of a verdict's data that contain further ids of the message."""
+"""The keys of a verdict's data that have further ids of the message."""
 _KIND = Kind.VERDICT.value
 _RELAY = "relay"
 
 
 class Columns(NamedTuple):
-    """``action``: of a verdict that does not relay. ``observed``: True if a rule only observed. ``lists``: those that
-    it touches, and ``names``: the hold, mailing and freeze ids in it; each on a line of its own between line ends."""
+    """The columns by which verdicts are selected. ``action``: of a verdict that does not relay. ``observed``: True if a rule only
+    observed. ``lists``: the lists that the message touches, and ``names``: the ids of its hold, mailing and freeze, both as
+    ``lines``."""
 
     action: str | None = None
     observed: bool | None = None
@@ -277,13 +283,13 @@ NO_COLUMNS = Columns()
 
 
 def columns_of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
-    """The columns of an entry with this ``data``; all empty if it is no verdict."""
+    """Return the columns of an entry with this ``data``; all are empty if it is no verdict."""
     if kind != _KIND:
         return NO_COLUMNS
     get = data.get
     action, lists = get("action"), get("lists")
     if action == _RELAY and not lists and not get("observed") and not any(map(get, NAMED)):
-        return NO_COLUMNS  # as for nearly all mail
+        return NO_COLUMNS  # nearly all mail
     names = [name for key in NAMED if isinstance(name := get(key), str) and name and name != id]
     return Columns(
         action=action if isinstance(action, str) and action != _RELAY else None,
@@ -294,7 +300,7 @@ def columns_of(kind: str, id: str, data: Mapping[str, Any]) -> Columns:
 
 
 def lines(names: Collection[str]) -> str:
-    """Each on a line of its own between line ends."""
+    """Return the names, each on a line of its own between line ends."""
     return "".join(("\n", *(f"{_line(name)}\n" for name in names)))
 
 

@@ -1,7 +1,7 @@
-"""The clock, and how far it is believed: the one answer to whether the time has come to end, give up or erase something.
+"""The clock, and how far it is believed. It decides whether the time has come to end, give up or erase something.
 
-Entries and people get the time of the wall clock. For a day after that clock jumped forward, so that somebody may correct
-it, what ends by itself goes by the time that has passed by the monotonic clock. Pure.
+Entries and people get the time of the wall clock. For a day after that clock jumped forward, deadlines go by the time that has
+passed by the monotonic clock, so that somebody can correct the clock. Pure.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import NamedTuple, Protocol
 log = logging.getLogger(__name__)
 
 JUMP = timedelta(minutes=5)
+"""A larger step of the clock than this, against the monotonic clock, is a jump."""
 DOUBT = timedelta(days=1)
-"""For how long a clock that jumped forward is not believed. After a jump of more than this nothing is erased meanwhile."""
+"""The time for which a jump forward does not count. After a jump of more than this nothing is erased meanwhile."""
 PAUSE = timedelta(days=7)
-"""If the journal has nothing of so long before a start, the clock may have jumped meanwhile."""
+"""If the journal has no entry of this time before a start, the clock may have jumped meanwhile."""
 
 
 class Clock(Protocol):
@@ -29,7 +30,7 @@ class Clock(Protocol):
 
 
 class _Jump(NamedTuple):
-    """Forward. ``tick``: when, by the monotonic clock. ``before``: the time at the jump."""
+    """A jump forward by ``size``. ``tick``: its time by the monotonic clock. ``before``: the wall clock's time just before it."""
 
     tick: float
     before: datetime
@@ -37,19 +38,19 @@ class _Jump(NamedTuple):
 
 
 class SteadyClock:
-    """A Clock of one process that also knows how far it is believed. Each jump forward counts a day after it."""
+    """A Clock of one process that notices jumps. Each jump forward counts a day after it."""
 
     def __init__(self, clock: Clock) -> None:
         self.now, self.monotonic = clock.now, clock.monotonic
-        self._at, self._tick = clock.now(), clock.monotonic()  # a time before, by both
-        self._jumps: tuple[_Jump, ...] = ()  # that do not count yet
-        self._said = timedelta(0)
+        self._at, self._tick = clock.now(), clock.monotonic()  # an earlier time, by both clocks
+        self._jumps: tuple[_Jump, ...] = ()  # the jumps that do not count yet
+        self._logged = timedelta(0)  # the jump that was logged last
         self._near = JUMP
-        """Nearer than this to the time that has passed, the clock is believed."""
+        """The clock is believed if it differs by less than this from the time that has passed."""
 
     def learn(self, known: datetime | None, since: datetime | None) -> None:
-        """At a start. ``known``: when the journal's newest entry was made, but for those of the last day: an earlier start may
-        have had the same wrong clock. ``since``: when the first of these was made."""
+        """Notice a jump before this start, by the journal. ``known``: the time of its newest entry but for those of the last day:
+        an earlier start may have had the same wrong clock. ``since``: the time of the first of those."""
         wall, tick = self.now(), self.monotonic()
         since = min(since or wall, wall)
         if known is not None and since - known > PAUSE:
@@ -58,30 +59,30 @@ class SteadyClock:
 
     @property
     def ahead(self) -> timedelta:
-        """By how much the clock has jumped forward, as far as that does not count yet."""
+        """The sum of the jumps forward that do not count yet."""
         return sum((jump.size for jump in self._jumps), timedelta(0))
 
     @property
     def jumped(self) -> bool:
-        """Whether the clock jumped forward by more than a day, less than a day ago, and was not set back: it may be wrong.
-        A smaller jump, as after a pause of the machine, erases things at most a day early."""
+        """Whether the clock jumped forward by more than a day, less than a day ago, and was not set back, so that it may be
+        wrong. After a smaller jump, as after a pause of the machine, things are erased at most a day early."""
         self.passed()
         return self.ahead > DOUBT
 
     def has_come(self, until: datetime, since: datetime) -> bool:
-        """Whether the time of what began at ``since`` is over. What began after a jump goes by the clock that it has."""
+        """Return whether ``until``, the end of what began at ``since``, has come. A jump before ``since`` counts at once."""
         now = self.passed()
         return now + sum((jump.size for jump in self._jumps if jump.before < since), timedelta(0)) >= until
 
     def passed(self) -> datetime:
-        """The time by which things end."""
+        """Return the time by which things end, and log jumps."""
         return self._look(log.warning)
 
     def watch(self) -> None:
-        """Notice a jump, for processes that are forked from this one, and leave it to these to log it."""
+        """Notice jumps for the processes that are forked from this one, and leave it to these to log them."""
         self._look(log.debug)
 
-    def _look(self, say: Callable[..., None]) -> datetime:
+    def _look(self, write: Callable[..., None]) -> datetime:
         wall, tick = self.now(), self.monotonic()
         before = self._at + timedelta(seconds=tick - self._tick)
         self._at, self._tick = wall, tick
@@ -94,20 +95,20 @@ class SteadyClock:
         elif step < -JUMP:
             self._jumps = ()
             if left < -JUMP:
-                say(
+                write(
                     "the clock was set back by %s: releases, retries, pauses and ends of freezes wait as much longer",
                     -left,
                 )
         while self._jumps and tick - self._jumps[0].tick >= DOUBT.total_seconds():
             (over, *_), self._jumps = self._jumps, self._jumps[1:]
-            say("the clock jumped by %s a day ago: it counts now", over.size)
-            self._said = self.ahead
-        if self.ahead not in (self._said, timedelta(0)):
-            say(
+            write("the clock jumped by %s a day ago: it counts now", over.size)
+            self._logged = self.ahead
+        if self.ahead not in (self._logged, timedelta(0)):
+            write(
                 "the clock has jumped by %s: until it is set back, or for a day, deadlines ignore the jump, and after more than a day nothing is erased",
                 self.ahead,
             )
-        self._said = self.ahead
+        self._logged = self.ahead
         if not self._jumps:
             self._near = JUMP
         return wall - self.ahead

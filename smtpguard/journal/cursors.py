@@ -1,4 +1,4 @@
-"""How far each one that follows the journal has come: a webhook, a receiver of checkpoints, the log of what people do."""
+"""The cursors of what follows the journal: webhooks, the witness of checkpoints, the log of what people do."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from smtpguard.journal.chain import Cursor, News, instant_or_none, microseconds,
 from smtpguard.journal.event import Event, Kind
 
 STRETCH = 50_000
-"""Entries that are searched at once."""
-# In SQL, since they are asked every second at rest:
+"""The most entries that one read searches."""
+# SQL past SQLAlchemy, since they run every second at rest
 _FIND = "SELECT told, attempts, failing_since, next_at, lease FROM hook WHERE name = ?"
 _NEWS = """(entry.kind <> 'verdict' OR entry.action = 'hold') AND entry.seq > ? AND entry.seq <= ?
  ORDER BY entry.seq LIMIT ?"""
 
 
 def find(connection: Connection, name: str) -> Cursor | None:
+    """Return the cursor of this name."""
     found = rows_of(connection, _FIND, (name,))
     if not found:
         return None
@@ -36,20 +37,20 @@ def find(connection: Connection, name: str) -> Cursor | None:
     )
 
 
-def begin(batch: Batch, name: str, begin: int | None) -> Cursor:
-    """If another process was faster, its cursor."""
+def begin(batch: Batch, name: str, after: int | None) -> Cursor:
+    """Create a cursor after entry ``after``, None for the newest; or return the one that another process has created."""
     found = find(batch.connection, name)
     if found is not None:
         return found
-    told = batch.head.seq if begin is None else begin
+    told = batch.head.seq if after is None else after
     values = {"told": told, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
     batch.connection.execute(insert(table).values(name=name, **values))
     return Cursor(told=told)
 
 
 def news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
-    """Entries after that one. Only verdicts that hold, since the others are too many. At most a stretch at once: a long read would delay mail,
-    and never end."""
+    """Return up to ``limit`` entries of these kinds after entry ``after``; of verdicts only those that hold, since the others are too
+    many. It searches at most a stretch: a long read would delay mail, and never end."""
     end = read_head(connection).seq
     looked = min(end, after + STRETCH)
     sql = f"{journal.IN_SQL} WHERE {journal.which(*kinds)} AND {_NEWS}"
@@ -58,14 +59,14 @@ def news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) 
 
 
 def pass_over(batch: Batch, name: str, place: Cursor, through: int) -> bool:
-    """Move it to ``through``: nothing up to there is to be sent. False: it is leased, or was since ``place``."""
+    """Move a cursor to ``through``: nothing up to there is to be sent. Returns False if it is leased, or was since ``place`` was read."""
     free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
     moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
     return bool(batch.connection.execute(moved).rowcount)
 
 
 def lease(batch: Batch, name: str, place: Cursor, until: datetime) -> Cursor | None:
-    """None if another process has it, or has moved it since ``place`` was read."""
+    """Lease a cursor, and return it; None if another process has it, or has moved it since ``place`` was read."""
     free = (table.c.name == name, table.c.told == place.told, table.c.leased_until <= batch.now_us)
     taken = update(table).where(*free).values(leased_until=microseconds(until), lease=table.c.lease + 1)
     return find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
@@ -74,8 +75,8 @@ def lease(batch: Batch, name: str, place: Cursor, until: datetime) -> Cursor | N
 def settle(
     batch: Batch, name: str, place: Cursor, events: Sequence[Event] = (), *, keep_until: datetime | None = None
 ) -> bool:
-    """Write the new place with its events, and release the lease, or keep it until then. False: the lease was lost,
-    nothing was written."""
+    """Write the new place with its events, and release the lease, or keep it until ``keep_until``. Returns False if the lease was
+    lost, and then nothing is written."""
     moved = (
         update(table)
         .where(table.c.name == name, table.c.lease == place.lease)

@@ -16,7 +16,7 @@ from smtpguard.journal.event import Kind
 
 
 class DeliveryStatus(enum.Enum):
-    """The known result for one recipient."""
+    """The known result of a delivery for one recipient."""
 
     PENDING = "pending"  # not sent: it waits for its attempt, or the last one certainly failed
     ATTEMPTED = "attempted"  # in doubt: at least one attempt has begun without a known result
@@ -26,9 +26,9 @@ class DeliveryStatus(enum.Enum):
 
 
 class DeliveryEvent(enum.Enum):
-    """The events. ``earlier`` (see ``after``) counts attempts before this one."""
+    """An event in the delivery to one recipient."""
 
-    BEGIN = "begin"  # the mark, committed before the final dot
+    BEGIN = "begin"  # the mark of an attempt, committed before the final dot
     TAKE = "take"  # the relay answered 2yz
     PUT_OFF = "put off"  # certainly not accepted: 4yz, or the dot was not sent
     REFUSE = "refuse"  # certainly not accepted, and no further attempt is made
@@ -50,11 +50,11 @@ TRANSITIONS: Mapping[tuple[DeliveryStatus, DeliveryEvent], DeliveryStatus] = {
     (_S.ATTEMPTED, _E.PUT_OFF): _S.PENDING,
     (_S.ATTEMPTED, _E.REFUSE): _S.REFUSED,
     (_S.ATTEMPTED, _E.LOSE): _S.ATTEMPTED,
-    (_S.ATTEMPTED, _E.CANCEL): _S.ATTEMPTED,  # they may still have it; it is not tried again
+    (_S.ATTEMPTED, _E.CANCEL): _S.ATTEMPTED,  # the recipient may still have it; it is not tried again
     (_S.ATTEMPTED, _E.CONFIRM): _S.DELIVERED,
     (_S.ATTEMPTED, _E.REPEAT): _S.ATTEMPTED,  # the first attempt may have arrived
 }
-"""Pairs that are not here are impossible. Delivered, refused and cancelled are final."""
+"""The status after each status and event. Pairs that are not here are impossible. Delivered, refused and cancelled are final."""
 
 _CERTAIN_OF_THIS_ATTEMPT = frozenset({DeliveryEvent.PUT_OFF, DeliveryEvent.REFUSE})
 
@@ -64,8 +64,8 @@ class NotPossible(ValueError):
 
 
 def after(status: DeliveryStatus, event: DeliveryEvent, *, earlier: int = 0) -> DeliveryStatus:
-    """The next status. ``earlier``: the number of other attempts with an unknown result; as long as there is any, the
-    doubt stays even if this attempt certainly failed. Raises NotPossible."""
+    """Return the next status. ``earlier``: the number of other attempts with an unknown result. While there is any, the doubt stays
+    even if this attempt certainly failed. Raises NotPossible."""
     to = TRANSITIONS.get((status, event))
     if to is None:
         raise NotPossible(f"a recipient that is {status.value} cannot {event.value}")
@@ -85,10 +85,10 @@ class Further(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryEntry:
-    """The report of one journal entry on some recipients of a release, or of the colleagues' part (``part``). ``over``:
-    no further step is taken for them. ``people``: those behind them; not ``counted``: an earlier version wrote only the
-    number of recipients. ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: for a
-    put-off, whether an earlier attempt may have been accepted; None if an earlier version did not say."""
+    """A journal entry on some recipients of a release, or of the colleagues' part (``part``). ``over``: no further step is
+    taken for them. ``people``: the number behind them; not ``counted``: an earlier version wrote only the number of
+    recipients. ``attempt``: its number; ``again``: it follows one that is in doubt. ``in_doubt``: for a put-off, whether an
+    earlier attempt may have been accepted; None if an earlier version did not record it."""
 
     event: DeliveryEvent
     people: int
@@ -101,6 +101,7 @@ class DeliveryEntry:
 
     @property
     def status(self) -> DeliveryStatus:
+        """The status of its recipients after it."""
         if self.event is DeliveryEvent.PUT_OFF:
             return DeliveryStatus.ATTEMPTED if self.in_doubt else DeliveryStatus.PENDING
         if self.event is DeliveryEvent.CANCEL:
@@ -115,19 +116,20 @@ EVENTS = {
     "in-doubt": DeliveryEvent.LOSE,
     "retry": DeliveryEvent.PUT_OFF,
 }
-"""By the word for an attempt's result in an entry."""
+"""The event of each word for an attempt's result in an entry."""
 WORDS = {event: word for word, event in EVENTS.items()}
+"""The word of each event in an entry."""
 _ATTEMPTS = (Kind.RELEASE.value, Kind.IN_DOUBT.value)
 _STOPPED, _SETTLED = Kind.STOPPED.value, Kind.SETTLED.value
 
 
 def delivery_entry(kind: str, data: Mapping[str, Any]) -> DeliveryEntry | None:
-    """None if the entry says nothing of single recipients of a delivery."""
+    """Return what an entry says of recipients of a delivery; None if it is about no delivery."""
     if kind in (_STOPPED, _SETTLED):
-        said = DeliveryEvent.CONFIRM if data.get("choice") == "sent" else DeliveryEvent.REPEAT
-        said = DeliveryEvent.CANCEL if kind == _STOPPED else said
+        ordered = DeliveryEvent.CONFIRM if data.get("choice") == "sent" else DeliveryEvent.REPEAT
+        ordered = DeliveryEvent.CANCEL if kind == _STOPPED else ordered
         return DeliveryEntry(
-            event=said, people=int(data.get("people", 0)), counted=True, part=False, over=kind == _STOPPED
+            event=ordered, people=int(data.get("people", 0)), counted=True, part=False, over=kind == _STOPPED
         )
     event = EVENTS.get(str(data.get("outcome"))) if kind in _ATTEMPTS else None
     if event is None:
@@ -148,10 +150,9 @@ def delivery_entry(kind: str, data: Mapping[str, Any]) -> DeliveryEntry | None:
 
 @dataclass(slots=True, kw_only=True)
 class DeliveryTotals:
-    """The sum of the journal's entries on one release, or on one colleagues' part, in people. ``attempted``: in doubt,
-    and not settled yet; ``doubted``: in doubt for good; ``waiting``: put off, to be tried again; ``cancelled``: never sent.
-    ``vague``: an earlier version did not write how many people an attempt was for. ``over``: no further attempts are
-    made."""
+    """The numbers of people, over all entries on one release or on one colleagues' part. ``attempted``: in doubt, and not settled
+    yet; ``doubted``: in doubt for good; ``waiting``: put off, to be tried again; ``cancelled``: never sent. ``vague``: an
+    earlier version did not write the number of people of an attempt. ``over``: no further attempt is made."""
 
     delivered: int = 0
     refused: int = 0
@@ -163,37 +164,37 @@ class DeliveryTotals:
     waiting: int = 0
     _begun: object = field(default=None, repr=False)
     _again: bool = field(default=False, repr=False)
-    _unsaid: bool = field(default=False, repr=False)
+    _uncounted: bool = field(default=False, repr=False)
 
     def add(self, one: DeliveryEntry) -> None:
-        """The next entry. A repeat ordered by a person changes nothing, since the first attempt may have arrived."""
+        """Add the next entry. A repeat that a person ordered changes nothing, since the first attempt may have arrived."""
         people = one.people
         match one.event:
             case DeliveryEvent.BEGIN:
-                self._unsaid |= not one.counted
+                self._uncounted |= not one.counted
                 self._begun, self._again = one.attempt, one.again
                 if not self._again:
                     self.attempted += people
                     self.waiting = max(self.waiting - people, 0)
             case DeliveryEvent.TAKE:
                 self.vague |= not one.counted
-                self._answered(one)
+                self._settle(one)
                 self.delivered += people
             case DeliveryEvent.LOSE if one.over:
                 self.vague |= not one.counted
-                self._no_more_in_doubt(people)
+                self._end_doubt(people)
                 self.doubted += people
             case DeliveryEvent.REFUSE:
                 self.vague |= not one.counted
-                self._answered(one)
+                self._settle(one)
                 self.refused += people
             case DeliveryEvent.CANCEL:
                 self.cancelled = people
             case DeliveryEvent.CONFIRM:
-                self._no_more_in_doubt(people)
+                self._end_doubt(people)
                 self.delivered += people
             case DeliveryEvent.PUT_OFF if not (self._again if one.in_doubt is None else one.in_doubt):
-                self._answered(one)
+                self._settle(one)
                 if self.cancelled is None:
                     self.waiting += people
                 else:  # it was the last attempt
@@ -201,18 +202,18 @@ class DeliveryTotals:
 
     @property
     def doubt(self) -> int:
-        """How many are in doubt, for now or for good."""
+        """The number in doubt, for now or for good."""
         return self.attempted + self.doubted
 
     @property
     def sure(self) -> bool:
-        """Whether the numbers are of people, and not of recipients."""
-        return not self.vague and not (self._unsaid and self.attempted)
+        """Whether all numbers are of people, and none of recipients."""
+        return not self.vague and not (self._uncounted and self.attempted)
 
-    def _answered(self, one: DeliveryEntry) -> None:
-        """A recipient that was not marked in this attempt was not in doubt."""
+    def _settle(self, one: DeliveryEntry) -> None:
+        """Take an answer. A recipient that was not marked in this attempt was not in doubt."""
         if one.attempt == self._begun:
-            self._no_more_in_doubt(one.people)
+            self._end_doubt(one.people)
 
-    def _no_more_in_doubt(self, people: int) -> None:
+    def _end_doubt(self, people: int) -> None:
         self.attempted = max(self.attempted - people, 0)

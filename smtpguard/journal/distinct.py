@@ -2,10 +2,10 @@
 and lists.
 
 A single recipient is one person, known by a keyed digest. An address that the relay expands is a crowd: all members of
-that list at that version of its index, of which only the number is known. If the journal says whether a single person
-was on the list, the count is exact; else that person may be either. Two crowds may overlap: together they are at least
-as many as the larger, at most the sum. For two versions of one list the journal says how many people came and left
-between them (Changes), which makes the interval narrow.
+that list at that version of its index, of which only the number is known. If the journal says whether a single person was
+on the list, the count is exact; if not, that person may be on it or not. Two crowds may overlap: together they are at least as
+many as the larger, and at most the sum. For two versions of one list the journal has how many people came and left between
+them (Changes), which makes the interval narrow.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 Version = tuple[str, str]
 """A list's name, and the version of its index: the same version is the same people."""
 Asked = Callable[[str, Version], bool | None]
-"""Whether this person is on that version of that list; None if it can no longer be known."""
+"""Returns whether a person is on a version of a list; None if that is no longer known."""
 
 
 class Interval(NamedTuple):
-    """At least ``low`` people, at most ``high``; None: no upper bound is known."""
+    """At least ``low`` people, and at most ``high``; None if no upper bound is known."""
 
     low: int
     high: int | None
@@ -38,7 +38,7 @@ NOBODY = Interval(0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Single:
-    """One person. ``on`` and ``off``: lists that they certainly were on, and not on, when the message came."""
+    """One person. ``on`` and ``off``: the lists that they certainly were on, and not on, when the message came."""
 
     digest: str
     on: frozenset[Version] = frozenset()
@@ -47,7 +47,7 @@ class Single:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """All people behind an address that expands: at least ``low``, at most ``high``."""
+    """All people behind an address that the relay expands: at least ``low``, at most ``high``."""
 
     of: Version
     low: int
@@ -58,30 +58,33 @@ Unit = Single | Crowd
 
 
 class Changes:
-    """Numbers of people who came to and left lists between versions, as far as journalled."""
+    """The numbers of people who came to lists and left them between versions, as far as the journal has them."""
 
     def __init__(self) -> None:
-        self._steps: dict[Version, dict[Version, int]] = {}  # how many on the other version were not on this one
-        self._beyond: dict[Version, dict[Version, int]] = {}
+        self._steps: dict[
+            Version, dict[Version, int]
+        ] = {}  # by version, for each other: how many on the other are not on it
+        self._beyond: dict[Version, dict[Version, int]] = {}  # the results of _others
 
     def add(self, name: str, before: str, after: str, *, added: int, removed: int) -> None:
+        """Add the numbers of people who came and left between two versions of a list."""
         self._steps.setdefault((name, before), {})[name, after] = added
         self._steps.setdefault((name, after), {})[name, before] = removed
         self._beyond.clear()
 
     def note(self, name: str, data: Mapping[str, Any]) -> bool:
-        """Add a list's journal entry; returns whether it has a change that can be counted."""
+        """Add the data of a list's journal entry. Returns whether it has the numbers of a change."""
         if data.get("added") is None or not data.get("before"):
             return False
         self.add(name, data["before"], data["version"], added=int(data["added"]), removed=int(data["removed"]))
         return True
 
     def all_of(self, name: str) -> int:
-        """How many people came to this list or left it, by all changes."""
+        """Return how many people came to a list or left it, over all changes."""
         return sum(some for (of, _), others in self._steps.items() if of == name for some in others.values())
 
     def together(self, sizes: Mapping[Version, Interval]) -> Interval:
-        """The number of people on any of these versions of one list. ``sizes``: the size of each."""
+        """Return the number of people on any of these versions of one list. ``sizes``: the size of each."""
         low = max(some.low for some in sizes.values())
         for of, some in sizes.items():
             low = max([low, *(some.low + added for other, added in self._steps.get(of, {}).items() if other in sizes)])
@@ -92,7 +95,7 @@ class Changes:
         return Interval(low, max(low, high))
 
     def _from(self, first: Version, sizes: Mapping[Version, int]) -> int:
-        """An upper bound: all of the first, and for each further version those who are not on the version nearest to
+        """Return an upper bound: all on the first version, and for each further one those who are not on the version nearest to
         it."""
         total, left = sizes[first], {of: size for of, size in sizes.items() if of != first}
         last = first
@@ -104,7 +107,7 @@ class Changes:
         return total
 
     def _others(self, of: Version) -> Mapping[Version, int]:
-        """For each other version, at most how many on it are not on this one: over all steps that lead there."""
+        """Return, for each other version, the most people on it who are not on this one, by the changes between them."""
         if of not in self._beyond:
             found: dict[Version, int] = {}
             ahead = [(0, of)]
@@ -126,7 +129,7 @@ Where = tuple[frozenset[Version], frozenset[Version]]
 
 
 def interval(singles: Mapping[Where, int], crowds: Mapping[Version, Interval], changes: Changes) -> Interval:
-    """The number of distinct people. ``singles``: the number of persons with the same knowledge.
+    """Return the number of distinct people. ``singles``: the numbers of persons of whom the same is known.
 
     The lower bound is the number of singles, or of one list's crowds plus the singles certainly in none of them. The
     upper bound is the sum of all, without singles that are certainly in a crowd.
@@ -149,7 +152,7 @@ def interval(singles: Mapping[Where, int], crowds: Mapping[Version, Interval], c
 
 @dataclass(slots=True)
 class People:
-    """A set of people: adding a person twice counts once."""
+    """A set of people. A person who is added twice counts once."""
 
     _singles: dict[str, Where] = field(default_factory=dict)
     _crowds: dict[Version, Interval] = field(default_factory=dict)
@@ -177,8 +180,8 @@ class People:
             self.add(Crowd(of=of, low=some.low, high=some.high))
 
     def count(self, asked: Asked | None = None, changes: Changes = NO_CHANGES) -> Interval:
-        """``asked``: for persons of whom it was not recorded when their message came. ``changes``: of lists between
-        versions."""
+        """Count the people. ``asked``: answers for persons of whom no list was recorded when their message came. ``changes``: of
+        lists between versions."""
         if not self._crowds or asked is None:
             return interval(Counter(self._singles.values()), self._crowds, changes)
         singles: Counter[Where] = Counter()
@@ -191,26 +194,25 @@ class People:
 
 
 def more(known: Interval, all_of_them: Interval) -> Interval:
-    """How many ``all_of_them`` are beyond the ``known`` among them."""
+    """Return how many of ``all_of_them`` are not among the ``known``, who are a part of them."""
     low = max(all_of_them.low - known.high, 0) if known.high is not None else 0
     return Interval(low, None if all_of_them.high is None else max(all_of_them.high - known.low, 0))
 
 
-# from a verdict's entry
-
-
 def units(data: Mapping[str, Any], sealed: Sequence[str], id: str) -> Iterator[Sequence[Unit]]:
-    """For each recipient of a message, in order, the people it stands for, from its verdict. ``people`` has the digest
-    of a single recipient, with the lists that it is on, or says what is behind an address; ``crowds`` has the lists. An
-    entry of an earlier version has less: recipients by their sealed addresses, and behind a list address a number."""
-    told = data.get("people")
-    if told is None:
+    """Yield the people behind each recipient of a message, in order, from the data of its verdict.
+
+    ``people`` has the digest of a single recipient, with the lists that it is on, or what is behind an address; ``crowds`` has
+    the lists. An entry of an earlier version has only the sealed addresses of recipients, and a number behind a list address.
+    """
+    people = data.get("people")
+    if people is None:
         yield from _before(data, sealed, id)
         return
     crowds: Mapping[str, Sequence[Any]] = data.get("crowds", {})
     names = sorted(crowds)
-    addressed = {names[n] for one in told if isinstance(one, Mapping) for n in one.get("lists", ())}
-    for one in told:
+    addressed = {names[n] for one in people if isinstance(one, Mapping) for n in one.get("lists", ())}
+    for one in people:
         if isinstance(one, Mapping):
             yield [*_crowds((names[n] for n in one.get("lists", ())), crowds), *_behind(one)]
             continue

@@ -1,9 +1,9 @@
 """The file format of the journal's front: verdicts of one process, and their outcomes, that are synced and not in the
 chain yet.
 
-A file begins with its head, which names the journal; frames follow, numbered from 1 without a gap. Once all of them are
-in the chain, the file is overwritten from its beginning and the numbers go on: a frame of an earlier round is known by
-its number. A frame that was being written when power was lost is torn: it ends the file, and its client got no reply.
+A file begins with its head, which names the journal. Frames follow, numbered from 1 without a gap. Once all of them are in the
+chain, the file is overwritten from its beginning and the numbers go on, so a frame of an earlier round is known by its number. A
+frame that was being written when power was lost is torn: it ends the file, and its client got no reply.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.constant import constant, maker
 
 FIRST = 4096
-"""Offset of the first frame."""
+"""The offset of the first frame in the file."""
 _FRAME = struct.Struct("<4sQQQII")  # mark, number, synced, generation, octets of what follows, CRC-32 of all of it
 _CHECKED = struct.Struct("<QQQI")  # of these, what the CRC covers: all from number to octets
 _MARK = b"\xf1sgf"
@@ -31,7 +31,7 @@ _VERSION, _READ = 3, frozenset({1, 2, 3})  # version 1 has verdicts only; frames
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The journal of a front. ``seq`` and ``hash``: the last entry of the journal when the front was made."""
+    """The head of a front. ``seq`` and ``hash``: the last entry of the journal when the front was made."""
 
     journal: str
     name: str
@@ -44,7 +44,7 @@ class Head:
 
 
 def head_of(data: bytes) -> Head | None:
-    """None if there is none, or it is incomplete."""
+    """Return the head of a file; None if it is missing or incomplete."""
     if len(data) < 8:
         return None
     size, crc = struct.unpack_from("<II", data)
@@ -62,9 +62,9 @@ def head_of(data: bytes) -> Head | None:
 
 @constant
 class Fronted:
-    """One verdict to relay, or its outcome (``kind``). ``body`` and ``clear`` are as in its chain entry; ``key`` and
-    ``marks`` are stored while the message is in flight; ``generation``: the gate's under which a verdict was decided.
-    ``number``: 0 under a bypass (journal.bypass), and before it is written."""
+    """A verdict to relay, or its outcome (``kind``). ``body`` and ``clear``: as in the chain's entry. ``key`` and ``marks``: stored while
+    the message is in flight. ``generation``: the gate's under which a verdict was decided. ``number``: of the frame; 0 under a
+    bypass (journal.bypass), and before it is written."""
 
     number: int
     generation: int
@@ -77,7 +77,7 @@ class Fronted:
     kind: str = _VERDICT
 
     def frame(self, synced: int, number: int = 0) -> bytes:
-        """``synced``: the last number that was synced when this was written. ``number``: instead of its own."""
+        """Return its frame. ``synced``: the last frame that is synced when this one is written. ``number``: instead of its own."""
         number = number or self.number
         if self.kind == _VERDICT:  # no part has a line end: ids, keys in hexadecimal, and JSON of journal.chain
             text = f"{self.at}\n{self.id}\n{self.key}\n{self.marks}\n{self.clear or ''}\n{self.body}".encode()
@@ -92,14 +92,15 @@ new_fronted = maker(Fronted)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The frames of a front that are not in the chain yet. ``problem``: why they do not fit the moved ones, or are
-    damaged; "" otherwise."""
+    """The frames of a front that are not in the chain yet. ``problem``: a damage, or why they do not follow the moved ones; ""
+    otherwise."""
 
     fronted: Sequence[Fronted]
     problem: str = ""
 
     @property
     def last(self) -> int:
+        """The number of the last frame; 0 without frames."""
         return self.fronted[-1].number if self.fronted else 0
 
 
@@ -111,13 +112,13 @@ def fronted(event: Event, seal: Seal, *, key: str = "", marks: str = "", generat
 
 
 def event_of(fronted: Fronted, at: datetime | None = None) -> Event:
-    """The event of a frame, for a process that finds it in another's front. ``at``: when it enters the chain, if that is
-    not when it was written."""
+    """Return the event of a frame, for a process that finds it in another's front. ``at``: its time in the chain, if that is not the
+    time at which it was written."""
     return event_from(fronted.kind, fronted.id, at or instant(fronted.at), fronted.body, fronted.clear)
 
 
 def tail(frames: bytes, moved: int) -> Tail:
-    """``frames``: the file after its head. ``moved``: the number of the last frame that is in the chain."""
+    """Return the frames after number ``moved``, the last one in the chain. ``frames``: the file after its head."""
     found: list[Fronted] = []
     at, expected = 0, 0
     while (frame := _frame_at(frames, at)) is not None:
@@ -137,7 +138,8 @@ def tail(frames: bytes, moved: int) -> Tail:
 
 
 def follows(frames: bytes, moved: int) -> tuple[list[Fronted], int]:
-    """The frames after ``moved``, one after the other from the first octet on, and where the last one ends."""
+    """Return the frames after number ``moved``, as far as frames follow each other from the first octet on, and the offset at which the
+    last one ends."""
     found: list[Fronted] = []
     at = 0
     while (frame := _frame_at(frames, at)) is not None and frame[0].number <= moved + len(found) + 1:
@@ -148,7 +150,8 @@ def follows(frames: bytes, moved: int) -> tuple[list[Fronted], int]:
 
 
 def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
-    """A frame, the last number that was synced before it, and the offset of the next; None if there is no complete one."""
+    """Return the frame at an offset, the last number that was synced before it, and the offset of its end; None if it is not
+    complete."""
     if len(data) - at < _FRAME.size:
         return None
     mark, number, synced, generation, size, crc = _FRAME.unpack_from(data, at)
@@ -174,13 +177,13 @@ def _frame_at(data: bytes, at: int) -> tuple[Fronted, int, int] | None:
 
 
 def _earlier(text: bytes) -> list[Any]:
-    """A frame of version 1 or 2: JSON, with the body before the clear values."""
+    """Return the fields of a frame of version 1 or 2, in the order of version 3. They are JSON, with the body before the clear values."""
     row: list[Any] = parsed(text.decode())
     return row if len(row) == 4 else [*row[:4], row[5], row[4]]
 
 
 def _others(data: bytes, at: int) -> Iterator[tuple[Fronted, int]]:
-    """Complete frames anywhere from there on."""
+    """Yield the complete frames anywhere from an offset on, each with the last number that was synced before it."""
     while (at := data.find(_MARK, at)) >= 0:
         frame = _frame_at(data, at)
         if frame is None:

@@ -13,8 +13,8 @@ TIMESTAMPS = "timestamps"
 
 
 def write_line(state_dir: Path, name: str, line: str) -> None:
-    """Append it to the file: in one write, so that processes do not mix their lines; and on a line of its own, even if
-    a full disk or a power failure has cut the line before. Raises OSError."""
+    """Append a line to a file, in one write, so that processes do not mix their lines. It gets a line of its own even if a full disk
+    or a power failure has cut the line before. Raises OSError."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(state_dir / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -31,7 +31,7 @@ def write_line(state_dir: Path, name: str, line: str) -> None:
 
 
 def lines_of(state_dir: Path, name: str) -> list[str]:
-    """Read checkpoints before the snapshot that they are compared with, since a line is written only after its entries
-    are committed."""
+    """Return the lines of a file. Read checkpoints before the snapshot that they are compared with, since a line is written only after
+    its entries are committed."""
     path = state_dir / name
     return [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()] if path.exists() else []

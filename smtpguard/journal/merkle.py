@@ -14,10 +14,11 @@ from typing import Any
 BLOCK = 10
 """The level of the smallest subtrees that are stored."""
 LEAVES = 1 << BLOCK
+"""The number of leaves of a stored block."""
 EMPTY = sha256().digest()
-_RECENT = 8 * LEAVES
+_RECENT = 8 * LEAVES  # hashes that are kept at least
 Node = Callable[[int, int], bytes]
-"""The hash of the n-th complete subtree of 2**level leaves."""
+"""Returns the hash of a complete subtree, by its level and number: subtree n has 2**level leaves."""
 
 
 def leaf(hash: bytes) -> bytes:
@@ -29,7 +30,7 @@ def parent(left: bytes, right: bytes) -> bytes:
 
 
 def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """The complete subtrees over the leaves of a block, from the leaves up."""
+    """Return the complete subtrees over the leaves of a block, a list for each level from the leaves up."""
     made = [list(leaves)]
     digest = sha256
     while len(below := made[-1]) > 1:
@@ -39,7 +40,7 @@ def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def root(node: Node, size: int) -> bytes:
-    """The root of the first ``size`` leaves (MTH)."""
+    """Return the root of the first ``size`` leaves (MTH of RFC 6962)."""
     return _hash(node, 0, size) if size else EMPTY
 
 
@@ -53,12 +54,12 @@ def _hash(node: Node, first: int, end: int) -> bytes:
 
 
 def _left(size: int) -> int:
-    """The largest power of two below ``size``."""
+    """Return the largest power of two below ``size``."""
     return 1 << ((size - 1).bit_length() - 1)
 
 
 def path(node: Node, n: int, size: int) -> list[bytes]:
-    """The audit path of leaf ``n`` in a tree of ``size`` leaves (PATH), from the leaf up."""
+    """Return the audit path of leaf ``n`` in a tree of ``size`` leaves, from the leaf up (PATH of RFC 6962)."""
     found: list[bytes] = []
     first, end = 0, size
     while end - first > 1:
@@ -73,8 +74,8 @@ def path(node: Node, n: int, size: int) -> list[bytes]:
 
 
 def cover(begin: int, end: int) -> list[tuple[int, int]]:
-    """The complete subtrees, by level and number, that cover the leaves ``begin``, which begins a block, to ``end`` -
-    1."""
+    """Return the complete subtrees, by level and number, that cover the leaves ``begin`` to ``end`` - 1. ``begin`` begins a
+    block."""
     found = []
     while begin < end:
         level = min((begin & -begin).bit_length() - 1 if begin else 63, (end - begin).bit_length() - 1)
@@ -85,14 +86,15 @@ def cover(begin: int, end: int) -> list[tuple[int, int]]:
 
 @dataclass(slots=True, kw_only=True)
 class Recent:
-    """The hashes of the newest entries, without a gap, as far as one process knows them: it has written them itself."""
+    """The hashes of the newest entries, without a gap, that one process has written itself. ``last``: the entry of the last
+    hash."""
 
     last: int = 0
     hashes: list[bytes] = field(default_factory=list)
 
     def follow(self, last: int, before: bytes, hashes: Sequence[bytes]) -> None:
-        """Add those up to entry ``last``, the first of which follows the entry with the hash ``before``. Without any, what
-        was known stays if ``before`` is the last of it: other processes write too."""
+        """Add the hashes of entries up to ``last``, of which the first follows the entry with the hash ``before``. Hashes that
+        are known already are kept only if ``before`` is the last of them: other processes write too."""
         if self.hashes and self.hashes[-1] != before:
             self.hashes.clear()
         self.hashes += hashes
@@ -101,21 +103,21 @@ class Recent:
             del self.hashes[:-_RECENT]
 
     def followed(self, last: int, before: bytes, hashes: Sequence[bytes]) -> Recent:
-        """With those, as ``follow`` would add them."""
+        """Return a copy with these hashes, added as by ``follow``."""
         made = Recent(last=self.last, hashes=self.hashes.copy())
         made.follow(last, before, hashes)
         return made
 
     def since(self, seq: int, most: int) -> Sequence[bytes]:
-        """Of entry ``seq`` and those after it, at most so many; empty if the first of them is not known."""
+        """Return the hashes of entry ``seq`` and those after it, at most ``most``; none if that of ``seq`` is not known."""
         start = seq - self.last + len(self.hashes) - 1
         return self.hashes[start : start + most] if start >= 0 else ()
 
 
 class Roots:
-    """Compares roots while leaves come in order. ``size`` and ``stack``: the tree so far, by the complete subtrees that
-    cover it, the largest first. ``expected``: by entry number, each stated hash and root; a statement with another hash
-    is ignored. ``begin``: the entry of leaf 0."""
+    """Compares roots while leaves come in order. ``size`` and ``stack``: the tree so far, as its size and the complete subtrees
+    that cover it, the largest first. ``expected``: by entry, the hashes and roots that were signed for it; a root with another
+    hash than the entry's is ignored. ``begin``: the entry of leaf 0."""
 
     def __init__(
         self,
@@ -128,10 +130,10 @@ class Roots:
         self._size, self._stack = size, list(stack)
         self._whole = True
         self.wrong = 0
-        """The first entry at which the tree has another root; 0 for none."""
+        """The first entry at which the tree has another root than a signed one; 0 for none."""
 
-    def meets(self, rows: Sequence[Any]) -> None:
-        """More entries, each row with its number first and its hash as the seventh."""
+    def add(self, rows: Sequence[Any]) -> None:
+        """Add further entries. In each row the number is first, and the hash seventh."""
         if not self._whole or not rows:
             return
         if rows[0][0] != self._begin + self._size:  # the walk reports missing entries
@@ -149,17 +151,19 @@ class Roots:
             if (
                 row[0] in expected
                 and not self.wrong
-                and any(hash == row[6] and said != self.root for hash, said in expected[row[0]])
+                and any(hash == row[6] and signed != self.root for hash, signed in expected[row[0]])
             ):
                 self.wrong = row[0]
         self._size = size
 
     @property
     def stack(self) -> tuple[bytes, ...]:
+        """The complete subtrees that cover the tree so far, the largest first."""
         return tuple(self._stack)
 
     @property
     def root(self) -> bytes:
+        """The root of the tree so far."""
         *rest, made = self._stack
         for left in reversed(rest):
             made = parent(left, made)

@@ -2,14 +2,9 @@
 answers for each recipient, and colleagues may have received their part. Pure.
 
 This is the one reduction of the journal's events to an outcome: the report, the pages, the store and the metrics use
-it. Entries on a release name its recipients, by sealed digests, so each has an outcome (``Message.ends``). Those of
+it. Entries on a release name its recipients, by sealed digests, so each has an outcome (``Message.ends``). Entries of
 earlier versions may not, and then only numbers are known (``Message.shares``). The relay's answer for a list address
 counts for everybody behind it: refused, none of them has the message; accepted, all have it, as far as is known.
-
-The delivery status of a recipient has one table of transitions, for the store, the delivery worker, the report and the
-pages. An attempt is recorded before the relay is spoken to. From then on the relay may have the message for that
-recipient (RFC 1047), whatever happens to the process, the connection or a freeze. Only an answer changes the status, or
-certainty that the final dot was not sent.
 """
 
 from __future__ import annotations
@@ -25,6 +20,8 @@ from smtpguard.journal.event import DECISIONS, Kind
 
 
 class Outcome(enum.Enum):
+    """The outcome of a message, or for one of its recipients."""
+
     DELIVERED = "delivered"  # the relay accepted it: its 250
     RELEASED = "released"  # held, approved, and delivered then
     IN_DOUBT = "in doubt"  # it is unknown whether the relay accepted it
@@ -46,9 +43,9 @@ Sealed = Mapping[str, Sequence[str]]
 """The private part of an entry: keyed digests by role."""
 REACHED = (Outcome.DELIVERED, Outcome.RELEASED)
 OPEN = (Outcome.IN_DOUBT, Outcome.ON_ITS_WAY, Outcome.WAITING)
-"""Ends after which it may still reach people, or may have."""
+"""Outcomes after which it may still reach people, or may have reached them."""
 STAYED = frozenset({Outcome.NOT_SENT, Outcome.REFUSED, Outcome.DEFERRED})
-"""Ends of a verdict to relay that prove that the relay does not have the message."""
+"""Outcomes of a verdict to relay that prove that the relay does not have the message."""
 
 _FIRST = {
     "relay": Outcome.IN_DOUBT,
@@ -57,7 +54,7 @@ _FIRST = {
     "defer": Outcome.DEFERRED,
     "reject": Outcome.REJECTED,
 }
-_OF_A_STATE = {
+_BY_STATE = {
     "approved": Outcome.ON_ITS_WAY,
     "rejected": Outcome.DECLINED,
     "withdrawn": Outcome.WITHDRAWN,
@@ -65,7 +62,7 @@ _OF_A_STATE = {
     "void": Outcome.VOID,
     "waiting": Outcome.WAITING,
 }
-_OF_A_HOLD = {kind.value: _OF_A_STATE[state] for kind, state in DECISIONS.items()}
+_BY_KIND = {kind.value: _BY_STATE[state] for kind, state in DECISIONS.items()}
 _UNDONE = ("taken-back", "lapsed")
 """Choices in the entry of a vote after which a hold waits for people, even if it was approved and about to go out."""
 _OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
@@ -74,11 +71,13 @@ _ASKED = "approval.asked"
 
 
 def relayed(kind: str, data: Mapping[str, Any]) -> Outcome | None:
-    """The end of a message that is relayed at once, from an entry: REFUSED if the relay refused it for good, DEFERRED
-    if it answered 4xx, so that the client keeps it, NOT_SENT if it was not sent. None for an entry without an outcome.
-    The last one counts."""
+    """Return the outcome of a message that is relayed at once, from an entry; None for an entry without one. Of several entries
+    the last one counts.
+
+    REFUSED: the relay refused it for good. DEFERRED: it answered 4xx, so the client keeps it. NOT_SENT: it was not sent.
+    """
     word = data.get("outcome")
-    if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # otherwise it is of a release
+    if kind == _IN_DOUBT and "intent" not in data and word != "asked":  # with these it is of a release
         return Outcome.IN_DOUBT
     if kind != _OUTCOME:
         return None
@@ -86,12 +85,12 @@ def relayed(kind: str, data: Mapping[str, Any]) -> Outcome | None:
         return Outcome.DELIVERED
     if word != "refused":
         return Outcome.NOT_SENT
-    put_off = all(str(said).startswith("4") for said in data.get("replies", ("",)))
+    put_off = all(str(reply).startswith("4") for reply in data.get("replies", ("",)))
     return Outcome.DEFERRED if put_off else Outcome.REFUSED
 
 
 def delivered(status: DeliveryStatus, *, part: bool) -> Outcome:
-    """The end for a recipient of this status, of a release, or of the colleagues' part."""
+    """Return the outcome for a recipient with this status, of a release, or of the colleagues' part (``part``)."""
     match status:
         case DeliveryStatus.PENDING:
             return Outcome.ON_ITS_WAY
@@ -107,7 +106,7 @@ def delivered(status: DeliveryStatus, *, part: bool) -> Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """``people``: distinct ones, over all these messages."""
+    """A number of messages, and of the distinct people of all of them."""
 
     messages: int = 0
     people: Interval = NOBODY
@@ -115,7 +114,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """The people of a message with one end."""
+    """The people of a message with one outcome. ``at_least``, ``at_most``: ``people`` is such a bound; neither: it is exact."""
 
     end: Outcome
     people: int
@@ -123,33 +122,34 @@ class Share:
     at_most: bool = False
 
 
-def _shares(account: DeliveryTotals, people: int, *, part: bool, at_least: bool) -> Iterator[Share]:
-    """Shares of ``people``. If all recipients have one result, so do all people. Else people with a known result are
+def _shares(totals: DeliveryTotals, people: int, *, part: bool, at_least: bool) -> Iterator[Share]:
+    """Divide ``people`` into shares. If all recipients have one result, so do all people. If not, people with a known result are
     subtracted, since the total is the most reliable number."""
     done, lost = (delivered(one, part=part) for one in (DeliveryStatus.DELIVERED, DeliveryStatus.REFUSED))
-    sent, failed, doubt = account.delivered, account.refused, account.doubt
-    told = [(lost, failed), (Outcome.IN_DOUBT, doubt)]
-    if account.cancelled is not None:
-        told.append((Outcome.NOT_SENT, account.cancelled))
-        yield from _told(people, told, done if sent else Outcome.IN_DOUBT, not account.sure, at_least)
-    elif account.over and not failed and not doubt:
+    sent, failed, doubt = totals.delivered, totals.refused, totals.doubt
+    known = [(lost, failed), (Outcome.IN_DOUBT, doubt)]
+    if totals.cancelled is not None:
+        known.append((Outcome.NOT_SENT, totals.cancelled))
+        yield from _divide(people, known, done if sent else Outcome.IN_DOUBT, not totals.sure, at_least)
+    elif totals.over and not failed and not doubt:
         yield Share(end=done, people=people, at_least=at_least, at_most=not sent)
-    elif account.over and not sent and not (failed and doubt):
+    elif totals.over and not sent and not (failed and doubt):
         yield Share(end=Outcome.IN_DOUBT if doubt else lost, people=people, at_least=at_least)
-    elif account.over:  # if some failed, the result of the others is unknown
-        yield from _told(
-            people, told if sent else [(lost, failed)], done if sent else Outcome.IN_DOUBT, not account.sure, at_least
+    elif totals.over:  # if some failed, the result of the others is unknown
+        yield from _divide(
+            people, known if sent else [(lost, failed)], done if sent else Outcome.IN_DOUBT, not totals.sure, at_least
         )
     else:
-        told.append((done, sent))
-        rest = Outcome.IN_DOUBT if doubt and not account.waiting else Outcome.ON_ITS_WAY
-        yield from _told(people, told, rest, not account.sure, at_least)
+        known.append((done, sent))
+        rest = Outcome.IN_DOUBT if doubt and not totals.waiting else Outcome.ON_ITS_WAY
+        yield from _divide(people, known, rest, not totals.sure, at_least)
 
 
-def _told(
-    left: int, told: Sequence[tuple[Outcome, int]], rest: Outcome, vague: bool, at_least: bool
+def _divide(
+    left: int, known: Sequence[tuple[Outcome, int]], rest: Outcome, vague: bool, at_least: bool
 ) -> Iterator[Share]:
-    for end, n in told:
+    """Give each of ``known`` its number of the people that are left, and ``rest`` all others."""
+    for end, n in known:
         if n and left:
             yield Share(end=end, people=min(n, left), at_least=vague)
             left -= min(n, left)
@@ -163,10 +163,10 @@ _NOBODY: frozenset[int] = frozenset()
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """``people``: whom it was for. ``apart``: the colleagues among them who get it in any case; None if an earlier
-    version did not say how many; ``apart_at``: which recipients. ``shown``: addresses in To and Cc, if known.
-    ``recipients``: their sealed digests; _ONE if there is only one recipient, so that an entry that names any means that
-    one; () if they are unknown."""
+    """One message, from its entries. ``people``: the number that it was for. ``apart``: the number of colleagues among them who get
+    it in any case; None if an earlier version did not record it; ``apart_at``: the numbers of their recipients. ``shown``: the
+    number of addresses in To and Cc, if known. ``recipients``: their sealed digests; _ONE if there is only one recipient, so
+    that an entry that names any means that one; () if they are unknown."""
 
     people: int
     at_least: bool
@@ -183,8 +183,8 @@ class Message:
 
     @classmethod
     def of(cls, data: Mapping[str, Any], sealed: Sealed) -> Message:
-        """From its verdict; or from the entry of a transaction whose recipients the relay had refused. ``sealed``: the
-        private part as the chain has it."""
+        """Make it from the data of its verdict, or of the entry of a transaction whose recipients the relay had refused.
+        ``sealed``: the entry's private part as the chain has it."""
         if "accepted" in data:
             return cls(people=0, at_least=False, end=Outcome.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
@@ -204,17 +204,17 @@ class Message:
         )
 
     def add(self, kind: str, data: Mapping[str, Any], sealed: Sealed) -> None:
-        """The next entry on it."""
+        """Take its next entry."""
         at_once = relayed(kind, data)
         if not self.held:
             self.end = at_once or self.end
         elif kind == _OUTCOME:
             if at_once is Outcome.NOT_SENT and not data.get("part"):
-                return  # of an earlier verdict on it, to relay, which was recalled
+                return  # it is of an earlier verdict on it, to relay, which was recalled
             self.part = Outcome.DEFERRED if at_once is Outcome.NOT_SENT else at_once
         elif (one := delivery_entry(kind, data)) is not None:
-            self._attempted(one)
-            self._answered(one, sealed)
+            self._add_totals(one)
+            self._add_ends(one, sealed)
         elif kind == Kind.RELEASED.value:
             self.release = self.release or DeliveryTotals()
             self.release.over = True
@@ -223,10 +223,11 @@ class Message:
                 self.end = Outcome.ON_ITS_WAY
             elif data.get("choice") in _UNDONE:
                 self.end = Outcome.WAITING
-        elif kind in _OF_A_HOLD:
-            self.end = Outcome.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
+        elif kind in _BY_KIND:
+            self.end = Outcome.GRANTED if self.test and kind == Kind.APPROVED.value else _BY_KIND[kind]
 
-    def _attempted(self, one: DeliveryEntry) -> None:
+    def _add_totals(self, one: DeliveryEntry) -> None:
+        """Add an entry on a delivery to the totals of the release, or of the colleagues' part."""
         if not one.part:
             self.release = self.release or DeliveryTotals()
             self.release.add(one)
@@ -234,11 +235,11 @@ class Message:
         if not isinstance(self.part, DeliveryTotals):
             self.part = DeliveryTotals()
         self.part.add(one)
-        if self.apart is None and one.over:  # each is one person
+        if self.apart is None and one.over:  # each recipient is one person
             self.apart = self.part.delivered + self.part.refused + self.part.doubted
 
-    def _answered(self, one: DeliveryEntry, sealed: Sealed) -> None:
-        """Whoever waits for another attempt has no outcome of their own."""
+    def _add_ends(self, one: DeliveryEntry, sealed: Sealed) -> None:
+        """Set the outcome of the recipients that an entry names. A recipient that waits for another attempt has none."""
         end = None if one.status is DeliveryStatus.PENDING else delivered(one.status, part=one.part)
         named = sealed.get("recipients", ())
         alone = self.recipients is _ONE
@@ -249,17 +250,17 @@ class Message:
 
     @property
     def got_part(self) -> bool:
-        """Whether colleagues got it, whatever happened to the rest."""
+        """Whether colleagues got their part, whatever happened to the rest."""
         return self.part.delivered > 0 if isinstance(self.part, DeliveryTotals) else self.part is Outcome.DELIVERED
 
     @property
     def outcomes(self) -> Set[Outcome]:
-        """All that it has; at least one."""
+        """All its outcomes; at least one."""
         ends = self.ends()
         return {share.end for share in self.shares()} if ends is None else set(ends)
 
     def ends(self) -> Sequence[Outcome] | None:
-        """The outcome for each recipient; None if no entry says it for one of them."""
+        """Return the outcome for each recipient; None if no entry names single recipients."""
         if self._ends is None and not (self.apart_at and self.recipients):
             return None
         stopped = self.release is not None and self.release.cancelled is not None
@@ -269,13 +270,13 @@ class Message:
 
     @property
     def _end_of_part(self) -> Outcome:
-        """The outcome of colleagues whom no entry on a delivery names."""
+        """The outcome for colleagues whom no entry on a delivery names."""
         if not isinstance(self.part, Outcome):
             return Outcome.ON_ITS_WAY
         return Outcome.VOID if self.end is Outcome.VOID and self.part is Outcome.ON_ITS_WAY else self.part
 
     def shares(self) -> Iterator[Share]:
-        """All its people by the numbers alone, each in one share; at least one share."""
+        """Divide all its people into shares, by numbers alone. There is at least one share."""
         apart = min(self.apart or 0, self.people)
         if self.release is not None and self.end is Outcome.ON_ITS_WAY:
             yield from _shares(self.release, self.people - apart, part=False, at_least=self.at_least)

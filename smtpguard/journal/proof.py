@@ -1,12 +1,9 @@
 """Prove a chain: walk over its entries in order, up to the head that it had at the start, and find the first that was
-changed; and find stretches that were not signed in time, and times that go backwards.
+changed. Pure.
 
 Others write during the walk. Entries after that head are not part of it. Before an entry is called missing, the walk
-asks what retention erased or trimmed meanwhile (``Retention``). A report's entries are met again on the walk
+asks what retention erased or trimmed meanwhile (``Retention``). A report's entries are compared with those of the walk
 (``Sources``), so that it contains only proved entries.
-
-A valid chain does not prove when it was made; its checkpoints do. The writer signs in every minute in which it writes,
-so entries between two checkpoints were written within about a minute, unless its process was killed. Pure.
 """
 
 from __future__ import annotations
@@ -39,6 +36,7 @@ from smtpguard.locale.phrase import Phrase, Said
 
 _HASH = len(GENESIS)
 MOVES_GATE = (Kind.FREEZE, Kind.THAW, Kind.POLICY, Kind.SECRET, Kind.ABSENCE, Kind.GROUP)
+"""The kinds of entries that move the gate."""
 GATE = frozenset(kind.value for kind in MOVES_GATE)
 _VERDICT, _BYPASS = Kind.VERDICT.value, Kind.BYPASS.value
 _NOTHING = list(NO_COLUMNS)
@@ -48,7 +46,7 @@ _ADOPTED = re.compile(r'[{,]"messages":([0-9]+)')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bad:
-    """The first entry that was changed, and what is wrong with it."""
+    """An entry that was changed, and the problem."""
 
     seq: int
     problem: Said
@@ -56,7 +54,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A row beside the journal that disagrees with it. ``about``: the kind of ``id``: policy, mailing, freeze ..."""
+    """A row beside the journal that disagrees with it. ``about``: what ``id`` names: a policy, a mailing, a freeze ..."""
 
     about: str
     id: str
@@ -65,17 +63,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The result of a walk over the whole chain. ``entries``: how many were read. ``beside``: rows of the store that
-    disagree with it, if that was checked (store.crosscheck).
+    """The result of a walk over the whole chain. ``entries``: the number that was read. ``first_bad``: the first entry that was
+    changed. ``beside``: rows of the store that disagree with the chain, if that was checked (store.crosscheck).
 
-    Not faults of the chain, but worth knowing: ``lost``: signed entries that are missing since the store was restored.
-    ``renewed``: the entry since which the secret is in force, so that names before it could not be compared with their
-    digests (0: always). ``others``: other journals with checkpoints beside this one's. ``unreadable``: the number of
-    lines that are no checkpoint. Not ``filed``: none of those lines is of this journal and signed here, so that a tail
-    cut off together with the database's checkpoints could not be detected. ``trimmed``: the last entry that retention
-    has trimmed, 0 for none. ``unsigned`` stretches, and where time goes ``backwards``: the first of each (course).
-    ``witnessed``: the last entry whose checkpoint a witness has, and when that was signed (microseconds).
-    ``bypassed``: by bypass, how many messages were relayed under it while the store was away.
+    The other fields are no faults of the chain. ``lost``: signed entries that are missing since the store was restored.
+    ``renewed``: the entry since which the secret is in force, 0 for always; names before it could not be compared with their
+    digests. ``others``: other journals with checkpoints in the file. ``unreadable``: the number of lines there that are no
+    checkpoint. Not ``filed``: no line there is of this journal and signed here, so a tail that was cut off together with the
+    database's checkpoints could not be detected. ``trimmed``: the last entry that retention has trimmed, 0 for none.
+    ``unsigned``, ``backwards``: the first findings of the times (timecheck). ``witnessed``: the last entry whose checkpoint a
+    witness has, and when that was signed, in microseconds. ``bypassed``: by bypass, the number of messages that were relayed
+    under it while the store was away.
     """
 
     entries: int
@@ -94,29 +92,30 @@ class Proof:
 
     @property
     def ok(self) -> bool:
+        """Whether the chain holds, and nothing beside it disagrees."""
         return self.first_bad is None and not self.beside
 
 
 class Retention(Protocol):
-    """The progress of retention. It goes on during a walk, so every question is answered anew."""
+    """What retention has erased. It goes on during a walk, so each question is answered anew."""
 
     def erased(self, seq: int) -> bool:
-        """Whether it claims to have erased the clear values of this entry. Believed only if the chain holds."""
+        """Return whether it claims to have erased the clear values of an entry. That is believed only if the chain holds."""
 
     def base(self) -> Checkpoint | None:
-        """The genuine checkpoint of this journal up to which it has trimmed the chain; None if an entry before it still
-        exists."""
+        """Return the genuine checkpoint up to which it has trimmed the chain; None if none says so."""
 
 
 Row = Sequence[Any]
-"""An entry as it is read for the proof (rows.IN_SQL): its fields, the text of its clear values, and its columns."""
-Met = Callable[[Sequence[Row]], None]
+"""An entry as the proof reads it (rows.IN_SQL): its fields, the text of its clear values, and its columns."""
+Visit = Callable[[Sequence[Row]], None]
+"""Takes the next entries of a chain that were proved, in order."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Position:
-    """A place in the chain: the last entry and its hash, the gate's generation there, and the bypasses that have begun.
-    ``trimmed``: up to where entries may be missing; ``entries``: how many were walked over."""
+    """A place in the chain: the last entry and its hash, the gate's generation there, and the bypasses that have begun before.
+    ``trimmed``: entries up to this one may be missing; ``entries``: the number that was walked over."""
 
     seq: int = 0
     hash: bytes = GENESIS
@@ -127,9 +126,9 @@ class Position:
 
 
 class ChainWalk:
-    """One walk over a chain, in order; it begins ``at`` a position. ``agreement``: with the checkpoints of this journal.
-    ``end``: what it must reach. Before ``renewed`` clear values were sealed under another secret. Each of ``met`` is
-    called with the entries that are unchanged, some at a time."""
+    """A walk over a chain, in order, from position ``at`` on. ``agreement``: compares the checkpoints of this journal. ``end``: the
+    entry that the chain must have. ``renewed``: entries before this one were sealed under another secret. ``visits``: each is
+    called with the entries that are unchanged. ``misfiled``: the first entry whose columns do not fit."""
 
     def __init__(
         self,
@@ -139,35 +138,35 @@ class ChainWalk:
         *,
         end: Position | None = None,
         renewed: int = 0,
-        met: Sequence[Met] = (),
+        visits: Sequence[Visit] = (),
         at: Position | None = None,
     ) -> None:
         self._agreement, self._seal, self._retention = agreement, seal, retention
-        self._end, self._renewed, self._met = end, renewed, met
+        self._end, self._renewed, self._visits = end, renewed, visits
         self.at = at or Position()
         self.misfiled: Bad | None = None
 
     def follow(self, pages: Iterable[Sequence[Row]]) -> Bad | None:
-        """Walk on, and find the first entry that was changed. A chain that retention has trimmed begins after a checkpoint
-        that says so (``base``), and may be trimmed further during the walk."""
+        """Walk over further entries, and return the first that was changed. A chain that retention has trimmed begins after a
+        checkpoint that says so (``base``), and may be trimmed further during the walk."""
         at, stream = self.at, iter(pages)
         for rows in stream:
             while rows:
                 many, last = runs_on(rows, at.seq, at.hash)
                 for row in rows[:many]:
                     at.entries += 1
-                    if (problem := self._unfit(row)) is not None:
+                    if (problem := self._problem(row)) is not None:
                         return Bad(seq=row[0], problem=problem)
                 if many:
-                    for met in self._met:
-                        met(rows[:many])
+                    for visit in self._visits:
+                        visit(rows[:many])
                     at.seq, at.hash, rows = rows[many - 1][0], last, rows[many:]
                     continue
                 row = rows[0]
                 if row[0] > at.seq + 1 and (base := self._base(row)) is not None:
                     at.seq = at.trimmed = base.seq
                     at.hash = base.hash
-                    self._agreement.skips(base.seq)
+                    self._agreement.skip(base.seq)
                 elif row[0] <= at.trimmed:
                     rows = rows[1:]
                 else:
@@ -177,14 +176,14 @@ class ChainWalk:
         return None
 
     def proof(self, bad: Bad | None) -> Proof:
-        """The result of a walk that found ``bad``, or has come to the end of the chain."""
+        """Return the result of a walk that has found ``bad``, or has come to the end of the chain."""
         agreement, end, seq = self._agreement, self._end, self.at.seq
         if bad is None:
             known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
             if known > seq and (cut := self._retention.base()) is not None and cut.seq > seq:
                 seq = cut.seq
-                agreement.skips(seq)
-            parted, lost = agreement.ends()
+                agreement.skip(seq)
+            parted, lost = agreement.finish()
             if parted:
                 bad = _parted(parted[0], seq)
             elif end is not None and end.seq > seq:
@@ -196,16 +195,16 @@ class ChainWalk:
         return Proof(entries=self.at.entries, first_bad=bad, renewed=self._renewed)
 
     def _base(self, row: Row) -> Position | None:
-        """The point after which the chain goes on, if retention has trimmed all entries before this one."""
+        """Return the position after which the chain goes on at ``row``, if retention has trimmed all entries before it."""
         base = self._retention.base()
         if base is not None and base.seq > self.at.seq:
             return Position(seq=base.seq, hash=base.hash)
         before = Position(seq=row[0] - 1, hash=row[5])
-        return before if self.at.seq == 0 and self._agreement.begins(before.seq, before.hash) else None
+        return before if self.at.seq == 0 and self._agreement.is_cut_after(before.seq, before.hash) else None
 
-    def _unfit(self, row: Row) -> Phrase | None:
-        """The problem of an entry that follows the one before; None if none can be shown. Columns that do not fit are one
-        only if there is no other."""
+    def _problem(self, row: Row) -> Phrase | None:
+        """Return the problem of an entry that follows the one before; None if none can be shown. It notes columns that do not fit in
+        ``misfiled``: they count only if there is no other problem."""
         seq, time, kind, id, body, _, hash, doc, *beside = row
         if type(time) is not int or type(body) is not str:  # SQLite stores any type in any column
             return Phrase("edited: the entry does not fit its hash")
@@ -232,14 +231,14 @@ class ChainWalk:
                 seq=seq, problem=Phrase("edited: the columns by which the entry is found do not fit it")
             )
         if seq in self._agreement.waiting:
-            self._agreement.meets(seq, hash)
+            self._agreement.compare(seq, hash)
         if self._end is not None and seq == self._end.seq and hash != self._end.hash:
             return Phrase("replaced: the journal's head is another entry of this number")
         return None
 
     def _is_late(self, data: Mapping[str, Any]) -> bool:
-        """Whether a verdict was decided before the gate moved, and follows the entry that moved it. That is right for a
-        verdict under a bypass, whose beginning precedes it, unless that is trimmed."""
+        """Return whether a verdict was decided before the gate moved, and follows the entry that moved it. A verdict under a bypass
+        may; the bypass's beginning must precede it, or be trimmed."""
         decided = data.get("generation")
         if not isinstance(decided, int) or decided >= self.at.generation:
             return False
@@ -248,7 +247,7 @@ class ChainWalk:
 
 
 def _parted(parted: Disagreement, last: int) -> Bad:
-    """For a chain that ends with ``last`` and disagrees with a checkpoint."""
+    """Return the problem of a chain that ends with entry ``last`` and disagrees with a checkpoint."""
     seq = parted.mark.seq
     if not parted.signed_here:
         problem = Phrase("a checkpoint that does not agree was not signed here: it is forged, or of another secret")
@@ -263,7 +262,7 @@ def _parted(parted: Disagreement, last: int) -> Bad:
 
 
 def _broken(row: Row, after: Position, rest: Iterable[Row]) -> Phrase:
-    """The problem of an entry that does not follow ``after``."""
+    """Return the problem of an entry that does not follow ``after``. ``rest``: the entries behind it."""
     seq, at, kind, id, body, prev, hash, *_ = row
     if type(prev) is not bytes:
         return Phrase("edited: the entry does not fit its hash")
@@ -275,7 +274,7 @@ def _broken(row: Row, after: Position, rest: Iterable[Row]) -> Phrase:
         return Phrase("missing: entries {first} to {last} are gone", first=after.seq + 1, last=seq - 1)
     if prev == after.hash:
         return Phrase("edited: the entry does not fit its hash")
-    # Moved from elsewhere? Then a later entry follows it, and its hash fits its own number.
+    # If it was moved from elsewhere, a later entry follows it, and its hash fits its former number.
     for other in rest:
         if other[5] == hash:
             own = link(prev, other[0] - 1, at, kind, id, body)
@@ -284,8 +283,8 @@ def _broken(row: Row, after: Position, rest: Iterable[Row]) -> Phrase:
 
 
 def bypassed(rows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
-    """From id and body of the entries about bypasses: how many messages were relayed under each. None for one that was
-    only begun."""
+    """Count the messages that were relayed under each bypass, by id and body of the entries about bypasses. A bypass without
+    messages is not in it."""
     found: Counter[str] = Counter()
     for id, body in rows:
         if (messages := _ADOPTED.search(body)) is not None:
@@ -294,13 +293,13 @@ def bypassed(rows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
 
 
 def gate_of(body: str) -> int | None:
-    """The generation of the gate that an entry began; None if an earlier version did not say."""
+    """Return the generation of the gate that an entry began; None if an earlier version did not record it."""
     found = _BEGAN.search(body)
     return int(found[1]) if found is not None else None
 
 
 def _content(body: str) -> Mapping[str, Any]:
-    """Empty for a body that is not JSON of smtpguard."""
+    """Return the content of a body. It is empty if that is not JSON of smtpguard."""
     try:
         content = parsed(body)
     except ValueError:
@@ -309,6 +308,7 @@ def _content(body: str) -> Mapping[str, Any]:
 
 
 def _fits(content: Mapping[str, Any], clear: Clear, seal: Seal) -> bool:
+    """Return whether clear values fit the digests in the content."""
     try:
         return seal.fits(content.get("private", {}), clear)
     except (TypeError, AttributeError):  # not values of smtpguard
@@ -316,56 +316,57 @@ def _fits(content: Mapping[str, Any], clear: Clear, seal: Seal) -> bool:
 
 
 class Sources:
-    """The entries of a report, by number and hash, to be met again on the walk that proves the chain. A report of a
-    million messages has millions of them, so they take 40 octets each. Each must match its hash."""
+    """The entries of a report, by number and hash, to be compared with those of the walk that proves the chain. A report of a
+    million messages has millions of them, so they take 40 octets each."""
 
     def __init__(self, seal: Seal, renewed: int = 0) -> None:
         self._seal, self._renewed = seal, renewed
         self._seqs = array("Q")
         self._hashes = bytearray()
-        self._nameless = 0  # the last without clear values
+        self._nameless = 0  # the last entry without its clear values
         self._bad: Bad | None = None
-        self._met = 0
+        self._seen = 0  # entries that the walk had too
 
     def add(self, entry: Entry, clear: Clear | None) -> None:
+        """Add an entry of the report, and check that it fits its hash and its digests."""
         self._seqs.append(entry.seq)
         self._hashes += entry.hash
         if link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) != entry.hash:
-            self._found(entry.seq, Phrase("edited: the entry does not fit its hash"))
+            self._note(entry.seq, Phrase("edited: the entry does not fit its hash"))
         elif clear is not None and entry.seq >= self._renewed and not _fits(_content(entry.body), clear, self._seal):
-            self._found(entry.seq, Phrase("edited: private values do not fit their digests"))
+            self._note(entry.seq, Phrase("edited: private values do not fit their digests"))
         elif clear is None and not entry.body.endswith(NAMELESS):
             self._nameless = max(self._nameless, entry.seq)
 
-    def walk(self) -> Met:
-        """The function to call with the entries of the chain that were walked over, in order."""
+    def visit(self) -> Visit:
+        """Return the function that compares the entries of a walk, which begins now."""
         order = array("Q", sorted(range(len(self._seqs)), key=self._seqs.__getitem__))
-        at, self._met = 0, 0
+        at, self._seen = 0, 0
 
-        def met(rows: Sequence[Row]) -> None:
+        def visit(rows: Sequence[Row]) -> None:
             nonlocal at
             for seq, _, _, _, _, _, hash, *_ in rows:
                 while at < len(order) and self._seqs[n := order[at]] <= seq:
                     if self._seqs[n] == seq:
-                        self._met += 1
+                        self._seen += 1
                         if self._hashes[n * _HASH : (n + 1) * _HASH] != hash:
-                            self._found(seq, Phrase("edited: the report was made of another entry of this number"))
+                            self._note(seq, Phrase("edited: the report was made of another entry of this number"))
                     at += 1
 
-        return met
+        return visit
 
     @property
-    def gone(self) -> bool:
-        """For a chain that holds: whether retention has trimmed some of them before they were met."""
-        return self._met < len(self._seqs)
+    def has_trimmed(self) -> bool:
+        """Whether the walk did not have some of them. If the chain holds, retention has trimmed them meanwhile."""
+        return self._seen < len(self._seqs)
 
     def proved(self, proof: Proof, retention: Retention) -> Proof:
-        """``proof`` of the walk on which they were met, unless one of them contradicts it."""
+        """Return the proof of the walk that was visited, with a problem of these entries if they have one."""
         bad = self._bad
         if bad is None and self._nameless and not retention.erased(self._nameless):
             bad = Bad(seq=self._nameless, problem=Phrase("private values are missing"))
         return replace(proof, first_bad=bad) if proof.ok and bad is not None else proof
 
-    def _found(self, seq: int, problem: Said) -> None:
+    def _note(self, seq: int, problem: Said) -> None:
         if self._bad is None or seq < self._bad.seq:
             self._bad = Bad(seq=seq, problem=problem)

@@ -22,33 +22,34 @@ from smtpguard.journal.proof import Bad
 from smtpguard.locale.phrase import Phrase
 
 STRETCH = 2000
-"""Entries that are read in one transaction."""
-_SIGNED = 5000  # that are signed anew at a time
+"""The number of entries that are read in one transaction."""
+_SIGNED = 5000  # checkpoints that are signed anew at a time
 _SIGN_ANEW = update(checkpoint).where(checkpoint.c.seq == bindparam("at_seq"))
 _LINK = [entry.c[name] for name in ("seq", "at", "kind", "id", "body", "prev", "hash")]
 ROWS = select(*_LINK, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-"""Entries with their clear values; each row is a ``pair``, with any further columns after it."""
+"""Entries with their clear values. Each row is one for ``pair``; further columns may follow."""
 NOTABLE = checkpoint.c.notable.is_(True)
-"""Checkpoints in the database with rare fields."""
+"""The condition for checkpoints with rare fields."""
 LATE = 300 * 1_000_000
-"""In microseconds: how long after its decision a verdict may enter the chain. A front is moved at once; that of a
+"""The longest time, in microseconds, between a verdict's decision and its entry in the chain. A front is moved at once; that of a
 process that died is moved by another."""
 SET_BACK = 2 * 3600 * 1_000_000
+"""The most, in microseconds, by which a clock that was set back hides no entry from ``happened_to``."""
 VERDICT = entry.c.kind == Kind.VERDICT.value
 IN_SQL = (
     "SELECT entry.seq, at, kind, id, body, prev, hash, doc, action, observed, lists, names"
     " FROM entry LEFT JOIN clear ON clear.seq = entry.seq"
 )
-"""``ROWS`` with the columns by which verdicts are selected, for what is asked at rest, and where much is read: SQLAlchemy would
-take as long again, to convert each value."""
+"""``ROWS`` with the columns by which verdicts are selected, for reads at rest and large ones: SQLAlchemy would take as long again to
+convert each value."""
 _BETWEEN = f"{IN_SQL} WHERE entry.seq BETWEEN ? AND ? ORDER BY entry.seq"
-_EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
+_COMMON = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
 def read(
     connection: Connection, *, after: int = 0, until: int | None = None, limit: int = 1000
 ) -> list[tuple[Entry, Clear | None]]:
-    """Entries in order with their clear values, after ``after``."""
+    """Return the entries after ``after`` in order, with their clear values."""
     query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(limit)
     if until is not None:
         query = query.where(entry.c.seq <= until)
@@ -57,7 +58,7 @@ def read(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """Entries up to ``through``, each a row of ``IN_SQL``, and whether there are ``more``."""
+    """Entries up to ``through``, each a row of ``IN_SQL``. ``more``: whether entries follow them."""
 
     through: int
     more: bool
@@ -65,7 +66,8 @@ class Unread:
 
 
 def unread(connection: Connection, after: int, last: int, length: int) -> Unread | None:
-    """The next entries after ``after``, of one stretch of that length; None if there is none. ``last``: the newest."""
+    """Return the next entries after ``after``, up to the end of a stretch of ``length`` entries; None if there is none. ``last``: the
+    newest entry."""
     first = next_after(connection, after)
     if first is None:
         return None
@@ -74,21 +76,21 @@ def unread(connection: Connection, after: int, last: int, length: int) -> Unread
 
 
 def next_after(connection: Connection, after: int) -> int | None:
-    """The first entry after that number."""
+    """Return the number of the first entry after ``after``; None if there is none."""
     [(first,)] = rows_of(connection, "SELECT MIN(seq) FROM entry WHERE seq > ?", (after,))
     return None if first is None else int(first)
 
 
 def between(connection: Connection, first: int, last: int) -> list[Any]:
-    """Entries ``first`` to ``last``, each a row of ``IN_SQL``."""
+    """Return the entries ``first`` to ``last``, each a row of ``IN_SQL``."""
     return rows_of(connection, _BETWEEN, (first, last))
 
 
 def back(
     open: Open, before: int, least: int, *wanted: ColumnElement[bool]
 ) -> Iterator[list[tuple[Entry, Clear | None]]]:
-    """The wanted entries before entry ``before``, not below ``least``, the newest first: those of each stretch, also if
-    there are none."""
+    """Yield the wanted entries before entry ``before``, not below ``least``, newest first, a list for each stretch. A list may be
+    empty."""
     while before > least:
         first = max(least, before - STRETCH)
         query = ROWS.where(entry.c.seq.between(first, before - 1), *wanted).order_by(entry.c.seq.desc())
@@ -98,47 +100,47 @@ def back(
         before = first
 
 
-def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
-    """The entries on one transaction, hold or freeze, in order."""
+def history(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
+    """Return the entries on one transaction, hold or freeze, in order."""
     query = ROWS.where(entry.c.id == id).order_by(entry.c.seq)
     return list(map(pair, connection.execute(query)))
 
 
 def of_kind(*kinds: Kind) -> ColumnElement[bool]:
-    """The condition for entries of these kinds; it uses the partial index of rare kinds if all of them are rare."""
+    """Return the condition for entries of these kinds. It uses the partial index of rare kinds if all of them are rare."""
     return and_(text(which(*kinds)))
 
 
 def which(*kinds: Kind) -> str:
-    """``of_kind`` in SQL."""
-    asked = f"entry.kind IN ({', '.join(sorted(repr(kind.value) for kind in kinds))})"
-    return asked if _EVERYDAY.intersection(kinds) else f"{asked} AND entry.{RARE}"
+    """Return the condition of ``of_kind`` as SQL."""
+    condition = f"entry.kind IN ({', '.join(sorted(repr(kind.value) for kind in kinds))})"
+    return condition if _COMMON.intersection(kinds) else f"{condition} AND entry.{RARE}"
 
 
 def of_kinds(
     connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None
 ) -> list[tuple[Entry, Clear | None]]:
-    """The newest entries of these kinds; only those ``before`` a number."""
+    """Return the newest entries of these kinds, of those before entry ``before``."""
     earlier = "" if before is None else f" AND entry.seq < {int(before)}"
     sql = f"{IN_SQL} WHERE {which(*kinds)}{earlier} ORDER BY entry.seq DESC LIMIT {int(limit)}"
     return list(map(pair, rows_of(connection, sql)))
 
 
 def freezes(connection: Connection, limit: int, before: int | None = None) -> list[tuple[Entry, Clear | None]]:
-    """The newest entries of freezes and thaws; with ``before`` those before that entry's number."""
+    """Return the newest entries of freezes and thaws, of those before entry ``before``."""
     return of_kinds(connection, (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW), limit, before)
 
 
 def happened_to(connection: Connection, kinds: Sequence[Kind], since: int, until: int) -> list[Entry]:
-    """The entries of these kinds in that time, without their clear values. None of them is everyday, so that entries are
-    looked at from two hours before on: a clock that was set back hides none."""
+    """Return the entries of rare kinds in a time, without their clear values. It looks at entries from two hours before on, so that a
+    clock that was set back hides none."""
     here = entry.c.seq >= first_at(connection, since - SET_BACK), entry.c.at >= since, entry.c.at < until
     found = connection.execute(ROWS.where(of_kind(*kinds), *here).order_by(entry.c.seq))
     return [pair(row)[0] for row in found]
 
 
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
-    """The ends of verdicts to relay, if known, or known to be in doubt."""
+    """Return the outcomes of verdicts to relay, by id, as far as entries have them."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
     found: dict[str, Outcome] = {}
     query = select(entry.c.id, entry.c.kind, entry.c.body).where(entry.c.kind.in_(kinds)).order_by(entry.c.seq)
@@ -149,37 +151,37 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, Outcome]:
 
 
 def stayed(connection: Connection, ids: Sequence[str]) -> list[tuple[int, Entry]]:
-    """The verdicts to relay of these messages that the relay does not have (outcome.STAYED), each after the number of the
-    entry that says so. A message that was recalled may have been admitted again: each verdict has an end of its own, and
-    they are in the same order."""
+    """Return the verdicts to relay on messages that the relay does not have (outcome.STAYED), each after the number of the entry that
+    says so. A message that was recalled may have been admitted again: each verdict has an outcome of its own, and they are in
+    the same order."""
     kinds = [Kind.VERDICT.value, Kind.OUTCOME.value]
     ends = select(entry.c.id, entry.c.body).where(entry.c.kind == Kind.OUTCOME.value)
     some = {
         id for id, body in among(connection, ends, entry.c.id, ids) if may_stay(body) and stays(parsed(body)["data"])
     }
-    verdicts, said = dict[str, list[Entry]](), dict[str, list[int]]()
+    verdicts, outcomes = dict[str, list[Entry]](), dict[str, list[int]]()
     for row in among(connection, ROWS.where(entry.c.kind.in_(kinds)).order_by(entry.c.seq), entry.c.id, sorted(some)):
         one, _ = pair(row)
         if one.kind == Kind.VERDICT.value and one.data.get("action") == "relay":
             verdicts.setdefault(one.id, []).append(one)
         elif one.kind == Kind.OUTCOME.value and stays(one.data):
-            said.setdefault(one.id, []).append(one.seq)
-    return [pair for id in sorted(some) for pair in zip(said[id], verdicts.get(id, ()), strict=False)]
+            outcomes.setdefault(one.id, []).append(one.seq)
+    return [pair for id in sorted(some) for pair in zip(outcomes[id], verdicts.get(id, ()), strict=False)]
 
 
 def may_stay(body: str) -> bool:
-    """Whether an outcome may say so, by a look at what nearly all say."""
+    """Return whether ``stays`` may hold for the body of an outcome, by a search for the outcome of nearly all."""
     return not may_say(body, "outcome", '"relayed"')
 
 
 def stays(data: Mapping[str, Any]) -> bool:
-    """Whether this outcome of a verdict to relay says that the relay does not have the message."""
+    """Return whether an outcome of a verdict to relay says that the relay does not have the message."""
     return not data.get("part") and relayed(Kind.OUTCOME.value, data) in STAYED
 
 
 def first_at(connection: Connection, at: int) -> int:
-    """The first entry at that time or later, by bisection: entries are in order of time, without an index on it. A
-    missing entry is skipped."""
+    """Return the first entry at a time or later, by bisection: entries are in the order of time, and have no index on it. Missing
+    entries are skipped."""
     low, high = first_and_last(connection, entry.c.seq)
     if low is None:
         return 0
@@ -196,9 +198,11 @@ def first_at(connection: Connection, at: int) -> int:
 
 
 def newest_at(connection: Connection, before: datetime, since: datetime) -> tuple[datetime | None, datetime | None]:
-    """When the newest entry before that time was made. If bisection finds none ``since`` then, all that follows is read: the
-    entries of a clock that was ahead for a time lead bisection astray. If there is none either, also when the first entry
-    after that time was made."""
+    """Return the time of the newest entry before ``before``, and that of the first entry after it, if it is needed.
+
+    If bisection finds no entry since ``since``, all that follow are read: entries of a clock that was ahead for a time mislead
+    bisection. Only then is the second time returned; else it is None.
+    """
     end, begun = microseconds(before), None
     first = first_at(connection, end)
     at = connection.execute(
@@ -212,14 +216,14 @@ def newest_at(connection: Connection, before: datetime, since: datetime) -> tupl
 
 
 def span(connection: Connection, since: int, until: int, late: int = LATE) -> tuple[int, int]:
-    """The first and the last of the entries among which all of that time are, even if they are so ``late``, or the clock
-    was set back by no more than that."""
+    """Return the first and the last entry of the range that has all entries of a time, also those that are up to ``late`` microseconds
+    late, and those of a clock that was set back by no more."""
     return first_at(connection, since - late), first_at(connection, until + late) - 1
 
 
 def spans(connection: Connection, since: int, until: int) -> list[tuple[int, int]]:
-    """As ``span``, with the entries that a bypass recorded and that came into the chain later, by ``event.happened``: in
-    order, and each entry once."""
+    """As ``span``, with the ranges of entries that a bypass recorded in that time and that entered the chain later
+    (``event.happened``). The ranges are in order and do not overlap."""
     sql = f"SELECT at, body FROM entry WHERE {which(Kind.BYPASS)} AND at >= ?"
     adopted = [at for at, body in rows_of(connection, sql, (since,)) if parsed(body)["data"]["change"] == "adopted"]
     found = sorted([span(connection, since, until), *(span(connection, at, at + 1) for at in adopted)])
@@ -233,19 +237,20 @@ def spans(connection: Connection, since: int, until: int) -> list[tuple[int, int
 
 
 def hashes(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
-    """Of these entries, in the journal's order, as far as they exist."""
+    """Return the hashes of those of these entries that exist, in order."""
     rows = rows_among(connection, "SELECT seq, hash FROM entry WHERE seq {}", seqs)
     return dict(sorted(rows))
 
 
 def signed(connection: Connection) -> tuple[int, datetime | None]:
-    """The last entry, and when the last checkpoint was made."""
+    """Return the last entry, and when the last checkpoint was signed; None without a checkpoint."""
     last = connection.execute(select(func.max(entry.c.seq))).scalar() or 0
     made = signing.newest_checkpoint(connection)
     return int(last), instant(made.at) if made is not None else None
 
 
 def pair(row: Any) -> tuple[Entry, Clear | None]:
+    """Return the entry of a row of ``ROWS`` or ``IN_SQL``, and its clear values."""
     seq, at, kind, id, body, prev, hash, doc, *_ = row
     made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
     return made, None if doc is None else clear_from(doc)
@@ -260,9 +265,9 @@ def mark(
     at: int = 0,
     generation: int | None = None,
 ) -> Checkpoint | None:
-    """Sign the chain's head (or ``base``); the line goes to the file after the commit. None if nothing is new.
+    """Sign the chain's head, or ``base``; its line is written to the file after the commit. Returns None if nothing is new.
     ``put_back``, ``renewed``: as in Checkpoint, for the last entry. ``at``: the earliest time of the checkpoint.
-    ``generation``: of the key, None for the one that signs now."""
+    ``generation``: of the key; None for the one that signs now."""
     made = base or Checkpoint(
         journal=batch.head.journal,
         seq=batch.head.seq,
@@ -282,7 +287,7 @@ def mark(
     if generation is None:
         generation = signing.generation(batch.connection)
     made = replace(made, generation=generation)
-    made = sign(batch.secret, replace(made, note=signing.noted(batch, made)))
+    made = sign(batch.secret, replace(made, note=signing.sign_note(batch, made)))
     batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
     notable = True if made.put_back is not None or made.renewed else None
     batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line(), notable=notable))
@@ -291,11 +296,12 @@ def mark(
 
 
 def sign_anew(batch: Batch, before: bytes) -> int:
-    """Sign with the batch's secret the checkpoints that ``before`` has signed, so that they prove the same when it is
-    replaced: restores that were noticed, what was trimmed, and times. Returns their number. If it is lost (b""), only
-    the one after which the trimmed chain begins, since nothing else is left to prove the others.
+    """Sign the checkpoints of the secret ``before`` with the batch's secret, so that they prove the same once it is replaced:
+    restores that were noticed, what was trimmed, and times. Returns their number. If ``before`` is lost (b""), only the
+    checkpoint after which the trimmed chain begins is signed, since nothing is left to prove the others.
 
-    Their notes stay, for the entry of the renewal has both keys. Those that outlive it are signed anew too.
+    Their notes stay: the entry of the renewal has both keys. Notes with rare fields, which outlive that entry, are signed anew
+    too.
     """
     key = signing.signer(batch.secret, batch.head.journal, 0)
     first = batch.connection.execute(select(entry.c.seq, entry.c.prev).order_by(entry.c.seq).limit(1)).one_or_none()
@@ -326,13 +332,13 @@ def sign_anew(batch: Batch, before: bytes) -> int:
 
 
 def signed_until(batch: Batch) -> int:
-    """The last entry with a checkpoint; 0 if there is none."""
+    """Return the last entry with a checkpoint; 0 if there is none."""
     [(seq,)] = batch.select("SELECT MAX(seq) FROM checkpoint WHERE seq <= ?", (batch.head.seq,))
     return seq or 0
 
 
 def signed_after(connection: Connection, seq: int, limit: int = 1000) -> list[Checkpoint]:
-    """The checkpoints with a note, in order, after that of entry ``seq``; if it is negative, the newest."""
+    """Return the checkpoints after that of entry ``seq`` that have a note, in order; if ``seq`` is negative, the newest one."""
     query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)
     if seq < 0:
         query = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
@@ -340,17 +346,16 @@ def signed_after(connection: Connection, seq: int, limit: int = 1000) -> list[Ch
 
 
 def witnessed(connection: Connection) -> Checkpoint | None:
-    """The last checkpoint that the witness has accepted, by this host's cursor; None without a witness, or before the
-    first."""
+    """Return the last checkpoint that the witness has accepted, by the cursor; None without a witness, or before the first."""
     told = select(hook.c.told).where(hook.c.name == WITNESS).scalar_subquery()
     return signing.newest_checkpoint(connection, checkpoint.c.seq <= told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """The checkpoints that name a journal: those signed here, and those that were not. ``others``: other journals in
-    the file; ``unreadable``: lines there that are no checkpoint; ``filed``: whether one there is of this journal,
-    signed here. ``bad``: a problem that does not depend on the chain."""
+    """The checkpoints that name a journal: ``genuine``, signed here, and ``claimed``, not signed here. ``others``: other journals in
+    the file; ``unreadable``: the number of lines there that are no checkpoint; ``filed``: whether a genuine one is there.
+    ``bad``: a problem that does not depend on the chain."""
 
     genuine: Sequence[Checkpoint]
     claimed: Sequence[Checkpoint]
@@ -361,14 +366,14 @@ class Marks:
 
 
 def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
-    """The checkpoint of a line, if it was signed here for this journal."""
+    """Return the checkpoint of a line if it was signed here for this journal; else None."""
     made = readable(line)
     return made if made is not None and genuine(secret, made) and made.journal == journal else None
 
 
 def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]) -> Marks:
-    """From lines in the database and in the file. A line in the file that is no checkpoint proves no tampering: power
-    may have failed. Nor does another journal's that is younger than this one: another store was used beside the file
+    """Sort the checkpoints in the database (``rows``) and in the file (``lines``). A line in the file that is no checkpoint proves no
+    tampering: power may have failed. Nor does a younger checkpoint of another journal: another store was used beside the file
     for a while."""
     ours: dict[Checkpoint, bool] = {}
     others: list[Checkpoint] = []
@@ -406,16 +411,16 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
 
 
 def acts(action: str) -> ColumnElement[bool]:
-    """Verdicts with this action, which is not to relay."""
+    """Return the condition for verdicts with this action, which must not be relay."""
     return and_(VERDICT, entry.c.action == action)
 
 
 def touches(lists: Collection[str]) -> ColumnElement[bool]:
-    """Verdicts on a message to any of these lists."""
+    """Return the condition for verdicts on a message to any of these lists."""
     return or_(*(entry.c.lists.contains(lines([name]), autoescape=True) for name in sorted(lists)))
 
 
 def named(ids: Collection[str]) -> ColumnElement[bool]:
-    """Entries with one of these ids, or that name one."""
+    """Return the condition for entries that have one of these ids, or name one."""
     wanted = sorted(ids)
     return or_(entry.c.id.in_(wanted), *(entry.c.names.contains(lines([id]), autoescape=True) for id in wanted))

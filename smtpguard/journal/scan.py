@@ -2,8 +2,8 @@
 
 A reader that holds one snapshot for minutes keeps SQLite from resetting its write-ahead log, which then grows, and
 keeps PostgreSQL from vacuuming. The chain only grows, so entries up to the head that it had at the start are the same
-whenever they are read. The exception is what retention erases and trims: the reader asks about that again before
-anything is called missing.
+whenever they are read. Only retention erases and trims entries: the reader asks about that again before it calls anything
+missing.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from smtpguard.journal.chain import Clear, Entry, Seal, microseconds, moment
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Key, read
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
-from smtpguard.journal.proof import MOVES_GATE, Bad, ChainWalk, Met, Position, Proof, Row, Sources, bypassed, gate_of
+from smtpguard.journal.proof import MOVES_GATE, Bad, ChainWalk, Position, Proof, Row, Sources, Visit, bypassed, gate_of
 from smtpguard.journal.rows import Marks
-from smtpguard.journal.signing import Noted
+from smtpguard.journal.signing import CheckedNotes
 from smtpguard.journal.timecheck import TimeCheck
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
 
 LARGE = 200_000
-"""The number of entries from which a second process pays."""
-_POLL_SECONDS = 0.2
+"""The number of entries from which on a second process makes the proof faster."""
+_POLL_SECONDS = 0.2  # between two reports of progress from the second process
 
 Pair = tuple[Entry, Clear | None]
 
 
 def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
-    """The wanted entries up to ``until``, in order, each with its clear values; no page for a stretch without any. No
+    """Yield the wanted entries after ``after`` up to ``until``, in order, each with its clear values. No page is empty, and no
     transaction is open while the caller handles a page. Entries that are trimmed meanwhile are left out."""
     while after < until:
         with open() as connection:
@@ -57,7 +57,7 @@ def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) 
 def stretch(
     connection: Connection, after: int, until: int, *wanted: ColumnElement[bool], query: Select[Any] = journal.ROWS
 ) -> tuple[Sequence[Any], int]:
-    """The rows of the next stretch, each a ``journal.pair``, and the entry at which it ends."""
+    """Return the rows of the next stretch, each for ``journal.pair``, and the entry at which it ends."""
     first = journal.next_after(connection, after)
     if first is None or first > until:
         return [], until
@@ -67,8 +67,8 @@ def stretch(
 
 
 def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
-    """Verdicts to reject from that of ``first`` on, before ``until``. The database finds them, however many entries lie
-    between."""
+    """Return up to ``limit`` verdicts to reject, from that of transaction ``first`` on, before the time ``until``. An index finds
+    them, however many entries lie between."""
     with open() as connection:
         begin = connection.execute(select(func.min(entry.c.seq)).where(entry.c.id == first)).scalar()
         end = journal.first_at(connection, until)
@@ -79,7 +79,7 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
 
 
 def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[Pair]]:
-    """The number of verdicts in that time, and those in which a rule only observed; the newest first."""
+    """Return the number of verdicts in a time, and the newest ``limit`` of those in which a rule only observed, newest first."""
     with open() as connection:
         begin, end = journal.span(connection, since, until)
     then = entry.c.at >= since, entry.c.at < until
@@ -98,10 +98,8 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
 
 
 class Walk:
-    """A scan of the whole journal, up to the ``head`` at the start. ``lines``: the checkpoints of the file,
-    read before, since a line is written only after its entries are committed. ``signed``: the last checkpoint, if
-    genuine. ``renewed``: the entry since which the secret is in force, 0 for always. ``now``: microseconds. ``notes``:
-    signed notes that a witness has kept; ``stamped``: signed notes with a valid time stamp."""
+    """A walk over the whole journal, up to the ``head`` that it has at the start. ``renewed``: the entry since which the secret is
+    in force, 0 for always. ``signed``: the last checkpoint, if genuine. ``seal``: compares clear values with their digests."""
 
     def __init__(
         self,
@@ -112,6 +110,8 @@ class Walk:
         notes: Sequence[str] = (),
         stamped: Sequence[str] = (),
     ) -> None:
+        """``lines``: the checkpoints of the file, read before, since a line is written only after its entries are committed.
+        ``now``: in microseconds. ``notes``: signed notes that a witness has kept; ``stamped``: those with a valid time stamp."""
         self.open, self._secret, self._lines, self._now, self._given = open, secret, lines, now, notes
         self._stamped = stamped
         with open() as connection:
@@ -120,12 +120,12 @@ class Walk:
             rare = connection.execute(self._checkpoints().where(journal.NOTABLE)).scalars().all()
             known = (journal.trusted(line, secret, self.head.journal) for line in rare)
             renewals = {made.seq for made in known if made is not None and made.renewed}
-            self._unproved = signing.lost(connection, renewals)
+            self._unproved = signing.last_unsigned_renewal(connection, renewals)
         self.renewed = max(renewals, default=0)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
         self._end = Position(seq=self.head.seq, hash=self.head.hash)
         self._retention = _Retention(open, secret, self.head.journal)
-        self.seal = Seal(secret, self.head.journal, self._retention.wiped)
+        self.seal = Seal(secret, self.head.journal, self._retention.erased_value)
         self._keys: tuple[Key, ...] = ()
         self._witnessed: tuple[int, int] | None = None
 
@@ -133,10 +133,10 @@ class Walk:
         return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
 
     def prove(self, progress: Progress | None = None, sources: Sources | None = None, *, url: str = "") -> Proof:
-        """Compare all of it with its checkpoints. ``sources``: entries to be met again on the way; without them ``url`` may
-        name the database, so that another process walks over the first half of a large journal."""
+        """Prove the whole chain, and compare it with its checkpoints. ``sources``: the entries of a report, compared on the way.
+        Without them ``url`` may name the database, so that another process walks over the first half of a large journal."""
         with self.open() as connection:
-            known = self._known(connection)
+            known = self._marks(connection)
             about = journal.of_kind(Kind.BYPASS), entry.c.seq <= self.head.seq
             of_bypasses = select(entry.c.seq, entry.c.id, entry.c.body).where(*about).order_by(entry.c.seq)
             bypasses = connection.execute(of_bypasses).all()
@@ -147,22 +147,24 @@ class Walk:
         walked = None
         if near is not None:
             begun = {id for seq, id, _ in bypasses if seq <= near.seq}
-            walked = self._in_two(url, self._position(near, begun, first), first, known, noted, _Count(progress, total))
+            walked = self._walk_in_two(
+                url, self._position(near, begun, first), first, known, noted, _Count(progress, total)
+            )
         if walked is None:
             part = self._part(Position(), first, known, noted)
             walked = self._walk(part, known, _Count(progress, total), sources), [part]
         proof, parts = walked
         if proof.ok:
             for part in parts:
-                part.course.ends()
+                part.times.finish()
         found = (proof.first_bad, known.bad, noted.bad, *(part.bad(self._unproved) for part in parts))
         proof = replace(
             proof,
             entries=sum(part.at.entries for part in parts),
             first_bad=next(filter(None, found), None),
             trimmed=first - 1,
-            unsigned=tuple(one for part in parts for one in part.course.unsigned),
-            backwards=tuple(one for part in parts for one in part.course.backwards),
+            unsigned=tuple(one for part in parts for one in part.times.unsigned),
+            backwards=tuple(one for part in parts for one in part.times.backwards),
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
@@ -172,24 +174,24 @@ class Walk:
         return proof if sources is None else sources.proved(proof, self._retention)
 
     def _walk(self, part: _Part, known: Marks, count: _Count, sources: Sources | None = None) -> Proof:
-        """From the beginning of a part to the end."""
+        """Walk from the beginning of a part to the end of the chain."""
         agreement = Agreement(known.genuine, known.claimed)
         if part.at.seq:
-            agreement.skips(part.at.trimmed)
+            agreement.skip(part.at.trimmed)
             before = [seq for seq in agreement.seqs if seq <= part.at.seq]
             with self.open() as connection:
                 for seq, hash in journal.hashes(connection, before).items():
-                    agreement.meets(seq, hash)
-        met = [*part.met, sources.walk()] if sources is not None else part.met
+                    agreement.compare(seq, hash)
+        visits = [*part.visits, sources.visit()] if sources is not None else part.visits
         walk = ChainWalk(
-            agreement, self.seal, self._retention, end=self._end, renewed=self.renewed, met=met, at=part.at
+            agreement, self.seal, self._retention, end=self._end, renewed=self.renewed, visits=visits, at=part.at
         )
         return walk.proof(walk.follow(part.pages(self.open, count, self._retention)))
 
-    def _in_two(
-        self, url: str, middle: Position, first: int, known: Marks, noted: Noted, count: _Count
+    def _walk_in_two(
+        self, url: str, middle: Position, first: int, known: Marks, noted: CheckedNotes, count: _Count
     ) -> tuple[Proof, list[_Part]] | None:
-        """In two processes, each from one end of the journal's halves; None if the first half does not hold."""
+        """Walk over the two halves of the journal, each in a process; None if the first half does not hold."""
         from concurrent.futures import ProcessPoolExecutor, wait
         from multiprocessing import get_context
 
@@ -197,10 +199,10 @@ class Walk:
         half.until = middle.seq
         joint, name = deepcopy(middle), self.head.journal
         context = get_context("spawn")
-        count.there = context.Value("q", 0)
-        with ProcessPoolExecutor(1, context, _begin, (count.there,)) as pool:
+        count.other = context.Value("q", 0)
+        with ProcessPoolExecutor(1, context, _set_counter, (count.other,)) as pool:
             running = pool.submit(
-                _elsewhere, url, half, joint, rest.roots.stack, self._secret, name, self.renewed, self.head.seq
+                _walk_half, url, half, joint, rest.roots.stack, self._secret, name, self.renewed, self.head.seq
             )
             proof = self._walk(rest, known, count)
             while not running.done():
@@ -210,15 +212,15 @@ class Walk:
         return None if walked is None else (proof, [walked, rest])
 
     def _position(self, near: Checkpoint, begun: set[str], first: int) -> Position:
-        """At a checkpoint. ``begun``: the bypasses that have begun there."""
+        """Return the position of a checkpoint. ``begun``: the bypasses that have begun before it."""
         moved = select(entry.c.body).where(journal.of_kind(*MOVES_GATE), entry.c.seq <= near.seq)
         with self.open() as connection:
             bodies = connection.execute(moved.order_by(entry.c.seq.desc())).scalars()
             generation = next(filter(None, map(gate_of, bodies)), 0)
         return Position(seq=near.seq, hash=near.hash, generation=generation, bypasses=begun, trimmed=first - 1)
 
-    def _part(self, at: Position, first: int, known: Marks, noted: Noted) -> _Part:
-        """The part that begins there. ``first``: the first entry that exists."""
+    def _part(self, at: Position, first: int, known: Marks, noted: CheckedNotes) -> _Part:
+        """Return the part that begins after position ``at``. ``first``: the first entry that exists."""
         before = max(at.seq, first - 1)
         with self.open() as connection:
             latest = connection.execute(select(entry.c.at + 0).where(entry.c.seq == at.seq)).scalar() or 0
@@ -226,13 +228,13 @@ class Walk:
             try:
                 expected = {seq: some for seq, some in noted.roots.items() if seq > before}
                 roots = Roots(expected, tree.begin, tree.size(before), tree.stack(before))
-            except Unknown:  # changed, or trimmed without a record, as the walk reports
+            except Unknown:  # entries were changed, or trimmed without a record, which the walk reports
                 roots = Roots({}, tree.begin)
-        course = TimeCheck([mark for mark in known.genuine if mark.seq >= at.seq], self._now, latest)
-        return _Part(at=at, until=self.head.seq, course=course, roots=roots)
+        times = TimeCheck([mark for mark in known.genuine if mark.seq >= at.seq], self._now, latest)
+        return _Part(at=at, until=self.head.seq, times=times, roots=roots)
 
-    def _known(self, connection: Connection) -> Marks:
-        """The checkpoints of database and file, and a witness's: the newest of these says how far the witness is."""
+    def _marks(self, connection: Connection) -> Marks:
+        """Return the checkpoints of database, file and witness, and note how far the witness is, by its newest one."""
         rows = list(connection.execute(self._checkpoints()).scalars())
         known = journal.marks(self._secret, self.head.journal, rows, self._lines)
         self._keys = tuple(signing.keys(connection, self._secret, self.head.journal))
@@ -258,24 +260,24 @@ class Walk:
 
 @dataclass(slots=True, kw_only=True)
 class _Part:
-    """The entries from a position on, to be walked over, and what is checked of them beside the chain."""
+    """The entries from a position on, which one process walks over, and the checks of them beside the chain."""
 
     at: Position
     until: int
-    course: TimeCheck
+    times: TimeCheck
     roots: Roots
 
     @property
-    def met(self) -> Sequence[Met]:
-        return self.course.meets, self.roots.meets
+    def visits(self) -> Sequence[Visit]:
+        return self.times.add, self.roots.add
 
     def pages(
         self, open: Open, count: Callable[[int], None], retention: _Retention | None = None
     ) -> Iterator[Sequence[Row]]:
-        """If an entry after it says what was erased meanwhile, up to that, since it is believed only if it is in the
-        chain."""
+        """Yield the entries of the part. If an entry after it says what was erased meanwhile, they go up to that entry, which is
+        believed only if it is in the chain."""
         after = self.at.seq
-        while after < (until := max(self.until, retention.said_by if retention is not None else 0)):
+        while after < (until := max(self.until, retention.source if retention is not None else 0)):
             with open() as connection:
                 first = journal.next_after(connection, after) or until + 1
                 after = min(first + journal.STRETCH - 1, until)
@@ -284,29 +286,29 @@ class _Part:
             yield rows
 
     def bad(self, unproved: int) -> Bad | None:
-        """For a chain that holds. ``unproved``: as in ``_ill_timed``."""
+        """Return the problem of trees or times, if the chain holds. ``unproved``: as in ``_ill_timed``."""
         if self.roots.wrong:
             problem = Phrase("a checkpoint that was signed here has another tree than the entries up to this one make")
             return Bad(seq=self.roots.wrong, problem=problem)
-        return _ill_timed(self.course, unproved)
+        return _ill_timed(self.times, unproved)
 
 
 class _Count:
-    """Counts entries for ``progress``. ``there``: those of the other process."""
+    """Counts entries for ``progress``. ``other``: the count of the other process."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
-        self.there: Any = None
+        self.other: Any = None
 
     def __call__(self, n: int) -> None:
         self._done += n
         if self._progress is not None:
-            self._progress(self._done + (self.there.value if self.there is not None else 0), self._total)
+            self._progress(self._done + (self.other.value if self.other is not None else 0), self._total)
 
 
 def _middle(first: int, until: int, marks: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The checkpoint near the middle of a large journal at which it is split, so that no stretch between two checkpoints
-    is; None for one process."""
+    """Return the checkpoint near the middle of a large journal at which it is divided, so that no stretch between two checkpoints
+    is cut; None if one process is to walk."""
     half, quarter = (first + until) // 2, (until - first) // 4
     near = min(marks, key=lambda mark: abs(mark.seq - half), default=None)
     splits = near is not None and until - first >= LARGE and cores() > 1 and abs(near.seq - half) < quarter
@@ -314,21 +316,24 @@ def _middle(first: int, until: int, marks: Sequence[Checkpoint]) -> Checkpoint |
 
 
 def cores() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _counter: Any = None
+"""In the process of the first half: the number of entries that it has read, which the other one shows."""
 
 
-def _begin(counter: Any) -> None:
+def _set_counter(counter: Any) -> None:
     global _counter
     _counter = counter
 
 
-def _elsewhere(
+def _walk_half(
     url: str, part: _Part, end: Position, stack: Sequence[bytes], secret: bytes, name: str, renewed: int, head: int
 ) -> _Part | None:
-    """In a process of its own: walk over a part. None unless it holds, and ends so."""
+    """Walk over a part in a process of its own. Returns it; None if it does not hold, or ends at another position than ``end``, or
+    with another tree than ``stack``."""
 
     def count(n: int) -> None:
         with _counter.get_lock():
@@ -338,59 +343,60 @@ def _elsewhere(
     try:
         opened = partial(database.read, snapshot=True)
         retention = _Retention(opened, secret, name)
-        seal = Seal(secret, name, retention.wiped)
-        walk = ChainWalk(Agreement([]), seal, retention, renewed=renewed, met=part.met, at=part.at)
+        seal = Seal(secret, name, retention.erased_value)
+        walk = ChainWalk(Agreement([]), seal, retention, renewed=renewed, visits=part.visits, at=part.at)
         bad = walk.follow(part.pages(opened, count)) or walk.misfiled
     finally:
         database.close()
-    return part if bad is None and part.at == end and part.roots.stack == stack and retention.said_by <= head else None
+    return part if bad is None and part.at == end and part.roots.stack == stack and retention.source <= head else None
 
 
-def _ill_timed(course: TimeCheck, unproved: int) -> Bad | None:
-    """Times that an honest guard does not write, for a chain that holds. ``unproved``: the entry of a secret that was
-    made since the one before was lost, with what it had signed."""
-    said: dict[str, Any]
-    if (back := course.backdated) is not None:
-        said = {"at": moment(back.at), "signed": moment(back.signed_at)}
-        return Bad(seq=back.seq, problem=Phrase("backdated: it says {at}, and the journal up to the entry before was signed at {signed}", **said))  # fmt: skip
-    for one in course.unsigned:
+def _ill_timed(times: TimeCheck, unproved: int) -> Bad | None:
+    """Return the problem of times that a genuine guard does not write, if the chain holds. ``unproved``: the entry with which a secret
+    followed one that was lost; earlier checkpoints cannot be proved any more."""
+    words: dict[str, Any]
+    if (back := times.backdated) is not None:
+        words = {"at": moment(back.at), "signed": moment(back.signed_at)}
+        return Bad(seq=back.seq, problem=Phrase("backdated: it says {at}, and the journal up to the entry before was signed at {signed}", **words))  # fmt: skip
+    for one in times.unsigned:
         if one.first < unproved:
             continue
-        said = {"last": one.last, "since": moment(one.since), "until": moment(one.until)}
+        words = {"last": one.last, "since": moment(one.since), "until": moment(one.until)}
         if one.end:
-            problem = Phrase("unsigned: no checkpoint covers the entries up to {last}, of {since} to {until}; newer checkpoints were removed, or never made", **said)  # fmt: skip
+            problem = Phrase("unsigned: no checkpoint covers the entries up to {last}, of {since} to {until}; newer checkpoints were removed, or never made", **words)  # fmt: skip
         else:
-            problem = Phrase("unsigned: no checkpoint was made between this entry and {last}, of {since} to {until}; some were removed, or never made", **said)  # fmt: skip
+            problem = Phrase("unsigned: no checkpoint was made between this entry and {last}, of {since} to {until}; some were removed, or never made", **words)  # fmt: skip
         return Bad(seq=one.first, problem=problem)
     return None
 
 
 class _Retention:
-    """Implements journal.proof.Retention. ``through``: up to where clear values were erased, as last read; ``said_by``:
-    the entry that says so."""
+    """What the journal says of retention, for ``proof.Retention``. ``through``: clear values of entries up to this one were erased;
+    ``source``: the last entry that says what was erased."""
 
     def __init__(self, open: Open, secret: bytes, name: str) -> None:
         self._open, self._secret, self._name = open, secret, name
         self.through = self._looked = 0
-        self.said_by = 0
+        self.source = 0
         self.digests: dict[str, int] = {}
-        """Of values that were erased for a person, and the entry that says so."""
+        """The digests of values that were erased for a person, each with the entry that says so."""
 
     def erased(self, seq: int) -> bool:
         if seq > self.through:
-            self._look()
+            self._read()
         return seq <= self.through
 
-    def wiped(self, digest: str) -> bool:
-        """Whether it claims to have erased the value of this digest for a person. Believed only if the chain holds."""
+    def erased_value(self, digest: str) -> bool:
+        """Return whether the value of this digest is said to be erased for a person. That is believed only if the chain holds."""
         if digest not in self.digests:
-            self._look()
-        self.said_by = max(self.said_by, self.digests.get(digest, 0))
+            self._read()
+        self.source = max(self.source, self.digests.get(digest, 0))
         return digest in self.digests
 
-    def _look(self) -> None:
-        said = journal.of_kind(Kind.ERASED)
-        query = select(entry.c.seq, entry.c.body).where(said, entry.c.seq > self._looked).order_by(entry.c.seq)
+    def _read(self) -> None:
+        """Read the entries that came since the last read."""
+        erasures = journal.of_kind(Kind.ERASED)
+        query = select(entry.c.seq, entry.c.body).where(erasures, entry.c.seq > self._looked).order_by(entry.c.seq)
         with self._open() as connection:
             rows = connection.execute(query).all()
         for at, body in rows:
@@ -399,7 +405,7 @@ class _Retention:
             for digest in digests:
                 self.digests.setdefault(digest, at)
             if through > self.through:
-                self.through, self.said_by = through, at
+                self.through, self.source = through, at
 
     def base(self) -> Checkpoint | None:
         with self._open() as connection:
@@ -410,7 +416,7 @@ class _Retention:
 
 
 def _erasure(body: str) -> tuple[int, list[str]]:
-    """Up to where names were erased, and the digests of values that were erased for a person."""
+    """Return the entry up to which names were erased, and the digests of values that were erased for a person."""
     try:
         data = json.loads(body)["data"]
         return int(data.get("private_through", 0)), [str(digest) for digest in data.get("sealed", ())]
@@ -421,7 +427,7 @@ def _erasure(body: str) -> tuple[int, list[str]]:
 async def verdicts(
     access: Access, since: datetime, until: datetime, progress: Progress | None = None
 ) -> AsyncIterator[Sequence[Pair]]:
-    """The verdicts of a period in order, with the clear values that still exist; ``until`` is exclusive. Raises
+    """Yield the verdicts of a period in order, with the clear values that still exist. ``until`` is exclusive. Raises
     StoreError."""
     begin, end = microseconds(since), microseconds(until)
     query = journal.ROWS.where(journal.VERDICT, entry.c.at >= begin, entry.c.at < end)

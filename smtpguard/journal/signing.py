@@ -1,4 +1,4 @@
-"""The key that signs checkpoints, the notes that it signs, and its rotation, with their journal entries."""
+"""The key that signs checkpoints, its rotation with the journal's entries, and the notes that it signs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PUT_BACK = "put back to "
 
 @lru_cache(maxsize=1)
 def signer(secret: bytes, journal: str, generation: int) -> Signer:
-    """Cached: deriving one takes as long as signing."""
+    """Return a signer. One is cached, since to derive it takes as long as to sign."""
     return Signer(secret, journal, generation)
 
 
 def generation(connection: Connection) -> int:
-    """The generation of the key that signs now. A new secret begins again with the first; if the entry of the change is
-    trimmed, the newest checkpoint has it."""
+    """Return the generation of the key that signs now. A new secret begins with 0 again. If the entry of the last change is trimmed,
+    the newest checkpoint has the generation."""
     found = connection.exec_driver_sql(_LATEST).one_or_none()
     if found is not None:
         return int(parsed(found[1])["data"].get("generation", 0))
@@ -46,14 +46,15 @@ def generation(connection: Connection) -> int:
 
 
 def newest_checkpoint(connection: Connection, among: ColumnElement[bool] = _ALL) -> Checkpoint | None:
-    """The newest of all, or of some. None if there is none, or it is damaged, as the verification reports."""
+    """Return the newest checkpoint, of all or of those ``among``; None if there is none, or it is damaged, which the verification
+    reports."""
     query = select(checkpoint.c.line).where(among).order_by(checkpoint.c.seq.desc()).limit(1)
     return readable(connection.execute(query).scalar())
 
 
-def noted(batch: Batch, made: Checkpoint) -> str:
-    """The signed note of a checkpoint; "" if entries are missing, as the verification reports: the checkpoint is still
-    signed."""
+def sign_note(batch: Batch, made: Checkpoint) -> str:
+    """Return the signed note of a checkpoint; "" if entries are missing, which the verification reports. The checkpoint is still
+    signed then."""
     batch.flush()
     connection = batch.connection
     tree = Tree(connection, batch.recent)
@@ -63,7 +64,7 @@ def noted(batch: Batch, made: Checkpoint) -> str:
         root = tree.root(made.seq)
     except Unknown:
         return ""
-    named = newest_checkpoint(connection, checkpoint.c.seq < made.seq)
+    last = newest_checkpoint(connection, checkpoint.c.seq < made.seq)
     note = Note(
         journal=made.journal,
         size=tree.size(made.seq),
@@ -71,34 +72,34 @@ def noted(batch: Batch, made: Checkpoint) -> str:
         seq=made.seq,
         hash=made.hash,
         at=made.at,
-        before=digest(named.note) if named is not None and named.note else "",
+        before=digest(last.note) if last is not None and last.note else "",
         says=made.says,
     )
     return signer(batch.secret, made.journal, made.generation).note(note.body)
 
 
-def rotated(batch: Batch, event: Event) -> Key:
-    """From this entry on another key signs. The entry is in a checkpoint of both."""
+def rotate_key(batch: Batch, event: Event) -> Key:
+    """Record the change to the next key, which signs from this entry on, and return that key. The caller signs the entry with both."""
     head = batch.head.journal
     old = signer(batch.secret, head, generation(batch.connection))
     new = Signer(batch.secret, head, old.generation + 1)
-    data = {**event.data, "generation": new.generation, **crossed(old, new)}
+    data = {**event.data, "generation": new.generation, **cross_sign(old, new)}
     batch.record([Event(kind=event.kind, id=event.id, at=event.at, data=data, private=event.private)])
     return new.key
 
 
-def renewed(batch: Batch, event: Event, before: bytes) -> Event:
-    """The entry of a new secret, with whose first key the journal goes on. ``before``: the old
-    one, whose key signs too; b"" if it is lost."""
+def renewal(batch: Batch, event: Event, before: bytes) -> Event:
+    """Return the event of a new secret, with whose first key the journal goes on. ``before``: the old secret, whose key signs too; b""
+    if it is lost."""
     head = batch.head.journal
     new, data = Signer(batch.secret, head), {**event.data, "generation": 0}
     if before:
-        data |= crossed(Signer(before, head, generation(batch.connection)), new)
+        data |= cross_sign(Signer(before, head, generation(batch.connection)), new)
     return Event(kind=event.kind, id=event.id, at=event.at, data=data, private=event.private)
 
 
-def crossed(old: Signer, new: Signer) -> dict[str, Any]:
-    """The entry's data: both keys, and the signature of each under the same sentence."""
+def cross_sign(old: Signer, new: Signer) -> dict[str, Any]:
+    """Return the data of an entry with both keys, and the signature of each under the same sentence (``crossing``)."""
     text = crossing(old.key, new.key)
     return {
         "key": str(new.key),
@@ -108,8 +109,8 @@ def crossed(old: Signer, new: Signer) -> dict[str, Any]:
     }
 
 
-def crosses(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
-    """The key before and the one after, if both have signed; else None."""
+def crossed_keys(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
+    """Return the key before and the one after, if both have signed; else None."""
     try:
         old, new = Key.parse(data["before"]), Key.parse(data["key"])
         text = crossing(old, new)
@@ -119,40 +120,38 @@ def crosses(data: Mapping[str, Any]) -> tuple[Key, Key] | None:
     return (old, new) if old.verifies(text, signatures[0]) and new.verifies(text, signatures[1]) else None
 
 
-def lost(connection: Connection, renewals: Collection[int]) -> int:
-    """The last of these entries of a new secret that the old one's key has not signed; 0 for none."""
+def last_unsigned_renewal(connection: Connection, renewals: Collection[int]) -> int:
+    """Return the last of ``renewals``, the entries of new secrets, that the old secret's key has not signed; 0 for none."""
     for seq, _, body in connection.execute(_CHANGES) if renewals else ():
-        if seq in renewals and crosses(parsed(body)["data"]) is None:
+        if seq in renewals and crossed_keys(parsed(body)["data"]) is None:
             return int(seq)
     return 0
 
 
 def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
-    """All keys that may have signed checkpoints of this journal: the current one, earlier ones of the same secret, and
-    keys that these were cross-signed by."""
+    """Yield all keys that may have signed checkpoints of this journal: the current one, earlier ones of the same secret, and those by
+    which these were cross-signed."""
     last = generation(connection)
     known = [Signer(secret, journal, n).key for n in range(last, -1, -1)]
     yield from known
     trusted = set(known)
     for _, _, body in connection.execute(_CHANGES):
-        pair = crosses(parsed(body)["data"])
+        pair = crossed_keys(parsed(body)["data"])
         if pair is not None and pair[1] in trusted and pair[0] not in trusted:
             trusted.add(pair[0])
             yield pair[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noted:
-    """``roots``: by their last entry, its hash and the signed root of the tree. ``bad``: the first note that differs
-    from its checkpoint."""
+class CheckedNotes:
+    """``roots``: by entry, its hash and the signed root of the tree up to it. ``bad``: the first note with a problem."""
 
     roots: Mapping[int, Sequence[tuple[bytes, bytes]]]
     bad: Bad | None
 
 
-def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
-    """Check the notes of checkpoints that were signed here. Each names the one before: none in the middle may be
-    missing."""
+def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> CheckedNotes:
+    """Check the notes of checkpoints that were signed here. Each names the one before, so that none in the middle can be missing."""
     roots: dict[int, list[tuple[bytes, bytes]]] = {}
     noted = sorted({mark.note: mark for mark in marks if mark.note}.values(), key=lambda mark: (mark.seq, mark.at))
     replaced = any(mark.put_back is not None or mark.renewed or mark.base for mark in noted)
@@ -164,34 +163,33 @@ def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> Noted:
             note = None
         says = (mark.journal, mark.seq, mark.hash, mark.at, mark.says)
         if note is None or (note.journal, note.seq, note.hash, note.at, note.says) != says:
-            return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint and its signed note do not say the same")))  # fmt: skip
+            return CheckedNotes(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint and its signed note do not say the same")))  # fmt: skip
         if signed_by(mark.note, keys) is None:
-            return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint is not signed by a key of this journal")))  # fmt: skip
+            return CheckedNotes(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint is not signed by a key of this journal")))  # fmt: skip
         if known and note.before not in known and not replaced:
-            return Noted(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("removed: the checkpoint before this one, which it names, is gone")))  # fmt: skip
+            return CheckedNotes(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("removed: the checkpoint before this one, which it names, is gone")))  # fmt: skip
         known.add(digest(mark.note))
         roots.setdefault(mark.seq, []).append((note.hash, note.root))
-    return Noted(roots=roots, bad=None)
+    return CheckedNotes(roots=roots, bad=None)
 
 
 def checkpoint_of(note: str, keys: Sequence[Key], journal: str) -> Checkpoint | None:
-    """The checkpoint of a note that somebody else kept; None unless it is of this journal and signed by one of its
-    keys."""
+    """Return the checkpoint of a note that somebody else kept; None unless it is of this journal and signed by one of its keys."""
     try:
-        said = read(note)
+        content = read(note)
     except ValueError:
         return None
-    if said.journal != journal or signed_by(note, keys) is None:
+    if content.journal != journal or signed_by(note, keys) is None:
         return None
-    back = next((word for word in said.says if word.startswith(_PUT_BACK)), None)
+    back = next((word for word in content.says if word.startswith(_PUT_BACK)), None)
     return Checkpoint(
         journal=journal,
-        seq=said.seq,
-        at=said.at,
-        hash=said.hash,
-        base="base" in said.says,
+        seq=content.seq,
+        at=content.at,
+        hash=content.hash,
+        base="base" in content.says,
         put_back=None if back is None else int(back.removeprefix(_PUT_BACK)),
-        renewed="renewed" in said.says,
+        renewed="renewed" in content.says,
         note=note,
     )
 
@@ -209,7 +207,7 @@ class Inclusion:
 
 
 def inclusion(connection: Connection, seq: int) -> Inclusion | None:
-    """In the tree of the newest checkpoint. None if the entry is in none, or does not exist any more."""
+    """Return the proof of an entry in the tree of the newest checkpoint; None if no tree has it, or it does not exist any more."""
     found = connection.execute(
         select(*(entry.c[name] for name in Entry.__slots__)).where(entry.c.seq == seq)
     ).one_or_none()

@@ -17,19 +17,20 @@ from smtpguard.journal.event import Kind
 
 MINUTE = 60_000_000
 UNSIGNED = 5 * MINUTE
-"""The longest stretch that the writer leaves unsigned, unless processes are killed one after the other."""
+"""The longest stretch, in microseconds, that the writer leaves unsigned, unless processes are killed one after the other."""
 BACKWARDS = 5 * MINUTE
-"""The most by which entries that wait for the database are late."""
+"""The most, in microseconds, by which an entry is older than one before it because it waited for the database."""
 BACKDATED = 15 * MINUTE
-_MOST = 20
+"""The most, in microseconds, by which an entry is older than a signature over the entries before it."""
+_MOST = 20  # findings of each sort
 _LATE = frozenset(kind.value for kind in (Kind.VERDICT, Kind.REFUSED, Kind.OUTCOME, Kind.IN_DOUBT, Kind.NOTICE))
-"""Entries on mail: written later than they happened if the database was unavailable."""
+"""The kinds of entries on mail. They are written later than they happened if the database was unavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsigned:
-    """Entries ``first`` to ``last``, of the times ``since`` to ``until``, without a checkpoint among them; ``end``: nor
-    after them. Times are microseconds."""
+    """Entries ``first`` to ``last``, of the times ``since`` to ``until`` in microseconds, without a checkpoint among them. ``end``:
+    there is none after them either."""
 
     first: int
     last: int
@@ -40,8 +41,8 @@ class Unsigned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backwards:
-    """Entry ``seq`` has the time ``at``, and one before it has ``before``. ``entries``: how many in a row are older
-    than that."""
+    """Entry ``seq`` has the time ``at``, and one before it the later time ``before``. ``entries``: the number of entries that
+    are older than it by more than BACKWARDS, until one has reached it."""
 
     seq: int
     at: int
@@ -51,7 +52,7 @@ class Backwards:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backdated:
-    """Entry ``seq`` has the time ``at``; a checkpoint was signed later, at ``signed_at``, without it."""
+    """Entry ``seq`` has the time ``at``, but a checkpoint of an entry before it was signed later, at ``signed_at``."""
 
     seq: int
     at: int
@@ -59,8 +60,8 @@ class Backdated:
 
 
 class TimeCheck:
-    """One walk in order. ``marks``: genuine checkpoints. ``now``: microseconds, when the walk began; ``latest``: the
-    time of the entry before, if it begins at a checkpoint within the chain."""
+    """Checks the times of entries, which it gets in order. ``marks``: genuine checkpoints. ``now``: when the walk began, in
+    microseconds. ``latest``: the time of the entry before, if the walk begins at a checkpoint within the chain."""
 
     def __init__(self, marks: Iterable[Checkpoint], now: int, latest: int = 0) -> None:
         last: dict[int, int] = {}
@@ -79,12 +80,12 @@ class TimeCheck:
         self.backwards: list[Backwards] = []
         self.backdated: Backdated | None = None
 
-    def meets(self, rows: Sequence[Any]) -> None:
-        """More entries, each row with its number, time and kind first."""
+    def add(self, rows: Sequence[Any]) -> None:
+        """Check further entries. Each row begins with number, time and kind."""
         latest, active, first = self._latest, self._active, self._first
         due = self._due()
         for seq, at, kind, *_ in rows:
-            if seq > due:  # checkpoints of entries that are trimmed or missing
+            if seq > due:  # the checkpoint is of an entry that is trimmed or missing
                 self._next = bisect_left(self._seqs, seq)
                 due = self._due()
             if not first:
@@ -95,9 +96,9 @@ class TimeCheck:
                 active += gap if gap < MINUTE else MINUTE
                 latest = at
                 if self._back:
-                    self._caught_up()
+                    self._end_backwards()
             elif latest - at > BACKWARDS:
-                self._goes_back(seq, at, kind, latest)
+                self._note_backwards(seq, at, kind, latest)
             if seq == due:
                 self._stretch(first, seq, latest, active, end=False)
                 first, self._next = 0, self._next + 1
@@ -105,20 +106,22 @@ class TimeCheck:
             self._last = seq
         self._latest, self._active, self._first = latest, active, first
 
-    def ends(self) -> None:
+    def finish(self) -> None:
+        """Check the last stretch, after the last entry."""
         if self._first:
             self._stretch(self._first, self._last, self._latest, self._active, end=True)
         if self._back:
-            self._caught_up()
+            self._end_backwards()
 
     def _due(self) -> int:
+        """Return the entry of the next checkpoint."""
         return self._seqs[self._next] if self._next < len(self._seqs) else 1 << 62
 
     def _stretch(self, first: int, last: int, until: int, active: int, *, end: bool) -> None:
         if active > UNSIGNED and len(self.unsigned) < _MOST:
             self.unsigned.append(Unsigned(first=first, last=last, since=self._began, until=until, end=end))
 
-    def _goes_back(self, seq: int, at: int, kind: str, latest: int) -> None:
+    def _note_backwards(self, seq: int, at: int, kind: str, latest: int) -> None:
         if not self._back:
             self._back = [seq, at, latest, 0]
         self._back[3] += 1
@@ -127,10 +130,10 @@ class TimeCheck:
         before = bisect_left(self._seqs, seq)  # checkpoints before it are of earlier entries
         signed = self._highest[before - 1] if before else 0
         after = self._ats[before] if before < len(self._ats) else self._now
-        if signed - at > BACKDATED and after >= signed:  # else the clock was set back, also for what was signed then
+        if signed - at > BACKDATED and after >= signed:  # if not, the clock was set back for signatures too
             self.backdated = Backdated(seq=seq, at=at, signed_at=signed)
 
-    def _caught_up(self) -> None:
+    def _end_backwards(self) -> None:
         seq, at, before, entries = self._back
         self._back = []
         if len(self.backwards) < _MOST:

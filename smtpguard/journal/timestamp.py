@@ -29,7 +29,8 @@ class Unproven(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """``octets``: a TimeStampReq (RFC 3161 section 2.4.1) over the SHA-256 of a whole note, with its signatures."""
+    """A request for a time stamp. ``octets``: a TimeStampReq (RFC 3161 section 2.4.1) over the SHA-256 of a whole note, with its
+    signatures."""
 
     octets: bytes
     nonce: int
@@ -37,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timestamp:
-    """``reply``: the authority's whole TimeStampResp over ``note``, the checkpoint of entry ``seq``."""
+    """A time stamp. ``reply``: the authority's whole TimeStampResp over ``note``, the checkpoint of entry ``seq``."""
 
     seq: int
     note: str
@@ -45,30 +46,31 @@ class Timestamp:
     reply: bytes
 
     def line(self) -> str:
+        """Return its line of the file, without the line end."""
         reply = b64encode(self.reply).decode()
         return json.dumps({"seq": self.seq, "note": self.note, "nonce": f"{self.nonce:x}", "reply": reply})
 
     @classmethod
     def parse(cls, line: str) -> Timestamp:
-        """Raises Unproven."""
+        """Return the time stamp of a line. Raises Unproven."""
         try:
-            said = json.loads(line)
-            note, reply = str(said["note"]), b64decode(said["reply"], validate=True)
-            made = cls(seq=read(note).seq, note=note, nonce=int(said["nonce"], 16), reply=reply)
+            fields = json.loads(line)
+            note, reply = str(fields["note"]), b64decode(fields["reply"], validate=True)
+            made = cls(seq=read(note).seq, note=note, nonce=int(fields["nonce"], 16), reply=reply)
         except (KeyError, TypeError, ValueError):
             raise Unproven("the line cannot be read") from None
         return made
 
 
 def certificates(pem: bytes) -> list[Certificate]:
-    """Raises ValueError."""
+    """Return the certificates of a PEM file. Raises ValueError."""
     from cryptography.x509 import load_pem_x509_certificates
 
     return load_pem_x509_certificates(pem)
 
 
 def request(note: str) -> Request:
-    """Raises ImportError without the extra."""
+    """Make a request for a note. Raises ImportError without the extra."""
     from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
     builder = TimestampRequestBuilder().data(note.encode()).hash_algorithm(HashAlgorithm.SHA256)
@@ -78,7 +80,7 @@ def request(note: str) -> Request:
 
 
 def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
-    """When the authority had the note. The reply must be granted, be for this note and this nonce, and be signed by a
+    """Return when the authority had the note. The reply must be granted, be for this note and this nonce, and be signed by a
     certificate for time stamps that was valid then and leads to one of ``roots``. Raises Unproven, and ImportError without
     the extra."""
     from rfc3161_client import VerifierBuilder, decode_timestamp_response
@@ -114,8 +116,8 @@ def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamped:
-    """``notes``: those with a valid time stamp; ``latest``: the last entry that the newest valid time stamp covers, and its
-    time. ``bad``: entry and problem of the invalid ones, entry 0 for a line that cannot be read."""
+    """``notes``: those with a valid time stamp. ``latest``: the last entry that a valid time stamp covers, and the time of that. ``bad``:
+    entry and problem of each invalid one; entry 0 for a line that cannot be read."""
 
     notes: tuple[str, ...] = ()
     latest: tuple[int, datetime] | None = None

@@ -12,17 +12,17 @@ from smtpguard.database.schema import entry, merkle
 from smtpguard.journal.merkle import BLOCK, LEAVES, Recent, cover, leaf, levels, parent, path, root
 
 BEGINS = -1
-"""The level of the one row that says which entry is the first leaf, if it is not entry 1: in a journal that was trimmed
-before it had a tree."""
+"""The level of the one row that has the entry of the first leaf. There is one if the journal was trimmed before it had a tree;
+else entry 1 is the first leaf."""
 
 
 class Unknown(KeyError):
-    """A subtree of entries that do not exist any more."""
+    """A subtree cannot be computed: entries of it do not exist any more."""
 
 
 class Tree:
-    """Over the entries of this transaction. ``begin``: the entry that is its first leaf. ``recent``: what need not be
-    read."""
+    """The tree over the entries that a transaction sees. ``begin``: the entry of its first leaf. ``recent``: hashes that need not
+    be read."""
 
     def __init__(self, connection: Connection, recent: Recent | None = None) -> None:
         self._connection, self._recent = connection, recent or Recent()
@@ -33,36 +33,37 @@ class Tree:
         self._lower: dict[tuple[int, int], bytes] = {}
 
     def size(self, seq: int) -> int:
-        """Leaves of the tree up to that entry."""
+        """Return the number of leaves of the tree up to entry ``seq``."""
         return max(seq - self.begin + 1, 0)
 
     def root(self, seq: int) -> bytes:
-        """The root of the tree up to that entry. Raises Unknown."""
+        """Return the root of the tree up to entry ``seq``. Raises Unknown."""
         return root(self.node, self.size(seq))
 
     def stack(self, seq: int) -> list[bytes]:
-        """The complete subtrees that cover the tree up to that entry, the largest first. Raises Unknown."""
+        """Return the complete subtrees that cover the tree up to entry ``seq``, the largest first. Raises Unknown."""
         return [self.node(level, n) for level, n in cover(0, self.size(seq))]
 
     def path(self, seq: int, last: int) -> list[bytes]:
-        """The audit path of an entry in the tree up to entry ``last``. Raises Unknown."""
+        """Return the audit path of entry ``seq`` in the tree up to entry ``last``. Raises Unknown."""
         return path(self.node, seq - self.begin, self.size(last))
 
     def node(self, level: int, n: int) -> bytes:
+        """Return the hash of a complete subtree. Raises Unknown."""
         found = self._known.get((level, n))
         if found is None:
-            found = self._known[level, n] = self._kept(level, n) if level >= BLOCK else self._made(level, n)
+            found = self._known[level, n] = self._read(level, n) if level >= BLOCK else self._compute(level, n)
         return found
 
-    def _kept(self, level: int, n: int) -> bytes:
+    def _read(self, level: int, n: int) -> bytes:
         hash = self._connection.execute(select(merkle.c.hash).where(merkle.c.level == level, merkle.c.n == n)).scalar()
         if hash is not None:
             return bytes(hash)
-        if level == BLOCK:  # it is just complete
-            return self._made(level, n)
+        if level == BLOCK:  # it is complete now, and not stored yet
+            return self._compute(level, n)
         return parent(self.node(level - 1, 2 * n), self.node(level - 1, 2 * n + 1))
 
-    def _made(self, level: int, n: int) -> bytes:
+    def _compute(self, level: int, n: int) -> bytes:
         block = n >> (BLOCK - level)
         if block != self._block:
             self._load(block)
@@ -74,11 +75,11 @@ class Tree:
         if found is None:
             if level == 0:
                 raise Unknown(f"entry {n + self.begin} is not there any more")
-            found = parent(self._made(level - 1, 2 * n), self._made(level - 1, 2 * n + 1))
+            found = parent(self._compute(level - 1, 2 * n), self._compute(level - 1, 2 * n + 1))
         return found
 
     def _load(self, block: int) -> None:
-        """The leaves of a block, and the subtrees that were stored when its first entries were trimmed."""
+        """Load the subtrees of a block from its entries, and those that were stored when its first entries were trimmed."""
         first = block << BLOCK
         seq = first + self.begin
         self._lower, self._levels, self._block = {}, [], block
@@ -103,18 +104,18 @@ class Tree:
                 self._lower[level, n] = bytes(hash)
 
     def extend(self, seq: int) -> None:
-        """Store the blocks that are complete by that entry, and the levels above them."""
+        """Store the blocks that are complete up to entry ``seq``, and the levels above them."""
         most = select(func.max(merkle.c.n)).where(merkle.c.level == BLOCK)
         last = self._connection.execute(most).scalar()
         for block in range(0 if last is None else last + 1, self.size(seq) >> BLOCK):
-            self._keep(BLOCK, block, self.node(BLOCK, block))
+            self._store(BLOCK, block, self.node(BLOCK, block))
             level, n = BLOCK, block
             while n & 1:
                 level, n = level + 1, n >> 1
-                self._keep(level, n, parent(self.node(level - 1, 2 * n), self.node(level - 1, 2 * n + 1)))
+                self._store(level, n, parent(self.node(level - 1, 2 * n), self.node(level - 1, 2 * n + 1)))
 
     def trim(self, seq: int) -> None:
-        """Store the subtrees over the entries up to that one, before these are erased."""
+        """Store the subtrees over the entries up to ``seq``. Call it before these are erased."""
         self.extend(seq)
         end = self.size(seq)
         first = end >> BLOCK << BLOCK
@@ -122,8 +123,8 @@ class Tree:
         lower = merkle.c.level >= 0, merkle.c.level < BLOCK
         self._connection.execute(merkle.delete().where(*lower))
         for (level, n), hash in there.items():
-            self._keep(level, n, hash)
+            self._store(level, n, hash)
 
-    def _keep(self, level: int, n: int, hash: bytes) -> None:
+    def _store(self, level: int, n: int, hash: bytes) -> None:
         self._known[level, n] = hash
         self._connection.execute(insert(merkle).values(level=level, n=n, hash=hash))

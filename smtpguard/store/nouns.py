@@ -252,7 +252,7 @@ class Cursors(Rows):
 
 
 class Journal(Rows):
-    history = asks(journal.of)
+    history = asks(journal.history)
     entries = asks(journal.read)
     freezes = asks(journal.freezes)
     signed = asks(journal.signed)
@@ -495,7 +495,7 @@ class Journal(Rows):
 
         def step(batch: Batch) -> Key:
             journal.mark(batch)
-            key = signing.rotated(batch, event)
+            key = signing.rotate_key(batch, event)
             journal.mark(batch)
             return key
 

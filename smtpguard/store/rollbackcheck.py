@@ -275,9 +275,9 @@ class _Chain:
         hashes = journal.hashes(self._connection, sorted(seqs))
         there = [[m for m in some if not self._first <= m.seq <= self._last or m.seq in hashes] for some in marks]
         agreement = Agreement(*there)
-        agreement.skips(self._first - 1)
+        agreement.skip(self._first - 1)
         for seq in agreement.seqs:
             if seq in hashes:
-                agreement.meets(seq, hashes[seq])
-        parted, _ = agreement.ends()
+                agreement.compare(seq, hashes[seq])
+        parted, _ = agreement.finish()
         return parted

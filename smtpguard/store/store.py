@@ -175,7 +175,7 @@ class Store(Access):
             ):  # lost, or not the one in force, as after a renewal that was cut off
                 before = b""
                 journal.sign_anew(batch, before)
-            batch.record([signing.renewed(batch, batch.end_generation(event), before)])
+            batch.record([signing.renewal(batch, batch.end_generation(event), before)])
             journal.mark(batch, renewed=True, generation=0)  # whose entry is not in the database yet
             contacts.forget(batch)
             batch.move_gate()

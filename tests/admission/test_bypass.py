@@ -329,8 +329,8 @@ async def test_a_verdict_behind_a_later_freeze_is_right_under_a_bypass_alone(
     await there.home.freeze()
     aside.rename(there.folder.folder)
     if not begun:
-        beginning = Bypass.begun
-        monkeypatch.setattr(Bypass, "begun", lambda self, at: beginning(replace(self, id="another"), at))
+        beginning = Bypass.beginning
+        monkeypatch.setattr(Bypass, "beginning", lambda self, at: beginning(replace(self, id="another"), at))
     await there.back()
     assert (await there.home.store.journal.verify()).ok is begun
     assert (await there.home.store.journal.audit("elsewhere")).ok is begun

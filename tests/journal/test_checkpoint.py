@@ -43,8 +43,8 @@ class Store:
         self.pairs = self.pairs[:to]
         agreement = Agreement(self.lines)
         for entry, _ in self.pairs:
-            agreement.meets(entry.seq, entry.hash)
-        parted, _ = agreement.ends()
+            agreement.compare(entry.seq, entry.hash)
+        parted, _ = agreement.finish()
         if parted:
             self.grow(1)
             self.sign(put_back=parted[0].agreed)

@@ -30,13 +30,13 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(journal, "STRETCH", 7)
     monkeypatch.setattr(scan, "cores", lambda: 2)
     results: list[Any] = []
-    in_two: Callable[..., Any] = scan.Walk._in_two
+    in_two: Callable[..., Any] = scan.Walk._walk_in_two
 
     def recording(*given: Any) -> Any:
         results.append(in_two(*given))
         return results[-1]
 
-    monkeypatch.setattr(scan.Walk, "_in_two", recording)
+    monkeypatch.setattr(scan.Walk, "_walk_in_two", recording)
     return results
 
 

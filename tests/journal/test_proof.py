@@ -328,8 +328,8 @@ def report_and_walk(pairs: Pairs, walk: Pairs, retention: Retention | None = Non
     sources, kept = Sources(SEAL), retention or FixedRetention()
     for pair in pairs:
         sources.add(*pair)
-    proof = verify(walk, Agreement([]), kept, met=[sources.walk()])
-    return sources.proved(proof, kept), sources.gone
+    proof = verify(walk, Agreement([]), kept, visits=[sources.visit()])
+    return sources.proved(proof, kept), sources.has_trimmed
 
 
 def test_entries_read_for_a_report_are_proved_in_any_order() -> None:

@@ -15,17 +15,17 @@ def walk(
 ) -> TimeCheck:
     """``times``: of the entries from 1 on, in minutes after noon. ``marks``: (entry, minute of its signature)."""
     made = [Checkpoint(journal="j", seq=seq, at=NOON + int(at * MINUTE), hash=b"") for seq, at in marks]
-    course = TimeCheck(made, NOON + int(now * MINUTE))
+    check = TimeCheck(made, NOON + int(now * MINUTE))
     rows = [(n, NOON + int(at * MINUTE), (kinds or {}).get(n, VERDICT)) for n, at in enumerate(times, start=1)]
     for start in range(0, len(rows), 3):
-        course.meets(rows[start : start + 3])
-    course.ends()
-    return course
+        check.add(rows[start : start + 3])
+    check.finish()
+    return check
 
 
 def test_regular_checkpoints_leave_no_unsigned_stretch() -> None:
-    course = walk([n / 2 for n in range(40)], *((n, n / 2) for n in range(2, 41, 2)))
-    assert (course.unsigned, course.backwards, course.backdated) == ([], [], None)
+    check = walk([n / 2 for n in range(40)], *((n, n / 2) for n in range(2, 41, 2)))
+    assert (check.unsigned, check.backwards, check.backdated) == ([], [], None)
 
 
 def test_an_idle_guard_signs_with_its_next_entry() -> None:
@@ -41,10 +41,10 @@ def test_removed_checkpoints_leave_an_unsigned_stretch() -> None:
 
 
 def test_time_going_backwards_is_reported_once() -> None:
-    course = walk([0, 30, 2, 3, 4, 31, 32, 1], (8, 33))
-    assert [(one.seq, one.entries) for one in course.backwards] == [(3, 3), (8, 1)]
-    assert course.backwards[0].before == NOON + 30 * MINUTE
-    assert course.backdated is None, "mail is journalled late after a database outage"
+    check = walk([0, 30, 2, 3, 4, 31, 32, 1], (8, 33))
+    assert [(one.seq, one.entries) for one in check.backwards] == [(3, 3), (8, 1)]
+    assert check.backwards[0].before == NOON + 30 * MINUTE
+    assert check.backdated is None, "mail is journalled late after a database outage"
 
 
 def test_an_action_older_than_an_earlier_checkpoint_is_backdated() -> None:
@@ -59,6 +59,6 @@ def test_an_action_older_than_an_earlier_checkpoint_is_backdated() -> None:
 
 
 def test_with_a_clock_set_back_checkpoints_agree() -> None:
-    course = walk([0, 30, 60, 10, 11], (3, 60), (5, 11), kinds={4: FREEZE})
-    assert course.backdated is None
-    assert [one.seq for one in course.backwards] == [4]
+    check = walk([0, 30, 60, 10, 11], (3, 60), (5, 11), kinds={4: FREEZE})
+    assert check.backdated is None
+    assert [one.seq for one in check.backwards] == [4]

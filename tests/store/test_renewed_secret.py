@@ -138,7 +138,7 @@ async def test_a_renewal_hides_no_restore(place: Place, restored: str) -> None:
     await place.mail("U0", "U1")
     place.put_back(copy)
     await place.within(thawed)
-    await place.within(lambda store: store.write(lambda b: signing.rotated(b, event(Kind.KEY, "K", at=store.now()))))
+    await place.within(lambda store: store.write(lambda b: signing.rotate_key(b, event(Kind.KEY, "K", at=store.now()))))
     explained = place.copy()
     await place.mail("V0", "V1", "V2")
     if restored != "with a lost secret":

@@ -458,7 +458,7 @@ async def away(store: Store, patch: pytest.MonkeyPatch) -> None:
     def gone(**_: object) -> None:
         raise OSError(errno.EIO, "away")
 
-    patch.setattr(store._database, "_begun", gone)
+    patch.setattr(store._database, "_begin", gone)
 
 
 @pytest.mark.parametrize("ended", [False, True])
