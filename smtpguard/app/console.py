@@ -33,14 +33,17 @@ from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Console as Wished
-from smtpguard.console.api.entry import Entry, Tokens
-from smtpguard.console.api.entry import Services as ApiServices
+from smtpguard.console.api.entry import Api
+from smtpguard.console.api.operation import ApiServices
+from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.app import OPERATIONS, build
-from smtpguard.console.people.absences import Absent
-from smtpguard.console.people.accounts import Passwords
-from smtpguard.console.people.middleware import WRITE_SECONDS, ConsoleMiddleware, RateLimit, Sessions, Site
-from smtpguard.console.people.pages import Administering, Pages
-from smtpguard.console.people.signing import Signing
+from smtpguard.console.people.absences import AwayPage
+from smtpguard.console.people.administering import PeoplePage
+from smtpguard.console.people.credentials import Passwords
+from smtpguard.console.people.middleware import ConsoleMiddleware, Site
+from smtpguard.console.people.pages import AccountPages
+from smtpguard.console.people.sessions import WRITE_SECONDS, Sessions
+from smtpguard.console.people.signing import RateLimit, Signing
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.gatewatch import STALE_SECONDS, GateWatch
@@ -200,21 +203,21 @@ def front(
     passwords: Passwords | None = None,
 ) -> Front:
     """Build the console's sign-in. ``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
-    place = where(console, port)
+    site = where(console, port)
     sessions = Sessions(store.people, clock, console.session)
-    provider = _provider(console, place, clock, secret)
+    provider = _provider(console, site, clock, secret)
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
-    pages = Pages(
+    pages = AccountPages(
         accounts=theirs,
         signing=Signing(theirs, sessions, secret=secret),
-        place=place,
+        site=site,
         provider=provider,
         own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
         required=second_factor_for(settings),
     )
     door = Middleware(
         ConsoleMiddleware,
-        place=place,
+        site=site,
         sessions=sessions,
         links=Links(secret),
         clock=clock,
@@ -225,8 +228,8 @@ def front(
         middleware=(door,),
         routes=(
             *pages.routes(),
-            *Administering(theirs, sso=provider is not None).routes(),
-            *Absent(theirs).routes(),
+            *PeoplePage(theirs, sso=provider is not None).routes(),
+            *AwayPage(theirs).routes(),
         ),
         sessions=sessions,
         provider=provider,
@@ -242,7 +245,7 @@ def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: C
         required=second_factor_for(settings),
     )
     services = ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname()))
-    return [Mount("/api/v1", Entry(OPERATIONS, services).application())]
+    return [Mount("/api/v1", Api(OPERATIONS, services).application())]
 
 
 def where(console: Wished, port: int) -> Site:
@@ -256,7 +259,7 @@ def where(console: Wished, port: int) -> Site:
     return Site(url=f"{scheme}://{shown}:{port}", hosts=hosts, proxies=console.proxies)
 
 
-def _provider(console: Wished, place: Site, clock: Clock, secret: bytes) -> Provider | None:
+def _provider(console: Wished, site: Site, clock: Clock, secret: bytes) -> Provider | None:
     wanted = console.oidc
     if wanted is None:
         return None
@@ -266,4 +269,4 @@ def _provider(console: Wished, place: Site, clock: Clock, secret: bytes) -> Prov
         theirs = read_secret(wanted.client_secret_file) if wanted.client_secret_file else ""
     except Broken as e:
         raise CannotStart(str(e)) from None
-    return Provider(wanted, clock, client_secret=theirs, secret=secret, back=f"{place.url}/login/sso/back")
+    return Provider(wanted, clock, client_secret=theirs, secret=secret, back=f"{site.url}/login/sso/back")

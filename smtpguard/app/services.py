@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from smtpguard.admission.preapproval import Corrections
     from smtpguard.app.policies import Following
     from smtpguard.config.settings import Settings
-    from smtpguard.console.people.accounts import Accounts, Passwords
+    from smtpguard.console.people.accounts import Accounts
+    from smtpguard.console.people.credentials import Passwords
     from smtpguard.gathering.gather import Gather
     from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
@@ -128,7 +129,8 @@ def accounts(
     passwords: Passwords | None = None,
 ) -> Accounts:
     """For the console and ``smtpguard users`` alike."""
-    from smtpguard.console.people.accounts import Accounts, Factors, Passwords
+    from smtpguard.console.people.accounts import Accounts
+    from smtpguard.console.people.credentials import Factors, Passwords
 
     return Accounts(
         store.people,

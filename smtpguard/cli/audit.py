@@ -57,7 +57,7 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     """Verify that no entry was edited, removed, inserted or moved, that the other tables agree with the journal, and that time
     stamps are valid. Exit 1 if not."""
     from smtpguard.console.incidentfile import proof_row  # imports pages, which nothing else here needs
-    from smtpguard.console.labels import disagreeing, noted
+    from smtpguard.console.journalwords import disagreements, remarks
 
     against: list[str] = []
     for each in kept:
@@ -81,7 +81,7 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
     else:
         whole = f"The journal is whole: {proof.entries:,} entries."
         click.echo(whole if bad is None else f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
-        for line in noted(proof, Speech()):
+        for line in remarks(proof, Speech()):
             click.echo(f"{line[0].upper()}{line[1:]}.")
         if stamped.latest is not None and bad is None:
             seq, at = stamped.latest
@@ -94,7 +94,7 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
             click.echo(f"A time stamp{f' of entry {seq:,}' if seq else ''} is not valid: {problem}.")
         if proof.beside:
             click.echo("Other tables do not agree with the journal:")
-        for line in disagreeing(proof, Speech()):
+        for line in disagreements(proof, Speech()):
             click.echo(f"  {line}")
     for file in aside:
         click.echo(_ASIDE.format(file), err=True)

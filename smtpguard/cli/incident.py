@@ -15,7 +15,7 @@ from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, m
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
 from smtpguard.console.incidentfile import MissingExtra, pdf_library, written
 from smtpguard.console.incidentfile import row as report_row
-from smtpguard.console.notifying import DRAFT_TITLES, as_row, filled, lines
+from smtpguard.console.notifying import DRAFT_TITLES, filled_form, form_lines, form_row
 from smtpguard.console.notifying import draft as drafted
 from smtpguard.console.reporting import Made, NothingFits, make, query_of
 from smtpguard.incidents import breach
@@ -263,8 +263,8 @@ async def authority(context: Context, id: str, no_names: bool, language: str) ->
     """
     now, said = datetime.now(UTC), Speech(language)
     made = await making(context, IncidentQuery(ids=frozenset([id])), now, said, names=not no_names)
-    form = filled(made, report_in_words(made, said, context.user), said)
-    context.answer(as_row(form, made), lines(form, said.local(made.purposes.zone), made.names))
+    form = filled_form(made, report_in_words(made, said, context.user), said)
+    context.answer(form_row(form, made), form_lines(form, said.local(made.purposes.zone), made.names))
     if any(row.empty for row in form.rows):
         raise click.exceptions.Exit(1)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from smtpguard.cli.context import AtLeast, Context, Group, NotFine, TryAgain, moment, sentence_of
-from smtpguard.console.pages.mailings import in_words, trend
+from smtpguard.console.pages.returns import deed_in_words, trend_in_words
 from smtpguard.database.errors import ContentMissing
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.model import Mailing
@@ -158,10 +158,10 @@ def _page(mailing: Mailing, growth: Growth) -> Iterator[str]:
         yield f"  at least {people.at_least:,} people have it, at most unknown"
     else:
         yield f"  {people.at_least:,}{'' if sure else f' to {people.at_most:,}'} people have it"
-    yield f"  {trend(growth, said)}"
+    yield f"  {trend_in_words(growth, said)}"
     yield ""
     for one in growth.done:
-        yield f"  {one.at:%Y-%m-%d %H:%M:%S} UTC  {in_words(one, said)}"
+        yield f"  {one.at:%Y-%m-%d %H:%M:%S} UTC  {deed_in_words(one, said)}"
     yield ""
     for total in growth.totals:
         share = f" ({100 * total.counted / people.at_least:.3g} %)" if total.counted and people.at_least else ""

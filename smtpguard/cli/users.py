@@ -21,7 +21,7 @@ from smtpguard.accounts.model import Account, Role, Scope, Token
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 
 if TYPE_CHECKING:
-    from smtpguard.console.api.entry import Tokens
+    from smtpguard.console.api.tokens import Tokens
     from smtpguard.console.people.accounts import Accounts
 
 ROLES = [role.value for role in Role]
@@ -73,7 +73,7 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
     password = _password(password_file)
 
     async with _accounts(context, address) as accounts:
-        done = await accounts.set_password(await accounts.at(address), password, by=context.user)
+        done = await accounts.set_password(await accounts.get(address), password, by=context.user)
         _said(context, done, "has another password")
 
 
@@ -83,7 +83,7 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
 async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
     async with _accounts(context, address, about=True) as accounts:
-        done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
+        done = await accounts.set_roles(await accounts.get(address), [Role(r) for r in roles], by=context.user)
         _said(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
 
@@ -92,7 +92,7 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
 async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
     async with _accounts(context, address, about=True) as accounts:
-        _said(context, await accounts.disable(await accounts.at(address), by=context.user), "is disabled")
+        _said(context, await accounts.disable(await accounts.get(address), by=context.user), "is disabled")
 
 
 @command.command()
@@ -100,7 +100,7 @@ async def disable(context: Context, address: str) -> None:
 async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
     async with _accounts(context, address, about=True) as accounts:
-        _said(context, await accounts.enable(await accounts.at(address), by=context.user), "is enabled")
+        _said(context, await accounts.enable(await accounts.get(address), by=context.user), "is enabled")
 
 
 @command.command()
@@ -109,18 +109,18 @@ async def enable(context: Context, address: str) -> None:
 async def totp(context: Context, address: str, off: bool) -> None:
     """Give an account a second factor, and print its QR code and recovery codes, once."""
     async with _accounts(context, address) as accounts:
-        account = await accounts.at(address)
+        account = await accounts.get(address)
         if off:
             _said(context, await accounts.drop_factor(account, by=context.user), "has no second factor any more")
             return
-        sealed = accounts.factors.made()
+        sealed = accounts.factors.new_secret()
         codes = await accounts.set_factor(account, sealed, by=context.user)
         uri = accounts.factors.uri(sealed, address=account.address, issuer="smtpguard")
-        from smtpguard.console.people.accounts import qr_text
+        from smtpguard.console.people.credentials import qr_text
 
         row = {"address": account.address, "uri": uri, "recovery_codes": codes}
         shown = [
-            f"Secret: {accounts.factors.plain(sealed)}",
+            f"Secret: {accounts.factors.unsealed(sealed)}",
             "Recovery codes; each works once:",
             *(f"  {code}" for code in codes),
         ]
@@ -137,7 +137,7 @@ async def delete(context: Context, address: str, yes: bool) -> None:
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
     async with _accounts(context, address, about=True) as accounts:
-        _said(context, await accounts.delete(await accounts.at(address), by=context.user), "has no account any more")
+        _said(context, await accounts.delete(await accounts.get(address), by=context.user), "has no account any more")
 
 
 @command.command()
@@ -149,7 +149,7 @@ async def link(context: Context, address: str) -> None:
         raise CannotRun("there is no single sign-on: console: {oidc: ...} in the settings")
 
     async with _accounts(context, address, about=True) as accounts:
-        done = await accounts.to_single_sign_on(await accounts.at(address), by=context.user)
+        done = await accounts.to_single_sign_on(await accounts.get(address), by=context.user)
         _said(context, done, "signs in by single sign-on from now on")
 
 
@@ -171,7 +171,7 @@ async def _accounts(
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following
     from smtpguard.app.services import accounts, opened
-    from smtpguard.console.people.accounts import NotPossible
+    from smtpguard.console.people.credentials import NotPossible
     from smtpguard.database.errors import StoreError
     from smtpguard.mail.address import BadAddress
 
@@ -293,7 +293,7 @@ async def list_tokens(context: Context) -> None:
 async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.services import second_factor_for
-    from smtpguard.console.api.entry import NoToken, Tokens
+    from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
 
     settings, delimiters = context.settings(), context.settings().delimiters

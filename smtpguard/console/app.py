@@ -20,16 +20,16 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from smtpguard.console import rendering
-from smtpguard.console.api.entry import Operation, answer
 from smtpguard.console.api.held import OPERATIONS as HELD
 from smtpguard.console.api.incident import OPERATIONS as INCIDENT
 from smtpguard.console.api.mailings import OPERATIONS as MAILINGS
+from smtpguard.console.api.operation import Operation, answer
 from smtpguard.console.api.reference import OPERATIONS as REFERENCE
-from smtpguard.console.pages import deciding, holds, incident, mailings, message, overview, policy
+from smtpguard.console.pages import deciding, holds, incident, mailings, message, overview, policy, returns
 from smtpguard.console.people.middleware import API, MINE, SAFE, safe_path
 from smtpguard.console.services import ConsoleServices, NotSignedIn
 
-_ALL = (overview, holds, message, deciding, incident, mailings, policy)
+_ALL = (overview, holds, message, deciding, incident, mailings, returns, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
 OPERATIONS: tuple[Operation, ...] = (*REFERENCE, *HELD, *MAILINGS, *INCIDENT)
 _STATIC = Path(__file__).parent / "static"

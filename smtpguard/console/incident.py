@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from smtpguard.console import labels, rulewords
+from smtpguard.console import journalwords, labels, rulewords
 from smtpguard.console.chart import Lanes, lanes
 from smtpguard.console.incidentsections import LANES, MODES, Row, Sections, in_view
 from smtpguard.console.reporting import Made
@@ -96,7 +96,7 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
         query=hide("; ".join(asked_in_words(made.query, said, made.names))),
-        proof=labels.proved(found, said),
+        proof=journalwords.proof_in_words(found, said),
         whole=found.proof is None or found.proof.ok,
         paragraph=hidden((*telling.short(), *telling.in_short()), hide),
         parts=tuple(
@@ -310,7 +310,7 @@ class _Telling(Sections):
         said = self.said
         for step in self.report.steps:
             entry = step.entry
-            if labels.decides(entry):
+            if journalwords.is_decision(entry):
                 yield fact(plain(f"{self.here(instant(entry.at))}: {self.text(step)}"), Entries.of(entry.seq))
                 if entry.kind == Kind.VOTE.value:
                     yield in_view(step, self.report.steps, said, self.made.names)
@@ -439,7 +439,7 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
             sha256=sha256[:12],
         )
     for lost in proof.lost if proof is not None else ():
-        yield labels.not_in_it(lost, said)
+        yield journalwords.missing_period(lost, said)
     if proof is None:
         yield said("whether the journal is whole: the proof was not requested")
     if Outcome.DEFERRED in report.ends:

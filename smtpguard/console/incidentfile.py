@@ -21,8 +21,8 @@ from smtpguard.console.incident import (
     what_is_frozen,
 )
 from smtpguard.console.incidentsections import LANE_TITLES
-from smtpguard.console.labels import decides
-from smtpguard.console.labels import entry_in_words as in_words
+from smtpguard.console.journalwords import entry_in_words as in_words
+from smtpguard.console.journalwords import is_decision
 from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES
@@ -136,7 +136,7 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "zone": purposes.zone or None,
         "lists": [{"name": hide(name), "messages": n, **_list(purposes.lists.get(name), hide, names), "reached": people_row(report.of_lists.get(name, NOBODY)),
                    "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
-        "decisions": [_step(step, names, hide) for step in report.steps if decides(step.entry)],
+        "decisions": [_step(step, names, hide) for step in report.steps if is_decision(step.entry)],
         "mailings": [_unnamed(mailing_row(one), names, hide) for one in found.mailings],
         "writers": [{"role": NAMES[role], "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
         "clients": _counts("address", report.clients) * names,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from smtpguard.console import labels, rulewords
+from smtpguard.console import journalwords, labels, rulewords
 from smtpguard.console.reporting import Made, Missed
 from smtpguard.incidents.breach import texts_of
 from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
@@ -118,7 +118,7 @@ class Sections:
 
     def text(self, step: Step) -> str:
         entry, said = step.entry, self.said
-        words = labels.entry_in_words(entry, step.clear, said)
+        words = journalwords.entry_in_words(entry, step.clear, said)
         parts = [words.text, *self._details(entry, step.clear or {})]
         if self.made.names and words.who:
             to = entry.kind in (Kind.NOTICE.value, Kind.RELEASE.value)
@@ -134,9 +134,9 @@ class Sections:
             for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
                 yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
-            if (selector := str(data.get("selector"))) in labels.FROZEN:
+            if (selector := str(data.get("selector"))) in labels.SELECTORS:
                 sender = next(iter(clear.get("from", ())), "") if self.made.names else ""
-                yield said(labels.FROZEN[selector], name=data.get("value") or sender or "…")
+                yield said(labels.SELECTORS[selector], name=data.get("value") or sender or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
             if data.get("enforce") is False:
@@ -320,7 +320,7 @@ class Sections:
             return said("a rule stopped it, {rule}", rule=said("“{text}”", text=aim) if aim else rules[0])
         if kind in (Kind.VERDICT.value, Kind.FREEZE.value):
             return said("a freeze stopped it")
-        words = said(labels.WORDS[kind].text)
+        words = said(journalwords.KIND_WORDS[kind].text)
         return words[:1].lower() + words[1:]
 
     def authority(self) -> Iterator[Statement]:
@@ -415,7 +415,7 @@ def lane(entry: Entry) -> str:
     one = delivery_entry(kind, data)
     if relayed(kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):
         return "went"
-    return labels.WORDS[kind].lane if kind in labels.WORDS else ""
+    return journalwords.KIND_WORDS[kind].lane if kind in journalwords.KIND_WORDS else ""
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:
@@ -435,7 +435,7 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
         text = said("{who} had not opened it at the console or through the API before", who=shown)
         return fact("  " + text, Entries.of(vote.entry.seq))
     attachment = N_("an attachment")
-    saw = dict.fromkeys(said(labels.DETAILS.get(str(one.data.get("saw")), attachment)) for one in seen)
+    saw = dict.fromkeys(said(journalwords.DETAILS.get(str(one.data.get("saw")), attachment)) for one in seen)
     took = length_of(instant(vote.entry.at) - instant(seen[0].at), said)
     text = said(
         "{who} had looked at {what}, the first time {length} before", who=shown, what=", ".join(saw), length=took

@@ -1,9 +1,8 @@
-"""What others are notified of an incident with: the form that GDPR Art. 33(3) asks for, filled where the journal has facts
-and with what people wrote; and drafts to customers and to staff.
+"""Notifications of an incident: the form that GDPR Art. 33(3) asks for, and drafts to customers and to staff.
 
-Both are made of the statements of the report, so that they say nothing that the report does not say; the drafts only of
-facts. What only people can say stands in brackets, to be written. A list of a special category (GDPR Art. 9) is named in
-no draft: who got the message would be told what they are taken for.
+Both are made of the statements of the report, so that they say nothing that the report does not say; the drafts only of facts.
+The form has the facts of the journal and what people wrote. In a draft, what only people can say stands in brackets, to be
+written. A list of a special category (GDPR Art. 9) is named in no draft: it would tell recipients what they are taken for.
 """
 
 from __future__ import annotations
@@ -35,12 +34,25 @@ TITLES: Mapping[Field, str] = {
     Field.MEASURES: N_("Measures taken or proposed, also to mitigate its effects"),
     Field.DELAY: N_("Reasons for the delay, where it is notified after 72 hours"),
 }
+"""The titles of the form's fields."""
+_MEASURES = frozenset(kind.value for kind in (Kind.FREEZE, Kind.REJECTED, Kind.STOPPED, Kind.REOPENED))
+"""The kinds of entries that are measures against the breach."""
+DRAFT_TITLES: Mapping[str, str] = {"customers": N_("Draft to customers"), "staff": N_("Draft to staff")}
+_TO_CUSTOMERS = (
+    N_("[What happened in your own words, and what you do about it: to be written]"),
+    N_("[Whom to ask, and how: to be written]"),
+)
+_TO_STAFF = (
+    N_("This is what our records show, and no more. What they do not show we do not know yet."),
+    N_("Please answer no questions from outside yourself."),
+    N_("[Whom to pass questions on to: to be written]"),
+)
+"""The ends of the drafts, with what people have to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilledField:
-    """One field. ``statements``: what the journal has on it; ``word``: what people wrote, None while nobody has. ``empty``: nothing of either, and a person
-    has to write."""
+    """One field of the form. ``statements``: what the journal has on it; ``word``: what people wrote, None while nobody has."""
 
     field: Field
     title: str
@@ -50,13 +62,14 @@ class FilledField:
 
     @property
     def empty(self) -> bool:
+        """Return whether a person has to write it: neither the journal nor people have said anything."""
         return not self.statements and self.word is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """``id``: by what the journal keeps what is written of it. ``clock``: of the 72 hours. ``special``: GDPR Art. 9, where a list was of a special category.
-    ``over``: whether they are over."""
+    """The form of GDPR Art. 33(3). ``id``: under which the journal keeps what people write. ``clock``: the statements on the 72
+    hours; ``over``: whether the 72 hours are over. ``special``: the lists of a special category (GDPR Art. 9)."""
 
     id: str
     words: IncidentTexts
@@ -66,8 +79,9 @@ class Form:
     rows: tuple[FilledField, ...]
 
 
-def id_of(made: Made) -> str:
-    """By what an incident is called, whoever asks for it how: as it was asked for, else its largest mailing, else its first message."""
+def incident_id(made: Made) -> str:
+    """Return the id of an incident, the same for whoever asks for it: the least id that was asked for, else its largest mailing,
+    else its first message that was let through."""
     if made.query.ids:
         return min(made.query.ids)
     if made.report.mailings:
@@ -75,7 +89,7 @@ def id_of(made: Made) -> str:
     return made.report.let_through[0].id if made.report.let_through is not None else ""
 
 
-def filled(made: Made, page: ReportText, said: Speech) -> Form:
+def filled_form(made: Made, page: ReportText, said: Speech) -> Form:
     words = texts_of(made.report.steps)
     over = words.due is not None and made.at > words.due
     hide = hiding(made, said)
@@ -98,7 +112,7 @@ def filled(made: Made, page: ReportText, said: Speech) -> Form:
         if one is not Field.DELAY or over or one in words.written
     ]
     clock = next((part.statements for part in page.parts if part.key == "authority"), ())
-    return Form(id=id_of(made), words=words, clock=clock, over=over, special=special, rows=tuple(rows))
+    return Form(id=incident_id(made), words=words, clock=clock, over=over, special=special, rows=tuple(rows))
 
 
 def _special(made: Made, said: Speech) -> Iterator[Statement]:
@@ -151,11 +165,8 @@ def _measures(made: Made, page: ReportText, said: Speech) -> Iterator[Statement]
             yield fact(f"{here.whole(row.at)}: {row.text}", Entries.of(row.seq))
 
 
-_MEASURES = frozenset(kind.value for kind in (Kind.FREEZE, Kind.REJECTED, Kind.STOPPED, Kind.REOPENED))
-
-
-def as_row(form: Form, made: Made) -> dict[str, Any]:
-    """One object of JSON's values."""
+def form_row(form: Form, made: Made) -> dict[str, Any]:
+    """Return the form as a JSON object."""
     words = form.words
     aware = None
     if words.aware is not None and words.due is not None:
@@ -185,12 +196,12 @@ def as_row(form: Form, made: Made) -> dict[str, Any]:
 
 
 def _written(word: FieldText, made: Made, at: str) -> dict[str, Any]:
-    """By whom and when; ``at``: the key of the time."""
+    """Return who wrote it and when, as JSON values. ``at``: the key of the time."""
     return {"by": word.by if made.names else None, at: utc_text(word.at), "entry": word.seq}
 
 
-def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
-    """As a terminal shows it, and as it can be pasted. ``said``: with the organization's zone."""
+def form_lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
+    """Yield the form in lines, for a terminal or to be pasted. ``said``: with the organization's zone."""
     for one in form.clock:
         yield one.text
     for row in form.rows:
@@ -207,20 +218,8 @@ def lines(form: Form, said: Speech, names: bool) -> Iterator[str]:
             yield "  " + said("TO BE WRITTEN: smtpguard incident write {id} {field}", id=form.id, field=row.field.value)
 
 
-DRAFT_TITLES: Mapping[str, str] = {"customers": N_("Draft to customers"), "staff": N_("Draft to staff")}
-_CUSTOMERS_LEFT = (
-    N_("[What happened in your own words, and what you do about it: to be written]"),
-    N_("[Whom to ask, and how: to be written]"),
-)
-_STAFF_LEFT = (
-    N_("This is what our records show, and no more. What they do not show we do not know yet."),
-    N_("Please answer no questions from outside yourself."),
-    N_("[Whom to pass questions on to: to be written]"),
-)
-
-
 def draft(audience: str, made: Made, page: ReportText, said: Speech) -> str:
-    """``page``: the report in the language of ``said``."""
+    """Return a draft to "customers" or "staff". ``page``: the report in the language of ``said``."""
     report = made.report
     customers = audience == "customers"
     subject = (
@@ -230,7 +229,7 @@ def draft(audience: str, made: Made, page: ReportText, said: Speech) -> str:
     )
     went = " ".join(_what_went_out(made, said)) if report.reached.messages else _nothing_went(made, said)
     known = " ".join((*(() if customers else _stopping(made, said)), *_known(made, page, said)))
-    left = _CUSTOMERS_LEFT if customers else _STAFF_LEFT
+    left = _TO_CUSTOMERS if customers else _TO_STAFF
     return "\n\n".join(filter(None, (subject, went, known, *map(said, left))))
 
 
@@ -300,7 +299,8 @@ def _stopping(made: Made, said: Speech) -> Iterator[str]:
 
 
 def _known(made: Made, page: ReportText, said: Speech) -> Iterator[str]:
-    """Whether others could read one's address, and what there is of an intrusion: where it is known."""
+    """Yield whether recipients could read one another's addresses, and that nothing points to an intrusion, as far as it is
+    known."""
     report = made.report
     if report.shown > 1 and report.reached.messages:
         if report.reached.messages > 1:

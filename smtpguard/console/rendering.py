@@ -125,7 +125,7 @@ async def page(
         "what_of": lambda freeze: what_of(freeze.selector.value, freeze.value, said, titles),
         "reach_of": reach_of,
         "kept": partial(frozen_in_words, said, titles),
-        "reason_of": lambda freeze: labels.reason_of(freeze.reason, said),
+        "reason_of": lambda freeze: labels.freeze_reason(freeze.reason, said),
         "person": getattr(request.state, "person", None),
         "signed_in": getattr(request.state, "account", None) is not None,
         "csrf": getattr(request.state, "csrf", ""),
@@ -157,7 +157,7 @@ def what_of(selector: str, name: str, said: Speech, titles: Mapping[str, str]) -
         name = titles.get(name, name)
     elif selector == Selector.MAILING.value:
         name = name[:12]
-    return said(labels.FROZEN.get(selector, selector), name=name)
+    return said(labels.SELECTORS.get(selector, selector), name=name)
 
 
 def frozen_in_words(

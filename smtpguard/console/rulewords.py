@@ -160,7 +160,7 @@ def observed(name: str, text: str, said: Speech) -> str:
         return said("unknown ({why})", why=why) if why else said("unknown")
     if name == FREEZE:
         selector, _, value = text.partition(" ")
-        named = labels.FROZEN.get(selector, "")
+        named = labels.SELECTORS.get(selector, "")
         return said(named, name=value or "\N{HORIZONTAL ELLIPSIS}") if named else text
     if stage := _STAGE.match(text):
         return said("{how} after stage {n} of {all}", how=said(AT[stage[1]]), n=stage[2], all=stage[3])

@@ -18,7 +18,7 @@ from smtpguard.app.console import Console
 from smtpguard.app.files import installation_secret
 from smtpguard.app.services import accounts, opened
 from smtpguard.config.settings import Settings, read_settings
-from smtpguard.console.people.accounts import Passwords
+from smtpguard.console.people.credentials import Passwords
 from smtpguard.journal.event import Event, Kind
 from tests.console.stage import CHEAP, PASSWORD
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.console.people import accounts
+from smtpguard.console.people import credentials
 from tests.cli.stage import Stage
 from tests.console.stage import CHEAP
 from tests.guard.campaign import documents
@@ -15,7 +15,7 @@ from tests.guard.campaign import documents
 @pytest.fixture(autouse=True)
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """A password costs 64 MB and a tenth of a second."""
-    monkeypatch.setattr(accounts, "PasswordHasher", lambda: CHEAP)
+    monkeypatch.setattr(credentials, "PasswordHasher", lambda: CHEAP)
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from smtpguard.app.services import accounts
 from smtpguard.config.settings import Audit, Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
-from smtpguard.console.people.accounts import Accounts, Passwords
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.credentials import Passwords
 from smtpguard.console.services import ConsoleServices
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions

@@ -14,7 +14,7 @@ import pytest
 
 from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, Account, Role, Scope
 from smtpguard.console.app import OPERATIONS
-from smtpguard.console.people.middleware import hashed
+from smtpguard.console.people.sessions import token_hash
 from smtpguard.holds.model import Hold
 from smtpguard.policy.freezing import Selector
 from tests.console import holding
@@ -279,7 +279,7 @@ async def test_an_ended_session_opens_nothing(here: Stage, how: str) -> None:
             wrong.append(f"{method} {path}: {answer.status_code}")
     assert not wrong, "\n".join(wrong)
     assert await written(here) == before
-    assert await here.home.store.people.session(hashed(token)) is None or how in ("idle",)
+    assert await here.home.store.people.session(token_hash(token)) is None or how in ("idle",)
 
 
 # -- the API
@@ -301,7 +301,7 @@ async def test_a_scope_opens_its_operations_alone(here: Stage, scope: Scope) -> 
 async def test_a_role_limits_every_scope(here: Stage, role: Role) -> None:
     """A token keeps its scopes when its account loses the role that they ask for."""
     asks = await program(here, EVA, *Role)
-    account = await here.accounts.at(EVA)
+    account = await here.accounts.get(EVA)
     await here.person("root@example.com", Role.ADMIN)
     await here.accounts.set_roles(account, [role], by="root")
     for operation in OPERATIONS:
@@ -375,7 +375,7 @@ async def test_a_token_that_ended_opens_nothing(here: Stage, how: str) -> None:
     await here.person("root@example.com", *Role)
     asks = await program(here, EVA, *Role)
     if how in DEAD:
-        await DEAD[how](here, await here.accounts.at(EVA), asks.token.split("_")[1])
+        await DEAD[how](here, await here.accounts.get(EVA), asks.token.split("_")[1])
     elif how == "expired":
         here.home.clock.at += timedelta(days=30)
     else:

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpguard.console import messageview
-from smtpguard.console.messageview import needs, segments
+from smtpguard.console import decisionpreview
+from smtpguard.console.decisionpreview import needs
+from smtpguard.console.evidence import segments
 from smtpguard.holds.model import Choice, Vote, missing
 from smtpguard.policy.approvals import Absence
 from tests.clocks import MONDAY
 from tests.console.holding import ANNA, DPO, DUTY, EVA, OMAR, changed, held
 from tests.console.stage import Stage
 
-outlook = partial(messageview.outlook, over=False)
+preview = partial(decisionpreview.preview, over=False)
 
 NIGHT = MONDAY + timedelta(hours=13)
 
@@ -60,7 +61,7 @@ async def test_missing_votes_decrease_with_each_vote(here: Stage) -> None:
 async def test_a_person_who_may_not_vote_gets_the_reason(
     here: Stage, who: str, roles: tuple[str, ...], why_not: str
 ) -> None:
-    ahead = outlook(await held(here), person(who, *roles), here.home.in_force, MONDAY)
+    ahead = preview(await held(here), person(who, *roles), here.home.in_force, MONDAY)
     assert (ahead.why_not, ahead.may) == (why_not, not why_not)
     assert not ahead.sends
 
@@ -68,24 +69,24 @@ async def test_a_person_who_may_not_vote_gets_the_reason(
 async def test_a_deputy_may_vote_for_an_absent_approver(here: Stage) -> None:
     hold, sten = await held(here), "sten@example.com"
     absence = Absence(person=DPO, since=MONDAY.date(), until=MONDAY.date(), deputy=sten, confirmed=True)
-    ahead = outlook(hold, person(sten), here.home.in_force.with_people([], [absence]), MONDAY)
+    ahead = preview(hold, person(sten), here.home.in_force.with_people([], [absence]), MONDAY)
     assert (ahead.may, ahead.others) == (True, (EVA, OMAR, sten))
     assert [(one.person, one.deputy) for one in ahead.away] == [(DPO, sten)]
-    assert outlook(hold, person(sten), here.home.in_force, MONDAY).why_not == "group"
+    assert preview(hold, person(sten), here.home.in_force, MONDAY).why_not == "group"
     both, later = voted(voted(hold, DPO), sten), MONDAY + timedelta(days=7)
-    assert outlook(both, person(sten), here.home.in_force, MONDAY).together == ()
+    assert preview(both, person(sten), here.home.in_force, MONDAY).together == ()
     for at in (MONDAY, later):
         known = here.home.in_force.with_people([], [absence])
-        assert outlook(both, person(sten), known, at).together == ((DPO, sten),), "also after the absence"
-        assert outlook(voted(both, DPO, later), person(sten), known, later).together == ()
+        assert preview(both, person(sten), known, at).together == ((DPO, sten),), "also after the absence"
+        assert preview(voted(both, DPO, later), person(sten), known, later).together == ()
 
 
 async def test_repeated_and_late_votes_are_recognized(here: Stage) -> None:
     hold = await held(here)
-    assert outlook(voted(hold, EVA), person(EVA), here.home.in_force, MONDAY).why_not == "voted"
-    assert outlook(voted(hold, EVA), person(DPO), here.home.in_force, MONDAY).sends
+    assert preview(voted(hold, EVA), person(EVA), here.home.in_force, MONDAY).why_not == "voted"
+    assert preview(voted(hold, EVA), person(DPO), here.home.in_force, MONDAY).sends
     done = await changed(here, hold, state=type(hold.state)("rejected"))
-    ahead = outlook(done, person(EVA), here.home.in_force, MONDAY)
+    ahead = preview(done, person(EVA), here.home.in_force, MONDAY)
     assert (ahead.why_not, ahead.left, ahead.needs, ahead.others) == ("decided", (), (), ())
 
 
@@ -95,9 +96,9 @@ async def test_the_addresses_of_a_person_are_one_voter(here: Stage) -> None:
     one = replace(
         in_force, aliases=dict.fromkeys(both, both), groups=replace(in_force.groups, aliases=dict.fromkeys(both, both))
     )
-    ahead = outlook(voted(hold, EVA), person(OMAR), one, MONDAY)
+    ahead = preview(voted(hold, EVA), person(OMAR), one, MONDAY)
     assert (ahead.why_not, ahead.others) == ("voted", (DPO,))
-    assert outlook(replace(hold, senders=frozenset({EVA})), person(OMAR), one, MONDAY).why_not == "own"
+    assert preview(replace(hold, senders=frozenset({EVA})), person(OMAR), one, MONDAY).why_not == "own"
 
 
 async def test_needs_are_empty_exactly_if_no_vote_is_missing(here: Stage) -> None:

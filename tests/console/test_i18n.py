@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard import admission, gathering, holds, mailings, policy
-from smtpguard.console import labels, rulewords
+from smtpguard.console import journalwords, labels, rulewords
 from smtpguard.holds.model import State
 from smtpguard.journal.event import NOTICES, Kind
 from smtpguard.locale.speech import Speech, choose
@@ -53,7 +53,7 @@ def test_every_key_has_its_text() -> None:
     assert set(rulewords.FACTS) == set(FACTS)
     assert set(rulewords.ACTIONS) == set(Action)
     assert facts_in_reasons() - set(FACTS) == set(rulewords.OURS)
-    assert set(labels.WORDS) == {kind.value for kind in Kind}
+    assert set(journalwords.KIND_WORDS) == {kind.value for kind in Kind}
     of_no_message = {
         "alarm",
         "checkpoint",
@@ -65,8 +65,8 @@ def test_every_key_has_its_text() -> None:
         "owner-digest",
         "stream",
     }
-    assert set(labels.NOTICES) | of_no_message == set(NOTICES)
-    assert set(labels.DEEDS) >= {move.value for move in Move}
+    assert set(journalwords.NOTICES) | of_no_message == set(NOTICES)
+    assert set(journalwords.MAILING_CHANGES) >= {move.value for move in Move}
     assert set(rulewords.AT) == {at.value for at in At}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.messageview import authorship
+from smtpguard.console.evidence import authorship
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import UNSAID
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.console.messageview import attached, opened
-from smtpguard.console.pages.message import cleaned, framed
+from smtpguard.console.htmlframe import html_page, sanitized
+from smtpguard.console.messageview import attachment_of, view_of
 from smtpguard.mail.message import Message
 from tests.console.holding import HOSTILE
 from tests.every import every
@@ -29,7 +29,7 @@ def related(image: str, html: str = '<img src="cid:a@b" alt="x">') -> Message:
 
 
 def test_visible_quoted_and_hidden_text_are_separate() -> None:
-    letter = opened(
+    letter = view_of(
         message(
             'Content-Type: text/html\n\n<p>Seen</p><p style="display:none">Unseen</p><blockquote type="cite">Old</blockquote>'
         )
@@ -49,7 +49,7 @@ def alternatives(plain: str, html: str) -> Message:
 
 def test_differing_alternatives_are_both_shown() -> None:
     """Alternatives with different text are both shown; otherwise an approver agrees to text that was not shown."""
-    letter = opened(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
+    letter = view_of(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
     assert letter.new == "A blessed month to you all!"
     assert letter.plain == "Who comes for bacon and whisky on Friday?"
 
@@ -61,23 +61,23 @@ def test_an_approver_is_told_that_a_text_is_longer_than_is_shown(long: str) -> N
         "plain": alternatives(words, "<p>A blessed month to you all!</p>"),
         "hidden": message(f'Content-Type: text/html\n\n<p>Seen</p><p style="display:none">{words}</p>'),
     }[long]
-    assert opened(letter).cut
+    assert view_of(letter).cut
 
 
 def test_equal_alternatives_are_shown_once() -> None:
     html = '<table><tr><td><img src="x" alt="Our logo"></td></tr></table><h1>Autumn is here</h1><p>Read <a href="https://x.example/a">more</a> of it.</p>'
     plain = "Our logo\n\nAUTUMN IS HERE\n\nRead more [https://x.example/a] of it."
-    assert opened(alternatives(plain, html)).plain == ""
-    assert opened(alternatives(plain, "")).plain == ""  # the HTML is shown then
+    assert view_of(alternatives(plain, html)).plain == ""
+    assert view_of(alternatives(plain, "")).plain == ""  # the HTML is shown then
 
 
 def test_rarely_shown_text_is_listed_as_hidden() -> None:
     shown = '<p title="on hovering">Seen</p><!--[if mso]><p>in Outlook</p><![endif]-->'
-    assert opened(message(f"Content-Type: text/html\n\n{shown}")).hidden.split("\n") == ["on hovering", "in Outlook"]
+    assert view_of(message(f"Content-Type: text/html\n\n{shown}")).hidden.split("\n") == ["on hovering", "in Outlook"]
 
 
 def test_bidirectional_controls_are_removed() -> None:
-    letter = opened(message("Content-Type: text/plain; charset=utf-8\n\nevil\u202egpj.exe\u2066 \x07bell"))
+    letter = view_of(message("Content-Type: text/plain; charset=utf-8\n\nevil\u202egpj.exe\u2066 \x07bell"))
     assert letter.new.split() == ["evilgpj.exe", "bell"]
 
 
@@ -91,7 +91,7 @@ def test_bidirectional_controls_are_removed() -> None:
     ids=["parts", "tags", "depth"],
 )
 def test_beyond_the_limits_the_header_and_the_reason_are_shown(body: str) -> None:
-    letter = opened(message(body))
+    letter = view_of(message(body))
     assert letter.why
     assert letter.new == ""
     assert ("Subject", "s") in letter.fields
@@ -104,33 +104,33 @@ def test_attachments_have_name_size_and_type() -> None:
         f"Content-Transfer-Encoding: base64\nContent-Disposition: attachment\n\n{data}\n--b\n"
         "Content-Type: message/rfc822\n\nFrom: b@example.com\nSubject: inner\n\nInner text\n--b--\n"
     )
-    pdf, inner = opened(whole).attachments
+    pdf, inner = view_of(whole).attachments
     assert (pdf.name, pdf.kind) == ("r.pdf", "application/pdf")
     assert 4900 < pdf.size_bytes < 5100
     assert inner.kind == "message/rfc822"
-    found = attached(whole, pdf.n)
+    found = attachment_of(whole, pdf.n)
     assert found is not None
     assert found[1] == b"x" * 5000
-    assert attached(whole, inner.n) == (inner, b"From: b@example.com\r\nSubject: inner\r\n\r\nInner text")
-    assert attached(whole, 0) is None  # it is shown inline as text
-    assert attached(whole, 99) is None
+    assert attachment_of(whole, inner.n) == (inner, b"From: b@example.com\r\nSubject: inner\r\n\r\nInner text")
+    assert attachment_of(whole, 0) is None  # it is shown inline as text
+    assert attachment_of(whole, 99) is None
 
 
 @given(st.binary(max_size=400))
 @settings(max_examples=100, deadline=None)
 def test_any_message_can_be_opened(raw: bytes) -> None:
     whole = Message.of(b"From: a@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n" + raw)
-    letter = opened(whole)
-    framed(whole)
+    letter = view_of(whole)
+    html_page(whole)
     for each in letter.attachments:
-        assert attached(whole, each.n) is not None
+        assert attachment_of(whole, each.n) is not None
 
 
 # # framed HTML
 
 
 def test_hostile_html_loads_nothing() -> None:
-    page = framed(message(HOSTILE.replace("CANARY", "http://canary.example.net")))
+    page = html_page(message(HOSTILE.replace("CANARY", "http://canary.example.net")))
     assert page is not None
     assert "canary" not in page
     assert "http" not in page
@@ -151,7 +151,7 @@ _PIECES = st.sampled_from(
 @given(st.lists(_PIECES, max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_no_markup_keeps_a_remote_address(pieces: list[str]) -> None:
-    kept = cleaned("".join(pieces), {})
+    kept = sanitized("".join(pieces), {})
     assert not re.search(r"<[^>]*x\.example", kept)
     assert not re.search(r"<\s*(?:script|style|iframe|svg|meta|base|form|input|object|embed|link)\b", kept, re.I)
 
@@ -168,7 +168,7 @@ def test_no_markup_keeps_a_remote_address(pieces: list[str]) -> None:
     ids=["png", "svg", "html", "another", "too large"],
 )
 def test_only_small_embedded_pictures_are_shown(image: str, shown: bool) -> None:
-    page = framed(related(image))
+    page = html_page(related(image))
     assert page is not None
     assert ("data:image/png;base64," in page) is shown
 
@@ -178,11 +178,11 @@ def test_only_small_embedded_pictures_are_shown(image: str, shown: bool) -> None
     ids=["no html", "too large", "too many parts"],
 )  # fmt: skip
 def test_without_html_there_is_no_frame(body: str) -> None:
-    assert framed(message(body)) is None
+    assert html_page(message(body)) is None
 
 
 @every(("html", "shown"), [('<img src="cid:a@b">', 1), ("<p>cid:a@b</p>", 0), ("<img src=CID:A%40B>", 1)])
 def test_a_picture_inside_the_text_is_no_attachment(html: str, shown: int) -> None:
     image = "Content-Type: image/png; name=x.png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\niVBORw0KGgo="
-    letter = opened(related(image, html))
+    letter = view_of(related(image, html))
     assert (len(letter.pictures), len(letter.attachments)) == (shown, 1 - shown)

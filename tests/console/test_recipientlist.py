@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.pages.mailings import RecipientList
+from smtpguard.console.recipientlist import RecipientList
 from smtpguard.console.rendering import Streamed
 from smtpguard.holds.model import State
 from smtpguard.lists.digest import Digester

@@ -12,7 +12,8 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.app import PAGES
-from smtpguard.console.people.pages import Administering, Pages
+from smtpguard.console.people.administering import PeoplePage
+from smtpguard.console.people.pages import AccountPages
 from tests.console.holding import ANNA, EVA, held, several, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import RAMADAN
@@ -119,8 +120,8 @@ def test_every_form_is_tested() -> None:
     """Every form is in the table, or has no field to type in."""
     routes = [
         *PAGES,
-        *Pages(**{each.name: _NOBODY for each in fields(Pages) if each.init}).routes(),
-        *Administering(_NOBODY).routes(),
+        *AccountPages(**{each.name: _NOBODY for each in fields(AccountPages) if each.init}).routes(),
+        *PeoplePage(_NOBODY).routes(),
     ]
     posts = {route.path for route in routes if "POST" in (getattr(route, "methods", None) or ())}
     tried = {re.sub(r"\{\w+\}", "{hold_id}", where) for _, where, *_ in FORMS}

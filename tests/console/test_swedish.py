@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.console import labels, rulewords
+from smtpguard.console import journalwords, rulewords
 from smtpguard.console.incident import report_in_words
 from smtpguard.console.reporting import make_once
 from smtpguard.freezes.service import Freezes
@@ -163,7 +163,7 @@ PROVED = Proof(
 
 
 def test_notes_of_a_proof_are_translated(silent: Speech) -> None:
-    said = list(labels.noted(PROVED, Speech("en")))
+    said = list(journalwords.remarks(PROVED, Speech("en")))
     assert said == [
         "the store was put back (entry 7, 1970-01-01 00:00:09 UTC): entries up to 1,200, signed until 1970-01-01 00:00:05 UTC, are not in it",
         "the store was put back (entry 8, 1970-01-01 00:00:09 UTC): entries up to 9, signed until 1970-01-01 00:00:05 UTC, are not in it",
@@ -172,7 +172,10 @@ def test_notes_of_a_proof_are_translated(silent: Speech) -> None:
         "2 lines of the file of checkpoints cannot be read",
         "no witness has a checkpoint of it: root on this host could have rewritten all of it",
     ]
-    for text in (*labels.noted(PROVED, silent), *(labels.not_in_it(lost, silent) for lost in PROVED.lost)):
+    for text in (
+        *journalwords.remarks(PROVED, silent),
+        *(journalwords.missing_period(lost, silent) for lost in PROVED.lost),
+    ):
         assert letters(text, "UTC", "XX") == ""
 
 
@@ -182,10 +185,10 @@ async def test_a_report_with_every_statement_is_translated(here: Stage, silent: 
     events = [Event(kind=kind, id=hold.hold_id, at=at, data={}, private=who) for kind in Kind]
     for key, words in (
         ("action", ("relay", "hold", "defer", "reject")),
-        ("outcome", tuple(labels.DETAILS)),
+        ("outcome", tuple(journalwords.DETAILS)),
         ("choice", ("approve", "reject")),
         ("saw", ("reasons", "text", "full", "html")),
-        ("notice", tuple(labels.NOTICES)),
+        ("notice", tuple(journalwords.NOTICES)),
         ("what", tuple(move.value for move in Move)),
         ("what", ("reopened", "feedback", "of another version")),
         ("percent", ("25",)),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.console.labels import decides, entry_in_words
+from smtpguard.console.journalwords import entry_in_words, is_decision
 from smtpguard.database.errors import StoreError, Unavailable
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled
@@ -203,7 +203,7 @@ async def test_refusals_stop_a_release(staged: Campaign) -> None:
     )
     assert found.report is not None
     [step] = [one for one in found.report.steps if one.entry.kind == "mailing"]
-    assert not decides(step.entry), "no person did it"
+    assert not is_decision(step.entry), "no person did it"
     told = entry_in_words(step.entry, step.clear, Speech("sv"))
     assert (told.text, told.who) == ("Utskicket: stoppat, e-postservern avvisade 3 av 12 personer", "smtpguard")
 

@@ -11,7 +11,7 @@ import click
 
 from smtpguard.cli import COMMANDS, main
 from smtpguard.config.schema import settings_schema
-from smtpguard.console.labels import WORDS
+from smtpguard.console.journalwords import KIND_WORDS
 from smtpguard.journal import event
 from smtpguard.journal.event import Kind
 from smtpguard.mail import reply
@@ -151,7 +151,7 @@ def events() -> str:
     """The generated part of docs/events.md: a row for each kind, with the sentences of code and console."""
     source = Path(event.__file__).read_text()
     notes = dict(re.findall(r'^    [A-Z_]+ = (?:\(\s+)?"([a-z-]+)"(?:  # (.*))?$', source, re.M))
-    rows = [f"| `{kind.value}` | {WORDS[kind.value].text} | {_note(notes[kind.value])} |\n" for kind in Kind]
+    rows = [f"| `{kind.value}` | {KIND_WORDS[kind.value].text} | {_note(notes[kind.value])} |\n" for kind in Kind]
     return "".join(["| Kind | In the console | |\n|---|---|---|\n", *rows])
 
 

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, as
 
 from smtpguard.accounts.model import Role
 from smtpguard.app.webserver import Server
-from smtpguard.console.people.accounts import NotPossible
+from smtpguard.console.people.credentials import NotPossible
 from tests.console.stage import PASSWORD, Stage, stage
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"

@@ -1,280 +1,61 @@
-"""The entry of the API: its bearer tokens (RFC 6750), and its requests: authenticate the token, limit the rate, check the
-scope, parse the body, and answer. A token acts as one account, within both its scopes and that account's roles.
+"""The entry of the API: authenticate the token, limit the rate, check the scope, parse the body, and answer.
 
-An operation is a row of a table (Operation). Both the routes and the OpenAPI 3.1 document are made from that table, so
-they cannot differ. Errors are application/problem+json (RFC 9457): never a traceback, and nothing that the caller may not
-see. In all JSON times are UTC with Z, and absent values are null.
+An operation is a row of a table (Operation). Both the routes and the OpenAPI 3.1 document are made from that table, so they
+cannot differ.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import json
 import logging
 import math
 import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from operator import attrgetter
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard import __version__
-from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
-from smtpguard.console.people.middleware import RateLimit, has_nul, hashed
+from smtpguard.accounts.model import Scope
+from smtpguard.console.api.operation import (
+    TITLES,
+    ApiServices,
+    Call,
+    Long,
+    Operation,
+    Problem,
+    Refusal,
+    Wrong,
+    answer,
+    not_in_scope,
+)
+from smtpguard.console.api.tokens import Holder, NoFactor
+from smtpguard.console.people.middleware import has_nul
+from smtpguard.console.people.signing import RateLimit
 from smtpguard.console.rendering import Streamed
-from smtpguard.console.services import ConsoleServices, Person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.holds.model import NotEntitled, Refused
-from smtpguard.journal.chain import utc_text
-from smtpguard.journal.clock import Clock
-from smtpguard.journal.event import Event, Kind
-from smtpguard.journal.proof import Proof
-from smtpguard.mail.address import Address
-from smtpguard.store.nouns import People
-
-PREFIX = "smtpguard"
-"""The prefix of every token, so that scanners of repositories and logs can find a leaked one."""
-
-NO_FACTOR = "no-second-factor"
-_FORM = re.compile(rf"{PREFIX}_([0-9A-Z]{{16}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
-
-
-T = TypeVar("T")
-Time = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
-OrNone = BeforeValidator(lambda value: value or None)
-"""From a value that is 0 or "" for none."""
-ByValue = BeforeValidator(lambda member: member.value)
-"""From a member of an enum."""
-Comment = Annotated[str, Field(max_length=2000)]
-
-
-class Sent(BaseModel):
-    """A request body. An unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Page(BaseModel, Generic[T]):
-    """Newest first. ``next``: the cursor of the next page, null on the last."""
-
-    items: list[T]
-    next: str | None = None
-
-
-class PageQuery(Sent):
-    limit: int = Field(default=50, ge=1, le=200)
-    cursor: str = Field(default="", max_length=200)
-
-
-class NoFactor(Exception):
-    """The token is right, but its account may do nothing until it has a second factor."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "A role of the token's account asks for a second factor, and it has none: sign in at the console and set one up."
-        )
-
-
-class NoToken(Exception):
-    """Nothing changed; the text says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """The caller: a program that acts as a person."""
-
-    token: Token
-    account: Account
-
-    def may(self, scope: Scope) -> bool:
-        return scope in self.token.scopes and self.account.may(SCOPE_ASKS[scope])
-
-    @property
-    def by(self) -> str:
-        """For the journal, beside the person's address."""
-        return f"{self.account.address} (token {self.token.token_id}: {self.token.name})"
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """``required``: the roles that must have a second factor."""
-
-    people: People
-    clock: Clock
-    new_id: Callable[[], str]
-    delimiters: str = "+"
-    required: frozenset[Role] = frozenset()
-
-    async def add(
-        self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
-    ) -> tuple[Token, str]:
-        """The token, and its text, which is not stored. Raises NoToken, BadAddress, StoreError."""
-        account = await self.people.account(AccountKeys(address=Address.parse(address).canonical(self.delimiters)))
-        if account is None:
-            raise NoToken(f"there is no account of {address}: smtpguard users add")
-        if account.lacks_factor(self.required):
-            raise NoToken(
-                f"a role of {account.address} asks for a second factor, and it has none: it is set up at the console, under its account"
-            )
-        idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
-        if idle:
-            raise NoToken(f"{account.address} has no role for: {', '.join(idle)}")
-        secret, now = secrets.token_urlsafe(32), self.clock.now()
-        token = Token(
-            token_id=self.new_id(),
-            account_id=account.account_id,
-            name=" ".join(name.split())[:100],
-            secret=hashed(secret),
-            scopes=tuple(scope for scope in Scope if scope in scopes),
-            created_at=now,
-            expires_at=now + good_for,
-        )
-        await self.people.put_token(token, self._event(token, account, "added", by))
-        return token, f"{PREFIX}_{token.token_id}_{secret}"
-
-    async def revoke(self, token_id: str, *, by: str) -> Token:
-        found = await self.people.token(token_id)
-        if found is None:
-            raise NoToken(f"there is no token {token_id}: smtpguard tokens list shows their ids")
-        token, account = found
-        if token.revoked:
-            raise NoToken(f"{token_id} is revoked already")
-        token = replace(token, revoked=True)
-        await self.people.put_token(token, self._event(token, account, "revoked", by))
-        return token
-
-    async def holder(self, text: str) -> Holder | None:
-        """The holder of this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises
-        NoFactor, StoreError."""
-        form = _FORM.fullmatch(text)
-        if form is None:
-            return None
-        found = await self.people.token(form[1])
-        right = hmac.compare_digest(found[0].secret if found else "", hashed(form[2]))
-        state = self.state(*found) if found is not None and right else "wrong"
-        if state == NO_FACTOR:
-            raise NoFactor
-        if found is None or state != "good":
-            return None
-        return Holder(token=found[0], account=found[1])
-
-    def state(self, token: Token, account: Account) -> str:
-        if token.revoked:
-            return "revoked"
-        if account.disabled:
-            return "disabled"
-        if not token.is_valid(self.clock.now()):
-            return "expired"
-        return NO_FACTOR if account.lacks_factor(self.required) else "good"
-
-    def _event(self, token: Token, account: Account, change: str, by: str) -> Event:
-        return Event(
-            kind=Kind.TOKEN,
-            id=token.token_id,
-            at=self.clock.now(),
-            data={"change": change, "name": token.name, "scopes": [scope.value for scope in token.scopes]},
-            private={"account": (account.address,), "actor": (by,)},
-        )
-
 
 log = logging.getLogger(__name__)
 
 PER_MINUTE = 600
-MOST_BODY = 64 << 10
-_PIECE = 200  # items of a list
+"""The most requests a minute with one token."""
+_STATUSES = (401, 403, 422, 429, 503)  # of every operation
+_BODY_STATUSES = (400, 413, 415)  # of every operation with a body
+_REF = "#/components/schemas/{model}"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # in JSON; PostgreSQL refuses it, as if it were away
-MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What operations use besides the pages' services. ``verify``: walks the whole journal."""
-
-    console: ConsoleServices
-    tokens: Tokens
-    verify: Callable[[], Awaitable[Proof]]
-    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One parsed request. ``query`` and ``body`` are of the operation's models."""
-
-    services: Services
-    holder: Holder
-    path: Mapping[str, str]
-    query: Any
-    body: Any = None
-
-    @property
-    def console(self) -> ConsoleServices:
-        return self.services.console
-
-    @property
-    def who(self) -> Person:
-        return Person.of(self.holder.account)
-
-
-@dataclass(frozen=True, slots=True)
-class Long:
-    """An answer that may have many megabytes: a JSON object, encoded and sent in pieces in a thread, so that it blocks
-    no other request. An iterator in it becomes a JSON array. ``close``: called when it was sent, or the client has
-    gone."""
-
-    values: Mapping[str, Any]
-    close: Callable[[], None] = lambda: None
-
-    def pieces(self) -> Iterator[bytes]:
-        before = "{"
-        for name, value in self.values.items():
-            yield f"{before}{json.dumps(name)}:".encode()
-            before = ","
-            if not isinstance(value, (list, Iterator)):
-                yield json.dumps(value).encode()
-                continue
-            yield b"["
-            left, first = iter(value), True
-            while some := list(islice(left, _PIECE)):
-                yield b"," * (not first) + json.dumps(some)[1:-1].encode()
-                first = False
-            yield b"]"
-        yield b"}" if self.values else b"{}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """``scope``: None if every token may. ``more``: scopes that some of its bodies need as well. ``refuses``: statuses
-    beyond those of every operation. ``do`` returns a model's values, or a ``Long`` answer of that model's shape."""
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    scope: Scope | None
-    answers: type[BaseModel]
-    do: Callable[[Call], Awaitable[BaseModel | Long]]
-    more: tuple[Scope, ...] = ()
-    query: type[BaseModel] | None = None
-    body: type[BaseModel] | None = None
-    refuses: tuple[int, ...] = ()
-    most_body: int = MOST_BODY
-
-
-class Entry:
-    def __init__(self, operations: Sequence[Operation], services: Services) -> None:
+class Api:
+    def __init__(self, operations: Sequence[Operation], services: ApiServices) -> None:
         self._services, self._tokens = services, services.tokens
         self._rate = RateLimit(services.console.clock, most=PER_MINUTE, seconds=60)
         self._operations = operations
@@ -286,14 +67,15 @@ class Entry:
         routes = [
             Route(path, self._endpoint(operations), methods=list(operations)) for path, operations in by_path.items()
         ]
-        routes.append(Route("/openapi.json", self._described, methods=["GET"]))
+        routes.append(Route("/openapi.json", self._openapi, methods=["GET"]))
         made = Starlette(
-            routes=routes, exception_handlers={HTTPException: _http, Refusal: _refusal, Exception: _broken}
+            routes=routes,
+            exception_handlers={HTTPException: _http_error, Refusal: _refusal, Exception: _internal_error},
         )
         made.router.redirect_slashes = False  # behind a proxy it would send the token out of TLS
         return made
 
-    async def _described(self, request: Request) -> Response:
+    async def _openapi(self, request: Request) -> Response:
         return Response(self._document, media_type="application/json")
 
     @cached_property
@@ -314,7 +96,7 @@ class Entry:
                     services=self._services,
                     holder=holder,
                     path=request.path_params,
-                    query=_understood(operation.query, dict(request.query_params), "query"),
+                    query=_validated(operation.query, dict(request.query_params), "query"),
                     body=await _body(request, operation),
                 )
                 made = await operation.do(call)
@@ -376,10 +158,10 @@ async def _body(request: Request, operation: Operation) -> BaseModel | None:
         raise Refusal(422, "No text has a NUL.")
     if not isinstance(value, dict):
         raise Refusal(422, "The body must be a JSON object.")
-    return _understood(operation.body, value, "body")
+    return _validated(operation.body, value, "body")
 
 
-def _understood(model: type[BaseModel] | None, value: Mapping[str, Any], where: str) -> BaseModel | None:
+def _validated(model: type[BaseModel] | None, value: Mapping[str, Any], where: str) -> BaseModel | None:
     if model is None:
         if value:
             raise Refusal(422, errors=[Wrong(at=f"{where}.{name}", problem="unknown field") for name in value])
@@ -394,92 +176,20 @@ def _understood(model: type[BaseModel] | None, value: Mapping[str, Any], where: 
         raise Refusal(422, errors=wrong) from None
 
 
-def not_in_scope(scope: Scope) -> Refusal:
-    challenge = f'Bearer error="insufficient_scope", scope="{scope.value}"'
-    detail = f"Requires the scope {scope.value}, for the token and for its account."
-    return Refusal(403, detail, headers={"www-authenticate": challenge})
-
-
 async def _refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return answer(error.status, error.detail, errors=error.errors, headers=error.headers)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return answer(error.status_code, headers=error.headers)
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+async def _internal_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ClientDisconnect):
         log.error("the API failed: %s", type(error).__name__, exc_info=error)
     return answer(500)
-
-
-TITLES: Mapping[int, str] = {
-    400: "Bad request",
-    401: "Not signed in",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Not like this",
-    409: "Changed meanwhile",
-    413: "Too large",
-    415: "Not JSON",
-    422: "Not understood",
-    429: "Too often",
-    500: "An error of smtpguard itself",
-    503: "The record cannot be reached",
-}
-
-
-class Wrong(BaseModel):
-    """One error in a request."""
-
-    at: str = Field(description="place of the error, like body.comment or query.limit")
-    problem: str
-
-
-class Problem(BaseModel):
-    """An error."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = ""
-    errors: list[Wrong] = []
-
-
-class Refusal(Exception):
-    """The answer to give instead."""
-
-    def __init__(
-        self,
-        status: int,
-        detail: str = "",
-        *,
-        errors: list[Wrong] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
-        self.errors, self.headers = errors or [], dict(headers or {})
-
-
-def error_at(at: str, problem: str) -> Refusal:
-    """For a request with one error."""
-    return Refusal(422, errors=[Wrong(at=at, problem=problem)])
-
-
-def answer(
-    status: int, detail: str = "", *, errors: list[Wrong] | None = None, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    problem = Problem(title=TITLES.get(status, "Error"), status=status, detail=detail, errors=errors or [])
-    content: dict[str, Any] = problem.model_dump(exclude_defaults=True) | {"title": problem.title, "status": status}
-    return JSONResponse(content, status, dict(headers or {}), media_type="application/problem+json")
-
-
-_EVERY, _OF_BODY = (401, 403, 422, 429, 503), (400, 413, 415)
-_REF = "#/components/schemas/{model}"
 
 
 def document(operations: Sequence[Operation], url: str = "") -> dict[str, Any]:
@@ -530,7 +240,9 @@ def _operation(operation: Operation, refs: Mapping[Any, Mapping[str, Any]]) -> d
                 "description": TITLES[status],
                 "content": {"application/problem+json": {"schema": refs[Problem]}},
             }
-            for status in sorted({*_EVERY, *operation.refuses, *(_OF_BODY if operation.body is not None else ())})
+            for status in sorted(
+                {*_STATUSES, *operation.refuses, *(_BODY_STATUSES if operation.body is not None else ())}
+            )
         },
     }
     if operation.scope is not None:

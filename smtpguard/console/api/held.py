@@ -12,11 +12,11 @@ from typing import Any
 
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api import heldmessage as rows
-from smtpguard.console.api.entry import Call, Operation, Page, Refusal, error_at
+from smtpguard.console.api.operation import Call, Operation, Page, Refusal, error_at
+from smtpguard.console.decisionpreview import LARGE, preview_now
 from smtpguard.console.filters import Filters, cut, holds_of
-from smtpguard.console.labels import entry_in_words
-from smtpguard.console.messageview import LARGE, outlook_now
-from smtpguard.console.pages.message import SPOKEN, letter_of
+from smtpguard.console.journalwords import QUESTIONS_AND_ANSWERS, entry_in_words
+from smtpguard.console.messageview import cached_view
 from smtpguard.console.services import Visibility, find, viewed, visibility
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage, effects
@@ -50,7 +50,7 @@ async def listed(call: Call) -> Page[rows.Held]:
 
 
 async def shown(call: Call) -> rows.HeldDetail:
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     await _record_view(call, hold, "reasons")
     return await _detail(call, hold)
 
@@ -62,8 +62,8 @@ async def _record_view(call: Call, hold: Hold, saw: str) -> None:
 
 async def approve(call: Call) -> rows.HeldDetail:
     body: rows.Approve = call.body
-    hold = await looked_up(call)
-    ahead = outlook_now(call.console, hold, call.who)
+    hold = await hold_in_path(call)
+    ahead = preview_now(call.console, hold, call.who)
     if sorted(body.seen.lists) != sorted(hold.lists) and not _has_voted(
         hold, call.who.address, Choice.APPROVE, body.seen
     ):
@@ -88,7 +88,7 @@ async def approve(call: Call) -> rows.HeldDetail:
 async def confirm(call: Call) -> rows.HeldDetail:
     """For the message's writer, as the token's account."""
     body: rows.Confirm = call.body
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     seen = effects.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
     act = call.console.approvals.confirm(
         hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
@@ -108,7 +108,7 @@ async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], b
     except KeyError:
         raise Refusal(404) from None
     except Conflict:
-        hold = await looked_up(call)
+        hold = await hold_in_path(call)
         if not already(hold):
             raise
     return await _detail(call, hold)
@@ -116,7 +116,7 @@ async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], b
 
 async def reject(call: Call) -> rows.HeldDetail:
     body: rows.Reject = call.body
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     if hold.state is not State.WAITING and not body.comment.strip():
         raise error_at("body.comment", "give a reason: its writer and the approvers are told")
     return await _voted(call, hold, Choice.REJECT, body.seen, body.comment)
@@ -126,7 +126,7 @@ async def unvote(call: Call) -> rows.HeldDetail:
     """For the approver whose vote it is, as the token's account. Until the approval takes effect also for all who
     decide on it, and for the writer."""
     body: rows.Withdraw = call.body
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     who = call.who.address
     act = call.console.approvals.unvote(hold.hold_id, approver=who, by=call.holder.by, comment=body.comment)
     return await _done(
@@ -141,7 +141,7 @@ async def unvote(call: Call) -> rows.HeldDetail:
 async def withdraw(call: Call) -> rows.HeldDetail:
     """For the message's writer, as the token's account."""
     body: rows.Withdraw = call.body
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     if call.who.address not in hold.senders:
         raise Refusal(403, "Only its writer can withdraw it.")
     act = call.console.approvals.withdraw(
@@ -153,7 +153,7 @@ async def withdraw(call: Call) -> rows.HeldDetail:
 async def settle(call: Call) -> rows.HeldDetail:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
     body: rows.Settle = call.body
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     try:
         done = await call.console.approvals.answer_doubt(
             hold.hold_id, sent=body.choice == "sent", approver=call.who.address, by=call.holder.by, comment=body.comment
@@ -163,7 +163,7 @@ async def settle(call: Call) -> rows.HeldDetail:
     return await _detail(call, done)
 
 
-async def looked_up(call: Call) -> Hold:
+async def hold_in_path(call: Call) -> Hold:
     """A hold that the caller may not see is answered 404."""
     found = await find(call.console, call.who, call.path["hold_id"])
     if found is None:
@@ -229,7 +229,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
 async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     """A writer who otherwise sees nothing gets no more than the notice has."""
     in_force = call.console.in_force
-    ahead = outlook_now(call.console, hold, call.who)
+    ahead = preview_now(call.console, hold, call.who)
     outgoing = await call.console.store.holds.outgoing(hold.hold_id)
     frozen = list((await call.console.freezes.holding_up(hold)).get(hold.hold_id, ()))
     covers = coverage.of_hold(hold, await call.console.approvals.learned(hold.hold_id))
@@ -253,7 +253,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
         "missing": ahead.left,
         "may_decide": ahead.may,
         "may_undo": ahead.may_undo,
-        "may_take_back": ahead.may_back and outgoing.stoppable,
+        "may_take_back": ahead.may_revoke and outgoing.stoppable,
         "sending": outgoing.own and outgoing.own.row,
         "stopped": hold.stopped,
         "frozen_by": frozen,
@@ -297,11 +297,11 @@ def _covers(covers: coverage.Coverage, *, blind: bool) -> dict[str, Any]:
 
 async def text(call: Call) -> rows.Text:
     """404 for callers to whom the policy does not show it. Journalled before it is shown."""
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     if visibility(hold, call.who, call.console) < Visibility.TEXT:
         raise Refusal(404)
     try:
-        letter = await letter_of(await call.console.store.contents.load(hold.content_sha256))
+        letter = await cached_view(await call.console.store.contents.load(hold.content_sha256))
     except ContentMissing:
         raise Refusal(404, "Its text is not kept any more.") from None
     await _record_view(call, hold, "text")
@@ -309,7 +309,7 @@ async def text(call: Call) -> rows.Text:
 
 
 async def history(call: Call) -> rows.History:
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     told = [entry_in_words(e, clear, Speech()) for e, clear in await call.console.store.journal.history(hold.hold_id)]
     return rows.History.model_validate({"items": told}, from_attributes=True)
 
@@ -330,10 +330,10 @@ async def plead(call: Call) -> rows.History:
 
 async def _said(call: Call, say: Callable[..., Awaitable[None]], words: str, **who: str) -> rows.History:
     """The conversation, with these words."""
-    hold = await looked_up(call)
+    hold = await hold_in_path(call)
     await say(hold.hold_id, words, **who, by=call.holder.by)
     found = await history(call)
-    return rows.History(items=[one for one in found.items if one.kind in SPOKEN])
+    return rows.History(items=[one for one in found.items if one.kind in QUESTIONS_AND_ANSWERS])
 
 
 _ONE = "/held/{hold_id}"

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from smtpguard.console.api.entry import ByValue, Comment, OrNone, PageQuery, Sent, Time
 from smtpguard.console.api.incident import FreezeRow
+from smtpguard.console.api.operation import ByValue, Comment, OrNone, PageQuery, Sent, Time
 from smtpguard.console.api.reference import ReasonRow
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import (
+from smtpguard.console.api.mailings import MailingRow
+from smtpguard.console.api.operation import (
     ByValue,
     Call,
     Long,
@@ -25,7 +26,6 @@ from smtpguard.console.api.entry import (
     error_at,
     not_in_scope,
 )
-from smtpguard.console.api.mailings import MailingRow
 from smtpguard.console.api.reference import Verified
 from smtpguard.console.incidentfile import row
 from smtpguard.console.reporting import NothingFits, Occupied, make_once, query_of

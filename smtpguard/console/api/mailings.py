@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import (
+from smtpguard.console.api.operation import (
     MOST_MESSAGE,
     Call,
     Comment,
@@ -25,7 +25,7 @@ from smtpguard.console.api.entry import (
 )
 from smtpguard.console.api.reference import raw_of
 from smtpguard.console.filters import cut, listed, sees
-from smtpguard.console.pages.mailings import OlderVersions, listing
+from smtpguard.console.recipientlist import OlderVersions, list_recipients
 from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict
 from smtpguard.mail.message import Message
@@ -310,7 +310,7 @@ async def people(call: Call) -> Long:
     if bool(body.list) == bool(body.csv):
         raise error_at("body", "give either list or csv")
     try:
-        got = await listing(
+        got = await list_recipients(
             call.console,
             mailing,
             approver=call.who.address,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from smtpguard.accounts.model import Scope
-from smtpguard.console.api.entry import (
+from smtpguard.console.api.operation import (
     MOST_MESSAGE,
     ByValue,
     Call,

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.labels import overtaken
-from smtpguard.console.messageview import LARGE, confirmed, outlook_now
-from smtpguard.console.pages.message import base, looked_up, own, shown
+from smtpguard.console.decisionpreview import LARGE, accepted_number, preview_now
+from smtpguard.console.labels import earlier_decision
+from smtpguard.console.pages.message import approver_page, hold_in_path, page_path, writer_page
 from smtpguard.console.rendering import (
     CHANGED,
     choice_of,
@@ -53,28 +53,28 @@ ROUTES = Routes()
 @ROUTES.post("/held/{hold_id}/vote", Role.APPROVER)
 async def vote(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    hold, seen = await looked_up(request)
+    hold, seen = await hold_in_path(request)
     sent = form(request)
     choice = choice_of(sent)
     comment = text_of(sent, "comment")
-    ahead = outlook_now(here, hold, who)
+    ahead = preview_now(here, hold, who)
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     wrong: dict[str, str] = {}
-    unsaid = choice is Choice.REJECT and not comment and ahead.may_back  # people were told that it goes
+    unsaid = choice is Choice.REJECT and not comment and ahead.may_revoke  # people were told that it goes
     if unsaid and (await here.store.holds.outgoing(hold.hold_id)).stoppable:
         wrong["comment"] = said("Give a reason for the rejection: its writer reads it.")
     people = 0
     if choice is Choice.APPROVE and ahead.may and ahead.sends:
         large = ahead.people >= LARGE
-        typed = confirmed(number(sent, "number" if large else "people"), hold.reach, ahead.people)
+        typed = accepted_number(number(sent, "number" if large else "people"), hold.reach, ahead.people)
         if typed is None and not large:  # more copies came than the button said
             return await _not_done(request, 409, said(CHANGED))
         if typed is None:
             wrong["number"] = _not_that(said, hold.reach, ahead.people)
         people = typed or 0
     if wrong:
-        return await shown(request, hold, seen, 422, wrong=wrong)
+        return await approver_page(request, hold, seen, 422, wrong=wrong)
     if choice is Choice.APPROVE and ahead.may and not text_of(sent, "number") and text_of(sent, "sure") != "yes":
         return await _asked_back(request, hold, seen, sent)
 
@@ -100,7 +100,7 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
     """Show the approval again with its cover and number of people, to be confirmed. Nothing is decided yet."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force = here.in_force
-    ahead = outlook_now(here, hold, who)
+    ahead = preview_now(here, hold, who)
     covers = coverage.of_hold(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
@@ -127,11 +127,11 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
 async def settle(request: Request) -> Response:
     """For a release to a list address in doubt: it was sent, or is to be sent again."""
     here, who, said = services_of(request), person(request), speech(request)
-    hold, seen = await looked_up(request)
+    hold, seen = await hold_in_path(request)
     sent = form(request)
     choice = text_of(sent, "choice")
     if choice not in ("sent", "again"):
-        return await shown(request, hold, seen, 422, said("Choose what happened."))
+        return await approver_page(request, hold, seen, 422, said("Choose what happened."))
 
     act = here.approvals.answer_doubt(
         hold.hold_id, sent=choice == "sent", approver=who.address, by=who.by, comment=text_of(sent, "comment")
@@ -142,10 +142,10 @@ async def settle(request: Request) -> Response:
 @ROUTES.post("/held/{hold_id}/ask", Role.APPROVER)
 async def ask(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
-    hold, seen = await looked_up(request)
+    hold, seen = await hold_in_path(request)
     question = text_of(form(request), "question")
     if not question:
-        return await shown(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
+        return await approver_page(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
     act = here.questions.ask(hold.hold_id, question, approver=who.address, by=who.by)
     return await _done(request, act, "asked")
@@ -156,7 +156,7 @@ async def ask(request: Request) -> Response:
 async def unvote(request: Request) -> Response:
     """An approver undoes their vote: until the approval takes effect, all who decide on it may."""
     here, who = services_of(request), person(request)
-    hold, _ = await looked_up(request)
+    hold, _ = await hold_in_path(request)
     if Role.APPROVER not in who.roles and who.address not in hold.senders:
         raise HTTPException(403)
 
@@ -174,7 +174,7 @@ async def confirm(request: Request) -> Response:
     typed = number(sent, "number")
     if hold.asks_writer and typed != hold.reach:
         wrong = {"number": _not_that(said, hold.reach, hold.reach)}
-        return await own(request, hold, 422, wrong=wrong)
+        return await writer_page(request, hold, 422, wrong=wrong)
 
     act = here.approvals.confirm(
         hold.hold_id,
@@ -219,7 +219,7 @@ async def judge(request: Request) -> Response:
     hold = await _mine(request)
     judgement = text_of(form(request), "said")
     if judgement not in JUDGEMENTS:
-        return await own(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
+        return await writer_page(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
 
     act = here.questions.judge(hold.hold_id, judgement, sender=who.address, by=who.by)
     return await _done(request, act, "judged")
@@ -231,7 +231,7 @@ async def _write(request: Request, send: Callable[..., Awaitable[None]], missing
     hold = await _mine(request)
     words = text_of(form(request), "words")
     if not words:
-        return await own(request, hold, 422, wrong={"words": missing})
+        return await writer_page(request, hold, 422, wrong={"words": missing})
 
     act = send(hold.hold_id, words, sender=who.address, by=who.by)
     return await _done(request, act, what)
@@ -239,7 +239,7 @@ async def _write(request: Request, send: Callable[..., Awaitable[None]], missing
 
 async def _mine(request: Request) -> Hold:
     """The hold, for its writer only."""
-    hold, _ = await looked_up(request)
+    hold, _ = await hold_in_path(request)
     if person(request).address not in hold.senders:
         raise HTTPException(404)
     return hold
@@ -256,14 +256,14 @@ async def _done(request: Request, act: Awaitable[object], what: str) -> Response
         return await _not_done(request, 422, said(UNCONFIRMED))
     except Refused:
         return await _not_done(request, 409, said("Nothing was done: this message has no writer to ask."))
-    return see_other(base(request), done=what)
+    return see_other(page_path(request), done=what)
 
 
 async def _not_done(request: Request, status: int, problem: str) -> Response:
     """``problem``, and who was faster."""
-    hold, seen = await looked_up(request)
+    hold, seen = await hold_in_path(request)
     if status == 409:
-        problem = f"{problem} {overtaken(hold, person(request).address, speech(request))}".strip()
+        problem = f"{problem} {earlier_decision(hold, person(request).address, speech(request))}".strip()
     if seen is Visibility.NOTHING or person(request).address in hold.senders:
-        return await own(request, hold, status, problem)
-    return await shown(request, hold, seen, status, problem)
+        return await writer_page(request, hold, status, problem)
+    return await approver_page(request, hold, seen, status, problem)

@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
-from smtpguard.console import labels
+from smtpguard.console import journalwords, labels
+from smtpguard.console.decisionpreview import LARGE, DecisionPreview, accepted_number, preview_now
 from smtpguard.console.filters import ANY, APPROVED, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of, sees
-from smtpguard.console.messageview import LARGE, DecisionPreview, confirmed, outlook_now
-from smtpguard.console.pages.message import letter_of, looked_up
+from smtpguard.console.messageview import cached_view
+from smtpguard.console.pages.message import hold_in_path
 from smtpguard.console.rendering import (
     choice_of,
     digits,
@@ -128,7 +129,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     is out of hours now."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.in_force, here.clock.now()
-    ahead, named = outlook_now(here, hold, who), addressees(hold, in_force)
+    ahead, named = preview_now(here, hold, who), addressees(hold, in_force)
     approving = {vote.approver for vote in ahead.votes if vote.choice is Choice.APPROVE}
     missing = sum(n for need in ahead.needs for n, _ in need.groups)
     late = (
@@ -217,7 +218,7 @@ async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold])
     found: dict[str, str] = {}
     for hold in readable:
         try:
-            text = (await letter_of(await here.store.contents.load(hold.content_sha256))).new
+            text = (await cached_view(await here.store.contents.load(hold.content_sha256))).new
         except ContentMissing:
             continue
         words = " ".join(text.split())
@@ -232,7 +233,7 @@ def _sent(ahead: DecisionPreview) -> int:
 
 def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
     here, who = services_of(request), person(request)
-    return [(hold, outlook_now(here, hold, who)) for hold in holds]
+    return [(hold, preview_now(here, hold, who)) for hold in holds]
 
 
 @ROUTES.post("/decided", Role.APPROVER)
@@ -262,12 +263,12 @@ async def decided(request: Request) -> Response:
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
         if not ahead.may and (choice is Choice.APPROVE or ahead.why_not not in ("voted", "leaving")):
-            faster = labels.overtaken(hold, who.address, said) if ahead.why_not == "decided" else ""
+            faster = labels.earlier_decision(hold, who.address, said) if ahead.why_not == "decided" else ""
             left.append((hold, f"{said(labels.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue
         content, envelope, shown, lists = seen[hold.hold_id]
         looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=text_of(sent, "policy"))
-        most = confirmed(number_of(shown), hold.reach, ahead.people) if ahead.sends else 0
+        most = accepted_number(number_of(shown), hold.reach, ahead.people) if ahead.sends else 0
         if choice is Choice.APPROVE and (most is None or lists != " ".join(hold.lists)):
             left.append((hold, said("it has changed since you looked")))
             continue
@@ -285,7 +286,7 @@ async def decided(request: Request) -> Response:
             left.append((hold, said("the policy has changed since you looked")))
         except (Refused, KeyError):
             now = await here.store.holds.find(hold.hold_id)
-            faster = labels.overtaken(now, who.address, said) if now is not None else ""
+            faster = labels.earlier_decision(now, who.address, said) if now is not None else ""
             left.append((hold, (said("it has changed since you looked") + f". {faster}").strip()))
         except CommitUnknown:
             left.append((hold, said("it is not known whether your vote counts: look at it again")))
@@ -373,7 +374,8 @@ async def frozen(request: Request) -> Response:
         request,
         "freezes.html",
         entries=[
-            (labels.entry_in_words(e, clear, said), _what(e.data, clear or {}, names, said), e) for e, clear in entries
+            (journalwords.entry_in_words(e, clear, said), _what(e.data, clear or {}, names, said), e)
+            for e, clear in entries
         ],
         further=entries[-1][0].seq if more else "",
     )
@@ -382,11 +384,14 @@ async def frozen(request: Request) -> Response:
 @ROUTES.get("/history/{hold_id}")
 async def one(request: Request) -> Response:
     """The journal of one message, as a timeline."""
-    hold, _ = await looked_up(request)
+    hold, _ = await hold_in_path(request)
     entries = await services_of(request).store.journal.history(hold.hold_id)
     said = speech(request)
     return await page(
-        request, "timeline.html", hold=hold, entries=[labels.entry_in_words(e, clear, said) for e, clear in entries]
+        request,
+        "timeline.html",
+        hold=hold,
+        entries=[journalwords.entry_in_words(e, clear, said) for e, clear in entries],
     )
 
 

@@ -99,7 +99,7 @@ async def report(request: Request) -> Response:
     page = await asyncio.to_thread(report_in_words, made, said, who.address)
     wanted = sent.get("format")
     if wanted not in TYPES:
-        form_of_it = await asyncio.to_thread(notifying.filled, made, page, said)
+        form_of_it = await asyncio.to_thread(notifying.filled_form, made, page, said)
         drafts = await asyncio.to_thread(_drafts, made)
         return await _shown(
             request,

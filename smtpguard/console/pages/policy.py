@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.messageview import evidence
+from smtpguard.console.evidence import evidence
 from smtpguard.console.pages.message import reasons_in_words
 from smtpguard.console.rendering import WrongField, form, page, services_of, speech, uploaded
 from smtpguard.console.rulewords import ACTIONS, guide_values, in_words

@@ -1,4 +1,4 @@
-"""The Away page: an approver reports an absence and a deputy; an admin agrees to a deputy from another group."""
+"""The Away page: an approver reports an absence and names a deputy; an admin agrees to a deputy from another group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
-from smtpguard.console.people.accounts import Accounts, NotPossible
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.credentials import NotPossible
 from smtpguard.console.rendering import WrongField, page, see_other, services_of, speech, text_of
 from smtpguard.console.services import for_roles, person
 from smtpguard.guard.inforce import InForce
@@ -28,7 +29,8 @@ NOT_AWAY = N_("{address} is not away.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeputyRow:
-    """``deciding``: groups in which the deputy decides; ``not_yet``: those in which an admin must agree first."""
+    """An absence on the page. ``deciding``: the groups in which the deputy decides; ``not_yet``: the groups in which an admin must
+    agree first."""
 
     absence: Absence
     by_policy: bool
@@ -37,13 +39,13 @@ class DeputyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
+class AwayPage:
     accounts: Accounts
 
     def routes(self) -> list[Route]:
         approver, admin, either = for_roles(Role.APPROVER), for_roles(Role.ADMIN), for_roles(Role.APPROVER, Role.ADMIN)
         return [
-            Route("/away", either(self._shown), methods=["GET"]),
+            Route("/away", either(self._page), methods=["GET"]),
             Route("/away", approver(self.away), methods=["POST"]),
             Route("/away/back", approver(self.back), methods=["POST"]),
             Route("/away/agree", admin(self.agree), methods=["POST"]),
@@ -54,17 +56,17 @@ class Absent:
         """Report an absence. An admin's agreement stays valid for the same deputy and days within the earlier ones."""
         who, in_force = person(request).address, services_of(request).in_force
         try:
-            wanted = await self._wanted(request, who, in_force)
+            wanted = await self._from_form(request, who, in_force)
         except WrongField as bad:
-            return await self._shown(request, 400, wrong={bad.field: speech(request)(bad.why)})
+            return await self._page(request, 400, wrong={bad.field: speech(request)(bad.why)})
 
-        def step(said: Absence | None) -> tuple[Absence, Event]:
+        def step(declared: Absence | None) -> tuple[Absence, Event]:
             agreed = (
-                said is not None
-                and said.confirmed
-                and said.deputy == wanted.deputy
-                and said.since <= wanted.since
-                and wanted.until <= said.until
+                declared is not None
+                and declared.confirmed
+                and declared.deputy == wanted.deputy
+                and declared.since <= wanted.since
+                and wanted.until <= declared.until
             )
             made = replace(wanted, confirmed=agreed)
             return made, self._event("away", made, who)
@@ -75,14 +77,14 @@ class Absent:
         return see_other("/away", done="done")
 
     async def _ask_admins(self, request: Request, absence: Absence, in_force: InForce) -> None:
-        """Mail to the admins who can agree to the deputy, where one must."""
+        """Mail to the admins who can agree to the deputy, if one must."""
         not_yet = _row(absence, in_force, by_policy=False).not_yet
         if not not_yet:
             return
         two = in_force.addresses_of(absence.person, absence.deputy)
         admins = [a.address for a in await self.accounts.people.everybody() if not a.disabled and Role.ADMIN in a.roles]
-        told = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
-        await services_of(request).store.journal.record((), told)
+        notices = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
+        await services_of(request).store.journal.record((), notices)
 
     async def back(self, request: Request) -> Response:
         """End or cancel the person's absence, whether the person or the policy declared it."""
@@ -90,10 +92,10 @@ class Absent:
         mine = in_force.addresses_of(who)
         current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
         if not current:
-            return await self._shown(request, 409, problem=Phrase(NOT_AWAY, address=who))
+            return await self._page(request, 409, problem=Phrase(NOT_AWAY, address=who))
         first = min(current, key=lambda a: a.since)
 
-        def step(said: Absence | None) -> tuple[Absence, Event]:
+        def step(declared: Absence | None) -> tuple[Absence, Event]:
             made = replace(first, person=who, ended=now)
             return made, self._event("back", made, who)
 
@@ -102,33 +104,35 @@ class Absent:
         return see_other("/away", done="done")
 
     async def agree(self, request: Request) -> Response:
-        return await self._deputy(request, "agreed", lambda said: replace(said, confirmed=True))
+        return await self._decide_on_deputy(request, "agreed", lambda declared: replace(declared, confirmed=True))
 
     async def refuse(self, request: Request) -> Response:
-        return await self._deputy(request, "refused", lambda said: replace(said, deputy="", confirmed=False))
+        return await self._decide_on_deputy(
+            request, "refused", lambda declared: replace(declared, deputy="", confirmed=False)
+        )
 
-    async def _deputy(self, request: Request, change: str, to: Callable[[Absence], Absence]) -> Response:
+    async def _decide_on_deputy(self, request: Request, change: str, to: Callable[[Absence], Absence]) -> Response:
         """Apply an admin's decision on the deputy that the page showed. If the deputy differs by now, change nothing."""
         form, admin = request.state.form, person(request).address
         who, deputy = text_of(form, "person", 320), text_of(form, "deputy", 320)
 
-        def step(said: Absence | None) -> tuple[Absence, Event]:
-            if said is None or said.over(self.accounts.clock.now(), services_of(request).in_force.groups.zone):
+        def step(declared: Absence | None) -> tuple[Absence, Event]:
+            if declared is None or declared.over(self.accounts.clock.now(), services_of(request).in_force.groups.zone):
                 raise NotPossible(Phrase(NOT_AWAY, address=who))
-            if said.deputy != deputy or not deputy:
+            if declared.deputy != deputy or not deputy:
                 raise NotPossible(Phrase("It has changed: {address} has changed their absence meanwhile.", address=who))
-            if services_of(request).in_force.addresses_of(admin) & {said.person, said.deputy}:
+            if services_of(request).in_force.addresses_of(admin) & {declared.person, declared.deputy}:
                 raise NotPossible(Phrase("You cannot approve your own deputy: another admin must do it."))
-            return to(said), self._event(change, said, admin)
+            return to(declared), self._event(change, declared, admin)
 
         try:
             await self.accounts.people.change_absence(who, step)
         except NotPossible as why:
-            return await self._shown(request, 409, problem=why.why)
+            return await self._page(request, 409, problem=why.why)
         await services_of(request).policies.follow()
         return see_other("/away", done="done")
 
-    async def _wanted(self, request: Request, who: str, in_force: InForce) -> Absence:
+    async def _from_form(self, request: Request, who: str, in_force: InForce) -> Absence:
         """Parse the form. Raises WrongField."""
         form = request.state.form
         today = self.accounts.clock.now().astimezone(in_force.groups.zone).date()
@@ -140,13 +144,14 @@ class Absent:
             raise WrongField("until", N_("The last day is in the past."))
         if until - since > LONGEST:
             raise WrongField("until", N_("The absence is longer than a year."))
-        deputy = await self._known(text_of(form, "deputy"), in_force)
+        deputy = await self._deputy_address(text_of(form, "deputy"), in_force)
         if deputy and deputy in in_force.addresses_of(who):
             raise WrongField("deputy", N_("You cannot be your own deputy."))
         return Absence(person=who, since=since, until=until, deputy=deputy)
 
-    async def _known(self, text: str, in_force: InForce) -> str:
-        """The canonical address of a person who can decide: in a group, or as an approver. "" without a text."""
+    async def _deputy_address(self, text: str, in_force: InForce) -> str:
+        """Return the canonical address of a deputy, "" if the field is empty. A deputy can decide: they are in a group, or have the
+        approver's role. Raises WrongField."""
         if not text:
             return ""
         try:
@@ -173,18 +178,18 @@ class Absent:
             },
         )
 
-    async def _shown(
+    async def _page(
         self, request: Request, status: int = 200, *, problem: Said = "",
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         who, in_force, now = person(request), services_of(request).in_force, self.accounts.clock.now()
-        said = {absence.person for absence in await self.accounts.people.absences()}
+        declared = {absence.person for absence in await self.accounts.people.absences()}
         mine = in_force.addresses_of(who.address)
         coming = sorted(
             (a for a in in_force.groups.absences if not a.over(now, in_force.groups.zone)),
             key=lambda a: (a.since, a.person),
         )
-        rows = [_row(absence, in_force, by_policy=absence.person not in said) for absence in coming]
+        rows = [_row(absence, in_force, by_policy=absence.person not in declared) for absence in coming]
         colleagues = frozenset().union(*(p for p in in_force.groups.values() if not p.isdisjoint(mine)))
         return await page(
             request,

@@ -1,5 +1,5 @@
-"""Single sign-on with OpenID Connect Core 1.0: the authorization code flow with PKCE (RFC 7636), state and nonce, and
-the checks of the ID token.
+"""Single sign-on with OpenID Connect Core 1.0: the authorization code flow with PKCE (RFC 7636), a state and a nonce, and the
+checks of the ID token.
 
 The state, nonce, verifier and target page of an attempt are sealed in a cookie of the browser that began it. So nothing
 is stored for abandoned attempts, and no other browser can finish one.
@@ -31,20 +31,27 @@ from smtpguard.console.people.signing import NotAuthenticated, Proven
 from smtpguard.journal.clock import Clock
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-"""Signatures with a public key. None and HMACs are excluded: with those anybody could sign."""
+"""The accepted signatures: those with a public key. "none" is excluded, and so are HMACs: with those anybody could sign."""
 
 ATTEMPT_SECONDS = 600
+"""How long a person has to sign in at the provider."""
 SKEW_SECONDS = 60
+"""How far the provider's clock may be off."""
 FRESH_SECONDS = 3600.0
-AGAIN_SECONDS = 30.0  # between two fetches for an unknown key
-SECONDS = 10.0  # for each whole answer, however slowly it comes
-PAUSE_SECONDS = 2.0  # after the provider did not answer
+"""How long the provider's metadata and keys are used before they are fetched again."""
+AGAIN_SECONDS = 30.0
+"""The least time between two fetches for an unknown key."""
+SECONDS = 10.0
+"""How long one whole answer may take, however slowly it comes."""
+PAUSE_SECONDS = 2.0
+"""How long the provider is not asked after it did not answer."""
 MOST_OCTETS = 1 << 20
+"""The most octets of one answer."""
 _OURS = {"client_secret_basic", "client_secret_post"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _Metadata:
     """The provider's metadata and keys, and when they were read."""
 
     authorization: str
@@ -62,7 +69,7 @@ class Provider:
         self._clock, self._back = clock, back
         self._box = SecretBox(hmac.digest(secret, b"smtpguard console sign-on attempt", "sha256"))
         self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
-        self._known: _Known | None = None
+        self._metadata: _Metadata | None = None
         self._failed_at = float("-inf")
 
     async def close(self) -> None:
@@ -73,9 +80,9 @@ class Provider:
         return tuple(role for role in Role if role.value in given)
 
     async def begin(self, then: str, *, moves: str = "") -> tuple[str, str]:
-        """The URL to redirect the browser to, and the cookie that it brings back. ``moves``: the account to change to
-        single sign-on. Raises NotAuthenticated if the provider is away."""
-        known = await self._provider()
+        """Return the URL to redirect the browser to, and the sealed attempt for its cookie. ``then``: the page to go on to.
+        ``moves``: the account to change to single sign-on, "" for a sign-in. Raises NotAuthenticated if the provider is away."""
+        metadata = await self._provider()
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "moves": moves,
                    "until": self._clock.now().timestamp() + ATTEMPT_SECONDS}  # fmt: skip
@@ -91,29 +98,30 @@ class Provider:
             "code_challenge_method": "S256",
         }
         sealed = self._box.encrypt(json.dumps(attempt).encode(), encoder=URLSafeBase64Encoder).decode()
-        mark = "&" if "?" in known.authorization else "?"
-        return f"{known.authorization}{mark}{urlencode(query)}", sealed
+        mark = "&" if "?" in metadata.authorization else "?"
+        return f"{metadata.authorization}{mark}{urlencode(query)}", sealed
 
     def moves(self, sealed: str) -> str:
-        """The account that this attempt changes to single sign-on, "" for a sign-in. Raises NotAuthenticated."""
-        return str(self._attempt(sealed).get("moves", ""))
+        """Return the account that this attempt changes to single sign-on, "" for a sign-in. Raises NotAuthenticated."""
+        return str(self._unsealed(sealed).get("moves", ""))
 
     async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str]:
-        """The person, and the page they wanted. ``issuer``: the answer's ``iss``, if it has one (RFC 9207)."""
-        attempt = self._attempt(sealed)
+        """Return the person, and the page they wanted. ``issuer``: the answer's ``iss``, if it has one (RFC 9207). Raises
+        NotAuthenticated."""
+        attempt = self._unsealed(sealed)
         if not state or not hmac.compare_digest(str(attempt["state"]).encode(), state.encode()):
             raise NotAuthenticated("the state is another attempt's")
         if issuer and issuer != self.trusted.issuer:
             raise NotAuthenticated("the answer is another provider's")
         if not code:
             raise NotAuthenticated("the provider gave no code")
-        known = await self._provider()
-        token = await self._exchange(known, code, str(attempt["verifier"]))
-        claims = await self._verified(token)
-        self._check(claims, str(attempt["nonce"]))
-        return self._person(claims), str(attempt["then"])
+        metadata = await self._provider()
+        token = await self._exchange(metadata, code, str(attempt["verifier"]))
+        claims = await self._verified_claims(token)
+        self._check_claims(claims, str(attempt["nonce"]))
+        return self._proven(claims), str(attempt["then"])
 
-    def _attempt(self, sealed: str) -> Mapping[str, Any]:
+    def _unsealed(self, sealed: str) -> Mapping[str, Any]:
         try:
             attempt: Mapping[str, Any] = json.loads(self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder))
         except (CryptoError, ValueError):
@@ -122,7 +130,7 @@ class Provider:
             raise NotAuthenticated("the sign-on took too long")
         return attempt
 
-    async def _exchange(self, known: _Known, code: str, verifier: str) -> str:
+    async def _exchange(self, metadata: _Metadata, code: str, verifier: str) -> str:
         data = {
             "grant_type": "authorization_code",
             "code": code,
@@ -132,28 +140,29 @@ class Provider:
         }
         auth = None
         if self._client_secret:
-            if "client_secret_post" in known.methods and "client_secret_basic" not in known.methods:
+            if "client_secret_post" in metadata.methods and "client_secret_basic" not in metadata.methods:
                 data["client_secret"] = self._client_secret
             else:
-                auth = httpx2.BasicAuth(*(_quoted(v) for v in (self.trusted.client_id, self._client_secret)))
-        answer = await self._asked("POST", known.token, data=data, auth=auth)
+                auth = httpx2.BasicAuth(*(_form_encoded(v) for v in (self.trusted.client_id, self._client_secret)))
+        answer = await self._fetch_json("POST", metadata.token, data=data, auth=auth)
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise NotAuthenticated("the provider gave no ID token")
         return token
 
-    async def _verified(self, token: str) -> Mapping[str, Any]:
-        """The claims, if one of the provider's keys signed the token. An unknown key is fetched once."""
+    async def _verified_claims(self, token: str) -> Mapping[str, Any]:
+        """Return the claims of a token that one of the provider's keys signed. For an unknown key the keys are fetched once more.
+        Raises NotAuthenticated."""
         for fresh in (False, True):
-            known = await self._provider(unknown_key=fresh)
+            metadata = await self._provider(unknown_key=fresh)
             try:
-                return jwt.decode(token, known.keys, algorithms=list(ALGORITHMS)).claims
+                return jwt.decode(token, metadata.keys, algorithms=list(ALGORITHMS)).claims
             except (JoseError, ValueError, TypeError, KeyError) as error:
                 failed = type(error).__name__
         raise NotAuthenticated(f"the ID token's signature: {failed}")
 
-    def _check(self, claims: Mapping[str, Any], nonce: str) -> None:
-        """OpenID Connect Core section 3.1.3.7."""
+    def _check_claims(self, claims: Mapping[str, Any], nonce: str) -> None:
+        """Check the claims as in OpenID Connect Core section 3.1.3.7. Raises NotAuthenticated."""
         now = self._clock.now().timestamp()
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
@@ -163,17 +172,17 @@ class Provider:
             raise NotAuthenticated("the ID token is for another client")
         if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != self.trusted.client_id:
             raise NotAuthenticated("the ID token was given to another client")
-        if not _number(claims.get("exp")) or now >= claims["exp"] + SKEW_SECONDS:
+        if not _is_number(claims.get("exp")) or now >= claims["exp"] + SKEW_SECONDS:
             raise NotAuthenticated("the ID token has expired")
-        if not _number(claims.get("iat")) or claims["iat"] > now + SKEW_SECONDS:
+        if not _is_number(claims.get("iat")) or claims["iat"] > now + SKEW_SECONDS:
             raise NotAuthenticated("the ID token is from the future")
-        if "nbf" in claims and (not _number(claims["nbf"]) or claims["nbf"] > now + SKEW_SECONDS):
+        if "nbf" in claims and (not _is_number(claims["nbf"]) or claims["nbf"] > now + SKEW_SECONDS):
             raise NotAuthenticated("the ID token is not valid yet")
         given = claims.get("nonce")
         if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
             raise NotAuthenticated("the ID token is of another attempt")
 
-    def _person(self, claims: Mapping[str, Any]) -> Proven:
+    def _proven(self, claims: Mapping[str, Any]) -> Proven:
         subject, address = claims.get("sub"), claims.get("email")
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise NotAuthenticated("the ID token has no subject")
@@ -194,45 +203,47 @@ class Provider:
             groups=frozenset(g for g in named if isinstance(g, str)),
         )
 
-    async def _provider(self, *, unknown_key: bool = False) -> _Known:
-        """The provider's metadata and keys, read once an hour, and for an unknown key."""
+    async def _provider(self, *, unknown_key: bool = False) -> _Metadata:
+        """Return the provider's metadata and keys. They are fetched once an hour, and for an unknown key. Raises
+        NotAuthenticated."""
         now = self._clock.monotonic()
-        if self._known is not None and now - self._known.at < (AGAIN_SECONDS if unknown_key else FRESH_SECONDS):
-            return self._known
+        if self._metadata is not None and now - self._metadata.at < (AGAIN_SECONDS if unknown_key else FRESH_SECONDS):
+            return self._metadata
         if now - self._failed_at < PAUSE_SECONDS:
             raise NotAuthenticated("the provider was away a moment ago")
         try:
-            self._known = await self._published(now)
+            self._metadata = await self._discover(now)
         except NotAuthenticated:
             self._failed_at = self._clock.monotonic()
             raise
-        return self._known
+        return self._metadata
 
-    async def _published(self, now: float) -> _Known:
-        about = await self._asked("GET", self.trusted.issuer.rstrip("/") + "/.well-known/openid-configuration")
+    async def _discover(self, now: float) -> _Metadata:
+        about = await self._fetch_json("GET", self.trusted.issuer.rstrip("/") + "/.well-known/openid-configuration")
         if about.get("issuer") != self.trusted.issuer:
             raise NotAuthenticated("the provider says it is another issuer")
         places = [about.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
         if not all(isinstance(place, str) and self._may_ask(place) for place in places):
             raise NotAuthenticated("the provider's endpoints are not https")
-        keys = await self._asked("GET", str(places[2]))
+        keys = await self._fetch_json("GET", str(places[2]))
         methods = about.get("token_endpoint_auth_methods_supported")
-        return _Known(
+        return _Metadata(
             authorization=str(places[0]),
             token=str(places[1]),
             methods=frozenset(methods if isinstance(methods, list) else ["client_secret_basic"]) & _OURS,
-            keys=_public(keys),
+            keys=_public_keys(keys),
             at=now,
         )
 
     def _may_ask(self, place: str) -> bool:
-        """Https, unless the settings name a provider without it, which they may on loopback only."""
+        """Return whether the URL is https. Http is allowed if the settings name an http provider, which they may on loopback
+        only."""
         return place.startswith("https://") or (
             self.trusted.issuer.startswith("http://") and place.startswith("http://")
         )
 
-    async def _asked(self, method: str, url: str, **more: Any) -> Mapping[str, Any]:
-        """Fetch a JSON object. Redirects are not followed, and a too large answer is not read."""
+    async def _fetch_json(self, method: str, url: str, **more: Any) -> Mapping[str, Any]:
+        """Fetch a JSON object. Redirects are not followed, and a too large answer is not read. Raises NotAuthenticated."""
         try:
             async with (
                 asyncio.timeout(SECONDS),
@@ -256,8 +267,8 @@ class Provider:
         return found
 
 
-def _public(keys: Mapping[str, Any]) -> jwk.KeySet:
-    """The public keys. An unreadable key is ignored, and so is a symmetric one, which proves nothing."""
+def _public_keys(keys: Mapping[str, Any]) -> jwk.KeySet:
+    """Return the public keys of a JWK set. An unreadable key is ignored, and so is a symmetric one, which proves nothing."""
     found = []
     listed = keys.get("keys")
     for key in listed if isinstance(listed, list) else []:
@@ -270,10 +281,10 @@ def _public(keys: Mapping[str, Any]) -> jwk.KeySet:
     return jwk.KeySet(found)
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _quoted(text: str) -> str:
-    """For HTTP Basic, as in RFC 6749 section 2.3.1."""
+def _form_encoded(text: str) -> str:
+    """Encode a client id or secret for HTTP Basic (RFC 6749 section 2.3.1)."""
     return urlencode({"": text})[1:]

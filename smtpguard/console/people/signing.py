@@ -10,30 +10,77 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections import OrderedDict, deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
-from smtpguard.console.people.accounts import Accounts, TooManyHashes
-from smtpguard.console.people.middleware import RateLimit, Sessions, hashed
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.credentials import TooManyHashes
+from smtpguard.console.people.sessions import Sessions, token_hash
+from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.envelope import client_network
 
 WINDOW_SECONDS = 900.0
-PER_PAIR = 8  # attempts from one network on one account
-PER_ACCOUNT = 100  # from all networks
-PER_CLIENT = 40  # on all accounts
+PER_PAIR = 8
+"""The most attempts in a window from one network on one account."""
+PER_ACCOUNT = 100
+"""The most attempts in a window from all networks on one account."""
+PER_CLIENT = 40
+"""The most attempts in a window from one network on all accounts."""
 CROWDED_SECONDS = 10.0
+"""When to try again if too many passwords are being compared."""
+MOST_KEYS = 20_000
+"""The most clients, accounts or pairs that one limit counts."""
 _NO_ADDRESS = "?"  # not the beginning of any account's address
 
 
+class RateLimit:
+    """A limit of ``most`` attempts in ``seconds`` for each key, in a sliding window, bounded in memory.
+
+    Each console process counts by itself, and forgets when it ends: the limit slows down guessing, and proves nothing. A refused
+    attempt does not count, so clients that keep trying do not delay those that wait.
+    """
+
+    def __init__(self, clock: Clock, *, most: int, seconds: float) -> None:
+        self._clock, self._most, self._seconds = clock, most, seconds
+        self._tries: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """Return the seconds until this key may try, 0 for now."""
+        tries = self._in_window(key)
+        return 0.0 if len(tries) < self._most else tries[0] + self._seconds - self._clock.monotonic()
+
+    def take(self, key: str) -> None:
+        """Count an attempt before its result is known, so that many at once gain nothing."""
+        tries = self._tries[key] = self._in_window(key)
+        tries.append(self._clock.monotonic())
+        self._tries.move_to_end(key)
+        while len(self._tries) > MOST_KEYS:
+            self._tries.popitem(last=False)
+
+    def give_back(self, key: str) -> None:
+        """Do not count the last attempt: it was right."""
+        tries = self._tries.get(key)
+        if tries:
+            tries.pop()
+
+    def _in_window(self, key: str) -> deque[float]:
+        tries = self._tries.get(key) or deque()  # kept only once it counts: a refused client may name any account
+        end = self._clock.monotonic() - self._seconds
+        while tries and tries[0] <= end:
+            tries.popleft()
+        return tries
+
+
 class SignInRefused(Exception):
-    """Not signed in; no more may be told."""
+    """The person is not signed in. They may not be told more."""
 
 
 class TooManyAttempts(Exception):
-    """The attempt was not checked. ``seconds`` until the next may be made."""
+    """The attempt was not checked. ``seconds``: until the next may be made."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"try again in {seconds:.0f} s")
@@ -46,7 +93,8 @@ class NotAuthenticated(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """Who signs in, as a provider says (oidc). ``subject``: issuer and subject, which never change; ``address`` may."""
+    """The person who signs in, as a provider says (oidc). ``subject``: issuer and subject, which never change; ``address``
+    may change."""
 
     subject: str
     address: str
@@ -56,14 +104,17 @@ class Proven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """``token``: for the session cookie. ``known``: for the cookie that marks this browser as its owner's."""
+    """A person who has signed in. ``token``: for the session cookie. ``mark``: for the cookie that marks this browser as the
+    owner's."""
 
     account: Account
     token: str
-    known: str
+    mark: str
 
 
 class Signing:
+    """Sign-in and sign-out, each journalled."""
+
     def __init__(self, accounts: Accounts, sessions: Sessions, *, secret: bytes) -> None:
         self._accounts, self._sessions = accounts, sessions
         self._people, self._clock = accounts.people, accounts.clock
@@ -74,33 +125,37 @@ class Signing:
         self._clients = RateLimit(accounts.clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
 
     async def by_password(
-        self, address: str, password: str, code: str, *, client: str, known: str, before: str
+        self, address: str, password: str, code: str, *, client: str, mark: str, before: str
     ) -> SignedIn:
-        """``before``: the token of this browser's earlier session, which ends. Raises SignInRefused, TooManyAttempts, StoreError."""
+        """Sign in a person with a password, and a code if they have a second factor.
+
+        ``code``: of the authenticator, or a recovery code. ``mark``: the browser's (SignedIn), "" for none. ``before``: the token
+        of this browser's earlier session, which ends. Raises SignInRefused, TooManyAttempts, StoreError.
+        """
         who = self._canonical(address)
-        keys = self._braked(who, client, known)
+        keys = self._count_attempt(who, client, mark)
         account = await self._people.account(AccountKeys(address=who))
         try:
-            right = await self._accounts.passwords.right(account.password if account else "", password)
+            right = await self._accounts.passwords.is_right(account.password if account else "", password)
         except TooManyHashes:
             raise TooManyAttempts(CROWDED_SECONDS) from None
-        token, begins = self._sessions.made(account.account_id if account else "", how="password")
+        token, begins = self._sessions.new(account.account_id if account else "", how="password")
         checked = account.password if account else ""
 
         def step(found: Sequence[Account]) -> AccountChange:
             mine = found[0] if found else None
             if mine is None or not right or mine.password != checked:
                 why = "no such account" if mine is None else "wrong password" if mine.password else "no password"
-                return self._refused(mine, why, client)
+                return self._refusal(mine, why, client)
             if mine.disabled:
-                return self._refused(mine, "disabled", client)
-            with_code = self._coded(mine, code)
-            if with_code is None:
-                return self._refused(mine, "wrong code" if code else "no code", client)
+                return self._refusal(mine, "disabled", client)
+            after_code = self._after_code(mine, code)
+            if after_code is None:
+                return self._refusal(mine, "wrong code" if code else "no code", client)
             data = {"how": "password", "second_factor": bool(mine.totp)}
             event = self._event(Kind.SIGNED_IN, mine, client, **data)
             return AccountChange(
-                account=with_code, events=(event,), begins=begins, ends=hashed(before) if before else ""
+                account=after_code, events=(event,), begins=begins, ends=token_hash(before) if before else ""
             )
 
         made = await self._people.turn(AccountKeys(address=who), step)
@@ -108,7 +163,7 @@ class Signing:
             raise SignInRefused
         for brake, key in keys:
             brake.give_back(key)
-        return SignedIn(account=made.account, token=token, known=self._known(made.account.address))
+        return SignedIn(account=made.account, token=token, mark=self._new_mark(made.account.address))
 
     async def by_provider(
         self, proven: Proven, roles: Sequence[Role], *, client: str, before: str, asked: Set[str]
@@ -125,17 +180,17 @@ class Signing:
 
         def step(found: Sequence[Account]) -> AccountChange:
             if who.startswith(_NO_ADDRESS):
-                return self._refused(None, "what the provider says is no address", client)
+                return self._refusal(None, "what the provider says is no address", client)
             mine = next((a for a in found if a.subject == proven.subject), None)
             there = next((a for a in found if a.address == who and a is not mine), None)
             if mine is None and there is not None and not there.subject and not there.password:
                 mine, there = replace(there, subject=proven.subject), None
             if there is not None:
-                return self._refused(mine, "the address is another account's", client)
+                return self._refusal(mine, "the address is another account's", client)
             if mine is not None and mine.disabled:
-                return self._refused(mine, "disabled", client)
+                return self._refusal(mine, "disabled", client)
             if not wanted:
-                return self._refused(mine, "no group of theirs gives a role", client)
+                return self._refusal(mine, "no group of theirs gives a role", client)
             events: tuple[Event, ...] = ()
             if mine is None:
                 mine = Account(
@@ -145,9 +200,9 @@ class Signing:
                     name=proven.name,
                     subject=proven.subject,
                 )
-                events = (self._change(mine, "added", wanted),)
+                events = (self._role_change(mine, "added", wanted),)
             elif mine.roles != wanted:
-                events = (self._change(mine, "roles", wanted),)
+                events = (self._role_change(mine, "roles", wanted),)
             changed = mine.roles != wanted or mine.address != who
             mine = replace(
                 mine,
@@ -157,25 +212,26 @@ class Signing:
                 claims=tuple(sorted(proven.groups & asked)),
                 claimed_at=self._clock.now(),
             )
-            token, begins = self._sessions.made(mine.account_id, how="sso")
+            token, begins = self._sessions.new(mine.account_id, how="sso")
             tokens["token"] = token
             event = self._event(Kind.SIGNED_IN, mine, client, how="sso", second_factor=False)
-            ends = hashed(before) if before else ""
+            ends = token_hash(before) if before else ""
             return AccountChange(account=mine, events=(*events, event), begins=begins, ends=ends, ends_all=changed)
 
         made = await self._people.turn(AccountKeys(address=who, subject=proven.subject), step)
         if made.refused or made.account is None:
             raise SignInRefused
-        return SignedIn(account=made.account, token=tokens["token"], known=self._known(made.account.address))
+        return SignedIn(account=made.account, token=tokens["token"], mark=self._new_mark(made.account.address))
 
-    async def out(self, token: str, account: Account, *, client: str) -> None:
+    async def sign_out(self, token: str, account: Account, *, client: str) -> None:
         event = self._event(Kind.SIGNED_OUT, account, client)
-        await self._people.turn(AccountKeys(), lambda found: AccountChange(events=(event,), ends=hashed(token)))
+        await self._people.turn(AccountKeys(), lambda found: AccountChange(events=(event,), ends=token_hash(token)))
 
-    def _braked(self, who: str, client: str, known: str) -> list[tuple[RateLimit, str]]:
-        """Counts the attempt, or raises TooManyAttempts. A known browser has its own attempts, which others cannot use up."""
+    def _count_attempt(self, who: str, client: str, mark: str) -> list[tuple[RateLimit, str]]:
+        """Count the attempt. Return the limits and keys under which it counts. Raises TooManyAttempts. A browser with the
+        owner's mark has attempts of its own, which others cannot use up."""
         where = client_network(client)
-        nonce = self._known_as(known, who)
+        nonce = self._marked(mark, who)
         keys = (
             [(self._pairs, f"known {nonce}")]
             if nonce
@@ -188,42 +244,44 @@ class Signing:
             brake.take(key)
         return keys
 
-    def _coded(self, account: Account, code: str) -> Account | None:
-        """The account after this code was used, None for a wrong one: a code works once."""
+    def _after_code(self, account: Account, code: str) -> Account | None:
+        """Return the account after this code was used, None for a wrong one. A code works once."""
         if not account.totp:
             return account
-        step = self._accounts.factors.step(account.totp, code, self._clock.now())
+        step = self._accounts.factors.time_step(account.totp, code, self._clock.now())
         if step is not None:
             return replace(account, totp_step=step) if step > account.totp_step else None
-        spare = self._accounts.factors.hashed(code)
+        spare = self._accounts.factors.recovery_hash(code)
         if spare in account.recovery:
             return replace(account, recovery=tuple(h for h in account.recovery if h != spare))
         return None
 
     def _canonical(self, address: str) -> str:
-        """An invalid address is looked up all the same, and not found."""
+        """Return the canonical address. For an invalid one, return a key that no account has, so that it is looked up all the
+        same."""
         try:
             return self._accounts.canonical(address.strip())
         except BadAddress:
             return _NO_ADDRESS + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:32]
 
-    def _known(self, who: str) -> str:
+    def _new_mark(self, who: str) -> str:
         nonce = secrets.token_hex(8)
         return f"{nonce}.{self._mac(who, nonce)}"
 
-    def _known_as(self, known: str, who: str) -> str:
-        """The nonce of a browser that signed in as this person before, else ""."""
-        nonce, _, mac = known.partition(".")
+    def _marked(self, mark: str, who: str) -> str:
+        """Return the nonce of a browser that signed in as this person before, else ""."""
+        nonce, _, mac = mark.partition(".")
         return nonce if mac and hmac.compare_digest(mac.encode(), self._mac(who, nonce).encode()) else ""
 
     def _mac(self, who: str, nonce: str) -> str:
         return hmac.new(self._key, f"{nonce} {who}".encode(), "sha256").hexdigest()[:32]
 
-    def _refused(self, account: Account | None, why: str, client: str) -> AccountChange:
-        """A typed address that belongs to no account is not recorded: it may have been a password."""
+    def _refusal(self, account: Account | None, why: str, client: str) -> AccountChange:
+        """Return a refusal, for the journal. A typed address that belongs to no account is not recorded: it may have been a
+        password."""
         return AccountChange(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
 
-    def _change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
+    def _role_change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
         data = {"roles": [r.value for r in roles], "before": [r.value for r in account.roles]}
         return self._accounts.event(account, change, "single sign-on", **data)
 

@@ -11,7 +11,7 @@ import httpx2
 import jsonschema
 
 from smtpguard.accounts.model import SCOPE_ASKS, Role, Scope
-from smtpguard.console.api.entry import Tokens
+from smtpguard.console.api.tokens import Tokens
 from tests.console import holding
 from tests.console.holding import NEWS
 from tests.console.stage import URL, Stage

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from smtpguard.accounts.model import Role, Scope
 from smtpguard.cli import main
 from smtpguard.console.api import incident
-from smtpguard.console.api.entry import Long
+from smtpguard.console.api.operation import Long
 from smtpguard.console.reporting import Made
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.model import Choice
@@ -224,7 +224,7 @@ values = st.recursive(
 @settings(max_examples=100, deadline=None)
 def test_pieces_of_an_answer_join_to_one_document(value: dict[str, Any], size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smtpguard.console.api.entry._PIECE", size)
+        patch.setattr("smtpguard.console.api.operation._PIECE", size)
         assert json.loads(b"".join(Long(value).pieces())) == value
 
 

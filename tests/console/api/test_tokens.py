@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Account, Role, Scope
-from smtpguard.console.api.entry import NoToken, Tokens
-from smtpguard.console.people.accounts import Factors
+from smtpguard.console.api.tokens import NoToken, Tokens
+from smtpguard.console.people.credentials import Factors
 from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
 from tests.console.stage import Stage, stage
@@ -55,9 +55,9 @@ async def test_a_revoked_token_is_refused_at_once(here: Stage) -> None:
 
 async def test_tokens_of_a_disabled_account_are_refused(here: Stage) -> None:
     asks = await program(here, EVA, Role.VIEWER)
-    await here.accounts.disable(await here.accounts.at(EVA), by="root")
+    await here.accounts.disable(await here.accounts.get(EVA), by="root")
     assert (await asks("GET", "/me")).status_code == 401
-    await here.accounts.enable(await here.accounts.at(EVA), by="root")
+    await here.accounts.enable(await here.accounts.get(EVA), by="root")
     assert (await asks("GET", "/me")).status_code == 200
 
 
@@ -87,8 +87,8 @@ async def test_a_token_is_refused_until_a_required_second_factor_is_set(tmp_path
         with pytest.raises(NoToken, match="asks for a second factor, and it has none"):
             await theirs.add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=timedelta(days=1), by="root")
         assert sorted(theirs.state(*each) for each in await theirs.people.tokens()) == ["good", "no-second-factor"]
-        account = await here.accounts.at(OMAR)
-        await here.accounts.set_factor(account, Factors(KEY).made(), by="root")
+        account = await here.accounts.get(OMAR)
+        await here.accounts.set_factor(account, Factors(KEY).new_secret(), by="root")
         assert (await again("GET", "/me")).status_code == 200
 
 

@@ -42,7 +42,7 @@ class SignOn:
         return await browser.post("/login/sso/back", **given)
 
     async def eva(self) -> Account:
-        return await self.stage.accounts.at(EVA)
+        return await self.stage.accounts.get(EVA)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.people.accounts import qr_svg
+from smtpguard.console.people.credentials import qr_svg
 from tests.console.holding import ANNA, EVA, OMAR, held, text
 from tests.console.people.signon import SignOn
 from tests.console.people.test_pages import turned_on
@@ -83,7 +83,7 @@ async def test_a_deleted_account_loses_its_sessions_and_stays_in_the_journal(her
     omar = await here.signed_in(OMAR, Role.APPROVER)
     admin = await here.signed_in(EVA, Role.ADMIN)
     await admin.get("/people")
-    account, own = await here.accounts.at(OMAR), await here.accounts.at(EVA)
+    account, own = await here.accounts.get(OMAR), await here.accounts.get(EVA)
     unsure = await admin.post(f"/people/{account.account_id}/delete")
     assert unsure.status_code == 409
     assert "Confirm it" in text(unsure)
@@ -118,7 +118,7 @@ async def test_a_required_second_factor_is_set_up_first(tmp_path: Path) -> None:
         await eva.get("/me")
         off = await eva.post("/me/factor/off", password="a password that is long")
         assert off.status_code == 409
-        assert (await here.accounts.at(EVA)).totp
+        assert (await here.accounts.get(EVA)).totp
 
 
 def test_the_qr_code_is_dark_on_white_in_every_theme() -> None:
@@ -192,4 +192,4 @@ async def test_without_a_provider_no_account_moves(here: Stage) -> None:
     account = await here.person(OMAR, Role.VIEWER)
     await admin.get("/people")
     assert (await admin.post(f"/people/{account.account_id}/sso")).status_code == 409
-    assert (await here.accounts.at(OMAR)).password
+    assert (await here.accounts.get(OMAR)).password

@@ -36,7 +36,7 @@ async def eva(here: Stage) -> Browser:
 async def test_a_form_of_another_origin_is_refused(here: Stage, eva: Browser, wrong: dict[str, object]) -> None:
     answer = await eva.post("/me/language", language="sv", **wrong)  # type: ignore[arg-type]
     assert answer.status_code == 403
-    assert (await here.accounts.at(EVA)).language == ""
+    assert (await here.accounts.get(EVA)).language == ""
     assert (await eva.get("/me")).status_code == 200
 
 
@@ -44,7 +44,7 @@ async def test_without_origin_headers_the_token_is_required(here: Stage, eva: Br
     bare = {"Origin": "", "Sec-Fetch-Site": ""}
     assert (await eva.post("/me/language", bare, language="sv", csrf="")).status_code == 403
     assert (await eva.post("/me/language", bare, language="sv")).status_code == 303
-    assert (await here.accounts.at(EVA)).language == "sv"
+    assert (await here.accounts.get(EVA)).language == "sv"
 
 
 async def test_the_token_may_be_in_a_header(eva: Browser) -> None:

@@ -10,8 +10,8 @@ import pyotp
 import pytest
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
-from smtpguard.console.people.accounts import SHORTEST, BadPassword, Factors, check
-from smtpguard.console.people.pages import new_password
+from smtpguard.console.people.administering import new_password
+from smtpguard.console.people.credentials import SHORTEST, BadPassword, Factors, check_password
 from tests.console.holding import text
 from tests.console.stage import PASSWORD, Browser, Stage
 
@@ -67,13 +67,13 @@ async def test_after_many_wrong_passwords_the_right_one_is_refused(here: Stage) 
 @pytest.mark.parametrize("password", ["eva-2026-03", "Eva12345!!"])
 def test_an_own_address_is_no_valid_password(password: str) -> None:
     with pytest.raises(BadPassword):
-        check(password, address="eva-2026@example.com" if "2026" in password else "eva12345@example.com")
+        check_password(password, address="eva-2026@example.com" if "2026" in password else "eva12345@example.com")
 
 
 def test_full_width_characters_are_accepted() -> None:
-    check("ＡＢＣＤＥＦＧＨＩＪ", address=EVA)  # ten full-width characters
-    check("a long sentence about nothing", address=EVA)
-    check(new_password(), address=EVA)
+    check_password("ＡＢＣＤＥＦＧＨＩＪ", address=EVA)  # ten full-width characters
+    check_password("a long sentence about nothing", address=EVA)
+    check_password(new_password(), address=EVA)
 
 
 async def turned_on(here: Stage, browser: Browser) -> list[str]:
@@ -110,10 +110,10 @@ async def test_turning_on_a_second_factor_needs_code_and_password(here: Stage) -
     assert wrong.status_code == 400
     assert browser.hidden("sealed") == sealed  # the same QR code: it was read already
     assert (await browser.post("/me/factor", sealed=sealed, code="000000", password="wrong")).status_code == 403
-    for other in ("rubbish", "", "å", Factors(b"x" * 32).made(), sealed[:-4]):
+    for other in ("rubbish", "", "å", Factors(b"x" * 32).new_secret(), sealed[:-4]):
         answer = await browser.post("/me/factor", sealed=other, code="000000", password=PASSWORD)
         assert answer.status_code == 400
-    assert (await here.accounts.at(EVA)).totp == ""
+    assert (await here.accounts.get(EVA)).totp == ""
 
 
 async def test_a_language_is_chosen(here: Stage) -> None:
@@ -132,9 +132,9 @@ async def test_the_sign_in_page_follows_the_browsers_language(here: Stage) -> No
 
 async def test_an_account_without_a_password_cannot_change_it(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
-    account = await here.accounts.at(EVA)
-    await here.accounts._change(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
-    token, session = here.front.sessions.made(account.account_id, how="sso")
+    account = await here.accounts.get(EVA)
+    await here.accounts._set(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
+    token, session = here.front.sessions.new(account.account_id, how="sso")
     await here.home.store.people.turn(AccountKeys(), lambda found: AccountChange(begins=session))
     browser.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
     page = await browser.get("/me")
@@ -168,7 +168,7 @@ async def test_a_new_account_gets_a_password_shown_once(here: Stage) -> None:
     assert password is not None
     assert password[1] not in (await browser.get("/people")).text
     assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
-    assert (await here.accounts.at(OMAR)).roles == (Role.VIEWER, Role.APPROVER)
+    assert (await here.accounts.get(OMAR)).roles == (Role.VIEWER, Role.APPROVER)
     added = [e for e in await here.events() if e.data.get("change") == "added"][-1]
     assert added.private["actor"] == (EVA,)
     assert password[1] not in str(await here.events())
@@ -192,12 +192,12 @@ async def test_an_account_without_a_password_waits_for_single_sign_on(here: Stag
 async def test_every_change_takes_effect_and_is_journalled(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     omar = await here.signed_in(OMAR, Role.VIEWER)
-    account = await here.accounts.at(OMAR)
+    account = await here.accounts.get(OMAR)
     await turned_on(here, omar)
     await browser.get("/people")
     at = f"/people/{account.account_id}"
     assert (await browser.post(f"{at}/roles", roles=["operator"])).status_code == 303
-    assert (await here.accounts.at(OMAR)).roles == (Role.OPERATOR,)
+    assert (await here.accounts.get(OMAR)).roles == (Role.OPERATOR,)
     assert (await browser.post(f"{at}/factor-off")).status_code == 303
     assert (await browser.post(f"{at}/factor-off")).status_code == 409
     await browser.get("/people")
@@ -211,7 +211,7 @@ async def test_every_change_takes_effect_and_is_journalled(here: Stage) -> None:
     assert (await browser.post(f"{at}/enable")).status_code == 303
     assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
     assert (await browser.post(f"{at}/roles")).status_code == 303
-    assert (await here.accounts.at(OMAR)).roles == ()
+    assert (await here.accounts.get(OMAR)).roles == ()
     assert [e["change"] for e in (await here.kinds("account"))][2:] == [
         "second-factor", "roles", "second-factor-off", "password", "disabled", "enabled", "roles",
     ]  # fmt: skip
@@ -220,7 +220,7 @@ async def test_every_change_takes_effect_and_is_journalled(here: Stage) -> None:
 async def test_the_last_admin_keeps_the_role(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.ADMIN)
     await browser.get("/people")
-    at = f"/people/{(await here.accounts.at(EVA)).account_id}"
+    at = f"/people/{(await here.accounts.get(EVA)).account_id}"
     assert (await browser.post(f"{at}/disable")).status_code == 409
     assert (await browser.post(f"{at}/roles", roles=["viewer"])).status_code == 409
     assert (await browser.post(f"{at}/roles", roles=["admin", "approver"])).status_code == 303

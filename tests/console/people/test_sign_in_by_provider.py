@@ -50,7 +50,7 @@ async def test_the_subject_identifies_an_account_and_the_address_may_change(sso:
     await sso.signs_on()
     sso.at.claims = {"email": "eva.berg@example.com"}
     await sso.signs_on()
-    assert (await sso.stage.accounts.at("eva.berg@example.com")).subject == f"{sso.at.issuer} u-17"
+    assert (await sso.stage.accounts.get("eva.berg@example.com")).subject == f"{sso.at.issuer} u-17"
 
 
 async def test_a_prepared_account_is_bound_at_first_sign_on(sso: SignOn) -> None:

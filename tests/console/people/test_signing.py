@@ -10,9 +10,8 @@ import pyotp
 import pytest
 
 from smtpguard.accounts.model import Role
-from smtpguard.console.people.accounts import Factors, Passwords
-from smtpguard.console.people.middleware import RateLimit
-from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS
+from smtpguard.console.people.credentials import Factors, Passwords
+from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS, RateLimit
 from smtpguard.journal.event import Kind
 from tests.clocks import Clock
 from tests.console.stage import PASSWORD, Browser, Stage
@@ -51,7 +50,7 @@ async def test_every_failed_sign_in_gets_the_same_answer(here: Stage) -> None:
     gone = await here.person("gone@example.com")
     await here.accounts.disable(gone, by="root")
     careful = await here.person("careful@example.com")
-    await here.accounts.set_factor(careful, Factors(KEY).made(), by="root")
+    await here.accounts.set_factor(careful, Factors(KEY).new_secret(), by="root")
     answers = []
     for address, password in [
         (EVA, "another password"), ("nobody@example.com", PASSWORD), ("gone@example.com", PASSWORD),
@@ -156,9 +155,9 @@ async def count(here: Stage, table: str) -> int:
 
 async def with_factor(here: Stage) -> tuple[pyotp.TOTP, list[str]]:
     account = await here.person(EVA, Role.VIEWER)
-    sealed = Factors(KEY).made()
+    sealed = Factors(KEY).new_secret()
     codes = await here.accounts.set_factor(account, sealed, by="root")
-    return pyotp.TOTP(Factors(KEY).plain(sealed)), codes
+    return pyotp.TOTP(Factors(KEY).unsealed(sealed)), codes
 
 
 async def test_a_code_is_accepted_once(here: Stage) -> None:
@@ -277,7 +276,7 @@ async def test_successful_sign_ins_do_not_count(here: Stage) -> None:
 
 async def test_too_many_concurrent_sign_ins_get_429(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each guess costs memory and time, so people beyond a short queue get 429 at once."""
-    monkeypatch.setattr("smtpguard.console.people.accounts.MOST_WAITING", 3)
+    monkeypatch.setattr("smtpguard.console.people.credentials.MOST_WAITING", 3)
     crowded, compare = threading.Event(), Passwords._compare
 
     def slow(passwords: Passwords, hashed: str, password: str) -> bool:
@@ -307,12 +306,12 @@ async def test_a_change_of_the_account_ends_all_sessions(here: Stage, change: st
     browser = await here.signed_in(EVA, Role.VIEWER)
     other = here.browser()
     await other.sign_in(EVA)
-    account = await here.accounts.at(EVA)
+    account = await here.accounts.get(EVA)
     changes: dict[str, Any] = {
         "roles": lambda: here.accounts.set_roles(account, [Role.OPERATOR], by="root"),
         "password": lambda: here.accounts.set_password(account, "yet another password", by="root"),
         "disabled": lambda: here.accounts.disable(account, by="root"),
-        "factor": lambda: here.accounts.set_factor(account, Factors(KEY).made(), by="root"),
+        "factor": lambda: here.accounts.set_factor(account, Factors(KEY).new_secret(), by="root"),
     }
     await changes[change]()
     for each in (browser, other):
@@ -322,5 +321,5 @@ async def test_a_change_of_the_account_ends_all_sessions(here: Stage, change: st
 
 async def test_setting_the_same_roles_ends_no_session(here: Stage) -> None:
     browser = await here.signed_in(EVA, Role.VIEWER)
-    await here.accounts.set_roles(await here.accounts.at(EVA), [Role.VIEWER, Role.VIEWER], by="root")
+    await here.accounts.set_roles(await here.accounts.get(EVA), [Role.VIEWER, Role.VIEWER], by="root")
     assert (await browser.get("/me")).status_code == 200

@@ -1,0 +1,134 @@
+"""The People page: admins create and change accounts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.accounts.model import Account, Role
+from smtpguard.console import labels
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.credentials import NotPossible
+from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
+from smtpguard.console.services import for_roles
+from smtpguard.locale.phrase import N_, Phrase, Said
+from smtpguard.mail.address import BadAddress
+
+CHANGES = ("roles", "disable", "enable", "password", "factor-off", "delete", "sso")
+"""The changes of an account, by their names in the URL."""
+_LETTERS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
+
+
+def new_password() -> str:
+    """Return a first password, which the owner then changes. It has 95 bits, and no ambiguous letters."""
+    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(4))
+
+
+@dataclass(frozen=True, slots=True)
+class PeoplePage:
+    """``sso``: whether there is single sign-on."""
+
+    accounts: Accounts
+    sso: bool = False
+
+    def routes(self) -> list[Route]:
+        only = for_roles(Role.ADMIN)
+        changes = [
+            Route(f"/people/{{account_id}}/{change}", only(partial(self.change, change)), methods=["POST"])
+            for change in CHANGES
+        ]
+        return [
+            Route("/people", only(self._page), methods=["GET"]),
+            Route("/people", only(self.add), methods=["POST"]),
+            *changes,
+        ]
+
+    async def add(self, request: Request) -> Response:
+        form = request.state.form
+        address, sso = text_of(form, "address"), form.get("sso") == "yes"
+        password = "" if sso else new_password()
+        try:
+            made = await self.accounts.add(
+                address, roles=_chosen(request), password=password, name=text_of(form, "name", 200),
+                by=request.state.person.address,
+            )  # fmt: skip
+        except BadAddress:
+            return await self._page(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
+        except NotPossible as why:
+            return await self._page(request, 409, wrong={"address": speech(request).say(why.why)})
+        return await self._answer(request, made, password)
+
+    async def change(self, change: str, request: Request) -> Response:
+        everybody = await self.accounts.people.everybody()
+        account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
+        if account is None:
+            raise HTTPException(404)
+        try:
+            password = await self._change_account(change, account, request)
+        except NotPossible as why:
+            return await self._page(request, 409, problem=why.why)
+        return await self._answer(request, account, password)
+
+    async def _answer(self, request: Request, account: Account, password: str) -> Response:
+        """Show a generated password; else redirect, as after any change."""
+        if password:
+            return await self._page(request, made=account, password=password)
+        return see_other("/people", done="done")
+
+    async def _change_account(self, change: str, account: Account, request: Request) -> str:
+        """Return the password that was generated for the account, "" if none was. Raises NotPossible."""
+        by, roles = request.state.person.address, _chosen(request)
+        own = account.address == by
+        match change:
+            case "roles":
+                if own and Role.ADMIN not in roles:
+                    raise NotPossible(
+                        Phrase("You cannot take the admin's role from yourself: another admin must do it.")
+                    )
+                await self.accounts.set_roles(account, roles, by=by)
+            case "disable":
+                if own:
+                    raise NotPossible(Phrase("You cannot disable your own account: another admin must do it."))
+                await self.accounts.disable(account, by=by)
+            case "enable":
+                await self.accounts.enable(account, by=by)
+            case "password":
+                password = new_password()
+                await self.accounts.set_password(account, password, by=by)
+                return password
+            case "factor-off":
+                await self.accounts.drop_factor(account, by=by)
+            case "delete":
+                if own:
+                    raise NotPossible(Phrase("You cannot delete your own account: another admin must do it."))
+                if request.state.form.get("sure") != "yes":
+                    raise NotPossible(Phrase("Confirm it: a deleted account cannot be restored."))
+                await self.accounts.delete(account, by=by)
+            case "sso":
+                if not self.sso:
+                    raise NotPossible(Phrase("There is no single sign-on here."))
+                await self.accounts.to_single_sign_on(account, by=by)
+        return ""
+
+    async def _page(
+        self, request: Request, status: int = 200, *, problem: Said = "",
+        made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
+    ) -> Response:  # fmt: skip
+        everybody = await self.accounts.people.everybody()
+        gaps = [(labels.GAPS[each.gap.value], each) for each in services_of(request).in_force.unseated(everybody)]
+        return await page(
+            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=gaps,
+            problem=problem, wrong=wrong, made=made, password=password, mine=request.state.person.address,
+        )  # fmt: skip
+
+
+def _chosen(request: Request) -> list[Role]:
+    wanted = request.state.form.getlist("roles")
+    return [role for role in Role if role.value in wanted]
