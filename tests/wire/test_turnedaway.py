@@ -73,7 +73,8 @@ async def test_refusals_of_the_relay(tmp_path: Path) -> None:
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
         await client.send(b"x\r\n", "bob@example.net", "no@example.net", "no2@example.net")
-        await client.ask(HEAD[0], "RCPT TO:<no@example.net>", "DATA", "RSET")
+        await client.ask(HEAD[0], "RCPT TO:<no@example.net>", "DATA")
+        await client.ask("RSET")
         relay.on("MAIL", "450 4.7.1 Not now", times=1)
         await client.ask(*HEAD, "RCPT TO:<eve@example.net>", "QUIT")
         await until(lambda: len(world.turned) == 3)
@@ -232,7 +233,8 @@ async def test_a_lost_relay_is_reported_once_for_each_client(tmp_path: Path) -> 
     async with proxied(tmp_path, relay=relay, target={"connections": 1}) as world:
         clients = [await world.connect() for _ in range(3)]
         relay.on("MAIL", DROP)
-        await asyncio.gather(*(client.ask(*HEAD, "DATA", "RSET") for client in clients))
+        await asyncio.gather(*(client.ask(*HEAD, "DATA") for client in clients))
+        await asyncio.gather(*(client.ask("RSET") for client in clients))
         assert reasons(world) == [(Why.RELAY_LOST, 1, 1)] * 3
 
 
