@@ -23,9 +23,9 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
 from smtpguard.mail.constant import maker
 from smtpguard.mailings.mailingbatch import mailings_of
-from smtpguard.mailings.mailingrow import Row
+from smtpguard.mailings.mailingrow import MailingRow
 from smtpguard.mailings.model import CopyStatus, Grant, Mailing
-from smtpguard.mailings.rows import Sets
+from smtpguard.mailings.rows import PeopleSets
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 from smtpguard.policy.counted import Ask
@@ -59,7 +59,7 @@ class Run:
         self._entries: dict[str, Hold | None] = {}
         self._queues = holds.queues(batch, list({item.sent_by[-1] for item in items if item.sent_by}))
         self._leading: dict[str, tuple[int, int]] = {}  # by primary hold: its copies and people after this run
-        self._sets = Sets(batch)
+        self._sets = PeopleSets(batch)
         mailings_of(batch).meet(items)
         self._counts = WindowCounts(batch, items)  # some counts need the mailing of an item
 
@@ -125,14 +125,14 @@ class Run:
         if self._leading:
             self._batch.execute(_SET_REACH, [(*after, lead) for lead, after in self._leading.items()])
 
-    def _under(self, adopted: Hold, row: Row | None) -> str | None:
+    def _under(self, adopted: Hold, row: MailingRow | None) -> str | None:
         """The hold that an adopted one waits under: its mailing's primary hold, if there is another by now."""
         entry = row.mailing.entry if row is not None else ""
         if row is not None and not entry:
             mailings_of(self._batch).change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
         return entry if entry != adopted.hold_id and entry else None
 
-    def _live(self, item: Item, row: Row | None) -> Seen:
+    def _live(self, item: Item, row: MailingRow | None) -> Seen:
         batch, mailings = self._batch, mailings_of(self._batch)
         counts = self._counts.counts(item) if item.asks else {}
         maybe: dict[Ask, float] = {}
@@ -166,7 +166,7 @@ class Run:
             or (bool(grants) and row is not None and mailings.list_in_doubt(row, item)),
         )
 
-    def _covering(self, item: Item, row: Row, mailing: Mailing, fresh: int) -> tuple[tuple[Grant, ...], int]:
+    def _covering(self, item: Item, row: MailingRow, mailing: Mailing, fresh: int) -> tuple[tuple[Grant, ...], int]:
         """The approvals that cover this message. If none does, how many of its recipients are not in the set of people that an approval
         of this content is bound to, or may have it already. Raises ComparisonMissing if that cannot be said yet."""
         if item.test:  # people decide on it whatever was approved before
@@ -186,7 +186,7 @@ class Run:
         grants = tuple(grant for grant in covering if not astray.get(grant.only))
         return grants, 0 if grants else min(astray.values(), default=0)
 
-    def _astray(self, grant: Grant, item: Item, row: Row) -> int:
+    def _astray(self, grant: Grant, item: Item, row: MailingRow) -> int:
         """How many of its recipients are not in the set, stand for several, or may have a copy already; two that are one person, too."""
         mailings = mailings_of(self._batch)
         wrong = sum(
@@ -202,7 +202,7 @@ class Run:
             self._entries[hold_id] = holds.find(self._batch.connection, hold_id)
         return self._entries[hold_id]
 
-    def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
+    def _recorded(self, item: Item, row: MailingRow, admission: Admission) -> bytes | None:
         """Count the message under its mailing, and a held one under the mailing's primary hold. Returns the digests of
         its people. A retry of a held message changes nothing."""
         mailings, done = mailings_of(self._batch), admission.disposition
@@ -272,7 +272,7 @@ class Run:
         return admission.adopt if duplicate.state is State.VOID else None
 
 
-def _waiting(row: Row) -> int:
+def _waiting(row: MailingRow) -> int:
     """People whose copies of it are held or deferred."""
     return row.statuses[CopyStatus.HELD] + row.statuses[CopyStatus.DEFERRED]
 

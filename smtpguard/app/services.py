@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
     from smtpguard.journal.clock import Clock, SteadyClock
-    from smtpguard.mailings.service import Mailings, Matched
+    from smtpguard.mailings.matching import Matching
+    from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead
     from smtpguard.policy.parse import Organization
@@ -57,7 +58,7 @@ class Services(Brakes):
     policies: Following
     approvals: Approvals
     mailings: Mailings
-    matching: Callable[..., Matched]
+    matching: Callable[..., Matching]
     returns: Callable[[], Returns]
     clock: Clock
     correcting: Callable[[], AbstractAsyncContextManager[Corrections]]
@@ -238,7 +239,8 @@ async def services(
     ``policies.watch`` first. Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
-    from smtpguard.mailings.service import Mailings, Matched
+    from smtpguard.mailings.matching import Matching
+    from smtpguard.mailings.service import Mailings
 
     new_id = ids()
     async with opened(settings, reads=not serving, committed=committed) as (store, digester):
@@ -262,7 +264,7 @@ async def services(
             approvals=Approvals(store, policies, clock, term=deadlines(settings)),
             freezes=freezes,
             mailings=mailings,
-            matching=partial(Matched, mailings, store, policies, settings.policy.parent),
+            matching=partial(Matching, mailings, store, policies, settings.policy.parent),
             returns=returns,
             digester=digester,
             clock=clock,

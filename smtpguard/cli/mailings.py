@@ -24,8 +24,9 @@ from smtpguard.holds.model import Choice, Conflict
 from smtpguard.holds.sending import Outgoing
 from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import many
+from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import FIELDS, MAY_HAVE, CopyStatus, Mailing, State, Tally
-from smtpguard.mailings.service import FEW, Back, NoAddresses, row
+from smtpguard.mailings.service import FEW, Revoked, row
 from smtpguard.mailings.staging import At, Progress
 from smtpguard.policy.freezing import Freeze
 
@@ -245,7 +246,7 @@ async def reject(context: Context, mailing_id: str, address: str, comment: str) 
         if mailing.entry:
             await _voted(context, services, mailing, Choice.REJECT, address, comment)
         else:
-            after = back or Back(mailing=await services.mailings.show(mailing.mailing_id), outgoing=Outgoing())
+            after = back or Revoked(mailing=await services.mailings.show(mailing.mailing_id), outgoing=Outgoing())
             _told(context, after)
     if problems:
         raise NotFine("\n".join(problems))
@@ -263,7 +264,7 @@ async def reopen(context: Context, mailing_id: str, address: str, comment: str) 
         _told(context, back)
 
 
-def _told(context: Context, back: Back) -> None:
+def _told(context: Context, back: Revoked) -> None:
     text = f"{back.mailing.mailing_id}: {state(back.mailing)}{taken_back(back.outgoing)}"
     context.answer({**row(back.mailing), **of_mailing(back.outgoing)}, [text, bar(back.mailing)])
 

@@ -37,7 +37,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
-from smtpguard.mailings.service import Mailings, Matched, decides
+from smtpguard.mailings.matching import Matching
+from smtpguard.mailings.service import Mailings, decides
 from smtpguard.observe.alarms import RaisedAlarm
 from smtpguard.policy.parse import Policy
 from smtpguard.returns.service import Returns
@@ -100,7 +101,7 @@ class ConsoleServices:
     returns: Returns
     explain: Callable[[Message, Address | None, Sequence[Address]], Awaitable[Explained]]
     """What would happen to a message with this reverse-path to these recipients, under the policy in force."""
-    matching: Callable[..., Matched]
+    matching: Callable[..., Matching]
     """Match the members of a list, or the addresses in a CSV file, against the recipients of a mailing."""
     corrections: Corrections
     clock: Clock

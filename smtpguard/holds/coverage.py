@@ -10,9 +10,9 @@ from typing import Any
 from smtpguard.holds.effects import TEST, Learned, covers_copies
 from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import N_, Listed, Phrase, Said
-from smtpguard.mailings.alignment import links_in
 from smtpguard.mailings.model import Grant
 from smtpguard.mailings.slots import Slot, Target, Template
+from smtpguard.mailings.tokens import links_in
 from smtpguard.reading.shown import LINK, PICTURE, POINT, is_compared
 
 _MOST_SAID = 12

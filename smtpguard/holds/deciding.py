@@ -41,7 +41,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
-from smtpguard.mailings.mailingrow import Row
+from smtpguard.mailings.mailingrow import MailingRow
 from smtpguard.mailings.model import ON_THE_WAY, Coming, CopyStatus, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
@@ -87,7 +87,7 @@ def existing(batch: Batch, hold_id: str) -> Hold:
     return held
 
 
-def existing_mailing(batch: Batch, mailing_id: str) -> Row:
+def existing_mailing(batch: Batch, mailing_id: str) -> MailingRow:
     """Return the row of a mailing. Raises KeyError if there is no such mailing."""
     batch.flush()
     row = mailings_of(batch).by_name(mailing_id)
@@ -148,7 +148,7 @@ def _is_revoked(before: Hold, hold: Hold) -> bool:
     return hold.state not in SENDING or (bool(hold.stopped_by) and not before.stopped_by)
 
 
-def _stop_release(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
+def _stop_release(batch: Batch, row: MailingRow | None, held: Hold, back: Hold) -> bool:
     """Stop the release of a hold that was revoked. Returns whether no answer is outstanding. The people are looked up
     before: afterwards an admitted copy that is not in the outbox would count as delivered."""
     batch.flush()
@@ -161,7 +161,7 @@ def _stop_release(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool
 
 
 def _apply_to_mailing(
-    batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, heir: Hold | None, *, over: bool
+    batch: Batch, row: MailingRow, before: Hold, hold: Hold, made: Change, heir: Hold | None, *, over: bool
 ) -> None:
     """Apply the change of a hold to its mailing. ``heir``: the copy that takes its place; ``over``: whether no answer
     to an attempt is outstanding."""
@@ -203,7 +203,7 @@ def _apply_to_mailing(
             mailings.became(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
 
 
-def _heir(batch: Batch, row: Row, void: Hold) -> Hold | None:
+def _heir(batch: Batch, row: MailingRow, void: Hold) -> Hold | None:
     """Return the oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of
     that, and for the rest of its time. Returns None if there is none, or ``void`` is no such hold."""
     if void.state is not State.VOID or row.mailing.entry != void.hold_id:
@@ -336,7 +336,9 @@ def _is_late(lead: Hold, copy: Hold) -> bool:
     return copy.held_at > max((v.at for v in standing_votes(lead) if v.choice is Choice.APPROVE), default=copy.held_at)
 
 
-def _set_apart(batch: Batch, lead: Hold, row: Row | None, copy: Hold, made: Change, people: Sequence[bytes]) -> None:
+def _set_apart(
+    batch: Batch, lead: Hold, row: MailingRow | None, copy: Hold, made: Change, people: Sequence[bytes]
+) -> None:
     """Let a copy wait as a hold of its own, or under the one of its mailing that waits; a letter waits under the first
     that came after those that were decided on."""
     batch.flush()
@@ -440,7 +442,7 @@ def _state_after(held: Hold, changes: Sequence[RecipientChange], settled: Settle
 
 def _record_people(
     batch: Batch,
-    row: Row,
+    row: MailingRow,
     hold_id: str,
     mine: set[bytes],
     changes: Sequence[RecipientChange],
@@ -455,7 +457,7 @@ def _record_people(
         people = mine & one.people
         if one.status is DeliveryStatus.DELIVERED:
             mailings.became(row, people, CopyStatus.RELAYED, only=set(CopyStatus), at=batch.now_us)
-            row.went(batch.now_us)
+            row.note_sent(batch.now_us)
         elif one.status is DeliveryStatus.ATTEMPTED and one.over:
             mailings.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
         elif one.status is DeliveryStatus.REFUSED:

@@ -33,7 +33,7 @@ from smtpguard.database.statements import rows_of
 from smtpguard.holds.model import HOLD, LIVE, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import microseconds
 from smtpguard.mail.address import with_ascii_domain
-from smtpguard.mailings.inflight import parted
+from smtpguard.mailings.inflight import unpack_people
 from smtpguard.reading.fold import searched
 from smtpguard.reading.shown import Shown
 
@@ -141,14 +141,14 @@ def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[byte
     """Return, for a hold of a mailing, the digests of those for whom it is held, and of those who get it whatever is
     decided."""
     found = rows_of(connection, _PEOPLE, (hold_id,))
-    return parted(bytes(found[0][0])) if found and found[0][0] is not None else ([], [])
+    return unpack_people(bytes(found[0][0])) if found and found[0][0] is not None else ([], [])
 
 
 def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
     """Return the digests of those for whom several holds are held, each once."""
     found: dict[bytes, None] = {}
     for (blob,) in among(connection, select(table.c.people), table.c.hold_id, ids):
-        found.update(dict.fromkeys(parted(bytes(blob))[0] if blob is not None else ()))
+        found.update(dict.fromkeys(unpack_people(bytes(blob))[0] if blob is not None else ()))
     return list(found)
 
 

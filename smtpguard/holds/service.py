@@ -58,8 +58,8 @@ from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
-from smtpguard.mailings.copies import SAY_WHY, Revocation, waits
 from smtpguard.mailings.model import Grant
+from smtpguard.mailings.revocation import NO_REASON, Revocation, is_undecided
 from smtpguard.notices.intents import Notices, NoticesNow
 from smtpguard.outbox import asking
 from smtpguard.outbox.attempt import release_ended
@@ -163,8 +163,8 @@ class Approvals:
             if decides:
                 check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
             made = back.step(hold, sending, outgoing, leads)
-            if decides and not comment.strip() and not waits(hold, outgoing):
-                raise Refused(SAY_WHY)
+            if decides and not comment.strip() and not is_undecided(hold, outgoing):
+                raise Refused(NO_REASON)
             return amend(hold, made) if decides else made
 
         if choice is Choice.REJECT:
@@ -406,7 +406,7 @@ class Approvals:
         followed. One delivery process calls it every few seconds."""
         await self.store.mailings.prolong_pauses()
         followed = await copies.sweep(self.store, self._notices_now(), self.term)
-        await copies.tell(self.store, self._notices_now())
+        await copies.notify_of_stages(self.store, self._notices_now())
         return followed
 
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:

@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.mailings.alignment import ITSELF, is_markup, is_target, opcodes
+from smtpguard.mailings.alignment import opcodes
 from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template
+from smtpguard.mailings.tokens import (
+    ITSELF,
+    is_markup,
+    is_target,
+)
 from smtpguard.reading.shown import ANOTHER_SHOWN, LINK, MANY_SHOWN, PART, Shown, as_text, tokens
 
 FACT = "mailing.differs"

@@ -2,30 +2,24 @@
 
 Success is implicit: an admitted copy that is no longer in flight counts as delivered. All counts of people use this
 query.
-
-``growth`` says how a mailing grew, for a chart: over time, the people to whom it was sent, and those for whom it came but who do not have
-it. A person who has it counts from the first copy that was sent to them; everybody else from the time when their copy came.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, text
 
-from smtpguard.database.access import among
-from smtpguard.database.schema import SEVERAL, SINGLE, mailing, reached
+from smtpguard.database.schema import SEVERAL, SINGLE
 from smtpguard.database.statements import rows_among
 from smtpguard.holds.model import SENDING
-from smtpguard.journal.chain import instant
 from smtpguard.journal.deliverystatus import DeliveryStatus
-from smtpguard.mailings.model import ON_THE_WAY, CopyStatus, Grown
+from smtpguard.mailings.model import ON_THE_WAY
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 
-LET_GO = tuple(int(status) for status in sorted(ON_THE_WAY))
+IN_FLIGHT_STATUSES = tuple(int(status) for status in sorted(ON_THE_WAY))
 """As in the column: for these statuses the entries in flight decide whether the person has it."""
 _APART = bytes(8)
 """The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.
@@ -73,7 +67,7 @@ class InFlight:
         return self.attempted | self.doubted
 
 
-def going(
+def in_flight(
     connection: Connection, numbers: Collection[int], people: Collection[bytes] | None = None
 ) -> dict[int, InFlight]:
     """The people of these mailings, by number. ``people``: only these matter, so that a query takes hardly longer if many
@@ -81,10 +75,10 @@ def going(
     found = {n: InFlight() for n in numbers}
     wanted = None if people is None else frozenset(people)
     for n, some, doubt in rows_among(connection, _RELAYING, list(found)):
-        (found[n].doubted if doubt else found[n].people).update(split(bytes(some)))
+        (found[n].doubted if doubt else found[n].people).update(people_of(bytes(some)))
     entries: dict[str, tuple[int, set[bytes]]] = {}
     for n, intent_id, kind, some in _entries(connection, list(found), wanted):
-        held, apart = parted(bytes(some))
+        held, apart = unpack_people(bytes(some))
         mine = set(apart if kind == IntentKind.PART.value else held)
         if n in found and (wanted is None or not wanted.isdisjoint(mine)):
             entries[intent_id] = n, mine
@@ -96,10 +90,10 @@ def going(
     return found
 
 
-def relayed_now(connection: Connection, number: int) -> Iterator[bytes]:
+def being_relayed(connection: Connection, number: int) -> Iterator[bytes]:
     """The people of a mailing who have a copy with a verdict to relay and no outcome yet."""
     for _, some, doubt in rows_among(connection, _RELAYING, [number]):
-        yield from () if doubt else split(bytes(some))
+        yield from () if doubt else people_of(bytes(some))
 
 
 def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[bytes] | None) -> Iterator[Any]:
@@ -126,7 +120,7 @@ def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> 
     known = {status: set[bytes]() for status in DeliveryStatus}
     unsaid = set[DeliveryStatus]()
     for state, behind in results:
-        known[DeliveryStatus(state)].update(split(bytes(behind or b"")))
+        known[DeliveryStatus(state)].update(people_of(bytes(behind or b"")))
         if behind is None or state == DeliveryStatus.PENDING.value:
             unsaid.add(DeliveryStatus(state))
     pending = known.pop(DeliveryStatus.PENDING)
@@ -148,63 +142,19 @@ def is_unsent(connection: Connection, mailing_id: str, leads: Iterable[str], mos
     return any(over(_UNSENT_UNDER, lead) for lead in leads) or over(_UNSENT_OF, mailing_id)
 
 
-def split(people: bytes) -> list[bytes]:
+def people_of(people: bytes) -> list[bytes]:
     """Each digest once, in order."""
     return [one for at in range(0, len(people), 8) if (one := people[at : at + 8]) != _APART]
 
 
-def joined(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
+def pack_people(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
     """One value of those for whom it is held, and those who get it now."""
     return b"".join((*held, _APART, *apart) if apart else held)
 
 
-def parted(people: bytes) -> tuple[list[bytes], list[bytes]]:
+def unpack_people(people: bytes) -> tuple[list[bytes], list[bytes]]:
     digests = [people[at : at + 8] for at in range(0, len(people), 8)]
     if _APART not in digests:
         return digests, []
     at = digests.index(_APART)
     return digests[:at], digests[at + 1 :]
-
-
-_POINTS = 99
-_SENT = frozenset({*LET_GO, int(CopyStatus.RELAYED)})
-_BRIEF = 1_000_000  # microseconds in which a copy is relayed at once
-
-
-def growth(connection: Connection, mailing_id: str) -> list[Grown]:
-    """In at most a hundred steps of equal length. A copy that went out counts as held until then, unless that was at
-    once. Deferred people, of whom no time is recorded, are added at the end."""
-    row = connection.execute(select(mailing.c.n, mailing.c.last_at).where(mailing.c.id == mailing_id)).one_or_none()
-    if row is None:
-        return []
-    n, last_came = row
-    people: Counter[tuple[int, int]] = Counter()
-    """Number of people by (when their copy came, when it went; 0 if they do not have it)."""
-    query = (
-        select(reached.c.at, reached.c.went, reached.c.status, func.sum(reached.c.weight))
-        .where(reached.c.n == n)
-        .group_by(reached.c.at, reached.c.went, reached.c.status)
-    )
-    for at, went, status, weight in connection.execute(query):
-        people[at, (went or at) if status in _SENT else 0] += int(weight)
-    still = select(reached.c.at, reached.c.went, reached.c.weight).where(reached.c.n == n, reached.c.status.in_(LET_GO))
-    for at, went, weight in among(connection, still, reached.c.person, list(going(connection, [n])[n].all)):
-        people[at, went or at] -= weight
-        people[at, 0] += weight
-    times = [at for pair, some in people.items() if some for at in pair if at] or [int(last_came)]
-    first, last = min(times), max(times)
-    step = max((last - first) // _POINTS, 1)
-    sent, held = Counter[int](), Counter[int]()
-    for (came, went), some in people.items():
-        waited = not went or (came and went - came > max(step, _BRIEF))
-        if waited:
-            held[((came or last) - first) // step] += some
-        if went:
-            sent[(went - first) // step] += some
-            held[(went - first) // step] -= some if waited else 0
-    grown = []
-    has, waits = 0, 0
-    for number in sorted({number for each in (sent, held) for number, some in each.items() if some}):
-        has, waits = has + sent[number], waits + held[number]
-        grown.append(Grown(at=instant(first + number * step), sent=has, held=waits))
-    return grown

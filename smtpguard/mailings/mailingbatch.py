@@ -17,19 +17,18 @@ from typing import Any
 from smtpguard.admission.model import Item
 from smtpguard.database.batch import Batch
 from smtpguard.journal.outcome import Outcome
-from smtpguard.mailings.inflight import going, joined, parted, relayed_now, split
+from smtpguard.mailings.finder import Finder, Memory
+from smtpguard.mailings.inflight import being_relayed, in_flight, pack_people, people_of, unpack_people
 from smtpguard.mailings.mailingrow import (
     COLUMNS,
     CUSTOMER,
     CUSTOMERS,
     MAYBE,
     Copy,
-    Finder,
-    Memory,
-    Row,
+    MailingRow,
+    kind_after,
     kinds,
-    on_list,
-    renewed,
+    list_bit,
 )
 from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing, stood
 from smtpguard.mailings.staging import Move, Progress
@@ -64,11 +63,11 @@ class MailingBatch:
     def __init__(self, page: Batch, memory: Memory) -> None:
         self._page = page
         self._memory = memory
-        self._rows: dict[int, Row] = {}
-        self._met: dict[str, Row | None] = {}  # by item id
+        self._rows: dict[int, MailingRow] = {}
+        self._met: dict[str, MailingRow | None] = {}  # by item id
         self._again: set[int] = set()  # mailings with a copy in flight to people who may have an earlier one
         self._instead: dict[str, Identity] = {}  # by item id: its identity if the shown content does not count
-        self._files: dict[str, Row] = {}  # by item id: the mailing by files that it is not counted with
+        self._files: dict[str, MailingRow] = {}  # by item id: the mailing by files that it is not counted with
         self._dirty: dict[int, dict[bytes, Copy]] = {}  # by mailing and person
         self._finder = Finder(page.among, page.secret, memory, page.now_us - QUIET)
         self._next = 0
@@ -116,11 +115,11 @@ class MailingBatch:
             self._instead[item.id] = identity
             self._met[item.id] = None if known is None else self._rows.get(known.n)
 
-    def _went_out(self, row: Row) -> bool:
+    def _went_out(self, row: MailingRow) -> bool:
         mailing = self.view(row)
         return mailing.grant is not None or (mailing.out >= OUT and not mailing.entry and mailing.rejection is None)
 
-    def of(self, item: Item) -> Row | None:
+    def of(self, item: Item) -> MailingRow | None:
         """The item's mailing; a new one is begun, and dropped with the batch unless something is recorded of it."""
         if item.id not in self._met:
             return None
@@ -142,24 +141,24 @@ class MailingBatch:
         row = self._met.get(item.id)
         return row is not None and row.messages > 0
 
-    def by_number(self, n: int) -> Row | None:
+    def by_number(self, n: int) -> MailingRow | None:
         self._load({n})
         return self._rows.get(n)
 
-    def by_name(self, mailing_id: str) -> Row | None:
+    def by_name(self, mailing_id: str) -> MailingRow | None:
         found = self._page.select("SELECT n FROM mailing WHERE id = ?", (mailing_id,))
         if found:
             return self.by_number(found[0][0])
         return next((row for row in self._rows.values() if row.known.mailing_id == mailing_id), None)
 
-    def _begun(self, identity: Identity) -> Row:
+    def _begun(self, identity: Identity) -> MailingRow:
         if not self._next:
             [(most,)] = self._page.select("SELECT MAX(n) FROM mailing")
             self._next = (most or 0) + 1
         n, self._next = self._next, self._next + 1
         now_us = self._page.now_us
         known = self._finder.begin(identity, n, now_us)
-        row = Row(
+        row = MailingRow(
             known=known, mailing=Mailing(mailing_id=known.mailing_id, first_at=self._page.now, last_at=self._page.now),
             first_us=now_us, last_us=now_us, floor=now_us - WINDOW, sums={}, statuses=[0] * len(CopyStatus), new=True,
         )  # fmt: skip
@@ -171,14 +170,14 @@ class MailingBatch:
     def _load(self, numbers: set[int]) -> None:
         wanted = [n for n in numbers if n not in self._rows]
         for columns in self._page.among(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", wanted):
-            row = Row.read(*columns)
+            row = MailingRow.read(*columns)
             self._slide(row)
             self._rows[row.known.n] = row
         for n in wanted:
             if n not in self._rows:  # deleted meanwhile
                 self._memory.forget(n)
 
-    def _slide(self, row: Row) -> None:
+    def _slide(self, row: MailingRow) -> None:
         """Subtract people who have left the window. A mailing younger than the window has lost nobody yet."""
         floor = self._page.now_us - WINDOW
         if floor <= row.floor:
@@ -189,7 +188,7 @@ class MailingBatch:
                 row.sums[kind] = row.sums.get(kind, 0) - int(gone)
         row.floor = floor
 
-    def _load_people(self, wanted: Iterable[tuple[Row, bytes]]) -> None:
+    def _load_people(self, wanted: Iterable[tuple[MailingRow, bytes]]) -> None:
         by_row: dict[int, list[bytes]] = {}
         on_the_way: dict[int, list[bytes]] = {}
         for row, digest in wanted:
@@ -214,7 +213,7 @@ class MailingBatch:
 
     def _arrived(self, on_the_way: Mapping[int, Sequence[bytes]]) -> None:
         """Before anything else is written of admitted people: those whose copy is no longer in flight have it."""
-        now = going(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
+        now = in_flight(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
             for old, people in self._there(row, digests):
@@ -223,28 +222,28 @@ class MailingBatch:
 
     # -- counts for an item
 
-    def view(self, row: Row) -> Mailing:
+    def view(self, row: MailingRow) -> Mailing:
         return row.view(self._page.now)
 
-    def fresh(self, row: Row, item: Item) -> int:
+    def fresh(self, row: MailingRow, item: Item) -> int:
         """How many people it would reach who have nothing of the mailing yet."""
         there = row.people
         return sum(
             p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.status not in LET_THROUGH
         )
 
-    def may_have(self, row: Row, digest: bytes) -> bool:
+    def may_have(self, row: MailingRow, digest: bytes) -> bool:
         """Whether this person, who was looked up, has a copy, or may have one."""
         return (old := row.people.get(digest)) is not None and old.status in LET_THROUGH
 
-    def list_in_doubt(self, row: Row, item: Item) -> bool:
+    def list_in_doubt(self, row: MailingRow, item: Item) -> bool:
         """Whether an attempt to send a copy to the address of one of its lists has begun, and its result is not known. An
         earlier version of the list counts too."""
         if not item.lists:
             return False
         bits = 0
         for name, _, _ in item.lists:
-            bits |= on_list(row.mailing.lists, name)
+            bits |= list_bit(row.mailing.lists, name)
         # a list of one, or of unknown size, is no crowd
         digests = (*row.crowds, *(person.digest for person in item.everybody))
         theirs = [(copy.status, people) for copy, people in self._there(row, digests) if copy.kind & bits]
@@ -253,10 +252,10 @@ class MailingBatch:
         sent = [digest for status, people in theirs if status in ON_THE_WAY for digest in people]
         if not sent:
             return False
-        attempted = going(self._page.connection, [row.known.n], sent)[row.known.n].attempted
+        attempted = in_flight(self._page.connection, [row.known.n], sent)[row.known.n].attempted
         return not attempted.isdisjoint(sent)
 
-    def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, float]]:
+    def counts(self, row: MailingRow, item: Item) -> tuple[dict[Ask, int], dict[Ask, float]]:
         """For each ask the count with this item included, and how many more it may be."""
         asks = [a for a in item.asks if a.fact in OF_MAILINGS]
         if not asks:
@@ -270,7 +269,7 @@ class MailingBatch:
                 ever += person.weight
                 sure += person.weight * bool(kind & CUSTOMER)
             if old is not None and old.at > row.floor:
-                kind = renewed(old.kind, kind)
+                kind = kind_after(old.kind, kind)
                 if kind == old.kind:
                     continue
                 sums[old.kind] = sums.get(old.kind, 0) - old.weight
@@ -287,7 +286,7 @@ class MailingBatch:
                 counts[ask] = row.customers + sure
                 maybe[ask] = ever - counts[ask]
             else:
-                bit = on_list(lists, ask.key)
+                bit = list_bit(lists, ask.key)
                 counts[ask] = sum(w for k, w in sums.items() if k & bit)
                 maybe[ask] = sum(w for k, w in sums.items() if k & MAYBE and not k & bit)
         for person in item.everybody:  # a list's address without an index may reach anybody
@@ -299,7 +298,7 @@ class MailingBatch:
 
     def record(
         self,
-        row: Row,
+        row: MailingRow,
         item: Item,
         status: CopyStatus,
         named: tuple[str, str, str],
@@ -332,7 +331,7 @@ class MailingBatch:
             before = old or Copy(0, 0, weight, CopyStatus.NONE, b"", 0)
             all_of_them = len(people) * before.weight
             inside = before.at > row.floor
-            kind = renewed(before.kind, kind)
+            kind = kind_after(before.kind, kind)
             retry = old is not None and before.content == content
             at = now if counts and not (retry and inside) else before.at
             if inside:
@@ -361,11 +360,11 @@ class MailingBatch:
             )
         elif len(lists) > len(row.mailing.lists):
             row.mailing = replace(row.mailing, lists=tuple(lists))
-        return joined(held, apart)
+        return pack_people(held, apart)
 
     def became(
         self,
-        row: Row,
+        row: MailingRow,
         digests: Iterable[bytes],
         status: CopyStatus,
         *,
@@ -377,42 +376,42 @@ class MailingBatch:
             if old.status in only:
                 self._set(row, old, people, status, at)
 
-    def let_go(self, row: Row, digests: Iterable[bytes]) -> None:
+    def let_go(self, row: MailingRow, digests: Iterable[bytes]) -> None:
         """A held copy for these people is to be sent. Those in doubt about another stay that until it is. Whether one that
         is being relayed arrives will be asked after, since this one may fail."""
         for old, people in self._there(row, digests):
             if old.status is CopyStatus.ADMITTED:
-                relaying = set(relayed_now(self._page.connection, row.known.n)).intersection(people)
+                relaying = set(being_relayed(self._page.connection, row.known.n)).intersection(people)
                 self._set(row, old, relaying, CopyStatus.AGAIN)
                 self._again |= {row.known.n} if relaying else set()
             elif old.status not in LET_THROUGH:
                 self._set(row, old, people, CopyStatus.ADMITTED)
 
-    def failed(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
+    def failed(self, row: MailingRow, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy to these people that was being relayed did not arrive: the client keeps it (DEFERRED), or the relay
         refused it (REFUSED)."""
         for old, people in self._there(row, digests):
             self._set(row, old, people, old.status.failed(status))
 
-    def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
+    def look_up(self, row: MailingRow, digests: Iterable[bytes]) -> None:
         """Read them as they are now, before copies in flight to them are settled or revoked."""
         self._load_people((row, digest) for digest in digests)
 
-    def not_sent(self, row: Row, digests: Iterable[bytes], status: CopyStatus) -> None:
+    def not_sent(self, row: MailingRow, digests: Iterable[bytes], status: CopyStatus) -> None:
         """A copy in the outbox to these people, who were looked up as such, was refused or revoked: it is settled there.
         For some another copy may still be in flight."""
         waiting = [one for old, people in self._there(row, digests) if old.status in ON_THE_WAY for one in people]
         if waiting:
-            now = going(self._page.connection, [row.known.n], waiting)[row.known.n]
+            now = in_flight(self._page.connection, [row.known.n], waiting)[row.known.n]
             self.failed(row, (digest for digest in waiting if digest not in now.people | now.attempted), status)
 
-    def went(self, row: Row, digests: Iterable[bytes]) -> None:
+    def went(self, row: MailingRow, digests: Iterable[bytes]) -> None:
         """Copies in flight to these people have been sent now; all of them if it is not known for each."""
         for old, people in self._there(row, digests):
             if old.status is CopyStatus.ADMITTED:
                 self._put(row, people, replace(old, went=self._page.now_us), old)
 
-    def _there(self, row: Row, digests: Iterable[bytes]) -> Iterable[tuple[Copy, list[bytes]]]:
+    def _there(self, row: MailingRow, digests: Iterable[bytes]) -> Iterable[tuple[Copy, list[bytes]]]:
         """The copies of these people, each with those who have it."""
         wanted = list(dict.fromkeys(digests))
         self._load_people((row, digest) for digest in wanted)
@@ -422,7 +421,9 @@ class MailingBatch:
                 alike.setdefault(id(old), (old, []))[1].append(digest)
         return alike.values()
 
-    def _set(self, row: Row, old: Copy, people: Collection[bytes], status: CopyStatus, at: int | None = None) -> None:
+    def _set(
+        self, row: MailingRow, old: Copy, people: Collection[bytes], status: CopyStatus, at: int | None = None
+    ) -> None:
         """A new status for people who have the same copy."""
         if people and old.status is not status:
             row.statuses[old.status] -= old.weight * len(people)
@@ -431,22 +432,22 @@ class MailingBatch:
             went = (at or old.went or self._page.now_us) if status in LET_THROUGH else 0
             self._put(row, people, replace(old, status=status, went=went), old)
 
-    def change(self, row: Row, mailing: Mailing) -> None:
+    def change(self, row: MailingRow, mailing: Mailing) -> None:
         """Journals if its stages wait for a person from now on."""
         if mailing.progress is not None and mailing.progress.stands_since(row.mailing.progress):
             self._page.record([stood(row.mailing, mailing.progress, self._page.now)])
         row.mailing, row.changed = mailing, True
 
-    def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
+    def waiting(self, row: MailingRow, digests: Iterable[bytes]) -> int:
         """How many of these people have nothing of it yet."""
         return sum(
             one.weight * len(people) for one, people in self._there(row, digests) if one.status not in LET_THROUGH
         )
 
-    def weight(self, row: Row, digests: Iterable[bytes]) -> int:
+    def weight(self, row: MailingRow, digests: Iterable[bytes]) -> int:
         return sum(one.weight * len(people) for one, people in self._there(row, digests))
 
-    def advance(self, row: Row, and_then: int = 0) -> None:
+    def advance(self, row: MailingRow, and_then: int = 0) -> None:
         """Advance a release in stages to the people reached; ``and_then``: the people who do not fit into the stage."""
         mailing = self.view(row)
         progress = mailing.progress
@@ -479,7 +480,7 @@ class MailingBatch:
             times.setdefault(n, []).append(out)
             again = again or n in self._again
             if people and (again or out - decided >= _SOON):
-                late.append((n, decided, out, split(bytes(people)), again))
+                late.append((n, decided, out, people_of(bytes(people)), again))
         self._load({n for n, *_ in late})
         self._load_people((self._rows[n], one) for n, _, _, them, _ in late if n in self._rows for one in them)
         for n, decided, out, them, again in late:
@@ -495,8 +496,8 @@ class MailingBatch:
         for n, all_of_them in times.items():
             first, last = min(all_of_them), max(all_of_them)
             if (known := self._rows.get(n)) is not None:
-                known.went(first)
-                known.went(last)
+                known.note_sent(first)
+                known.note_sent(last)
             else:
                 others.append((n, first, last))
         if others:
@@ -510,7 +511,7 @@ class MailingBatch:
         """Some in doubt have been relayed after all, at these times. A failure says nothing of another copy in doubt."""
         for id, row, people in self._underway(list(out)):
             self.became(row, people, CopyStatus.RELAYED, only=MAY_HAVE, at=out[id])
-            row.went(out[id])
+            row.note_sent(out[id])
 
     def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
         """The part of a held message that its MTA passes on itself, to those who get it in any case."""
@@ -520,20 +521,22 @@ class MailingBatch:
             row = self.by_name(name)
             if row is not None:
                 status = CopyStatus.RELAYED if arrived else CopyStatus.DEFERRED
-                self.became(row, parted(bytes(people))[1], status, only={CopyStatus.DOUBTED}, at=at)
+                self.became(row, unpack_people(bytes(people))[1], status, only={CopyStatus.DOUBTED}, at=at)
                 if arrived:
-                    row.went(at)
+                    row.note_sent(at)
 
-    def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
+    def _underway(self, ids: Sequence[str]) -> list[tuple[str, MailingRow, list[bytes]]]:
         """For unsettled verdicts to relay: the mailing and its people, all of them looked up."""
         sql = "SELECT id, mailing, people FROM underway WHERE id {} AND mailing IS NOT NULL"
         found = list(self._page.among(sql, ids))
         self._load({n for _, n, _ in found})
-        parts = [(id, row, split(bytes(people))) for id, n, people in found if (row := self._rows.get(n)) is not None]
+        parts = [
+            (id, row, people_of(bytes(people))) for id, n, people in found if (row := self._rows.get(n)) is not None
+        ]
         self._load_people((row, digest) for _, row, people in parts for digest in people)
         return parts
 
-    def judge(self, row: Row) -> None:
+    def judge(self, row: MailingRow) -> None:
         """Let a release in stages react to refusals and reports."""
         mailing = self.view(row)
         if mailing.progress is None:
@@ -543,11 +546,11 @@ class MailingBatch:
         )
         self._progressed(row, judged)
 
-    def _progressed(self, row: Row, progress: Progress) -> None:
+    def _progressed(self, row: MailingRow, progress: Progress) -> None:
         if progress is not row.mailing.progress:
             self.change(row, replace(row.mailing, progress=progress))
 
-    def _put(self, row: Row, people: Collection[bytes], copy: Copy, old: Copy | None) -> None:
+    def _put(self, row: MailingRow, people: Collection[bytes], copy: Copy, old: Copy | None) -> None:
         """The same copy, for people who had the same one."""
         row.people.update(dict.fromkeys(people, copy))
         if copy != old:
@@ -567,9 +570,9 @@ class MailingBatch:
         filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")
         for row in self._rows.values():
             if row.changed:
-                rows.append(row.written())
+                rows.append(row.columns())
                 if row.new:
-                    filed.extend((key, row.known.n) for key in self._finder.filed_under(row.known))
+                    filed.extend((key, row.known.n) for key in self._finder.stored_keys(row.known))
                 row.new = row.changed = False
 
 

@@ -4,10 +4,6 @@ An admitted copy counts as relayed once it is no longer in flight.
 
 The sets of people that approvals are bound to are sorted keyed digests in pieces, by the name of the set (model.set_of). A set never
 changes. Its pieces are written one by one before anything refers to it, so that a set of millions delays nobody.
-
-Recipients are erased with the retention of addresses, single letters after days, but not while a decision on the mailing is in force. A
-mailing without copies for long is over: its keys are deleted, so that the same text begins another. The newest row stays, without its
-content, since numbers are given from it on.
 """
 
 from __future__ import annotations
@@ -15,44 +11,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import inf
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, text
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import (
-    DECIDED,
-    cover,
-    entry,
-    hold,
-    mailing,
-    mailing_key,
-    peopleset,
-    preserved_key,
-    reached,
-)
-from smtpguard.holds.model import HOLD, LIVE
+from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, reached
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.inflight import LET_GO, InFlight, going, is_unsent, split
-from smtpguard.mailings.mailingbatch import QUIET as OVER
-from smtpguard.mailings.mailingrow import (
-    COLUMNS,
-    CUSTOMER,
-    CUSTOMERS,
-    MAYBE,
-    NOBODY,
-    NOTHING,
-    KnownMailing,
-    Row,
-    list_of,
-    nearest,
-)
+from smtpguard.mailings.finder import KnownMailing, nearest
+from smtpguard.mailings.inflight import IN_FLIGHT_STATUSES, InFlight, in_flight, is_unsent, people_of
+from smtpguard.mailings.mailingrow import COLUMNS, CUSTOMER, CUSTOMERS, MAYBE, MailingRow, list_with_bit
 from smtpguard.mailings.model import (
     FIELDS,
     LET_THROUGH,
@@ -61,7 +35,7 @@ from smtpguard.mailings.model import (
     Account,
     CopyStatus,
     Crowd,
-    Grant,
+    Grown,
     Mailing,
     State,
     Tally,
@@ -76,17 +50,28 @@ _PAUSED = (
     .where(text(DECIDED), mailing.c.state.in_([State.PAUSED.value, State.HELD.value]))
     .order_by(mailing.c.n)
 )
-_NAMED = 10
-_LIKE = 32
+_MOST_IDS = 10
+"""The most ids that are returned for one prefix."""
+_MOST_CANDIDATES = 32
 """The most mailings whose text is compared with one."""
 DAY_US = 86_400_000_000
 _MAY_BE_THERE = frozenset({CopyStatus.RELAYED, CopyStatus.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
+_STEPS = 99
+"""The steps into which the time of a chart is divided; the last point may lie beyond them."""
+_BRIEF = 1_000_000
+"""Microseconds within which a copy is relayed at once."""
+_SENT = frozenset({*IN_FLIGHT_STATUSES, int(CopyStatus.RELAYED)})
+PIECE = 4096
+"""The most people of one piece of a set."""
+OCTETS = 8
+"""The octets of a keyed digest."""
 
 
 def find(connection: Connection, now: datetime, mailing_id: str) -> Mailing | None:
+    """Return the mailing of this id as it is now; None if there is none."""
     row = connection.execute(select(*_COLUMNS).where(mailing.c.id == mailing_id)).one_or_none()
-    return None if row is None else next(iter(_shown(connection, [row], now)))
+    return None if row is None else next(iter(_mailings(connection, [row], now)))
 
 
 def newest(
@@ -98,8 +83,10 @@ def newest(
     limit: int = 100,
     before: tuple[datetime, str] | None = None,
 ) -> list[Mailing]:
-    """The latest first: mailings with at least ``least`` people, or with a hold or a decision. ``before``: the time and
-    id of the last one on the previous page."""
+    """Return the mailings with at least ``least`` people, or with a hold or a decision, the latest first.
+
+    ``before``: the time and id of the last one on the previous page.
+    """
     query = select(*_COLUMNS).order_by(mailing.c.last_at.desc(), mailing.c.n.desc()).limit(limit)
     if state is not None:
         query = query.where(mailing.c.state == state)
@@ -109,23 +96,28 @@ def newest(
         at = microseconds(before[0])
         n = select(mailing.c.n).where(mailing.c.id == before[1]).scalar_subquery()
         query = query.where(mailing.c.last_at <= at, or_(mailing.c.last_at < at, mailing.c.n < n))
-    return _shown(connection, connection.execute(query).all(), now)
+    return _mailings(connection, connection.execute(query).all(), now)
 
 
 def standing(connection: Connection, now: datetime) -> list[Mailing]:
-    """Those with copies, stored or at their client, that only a person lets go on: the release is stopped, or between
-    two stages without a time."""
+    """Return the mailings with copies, stored or at their client, that only a person lets go on: the release is stopped, or
+    between two stages without a time."""
     rows = connection.execute(_PAUSED).all()
-    waiting = [row for row in rows if (at := Row.read(*row).view(now).progress) is not None and at.waits_for_person]
-    return [one for one in _shown(connection, waiting, now) if one.people.held or one.people.deferred]
+    waiting = [
+        row for row in rows if (at := MailingRow.read(*row).view(now).progress) is not None and at.waits_for_person
+    ]
+    return [one for one in _mailings(connection, waiting, now) if one.people.held or one.people.deferred]
 
 
 def early(connection: Connection, begun: dict[str, Progress]) -> list[str]:
-    """The ids of those whose pause ends by time and is still to begin (staging.Progress.half). ``begun``: those that this
-    process knows to have begun, by mailing. They stay so, since nothing more of their stage is let go."""
+    """Return the ids of the mailings whose pause ends by time and is still to begin (staging.Progress.half).
+
+    ``begun``: the pauses that this process knows to have begun, by mailing; it is updated. They stay so, since nothing more of
+    their stage is let go.
+    """
     paused: dict[str, Progress] = {}
     found: list[str] = []
-    for one in (Row.read(*row).mailing for row in connection.execute(_PAUSED)):
+    for one in (MailingRow.read(*row).mailing for row in connection.execute(_PAUSED)):
         if (progress := one.progress) is None or progress.goes_on_at() is None:
             continue
         leads = (grant.hold_id for grant in one.grants)
@@ -139,18 +131,23 @@ def early(connection: Connection, begun: dict[str, Progress]) -> list[str]:
 
 
 def named(connection: Connection, prefix: str) -> list[str]:
-    """Ids with this prefix, at most ten."""
+    """Return the ids with this prefix, at most ten."""
     query = (
-        select(mailing.c.id).where(*prefix_condition(mailing.c.id, prefix.upper())).order_by(mailing.c.id).limit(_NAMED)
+        select(mailing.c.id)
+        .where(*prefix_condition(mailing.c.id, prefix.upper()))
+        .order_by(mailing.c.id)
+        .limit(_MOST_IDS)
     )
     return list(connection.execute(query).scalars())
 
 
 def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
-    """The mailing with messages since then whose text is nearest, if it is near enough; "" for none."""
+    """Return the id of the mailing with messages since then whose text is nearest, if it is near enough; "" for none."""
     shared = func.count()
     keys = select(mailing_key.c.n).where(mailing_key.c.key.in_(sketch.keys)).group_by(mailing_key.c.n)
-    near = connection.execute(keys.order_by(shared.desc(), mailing_key.c.n.desc()).limit(_LIKE)).scalars().all()
+    near = (
+        connection.execute(keys.order_by(shared.desc(), mailing_key.c.n.desc()).limit(_MOST_CANDIDATES)).scalars().all()
+    )
     rows = connection.execute(
         select(mailing.c.n, mailing.c.id, mailing.c.sketch).where(
             mailing.c.n.in_(near), mailing.c.last_at >= microseconds(since)
@@ -162,7 +159,7 @@ def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
 
 
 def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
-    """The condition that an id begins with ``low``, by an index. These columns compare by octets."""
+    """Return the conditions that an id begins with ``low``. They use an index, since these columns compare by octets."""
     last = low.rstrip(_DIGITS[-1])
     after = _DIGITS.find(last[-1:]) + 1
     end = [ids < last[:-1] + _DIGITS[after]] if last and after else []
@@ -170,31 +167,31 @@ def prefix_condition(ids: ColumnElement[str], low: str) -> list[ColumnElement[bo
 
 
 def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, CopyStatus]:
-    """The statuses of these people's copies; people who are no recipients are left out."""
+    """Return the statuses of these people's copies. People who are no recipients are left out."""
     n = connection.execute(select(mailing.c.n).where(mailing.c.id == mailing_id)).scalar()
     if n is None:
         return {}
-    now = going(connection, [n], digests)[n]
+    now = in_flight(connection, [n], digests)[n]
     query = select(reached.c.person, reached.c.status).where(reached.c.n == n)
     return {
-        bytes(person): _became(CopyStatus(status), bytes(person), now)
+        bytes(person): _status_now(CopyStatus(status), bytes(person), now)
         for person, status in among(connection, query, reached.c.person, digests)
     }
 
 
 def account(connection: Connection, mailing_id: str) -> Account:
-    """The people that it has reached by now; none if there is no such mailing."""
+    """Return the people that a mailing has reached by now; nobody if there is no such mailing."""
     found = connection.execute(select(*_COLUMNS).where(mailing.c.id == mailing_id)).one_or_none()
     if found is None:
         return Account()
-    row, n = Row.read(*found), found.n
-    still = going(connection, [n])[n]
+    row, n = MailingRow.read(*found), found.n
+    still = in_flight(connection, [n])[n]
     people: dict[bool, set[bytes]] = {True: set(), False: set()}
     reaching = reached.c.n == n, reached.c.status.in_([int(status) for status in LET_THROUGH])
     for person, status in connection.execute(select(reached.c.person, reached.c.status).where(*reaching)):
         digest = bytes(person)
         if digest not in row.crowds and digest not in row.unbounded:
-            people[_became(CopyStatus(status), digest, still) is CopyStatus.RELAYED].add(digest)
+            people[_status_now(CopyStatus(status), digest, still) is CopyStatus.RELAYED].add(digest)
     crowds = (
         Crowd(
             list=name if name in row.mailing.lists else "",
@@ -209,8 +206,8 @@ def account(connection: Connection, mailing_id: str) -> Account:
     return Account(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
 
 
-def _became(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
-    """The current status of a person who was admitted."""
+def _status_now(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
+    """Return the current status of a person's copy, from the stored one and the copies in flight."""
     if status not in ON_THE_WAY:
         return status
     if person in now.may_have:
@@ -218,13 +215,14 @@ def _became(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
     return CopyStatus.ADMITTED if person in now.people else CopyStatus.RELAYED
 
 
-def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
-    under_way = going(connection, [row.n for row in rows])
+def _mailings(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
+    """Return the mailings of these rows as they are now, their people each once."""
+    under_way = in_flight(connection, [row.n for row in rows])
     leaving = connection.execute(select(hold.c.hold_id, hold.c.release_at).where(hold.c.release_at.is_not(None)))
     due = {hold_id: instant(at) for hold_id, at in leaving}
     found = []
     for columns in rows:
-        row = Row.read(*columns)
+        row = MailingRow.read(*columns)
         mailing = row.view(now)
         people = mailing.people
         still = under_way[columns.n]
@@ -237,7 +235,7 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         if row.unbounded:
             more = select(reached.c.person, reached.c.status).where(reached.c.n == columns.n)
             open_ = among(connection, more, reached.c.person, list(row.unbounded))
-            became = {_became(CopyStatus(s), bytes(p), still) for p, s in open_}
+            became = {_status_now(CopyStatus(s), bytes(p), still) for p, s in open_}
             tally = replace(tally, unbounded=frozenset(FIELDS[one] for one in became if one in FIELDS))
         found.append(replace(mailing, people=tally, release_at=due.get(mailing.entry)))
     return found
@@ -245,7 +243,7 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
 
 @dataclass(slots=True)
 class _Crowd:
-    """The people behind one address: the list and version, the status of their copy, and their number."""
+    """The people behind one address. ``of``: the list and its version; ``status``: that of their copy; ``people``: how many."""
 
     of: Version
     kind: int
@@ -253,12 +251,14 @@ class _Crowd:
     people: int
 
 
-def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) -> Tally:
-    """A person who had a copy of their own and is on a list that it went to counts once, by the most certain status of
-    both, though some may have left the list, or come to it, between the two. A list before and after its members changed
-    counts as at least the people of both versions; lists of one version, as before and after one was renamed, are the same
-    people. So the numbers never exceed the real ones; the possible deviation is given beside them. Bounds of approvals
-    count everybody."""
+def _each_once(connection: Connection, row: MailingRow, still: InFlight, tally: Tally) -> Tally:
+    """Return the tally with each person counted once.
+
+    A person who had a copy of their own and is on a list that it went to counts once, by the most certain status of both, though
+    some may have left the list, or come to it, between the two. A list before and after its members changed counts as at least
+    the people of both versions. Lists of one version, as before and after one was renamed, are the same people. So the numbers
+    never exceed the real ones; the possible deviation is given beside them. Bounds of approvals count everybody.
+    """
     n, names = row.known.n, row.mailing.lists
     counts = {field: getattr(tally, field) for field in FIELDS.values()}
     crowds: list[_Crowd] = []
@@ -275,7 +275,7 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
             whole.setdefault(bit, []).append(crowd)
     singles = _singles(connection, n, still)
     asked = {bit for bit, versions in whole.items() if singles or len(versions) > 1}
-    on = {name for bit in asked if (name := list_of(names, bit))}
+    on = {name for bit in asked if (name := list_with_bit(names, bit))}
     changes = _changes(connection, on, row)
     left: dict[int, list[tuple[CopyStatus, int]]] = {}
     further = 0
@@ -307,7 +307,7 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
                 counts[FIELDS[status if SUREST.index(status) <= SUREST.index(became) else became]] -= one
                 some -= one
                 beside += one if {status, became} <= _MAY_BE_THERE else 0
-        further += min(beside, changes.all_of(list_of(names, bit)))
+        further += min(beside, changes.all_of(list_with_bit(names, bit)))
     counts = {field: max(count, 0) for field, count in counts.items()}
     having = [crowd for crowd in crowds if crowd.status is CopyStatus.RELAYED]
     have = {kind: some for (kind, status), some in singles.items() if status is CopyStatus.RELAYED}
@@ -320,9 +320,12 @@ def _each_once(connection: Connection, row: Row, still: InFlight, tally: Tally) 
 
 
 def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes, moved: float) -> int:
-    """The least number of people of these crowds and these single people, by kind. People behind an address and on no
-    list are no customers. Of those who were on no such list when their own copy came, ``moved`` may be in a crowd: so many
-    came to the lists or left them. ``inf``: the policy changed meanwhile, and with it perhaps which lists there are."""
+    """Return the least number of people of these crowds and these single people, by kind.
+
+    People behind an address and on no list are no customers. ``moved``: how many came to the lists or left them, so that as many
+    who were on no such list when their own copy came may be in a crowd; ``inf`` if the policy changed meanwhile, and with it
+    perhaps which lists there are.
+    """
     sizes: dict[int, dict[Version, Interval]] = {}
     for crowd in crowds:
         sizes.setdefault(crowd.kind, {})[crowd.of] = Interval(crowd.people, crowd.people)
@@ -342,30 +345,30 @@ def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Change
 
 
 def _surely_not_in(single: int, crowd: int) -> bool:
-    """Whether, by their kinds, a single person is certainly not in a crowd."""
+    """Return whether, by their kinds, a single person is certainly not in a crowd."""
     if lists := crowd & ~CUSTOMERS:
         return not single & (lists | MAYBE)
     return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
 
 
-def _crowds(connection: Connection, row: Row, still: InFlight, digests: Iterable[bytes]) -> Iterator[_Crowd]:
+def _crowds(connection: Connection, row: MailingRow, still: InFlight, digests: Iterable[bytes]) -> Iterator[_Crowd]:
     names = row.mailing.lists
     query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.status)
     here = reached.c.n == row.known.n, reached.c.person.in_(list(digests))
     for person, kind, weight, status in connection.execute(query.where(*here)):
         digest, bit = bytes(person), int(kind) & ~CUSTOMERS
-        name = list_of(names, bit) if bit and not bit & (bit - 1) else ""
+        name = list_with_bit(names, bit) if bit and not bit & (bit - 1) else ""
         version = row.crowds.get(digest, "") or digest.hex()
         yield _Crowd(
             of=(name or f"kind {kind}", version),
             kind=int(kind),
-            status=_became(CopyStatus(status), digest, still),
+            status=_status_now(CopyStatus(status), digest, still),
             people=int(weight),
         )
 
 
-def _changes(connection: Connection, names: Collection[str], row: Row) -> Changes:
-    """Changes of these lists while the mailing was sent, from the journal."""
+def _changes(connection: Connection, names: Collection[str], row: MailingRow) -> Changes:
+    """Return the changes of these lists while the mailing was sent, from the journal."""
     changes = Changes()
     if not names:
         return changes
@@ -379,7 +382,7 @@ def _changes(connection: Connection, names: Collection[str], row: Row) -> Change
 
 
 def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[int, CopyStatus]]:
-    """The numbers of single people by kind and status."""
+    """Count the single people by kind and status."""
     counted: Counter[tuple[int, CopyStatus]] = Counter()
     mine = reached.c.n == n, reached.c.weight == 1
     query = (
@@ -387,48 +390,89 @@ def _singles(connection: Connection, n: int, still: InFlight) -> Counter[tuple[i
     )
     for kind, status, some in connection.execute(query):
         counted[int(kind), CopyStatus.RELAYED if CopyStatus(status) in ON_THE_WAY else CopyStatus(status)] += int(some)
-    going_on = select(reached.c.person, reached.c.kind, reached.c.status).where(*mine, reached.c.status.in_(LET_GO))
+    going_on = select(reached.c.person, reached.c.kind, reached.c.status).where(
+        *mine, reached.c.status.in_(IN_FLIGHT_STATUSES)
+    )
     for person, kind, status in among(connection, going_on, reached.c.person, list(still.all)):
         counted[int(kind), CopyStatus.RELAYED] -= 1
-        counted[int(kind), _became(CopyStatus(status), bytes(person), still)] += 1
+        counted[int(kind), _status_now(CopyStatus(status), bytes(person), still)] += 1
     return Counter(
         {(kind, status): some for (kind, status), some in counted.items() if some > 0 and status is not CopyStatus.NONE}
     )
 
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
-    query = select(func.sum(reached.c.weight)).where(reached.c.n == n, reached.c.status.in_(LET_GO))
+    query = select(func.sum(reached.c.weight)).where(reached.c.n == n, reached.c.status.in_(IN_FLIGHT_STATUSES))
     return sum(int(some or 0) for (some,) in among(connection, query, reached.c.person, list(digests)))
 
 
-PIECE = 4096
-"""The people of one piece."""
-OCTETS = 8
+def growth(connection: Connection, mailing_id: str) -> list[Grown]:
+    """Return how a mailing grew over time, for a chart of at most a hundred points at equal distances.
+
+    A person who has it counts from the first copy that was sent to them, everybody else from the time when their copy came. A
+    copy that went out counts as held until then, unless that was at once. Deferred people, of whom no time is recorded, are
+    added at the end.
+    """
+    row = connection.execute(select(mailing.c.n, mailing.c.last_at).where(mailing.c.id == mailing_id)).one_or_none()
+    if row is None:
+        return []
+    n, last_came = row
+    people: Counter[tuple[int, int]] = Counter()  # by (when their copy came, when it went; 0 if they do not have it)
+    query = (
+        select(reached.c.at, reached.c.went, reached.c.status, func.sum(reached.c.weight))
+        .where(reached.c.n == n)
+        .group_by(reached.c.at, reached.c.went, reached.c.status)
+    )
+    for at, went, status, weight in connection.execute(query):
+        people[at, (went or at) if status in _SENT else 0] += int(weight)
+    still = select(reached.c.at, reached.c.went, reached.c.weight).where(
+        reached.c.n == n, reached.c.status.in_(IN_FLIGHT_STATUSES)
+    )
+    for at, went, weight in among(connection, still, reached.c.person, list(in_flight(connection, [n])[n].all)):
+        people[at, went or at] -= weight
+        people[at, 0] += weight
+    times = [at for pair, some in people.items() if some for at in pair if at] or [int(last_came)]
+    first, last = min(times), max(times)
+    step = max((last - first) // _STEPS, 1)
+    sent, held = Counter[int](), Counter[int]()
+    for (came, went), some in people.items():
+        waited = not went or (came and went - came > max(step, _BRIEF))
+        if waited:
+            held[((came or last) - first) // step] += some
+        if went:
+            sent[(went - first) // step] += some
+            held[(went - first) // step] -= some if waited else 0
+    grown = []
+    has, waits = 0, 0
+    for number in sorted({number for each in (sent, held) for number, some in each.items() if some}):
+        has, waits = has + sent[number], waits + held[number]
+        grown.append(Grown(at=instant(first + number * step), sent=has, held=waits))
+    return grown
 
 
 def pieces(people: Collection[bytes]) -> tuple[str, Iterator[bytes]]:
-    """The name of a set and its pieces, each of at most ``PIECE`` digests, in order."""
+    """Return the name of a set of people, and its pieces in order, each of at most ``PIECE`` digests."""
     whole = b"".join(sorted(set(people)))
     step = PIECE * OCTETS
     return set_of(people), (whole[at : at + step] for at in range(0, len(whole), step))
 
 
 def put_set(batch: Batch, name: str, piece: bytes) -> None:
-    """Write one piece. A second write only renews its age."""
+    """Write one piece of a set. A second write only renews its age."""
     first = piece[:OCTETS]
     batch.connection.execute(delete(peopleset).where(peopleset.c.name == name, peopleset.c.first == first))
     batch.connection.execute(insert(peopleset).values(name=name, first=first, people=piece, made_at=batch.now_us))
 
 
-class Sets:
-    """The sets for the items of one run, each piece read once."""
+class PeopleSets:
+    """The sets of people for the items of one run, each piece read once."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._pieces: dict[tuple[str, bytes], frozenset[bytes]] = {}
 
     def has(self, name: str, digest: bytes) -> bool:
-        """Whether a person is in the set; False if the set is no longer stored."""
+        """Return whether a person is in the set; False if the set is no longer stored."""
         here = peopleset.c.name == name, peopleset.c.first <= digest
         query = select(peopleset.c.first).where(*here).order_by(peopleset.c.first.desc()).limit(1)
         first = self._batch.connection.execute(query).scalar()
@@ -437,115 +481,5 @@ class Sets:
         key = name, bytes(first)
         if key not in self._pieces:
             people = self._batch.connection.execute(query.with_only_columns(peopleset.c.people)).scalar_one()
-            self._pieces[key] = frozenset(split(bytes(people)))
+            self._pieces[key] = frozenset(people_of(bytes(people)))
         return digest in self._pieces[key]
-
-
-def forget_sets(batch: Batch, before: datetime) -> None:
-    """Delete sets made before then, but for those of corrections that wait for people, or are approved."""
-    made = peopleset.c.made_at < microseconds(before)
-    old = set(batch.connection.execute(select(peopleset.c.name).where(made).distinct()).scalars())
-    if not old:
-        return
-    waiting = select(hold.c.doc).where(hold.c.state.in_(_LIVE))
-    holds = map(HOLD.loads, batch.connection.execute(waiting).scalars())
-    needed = {one.correction.people for one in holds if one.correction is not None}
-    needed |= {grant.only for grant in _in_force(batch)}
-    batch.connection.execute(delete(peopleset).where(made, peopleset.c.name.in_(old - needed)))
-
-
-def forget_templates(batch: Batch, before: datetime) -> None:
-    """Delete templates of approvals made before then, but for those of an approval in force."""
-    old = set(batch.connection.execute(select(cover.c.cover).where(cover.c.made_at < microseconds(before))).scalars())
-    needed = {grant.cover.learned for grant in _in_force(batch) if grant.cover is not None} if old else old
-    batch.connection.execute(delete(cover).where(cover.c.cover.in_(old - needed)))
-
-
-def _in_force(batch: Batch) -> Iterator[Grant]:
-    """The approvals in force, but for those by a writer alone."""
-    for row in batch.connection.execute(select(*_COLUMNS).where(text(DECIDED))).all():
-        yield from Row.read(*row).view(batch.now).grants
-
-
-QUIET = timedelta(microseconds=OVER)
-LETTER = timedelta(days=2)
-"""For messages to one person."""
-LETTERS = timedelta(days=8)
-"""For messages to a few people: their writer, who sends the same text every working day, may be away for a weekend or a
-week."""
-FEW = 20
-_LIVE = [state.value for state in LIVE]
-SLICE = 500
-CUT = 2_000
-
-
-def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
-    """One slice. Returns how many mailings were deleted, and whether there are more."""
-    batch.flush()
-    newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
-
-    def quiet(since: timedelta) -> ColumnElement[bool]:
-        return mailing.c.last_at < microseconds(batch.now - since)
-
-    of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
-    letters = _undecided(batch, *of_few, mailing.c.state == State.PASSING.value, mailing.c.n < newest)
-    old = _undecided(batch, *_over(before), mailing.c.doc != NOTHING)
-    gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])), newest)
-    ended = _oldest(batch, quiet(QUIET), mailing.c.filed.is_(True))  # their keys are deleted
-    _unfile(batch, ended)
-    return gone, left or any(len(some) >= SLICE for some in (letters, old, ended))
-
-
-def _over(before: datetime) -> tuple[ColumnElement[bool], ...]:
-    """Without copies since then, and none of its holds waits, or is to be sent: they follow its approval."""
-    held = select(hold.c.mailing).where(hold.c.state.in_(_LIVE), hold.c.held_at < microseconds(before))
-    return mailing.c.last_at < microseconds(before), mailing.c.id.not_in(held)
-
-
-def _oldest(batch: Batch, *wanted: ColumnElement[bool], skip: int = 0) -> list[int]:
-    """A slice of the matching rows, without those of preserved incidents (incidents.preservation)."""
-    needed = exists().where(preserved_key.c.what == "id", preserved_key.c.key == mailing.c.id)
-    query = select(mailing.c.n).where(*wanted, ~needed)
-    return list(
-        batch.connection.execute(query.order_by(mailing.c.last_at, mailing.c.n).limit(SLICE).offset(skip)).scalars()
-    )
-
-
-def _undecided(batch: Batch, *wanted: ColumnElement[bool]) -> list[int]:
-    """A slice or two of the matching rows that no decision in force keeps, however many older ones are kept: later copies
-    go by it."""
-    found: list[int] = []
-    seen = 0
-    while len(found) < SLICE and (some := _oldest(batch, *wanted, skip=seen)):
-        found += [row.known.n for row in _read(batch, some) if not row.view(batch.now).decided]
-        seen += len(some)
-    return found
-
-
-def _erase(batch: Batch, numbers: list[int], newest: int) -> tuple[int, bool]:
-    """Delete their people first, in slices. The newest row is emptied."""
-    _unfile(batch, numbers)
-    room, done = CUT, []
-    some = "SELECT person FROM reached WHERE n = ? LIMIT ?"
-    for n in numbers:
-        room -= batch.delete(f"DELETE FROM reached WHERE n = ? AND person IN ({some})", (n, n, room))
-        if room <= 0:
-            break
-        done.append(n)
-    if done:
-        gone = mailing.c.n.in_(done)
-        batch.connection.execute(delete(mailing).where(gone, mailing.c.n != newest))
-        blank = {"state": State.PASSING.value, "people": 0, "sketch": b"", "counts": NOBODY, "doc": NOTHING}
-        batch.connection.execute(update(mailing).where(gone).values(**blank))
-    return len(done), len(done) < len(numbers)
-
-
-def _read(batch: Batch, numbers: list[int]) -> Iterator[Row]:
-    return (Row.read(*columns) for columns in batch.among(f"SELECT {COLUMNS} FROM mailing WHERE n {{}}", numbers))
-
-
-def _unfile(batch: Batch, numbers: list[int]) -> None:
-    keys = [(key, row.known.n) for row in _read(batch, numbers) for key in row.known.keys]
-    batch.execute("DELETE FROM mailing_key WHERE key = ? AND n = ?", keys)
-    if numbers:
-        batch.connection.execute(update(mailing).where(mailing.c.n.in_(numbers)).values(filed=False))

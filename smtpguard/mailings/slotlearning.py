@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from smtpguard.mailings.alignment import (
+from smtpguard.mailings.alignment import opcodes, stretches
+from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template, is_block
+from smtpguard.mailings.tokens import (
     ITSELF,
     MOST_OF_CODE,
     MOST_WORDS,
@@ -30,15 +32,12 @@ from smtpguard.mailings.alignment import (
     links_in,
     mailboxes,
     nested,
-    opcodes,
     parts_of,
     plain,
     split,
-    stretches,
     units_of,
     unmarked,
 )
-from smtpguard.mailings.slots import Block, Choice, Item, Slot, Target, Template, is_block
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from operator import ne
 from typing import Any
 
-from smtpguard.mailings.alignment import (
+from smtpguard.mailings.alignment import opcodes
+from smtpguard.mailings.tokens import (
     ITSELF,
     JOINERS,
     MONTHS,
@@ -38,7 +39,6 @@ from smtpguard.mailings.alignment import (
     links_in,
     mailboxes,
     nested,
-    opcodes,
     parts_of,
     plain,
     readable,

@@ -29,9 +29,9 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Finding
 from smtpguard.journal.scan import pages
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mailings.mailingrow import NOTHING
+from smtpguard.mailings.forgetting import FEW
+from smtpguard.mailings.mailingrow import ERASED
 from smtpguard.mailings.model import CopyStatus
-from smtpguard.mailings.rows import FEW
 
 MOST = 50
 """The most findings: more add nothing."""
@@ -155,7 +155,7 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
         columns = select(mailing.c.n, mailing.c.id, mailing.c.people, mailing.c.counts, mailing.c.first_at)
         with open() as connection:
             rows = connection.execute(
-                columns.where(mailing.c.n > n, mailing.c.doc != NOTHING).order_by(mailing.c.n).limit(_SOME)
+                columns.where(mailing.c.n > n, mailing.c.doc != ERASED).order_by(mailing.c.n).limit(_SOME)
             ).all()
             sums = _sums(connection, [row.n for row in rows])
         for row in rows:

@@ -41,8 +41,8 @@ from smtpguard.journal.linefiles import CHECKPOINTS, lines_of
 from smtpguard.journal.proof import Finding, Proof
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
-from smtpguard.mailings import inflight, staging
 from smtpguard.mailings import rows as mailings
+from smtpguard.mailings import staging
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.returns import rows as returns
@@ -113,7 +113,7 @@ class Mailings(Rows):
     like = asks(mailings.like, snapshot=True)
     reached_by = asks(mailings.reached_by, snapshot=True)
     account = asks(mailings.account, snapshot=True)
-    growth = asks(inflight.growth, snapshot=True)
+    growth = asks(mailings.growth, snapshot=True)
     change = writes(deciding.change_mailing)
     take_back = writes(revoking.take_back_mailing)
 

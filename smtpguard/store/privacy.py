@@ -48,7 +48,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mailings.mailingrow import document, titled
+from smtpguard.mailings.mailingrow import document_of, mailing_of
 from smtpguard.mailings.model import CopyStatus, Mailing, State
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
@@ -266,7 +266,7 @@ def _mailings(open: Open, whom: Person, keeps: Callable[[str], str], now: dateti
         for n, id, at, doc in rows:
             parts = _within(doc, whom)
             if n in reaching or parts:
-                needed = reaching.get(n) is CopyStatus.HELD or _decided(titled(id, doc).as_of(now), whom)
+                needed = reaching.get(n) is CopyStatus.HELD or _decided(mailing_of(id, doc).as_of(now), whom)
                 why = keeps(id) or (f"decision on the mailing {id}" if needed else "")
                 became = (f"reached: {reaching[n].name.lower()}",) if n in reaching else ()
                 yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
@@ -274,7 +274,7 @@ def _mailings(open: Open, whom: Person, keeps: Callable[[str], str], now: dateti
 
 def _decided(mailing: Mailing, whom: Person) -> bool:
     """Whether a decision on it needs the person: it is about all who get it, or it names them."""
-    return mailing.state in _DECIDED or not {*_within(document(mailing), whom)} <= {*_TITLE}
+    return mailing.state in _DECIDED or not {*_within(document_of(mailing), whom)} <= {*_TITLE}
 
 
 def _sets(open: Open, whom: Person) -> Iterator[PersonalData]:
@@ -519,7 +519,7 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str, now: datetime) -> in
     """Take the person out of a mailing whose decisions are over, and these too. Its numbers stay. Someone whose copy is
     held stays until its end is counted."""
     row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
-    if row is None or _decided(left := titled(mailing_id, row.doc).as_of(now), whom):
+    if row is None or _decided(left := mailing_of(mailing_id, row.doc).as_of(now), whom):
         return 0
     people = reached.c.n == row.n, reached.c.person.in_(whom.digests), reached.c.status != CopyStatus.HELD
     gone = 0
@@ -530,6 +530,6 @@ def _unreached(batch: Batch, whom: Person, mailing_id: str, now: datetime) -> in
         ).rowcount
     if _within(row.doc, whom):
         named: dict[str, Any] = {name: "" for name in _TITLE if whom.names(getattr(left, name))}
-        values = {"doc": document(replace(left, **named)), "state": left.state.value}
+        values = {"doc": document_of(replace(left, **named)), "state": left.state.value}
         batch.connection.execute(update(mailing).where(mailing.c.n == row.n).values(values))
     return gone

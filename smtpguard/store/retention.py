@@ -38,7 +38,7 @@ from smtpguard.journal.chain import microseconds
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.tree import Tree
-from smtpguard.mailings import rows
+from smtpguard.mailings import forgetting
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.outbox import rows as outboxes
 from smtpguard.returns import rows as returns
@@ -113,7 +113,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     old, stored = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
     contents.erase_shown(batch, old)
-    rows.forget_templates(batch, batch.now - keep.content)
+    forgetting.forget_templates(batch, batch.now - keep.content)
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through, unerased = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
@@ -121,8 +121,8 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     activityrows.delete_before(batch, batch.now - keep.journal)
     _lifted(batch, batch.now - keep.addresses)
     accounts.forget_absences(batch)
-    rows.forget_sets(batch, batch.now - keep.addresses)
-    mailings, others = rows.forget(batch, batch.now - keep.addresses)
+    forgetting.forget_sets(batch, batch.now - keep.addresses)
+    mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
     back = returns.forget(batch, batch.now - keep.addresses, batch.now - keep.journal)
     _forget_doubts(batch, batch.now - DOUBTS)
     taken = {"contents": len(old), "holds": gone, "private": private, "entries": entries}

@@ -37,8 +37,8 @@ from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.merkle import Recent
+from smtpguard.mailings.finder import Memory
 from smtpguard.mailings.mailingbatch import MailingBatch
-from smtpguard.mailings.mailingrow import Memory
 from smtpguard.policy.freezing import Gate
 from smtpguard.store.front import Front
 from smtpguard.store.queue import WAIT_SECONDS, Waiting, Work

@@ -21,7 +21,8 @@ from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.clock import SteadyClock
-from smtpguard.mailings.service import Mailings, Matched
+from smtpguard.mailings.matching import Matching
+from smtpguard.mailings.service import Mailings
 from smtpguard.store.store import Store
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 
@@ -52,7 +53,7 @@ class Stage:
                 policies=home,
                 approvals=home.approvals(),
                 mailings=mailings,
-                matching=partial(Matched, mailings, home.store, home, self.folder),
+                matching=partial(Matching, mailings, home.store, home, self.folder),
                 freezes=Freezes(
                     home.store, SteadyClock(home.clock), new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
                     recall_seconds=0, loud=False,

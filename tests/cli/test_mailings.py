@@ -21,8 +21,8 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
+from smtpguard.mailings.matching import Matching
 from smtpguard.mailings.model import CopyStatus, Mailing, Tally, set_of
-from smtpguard.mailings.service import Matched
 from smtpguard.notices.listnotices import list_events
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.clocks import MONDAY
@@ -282,13 +282,13 @@ UNRULED = {k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) for k, v in documents(
 def test_each_status_of_a_copy_has_a_word(campaign: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also that of a second copy on its way to somebody who may have the first."""
 
-    async def people(_: Matched) -> AsyncIterator[tuple[str, CopyStatus]]:
+    async def people(_: Matching) -> AsyncIterator[tuple[str, CopyStatus]]:
         for status in CopyStatus:
             yield f"{status.name.lower()}@example.net", status
 
     campaign.send(*MEMBERS[:8])
     [row] = campaign.rows(mailings, "list", "--least", "1")
-    monkeypatch.setattr(Matched, "people", people)
+    monkeypatch.setattr(Matching, "people", people)
     asked = (mailings, "people", row["id"], "--from-list", "ramadan", "--what")
     told = {one["address"].partition("@")[0]: one["what"] for one in campaign.rows(*asked, "all")}
     assert told.keys() == {status.name.lower() for status in CopyStatus} - {"none"}

@@ -35,7 +35,8 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.mailings.service import Mailings, Matched
+from smtpguard.mailings.matching import Matching
+from smtpguard.mailings.service import Mailings
 from smtpguard.policy.parse import parse
 from smtpguard.reading.request import Surroundings
 from smtpguard.returns.service import Returns
@@ -203,7 +204,7 @@ async def staged(
             term=home.term,
             notices=home.notices,
         ),
-        matching=partial(Matched, mailings, home.store, home, home.folder),
+        matching=partial(Matching, mailings, home.store, home, home.folder),
         clock=home.clock,
         policy_file=_answers(None),
         alarms=_answers(()),

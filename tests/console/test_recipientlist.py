@@ -19,8 +19,8 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST
+from smtpguard.mailings.matching import Matching
 from smtpguard.mailings.model import set_of
-from smtpguard.mailings.service import Matched
 from tests.console.api.program import program
 from tests.console.holding import ANNA, DPO, EVA, OMAR, changed, text
 from tests.console.stage import Browser, Stage
@@ -89,7 +89,7 @@ async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     here.home.clock.pass_(days=1)
     assert here.console is not None
     service = here.console.mailings
-    assert not service.may_be_told(await service.show(id), EVA), "a day is over"
+    assert not service.may_see_recipients(await service.show(id), EVA), "a day is over"
 
 
 async def test_the_file_is_closed_if_the_reader_has_gone() -> None:
@@ -155,10 +155,10 @@ async def test_a_file_is_matched_or_refused_with_a_reason(here: Stage, caplog: p
 async def test_a_match_against_a_changed_list_is_refused(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A match is refused if a list that was addressed has changed since: it needs an export from then."""
 
-    async def look_back(matched: Matched, names: object) -> None:
+    async def look_back(matched: Matching, names: object) -> None:
         matched.older.append("the list ramadan as it was")
 
-    monkeypatch.setattr(Matched, "_look_back", look_back)
+    monkeypatch.setattr(Matching, "_look_back", look_back)
     id = await mailing(here)
     asks = await program(here, EVA, Role.APPROVER)
     omar = await here.signed_in(OMAR, Role.APPROVER)

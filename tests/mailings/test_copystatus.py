@@ -27,7 +27,7 @@ from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Amount
 from smtpguard.mail.envelope import Recipient
-from smtpguard.mailings.inflight import InFlight, going, is_unsent
+from smtpguard.mailings.inflight import InFlight, in_flight, is_unsent
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
 from smtpguard.mailings.service import row
 from smtpguard.outbox.model import AttemptResult, Intent, IntentKind, Lease, Settled
@@ -400,7 +400,7 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
         return found, "".join(plans), len(statements)
 
     def asked(connection: Connection) -> tuple[InFlight, InFlight, str, int]:
-        return going(connection, [1])[1], *traced(connection, lambda c: going(c, [1], wanted)[1])
+        return in_flight(connection, [1])[1], *traced(connection, lambda c: in_flight(c, [1], wanted)[1])
 
     every, some, plans, statements = await store.ask(asked)
     assert len(every.people) == 12
@@ -519,12 +519,12 @@ async def test_fates_agree_with_a_model(store: Store, url: str, clock: Clock, se
 
 
 def test_a_hold_of_an_earlier_version_has_no_separate_part() -> None:
-    from smtpguard.mailings.inflight import joined, parted, split
+    from smtpguard.mailings.inflight import pack_people, people_of, unpack_people
 
     digests = [person(name).digest for name in "abc"]
-    assert parted(b"".join(digests)) == (digests, [])
-    assert parted(joined(digests[:2], digests[2:])) == (digests[:2], digests[2:])
-    assert split(joined(digests[:2], digests[2:])) == digests
+    assert unpack_people(b"".join(digests)) == (digests, [])
+    assert unpack_people(pack_people(digests[:2], digests[2:])) == (digests[:2], digests[2:])
+    assert people_of(pack_people(digests[:2], digests[2:])) == digests
 
 
 # certainty before doubt, and when it was sent

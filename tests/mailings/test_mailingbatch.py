@@ -16,8 +16,8 @@ import pytest
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
-from smtpguard.mailings import mailingrow, rows
-from smtpguard.mailings.mailingrow import MOST, KnownMailing, Memory
+from smtpguard.mailings import finder, forgetting, mailingrow
+from smtpguard.mailings.finder import MOST, KnownMailing, Memory
 from smtpguard.mailings.model import CopyStatus, Person, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
@@ -224,7 +224,7 @@ async def test_a_campaign_and_a_text_join_one_mailing(store: Store) -> None:
 
 @on_sqlite
 async def test_a_too_common_key_is_ignored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailingrow, "CROWDED", 3)
+    monkeypatch.setattr(finder, "CROWDED", 3)
     rng = random.Random(7)
     common = (1, 2)
     for n in range(9):
@@ -328,7 +328,7 @@ async def test_people_stay_counted_after_the_window(store: Store, clock: Clock) 
 
 async def test_letters_are_forgotten_first_and_the_rest_with_addresses(store: Store, clock: Clock) -> None:
     keep = Retention(addresses=timedelta(days=90))
-    many = [f"p{n}" for n in range(rows.FEW)]
+    many = [f"p{n}" for n in range(forgetting.FEW)]
     await admit(store, of("T1", "a", identity=Identity(exact="letter")))
     await admit(store, of("T2", *many, identity=Identity(exact="mailing")))
     clock.pass_(days=3)
@@ -340,8 +340,8 @@ async def test_letters_are_forgotten_first_and_the_rest_with_addresses(store: St
     await admit(store, of("T4", "a", identity=Identity(exact="newest of all")))
     await store.retain(keep)
     assert await counts(store, of("T5", "z", identity=Identity(exact="mailing"))) == (1, 1, 1), "it was over"
-    [old] = [m for m in await store.mailings.newest() if m.people.all == rows.FEW]
-    assert len(await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many])) == rows.FEW
+    [old] = [m for m in await store.mailings.newest() if m.people.all == forgetting.FEW]
+    assert len(await store.mailings.reached_by(old.mailing_id, [person(p).digest for p in many])) == forgetting.FEW
     last = (await store.mailings.newest())[0]
     clock.pass_(days=91)
     await store.retain(keep)

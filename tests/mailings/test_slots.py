@@ -19,11 +19,12 @@ from bench.covers import measured
 from smtpguard.holds.coverage import Coverage, sentences
 from smtpguard.holds.effects import learned_from_tests
 from smtpguard.mail.message import Message
-from smtpguard.mailings import alignment, slotlearning
-from smtpguard.mailings.alignment import kind_of, opcodes, stretches
+from smtpguard.mailings import alignment, slotlearning, tokens
+from smtpguard.mailings.alignment import opcodes, stretches
 from smtpguard.mailings.differences import differences
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Block, Item, Slot, Target, Template, is_block
+from smtpguard.mailings.tokens import kind_of
 from smtpguard.policy.approvals import SHARE
 from smtpguard.reading.shown import Shown, shown_by
 from tests.every import every
@@ -714,8 +715,8 @@ def test_few_of_many_long_alternatives_are_compared(monkeypatch: pytest.MonkeyPa
 def test_a_site_in_a_long_word_is_looked_for_in_linear_time() -> None:
     """At each hyphen all that follows it was read again: 100 KB without a space stopped a worker for half a minute."""
     began = time.process_time()
-    assert alignment.links_in([f"{'a-' * 50_000}.", f"{'a_-.' * 50_000}"]) == frozenset()
-    assert alignment.links_in([f"{'a-' * 50_000}.shop"]) == {"site"}
+    assert tokens.links_in([f"{'a-' * 50_000}.", f"{'a_-.' * 50_000}"]) == frozenset()
+    assert tokens.links_in([f"{'a-' * 50_000}.shop"]) == {"site"}
     assert time.process_time() - began < 10
 
 

@@ -14,7 +14,7 @@ from smtpguard.database import schema
 from smtpguard.database.batch import Batch
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings import rows
+from smtpguard.mailings import forgetting
 from smtpguard.policy.approvals import Absence
 from smtpguard.store import retention
 from smtpguard.store.retention import Retention, erase
@@ -207,7 +207,7 @@ async def test_a_mailing_stays_while_a_decision_on_it_is_in_force(tmp_path: Path
 async def test_mailings_that_a_decision_keeps_keep_no_later_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "SLICE", 1)
+    monkeypatch.setattr(forgetting, "SLICE", 1)
     keep = Retention(content=timedelta(hours=1), addresses=timedelta(hours=1))
     async with house(tmp_path, documents=documents()) as home:
         made = Campaign(home, copies=50)

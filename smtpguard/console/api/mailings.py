@@ -29,8 +29,9 @@ from smtpguard.console.recipientlist import OlderVersions, list_recipients
 from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict
 from smtpguard.mail.message import Message
+from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import Mailing, NoSuch, State
-from smtpguard.mailings.service import Back, NoAddresses, row
+from smtpguard.mailings.service import Revoked, row
 from smtpguard.returns.growth import row as growth_row
 from smtpguard.returns.model import Return, unnamed
 from smtpguard.returns.model import row as return_row
@@ -332,9 +333,9 @@ def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
     async def move(call: Call) -> MailingRow:
         body: Moved | RejectMailing = call.body
         mailing = await looked_up(call)
-        act: Callable[..., Awaitable[Mailing | Back]] = getattr(call.console.mailings, name)
+        act: Callable[..., Awaitable[Mailing | Revoked]] = getattr(call.console.mailings, name)
         made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
-        return _row(made.mailing if isinstance(made, Back) else made)
+        return _row(made.mailing if isinstance(made, Revoked) else made)
 
     return move
 

@@ -31,8 +31,9 @@ from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
 from smtpguard.mail.message import Message, with_crlf
+from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import Back, NoAddresses, decides, writers
+from smtpguard.mailings.service import Revoked, decides, writers
 
 _MOST_OCTETS = 50 << 20  # of a correction
 
@@ -54,7 +55,7 @@ async def act(request: Request) -> Response:
     found = await mailing_in_path(request)
     sent = form(request)
     comment = text_of(sent, "comment", 500)
-    moves: dict[str, Callable[..., Awaitable[Mailing | Back]]] = {
+    moves: dict[str, Callable[..., Awaitable[Mailing | Revoked]]] = {
         "go": here.mailings.go_on,
         "stop": here.mailings.stop,
         "reopen": here.mailings.reopen,
@@ -141,7 +142,7 @@ async def mailing_page(
         ],
         chart=drawn(await here.store.mailings.growth(found.mailing_id)),
         may=may and who.address not in writers(found, in_force),
-        told=here.mailings.may_be_told(found, who.address),
+        told=here.mailings.may_see_recipients(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_matchable_lists(here, found),
         may_correct=may and found.people.at_most != 0,
