@@ -27,10 +27,11 @@ from typing import Any
 from bench.through import table
 from smtpguard.config.documents import POLICY as POLICY_FILE
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import ListInfo, Names
+from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Index, index_path
 from smtpguard.lists.members import CsvMembers
+from smtpguard.lists.names import Names
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
@@ -216,7 +217,7 @@ def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
     ]
     addresses = [Address.parse(text) for text in texts]
     numbers = [int.from_bytes(digester.of(address), "big") for address in addresses]
-    naming = registry.members.naming
+    naming = registry.members.names_with
     assert all(bool(naming(number)) == bool(n % 2) for n, number in enumerate(numbers))
 
     def digests(batch: list[int]) -> None:

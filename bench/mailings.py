@@ -39,7 +39,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(slots=True)
-class Shelf:
+class OpenIndexes:
     """Mailings by their search keys, as a table with an index."""
 
     exact: dict[str, int] = field(default_factory=dict)
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
 
 def made_up(all_of_them: Sequence[Template], copies: int, seed: int) -> tuple[int, int]:
     """How many copies were split from their mailing, and how many were merged into another."""
-    shelf, cost = Shelf(), Cost()
+    shelf, cost = OpenIndexes(), Cost()
     founder: dict[int, str] = {}
     split = merged = total = 0
     missed: Counter[int] = Counter()
@@ -155,7 +155,7 @@ def _text(message: Message) -> Text:
 def real(folder: Path) -> None:
     """Each message is its own mailing, unless it was sent several times. So joins are few, and each needs an
     explanation."""
-    shelf = Shelf()
+    shelf = OpenIndexes()
     first: dict[int, tuple[Path, str, str]] = {}
     seen = sketched = again = alike = 0
     strange: list[tuple[Path, Path]] = []

@@ -30,7 +30,8 @@ from smtpguard.gathering.reader import Around, BoundedReader
 from smtpguard.gathering.streams import watched
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import expansions_path, index_path
+from smtpguard.lists.expansions import expansions_path
+from smtpguard.lists.index import index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session, Transaction, within
 from smtpguard.mail.message import Message

@@ -8,10 +8,10 @@ from smtpguard.app.files import indexes, installation_secret, make_state
 from smtpguard.config.settings import Settings
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.distinct import Asked, Version
-from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import BadIndex, Index, index_path
+from smtpguard.lists.names import Names
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never

@@ -34,10 +34,11 @@ from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, on
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Mark, Place, load_yaml
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import COLLEAGUES, Names
+from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.members import Expands, ExpandsMailman, ListMembers, Members, Remote
+from smtpguard.lists.names import Names
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened

@@ -27,7 +27,8 @@ from smtpguard.app.ways import (
 )
 from smtpguard.config.listeners import MilterListener
 from smtpguard.config.settings import Settings, is_host_name
-from smtpguard.lists.declared import ListInfo, Names
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.names import Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many

@@ -339,7 +339,7 @@ def _organization_of(compiled: CompiledPolicy) -> Any:
 def _text_settings(compiled: CompiledPolicy) -> Any:
     policy = compiled.policy
     list_ids = {i for info in compiled.lists.values() for i in info.list_ids}
-    names = frozenset(compiled.registry.names.known())
+    names = frozenset(compiled.registry.names.enumerated())
     return policy.organization.domains, policy.marks, policy.own_marks, names, list_ids
 
 
@@ -355,7 +355,7 @@ def _list_people(compiled: CompiledPolicy, name: str) -> Any:
     """Whom a list contains: its declarations of sources, and its addresses."""
     info = compiled.lists[name]
     sources = [members.what() for members in info.members]
-    addresses = {address for address, known in compiled.registry.names.known() if known == name}
+    addresses = {address for address, known in compiled.registry.names.enumerated() if known == name}
     return addresses, info.of_customers, info.includes, sources
 
 

@@ -20,7 +20,8 @@ from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
 from smtpguard.config.problem import unknown
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.index import EXPANSIONS, Expansion, Expansions, Index, IndexStatus
+from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
+from smtpguard.lists.index import Index, IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import BadRow, Tally
 from smtpguard.lists.sync import Refresher, Report, SourceReport, by_source, called, latest, overlaps

@@ -80,7 +80,7 @@ def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:
     behind = one.behind
     assert behind is not None
     for member in behind.members:
-        yield Person(digest=member, customer=True, lists=registry.members.naming(int.from_bytes(member, "big")))
+        yield Person(digest=member, customer=True, lists=registry.members.names_with(int.from_bytes(member, "big")))
     if not behind.members and behind.customers:
         yield Person(digest=behind.key, customer=True, lists=tuple(behind.lists), weight=behind.customers)
     if behind.people > behind.customers:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 
-from smtpguard.lists.declared import ListInfo, Names, Stream
+from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.declared import Origin as Declared
+from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress, account_name

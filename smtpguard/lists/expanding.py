@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.index import (
+from smtpguard.lists.expansions import (
     EXPANSIONS,
     MOST_MEMBERS,
     Expansion,
@@ -250,7 +250,7 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
         unplaced = 0
         for number in people:
             colleague = number in graph.ours and (not registry.customers_here or registry.is_one_of_ours(number))
-            names = () if colleague else registry.members.naming(number)
+            names = () if colleague else registry.members.names_with(number)
             if names:
                 members.append(number)
             elif number not in graph.ours:

@@ -1,5 +1,4 @@
-"""The files of digests in which every process looks people up: the membership index of each list, and the addresses
-that expand at the relay or a list server without being a list of the policy, with the people behind each.
+"""The membership index of each list, in which every process looks people up.
 
 An index is an immutable file of sorted 64-bit keyed digests, which every process maps into memory. It holds no readable
 address. Its sections, in the machine's own byte order:
@@ -28,44 +27,40 @@ A checksum of header and table is verified at each opening. They lead to every o
 make a look-up fail; it takes a millisecond whatever the size. Each refresh of the list verifies the whole file
 (``verify``), since there damage can be mended: the list is read anew.
 
-A Shelf has the open indexes of one process: the stat that shows that a file was replaced, and the four states of an index. A file's mtime
-says when its sources were last read and unchanged: the oldest such time of any source; INCOMPLETE if one of them was never read.
-
-The file of expansions is beside the indexes; expanding.py makes it. It holds keyed digests and counts, and no readable
-mailbox; domains that are aliases of other domains are readable.
+A file's mtime says when its sources were last read and unchanged: the oldest such time of any source; INCOMPLETE if one of them was
+never read.
 """
 
 from __future__ import annotations
 
 import enum
 import hashlib
-import json
 import mmap
 import struct
 import sys
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from smtpguard.config.statefiles import replace_file
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Moment, Phrase
 
 MAGIC = b"smtpgIDX"
 LAYOUT = 2
-OCTETS = 256  # ranges of a walk: digests with the same first octet
+OCTETS = 256
+"""The ranges of a walk: each has the digests with the same first octet."""
+INCOMPLETE = 0.0
+"""The mtime of an index of which a source was never read, so that a "no" cannot be relied on."""
 _FIELDS = struct.Struct("=8s I I I 4x 8s Q q 32s 8s I I")
 HEADER_OCTETS = 128
 _CHECKSUM_OCTETS = 16
 LOW_END = (0, 1, 2, 3) if sys.byteorder == "little" else (3, 2, 1, 0)
 """The places of the 16-bit parts in a 64-bit number, the lowest part first."""
-
 
 _NEVER = Phrase("it was never synced")
 
@@ -76,7 +71,8 @@ class BadIndex(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """``version`` names the set of people: same people, same version. ``fingerprint``: the source's, when it was read."""
+    """The header of an index. ``version`` names the set of people: same people, same version. ``fingerprint``: that of the source
+    when it was read. ``bits``, ``marks_bits``: see the sections above."""
 
     bits: int
     marks_bits: int
@@ -112,7 +108,7 @@ class Header:
         return tail_bits(self.bits)
 
     def sections(self) -> tuple[int, int, int, int]:
-        """The offsets of table, tails, marks and end of file; the heads begin after the header."""
+        """Return the offsets of table, tails, marks and end of file. The heads begin after the header."""
         table = HEADER_OCTETS + 4 * self.people
         tails = table + 4 * ((1 << self.bits) + 1)
         marks = tails + self.tail // 8 * self.people
@@ -120,7 +116,7 @@ class Header:
 
 
 def tail_bits(bits: int) -> int:
-    """The number of bits of a digest in its tail; the place in the table gives the first ``bits``."""
+    """Return the number of bits of a digest that its tail has. Its place in the table gives the first ``bits``."""
     return 16 if bits >= 16 else 32
 
 
@@ -130,7 +126,7 @@ class Index:
     __slots__ = ("_end", "_heads", "_map", "_rest", "_table", "_tail", "_tails", "header", "marks", "shift")
 
     def __init__(self, path: Path, *key_ids: bytes) -> None:
-        """``key_ids``: the keys under which it may have been made. Raises BadIndex and OSError."""
+        """Open the file. ``key_ids``: the keys under which it may have been made. Raises BadIndex and OSError."""
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -168,11 +164,11 @@ class Index:
         return self.has(int.from_bytes(digest, "big"))
 
     def has(self, number: int) -> bool:
-        """``number``: the digest as a big-endian integer."""
+        """Return whether a person is in the index. ``number``: the digest as a big-endian integer."""
         return bool(self.marks[number >> self.shift] & (1 << (number & 7))) and self.holds(number)
 
     def holds(self, number: int) -> bool:
-        """The same without testing the marks, for callers that have tested them."""
+        """Return whether a person is in the index, without testing the marks. It is for callers that have tested them."""
         place = number >> self._end
         end = self._table[place + 1]
         head = number >> self._tail & 0xFFFFFFFF
@@ -184,12 +180,12 @@ class Index:
         return False
 
     def verify(self) -> None:
-        """The whole file: 0.1 s for ten million. Raises BadIndex."""
+        """Verify the checksum of the whole file, which takes 0.1 s for ten million people. Raises BadIndex."""
         if zlib.crc32(memoryview(self._map)[HEADER_OCTETS:]) != self.header.body_crc:
             raise BadIndex("it is damaged: it does not match its checksum")
 
     def numbers(self, octet: int) -> array[int]:
-        """The digests that begin with this octet, in order. Octets 0 to 255 give the whole index."""
+        """Return the digests that begin with this octet, in order. Octets 0 to 255 give the whole index."""
         bits = self.header.bits
         if bits < 16:
             start, end = (self._first(octet << 56), self._first((octet + 1) << 56))
@@ -213,12 +209,12 @@ class Index:
         return found
 
     def _first(self, number: int) -> int:
-        """The position of the first digest that is not less, in an index whose heads are first bits."""
+        """Return the position of the first digest that is not less, in an index whose heads have the first bits."""
         return bisect_left(self._heads, number >> 32)
 
 
-class Together:
-    """Several indexes, asked about one digest at a time. Marks of the same size are grouped, to be tested in one
+class IndexGroup:
+    """Several indexes that are asked about one digest at a time. Marks of the same size are grouped, to be tested in one
     access."""
 
     __slots__ = ("_groups", "_names")
@@ -231,8 +227,8 @@ class Together:
         self._names = [name for name, _ in named]
         self._groups = tuple((shift, tuple(group)) for shift, group in groups.items())
 
-    def naming(self, number: int) -> tuple[str, ...]:
-        """The names of the indexes that have it, in the given order."""
+    def names_with(self, number: int) -> tuple[str, ...]:
+        """Return the names of the indexes that have a person, in the given order. ``number``: the digest as an integer."""
         bit = 1 << (number & 7)
         found = []
         for shift, group in self._groups:
@@ -244,14 +240,14 @@ class Together:
 
 
 def walk(indexes: Iterable[Index]) -> Iterator[list[array[int]]]:
-    """Several indexes side by side, an octet at a time: equal digests come in the same step."""
+    """Yield the digests of several indexes, an octet at a time: equal digests come in the same step."""
     indexes = list(indexes)
     for octet in range(OCTETS):
         yield [index.numbers(octet) for index in indexes]
 
 
 def changed(before: Index, after: Index) -> tuple[int, int]:
-    """The number of people only in ``after``, and only in ``before``: a second for a million."""
+    """Return the number of people only in ``after``, and only in ``before``. It takes a second for a million."""
     both = sum(len({*old} & {*new}) for old, new in walk((before, after)))
     return after.people - both, before.people - both
 
@@ -260,10 +256,9 @@ def _checksum(fields: bytes) -> bytes:
     return hashlib.blake2b(fields, digest_size=_CHECKSUM_OCTETS).digest()
 
 
-INCOMPLETE = 0.0  # as an mtime: a source was never read, so a "no" cannot be relied on
-
-
 class State(enum.Enum):
+    """The state of a list's index."""
+
     READY = "ready"
     STALE = "stale"  # a "yes" stays a yes; a "no" is not to be relied on
     MISSING = "missing"  # the members are unknown
@@ -272,7 +267,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatus:
-    """One list's index. ``why``: the problem in a phrase, "" if there is none."""
+    """The status of one list's index. ``why``: the problem in a phrase, "" if there is none."""
 
     state: State
     index: Index | None = None
@@ -281,12 +276,12 @@ class IndexStatus:
 
     @property
     def people(self) -> int | None:
-        """How many are in it; None without one."""
+        """The number of people in the index; None without one."""
         return self.index.people if self.index is not None else None
 
     @property
     def stale(self) -> bool:
-        """Whether it cannot be relied on, although the list has members."""
+        """Return whether it cannot be relied on, although the list has members."""
         return self.state in (State.STALE, State.MISSING)
 
 
@@ -299,16 +294,18 @@ def sources_folder(folder: Path, name: str) -> Path:
 
 
 def report_path(folder: Path, name: str) -> Path:
-    """Beside the index: the result of the latest sync (report)."""
+    """Return the path of the latest sync's report (sync.Report), beside the index."""
     return folder / f"{quote(name, safe='')}.json"
 
 
 def too_old(checked_at: datetime, now: datetime, info: ListInfo) -> bool:
-    """Whether a "no" cannot be relied on. A time as far in the future comes from a wrong clock, and counts as too old."""
+    """Return whether a "no" cannot be relied on. A time as far in the future comes from a wrong clock, and is too old."""
     return abs(now - checked_at) > timedelta(seconds=info.stale_after_seconds)
 
 
-class Shelf:
+class OpenIndexes:
+    """The open indexes of one process, with the stat of each that shows whether the file was replaced."""
+
     def __init__(self, folder: Path, *key_ids: bytes) -> None:
         self._folder = folder
         self._key_ids = key_ids
@@ -317,15 +314,17 @@ class Shelf:
         self.statuses: dict[str, IndexStatus] = {}
 
     def look(self, infos: Iterable[ListInfo], now: datetime) -> bool:
-        """One stat a list; a replaced index is opened. True if any status has changed. Of lists that are not among
-        these the status stays."""
-        before, found = self.statuses, {info.name: self._one(info, now) for info in infos}
+        """Look with one stat a list for replaced indexes and open them. Return whether any status has changed.
+
+        The status of lists that are not among these stays.
+        """
+        before, found = self.statuses, {info.name: self._status(info, now) for info in infos}
         if all((was := before.get(name)) is status or was == status for name, status in found.items()):
             return False
         self.statuses = {**before, **found}
         return True
 
-    def _one(self, info: ListInfo, now: datetime) -> IndexStatus:
+    def _status(self, info: ListInfo, now: datetime) -> IndexStatus:
         if not info.members:
             return IndexStatus(state=State.UNLISTED, why=Phrase("the list {name} declares no members", name=info.name))
         before = self.statuses.get(info.name)
@@ -364,153 +363,3 @@ class Shelf:
             why = Phrase("the index of {name} is stale: its source was last read {time}", name=info.name, time=read)
             return IndexStatus(state=State.STALE, index=index, checked_at=checked_at, why=why)
         return IndexStatus(state=State.READY, index=index, checked_at=checked_at)
-
-
-EXPANSIONS = "expansions at the relay"
-"""The name of this file in reports. No list can have this name: names have no spaces."""
-
-LETTER = 3  # customers of one letter; more than these are a list
-MOST_MEMBERS = 1000  # customers who are stored one by one
-_EXPANSIONS_LAYOUT = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expansion:
-    """The people behind one address, of which ``key`` is the digest. ``people``: all of them, without those of
-    ``addressed``, the lists whose own address it leads to. ``customers``: how many of them are on customer lists, and
-    ``lists`` on which; ``members``: their digests, if at most MOST_MEMBERS. ``unplaced``: how many are on no list, and
-    no colleagues."""
-
-    key: bytes
-    people: int
-    customers: int = 0
-    unplaced: int = 0
-    lists: Mapping[str, int]
-    addressed: tuple[str, ...] = ()
-    members: tuple[bytes, ...] = ()
-
-    @property
-    def is_list(self) -> bool:
-        """Whether mail to it is mail to a list, and not a forwarded letter."""
-        return bool(self.addressed) or self.customers > LETTER
-
-
-def expansions_path(folder: Path) -> Path:
-    return folder / EXPANSIONS
-
-
-def write_expansions(
-    path: Path,
-    found: Mapping[int, Expansion],
-    *,
-    domains: Mapping[str, str],
-    catches: bool,
-    key_id: bytes,
-    at: datetime,
-    namesakes: Mapping[int, int],
-) -> None:
-    """Replace the file atomically. ``catches``: a domain has a catch-all. ``namesakes``: the digest of a local part
-    without a domain -> which of ``found`` it is at every domain of the relay. Raises OSError."""
-    head = {"layout": _EXPANSIONS_LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches,
-            "namesakes": {f"{local:016x}": f"{number:016x}" for local, number in namesakes.items()}}  # fmt: skip
-    entries = {f"{number:016x}": _row(one) for number, one in found.items()}
-    replace_file(path, json.dumps(head | {"entries": entries}), durable=True, at=at.timestamp())
-
-
-class Expansions:
-    """The file as one process has it: the latest valid one that it has read."""
-
-    def __init__(self, folder: Path, *key_ids: bytes) -> None:
-        self._path, self._key_ids = expansions_path(folder), key_ids
-        self._stamp: tuple[int, int, int] | None = None
-        self._digest = b""
-        self._known: Mapping[int, Expansion] = {}
-        self._domains: Mapping[str, str] = {}
-        self._namesakes: Mapping[int, int] = {}
-        self.catches = False
-        self.read_at: datetime | None = None
-        self.why = "it was never synced"
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def look(self) -> bool:
-        """True if its content has changed."""
-        try:
-            stat = self._path.stat()
-            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if stamp == self._stamp:
-                return False
-            octets = self._path.read_bytes()
-            digest = hashlib.blake2b(octets, digest_size=16).digest()
-            changed = digest != self._digest
-            if changed:  # reading takes a quarter of a second for 100,000 addresses, during which no mail is decided
-                said = json.loads(octets)
-                (known, domains), catches = _expansions(said, self._key_ids), bool(said["catches"])
-                namesakes = {int(k, 16): int(v, 16) for k, v in said.get("namesakes", {}).items()}
-                self._known, self._domains, self.catches, self._digest = known, domains, catches, digest
-                self._namesakes = namesakes
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self.why = "its file is damaged, or was made under another secret"
-            return False
-        self._stamp, self.why = stamp, ""
-        self.read_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-        return changed
-
-    def at(self, number: int) -> Expansion | None:
-        """``number``: an address's digest as a big-endian integer."""
-        return self._known.get(number)
-
-    def namesake(self, number: int) -> Expansion | None:
-        """``number``: the digest of a local part without a domain, like ``customers@``. Only for lists."""
-        there = self._namesakes.get(number)
-        return None if there is None else self._known.get(there)
-
-    def moved(self, domain: str) -> str:
-        return moved(domain, self._domains)
-
-    @property
-    def moves(self) -> bool:
-        """Whether any domain is an alias of another."""
-        return bool(self._domains)
-
-    def items(self) -> Mapping[int, Expansion]:
-        return self._known
-
-
-def moved(domain: str, domains: Mapping[str, str]) -> str:
-    """The domain that this one is an alias of; itself if it is none."""
-    for _ in range(8):  # cycles end
-        if domain not in domains:
-            break
-        domain = domains[domain]
-    return domain
-
-
-def _row(one: Expansion) -> dict[str, Any]:
-    row: dict[str, Any] = {"people": one.people, "unplaced": one.unplaced}
-    if one.customers:
-        row |= {"customers": one.customers, "lists": dict(one.lists), "members": [m.hex() for m in one.members]}
-    if one.addressed:
-        row["addressed"] = list(one.addressed)
-    return row
-
-
-def _expansions(said: Any, key_ids: Iterable[bytes]) -> tuple[Mapping[int, Expansion], Mapping[str, str]]:
-    if said["layout"] != _EXPANSIONS_LAYOUT or said["key"] not in {key_id.hex() for key_id in key_ids}:
-        raise ValueError
-    known = {
-        int(number, 16): Expansion(
-            key=bytes.fromhex(number),
-            people=int(row["people"]),
-            unplaced=int(row.get("unplaced", 0)),
-            customers=int(row.get("customers", 0)),
-            lists={str(name): int(count) for name, count in row.get("lists", {}).items()},
-            addressed=tuple(map(str, row.get("addressed", ()))),
-            members=tuple(map(bytes.fromhex, row.get("members", ()))),
-        )
-        for number, row in said["entries"].items()
-    }
-    return known, {str(old): str(new) for old, new in said["domains"].items()}

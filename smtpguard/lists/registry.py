@@ -1,5 +1,5 @@
-"""The customer lists as the policy declares them, the class of each recipient (internal, a list, a member, outside), and the sum of one
-message's recipients: how many people of each kind, each counted once, and which lists.
+"""Classify the recipients of a message (internal, a list, a member, outside), and sum them up: how many people of each kind, each
+counted once, and which lists.
 
 The Registry has the organization, lists, streams and expanders of one process, with their indexes. Every spelling of a
 mailbox finds its list (mail.address).
@@ -9,62 +9,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from smtpguard.lists.declared import ListInfo, Names, Stream, split
+from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.digest import Digester, person
-from smtpguard.lists.index import Expansion, Expansions, Index, IndexStatus, Shelf, State, Together
+from smtpguard.lists.expansions import Expansion, Expansions
+from smtpguard.lists.index import Index, IndexGroup, IndexStatus, OpenIndexes, State
+from smtpguard.lists.names import Names, split
 from smtpguard.lists.recipients import (
-    EXACT,
     INTERNAL,
     INTERNAL_MEMBER,
     LIST,
     MEMBER,
     NOBODY,
-    ONE,
     OUTSIDE,
     Classification,
     Classified,
     Count,
     Kind,
     Touched,
+    new_classified,
+    of_no_list,
+    with_crowds,
 )
 from smtpguard.mail.address import Address
-from smtpguard.mail.constant import changed, maker
+from smtpguard.mail.constant import changed
 from smtpguard.mail.envelope import Network, within
 
-
-def _of_no_list(recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified | None:
-    """The sum for nearly all mail, which touches no list; None if any of them touches one, or may."""
-    outside = 0
-    for one in distinct:
-        if one.lists or one.doubt or one.behind is not None:
-            return None
-        if one.kind is OUTSIDE:
-            outside += 1
-    return _new_classified(
-        recipients=tuple(recipients),
-        total=len(recipients),
-        internal=EXACT[len(distinct) - outside],
-        outside=EXACT[outside],
-        list_addresses=NOBODY,
-        members=NOBODY,
-        customers=NOBODY,
-        reach=EXACT[len(distinct)],
-        touched=_NONE_TOUCHED,
-        people=(),
-        doubtful=(),
-        unsure=_NONE_UNSURE,
-    )
-
-
-_new_classified = maker(Classified)
+_NONE: frozenset[str] = frozenset()
+PEOPLE = "organization.people"
+"""The name of the list of people who are colleagues among recipients at any address."""
+_MOST_ALIKE = 1024
+"""The most sums for one recipient that are cached."""
+AT_ONCE = 50
+"""The most lists that are checked for new indexes before a message is decided, so that no message waits for hundreds."""
 _classification = partial(tuple.__new__, Classification)  # its own is in Python
-_NONE_TOUCHED: Mapping[str, Touched] = {}
-_NONE_UNSURE: Mapping[str, str] = {}
 
 
 def _touched(info: ListInfo, status: IndexStatus, by_address: bool, members: Count) -> Touched:
@@ -78,65 +59,8 @@ def _touched(info: ListInfo, status: IndexStatus, by_address: bool, members: Cou
     )
 
 
-# Add the people behind addresses that expand without being lists of the policy.
-#
-# A person both there and addressed singly may count twice, never not at all.
-
-
-def with_crowds(counted: Classified, crowds: Iterable[Classification]) -> Classified:
-    """``counted`` already has all of their lists among those it touches, and every list address among its own."""
-    internal, outside, members = counted.internal, counted.outside, counted.members
-    customers, reach = counted.customers, counted.reach
-    touched = dict(counted.touched)
-    people = list(counted.people)
-    nameless: list[Expansion] = []
-    for one in crowds:
-        behind = one.behind
-        assert behind is not None
-        here = Count(one.customers, one.customers + one.perhaps)
-        customers += here
-        reach += Count(behind.people, behind.people)
-        people += behind.members
-        if len(behind.members) < behind.customers:
-            nameless.append(behind)
-        listed = one.kind is LIST
-        if not listed:
-            members += here
-            internal += ONE if one.kind in (INTERNAL, INTERNAL_MEMBER) else NOBODY
-            outside += Count(0 if one.doubt else 1, 1) if one.kind is OUTSIDE else NOBODY
-        for name in {*behind.lists, *one.doubt}:
-            surely = behind.lists.get(name, 0)
-            most = surely + (behind.unplaced if name in one.doubt else 0)
-            before = touched[name]
-            touched[name] = replace(
-                before,
-                members=before.members + Count(surely, most),
-                expanded=before.expanded or (listed and surely > 0),
-            )
-    return replace(
-        counted,
-        internal=internal,
-        outside=outside,
-        members=members,
-        customers=customers,
-        reach=reach,
-        touched=touched,
-        people=tuple(dict.fromkeys(people)),
-        crowds=tuple(nameless),
-    )
-
-
-_NONE: frozenset[str] = frozenset()
-PEOPLE = "organization.people"
-"""The name of the list of people who are colleagues among recipients at any address."""
-_MOST_ALIKE = 1024
-AT_ONCE = 50
-"""The most lists that are checked for new indexes before a message is decided, so that no message waits for hundreds."""
-
-
 class Registry:
-    """All lists, in one process. Cheap to ask; checks at most once a second whether an index was replaced or has become
-    stale (``look_seconds``)."""
+    """All lists, in one process. It checks at most once in ``look_seconds`` whether an index was replaced or has become stale."""
 
     def __init__(
         self,
@@ -153,9 +77,9 @@ class Registry:
         people: Iterable[str] = (),
         look_seconds: float = 1.0,
     ) -> None:
-        """``expansions``: the policy declares what else expands. ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is
-        only a colleague. ``people``: canonical addresses outside that are colleagues among recipients, beside those of
-        the list PEOPLE."""
+        """``expansions``: whether the policy declares what else expands. ``customers_here``: whether customers have addresses in
+        the domains; else a colleague on a list is only a colleague. ``people``: canonical addresses outside that are colleagues
+        among recipients, beside those of the list PEOPLE."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
         self._streams_from: dict[str, tuple[Stream, ...]] = {}
@@ -168,12 +92,12 @@ class Registry:
         self._look = timedelta(seconds=look_seconds)
         self.names = names
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
-        self._shelf = Shelf(folder, *digester.key_ids)
+        self._indexes = OpenIndexes(folder, *digester.key_ids)
         self.expansions = Expansions(folder, *digester.key_ids) if expansions else None
         self._nested: dict[str, frozenset[str]] = {}
         self._alike: dict[tuple[Kind, tuple[str, ...], tuple[str, ...]], Classified] = {}
         """Sums for one recipient, by kind and lists."""
-        self.members = Together(())
+        self.members = IndexGroup(())
         self._blind: tuple[str, ...] = ()
         self._looked = self._next_look = now()
         self._ours = frozenset(int.from_bytes(digester.of_canonical(person(one)), "big") for one in people)
@@ -181,28 +105,28 @@ class Registry:
         """Whether anybody outside is a colleague."""
         self._order, self._at = tuple(self.lists.values()), 0
         self._digests = [
-            (self.digester.of(Address(*split(canonical))), inner) for canonical, inner in self.names.known()
+            (self.digester.of(Address(*split(canonical))), inner) for canonical, inner in self.names.enumerated()
         ]
         self._holding: dict[str, tuple[Index | None, frozenset[str]]] = {}
         """For each list, the lists whose addresses are members of it, by this index."""
         self.reopen()
 
     def reopen(self) -> bool:
-        """Take replaced indexes into use and find stale ones. True if anything has changed."""
+        """Take replaced indexes into use and find stale ones. Return whether anything has changed."""
         return self._look_at(self._order)
 
     def _glance(self) -> None:
-        """The same for some lists at a time, if there are many."""
+        """Reopen the indexes of the next lists, AT_ONCE at a time."""
         self._look_at(self._order[self._at : self._at + AT_ONCE])
         self._at = self._at + AT_ONCE if self._at + AT_ONCE < len(self._order) else 0
 
     def _look_at(self, some: Iterable[ListInfo]) -> bool:
         now = self._looked = self._now()
         self._next_look = now + self._look
-        changed = self._shelf.look(some, now)
+        changed = self._indexes.look(some, now)
         if changed or not self._nested:
             indexes = {n: s.index for n, s in self.statuses.items() if s.index is not None}
-            self.members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
+            self.members = IndexGroup((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
             self._blind = tuple(
                 n for n, s in self.statuses.items()
                 if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
@@ -213,10 +137,10 @@ class Registry:
 
     @property
     def statuses(self) -> Mapping[str, IndexStatus]:
-        return self._shelf.statuses
+        return self._indexes.statuses
 
     def classify(self, addresses: Iterable[Address]) -> Classified:
-        """The recipients of a message, classified. Total: no address and no state of an index makes it raise."""
+        """Classify the recipients of a message. No address and no state of an index makes it raise."""
         if not self._looked <= self._now() < self._next_look:  # also after a clock was set back
             self._glance()
         seen: dict[str, Classification] = {}
@@ -224,28 +148,28 @@ class Registry:
         delimiters, list_at = self.digester.delimiters, self.names.list_at
         expansions = self.expansions if self.expansions is not None and self.expansions.moves else None
         for address in addresses:
-            there, where = address, address.canonical(delimiters)
+            mailbox, canonical = address, address.canonical(delimiters)
             if expansions is not None:  # its domain may be an alias of another: it is the mailbox there
-                local, domain = split(where)
-                there = Address(local, expansions.moved(domain))
-                where = there.canonical(delimiters)
-            name = list_at(there, where)
-            key = f"list:{name}:{where}" if name else person(where)
+                local, domain = split(canonical)
+                mailbox = Address(local, expansions.moved(domain))
+                canonical = mailbox.canonical(delimiters)
+            name = list_at(mailbox, canonical)
+            key = f"list:{name}:{canonical}" if name else person(canonical)
             found = seen.get(key)
             if found is None:
-                found = self._of_list(there, where, name) if name else self._of_person(there, where, key)
+                found = self._of_list(mailbox, canonical, name) if name else self._of_person(mailbox, canonical, key)
                 if expansions is not None:
                     found = found._replace(address=address, canonical=address.canonical(delimiters))
                 seen[key] = found
             recipients.append(found)
-        if (nobody := _of_no_list(recipients, seen.values())) is not None:
+        if (nobody := of_no_list(recipients, seen.values())) is not None:
             return nobody
         if len(recipients) == 1 and recipients[0].behind is None:  # as a copy of a mailing has
             return self._of_one(recipients[0])
         return self._summed(recipients, seen.values())
 
     def _of_one(self, one: Classification) -> Classified:
-        """The sum for one recipient: that of another with the same lists, until an index changes."""
+        """Return the sum for one recipient: that of another with the same lists, until an index changes."""
         alike = one.kind, one.lists, one.doubt
         known = self._alike.get(alike)
         if known is None:
@@ -261,13 +185,13 @@ class Registry:
         )
 
     def of_lists(self, names: Iterable[str]) -> Classified:
-        """The result for a message to all members of these lists, with or without a list address."""
+        """Return the result for a message to all members of these lists, whether they have an address or not."""
         infos = [self.lists[name] for name in names]
         found = [self._of_list(a := self.address_of(i), a.canonical(self.digester.delimiters), i.name) for i in infos]
         return self._summed(found, found)
 
     def _summed(self, recipients: Sequence[Classification], distinct: Collection[Classification]) -> Classified:
-        """``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once."""
+        """Sum recipients up. ``recipients``: one for each RCPT; ``distinct``: each of their mailboxes once."""
         statuses = self.statuses
         internal = outside = list_addresses = 0
         addressed: set[str] = set()
@@ -317,7 +241,7 @@ class Registry:
         for name in addressed:
             reach += touched[name].size
             customers += touched[name].size if self.lists[name].of_customers else NOBODY
-        counted = _new_classified(
+        counted = new_classified(
             recipients=tuple(recipients),
             total=len(recipients),
             internal=Count(internal, internal),
@@ -334,18 +258,18 @@ class Registry:
         return with_crowds(counted, crowds) if crowds else counted
 
     def addressed(self, one: Classification) -> Iterable[str]:
-        """The lists that a list address reaches by their own address, nested ones included."""
+        """Return the lists that a list address reaches by their own address, nested ones included."""
         if one.behind is None:
             return one.lists
         return sorted({n for name in one.behind.addressed for n in self._nested.get(name, ())})
 
     @staticmethod
     def address_of(info: ListInfo) -> Address:
-        """Its first address; for a list without one, a reserved name (RFC 2606)."""
+        """Return a list's first address; for a list without one, a reserved name (RFC 2606)."""
         return info.addresses[0] if info.addresses else Address(info.name, "lists.invalid")
 
     def numbers(self) -> dict[int, str]:
-        """The digests of every list's addresses, as integers."""
+        """Return the digests of all lists' addresses, as integers, each with the name of its list."""
         return {int.from_bytes(digest, "big"): name for digest, name in self._digests}
 
     def list_at(self, address: Address) -> ListInfo | None:
@@ -353,7 +277,7 @@ class Registry:
         return self.lists[name] if name else None
 
     def lists_behind(self, address: Address, canonical: str) -> tuple[str, ...]:
-        """The lists of customers that get what is sent to this address."""
+        """Return the lists of customers that get what is sent to this address."""
         if self.expansions is not None:
             [one] = self.classify([address]).recipients
             reached: Iterable[str] = (*one.lists, *one.doubt) if one.kind is LIST else ()
@@ -363,12 +287,12 @@ class Registry:
         return tuple([name for name in sorted(reached) if self.lists[name].of_customers]) if reached else ()
 
     def list_with_id(self, list_id: str) -> ListInfo | None:
-        """The list of a List-Id (RFC 2919): the part in angle brackets."""
+        """Return the list of a List-Id (RFC 2919), of which ``list_id`` is the part in angle brackets."""
         name = self._list_ids.get(list_id.strip().lower())
         return self.lists[name] if name else None
 
     def is_one_of_ours(self, number: int) -> bool:
-        """Whether a person outside, by digest, counts as a colleague among recipients. They are not internal as
+        """Return whether a person outside, by digest, counts as a colleague among recipients. They are not internal as
         senders."""
         if number in self._ours:
             return True
@@ -376,18 +300,18 @@ class Registry:
         return status is not None and status.index is not None and status.index.has(number)
 
     def is_expander(self, client_ip: str) -> bool:
-        """Whether this client sends us copies that a list server has expanded."""
+        """Return whether this client sends us copies that a list server has expanded."""
         return within(client_ip, self.expanders)
 
     def streams_from(self, canonical: str) -> tuple[Stream, ...]:
-        """Streams that this From may write; their origin is not proven here."""
+        """Return the streams that this From may write. Their origin is not proven here."""
         return self._streams_from.get(canonical, ())
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, LIST, tuple(sorted(self._nested[name])))
 
     def _of_person(self, address: Address, canonical: str, who: str) -> Classification:
-        """``who``: the one spelling of the person."""
+        """Classify the address of a person. ``who``: the one spelling of the person."""
         digest = self.digester.of_person(who)
         if self.expansions is not None and (behind := self._behind(address, digest, canonical)) is not None:
             return self._of_crowd(address, canonical, digest, behind)
@@ -397,9 +321,9 @@ class Registry:
         number = int.from_bytes(digest, "big")
         if not ours and self._people and self.is_one_of_ours(number):
             return Classification(address, canonical, INTERNAL, (), (), digest)
-        lists = self.members.naming(number)
+        lists = self.members.names_with(number)
         if who != canonical:  # an index may still have the older form
-            before = self.members.naming(int.from_bytes(self.digester.of_person(canonical), "big"))
+            before = self.members.names_with(int.from_bytes(self.digester.of_person(canonical), "big"))
             lists = tuple(dict.fromkeys((*lists, *before))) if before else lists
         if ours:
             # A colleague who may be on a list without an index is a colleague: reaching one harms no customer.
@@ -410,10 +334,10 @@ class Registry:
         return _classification((address, canonical, MEMBER if lists else OUTSIDE, lists, doubt, digest, None))
 
     def _behind(self, address: Address, digest: bytes, canonical: str) -> Expansion | None:
-        """The people behind an address; a domain may have a catch-all."""
+        """Return the people behind an address, if it expands; its domain may have a catch-all."""
         found = self._expanding(digest, canonical)
         if found is None:
-            for inner in self.names.within(address):
+            for inner in self.names.routed_to(address):
                 there = inner.canonical(self.digester.delimiters)
                 if (found := self._expanding(self.digester.of_canonical(there), there)) is not None:
                     break
@@ -431,7 +355,7 @@ class Registry:
         return found
 
     def _of_crowd(self, address: Address, canonical: str, digest: bytes, behind: Expansion) -> Classification:
-        """An address with many customers behind it is a list; with few, these count as if they were addressed
+        """Classify an address that expands. With many customers behind it it is a list; few of them count as if they were addressed
         themselves."""
         lists = tuple(behind.lists)
         if behind.is_list:
@@ -445,8 +369,8 @@ class Registry:
         return Classification(address, canonical, kind, lists, self._blind if behind.unplaced else (), alone, behind)
 
     def _nest(self) -> dict[str, frozenset[str]]:
-        """The lists that each list's address reaches: itself, the lists that it is declared to include, and every list
-        whose address is a member, at any depth."""
+        """Return the lists that each list's address reaches, at any depth: itself, the lists that it is declared to include, and
+        every list whose address is a member."""
         holds: dict[str, frozenset[str]] = {}
         for outer, status in self.statuses.items():
             index = status.index

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app.files import indexes
-from smtpguard.lists.index import expansions_path
+from smtpguard.lists.expansions import expansions_path
 from tests.catalogue.wholeguard import MEMBERS, RAMADAN, READERS, WholeGuard, personal_mail, policy, whole_guard
 
 ALIASES = f"""\

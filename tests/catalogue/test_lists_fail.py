@@ -115,7 +115,7 @@ async def test_without_any_index_possible_mailings_are_held(guard: WholeGuard) -
     """If no index ever existed, ordinary mail passes, and possible mailings are held."""
     index_path(indexes(guard.settings), "ramadan-greetings").unlink()
     await guard.pass_(seconds=5)
-    guard.proxy_part.line.intake.policies.current().registry._shelf.statuses.clear()  # as in a new process
+    guard.proxy_part.line.intake.policies.current().registry._indexes.statuses.clear()  # as in a new process
     await the_ordinary_day(guard, "cold")
     hold = await guard.held(personal_mail(message_id="<l@example.com>"), RAMADAN)
     assert (hold.reach, hold.reach_at_least) == (1, True), "at least so many: the number is unknown"

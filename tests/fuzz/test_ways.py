@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from smtpguard.lists.declared import Names
+from smtpguard.lists.names import Names
 from smtpguard.mail.address import BadAddress, parse_path
 from smtpguard.mail.message import Message
 from smtpguard.reading.looks import Looks

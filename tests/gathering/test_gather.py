@@ -12,7 +12,8 @@ import pytest
 
 from smtpguard.gathering.gather import trace_text
 from smtpguard.gathering.turns import Turns
-from smtpguard.lists.index import Expansion, Expansions, expansions_path, index_path, write_expansions
+from smtpguard.lists.expansions import Expansion, Expansions, expansions_path, write_expansions
+from smtpguard.lists.index import index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Transaction
 from smtpguard.mail.trace import prepend

@@ -32,9 +32,9 @@ from smtpguard.holds.model import Choice, Hold
 from smtpguard.holds.service import Approvals, Decided
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
+from smtpguard.lists.names import Names
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address

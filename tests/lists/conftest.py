@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.lists.declared import Names
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.names import Names
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never

@@ -12,7 +12,7 @@ import pytest
 from smtpguard.gathering.sender import Sender
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.index import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
+from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
 from smtpguard.lists.recipients import Classified, Count, Kind
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sync import News, Report

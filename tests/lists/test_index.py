@@ -72,8 +72,8 @@ def test_several_indexes_are_merged_and_searched_together(tmp_path: Path, monkey
     whole = Index(draft, KEY_ID)
     assert whole.people == 600
     assert whole.version == make(tmp_path / "b.index", [n.to_bytes(8, "big") for n in numbers]).version
-    together = index.Together(zip("abc", opened, strict=True))
-    assert [together.naming(n) for n in (numbers[0], numbers[200], numbers[400], numbers[599], 12345)] == [
+    together = index.IndexGroup(zip("abc", opened, strict=True))
+    assert [together.names_with(n) for n in (numbers[0], numbers[200], numbers[400], numbers[599], 12345)] == [
         ("a",), ("a", "b"), ("b", "c"), ("c",), ()
     ]  # fmt: skip
     assert overlaps(dict(zip("abc", opened, strict=True))) == {("a", "b"): 150, ("a", "c"): 0, ("b", "c"): 150}

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import Names
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.index import State, index_path
+from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Kind
 from smtpguard.lists.sync import source_key, source_path
 from smtpguard.lists.writing import write

@@ -9,10 +9,11 @@ import pytest
 
 from smtpguard.config.problem import Broken
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import ListInfo, Names
+from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Graph, resolved
 from smtpguard.lists.index import index_path
+from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Kind
 from smtpguard.lists.registry import PEOPLE, Registry
 from smtpguard.lists.writing import write

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from smtpguard.lists.index import Index, IndexStatus, Shelf, State, index_path, report_path, sources_folder
+from smtpguard.lists.index import Index, IndexStatus, OpenIndexes, State, index_path, report_path, sources_folder
 from smtpguard.lists.sync import latest, source_key
 from smtpguard.lists.writing import linked
 from smtpguard.mail.address import Address
@@ -36,7 +36,7 @@ def has_member(house: House, text: str) -> bool:
 
 def index_status(house: House) -> IndexStatus:
     lists, _ = lists_of(house.sections)
-    shelf = Shelf(house.folder, house.digester.key_id)
+    shelf = OpenIndexes(house.folder, house.digester.key_id)
     shelf.look(lists.values(), house.clock.now())
     return shelf.statuses["news"]
 

@@ -26,7 +26,7 @@ from smtpguard.journal import searchindex
 from smtpguard.journal.chain import ERASED
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import Expansions, expansions_path, write_expansions
+from smtpguard.lists.expansions import Expansions, expansions_path, write_expansions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.returns.model import Match, Return, Sort
