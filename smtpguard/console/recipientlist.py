@@ -19,11 +19,11 @@ from smtpguard.console.services import ConsoleServices
 from smtpguard.holds.model import NotEntitled
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
+from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
-from smtpguard.mailings.service import NoAddresses
 
 if TYPE_CHECKING:  # slow to import
-    from smtpguard.mailings.service import Matched
+    from smtpguard.mailings.matching import Matching
 
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ async def list_recipients(
     """List who got the mailing, of the members of the list ``name`` or of the addresses in a CSV ``table``, and journal it. ``by``:
     the client as the system knows it. Raises NotEntitled if no two people have agreed, or ``approver`` is neither; NoAddresses,
     OlderVersions, Occupied and StoreError."""
-    if not here.mailings.may_be_told(mailing, approver):
+    if not here.mailings.may_see_recipients(mailing, approver):
         raise NotEntitled("two of those who decide on it agree first, and are told then")
     if here.reporting.locked():
         raise Occupied
@@ -96,7 +96,9 @@ async def list_recipients(
                 raise NoAddresses(f"a source of the list {name} fails, and smtpguard's log says how") from None
 
 
-async def _written(here: ConsoleServices, mailing: Mailing, matched: Matched, actors: tuple[str, str]) -> RecipientList:
+async def _written(
+    here: ConsoleServices, mailing: Mailing, matched: Matching, actors: tuple[str, str]
+) -> RecipientList:
     digester = here.in_force.registry.digester
     with ExitStack() as undo:
         made: IO[str] = undo.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
