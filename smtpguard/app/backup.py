@@ -67,20 +67,26 @@ MANIFEST, SQLITE, POSTGRESQL, SECRET, ETC = "manifest.json", "smtpguard.db", "sm
 _FORMAT = 1
 _CHUNK = 1 << 20
 _LEFT_SECONDS = 86_400
+"""The age from which a folder that a killed process has left is removed."""
 _BUSY_SECONDS = 60.0
+"""The timeout of SQLite's locks."""
 _DMS_BYTE = 128
-"""Byte of the file -shm on which every process that has a SQLite database open in WAL mode holds a shared lock
+"""The byte of the file -shm on which every process that has a SQLite database open in WAL mode holds a shared lock
 (os_unix.c, UNIX_SHM_DMS)."""
+_OTHERS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 
 
 class BadBackup(Exception):
-    """It is no backup, is damaged, or cannot be made or restored here; with the first line of a program that failed."""
+    """A file is no backup, is damaged, or cannot be made or restored here. The message has the first line of a program that
+    failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """``engine``: sqlite or postgresql. ``journal``: the id of its chain. ``entries``: journal entries that were
-    verified, None without verification. ``members``: name -> (octets, SHA-256)."""
+    """The manifest of a backup. ``engine``: sqlite or postgresql. ``journal``: the id of its chain. ``entries``: the number of journal
+    entries that were verified, None without verification. ``members``: octets and SHA-256, by name."""
 
     version: str
     made_at: datetime
@@ -105,9 +111,6 @@ class Manifest:
             return cls(**row | {"made_at": datetime.fromisoformat(row["made_at"]), "members": members})
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise BadBackup("its manifest cannot be read") from e
-
-
-# Making a backup.
 
 
 def back_up(
@@ -135,7 +138,7 @@ def back_up(
     if file.exists():
         manifest_of(file)  # only a backup is replaced
     with _workplace("backup", file.parent) as work:
-        journal, entries = asyncio.run(_copied(settings, work, now, by=by, verify=verify, progress=progress))
+        journal, entries = asyncio.run(_copy(settings, work, now, by=by, verify=verify, progress=progress))
         if secret:
             shutil.copyfile(settings.secret_file, work / SECRET)
         _copy_configuration(settings, config, work / ETC)
@@ -158,12 +161,11 @@ def back_up(
     return file, manifest, removed
 
 
-async def _copied(
+async def _copy(
     settings: Settings, work: Path, now: datetime, *, by: str, verify: bool, progress: Progress | None
 ) -> tuple[str, int | None]:
-    """Copy checkpoints and database, in this order. Returns the id of the journal, and how many of its entries were
-    verified. For SQLite the copy is verified; for a server its journal is, beside the dump, whose every octet is read
-    back."""
+    """Copy checkpoints and database, in this order. Returns the id of the journal, and how many of its entries were verified. With
+    SQLite the copy is verified. With a server its own journal is verified, and every octet of the dump is read back."""
     database = sqlite_file(settings.store.url)
     proof: Proof | None = None
     async with opened(settings) as (store, _):
@@ -194,7 +196,7 @@ async def _copied(
 
 
 def _copy_sqlite(database: Path, copy: Path) -> None:
-    """Copy in one read transaction, while others may write. Raises BadBackup."""
+    """Copy a database in one read transaction, while others may write. Raises BadBackup."""
     source = sqlite3.connect(
         f"file:{quote(str(database))}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
     )
@@ -215,7 +217,7 @@ def _copy_sqlite(database: Path, copy: Path) -> None:
 
 
 def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
-    """The settings and the policy's files beside them; an unreadable file is left out."""
+    """Copy the settings and the policy's files. A policy that cannot be read is left out."""
     etc.mkdir()
     shutil.copyfile(config, etc / config.name)
     try:
@@ -229,7 +231,7 @@ def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
 
 
 def _pack(work: Path, manifest: Manifest, part: Path) -> None:
-    """Write durably, readable for its owner only."""
+    """Write the archive durably, readable for its owner only."""
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as raw:
         with (
             zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False) as packed,
@@ -251,7 +253,7 @@ def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
 
 
 def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
-    """The names contain the time, so they sort by it."""
+    """Remove all but the newest ``keep`` backups of a folder. Their names contain the time, so they sort by it."""
     there = sorted(path for path in folder.glob(f"smtpguard-????????T??????Z{SUFFIX}") if path != but)
     removed = tuple(there[: max(0, len(there) - keep + 1)])
     for path in removed:
@@ -259,11 +261,8 @@ def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
     return removed
 
 
-# Reading a backup.
-
-
 def manifest_of(file: Path) -> Manifest:
-    """Raises BadBackup and OSError."""
+    """Read the manifest of a backup. Raises BadBackup and OSError."""
     with _archive(file) as tar:
         return _manifest(tar)
 
@@ -275,7 +274,7 @@ def extract(file: Path, folder: Path) -> Manifest:
 
 
 def _read(file: Path, folder: Path | None) -> Manifest:
-    """Read the whole file and compare it with the manifest; extract into ``folder``, if given."""
+    """Read the whole file and compare it with the manifest; extract it into ``folder``, if given."""
     with _archive(file) as tar:
         manifest = _manifest(tar)
         for name, (size, digest) in manifest.members.items():
@@ -316,7 +315,7 @@ def _manifest(tar: tarfile.TarFile) -> Manifest:
 
 
 def _is_plain(name: str) -> bool:
-    """The name cannot lead out of the folder that it is extracted to."""
+    """Return whether a member's name cannot lead out of the folder that it is extracted to."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
 
@@ -335,13 +334,10 @@ def _sink(folder: Path | None, name: str) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
 
 
-# Restoring a backup.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """``aside``: the folder with the earlier database files; None if there were none. ``freeze_id``: the freeze of
-    everything that the store starts with."""
+    """A restored installation. ``aside``: the folder with the earlier database files; None if there were none. ``freeze_id``: the
+    freeze of everything that the store starts with."""
 
     manifest: Manifest
     aside: Path | None
@@ -378,34 +374,34 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
             at=SystemClock().now(),
         )
         if database is not None:
-            asyncio.run(_fits(settings, work))
+            asyncio.run(_check_journal(settings, work))
             with closing(sqlite3.connect(work / SQLITE)) as connection, connection:
-                connection.execute(_bare(stop))
+                connection.execute(_freeze_sql(stop))
             aside = _swap(database, work / SQLITE)
         else:
             aside = None
             check_unused(settings)
-            _pg_put_back(settings, work / POSTGRESQL, then=_bare(stop))
+            _pg_put_back(settings, work / POSTGRESQL, then=_freeze_sql(stop))
         kept = ((name, settings.state / name) for name in (CHECKPOINTS, TIMESTAMPS))
         for name, place in ((SECRET, settings.secret_file), *kept):
             if not place.exists() and (work / name).exists():
                 shutil.move(work / name, place)
                 hand_over(place, settings.state)
-    asyncio.run(_stand_still(settings, stop))
+    asyncio.run(_journal_freeze(settings, stop))
     return Restored(manifest=manifest, aside=aside, freeze_id=stop.freeze_id)
 
 
-def _bare(stop: Freeze) -> str:
-    """The SQL for the row of a freeze, in every schema that a backup can have, on both engines. It is part of the
-    restore: if that is killed, everything is frozen, even if no checkpoints show that the store was put back. Its entry
-    follows once the store is migrated."""
+def _freeze_sql(stop: Freeze) -> str:
+    """Return the SQL for the row of a freeze, in every schema that a backup can have, on both engines. It is part of the restore: if
+    that is killed, everything is frozen, even if no checkpoints show that the store was put back. The freeze's entry follows once
+    the store is migrated."""
     quoted = FREEZE.dumps(stop).replace("'", "''")
     return f"""INSERT INTO "freeze" (freeze_id, lifted, doc) VALUES ('{stop.freeze_id}', FALSE, '{quoted}')"""
 
 
-async def _stand_still(settings: Settings, stop: Freeze) -> None:
-    """Migrate the store to this version's schema, and journal the freeze. It is signed that the store was put back, also
-    if no checkpoint here is newer: a witness may have some."""
+async def _journal_freeze(settings: Settings, stop: Freeze) -> None:
+    """Migrate the store to this version's schema, and journal the freeze. A checkpoint signs that the store was put back, also if
+    none here is newer: a witness may have newer ones."""
     async with opened(settings, migrate=True):
         pass
 
@@ -432,7 +428,7 @@ def _agree_on_the_secret(settings: Settings, work: Path, file: Path) -> None:
         )
 
 
-async def _fits(settings: Settings, work: Path) -> None:
+async def _check_journal(settings: Settings, work: Path) -> None:
     """Check that the state folder knows this journal. Raises CannotStart."""
     secret = (settings.secret_file if settings.secret_file.exists() else work / SECRET).read_bytes()
     try:
@@ -466,7 +462,7 @@ def _swap(database: Path, restored: Path) -> Path | None:
 
 
 def check_unused(settings: Settings) -> None:
-    """Raises CannotStart if a process has the store open, on any host. Do not call while this process has."""
+    """Check that no process has the store open, on any host. Do not call it while this process has. Raises CannotStart."""
     database = sqlite_file(settings.store.url)
     if database is not None:
         _check_unused_file(database)
@@ -485,11 +481,6 @@ def _check_unused_file(database: Path) -> None:
             ) from None
 
 
-_OTHERS = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-"""
-
-
 def _check_unused_server(settings: Settings) -> None:
     database = Database(store_url(settings))
     try:
@@ -503,13 +494,10 @@ def _check_unused_server(settings: Settings) -> None:
         raise CannotStart(f"{settings.store.url} is in use by {others} connections: stop smtpguard on every host first")
 
 
-# Tools.
-
-
 @contextmanager
 def _workplace(what: str, parent: Path) -> Iterator[Path]:
-    """A new folder, which is removed at the end. Those that a killed process has left are removed after a day: each may
-    have a copy of all held mail, and of the secret."""
+    """Make a new folder, which is removed at the end. Those that a killed process has left are removed after a day: each may have a
+    copy of all held mail, and of the secret."""
     prefix = f".smtpguard-{what}-"
     for left in parent.glob(f"{prefix}*"):
         with suppress(OSError):
@@ -534,8 +522,8 @@ def _sha256(path: Path) -> str:
 def _pg_dump(settings: Settings, file: Path) -> None:
     """Write a dump, and read it back. Raises BadBackup."""
     client, environment = _client(settings, "pg_dump")
-    _ran([*client, "--format=custom", f"--file={file}"], environment)
-    _ran(["pg_restore", f"--file={os.devnull}", str(file)])
+    _run([*client, "--format=custom", f"--file={file}"], environment)
+    _run(["pg_restore", f"--file={os.devnull}", str(file)])
 
 
 def _pg_put_back(settings: Settings, dump: Path, *, then: str) -> None:
@@ -553,7 +541,7 @@ def _pg_put_back(settings: Settings, dump: Path, *, then: str) -> None:
             script.write(b"BEGIN;\n")
             script.flush()
             try:
-                _ran(["pg_restore", "--clean", "--if-exists", "--no-owner", "--file=-", str(dump)], output=script)
+                _run(["pg_restore", "--clean", "--if-exists", "--no-owner", "--file=-", str(dump)], output=script)
                 script.write(f"RESET search_path;\n{then};\nCOMMIT;\n".encode())  # pg_restore has emptied it
             except BadBackup as e:  # also if psql has ended; then psql's message is the reason
                 failed = e
@@ -562,13 +550,14 @@ def _pg_put_back(settings: Settings, dump: Path, *, then: str) -> None:
 
 
 def _client(settings: Settings, program: str) -> tuple[list[str], Mapping[str, str]]:
-    """The command, and its environment. The password goes into the environment, which no other user can read."""
+    """Return the command of a client program, and its environment. The password goes into the environment, which no other user can
+    read."""
     file = settings.store.password_file
     password = {"PGPASSWORD": read_secret(file)} if file is not None else {}
     return [program, f"--dbname={for_libpq(settings.store.url)}"], {**os.environ, **password}
 
 
-def _ran(
+def _run(
     command: Sequence[str],
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | int = subprocess.DEVNULL,
@@ -584,7 +573,7 @@ def _running(
     environment: Mapping[str, str] | None,
     stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Wait for its end. Raises BadBackup."""
+    """Run a program, and wait for its end after the block. Raises BadBackup."""
     with TemporaryFile() as said:
         try:
             running = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=said, env=environment)

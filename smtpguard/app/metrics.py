@@ -57,9 +57,22 @@ from smtpguard.wire.carried import Why
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 20
-EACH = 10  # connections of one address
-LASTS_SECONDS = 30.0  # a client that has not read its answer by then is disconnected
-PORT_SECONDS = 5.0  # between attempts to bind it
+EACH = 10
+"""The most connections of one address."""
+LASTS_SECONDS = 30.0
+"""The time after which a client that has not read its answer is disconnected."""
+PORT_SECONDS = 5.0
+"""The pause between attempts to bind the port."""
+LOOK_SECONDS = 5.0
+"""The pause between two looks at the store."""
+OLD_SECONDS = 3 * LOOK_SECONDS
+"""The age from which numbers of the store are out of date."""
+PAGE = 1000
+"""The most entries of the journal that are read at once."""
+PAGES = 100
+"""The most pages that are read in one look; the rest is read at the next."""
+_WIRES = frozenset({"proxy", "milter"})
+_RELAYS = frozenset({"proxy", "delivery"})
 
 
 class Metrics(Part):
@@ -97,7 +110,7 @@ class Metrics(Part):
             await self._server.end(grace_seconds)
 
     def _listen(self) -> bool:
-        """False: the port cannot be bound now."""
+        """Start the web server. Returns False if the port cannot be bound now."""
         try:
             listener = open_all([Wanted(address=self._wanted.address, port=self._wanted.port)])[0].socket
         except CannotListen as e:
@@ -135,7 +148,8 @@ class Metrics(Part):
 
 
 def application(watching: Watching) -> Health:
-    """Each scrape has its own connection, so a limit on how long one lasts cuts off no other."""
+    """Return the application that serves the numbers. Each scrape has its own connection, so a limit on how long one lasts cuts
+    off no other."""
 
     async def metrics(request: Request) -> Response:
         text, kind = Exposition(watching.numbers()).text(request.headers.get("accept", ""))
@@ -144,17 +158,9 @@ def application(watching: Watching) -> Health:
     return Health(Starlette(routes=[Route("/metrics", metrics, methods=["GET"])]), watching.ready)
 
 
-LOOK_SECONDS = 5.0
-OLD_SECONDS = 3 * LOOK_SECONDS
-"""Numbers of the store older than this are out of date."""
-PAGE = 1000
-PAGES = 100  # of the journal in one look; the rest is read at the next
-_WIRES = frozenset({"proxy", "milter"})
-_RELAYS = frozenset({"proxy", "delivery"})
-
-
 class Watching:
-    """For one process. Counters begin with the first look. The caller of ``look`` reports a failure with ``failed``."""
+    """The numbers that one process serves. Counters begin with the first look. The caller of ``look`` reports a failure with
+    ``failed``."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
@@ -162,18 +168,18 @@ class Watching:
         self._tally = Tally()
         self._tree: Mapping[str, Any] = {}
         self._waiting: Waiting | None = None
-        self._looked = 0.0  # by the monotonic clock
-        self._answered = False  # whether it answered last time
-        self._read_to = 0  # entry of the journal
+        self._looked = 0.0  # when the store answered, by the monotonic clock
+        self._answered = False  # whether the store answered last time
+        self._read_to = 0  # the last entry of the journal that was read
         self._under = ""  # the policy whose rules and lists the tally expects
         self._enforced = True
-        self._lists: Mapping[str, tuple[IndexStatus, bool]] = {}  # and whether its last sync failed
+        self._lists: Mapping[str, tuple[IndexStatus, bool]] = {}  # with whether its last sync failed
         self._policy: Look | None = None
         self._file: FollowingFile | None = None
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
-        """Numbers of the process tree from its supervisor (processes.numbers)."""
+        """Take the numbers of the process tree from its supervisor (processes.numbers)."""
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:
@@ -229,9 +235,8 @@ class Watching:
             found[name] = status, report is not None and not report.ok
         return found
 
-    # Output.
-
     def numbers(self) -> Numbers:
+        """Return all numbers that are known now, by metric."""
         return {
             "smtpguard_build_info": {(__version__,): 1},
             **self._tally.numbers(),
@@ -243,8 +248,8 @@ class Watching:
         }
 
     def ready(self) -> Mapping[str, str]:
-        """Whether a host that carries mail is ready (health.Checks), as far as this process knows: store, policy, relay
-        and the parts that take mail."""
+        """Return the health checks of a host that carries mail (webserver.Checks), as far as this process knows: store, policy,
+        relay and the parts that take mail."""
         waiting, tree = self._waiting, self._tree
         fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
         levels = tree.get("levels", {})
@@ -402,7 +407,7 @@ class Watching:
 
 
 def _admissions(counts: Mapping[str, int]) -> Spread:
-    """Sums over all processes that take mail (guardline.counts)."""
+    """Return the times of admissions, summed over all processes that take mail (guardline.counts)."""
     each = [counts.get(f"admission {n}", 0) for n in range(len(ADMISSION_SECONDS) + 1)]
     return Spread(
         bounds=ADMISSION_SECONDS, counts=tuple(accumulate(each)), total=counts.get("admission us", 0) / 1_000_000
@@ -421,7 +426,7 @@ class Exposition(Collector):
                 yield _metric(family, series)
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
-        """The text and its content type, as the Accept header prefers."""
+        """Return the text and its content type, as the Accept header prefers."""
         try:
             encoder, kind = choose_encoder(accept)
         except (ValueError, TypeError):  # it asks for a version that does not exist

@@ -1,6 +1,5 @@
-"""Follow the policy in force: when the gate's generation grows, build the new policy beside the old and swap it in as a
-whole. And compare it with this host's policy file, which the next ``smtpguard reload`` would put in force: the same,
-different, or unusable.
+"""Follow the policy in force: when the gate's generation grows, build the new policy beside the old and swap it in as a whole. And
+compare it with this host's policy file, which the next ``smtpguard reload`` would put in force: the same, different, or unusable.
 
 The documents come from the store by their SHA-256, so every process of every node has the same. A transaction keeps the
 policy that it began with; the store admits it only if that policy is still in force. A policy that this version cannot
@@ -54,24 +53,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
-"""Time until a store that did not answer is asked again."""
+"""The time until a store that did not answer is asked again."""
 FORGET_SECONDS = 60.0
-"""Time from a new policy until the old one is freed: messages under way have used it."""
-
-
+"""The time from a new policy until the old one is freed: messages under way have used it."""
 _SHARED: dict[str, tuple[Policy, Surroundings]] = {}
-"""By its SHA-256 the policy in force at the start: see ``share``."""
+"""The policy in force at the start, by its SHA-256 (``share``)."""
 
 
 def share(settings: Settings, sha256: str, policy: Policy) -> None:
-    """Keep what is made of the policy in force. Parts that are forked from this process then have it in common: its
-    vocabularies alone take 4 MB, and a tenth of a second."""
+    """Keep what is made of the policy in force. Parts that are forked from this process then share it: its vocabularies alone take
+    4 MB, and a tenth of a second."""
     _SHARED[sha256] = policy, surroundings(settings, policy)
 
 
 class Following:
-    """Implements guard.ports.PolicyInForce. Call ``begin`` or ``follow`` once before ``current``. ``reading``: also
-    build what a reader needs."""
+    """The policy in force, as this process follows it (guard.ports.PolicyInForce). Call ``begin`` or ``follow`` once before
+    ``current``. ``reading``: also build what a reader needs."""
 
     def __init__(
         self, store: Store, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
@@ -100,37 +97,39 @@ class Following:
 
     @property
     def policy(self) -> Policy:
-        """As it is written, without what others say of its groups."""
+        """The policy as it is written, without what others say of its groups."""
         if self._alone is None:
             raise self._none()
         return self._alone
 
     def around(self) -> tuple[str, Surroundings]:
-        """For a reader: the policy's SHA-256, and what a reader needs from that policy."""
+        """Return the policy's SHA-256, and what a reader needs from that policy."""
         if self._current is None or self._surroundings is None:
             raise self._none()
         return self._current.sha256, self._surroundings
 
     def list_at(self, address: Address) -> str:
-        """The list that has this address, "" for none. Raises StoreError."""
+        """Return the list that has this address, "" for none. Raises StoreError."""
         found = self.current().registry.list_at(address)
         return found.name if found is not None else ""
 
     async def begin(self) -> None:
-        """``follow``, for a process that runs even if the policy in force cannot be read."""
+        """Follow once, for a process that runs even if the policy in force cannot be read. Raises StoreError."""
         try:
             await self.follow()
         except PolicyUnreadable as e:
             log.error("%s", e)
 
     async def watch(self, front: Front | None = None) -> GateWatch:
-        """``begin``, with a watch over the gate that this follows. ``front``: as for the watch. Raises StoreError."""
+        """Begin, and return a watch over the gate that this follows. ``front``: as for the watch. Raises StoreError."""
         await self.begin()
         watch = GateWatch(self._store.gate, self._clock, moved=self.moved, front=front)
         await watch.read()
         return watch
 
     async def follow(self) -> InForce:
+        """Read the policy in force, if it is another than before, and return it. Raises StoreError, PolicyUnreadable if this
+        version cannot read it."""
         async with self._one_at_a_time:
             gate = await self._store.gate.read()
             if self._alone is not None and self._alone.sha256 == gate.policy_sha256:
@@ -157,7 +156,7 @@ class Following:
             return in_force
 
     async def _with_people(self, alone: InForce, gate: Gate) -> InForce:
-        """``alone``: from the policy only."""
+        """Make the policy with its people the current one. ``alone``: made from the policy only."""
         made = await with_people(alone, self._store, self._clock)
         self._current, self._generation = made, gate.generation
         return made
@@ -167,7 +166,7 @@ class Following:
         return PolicyUnreadable(why) if unreadable else Unavailable("no policy is in force yet")
 
     def moved(self, gate: Gate) -> None:
-        """Called by the watch over the gate: follow without blocking it."""
+        """Follow a gate that has moved, without blocking its watch."""
         known = self._current.sha256 if self._current is not None else ""
         if (gate.policy_sha256, gate.generation) == (known, self._generation):
             return
@@ -209,8 +208,8 @@ class Following:
 
 
 async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
-    """As the policy has it, and with who is in its groups and who is away, as others and people themselves say. The gate moves with each
-    change of that."""
+    """Return the policy with who is in its groups and who is away, as others and people themselves say. The gate moves with each
+    change of that. Raises StoreError."""
     people = store.people
     found: list[Member] = []
     if alone.groups.elsewhere:
@@ -219,11 +218,8 @@ async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
     return alone.with_people(found, await people.absences())
 
 
-# What a reader needs to know about the organization, from the policy in force.
-
-
 def surroundings(settings: Settings, policy: Policy) -> Surroundings:
-    """The organization's domains, the vocabularies to look for, and the weights of marks."""
+    """Return what a reader needs to know of a policy: the organization's domains, the vocabularies, and the weights of marks."""
     lists, _ = policy.declared
     given = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
     implied = {address for address, _ in names(settings, policy).implied()}
@@ -241,9 +237,8 @@ def surroundings(settings: Settings, policy: Policy) -> Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The policy in force and this host's file. ``current``: the policy in force, and since when. ``unreadable``: why
-    this version cannot read it, "" if it can. ``started_beside``: a part of this host was started while the file
-    differed from the policy in force."""
+    """The policy in force beside this host's file. ``current``: the policy in force, and since when. ``unreadable``: why this version
+    cannot read it, "" if it can. ``started_beside``: a part of this host was started while the file differed from it."""
 
     file: PolicyFile
     current: CurrentPolicy
@@ -251,7 +246,7 @@ class Look:
     started_beside: bool
 
     def in_words(self) -> str:
-        """The state of the file, with the policy in force and since when, in one sentence."""
+        """Return the policy in force, since when, and the state of the file, in one sentence."""
         put = self.current.put
         by = f", by {put.by}" if put is not None and put.by else ""
         since = f", since {put.at:%Y-%m-%d %H:%M} UTC{by}" if put is not None else ""
@@ -259,7 +254,7 @@ class Look:
 
 
 class FollowingFile:
-    """Looks again only if the files or the policy in force have changed."""
+    """The policy file of this host, which is read again only if the files or the policy in force have changed."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self.store = settings, store
@@ -267,7 +262,7 @@ class FollowingFile:
         self._read: object = None
 
     async def look(self) -> Look | None:
-        """Raises StoreError."""
+        """Return the policy in force beside the file, None if none is in force yet. Raises StoreError."""
         now = await self.store.policies.current(), stamps(self._settings)
         if now != self._read:
             self._found, self._read = await look(self._settings, self.store), now
@@ -275,7 +270,7 @@ class FollowingFile:
 
 
 async def look(settings: Settings, store: Store) -> Look | None:
-    """For reports to people. None if no policy is in force yet. Raises StoreError."""
+    """Compare the policy in force with this host's file. Returns None if none is in force yet. Raises StoreError."""
     current = await store.policies.current()
     if not current.sha256:
         return None
@@ -283,12 +278,12 @@ async def look(settings: Settings, store: Store) -> Look | None:
         documents: Mapping[str, bytes] = await store.policies.documents(current.sha256)
     except KeyError:
         documents = {}
-    return await asyncio.to_thread(_looked, settings, current, documents)
+    return await asyncio.to_thread(_compare, settings, current, documents)
 
 
 def look_before_upgrade(settings: Settings) -> Look | None:
-    """Like ``look``, for a store that an earlier version may have written, and without what a running guard needs. None
-    if there is no store, or no policy is in force. Raises StoreError, and the database's errors."""
+    """Compare the two as ``look`` does, in a store that an earlier version may have written, and without what a running guard
+    needs. Returns None if there is no store, or no policy is in force. Raises StoreError, and the database's errors."""
     from smtpguard.database.engine import Database, is_there
     from smtpguard.database.migrate import revision
     from smtpguard.guard import policies  # imports a database driver, which reading a policy does not need
@@ -308,23 +303,23 @@ def look_before_upgrade(settings: Settings) -> Look | None:
                 documents = {}
     finally:
         database.close()
-    return _looked(settings, current, documents) if current.sha256 else None
+    return _compare(settings, current, documents) if current.sha256 else None
 
 
-def _looked(settings: Settings, current: CurrentPolicy, documents: Mapping[str, bytes]) -> Look:
-    """``documents``: of the policy in force, {} if they are lost. Reads the files of this host."""
+def _compare(settings: Settings, current: CurrentPolicy, documents: Mapping[str, bytes]) -> Look:
+    """Compare the policy in force with this host's file. ``documents``: those of the policy in force, {} if they are lost."""
     problem = ""
     try:
         parse_policy(settings, documents)
     except (Broken, KeyError) as e:
         problem = unreadable(current.sha256, e)
-    file = compare(settings, documents)
+    file = compare_file(settings, documents)
     beside = file.differs and socket.gethostname() in current.beside
     return Look(file=file, current=current, unreadable=problem, started_beside=beside)
 
 
 def unreadable(sha256: str, error: Exception) -> str:
-    """One sentence on a policy in force that this version cannot read."""
+    """Return a sentence on a policy in force that this version cannot read."""
     why = str(error.problems[0]) if isinstance(error, Broken) else "its text is not in the store"
     return (
         f"the policy in force, {sha256[:12]}, cannot be read by smtpguard {__version__}: {why}. Mail is answered 451 until smtpguard "
@@ -332,8 +327,8 @@ def unreadable(sha256: str, error: Exception) -> str:
     )
 
 
-def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
-    """Reads the files; ``in_force``: the documents of the policy in force. Never raises."""
+def compare_file(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
+    """Read the policy's files, and compare them with the documents of the policy in force. Never raises."""
     path = settings.policy
     found = PolicyFile(path=path)
     try:
@@ -354,7 +349,7 @@ def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
 
 
 def _is_the_products(path: Path, name: str) -> bool:
-    """Whether this document of the policy at ``path`` is a shipped one, of this or an earlier version."""
+    """Return whether this document of the policy at ``path`` is a shipped one, of this or an earlier version."""
     own = path.parent / VOCABULARIES
     folder, _, file = name.partition("/")
     if folder != VOCABULARIES or own.resolve() == (shipped() / VOCABULARIES).resolve():
@@ -363,7 +358,7 @@ def _is_the_products(path: Path, name: str) -> bool:
 
 
 def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
-    """Shows a change of any of the files without reading them."""
+    """Return stamps of the policy's files, which show a change of any of them without reading it."""
     found = []
     for path in policy_files(settings.policy).values():
         with suppress(OSError):

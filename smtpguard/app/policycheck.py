@@ -58,18 +58,24 @@ if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
 MOST_TOLD = 100
-"""Changes that the journal records in full."""
+"""The most changes that the journal records in full."""
 EXPANSIONS = "(expansions)"
-"""Stands for the expansions among names of lists. No list can have this name."""
-_FAR = 10  # lists grow
-_SEVERAL = 20  # rows or people; fewer may be accidents
-_LOOKED_AT = 200_000  # rows of a source that are checked one by one
-_OURS = 0.05  # share of all customers in a domain of ours; fewer may be colleagues, board members and the like
+"""The name of the expansions among names of lists. No list can have this name."""
+_FAR = 10
+"""How many times as large as all lists a limit is that can never be reached; lists grow."""
+_SEVERAL = 20
+"""The fewest rows or people that are reported; fewer may be accidents."""
+_MOST_ROWS = 200_000
+"""The most rows of a source that are checked one by one."""
+_OURS = 0.05
+"""The share of all customers in a domain of ours from which on it is reported; fewer may be colleagues, board members and the
+like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedPolicy:
-    """``people``: list -> number of addresses in its sources; ``unread``: number of their rows without an address."""
+    """A policy with the problems that were found. ``people``: the number of addresses in each list's sources; ``unread``: the number of
+    their rows without an address."""
 
     policy: Policy
     problems: tuple[Problem, ...] = ()
@@ -89,9 +95,9 @@ def check_policy(
     where: str,
     indexed: frozenset[str] = frozenset(),
 ) -> CheckedPolicy:
-    """``base``: the folder that paths of sources are relative to. ``where``: the name of the policy's file in problems.
-    ``indexed``: lists with unchanged sources and an index in use: for these an unreadable source is a warning. Raises
-    Broken for documents that are no policy."""
+    """Check the documents of a policy, and read its sources. ``base``: the folder that paths of sources are relative to. ``where``: the
+    name of the policy's file in problems. ``indexed``: lists with unchanged sources and an index in use; for these an unreadable
+    source is a warning. Raises Broken for documents that are no policy."""
     policy = parse(documents, where=where) if settings is None else parse_policy(settings, documents, where)
     document = policy_document(documents, where)
     people: dict[str, int] = {}
@@ -111,7 +117,7 @@ def check_policy(
             found += _credentials(document, here, members, base)
             if isinstance(members, Remote | ListMembers):  # check --live asks and counts these
                 continue
-            held = _members(members, base, policy)
+            held = _read_source(members, base, policy)
             if name != PEOPLE:
                 people[name] = people.get(name, 0) + held.people
                 unread[name] = unread.get(name, 0) + held.bad
@@ -140,7 +146,7 @@ def check_policy(
 
 
 def _borne(problems: list[Problem]) -> list[Problem]:
-    """Make unreadable sources warnings where an index of earlier content is in use."""
+    """Turn problems with sources into warnings, since an index of earlier content is in use."""
     return [
         replace(p, text=f"{p.text}; the members last read stay in use", severity=Severity.WARNING) for p in problems
     ]
@@ -158,7 +164,7 @@ def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
 
 
 def _not_read(base: Path, where: str) -> Iterator[Problem]:
-    """Files beside the policy that look like parts of it, and are none. An earlier policy has no files."""
+    """Find files beside the policy that look like parts of it, and are none. An earlier policy has no files."""
     if not Path(where).exists():
         return
     folder = where.removesuffix(where.rpartition("/")[2])
@@ -170,7 +176,7 @@ def _not_read(base: Path, where: str) -> Iterator[Problem]:
 
 
 def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:
-    """Limits that all lists together are too small to reach. With other counts of people nothing can be said."""
+    """Find limits that all lists together are too small to reach. With unknown counts of people nothing can be said."""
     elsewhere = any(
         not m.members or any(isinstance(s, Remote | ListMembers) for s in m.members) for m in policy.lists.values()
     )
@@ -188,7 +194,7 @@ def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int])
 
 
 def _no_list_ids(document: Document, policy: Policy) -> Iterator[Problem]:
-    """List-Ids that no message can have: RFC 2919 allows neither space nor angle brackets in one."""
+    """Find List-Ids that no message can have: RFC 2919 allows neither space nor angle brackets in one."""
     for name, info in policy.lists.items():
         for n, list_id in enumerate(info.list_ids):
             if not re.fullmatch(r"[^\s<>]+", list_id.strip("<> ")):
@@ -197,7 +203,7 @@ def _no_list_ids(document: Document, policy: Policy) -> Iterator[Problem]:
 
 
 def _no_names(documents: Mapping[str, bytes], document: Document, policy: Policy, where: str) -> Iterator[Problem]:
-    """Names that are words of conditions: ``recipients.lists: none`` does not name a list called none."""
+    """Find names that are words of conditions: ``recipients.lists: none`` does not name a list called none."""
     named: list[tuple[str, Place]] = [(name, ("lists", name)) for name in policy.lists]
     named += [(info.audience, ("lists", name, "audience")) for name, info in policy.lists.items()]
     named += [(name, ("streams", name)) for name in policy.streams]
@@ -212,7 +218,7 @@ def _no_names(documents: Mapping[str, bytes], document: Document, policy: Policy
 
 
 def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
-    """``stops`` of breakers without a bound. The policy's is for lists, too, that have bounds and no ``stops``."""
+    """Find ``stops`` of breakers without a bound. The policy's own also stands for lists that have bounds and no ``stops``."""
     own: dict[Place, Breakers] = {("lists", name, "breakers"): each for name, each in policy.list_breakers.items()}
     usual = [each for place, each in own.items() if (*place, "stops") not in document.values]
     for place, breakers in ((("breakers",), Breakers.over((policy.breakers, *usual))), *own.items()):
@@ -229,7 +235,8 @@ def _asked(policy: Policy) -> Mapping[Place, Quorum]:
 
 
 def _never_proven(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
-    """Writers of a list without an origin must log in, or use a listener that verifies senders."""
+    """Find writers who can never be proven: those of a list without an origin must log in, or use a listener that verifies
+    senders."""
     listening = settings.listen
     if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
         return
@@ -243,7 +250,7 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
 
 
 def _no_listener(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
-    """Rules that name a listener which the settings do not have."""
+    """Find rules that name a listener which the settings do not have."""
     known = {each.called for _, _, each in settings.listen.each()}
     for n, rule in enumerate(policy.rules.rules):
         for section, conditions in (("when", rule.when), ("unless", rule.unless)):
@@ -255,7 +262,7 @@ def _no_listener(document: Document, policy: Policy, settings: Settings) -> Iter
 
 
 def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
-    """A writer who is asked to confirm needs the console's page."""
+    """Find rules that ask writers to confirm, if the console has no page for their answer."""
     if settings.console is not None and settings.console.url:
         return
     for place, rule in _asking(policy):
@@ -264,7 +271,7 @@ def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator
 
 
 def _asking(policy: Policy) -> Iterator[tuple[Place, str]]:
-    """The rules that ask writers, each with the place of its action."""
+    """Yield the rules that ask writers to confirm, each with the place of its action."""
     for n, rule in enumerate(policy.rules.rules):
         if rule.then is Action.CONFIRM and not rule.observes:
             yield ("rules", n, "then"), rule.rule_id
@@ -275,7 +282,7 @@ def warning(document: Document, place: Place, text: str, expected: str = "") -> 
 
 
 def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
-    """Files of maps are read as a sync reads them; servers are asked by check --live."""
+    """Check what expands at the relay. Files of maps are read as a sync reads them; ``check --live`` asks servers."""
     lists, _ = policy.declared
     names = Names(lists, domains=policy.organization.domains, delimiters=policy.delimiters)
     digester = Digester(os.urandom(KEY_OCTETS), policy.delimiters)
@@ -293,9 +300,9 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """Number of addresses in a source, and of rows without one. ``wrong``: why a sync would refuse it, and ``key``, the
-    policy key that would allow it ("" for none). ``again``: it repeats the same people. ``ours``: the number of
+class _SourceContent:
+    """The content of a source: ``people``, its addresses, and ``bad``, its rows without one. ``wrong``: why a sync would refuse it, and
+    ``key``, the policy key that would allow it ("" for none). ``again``: that it repeats the same people. ``ours``: the number of
     addresses in each of the organization's own domains."""
 
     people: int = 0
@@ -306,30 +313,30 @@ class _Held:
     ours: Mapping[str, int] = field(default_factory=dict)
 
 
-def _members(members: Members, base: Path, policy: Policy) -> _Held:
+def _read_source(members: Members, base: Path, policy: Policy) -> _SourceContent:
     tally, people, ours = Tally(), 0, Counter[str]()
     once: set[int] = set()
     try:
         source = opened(members, base)
         for address in addresses(source, tally):
             people += 1
-            if people <= _LOOKED_AT:
+            if people <= _MOST_ROWS:
                 once.add(hash(address.canonical(policy.delimiters)))
                 if (domain := address.ascii_domain) in policy.organization.domains:
                     ours[domain] += 1
     except SourceError as e:
-        return _Held(bad=tally.bad, wrong=str(e))
+        return _SourceContent(bad=tally.bad, wrong=str(e))
     wrong, key = unfit(source.label, people, tally, members) or ("", "")
-    looked = min(people, _LOOKED_AT)
+    looked = min(people, _MOST_ROWS)
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:
         again = f"{source.label}: {looked:,} rows name {many(len(once), 'person', 'people')} in all: is this the column of addresses?"
-    return _Held(people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
+    return _SourceContent(people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
 
 
 def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) -> Iterator[Problem]:
-    """A domain in which many customers have addresses is probably not the organization's: its users would count as
-    colleagues. A few are fine."""
+    """Find domains of the organization in which many customers have addresses: it is probably not the organization's, and its users
+    would count as colleagues. A few are fine."""
     for domain, n in sorted(ours.items()):
         if n >= _SEVERAL and n > _OURS * everybody and document.value["organization"].get("customers_here") is None:
             text = (
@@ -340,8 +347,8 @@ def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) ->
 
 
 def _terms(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
-    """Vocabulary terms that no text can contain as texts are read: signs between letters are removed there, for
-    example. Shipped vocabularies are not checked: they are tested, and checking takes as long as all the rest."""
+    """Find vocabulary terms that no text can contain as texts are read: signs between letters are removed there, for example. Shipped
+    vocabularies are not checked: they are tested, and checking takes as long as all the rest."""
     folder = where.removesuffix(where.rpartition("/")[2])
     for name, file in vocabulary_names(documents).items():
         if not _is_shipped(file, documents[file]):
@@ -349,6 +356,7 @@ def _terms(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
 
 
 def never_found(name: str, document: Document) -> Iterator[Problem]:
+    """Find the terms of one vocabulary that no text can contain."""
     compiled = compile_vocabularies({name: document.value})
     for n, group in enumerate(document.value["groups"]):
         written, endings = words_of(group, "terms"), ("", *words_of(group, "inflect"))
@@ -371,7 +379,7 @@ def _is_shipped(file: str, text: bytes) -> bool:
 
 
 def _no_domains(document: Document, place: Place, model: Members | Expands) -> Iterator[Problem]:
-    """What stands where the domain of a map's names should be, and is none: no name of the map would be an address."""
+    """Find what stands for the domain of a map's names, and is no domain: no name of the map would be an address."""
     for key in ("domain", "domains"):
         written = getattr(model, key, None) or ()
         for n, domain in enumerate([written] if isinstance(written, str) else written):
@@ -381,7 +389,7 @@ def _no_domains(document: Document, place: Place, model: Members | Expands) -> I
 
 
 def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:
-    """The other files of a source: secrets and CA certificates."""
+    """Check the other files of a source: secrets and CA certificates."""
     for key in ("password_file", "token_file", "ca_file"):
         written = getattr(members, key, None)
         if written is None:
@@ -408,16 +416,15 @@ def readable(path: Path) -> bool:
 
 
 def shown(path: Path) -> str:
-    """The path as people at this folder would write it."""
+    """Return a path as people at this folder would write it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A sound policy that could be put in force. ``before``: the SHA-256 of the one in force, "" for none.
-    ``warnings``: what is probably not meant, or cannot be read now. ``looser``: what it may let pass that the one in
-    force would have stopped."""
+    """A valid policy that could be put in force. ``before``: the SHA-256 of the one in force, "" for none. ``warnings``: what is
+    probably not meant, or cannot be read now. ``looser``: what it may let pass that the one in force would have stopped."""
 
     policy: Policy
     before: str
@@ -434,7 +441,7 @@ class Proposal:
 
 
 class NotAgreed(Exception):
-    """It is not put in force, and the one before stays. ``why``: one sentence."""
+    """A policy is not put in force, and the one before stays. ``why``: one sentence."""
 
     def __init__(self, proposal: Proposal, why: str) -> None:
         super().__init__(why)
@@ -442,6 +449,7 @@ class NotAgreed(Exception):
 
 
 Agree = Callable[[Proposal], bool]
+"""Asks whether a policy that may be looser shall be put in force."""
 
 
 def never(_: Proposal) -> bool:
@@ -449,9 +457,9 @@ def never(_: Proposal) -> bool:
 
 
 async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_warning: bool = False) -> Proposal:
-    """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250
-    ms. Raises Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart
-    and StoreError. On an error the policy in force stays."""
+    """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250 ms. Raises
+    Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart and StoreError. On an
+    error the policy in force stays."""
     from smtpguard.app import services
     from smtpguard.app.policies import stamps
 
@@ -470,7 +478,7 @@ async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_w
 async def restore(
     settings: Settings, sha256: str, *, by: str, agree: Agree = never, fail_on_warning: bool = False
 ) -> Proposal:
-    """Put an earlier policy in force, like ``reload``. Also raises KeyError if none is kept under that SHA-256."""
+    """Put an earlier policy in force, as ``reload`` does the file. Also raises KeyError if none is kept under that SHA-256."""
     from smtpguard.app import services
 
     async with services.opened(settings) as (store, digester):
@@ -520,7 +528,7 @@ def _proposed(
 
 
 def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -> frozenset[str]:
-    """Lists with unchanged sources and an index to use while their sources are away."""
+    """Return the lists with unchanged sources and an index to use while their sources are away."""
     registry = built_registry(settings, old, digester, SystemClock())
     registry.reopen()
     same = {name for name, info in new.lists.items() if name in old.lists and old.lists[name].members == info.members}
@@ -542,8 +550,8 @@ async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Ag
 
 
 async def put(store: Store, proposal: Proposal, *, by: str, how: str) -> None:
-    """Put it in force in one commit with its journal entry. Raises PolicyMoved if another policy is in force by now
-    than it was compared with."""
+    """Put a policy in force, in one commit with its journal entry. Raises PolicyMoved if another policy is in force by now than it
+    was compared with."""
     policy = proposal.policy
     data = {
         "sha256": policy.sha256,

@@ -54,12 +54,15 @@ _OF_LISTS: Mapping[Part, Callable[[ListInfo], Any]] = {
 }
 _ANY_SHARE = Count(0, 1)
 _BEFORE = (Source.ENVELOPE, Source.HEADERS)
-"""Sources that are known for every message, whatever the rules ask."""
+"""The sources of facts that are known for every message, whatever the rules ask."""
+MOST = 500_000
+"""The most mailings, contents, writers, lists and streams that are kept, each."""
+_SECOND = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledPolicy:
-    """One policy with what is built from it. Its registry has the lists' indexes of today."""
+    """A policy with what is built from it. Its registry has the lists' indexes of today."""
 
     policy: InForce
 
@@ -73,11 +76,12 @@ class CompiledPolicy:
 
     @cached_property
     def asked(self) -> Mapping[str, tuple[str, int]]:
-        """What its rules ask: slot -> fact, and the window in seconds."""
+        """The fact and the window in seconds that each slot of its rules asks for."""
         return {c.slot: (c.fact.name, c.window_seconds) for rule in self.policy.rules.rules for c in rule.conditions}
 
     @cached_property
     def limited(self) -> frozenset[str]:
+        """The streams with a limit."""
         streams = self.registry.streams.items()
         return frozenset(name for name, s in streams if s.max is not None or s.max_per_person is not None)
 
@@ -93,15 +97,15 @@ class CompiledPolicy:
         return found
 
     def answered(self, rule: Rule, message: Recorded) -> Answer | None:
-        """The answer of this rule of the policy of then. None if unknown: it may have been skipped, since it could not
-        have made the verdict stricter."""
+        """Return the answer that a rule of this policy, which was in force, gave. None if it is unknown: the rule may have been
+        skipped, since it could not have made the verdict stricter."""
         if rule.rule_id in message.hits:
             return UNKNOWN if rule.rule_id in message.uncertain else YES
         strongest = max((self._strength(name, message) for name in message.own if name in self.by_id), default=None)
         return NO if rule.observes or not message.own or strongest is None or rule.strength() > strongest else None
 
     def action(self, name: str, message: Recorded) -> Action | None:
-        """The action of a rule of the policy of then that hit; None for a built-in rule."""
+        """Return the action of a rule that hit while this policy was in force; None for a built-in rule."""
         return self._strength(name, message)[0] if name in self.by_id else None
 
     def _strength(self, name: str, message: Recorded) -> Strength:
@@ -109,8 +113,8 @@ class CompiledPolicy:
 
     @cached_property
     def conversations(self) -> frozenset[Any]:
-        """What decides which conversations are counted: policies that are equal in it count the same. Never equal if
-        that depends on something that was read only if another rule wanted it."""
+        """What decides which conversations are counted: policies that are equal in it count the same. It equals nothing if that
+        depends on something that was read only if another rule wanted it."""
         lazy = {slot for slot, (fact, _) in self.asked.items() if fact in COUNTED and COUNTED[fact].lazy}
         found = set()
         for rule in self.policy.rules.rules:
@@ -127,14 +131,12 @@ class CompiledPolicy:
 
 @dataclass(eq=False)
 class PolicyDiff:
-    """The difference between the policy of ``then`` (None: no longer kept) and another."""
+    """The difference between the policy that was in force ``then`` (None if it is no longer kept) and another."""
 
     then: CompiledPolicy | None
     other: CompiledPolicy
     _last: tuple[Recorded, frozenset[Part]] | None = field(default=None, repr=False)
     """The last message asked about, and its differing parts."""
-
-    # Differences in general.
 
     @cached_property
     def nothing(self) -> bool:
@@ -170,9 +172,8 @@ class PolicyDiff:
             or _list_people(self.then, name) != _list_people(self.other, name)
         )
 
-    # Differences for a message.
-
     def parts(self, message: Recorded) -> frozenset[Part]:
+        """Return the parts of the policy that differ for a message."""
         if self.nothing:
             return frozenset()
         if self._last is None or self._last[0] is not message:
@@ -185,18 +186,18 @@ class PolicyDiff:
         return self._last[1]
 
     def moved(self, message: Recorded) -> bool:
-        """Whether the other policy may classify its recipients differently."""
+        """Return whether the other policy may classify its recipients differently."""
         return Part.MEMBERSHIP in self.parts(message)
 
     def limits(self, message: Recorded) -> bool:
-        """Whether a stream that it uses has other limits."""
+        """Return whether a stream that it uses has other limits."""
         return any(
             self.then is None or _stream_limits(self.then, name) != _stream_limits(self.other, name)
             for name in message.streams
         )
 
     def why(self, fact: str, message: Recorded) -> str:
-        """Why the other policy may have known another value; "" if it knew the same."""
+        """Return why the other policy may have known another value of a fact; "" if it knew the same."""
         differs = self.parts(message) & FACTS[fact].parts
         return next((why for part, why in WHY.items() if part in differs), OF_LISTS if differs else "")
 
@@ -209,7 +210,7 @@ class PolicyDiff:
         return known is None or not self._lists.isdisjoint(self.other.registry.classify(known).touched)
 
     def _same_lists(self, message: Recorded, key: Callable[[ListInfo], Any]) -> bool:
-        """Whether the lists that it touches, or may touch, are equal in this."""
+        """Return whether the lists that it touches, or may touch, have equal keys."""
         if self.then is None:
             return False
         before, after = self.then.lists, self.other.lists
@@ -233,12 +234,12 @@ class PolicyDiff:
         return self.then is None or _origins(self.then) != _origins(self.other)
 
     def _headers_count_otherwise(self, message: Recorded) -> bool:
-        """Whether it may bear list headers, which count from any origin that a list or stream declares."""
+        """Return whether it may have list headers that count otherwise: they count from any origin that a list or stream declares."""
         marks = message.value("message.marks") if self._other_origins else frozenset[str]()
         return not isinstance(marks, frozenset) or not OF_LIST_HEADERS.isdisjoint(marks)
 
     def _shared_otherwise(self, message: Recorded) -> bool:
-        """Whether its writer's mailbox is one in which several answer, under one of the two policies alone."""
+        """Return whether its writer's mailbox may be one in which several people answer, under only one of the two policies."""
         differing = self._shared
         if not differing or message.author is None:
             return bool(differing)
@@ -249,10 +250,8 @@ class PolicyDiff:
         before = self.then.policy.organization.shared if self.then is not None else frozenset[str]()
         return before ^ self.other.policy.organization.shared
 
-    # Values under the other policy, as far as they can be derived.
-
     def derived(self, fact: str, message: Recorded) -> Value | None:
-        """The value of a fact that may differ under the other policy."""
+        """Derive the value that a fact has under the other policy, or bounds of it; None if nothing is known."""
         moved, differs = self.moved(message), self.parts(message) & FACTS[fact].parts
         match fact:
             case "sender.internal":
@@ -272,14 +271,14 @@ class PolicyDiff:
         return None
 
     def _uses_none(self, message: Recorded) -> bool:
-        """Whether no stream of the other policy has its writer as a sender."""
+        """Return whether surely no stream of the other policy has its writer as a sender."""
         written = message.author
         if written is None:
             return False
         return not self.other.registry.streams_from(written.canonical(self.other.policy.delimiters))
 
     def _may_not_write(self, message: Recorded) -> bool:
-        """Whether it is addressed to a list that does not have its writer among its writers."""
+        """Return whether it is surely addressed to a list that does not have its writer among its writers."""
         written, known = message.author, message.recipients
         if written is None or known is None or self.other.policy.expansions:
             return False
@@ -287,7 +286,7 @@ class PolicyDiff:
         return any((info := registry.list_at(a)) is not None and writer not in info.writers for a in known)
 
     def _of_lists(self, fact: str, message: Recorded) -> Value | None:
-        """Properties of its lists, as the other policy declares them."""
+        """Return a property of its lists, as the other policy declares them."""
         name, lists = fact.partition(".")[2], message.value("recipients.lists")
         if not isinstance(lists, frozenset) or not lists <= self.other.lists.keys():
             return None
@@ -296,7 +295,7 @@ class PolicyDiff:
         return found if found or message.exact else None
 
     def _unsuitable(self, message: Recorded) -> Value | None:
-        """The value if only the topics differ that lists are to be spared."""
+        """Return its unsuitable topics, if the policies differ only in the topics that lists are to be spared."""
         topics = message.value("message.topics")
         if not isinstance(topics, frozenset) or not message.lists <= self.other.lists.keys():
             return None
@@ -304,7 +303,7 @@ class PolicyDiff:
         return found if found or (message.exact and message.value("message.readable") == "yes") else None
 
     def _of_recipients(self, fact: str, message: Recorded) -> Value | None:
-        """For recipients that may be classified differently: what their addresses say, and bounds."""
+        """Return a fact about recipients who may be classified differently: what their addresses say, or bounds."""
         known, registry = message.recipients, self.other.registry
         most = Within(Count(0, message.total))
         if known is None or self.other.policy.expansions:
@@ -352,7 +351,7 @@ def _streams(compiled: CompiledPolicy) -> Any:
 
 
 def _list_people(compiled: CompiledPolicy, name: str) -> Any:
-    """Whom a list contains: its declarations of sources, and its addresses."""
+    """Return what decides whom a list contains: its addresses and its declarations of sources."""
     info = compiled.lists[name]
     sources = [members.what() for members in info.members]
     addresses = {address for address, known in compiled.registry.names.enumerated() if known == name}
@@ -364,15 +363,10 @@ def _stream_limits(compiled: CompiledPolicy, name: str) -> Any:
     return None if stream is None else (stream.max, stream.max_per_person)
 
 
-MOST = 500_000
-"""The most mailings, contents, writers, lists and streams that are kept, each."""
-_SECOND = 1_000_000
-
-
 class Waiting(NamedTuple):
-    """A mailing of which something went differently. ``by_size``: it may wait because of its size, so that its messages
-    to customers wait with it; ``by_reach``: so that all its messages do. ``full``: so many messages may have been
-    stored that further ones would be deferred."""
+    """A mailing of which a message went differently. ``by_size``: it may wait because of its size, so that its messages to customers
+    wait with it; ``by_reach``: it may wait because of its reach, so that all its messages do. ``full``: so many messages may have
+    been stored that further ones would be deferred."""
 
     by_size: bool
     by_reach: bool
@@ -380,14 +374,14 @@ class Waiting(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """At most how many people (or messages), and when the last of them came, in microseconds."""
+    """The most people (or messages) by which a count may differ. ``at``: when the last of them came, in microseconds."""
 
     at: int
     most: float
 
 
 class Drift(NamedTuple):
-    """By how much a count may be lower, and higher."""
+    """The amounts by which a count may be lower, and higher."""
 
     fewer: float = 0
     more: float = 0
@@ -398,7 +392,8 @@ _NONE = Drift()
 
 @dataclass(slots=True)
 class Divergence:
-    """``copies``: the most copies of one mailing that are stored; later ones are deferred, and not counted."""
+    """What went differently than recorded, as far as it affects later messages. ``copies``: the most copies of one mailing that are
+    stored; later ones are deferred, and not counted."""
 
     copies: int
     lost: bool = False
@@ -413,10 +408,8 @@ class Divergence:
     _fewer: dict[str, Amount] = field(default_factory=dict)  # by the key of a count
     _more: dict[str, Amount] = field(default_factory=dict)
 
-    # Input: what went differently.
-
     def note_otherwise(self, message: Recorded, sizes: Collection[str] | None) -> None:
-        """The message, or an earlier one of its mailing, went differently than recorded. ``sizes``: what the rules ask
+        """Note that the message, or an earlier one of its mailing, went differently than recorded. ``sizes``: what the rules ask
         about the mailing's size, if the message may have been held; None if it surely was not."""
         by_reach = bool(OF_REACH.intersection(sizes or ()))
         self.by_reach |= by_reach
@@ -431,11 +424,11 @@ class Divergence:
             self._went[mailing] += 1
 
     def counted(self, message: Recorded, *, fewer: bool, more: bool) -> None:
-        """It may have been counted although it was not (``more``), or the other way round (``fewer``)."""
+        """Note that a message may be counted although it was not (``more``), or the other way round (``fewer``)."""
         self._count(message, _count_keys(message), fewer=fewer, more=more)
 
     def note_passed(self, message: Recorded, *, fewer: bool, more: bool) -> None:
-        """The same for counts that leave out held messages."""
+        """Note the same for the counts that leave out held messages."""
         self._count(message, _sender_and_list_keys(message), fewer=fewer, more=more)
 
     def _count(self, message: Recorded, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
@@ -447,8 +440,8 @@ class Divergence:
                 self._add(known, key, message.at, people)
 
     def moved(self, message: Recorded, reach: float) -> None:
-        """Its recipients may be classified differently, at most ``reach`` people, so it counts elsewhere. If its
-        identity is unknown it may belong to any mailing."""
+        """Note that a message may count elsewhere, since its recipients, at most ``reach`` people, may be classified differently. If
+        its mailing is unknown it may belong to any."""
         for known in (self._fewer, self._more):
             for key in (
                 *_count_keys(message),
@@ -462,15 +455,13 @@ class Divergence:
             known[key] = Amount(at, most + (known[key].most if key in known else 0))
 
     def note_arrival(self, message: Recorded, *, held: bool, addressed: bool) -> None:
-        """Note whether it may be stored, and whether it went to a list address."""
+        """Note whether a message may be stored, and whether it went to a list address."""
         for there, wanted in ((self._stored, held), (self._addressed, addressed)):
             if wanted and self._has_room(there, itself := _retry_digest(message)):
                 there.add(itself)
 
-    # Output: what follows for a later message.
-
     def waiting(self, message: Recorded) -> Waiting | None:
-        """Whether its mailing went differently before."""
+        """Return how its mailing may wait, if an earlier message of it went differently; else None."""
         mailing = message.mailing
         if mailing and self.lost:
             return Waiting(by_size=True, by_reach=True, full=True)
@@ -480,15 +471,15 @@ class Divergence:
         return Waiting(by_size=mailing in self._by_size, by_reach=mailing in self._by_reach, full=full)
 
     def may_be_retry(self, message: Recorded) -> bool:
-        """Whether the same message may be held already, so that this is only its retry."""
+        """Return whether the same message may be held already, so that this is only its retry."""
         return self.lost or _retry_digest(message) in self._stored
 
     def may_have_gone_to_list(self, message: Recorded) -> bool:
-        """Whether the same message went to a list address before."""
+        """Return whether the same message may have gone to a list address before."""
         return self.lost or _retry_digest(message) in self._addressed
 
     def drift(self, message: Recorded, fact: str, seconds: int) -> Drift:
-        """The drift of one of its counts. Differences that have left the window do not matter."""
+        """Return the drift of one of its counts. Differences that have left the window do not matter."""
         if fact in OF_LETTERS and message.is_no_letter:
             return _NONE
         if self.lost:
@@ -514,13 +505,13 @@ class Divergence:
 
 
 def _retry_digest(message: Recorded) -> bytes:
-    """A digest of content and recipients, which identifies a retry."""
+    """Return a digest of content and recipients, which identifies a retry."""
     text = " ".join((message.data.get("content") or message.id, *message.sealed.get("recipients", ())))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _count_keys(message: Recorded) -> Iterable[str]:
-    """The keys that it is counted under."""
+    """Yield the keys that a message is counted under."""
     yield "thread"
     if message.mailing:
         yield f"mailing {message.mailing}"
@@ -528,7 +519,7 @@ def _count_keys(message: Recorded) -> Iterable[str]:
 
 
 def _sender_and_list_keys(message: Recorded) -> Iterable[str]:
-    """The keys of counts that leave out held messages: those of senders and lists."""
+    """Yield the keys of counts that leave out held messages: those of senders and lists."""
     yield from _senders(message)
     yield from (f"list {name}" for name in message.lists)
 

@@ -32,9 +32,9 @@ from smtpguard.policy.rule import ASKED, ASTRAY, AUTOMATIC, IN_DOUBT, REPLIES, R
 from smtpguard.policy.verdict import Action, Mode
 
 COPIES = "copies"
-"""Other copies of the same mailing, which may wait: a verdict depends on them beside facts."""
+"""What a verdict may depend on beside facts: other copies of the same mailing, which may wait."""
 PEOPLE = "people"
-"""The decisions of people about it: the same."""
+"""What a verdict may depend on beside facts: the decisions of people about the mailing."""
 HELD_TOO = "they may be held, and this message with them"
 DRIFT = "earlier messages would have been counted differently"
 DECIDED = "their decision cannot be known"
@@ -45,12 +45,12 @@ _HOT = Count(math.inf, math.inf)
 _SHARE = Count(0, 1)
 _NO, _YES, _BOTH = frozenset({False}), frozenset({True}), frozenset({True, False})
 Answered = tuple[frozenset[bool], str, str]
-"""The possible answers to a question; if there are two, the fact that it depends on, and why that is unknown."""
+"""The possible answers to a question. If there are two, also the fact that it depends on, and why that is unknown."""
 _SURELY_NOT: Answered = (_NO, "", "")
 
 
 class Effect(NamedTuple):
-    """A hit of a rule; ``action``: None if its policy is no longer kept."""
+    """The hit of a rule. ``action``: None if its policy is no longer kept."""
 
     mode: Mode
     action: Action | None
@@ -70,8 +70,9 @@ class PossibleHit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """``actions``: all possible ones; one if it is certain. ``rules``: those that certainly hit. ``perhaps``: those
-    that may. ``depends_on``: the facts, COPIES or PEOPLE that ``actions`` depend on, and why each is unknown."""
+    """The result of a message under a policy. ``actions``: all possible ones; one if the result is certain. ``rules``: those that
+    certainly hit. ``perhaps``: those that may. ``depends_on``: the facts, COPIES or PEOPLE that ``actions`` depend on, and why each is
+    unknown."""
 
     actions: frozenset[Action]
     rules: Mapping[str, Effect]
@@ -83,8 +84,8 @@ class Judgement:
         return len(self.actions) == 1
 
     def doubts_like(self, other: Judgement) -> bool:
-        """Whether both depend on the same answers to the same questions about what was not kept. Then both give the
-        same result, whatever the answers are."""
+        """Return whether both depend on the same answers to the same questions about what was not kept. If so, both give the same
+        result, whatever the answers are."""
         mine, its = (
             {(p.rule.rule_id, p.rule.sense, p.rule.then, p.rule.mode) for p in t.perhaps} for t in (self, other)
         )
@@ -103,7 +104,7 @@ class Judgement:
 
 
 def recorded(message: Recorded, then: CompiledPolicy | None) -> Judgement:
-    """The recorded result under the policy of then."""
+    """Return the recorded result. ``then``: the policy that it was decided under, None if it is no longer kept."""
     by_mode = ((message.observed, Mode.OBSERVE), (message.approved, Mode.APPROVED), (message.enforced, Mode.ENFORCE))
     rules = {
         rule: Effect(mode, then.action(rule, message) if then is not None else None)
@@ -114,14 +115,14 @@ def recorded(message: Recorded, then: CompiledPolicy | None) -> Judgement:
 
 
 class Replay:
-    """The messages of a period under one policy. ``copies``: the most copies of one mailing that are stored."""
+    """A replay of the messages of a period under one policy. ``copies``: the most copies of one mailing that are stored."""
 
     def __init__(self, compiled: CompiledPolicy, *, copies: int) -> None:
         self.compiled = compiled
         self._divergence = Divergence(copies=copies)
 
     def judge(self, message: Recorded, diff: PolicyDiff) -> Judgement:
-        """``diff``: from the policy that it was decided under to this one."""
+        """Return the result of the next message. ``diff``: from the policy that it was decided under to this one."""
         if ASKED in message.enforced:  # a preapproval, which is held whatever the rules say
             return recorded(message, diff.then)
         answers = _Answers(self.compiled, diff, self._divergence, message)
@@ -135,7 +136,7 @@ class Replay:
         )
 
     def _remember(self, case: _Case) -> None:
-        """Note the effect on later messages."""
+        """Note the effect of a message on later ones."""
         message, answers, divergence = case.message, case.answers, self._divergence
         waiting = divergence.waiting(message)
         alike = case.actions == {message.action} and answers.own == message.own and not answers.maybe
@@ -199,25 +200,25 @@ class _Answers:
 
     @property
     def sizes(self) -> frozenset[str]:
-        """What the rules that hit, or may, ask about the size of its mailing."""
+        """The facts about the size of its mailing that the rules which hit, or may, ask for."""
         rules = (*self._hitting, *(one.rule for one in self.perhaps if not one.rule.observes))
         return OF_MAILINGS.intersection(c.fact.name for rule in rules for c in rule.conditions)
 
     def unchanged(self, then: CompiledPolicy) -> bool:
-        """Whether exactly the same rules hit as then, with the same actions."""
+        """Return whether exactly the same rules hit as then, with the same actions."""
         if self.own != self.message.own or self.maybe:
             return False
         return all(r.rule_id in then.by_id and then.by_id[r.rule_id].then is r.then for r in self._hitting)
 
     def _may_rest(self, rule: Rule, values: Mapping[str, Value]) -> bool:
-        """Whether a rule with a stop that does not hit by its count may hit because the conversation rests."""
+        """Return whether a rule with a stop that does not hit by its count may hit because the conversation is stopped."""
         if self.message.is_no_reply or self._answered(rule) is NO:
             return False
         hot = dict.fromkeys((c.slot for c in rule.when if c.fact.name == REPLIES), _HOT)
         return rule.answer({**values, **hot}) is not NO
 
     def _answered(self, rule: Rule) -> Answer | None:
-        """The recorded answer of a rule with the same sense, if all that it asks would have been the same."""
+        """Return the recorded answer of a rule with the same sense, if all that it asks would have been the same."""
         then = self.diff.then
         if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
             return None
@@ -233,12 +234,12 @@ class _Answers:
         return not counts or not any(self.divergence.drift(self.message, fact, seconds))
 
     def fact(self, name: str) -> tuple[Value | None, str]:
-        """The value of a fact that is not counted over messages."""
+        """Return the value of a fact that is not counted over messages, and why it is unknown (``value_of``)."""
         return self.value_of(name, name, 0)
 
     def value_of(self, slot: str, fact: str, seconds: int) -> tuple[Value | None, str]:
-        """The value that the guard would have known under this policy, after all earlier messages; and why it is
-        unknown, or only bounds are known."""
+        """Return the value that the guard would have known under this policy, after all earlier messages; and why it is unknown, or
+        only bounds are known."""
         message, why = self.message, self.diff.why(fact, self.message)
         if fact == APPROVED:
             return self._approved()
@@ -260,7 +261,7 @@ class _Answers:
         return granted, ""
 
     def _counted(self, slot: str, fact: str, seconds: int, value: Value | None) -> tuple[Value | None, str]:
-        """The recorded count; bounds for a count that no rule asked for."""
+        """Return the recorded count; bounds for a count that no rule asked for."""
         message = self.message
         if value is not None:
             return value, ""
@@ -277,7 +278,7 @@ class _Answers:
         return Within(Count(low, max(low, high))), why
 
     def own_count(self, fact: str) -> Count:
-        """At least the message's own count, without an upper bound."""
+        """Return bounds of a count: at least the message's own, without an upper bound."""
         message, row = self.message, FACTS[fact]
         if row.type is Type.SHARE:
             share = message.value(row.own) if row.own and message.exact else None
@@ -304,7 +305,7 @@ class _Answers:
 
 
 class _Case:
-    """All possible results for one verdict: of the rules, then of the built-in rules, then of its mailing."""
+    """All possible results of one verdict: by the rules, then by the built-in rules, then by its mailing."""
 
     def __init__(self, answers: _Answers) -> None:
         self.answers, self.compiled, self.diff = answers, answers.compiled, answers.diff
@@ -328,7 +329,7 @@ class _Case:
 
     @property
     def reach(self) -> float:
-        """At most so many people."""
+        """The most people that it may go to."""
         return self._at_most("recipients.reach")
 
     def _at_most(self, fact: str) -> float:
@@ -341,8 +342,6 @@ class _Case:
         if more:
             self.actions |= more
             self.depends_on.setdefault(fact, why)
-
-    # Confirmations.
 
     def _confirm_or_hold(self) -> None:
         """Replace a confirmation by a hold if the facts say that nobody can be asked."""
@@ -369,8 +368,6 @@ class _Case:
             self.actions = {Action.HOLD if action is Action.CONFIRM else action for action in self.actions}
         else:
             self._may({Action.HOLD}, confirming.FACT, OFTEN)
-
-    # Freezes and built-in rules.
 
     def _apply_freeze(self) -> None:
         if FREEZE not in self.message.enforced:
@@ -410,7 +407,7 @@ class _Case:
         return not self._at_most("recipients.list_addresses")
 
     def _automatic(self) -> Answered:
-        """Whether it may be an automatic reply to a list address."""
+        """Answer whether it is an automatic reply to a list address."""
         _, why = self.answers.fact("recipients.list_addresses")
         if self._to_no_list:
             return _SURELY_NOT
@@ -420,12 +417,12 @@ class _Case:
         return (_NO if asked else _BOTH), "message.automatic", OLD
 
     def _written_by_somebody(self) -> bool:
-        """Whether it is surely neither an automatic reply nor a bounce."""
+        """Return whether it is surely neither an automatic reply nor a bounce."""
         automatic, _ = self.answers.fact("message.automatic")
         return automatic is False and any(self.message.names("reverse_path"))
 
     def _returns(self) -> Answered:
-        """Whether reports on it may go to a customer list, against the policy."""
+        """Answer whether reports on it go to a customer list, against the policy."""
         message, registry, fact = self.message, self.compiled.registry, "recipients.list_addresses"
         if message.data.get("expanded_from"):
             return _SURELY_NOT
@@ -442,7 +439,7 @@ class _Case:
         return (_BOTH if why else _YES if RETURNS in message.hits else _NO), fact, why
 
     def _over_limit(self) -> Answered:
-        """Whether a stream that it uses may be above its limit."""
+        """Answer whether a stream that it uses is above its limit."""
         message, why = self.message, self.diff.why("stream", self.message)
         value = self.diff.derived("stream", message) if why else frozenset(message.streams)
         if isinstance(value, frozenset) and self.compiled.limited.isdisjoint(value):
@@ -452,7 +449,7 @@ class _Case:
         return (_YES if STREAM in message.hits else _NO), "", ""
 
     def _in_doubt(self) -> Answered:
-        """Whether the relay may have taken it before, to a list address."""
+        """Answer whether the relay may have taken it before, to a list address."""
         message = self.message
         if self._to_no_list:
             return _SURELY_NOT
@@ -461,8 +458,6 @@ class _Case:
         asked = message.count("list_addresses").low and not message.own and FREEZE not in message.enforced
         tried = not asked and self.divergence.may_have_gone_to_list(message)
         return (_BOTH if tried else _NO), COPIES, "an earlier attempt may have reached the list"
-
-    # The mailing.
 
     def _apply_mailing(self) -> None:
         """Apply the decisions on its mailing, and the waiting copies of it."""
@@ -492,7 +487,7 @@ class _Case:
             self.actions = set().union(*stands)
 
     def _is_as_recorded(self) -> bool:
-        """Whether everything is as it was recorded, so that the mailing's effect is as recorded."""
+        """Return whether everything is as it was recorded, so that the mailing's effect is as recorded."""
         then, message = self.diff.then, self.message
         if then is None or not then.policy.enforce or not self.answers.unchanged(then):
             return False
@@ -502,7 +497,7 @@ class _Case:
         return self.actions == {max(actions | built_in | freeze, default=Action.RELAY)}
 
     def _mailing_actions(self, action: Action, *, waits: bool, refused: bool, granted: bool) -> set[Action]:
-        """The mailing's effect on one action, with every possible answer to what is unknown."""
+        """Return what the mailing may make of an action, with every possible answer to what is unknown."""
         message, nobody = self.message, not self._at_most("recipients.customers")
         found: set[Action] = set()
         holds, covers = self._may_wait(nobody, waits), self._covers(action) if granted else _NO
@@ -528,7 +523,7 @@ class _Case:
         return found
 
     def _may_wait(self, nobody: bool, waits: bool) -> frozenset[bool]:
-        """Whether it waits with other copies, as far as that is known."""
+        """Return the possible answers to whether it waits with other copies."""
         message, waiting, then = self.message, self.divergence.waiting(self.message), self.diff.then
         if waiting is not None:
             return _BOTH if (waiting.by_reach if nobody else waiting.by_size) else _NO
@@ -538,7 +533,7 @@ class _Case:
         return _BOTH if waits and not as_then else _NO
 
     def _covers(self, action: Action) -> frozenset[bool]:
-        """Whether an approval covers it, by the rules that the approvers saw: no others may hold it."""
+        """Return the possible answers to whether an approval covers it, by the rules that the approvers saw: no others may hold it."""
         message, then = self.message, self.diff.then
         if action is Action.RELAY:
             return _YES
@@ -552,7 +547,7 @@ class _Case:
         return _BOTH
 
     def _stage_actions(self) -> set[Action]:
-        """For an approved message, whether its stage had room."""
+        """Return the possible actions on an approved message: it is deferred if its stage had no room."""
         message = self.message
         if STAGES in message.hits:
             return {Action.DEFER}

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brakes:
-    """What a freeze needs, without the policy in force."""
+    """The services that a freeze needs, without the policy in force."""
 
     store: Store
     freezes: Freezes
@@ -52,8 +52,8 @@ class Brakes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services(Brakes):
-    """``policies.current()`` is the policy in force, with its registry of lists. It raises PolicyUnreadable if this
-    version cannot read that policy; a freeze is possible all the same."""
+    """The services of a command or the console. ``policies.current()`` is the policy in force, with its registry of lists. It raises
+    PolicyUnreadable if this version cannot read that policy; a freeze is possible all the same."""
 
     policies: Following
     approvals: Approvals
@@ -65,7 +65,7 @@ class Services(Brakes):
 
 
 def deadlines(settings: Settings) -> Deadlines:
-    """The same values for holding, voting and sweeping."""
+    """Return the deadlines of holds, the same for holding, voting and sweeping."""
     from smtpguard.holds.deadlines import Deadlines
 
     hold = settings.hold
@@ -81,14 +81,14 @@ def deadlines(settings: Settings) -> Deadlines:
 
 
 def notices(settings: Settings) -> Notices:
-    """The same values for holding and sweeping."""
+    """Return what makes the intents of notices, the same for holding and sweeping."""
     from smtpguard.notices.intents import Notices
 
     return Notices(contact=str(contact(settings) or ""))
 
 
 def notice_head(settings: Settings, organization: Organization | None) -> NoticeHead:
-    """``organization``: of the policy in force, as far as it is known."""
+    """Return what all notices have in common. ``organization``: that of the policy in force, as far as it is known."""
     from smtpguard.notices.notice import NoticeHead
 
     given = settings.notices
@@ -113,7 +113,7 @@ def corrections_of(
 
 
 def second_factor_for(settings: Settings) -> frozenset[Role]:
-    """The roles that must have one."""
+    """Return the roles that must have a second factor."""
     from smtpguard.accounts.model import Role
 
     console = settings.console
@@ -129,7 +129,7 @@ def accounts(
     new_id: Callable[[], str],
     passwords: Passwords | None = None,
 ) -> Accounts:
-    """For the console and ``smtpguard users`` alike."""
+    """Return what changes accounts, for the console and ``smtpguard users`` alike."""
     from smtpguard.console.people.accounts import Accounts
     from smtpguard.console.people.credentials import Factors, Passwords
 
@@ -144,7 +144,7 @@ def accounts(
 
 
 def never_served(settings: Settings) -> bool:
-    """Whether ``serve`` has made nothing here yet: neither a secret nor a checkpoint."""
+    """Return whether ``serve`` has made nothing here yet: neither a secret nor a checkpoint."""
     return not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists()
 
 
@@ -160,9 +160,9 @@ async def opened(
     clock: Clock | None = None,
     committed: Committed | None = None,
 ) -> AsyncIterator[tuple[Store, Digester]]:
-    """The store and the digester of this installation. ``hot``: clients wait for it; ``new_secret``: one to use from
-    now on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: instead of the system's; ``committed`` is called with the
-    events of each commit. Raises CannotStart and StoreError."""
+    """Open the store and the digester of this installation. ``hot``: clients wait for the store; ``new_secret``: one to use from now
+    on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: replaces the system's;
+    ``committed`` is called with the events of each commit. Raises CannotStart and StoreError."""
     missing = not settings.secret_file.exists()
     if not migrate and new_secret is None and never_served(settings):
         raise CannotStart(f"{settings.secret_file} does not exist yet: smtpguard serve makes it")
@@ -225,7 +225,7 @@ def freezes_of(
 
 @asynccontextmanager
 async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
-    """As fast as possible. Raises CannotStart and StoreError."""
+    """Open what a freeze needs, as fast as possible. Raises CannotStart and StoreError."""
     async with opened(settings) as (store, digester):
         freezes = freezes_of(settings, store, steady(SystemClock()), ids())
         yield Brakes(store=store, freezes=freezes, digester=digester)
@@ -235,7 +235,7 @@ async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
 async def services(
     settings: Settings, *, committed: Committed | None = None, serving: bool = False
 ) -> AsyncIterator[Services]:
-    """``serving``: for a process that reads messages, and logs what a command would print; it must call
+    """Open all services. ``serving``: they are for a process that reads messages, and logs what a command would print; it must call
     ``policies.watch`` first. Raises CannotStart and StoreError."""
     from smtpguard.app.policies import Following
     from smtpguard.holds.service import Approvals
@@ -276,7 +276,7 @@ async def services(
 async def _corrections(
     settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
 ) -> AsyncIterator[Corrections]:
-    """The parts that read a message, for a store that is open already. Raises StoreError."""
+    """Open what approves corrections, with what reads their messages, on a store that is open already. Raises StoreError."""
     from smtpguard.app.explaining import gathering
     from smtpguard.app.policies import Following
 

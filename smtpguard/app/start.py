@@ -29,7 +29,7 @@ from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import read_new_lists
-from smtpguard.app.policies import compare, unreadable
+from smtpguard.app.policies import compare_file, unreadable
 from smtpguard.app.services import opened
 from smtpguard.config.documents import PolicyFile, digest, policy_documents
 from smtpguard.config.problem import Broken
@@ -59,14 +59,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHORTEST_NAME = 12
-"""Digits of a SHA-256 that are enough to name a file."""
+"""The digits of a SHA-256 that are enough to name a file."""
+FILE = "starts.json"
+NAME = "start-fails"
+OCTETS = 2048
+"""The size of the file of failed starts."""
+APART = timedelta(minutes=10)
+"""The time without a start after which a failed one begins a new series."""
+TELL_SECONDS = 60.0
+"""The longest that sending the alarm takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """``sha256``: of the policy in force. ``put``: what this start put in force, None for nothing. ``file``: the state
-    of the policy file beside it. ``unreadable``: why this version cannot read the policy in force, "" if it can; then
-    ``policy`` is None."""
+    """What a start has prepared. ``sha256``: that of the policy in force. ``put``: what this start put in force, None for nothing.
+    ``file``: the state of the policy file beside it. ``unreadable``: why this version cannot read the policy in force, "" if it
+    can; if not, ``policy`` is None."""
 
     sha256: str
     file: PolicyFile
@@ -127,7 +135,7 @@ async def prepare(
             documents = await store.policies.documents(sha256)
         except KeyError:
             documents = {}
-        file = compare(settings, documents)
+        file = compare_file(settings, documents)
         data = {
             "version": __version__,
             "parts": list(parts),
@@ -161,7 +169,8 @@ async def _put(
 
 
 async def _from_file(store: Store, settings: Settings, digester: Digester, named: str, by: str) -> Proposal | None:
-    """None if that policy is in force already. Raises CannotStart if the file has another SHA-256."""
+    """Put the policy file in force, if it has the named SHA-256. Returns None if that policy is in force already. Raises
+    CannotStart if the file has another SHA-256."""
     wanted, before = named.lower(), (await store.gate.read()).policy_sha256
     if len(wanted) < SHORTEST_NAME or set(wanted) - set("0123456789abcdef"):
         raise CannotStart(
@@ -178,7 +187,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
 
 
 def _past_message(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | None:
-    """Who wrote to whom, if it was a letter that went to customers."""
+    """Return who wrote to whom by a verdict, None if it was no letter to customers."""
     data, written = verdict.data, clear.get("from")
     if not written or data.get("looks") == "mailing" or data.get("streams") or not data["counts"]["customers"]:
         return None
@@ -194,8 +203,8 @@ def _past_message(digester: Digester, verdict: Entry, clear: Clear) -> PastMessa
 
 
 def _other_names(digester: Digester, client_ip: str, clear: Clear) -> Iterator[str]:
-    """The names of its sender beside From, as in gathering. Of a login both that it may have, since the policy says
-    which."""
+    """Yield the names of a message's sender beside From, as in gathering. A login gives both that it may have, since the policy
+    says which counts."""
     for login in clear.get("actor", ()):
         yield account_name(login_name(login))
         if (address := Address.parse_any(login)) is not None:
@@ -208,17 +217,10 @@ def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:
     return Event(kind=kind, id=ids()(), at=SystemClock().now(), data=data, private={"actor": (by,)})
 
 
-FILE = "starts.json"
-NAME = "start-fails"
-OCTETS = 2048
-APART = timedelta(minutes=10)
-"""A failed start later than this begins a new series: no start was tried in between."""
-TELL_SECONDS = 60.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """``since``: the first of consecutive failures; ``last``, ``why``: the latest. ``told``: when a person was told."""
+    """Failed starts. ``since``: the time of the first of consecutive failures; ``last``, ``why``: the latest. ``told``: when a person
+    was told."""
 
     since: datetime
     last: datetime
@@ -230,7 +232,7 @@ _FAILING = Codec(Failing)
 
 
 def failing_starts(state: Path, now: datetime) -> Failing | None:
-    """None if the last start succeeded, or nobody tries any more."""
+    """Return the starts that have failed up to now. None if the last start succeeded, or nobody tries any more."""
     try:
         found = _FAILING.loads((state / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -239,14 +241,14 @@ def failing_starts(state: Path, now: datetime) -> Failing | None:
 
 
 def note_lasting_start(settings: Settings) -> None:
-    """The start succeeded, and lasts. Makes the file, with room for a later failure."""
+    """Note that the start succeeded, and lasts. This makes the file, with room for a later failure."""
     with suppress(OSError):
         _write(settings.state, "{}")
 
 
 async def note_failed_start(settings: Settings, why: str, now: datetime, *, last: bool = False) -> None:
-    """One more start has failed. Tells a person if that has lasted long enough, or if this is the ``last`` attempt. If
-    other processes of this host send alarms, they report what is wrong."""
+    """Note that one more start has failed. It tells a person if that has lasted long enough, or if this is the ``last`` attempt; not
+    if other processes of this host send alarms, since they report what is wrong."""
     known = failing_starts(settings.state, now)
     here = replace(known or Failing(since=now, last=now, why=""), last=now, why=why[:500])
     condition = BY_NAME[NAME]
@@ -293,20 +295,21 @@ async def _send_alarm(settings: Settings, alarm: Alarm, here: Failing, now: date
 
 
 def _organization(settings: Settings) -> Organization | None:
-    """Of the policy file, since no policy is in force yet: whose language the alarm has. None if it cannot be read."""
+    """Return the organization of the policy file, for the language of the alarm, since no policy may be in force yet. None if it
+    cannot be read."""
     with suppress(Broken, OSError):
         return parse_policy(settings, policy_documents(settings.policy)).organization
     return None
 
 
 def has_alarms_part(running: Iterable[Tree]) -> bool:
-    """Whether an alarms part is ready: it sends alarms, and ends those that are over."""
+    """Return whether an alarms part is ready: it sends alarms, and ends those that are over."""
     parts = (process for tree in running if tree.serves for process in tree.parts)
     return any(process["part"] == "alarms" and process["ready"] for process in parts)
 
 
 def _write(state: Path, text: str) -> None:
-    """Raises OSError."""
+    """Write the file of failed starts, in place. Raises OSError."""
     path = state / FILE
     new = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,5 +1,5 @@
-"""Check the store before anything is started: the right database, not rolled back, what is frozen in it, and whether it fits
-the policy; and what its journal of the last 30 days shows and the configuration does not: clients that no listener
+"""Check the store before anything is started: whether it is the right database, not rolled back, what is frozen in it, and whether it
+fits the policy. And find what its journal of the last 30 days shows and the configuration does not have: clients that no listener
 would admit now, tools that send mailings, and people who send through a listener that does not prove the sender.
 
 Another version may have written the journal. An entry that does not say who connected is skipped, since a trusted MTA may
@@ -55,14 +55,14 @@ class State(enum.Enum):
     ODD = "odd"  # it works, and is probably not meant
 
     def of(self, about: str, text: str) -> Finding:
-        """``about``: what was looked at, in one word; "way": something that may take mail without the guard. ``text``: a
-        sentence."""
+        """Return a finding of this state. ``about``: what was looked at, in one word; "way" for what may take mail without the
+        guard. ``text``: a sentence."""
         return Finding(about=about, state=self, text=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a live check found: one sentence about one thing."""
+    """A sentence on one thing that a live check found."""
 
     about: str
     state: State
@@ -73,13 +73,27 @@ class Finding:
         return self.state not in (State.WRONG, State.OPEN)
 
 
-_ENCODED = "Stop smtpguard, and restore a dump of it into a database in UTF8"
+DAYS = 30
+"""The days of the journal that are read."""
 CONTACTS_DAYS = 30
-"""By then most customers to whom people write have been written to."""
+"""The days after which most customers to whom people write have been written to."""
+MOST_CLIENTS = 20
+"""The most clients that are named."""
+MOST = 200_000
+"""The most entries that are read, the newest ones."""
+COPIES = 20
+"""The messages to customers with one text, or that look like mailings, from which on they come from a tool."""
+PERSONAL = 5
+"""The personal messages, of at least two people, from which on people write through a listener."""
+_MOST_TOOLS = 10
+"""The most tools that are named."""
+_PROOF = frozenset({"listener.proves_senders", "sender.proven"})
+_ENCODED = "Stop smtpguard, and restore a dump of it into a database in UTF8"
 
 
 def unreadable(settings: Settings) -> Finding | None:
-    """A finding if this user may not read it, which is no error, unless it is the user who serves: who may write the state."""
+    """Return a finding if this user may not read the store. It is an error only for the user who serves, who may write the state
+    folder."""
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
@@ -95,6 +109,7 @@ def unreadable(settings: Settings) -> Finding | None:
 
 
 def is_usable_file(settings: Settings) -> bool:
+    """Return whether the store is a SQLite database which this user can read and write, or make."""
     file = sqlite_file(settings.store.url)
     return file is not None and all(_is_writable(path) for path in (file, settings.secret_file))
 
@@ -104,7 +119,8 @@ def _is_writable(path: Path) -> bool:
 
 
 async def store_findings(settings: Settings, policy: Policy | None = None) -> list[Finding]:
-    """Nothing if the guard has never served. ``policy``: its groups are checked against accounts."""
+    """Return the findings on the store; none if the guard has never served. ``policy``: what the store is compared with, if it is
+    valid."""
     if (away := unreadable(settings)) is not None:
         return [away]
     if never_served(settings):
@@ -133,8 +149,8 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
 
 
 async def _name_findings(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
-    """Addresses that are list addresses only because they have a list's name, with the mail to them lately: one with
-    much mail is probably a mailbox of its own."""
+    """Name the addresses that are list addresses only because they have a list's name, with the mail to them lately: one with much
+    mail is probably a mailbox of its own."""
     implied = dict(names(settings, policy).implied())
     if not implied:
         return []
@@ -156,7 +172,8 @@ async def _name_findings(settings: Settings, policy: Policy, store: Store) -> li
 
 
 def _contact_findings(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
-    """Since when first contacts are known, if rules ask for them. None: the next start reads the journal for it."""
+    """Say since when first contacts are known, if rules ask for them. ``since``: None if the next start reads the journal for
+    it."""
     enforced = [r for r in policy.rules.rules if r.mode is Mode.ENFORCE and r.then is not Action.RELAY]
     rules = [r.rule_id for r in enforced if any(c.fact.of_letters for c in r.when)]
     if not rules or since is None:
@@ -174,7 +191,7 @@ def _contact_findings(policy: Policy, since: datetime | None, now: datetime) -> 
 
 
 def _account_findings(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
-    """People who must decide in the console and cannot."""
+    """Name the people who must decide in the console and cannot."""
     gaps = unseated(accounts, policy.groups.with_deputies(), policy.rules.groups_asked())
     if not accounts:
         yield State.ODD.of("people", "the console has no accounts: smtpguard users add")
@@ -184,7 +201,7 @@ def _account_findings(policy: Policy, accounts: Sequence[Account]) -> Iterator[F
 
 
 def policy_findings(settings: Settings) -> list[Finding]:
-    """The policy file compared with the policy in force. Nothing if none is in force, or the store cannot be read."""
+    """Compare the policy file with the policy in force. Returns nothing if none is in force, or the store cannot be read."""
     if unreadable(settings) is not None:
         return []
     try:
@@ -209,14 +226,9 @@ def _freeze_findings(settings: Settings, put_back: Rollback | None, freezes: tup
         yield State.FINE.of("store", f"{settings.store.url} is the store that {settings.state} belongs to")
 
 
-DAYS = 30
-MOST_CLIENTS = 20
-"""Clients that are named."""
-
-
 async def refused_clients(settings: Settings, now: datetime) -> list[Finding]:
-    """Clients that no listener would admit, those with the most messages first. Nothing if the store cannot be opened,
-    which is reported elsewhere."""
+    """Name the clients that no listener would admit, those with the most messages first. Returns nothing if the store cannot be
+    opened, which is reported elsewhere."""
     if not settings.secret_file.exists():
         return []
     try:
@@ -235,7 +247,8 @@ async def refused_clients(settings: Settings, now: datetime) -> list[Finding]:
 
 
 def _admitted(settings: Settings, caller: Caller) -> bool:
-    """A listener that no longer exists may have been renamed: any listener may admit the client."""
+    """Return whether the settings admit a client. If its listener no longer exists it may have been renamed: then any listener may
+    admit it."""
     if not caller.listener and settings.trust:  # of an earlier version: it may not be who connected
         return True
     every = [each for _, _, each in settings.listen.each()]
@@ -249,20 +262,11 @@ def _finding(text: str, messages: int) -> Finding:
     return State.UNKNOWN.of("clients", f"{text}: {number}")
 
 
-MOST = 200_000
-"""The newest entries that are read."""
-COPIES = 20
-"""So many messages to customers with one text, or that look like mailings, come from a tool."""
-PERSONAL = 5
-"""So many personal messages from at least two people mean that people write through a listener."""
-_NAMED = 10
-_PROOF = frozenset({"listener.proves_senders", "sender.proven"})
-
-
 @dataclass(slots=True)
 class _Traffic:
-    """By tool: how many messages look like a mailing, and how many have each text. By listener: the personal messages without a
-    proven sender."""
+    """The mail to customers in the journal. ``mailings``: the messages that look like a mailing, by tool (From, client, login);
+    ``copies``: by tool, the messages with each text; ``personal``: by listener, the personal messages of each sender who is not
+    proven."""
 
     mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -270,7 +274,7 @@ class _Traffic:
 
 
 async def undeclared_senders(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
-    """Raises StoreError."""
+    """Name the tools and people in the journal that the configuration does not provide for. Raises StoreError."""
     seen, before = _Traffic(), await store.journal.last() + 1
     since = microseconds(store.now() - timedelta(days=DAYS))
 
@@ -304,7 +308,7 @@ def _count_message(seen: _Traffic, made: Entry, clear: Clear) -> None:
 
 
 def _tool_findings(policy: Policy, seen: _Traffic) -> Iterator[Finding]:
-    """Tools with the most messages first."""
+    """Name the tools that the policy does not declare, those with the most messages first."""
     lists, streams = policy.declared
     known = [(info.writers, info.origin) for info in lists.values()]
     known += [(stream.senders, stream.origin) for stream in streams.values()]
@@ -313,7 +317,7 @@ def _tool_findings(policy: Policy, seen: _Traffic) -> Iterator[Finding]:
         n = seen.mailings[tool] + sum(n for n in seen.copies[tool].values() if n >= COPIES)
         if n >= COPIES and not any(_declares(*one, *tool) for one in known):
             found[tool[0], tool[1]] += n
-    for (sender, client), n in found.most_common(_NAMED):
+    for (sender, client), n in found.most_common(_MOST_TOOLS):
         text = (
             f"{sender or 'a sender without From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and the "
             f"policy does not declare it: as the origin of a list, or as a stream"
@@ -322,7 +326,7 @@ def _tool_findings(policy: Policy, seen: _Traffic) -> Iterator[Finding]:
 
 
 def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str, login: str) -> bool:
-    """Whether this From may be declared so, as far as the journal says: it has no signatures."""
+    """Return whether a declaration may cover this tool, as far as the journal knows: it has no signatures."""
     session = Session(client_ip=client, auth_user=login or None)
     if origin.names(session):
         return True

@@ -31,17 +31,25 @@ from smtpguard.mail.envelope import within
 
 log = logging.getLogger(__name__)
 
-HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
-CLIENT_SECONDS = 120.0  # for a whole body, or PROGRESS in it; for reading a piece of the answer
-PROGRESS = 1 << 20  # octets: a slow line takes minutes for a large message
+HEAD_SECONDS = 20.0
+"""The timeout of a whole header (RFC 9112), from its first byte or from connecting on."""
+CLIENT_SECONDS = 120.0
+"""The timeout of a whole body, or of PROGRESS in it; and of reading a piece of the answer."""
+PROGRESS = 1 << 20
+"""The octets of a body that earn more time: a slow line takes minutes for a large message."""
 PIECE = 64 << 10
-"""Octets. While more wait for a slow line, uvicorn ends the connection as idle, and TLS as closed."""
+"""The most octets that are written at once. While more wait for a slow line, uvicorn ends the connection as idle, and TLS as
+closed."""
 CONNECTIONS = 500
-EACH = 60  # of one address other than a proxy's: several browsers behind it, with six connections each
+EACH = 60
+"""The most connections of one address other than a proxy's: several browsers behind it, with six connections each."""
+LIVES, READY = "/healthz", "/readyz"
+Checks = Callable[[], Mapping[str, str]]
+"""Health checks by name: "" if all is well, else the problem in words that may be public."""
 
 
 class Server(uvicorn.Server):
-    """Serves from the start on, until ``end``. The part handles signals itself."""
+    """A web server that serves from its making on, until ``end``. The part handles signals itself."""
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
         super().__init__(config)
@@ -64,8 +72,8 @@ def patient_protocol(
     each: int = EACH,
     lasts: float | None = None,
 ) -> type:
-    """The protocol class for one set of limits: a class, since uvicorn makes an instance for each connection.
-    ``lasts``: the longest that a connection may last, whatever it carries."""
+    """Return the protocol class for one set of limits: a class, since uvicorn makes an instance for each connection. ``lasts``: the
+    longest that a connection may last, whatever it carries, in seconds."""
 
     full = Outage(log, "the web server answers 503")
 
@@ -154,7 +162,7 @@ def patient_protocol(
 
 
 def _in_pieces(application: Any) -> ASGIApp:
-    """The application, whose answers are written at most PIECE at a time."""
+    """Wrap an application, so that its answers are written at most PIECE at a time."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def pieces(message: Message) -> None:
@@ -178,7 +186,8 @@ def configure(
     each: int = EACH,
     lasts: float | None = None,
 ) -> uvicorn.Config:
-    """Raises CannotStart if the certificate cannot be used. What a client's mistakes make uvicorn warn of is not logged."""
+    """Return uvicorn's configuration. Its warnings of clients' mistakes are not logged. Raises CannotStart if the certificate cannot
+    be used."""
     config = uvicorn.Config(
         application,
         http=patient_protocol(proxies, each=each, lasts=lasts),
@@ -199,14 +208,8 @@ def configure(
     return config
 
 
-LIVES, READY = "/healthz", "/readyz"
-
-Checks = Callable[[], Mapping[str, str]]
-"""Health checks by name: "" if all is well, else the problem in words that may be public."""
-
-
 class Health:
-    """Wraps an application, and answers ``LIVES`` and ``READY`` itself."""
+    """An application around another, which answers ``LIVES`` and ``READY`` itself."""
 
     def __init__(self, application: ASGIApp, checks: Checks) -> None:
         self._application, self._checks = application, checks

@@ -150,7 +150,7 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
     The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
     """
     from smtpguard.app import policycheck as app
-    from smtpguard.app.policies import compare
+    from smtpguard.app.policies import compare_file
 
     settings = context.settings()
     name, documents = await documents_of(context, sha256, words=False)
@@ -159,7 +159,7 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
     done = await putting(context, work, yes=yes, again=again)
     if done is not None and not done.changed:
         click.echo(f"policy {name[:12]} was in force already")
-    if compare(settings, documents).differs:
+    if compare_file(settings, documents).differs:
         click.echo(
             f"{settings.policy} is not the policy in force: the next smtpguard reload would put the file in force. "
             f"smtpguard policy show {name[:12]} --output DIR writes what is",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import policies
-from smtpguard.app.policies import compare, stamps
+from smtpguard.app.policies import compare_file, stamps
 from smtpguard.app.policycheck import never_found
 from smtpguard.config import documents
 from smtpguard.config.documents import PolicyFile, policy_documents, shipped
@@ -54,7 +54,7 @@ def test_new_vocabularies_of_an_upgrade_are_not_a_changed_policy_file(settings: 
     (product / "pork.yaml").write_text(PORK.replace("bacon", "bacon, ham"))
     (product / "tobacco.yaml").write_text(PORK.replace("bacon", "cigar"))
     (product / "alcohol.yaml").unlink()
-    found = compare(settings, in_force)
+    found = compare_file(settings, in_force)
     brought = tuple(f"vocabularies/{name}.yaml" for name in ("alcohol", "pork", "tobacco"))
     assert summary(found) == ("same", False, (), brought)
     assert "brings other vocabularies (alcohol, pork, tobacco), which smtpguard reload would put in force" in str(found)
@@ -64,10 +64,10 @@ def test_a_change_by_the_admin_makes_the_file_differ(settings: Settings, product
     in_force = policy_documents(settings.policy)
     (product / "pork.yaml").write_text(PORK.replace("bacon", "bacon, ham"))
     (settings.policy.parent / "vocabularies" / "alcohol.yaml").write_text(PORK.replace("bacon", "beer"))
-    found = compare(settings, in_force)
+    found = compare_file(settings, in_force)
     assert summary(found) == ("differs", True, ("vocabularies/alcohol.yaml",), ("vocabularies/pork.yaml",))
     settings.policy.write_text(POLICY + "rules: []\n")
-    assert compare(settings, in_force).differing == ("policy.yaml", "vocabularies/alcohol.yaml")
+    assert compare_file(settings, in_force).differing == ("policy.yaml", "vocabularies/alcohol.yaml")
 
 
 def test_files_beside_the_policy_replace_the_products(settings: Settings, product: Path) -> None:
@@ -75,7 +75,7 @@ def test_files_beside_the_policy_replace_the_products(settings: Settings, produc
     own.policy.write_text(POLICY)
     in_force = policy_documents(own.policy)
     (product / "pork.yaml").write_text(PORK.replace("bacon", "ham"))
-    assert summary(compare(own, in_force)) == ("differs", True, ("vocabularies/pork.yaml",), ())
+    assert summary(compare_file(own, in_force)) == ("differs", True, ("vocabularies/pork.yaml",), ())
 
 
 @every("part", ["policy.d", "lists.d", "vocabularies"])

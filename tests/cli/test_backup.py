@@ -260,7 +260,7 @@ def test_a_restore_that_is_cut_off_leaves_everything_frozen(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "_stand_still", killed)
+        patched.setattr(backup, "_journal_freeze", killed)
         with pytest.raises(Killed):
             backup.restore(read_settings(home.config), file, by="root's o'clock")
     home.start()
@@ -324,7 +324,7 @@ def test_a_restore_of_a_server_that_is_cut_off_changes_nothing_or_freezes(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(backup, "_stand_still", killed)
+        patched.setattr(backup, "_journal_freeze", killed)
         with pytest.raises(Killed):
             restored()
     home.start()
