@@ -15,7 +15,7 @@ from smtpguard.config.schema import settings_schema
 from smtpguard.observe.metrics import DECISION, HOST, JOURNAL, SECONDS, STORE, TREE, Family
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.schema import list_schema, policy_schema
-from smtpguard.reading.looks import KINDS, Side
+from smtpguard.reading.marks import KINDS, Side
 from tests import stable
 from tests.manual.made import manual
 

@@ -44,8 +44,8 @@ from smtpguard.policy.counted import APPROVED, LET_THROUGH, UNDECIDED, Ask, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
+from smtpguard.reading.decoding import header_text
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.parts import words
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
 DEFERRED = "This message cannot be decided on now, try again later."
@@ -529,7 +529,7 @@ def _subject(gathered: Gathered) -> str:
     if isinstance(gathered.reading, Reading) and gathered.reading.subject:
         return gathered.reading.subject[:MAX_SUBJECT]
     found = gathered.transaction.message.header.all("Subject")
-    return words(found[0].raw[:_MOST_OCTETS])[:MAX_SUBJECT] if found else ""
+    return header_text(found[0].raw[:_MOST_OCTETS])[:MAX_SUBJECT] if found else ""
 
 
 def _message_id(gathered: Gathered) -> str:

@@ -30,7 +30,7 @@ from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS, OF_LETTERS, Count, Part, Source, Type, Value, Within
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.verdict import Action
-from smtpguard.reading.looks import OF_LIST_HEADERS
+from smtpguard.reading.marks import OF_LIST_HEADERS
 
 WHY: Mapping[Part, str] = {
     Part.MEMBERSHIP: "the lists are declared differently",

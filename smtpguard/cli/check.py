@@ -45,7 +45,8 @@ from smtpguard.policy.rule import Rule
 from smtpguard.policy.schema import list_schema, policy_schema
 from smtpguard.policy.suite import Case, CaseResult, EnvelopeModel, cases, message_of
 from smtpguard.policy.verdict import Action, Scope
-from smtpguard.reading.looks import KINDS, THRESHOLD, Side
+from smtpguard.reading.looks import THRESHOLD
+from smtpguard.reading.marks import KINDS, Side
 
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explainer

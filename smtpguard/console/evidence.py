@@ -16,7 +16,8 @@ from smtpguard.holds.model import (
 )
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.locale.speech import Speech
-from smtpguard.reading.looks import Reading, Side, veiled
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.marks import Side, veiled
 
 _MOST_PHRASES = 20  # of each kind of evidence
 _MOST_WORDS = 60  # to mark

@@ -15,7 +15,8 @@ import nh3
 
 from smtpguard.console.messageview import content_id, is_html, parts
 from smtpguard.mail.message import Message
-from smtpguard.reading.parts import Part, body_text, transfer
+from smtpguard.reading.decoding import body_text, decode_transfer
+from smtpguard.reading.parts import Part
 from smtpguard.reading.request import TooComplex
 
 _MOST_FRAMED = 1 << 20  # characters of all HTML of a message
@@ -103,7 +104,7 @@ def _images(found: list[Part]) -> dict[str, str]:
         name = content_id(part)
         if not name or part.kind not in _IMAGES or part.end - part.start > 2 * _MOST_IMAGE:
             continue
-        data = transfer(part.body, part.encoding)[0]
+        data = decode_transfer(part.body, part.encoding)[0]
         if len(data) > min(_MOST_IMAGE, left):
             continue
         left -= len(data)
@@ -114,4 +115,4 @@ def _images(found: list[Part]) -> dict[str, str]:
 def _html_text(part: Part) -> str:
     if part.end - part.start > 2 * _MOST_FRAMED:
         return " " * (_MOST_FRAMED + 1)
-    return body_text(transfer(part.body, part.encoding)[0], part.kind, part.parameters).text
+    return body_text(decode_transfer(part.body, part.encoding)[0], part.kind, part.parameters).text

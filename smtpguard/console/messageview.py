@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Message
-from smtpguard.reading.parts import Index, Part, transfer, walk
+from smtpguard.reading.decoding import decode_transfer
+from smtpguard.reading.parts import Index, Part, walk
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import Text, extract
 
@@ -118,7 +119,7 @@ def attachment_of(message: Message, n: int) -> tuple[Attachment, bytes] | None:
     part = found[n]
     if part.kind in _MESSAGES:
         return listed, part.body
-    return listed, transfer(part.body, part.encoding)[0]
+    return listed, decode_transfer(part.body, part.encoding)[0]
 
 
 def parts(message: Message) -> Iterator[Part]:
@@ -153,7 +154,7 @@ def _attachments(found: list[Part]) -> Iterator[Attachment]:
 
 def _pictures(found: list[Part]) -> frozenset[str]:
     """Return the Content-IDs that the HTML shows (RFC 2392), in lower case."""
-    texts = (transfer(p.body, p.encoding)[0] for p in found if is_html(p) and p.end - p.start <= _MOST_HTML)
+    texts = (decode_transfer(p.body, p.encoding)[0] for p in found if is_html(p) and p.end - p.start <= _MOST_HTML)
     return frozenset(unquote(m.decode("latin-1")).lower() for text in texts for m in _CID.findall(text))
 
 

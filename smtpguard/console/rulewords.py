@@ -32,7 +32,7 @@ from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Quorum
-from smtpguard.reading.looks import TOPICS, topic_called
+from smtpguard.reading.topics import TOPICS, topic_name
 
 FACTS: Mapping[str, str] = {name: fact.label for name, fact in facts.FACTS.items()}
 WORDS: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
@@ -377,7 +377,7 @@ def _list(
         "category": said(labels.CATEGORIES[category]) if special else "",
         "writers": [str(writer) for writer in model.writers],
         "origins": list(_origins(model, said)),
-        "avoid": sorted(said.say(topic_called(word)) for word in model.avoid),
+        "avoid": sorted(said.say(topic_name(word)) for word in model.avoid),
         "decide": list(_deciders(quorums, groups, said)),
         "late": list(_deciders(late, groups, said)),
         "now": [] if open_now is None else list(_deciders(on_duty, groups, said, now)),

@@ -35,7 +35,7 @@ from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.request import Steps, finished
 from smtpguard.reading.shown import ANOTHER_SHOWN, Shown, named_otherwise
-from smtpguard.reading.thread import bare
+from smtpguard.reading.thread import without_prefixes
 
 T = TypeVar("T")
 _address = attrgetter("address")
@@ -576,7 +576,7 @@ def threads_of(reading: Reading, counted: Classified) -> tuple[str, ...]:
     """Return the names of a reply's conversation, under each of which it is counted; the largest count is used. Mail programs
     keep different parts of a conversation's header. A subject is a name only for replies to the same list address."""
     names = [reading.thread, f"number {reading.conversation}" if reading.conversation else ""]
-    subject = " ".join(bare(reading.subject).lower().split())
+    subject = " ".join(without_prefixes(reading.subject).lower().split())
     if counted.addressed and len(subject) >= _LEAST_SUBJECT:
         names.append(f"subject {' '.join(counted.addressed)} {subject[:200]}")
     return tuple(dict.fromkeys(filter(None, names)))

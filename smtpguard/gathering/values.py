@@ -13,7 +13,8 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Transaction
 from smtpguard.policy.facts import FACTS, NONE, Count, Source, Type, Unknown, Value
 from smtpguard.reading.fold import UNCLEAR
-from smtpguard.reading.looks import NOT_TO_GO_OUT, UNFINISHED, Readable, Reading, Side
+from smtpguard.reading.looks import Readable, Reading
+from smtpguard.reading.marks import NOT_TO_GO_OUT, UNFINISHED, Side
 
 FEW = 3  # customers of a letter
 OF_HEADER = tuple(f.name for f in FACTS.values() if f.source is Source.HEADERS and f.area != "sender")

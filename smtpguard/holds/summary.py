@@ -12,8 +12,8 @@ from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import N_, NN_, Amount, Listed, Phrase, Said
 from smtpguard.policy.verdict import Reason, Verdict
-from smtpguard.reading.looks import topic_called
 from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
+from smtpguard.reading.topics import topic_name
 
 _WHAT = {
     ("internal", REPLY): N_("A reply between colleagues"),
@@ -44,7 +44,7 @@ def summary(hold: Hold, lists: Sequence[str], *, over: bool = False) -> Phrase:
     if not topics:
         return first
     return Phrase(
-        "{sentence} It speaks of {topics}.", sentence=first, topics=enumeration(list(map(topic_called, topics)))
+        "{sentence} It speaks of {topics}.", sentence=first, topics=enumeration(list(map(topic_name, topics)))
     )
 
 

@@ -38,7 +38,8 @@ from smtpguard.policy.condition import NO
 from smtpguard.policy.counted import Live, Questions, list_of
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Verdict
-from smtpguard.reading.looks import Reading, veiled
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.marks import veiled
 
 Intents: TypeAlias = tuple[Intent, ...]
 MAX_SHOWN = 20

@@ -35,7 +35,7 @@ from smtpguard.policy.condition import (
 from smtpguard.policy.facts import FACTS, OF_LETTERS, SIZE, Count, Part, Source, Type, Value, named
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
-from smtpguard.reading.looks import KINDS
+from smtpguard.reading.marks import KINDS
 
 
 def implies(one: Condition, other: Condition) -> bool:

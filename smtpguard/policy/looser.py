@@ -36,7 +36,7 @@ from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
-from smtpguard.reading.looks import KINDS, Side
+from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.topics import Entry, entries_of, words_of
 
 _MANY = 500

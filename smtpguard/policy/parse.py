@@ -34,7 +34,7 @@ from smtpguard.policy.models import (
     lacking,
 )
 from smtpguard.policy.verdict import Action, Quorum
-from smtpguard.reading.looks import KINDS, Side
+from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.request import Custom
 from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 

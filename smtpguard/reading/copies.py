@@ -16,12 +16,15 @@ import hashlib
 import re
 import zlib
 
+from smtpguard.mail.fields import ListHeader
 from smtpguard.mail.message import Content
+from smtpguard.reading.decoding import header_text
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
+from smtpguard.reading.parts import Index
 from smtpguard.reading.phrases import found_in
 from smtpguard.reading.text import Text
-from smtpguard.reading.thread import bare
+from smtpguard.reading.thread import without_prefixes
 
 _CLOSINGS = frozenset(
     line.strip()
@@ -176,7 +179,7 @@ def _of_words(words: str, sender: str, subject: str) -> Identity | None:
     words = unaddressed(words)
     whole = _letters(words)
     if len(whole) < VERY_SHORT:
-        said = " ".join(f"{skeleton(bare(subject))} {words}".split())
+        said = " ".join(f"{skeleton(without_prefixes(subject))} {words}".split())
         if not said:
             return None
         whole = f"{sender} {said}"
@@ -215,3 +218,39 @@ def body_key(raw: Content, start: int, boundaries: list[str]) -> str:
             digest.update(raw[piece : min(stop, piece + _PIECE)])
         position = stop + length
     return f"body {digest.hexdigest()}"
+
+
+# The campaign that a message declares. Anybody can write these header fields: they count only from a verified origin.
+#
+# A field that numbers campaigns names one alone; some tools number each copy in it. Feedback-ID and List-Id (RFC 2919) often
+# stay the same from one mailing to the next, so they name one only with the subject, digits included. A message that
+# declares a campaign is also of one with all that have its subject. One common name joins two. Fields that number recipients
+# or messages name nothing.
+
+
+_OF_CAMPAIGNS = (
+    "x-campaign", "x-campaign-id", "x-campaignid", "x-mailing-id", "x-mailingid", "x-newsletter-id", "x-newsletterid", "x-broadcast-id",
+    "x-blast-id", "x-mailin-campaign", "x-mailgun-campaign-id", "x-listmonk-campaign", "x-mass-mailing-id", "x-job-id", "x-jobid",
+)  # fmt: skip
+CAMPAIGNS = frozenset(_OF_CAMPAIGNS)
+_MOST = 200
+
+
+def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
+    """Its names, the most specific first; empty if it declares none. A field that occurs twice is ignored."""
+    if CAMPAIGNS.isdisjoint(fields) and not lists.feedback_id and not lists.list_id:
+        return ()
+    found = []
+    for name in _OF_CAMPAIGNS if not CAMPAIGNS.isdisjoint(fields) else ():
+        given = fields.get(name, ())
+        if len(given) == 1 and (value := " ".join(header_text(given[0].raw[:_MOST]).split())):
+            found.append(f"{name} {value}")
+    constant = [value for value in (lists.feedback_id, lists.list_id) if value]
+    if not found and not constant:
+        return ()
+    about = " ".join(without_prefixes(subject).lower().split())
+    if not about:
+        return tuple(found)
+    if found and not constant:
+        return (*found, f"subject {about}"[: 2 * _MOST])
+    return (*found, *(f"{value} {about}"[: 2 * _MOST] for value in constant))

@@ -11,10 +11,12 @@ from functools import lru_cache
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.fields import AuthResult, ListHeader, signed_by
-from smtpguard.reading.looks import KINDS, Mark
-from smtpguard.reading.parts import Index, words
+from smtpguard.reading.decoding import header_text
+from smtpguard.reading.marks import KINDS, Mark
+from smtpguard.reading.parts import Index
+from smtpguard.reading.people import People
 from smtpguard.reading.request import PROVIDERS, Surroundings
-from smtpguard.reading.thread import FORWARD, REPLY, People, answers_in, prefix_of
+from smtpguard.reading.thread import FORWARD, REPLY, prefix_of, reply_count
 
 # Programs in which people write single mails, by a part of X-Mailer or User-Agent in lower case.
 _PROGRAMS = re.compile(
@@ -135,7 +137,7 @@ def header_marks(
 
 def _first(fields: Index, name: str) -> str:
     found = fields.get(name)
-    return words(found[0].raw) if found else ""
+    return header_text(found[0].raw) if found else ""
 
 
 def _list_marks(lists: ListHeader, around: Surroundings) -> Iterator[Mark]:
@@ -197,7 +199,7 @@ def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
         else:
             yield KINDS["references"].mark("In-Reply-To or References says that it answers another message")
     if "thread-index" in fields:
-        if answers_in(fields["thread-index"][0].raw):
+        if reply_count(fields["thread-index"][0].raw):
             yield KINDS["outlook-thread"].mark("its Thread-Index belongs to an Outlook conversation with answers")
         else:
             yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Index")
@@ -243,7 +245,7 @@ def labels_of(fields: Index) -> frozenset[str]:
         return frozenset()
     found: set[str] = set()
     for f in fields.get("msip_labels", ()):
-        found.update(name.strip()[:80] for name in _LABEL_NAME.findall(words(f.raw)))
+        found.update(name.strip()[:80] for name in _LABEL_NAME.findall(header_text(f.raw)))
     sensitivity = _first(fields, "sensitivity").strip()
     if sensitivity and _SENSITIVE.search(sensitivity):
         found.add(sensitivity[:80])
@@ -304,7 +306,7 @@ def _host_marks(fields: Index) -> Iterator[Mark]:
     """Only the first hop, the last of the Received fields, says where it was written."""
     received = fields.get("received")
     if received:
-        hop = words(received[-1].raw[:2000]).partition(" by ")[0]
+        hop = header_text(received[-1].raw[:2000]).partition(" by ")[0]
         if found := _PRIVATE_IP.search(hop) or _INTERNAL_HOST.search(hop):
             yield KINDS["internal-host"].mark("it was first handed in by {host}, an internal host", host=found[0][:80])
     for name in ("to", "cc"):

@@ -16,10 +16,11 @@ import re2
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
+from smtpguard.reading.decoding import NO_CONTROLS
 from smtpguard.reading.fold import without_unseen
-from smtpguard.reading.parts import NO_CONTROLS
 from smtpguard.reading.request import Meter, TooComplex
-from smtpguard.reading.visible import refuse_pages_within, sheets_of, take_unseen, unescaped
+from smtpguard.reading.sheets import refuse_embedded_pages, sheets_of, unescaped
+from smtpguard.reading.visible import take_unseen
 
 _QUOTING = (
     "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",
@@ -162,7 +163,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
         lines = b" ".join(octets.split()).decode("utf-8", "surrogatepass")
     tree = LexborHTMLParser(_CELL.sub(f"{_SPACE}<", _BLOCK.sub(f"{_BREAK}<", lines.replace(_QUOTE_BEGINS, " "))))
     signs = signs_in(source if len(html) <= len(source) else html.lower())
-    refuse_pages_within(tree)
+    refuse_embedded_pages(tree)
     aside = unshown(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or "<link" in source or len(html) > len(source) else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)

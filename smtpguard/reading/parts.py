@@ -1,423 +1,25 @@
-"""The MIME parts of a message and their text, on its bytes and within bounds: transfer encodings and boundaries (RFC 2045,
-2046), charsets, encoded words (RFC 2047), parameters (RFC 2231).
+"""The MIME parts of a message, by its boundaries (RFC 2046), on its octets and within bounds.
 
-All functions are total: malformed input is decoded as far as possible, and the defect is named. Two programs may split
-a malformed message differently. If that could hide text, the walk reports it ("two boundaries"), and if possible it
-gives the text of both.
+Two programs may split a malformed message differently. If that could hide text, the walk reports it ("two
+boundaries"), and if possible it gives the text of both.
 """
 
 from __future__ import annotations
 
-import binascii
-import codecs
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from urllib.parse import unquote_to_bytes
+from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content, Field, parse_header
+from smtpguard.reading.decoding import decode_transfer, header_text, is_no_base64, parse_value, transfer_encoding
 from smtpguard.reading.request import Meter, TooComplex
 
-# Codecs of Python that no mail uses: quadratic, or no charset at all.
-_NO_CHARSET = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
-# Names in mail -> names in Python. Narrow charsets map to the wider ones that senders mean.
-_ALIASES = {
-    "iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "utf-8", "ascii": "utf-8",
-    "ansi_x3.4-1968": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "iso-8859-9": "cp1254",
-    "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8", "iso-8859-6-i": "iso-8859-6", "windows-874": "cp874",
-    "x-mac-roman": "mac-roman", "macintosh": "mac-roman", "x-sjis": "cp932", "shift_jis": "cp932", "windows-31j": "cp932",
-    "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", **dict.fromkeys(("csunicode11utf7", "unicode-2-0-utf-7", "x-unicode-1-1-utf-7", "x-unicode-2-0-utf-7"), "utf-7"), "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
-    **{
-        name: codec
-        for codec, names in {
-            "iso8859-2": "iso88592", "iso8859-3": "iso88593", "iso8859-4": "iso88594", "iso8859-5": "iso88595",
-            "iso8859-6": "csiso88596e csiso88596i iso-8859-6-e iso88596", "iso8859-7": "iso88597 sun_eu_greek",
-            "iso8859-8": "csiso88598e csiso88598i logical iso88598 visual", "iso8859-10": "iso885910",
-            "iso8859-13": "iso885913", "iso8859-14": "iso885914", "iso8859-15": "csisolatin9 iso885915",
-            "koi8-r": "koi koi8", "koi8-u": "koi8-ru", "mac-roman": "csmacintosh mac", "mac-cyrillic": "x-mac-cyrillic x-mac-ukrainian",
-            "cp874": "dos-874 iso885911", "cp1252": "x-cp1252 iso88591", "cp1254": "x-cp1254 iso88599",
-            **{f"cp{n}": f"x-cp{n}" for n in (1250, 1251, 1253, 1255, 1256, 1257, 1258)},
-            "gb18030": "csgb2312 gb_2312 gb_2312-80 chinese csiso58gb231280 iso-ir-58", "big5": "cn-big5 x-x-big5",
-            "euc-jp": "cseucpkdfmtjapanese x-euc-jp", "cp932": "cswindows31j csshiftjis shift-jis sjis",
-            "cp949": "cseuckr csksc56011987 iso-ir-149 ks_c_5601-1989 ksc_5601 windows-949 korean ksc5601",
-            "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8",
-        }.items()
-        for name in names.split()
-    },  # names that browsers know (Encoding Standard section 4.2)
-    "cp-850": "cp850", "utf-16": "utf-16", "8bit": "utf-8", "7bit": "utf-8", "default": "utf-8", "none": "utf-8",
-}  # fmt: skip
-_UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
-_BASE64 = bytes([10, 13, *b"+/=", *range(48, 58), *range(65, 91), *range(97, 123)])
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
-_PADDING = re.compile(rb"=+")
-_PADDED_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")  # white space at a line's end is no part of it (RFC 2045 section 6.7)
-_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,75})\?=")  # RFC 2047 section 2
-_META = re.compile(rb"<meta\b[^>]{0,200}?\bcharset\s*+=\s*+[\"']?\s*+([\w.:-]{1,40})", re.I)
-_BEGINNING = 4096  # octets in which browsers look for the charset
-_SHORT = 200  # octets of a value that is cached
-_BETWEEN = re.compile(rb"[ \t\r\n]*")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave surrogates; no other codec can
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
-_PARAMETER = re.compile(rb';\s*+([^\s=;"]{1,80})\s*+=\s*+("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
-_PAIR = re.compile(rb"\\(.)", re.S)
-_KIND = re.compile(rb'[\s"]*+([^\s/,"]++)\s*+/\s*+([^\s,"]++)')  # Thunderbird takes it up to white space or a comma
 _TYPE = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-][\w!#$%&'*+.^`{|}~/-]*", re.A)  # RFC 2045 section 5.1
-_NAMES = frozenset({"name", "filename"})
-_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
-_UUENCODE = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
-_MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
-_CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # invisible ones
-NO_CONTROLS = dict.fromkeys(_CONTROLS)
-"""For ``str.translate``."""
-_CONTROL = re.compile(f"[{re.escape(_CONTROLS.decode())}]+")
-_ASCII = bytes([9, 10, 13, *range(32, 127)])
-_NO_WORDS = bytes(c for c in range(256) if not (c < 128 and chr(c).isalnum()))
-_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_AS_CP1252 = {octet: bytes([octet]).decode("cp1252", "replace") for octet in range(128, 256)}
-_LATIN = frozenset({"cp1252", "cp1254"})
-_ASCII_AND_MORE = _LATIN | {"utf-8"}
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """``text``, and the defect, if there was any. ``lossy``: a tenth or more could not be decoded. ``readings``: if
-    programs show other words in it, by the label and by the charset that it seems to be in; ``text`` has both."""
-
-    text: str
-    defect: Phrase | None
-    lossy: bool = False
-    readings: tuple[str, ...] = ()
-
-
-def mechanism(raw: bytes) -> str:
-    """The name in a Content-Transfer-Encoding, without comments and quotation marks. A name that contains a known one
-    is taken for it, since some programs do so: the others show meaningless letters."""
-    name = _uncommented(_FOLD.sub(b"", raw[:500])).partition(b";")[0].strip(b' \t"').lower()
-    found = _MECHANISM.search(name)
-    if found is not None and name != b"x-uuencode":
-        name = b"x-uuencode" if found[0] == b"uue" else found[0]
-    return name.decode("latin-1")
-
-
-def transfer(body: bytes, encoding: str) -> tuple[bytes, Phrase | None]:
-    """Undo a Content-Transfer-Encoding. Returns the octets and the defect, or None."""
-    if encoding in ("", "7bit", "8bit", "binary"):
-        return body, None
-    if encoding == "base64":
-        return _base64(body)
-    if encoding == "quoted-printable":
-        return binascii.a2b_qp(_PADDED_BREAK.sub(b"=", body)), None
-    if encoding in _UUENCODE:
-        return _uuencoded(body)
-    return body, Phrase("it holds the unknown transfer encoding {name}", name=repr(encoding[:40]))
-
-
-def _base64(body: bytes) -> tuple[bytes, Phrase | None]:
-    packed = _NOT_BASE64.sub(b"", body)
-    junk = len(body) - len(packed)
-    defect: Phrase | None = None
-    if junk and (body.translate(None, b"\r\n \t") != packed or is_plain(body)):
-        defect = Phrase("it holds base64 with characters that do not belong in it")
-    out: list[bytes] = []
-    left = b""
-    # Clients differ on data after padding in the middle: some go on. So do we.
-    for run in _PADDING.split(packed):
-        run, left = left + run, b""
-        if len(run) % 4 == 1:  # no place for padding, so they skip it
-            defect, run, left = Phrase("it holds base64 that is cut off"), run[:-1], run[-1:]
-        if run:
-            out.append(binascii.a2b_base64(run + b"=" * (-len(run) % 4)))
-    return b"".join(out), defect
-
-
-def is_plain(body: bytes) -> bool:
-    """Whether this is hardly base64, whatever it is called; some programs show it as it is."""
-    return len(body.translate(None, _BASE64)) * 12 > len(body)
-
-
-def may_be_plain(body: bytes, encoding: str) -> bool:
-    """Whether some program may show this as it is: it is no base64, or not surely; or uuencode, which many do not know."""
-    if encoding == "base64":
-        return is_plain(body) or len({len(line) for line in body.split()[:-1]}) > 1
-    return encoding in _UUENCODE
-
-
-def _uuencoded(body: bytes) -> tuple[bytes, Phrase | None]:
-    out: list[bytes] = []
-    defect: Phrase | None = None
-    for line in body.splitlines():
-        if not line or line.startswith((b"begin ", b"end", b"`")):
-            continue
-        try:
-            out.append(binascii.a2b_uu(line))
-        except binascii.Error:
-            defect = Phrase("it holds uuencoded lines that are broken")
-    return b"".join(out), defect
-
-
-def characters(data: bytes, charset: str, *, controls: bool = False) -> Decoded:
-    """Octets as text. An unknown charset is decoded as UTF-8, octets that are not UTF-8 as Windows-1252, and reported.
-    ``controls``: with invisible control characters."""
-    name = charset.strip().strip("\"'").lower()
-    if name in _ALIASES or name in _UNKNOWN_OKAY:
-        return _decoded(data, _ALIASES.get(name, "utf-8"), None, controls)
-    try:
-        known = codecs.lookup(name)
-    except (LookupError, ValueError, UnicodeError):
-        return _unknown(data, name, controls)
-    if known.name.replace("-", "_") in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
-        return _unknown(data, name, controls)
-    return _decoded(data, known.name, None, controls)
-
-
-def _unknown(data: bytes, name: str, controls: bool) -> Decoded:
-    """Lossy if half of it is neither ASCII nor UTF-8: as EBCDIC and other scripts are, which some programs know."""
-    found = _decoded(data, "utf-8", Phrase("it holds the unknown charset {name}", name=repr(name[:40])), controls)
-    strange = len(data.translate(None, _ASCII)) * 2 >= len(data) > 0 and not _is_in(data, "utf-8")
-    return replace(found, lossy=True) if strange else found
-
-
-def body_text(data: bytes, kind: str, parameters: Mapping[str, str], *, controls: bool = False) -> Decoded:
-    """The text of a part of this type, as mail programs show it. HTML without a charset that is not UTF-8 may name its
-    own. ``controls``: as in ``characters``."""
-    charset = parameters.get("charset", "")
-    if kind == "text/html" and not charset and (named := _META.search(data[:_BEGINNING])) and not _is_in(data, "utf-8"):
-        spelled = named[1].decode("ascii", "replace")
-        charset = spelled if characters(named[0], spelled).text == named[0].decode("latin-1") else ""
-    decoded = characters(data, charset, controls=controls)
-    if "delsp" not in parameters or parameters["delsp"].lower() != "yes" or kind != "text/plain":
-        return decoded
-    return replace(decoded, text=_flowed(decoded.text))
-
-
-def _flowed(text: str) -> str:
-    """Without the soft line breaks and the space before each (RFC 3676 section 4, DelSp=yes): they may be within words.
-    Those that keep their space are as good as white space."""
-    pieces: list[str] = []
-    soft, before = False, ""
-    for line in text.split("\n"):
-        said = line.rstrip("\r").lstrip(">")
-        depth = line[: len(line) - len(line.lstrip(">"))]
-        if soft and depth == before:
-            pieces.append(said.removeprefix(" "))
-        else:
-            pieces += ("\n", line.rstrip("\r"))
-        soft, before = said.endswith(" ") and said.strip() != "--", depth
-        if soft:
-            pieces[-1] = pieces[-1][:-1]
-    return "".join(pieces[1:])
-
-
-def _decoded(data: bytes, codec: str, defect: Phrase | None, controls: bool = False) -> Decoded:
-    if codec in _ASCII_AND_MORE:
-        labelled = codec
-        if data[:2] in _BOMS:  # overrides any label, as in browsers
-            codec = "utf-16"
-        elif len(seen := data.translate(None, _CONTROLS)) != len(data):
-            if b"\x1b" in data and _is_in(
-                data, "iso2022_jp_2"
-            ):  # as Japanese mail programs read it, regardless of the label
-                codec = "iso2022_jp_2"
-            elif not controls:
-                data = seen
-        if codec not in _ASCII_AND_MORE:
-            text = _tidied(data.decode(codec, "replace"), codec, controls)
-            if not _agree(text, data):
-                why = Phrase("it holds text that cannot be read as {codec}", codec=labelled)
-                said = _tidied(data.decode(labelled, "replace"), labelled, controls)
-                return Decoded(f"{said}\n{text}", why, readings=(said, text))
-    if codec == "utf-16" and data[:2] not in _BOMS:
-        codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
-    if not _has_ascii(codec):  # perhaps a wrong label; some programs ignore it, and nearly all EBCDIC
-        strange = len(data.translate(None, _ASCII))
-        if strange * (4 if codec.startswith("utf") else 2) < len(data):  # in UTF-16 it is about half of all scripts
-            codec = "utf-8"
-    if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
-        data = data[3:]
-    if codec in _LATIN and not data.isascii():  # octets that are UTF-8 by chance hardly occur
-        with suppress(UnicodeError):
-            return Decoded(data.decode("utf-8"), defect)
-    try:
-        text = data.decode(codec)
-        text = _SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text
-        return Decoded(text if codec in _ASCII_AND_MORE else _tidied(text, codec, controls), defect)
-    except (UnicodeError, ValueError):
-        pass
-    # Undeclared 8-bit text is nearly always Windows-1252, and so is a footer that a gateway appends.
-    if codec == "utf-8":
-        text = data.decode("utf-8", "surrogateescape")
-        for octet in _AS_CP1252.keys() & set(data.translate(None, _ASCII)):
-            text = text.replace(chr(0xDC00 + octet), _AS_CP1252[octet])
-        return Decoded(text, defect)
-    text = _tidied(data.decode(codec, "replace"), codec, controls)
-    if text.count("\ufffd") * 10 < len(text):
-        return Decoded(text, defect or Phrase("it holds octets that are not {codec}", codec=codec))
-    try:
-        return Decoded(data.decode("utf-8"), Phrase("it holds text that is UTF-8, declared as {codec}", codec=codec))
-    except UnicodeError:
-        return Decoded(text, defect or Phrase("it holds text that cannot be read as {codec}", codec=codec), lossy=True)
-
-
-def _agree(text: str, data: bytes) -> bool:
-    """Whether a program that follows the label of ``data`` shows the same words as one that sees another charset."""
-    return text.encode("ascii", "ignore").translate(None, _NO_WORDS) == data.translate(None, _NO_WORDS)
-
-
-def _tidied(text: str, codec: str, controls: bool) -> str:
-    """Without invisible control characters, unless ``controls``; EBCDIC ends lines with one."""
-    text = text if codec.startswith("utf") or _has_ascii(codec) else text.replace("\x85", "\n")
-    return text if controls else _CONTROL.sub("", text)
-
-
-@lru_cache(maxsize=64)
-def _has_ascii(codec: str) -> bool:
-    """Whether ASCII is the same in it: not in UTF-16, UTF-32 and EBCDIC."""
-    return b"A".decode(codec, "replace") == "A"
-
-
-def _is_in(data: bytes, codec: str) -> bool:
-    try:
-        data.decode(codec)
-    except UnicodeError:
-        return False
-    return True
-
-
-def words(raw: bytes) -> str:
-    """An unstructured header value for people: unfolded, encoded words decoded, control characters made spaces."""
-    raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
-    if b"=?" not in raw:
-        if raw.isascii() and (plain := raw.decode("ascii")).isprintable():  # nearly every value
-            return plain
-        return _clean(_decoded(raw, "utf-8", None).text)
-    out: list[str] = []
-    # A run of words in one charset is decoded as one: some senders split characters.
-    run, run_charset, position = b"", "", 0
-    for found in _WORD.finditer(raw):
-        between = raw[position : found.start()]
-        charset = found[1].partition(b"*")[0].decode("ascii", "replace")  # RFC 2231 section 5: a language may follow
-        apart = _BETWEEN.fullmatch(between) is None or not position
-        if apart or charset.lower() != run_charset.lower():
-            out.append(characters(run, run_charset).text)
-            run = b""
-            if apart:
-                out.append(_decoded(between, "utf-8", None).text)
-        run_charset, position = charset, found.end()
-        coded = found[3]
-        run += _base64(coded)[0] if found[2] in b"bB" else binascii.a2b_qp(coded, header=True)
-    out.append(characters(run, run_charset).text)
-    out.append(_decoded(raw[position:], "utf-8", None).text)
-    return _clean("".join(out))
-
-
-def _clean(text: str) -> str:
-    """On one line, without invisible characters, so that they split no word."""
-    if text.isprintable():
-        return text
-    for c in set(text):
-        if not c.isprintable():
-            text = text.replace(c, "" if unicodedata.category(c) == "Cf" else " ")
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class Valued:
-    """A structured value with parameters, such as Content-Type and Content-Disposition. ``doubled``: names given twice, with
-    different values, or in a way that programs read differently. ``named``: every name of a file that some program shows."""
-
-    value: str
-    parameters: Mapping[str, str]
-    doubled: frozenset[str]
-    named: tuple[str, ...]
-
-
-def valued(raw: bytes) -> Valued:
-    """``text/plain; charset=utf-8`` and similar, with RFC 2231 continuations and charsets decoded. Total."""
-    return _usual(raw) if len(raw) <= _SHORT else _valued(raw[:8192])
-
-
-def _valued(raw: bytes) -> Valued:
-    raw = written = _FOLD.sub(b"", raw) if b"\n" in raw else raw
-    if b"(" in raw:
-        raw = _uncommented(raw)
-    head, _, _ = raw.partition(b";")
-    kind = _KIND.match(head)
-    whole = b"/".join(kind.groups()) if kind else b"".join(head.split()).strip(b'"')
-    plain: dict[str, str] = {}
-    doubled: set[str] = set()
-    named: list[str] = []
-    pieces: dict[str, dict[int, tuple[bytes, bool]]] = {}
-    for found in _PARAMETER.finditer(raw, len(head)):
-        name = found[1].decode("latin-1").lower()
-        value = _unquoted(found[2])
-        base, star, tail = name.partition("*")
-        if not star:
-            said = words(value)
-            named += (said,) * (base in _NAMES)
-            known = plain.setdefault(base, said)
-            if base == "boundary" and b"\\" in found[2]:  # some programs take it as it is written
-                doubled.add(base)
-            if known != said and (base != "charset" or known.lower() != said.lower()):
-                doubled.add(base)
-            continue
-        number, coded, _ = tail.partition("*")
-        if not tail or number.isdecimal():  # name*= is complete and encoded; name*0*= is its first piece
-            index = int(number[:4]) if number else 0
-            if index in pieces.setdefault(base, {}):
-                doubled.add(base)
-            pieces[base].setdefault(index, (value, bool(coded) or not tail))
-    for base, numbered in pieces.items():
-        said = _joined([numbered[i] for i in sorted(numbered)])
-        if plain.get(base, said).lower() != said.lower():  # a program without RFC 2231 takes the other
-            doubled.add(base)
-        plain[base] = said
-        named += (said,) * (base in _NAMES)
-    if named and written is not raw:  # most programs know no comments: filename=a(1).pdf
-        for found in _PARAMETER.finditer(written):
-            name, said = found[1].decode("latin-1").lower(), words(_unquoted(found[2]))
-            if name in _NAMES:
-                named.append(said)
-                plain[name] = plain[name] if name in pieces else said
-    return Valued(whole.decode("latin-1").lower(), plain, frozenset(doubled), tuple(dict.fromkeys(named)))
-
-
-_usual = lru_cache(maxsize=256)(_valued)
-
-
-def _unquoted(value: bytes) -> bytes:
-    """A parameter's value without quotation marks and backslashes."""
-    value = value.strip()
-    if not value.startswith(b'"'):
-        return value
-    return _PAIR.sub(rb"\1", value[1:-1] if value.endswith(b'"') and len(value) > 1 else value[1:])
-
-
-def _uncommented(raw: bytes) -> bytes:
-    """Without comments (RFC 5322 section 3.2.2), which may nest; quoted strings are kept."""
-    for _ in range(4):
-        shorter = _COMMENT.sub(lambda found: found[1] or b" ", raw)
-        if shorter == raw:
-            break
-        raw = shorter
-    return raw
-
-
-def _joined(pieces: list[tuple[bytes, bool]]) -> str:
-    charset, data = "utf-8", b""
-    for i, (value, coded) in enumerate(pieces):
-        if coded and i == 0 and value.count(b"'") >= 2:
-            name, _, value = value.split(b"'", 2)
-            charset = name.decode("ascii", "replace") or "utf-8"
-        data += unquote_to_bytes(value) if coded else value
-    text = characters(data, charset).text
-    return words(text.encode("utf-8", "replace")) if "=?" in text else _clean(text)  # encoded words, cut in pieces
 
 
 MAX_PART_HEADER = 64 << 10
+"""The most octets of a part's header."""
 _MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 
 Index = Mapping[str, Sequence[Field]]
@@ -433,17 +35,17 @@ class Part:
     encoding: str
     attachment: bool
     filename: str
-    othernames: tuple[str, ...]  # that some programs show instead
+    othernames: tuple[str, ...]  # names that some programs show instead
     raw: Content
     start: int
     end: int
-    within: str  # the kind of the multipart around it
+    within: str  # the type of the multipart around it
     nested: int  # the number of attached messages around it
     fields: Index
 
     @property
     def is_message(self) -> bool:
-        """Whether it is an attached message, by its type or, for octets, by its name; its parts follow it."""
+        """Return whether it is an attached message, by its type or, for octets, by its name. Its parts follow it."""
         return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(_SAVED))
 
     @property
@@ -459,15 +61,17 @@ class Walk:
     defects: list[Phrase] = field(default_factory=list)
     unreadable: Said = ""
     boundaries: list[str] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)  # of all parts, in order
-    subjects: list[str] = field(default_factory=list)  # of parts: programs show them if a part is signed (RFC 9788)
-    alike: set[bytes] = field(default_factory=set)  # lines that only begin with a boundary
+    kinds: list[str] = field(default_factory=list)  # the types of all parts, in order
+    subjects: list[str] = field(
+        default_factory=list
+    )  # subjects of parts: programs show them if a part is signed (RFC 9788)
+    alike: set[bytes] = field(default_factory=set)  # lines that begin with a boundary and go on
 
     def give_up(self, why: Phrase) -> None:
         self.unreadable = self.unreadable or why
 
 
-# Kinds whose content is encrypted, or is elsewhere.
+# Types whose content is encrypted, or is elsewhere.
 _SEALED = {
     "multipart/encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME or S/MIME"),
     "application/pgp-encrypted": Phrase("it is encrypted ({how})", how="PGP/MIME"),
@@ -480,20 +84,20 @@ _SEALED = {
 }
 _SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _SMIME_NAMED = (".p7m", ".p7z")  # RFC 8551 section 3.2.1
-_TNEF_BEGINS = b"eJ8+I"  # its signature (MS-OXTNEF 2.1.3.1), in base64
+_TNEF_BEGINS = b"eJ8+I"  # the signature of TNEF (MS-OXTNEF 2.1.3.1), in base64
 _OCTETS = frozenset({"application/octet-stream", "application/x-unknown", "application/x-mimearchive", ""})
 _SAVED = (".eml", ".mht", ".mhtml")
 
 
 def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:
-    """All parts of ``raw`` from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
+    """Return all parts of ``raw`` from ``start`` on. ``fields``: its header. Raises TooComplex."""
     found = Walk()
     _part(found, raw, fields, start, len(raw), "", 0, 0, meter, "text/plain")
     boundaries = {b.encode("utf-8", "surrogateescape") for b in found.boundaries}
-    if not boundaries.isdisjoint([b + b"--" for b in boundaries]):  # one begins a part of the other, or ends the first
+    if not boundaries.isdisjoint([b + b"--" for b in boundaries]):  # the one begins a part of the other, or ends it
         found.give_up(Phrase("it gives two boundaries"))
     if not all(line in boundaries or line.removesuffix(b"--") in boundaries for line in found.alike):
-        # they part it by RFC 2046 section 5.1.1, which some servers follow
+        # some servers take such a line for a boundary (RFC 2046 section 5.1.1)
         found.give_up(Phrase("it has lines that only begin with a boundary"))
     return found
 
@@ -502,12 +106,12 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
           meter: Meter, default: str) -> None:  # fmt: skip
     meter.take_part(depth)
     given = fields.get("content-type", [])
-    if len(given) > 1 and len({valued(f.raw).value for f in given}) + len({f.raw for f in given}) > 2:
+    if len(given) > 1 and len({parse_value(f.raw).value for f in given}) + len({f.raw for f in given}) > 2:
         out.give_up(Phrase("it has two Content-Type fields that differ"))
     encodings = fields.get("content-transfer-encoding", [])
-    if len({mechanism(f.raw) for f in encodings}) > 1:
+    if len({transfer_encoding(f.raw) for f in encodings}) > 1:
         out.give_up(Phrase("it has two Content-Transfer-Encoding fields that differ"))
-    content = valued(given[0].raw) if given else valued(default.encode())
+    content = parse_value(given[0].raw) if given else parse_value(default.encode())
     if "boundary" in content.doubled:
         out.give_up(Phrase("it gives two boundaries"))
     if "charset" in content.doubled:
@@ -518,15 +122,15 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     boundary = b"--" + content.parameters.get("boundary", "").encode("utf-8", "surrogateescape")
     if len(boundary) > 2 and not kind.startswith("multipart/") and raw.find(boundary, start, end) >= 0:
         out.give_up(Phrase("it is a multipart whose parts cannot be told apart"))
-    encoding = mechanism(encodings[0].raw) if encodings else ""
+    encoding = transfer_encoding(encodings[0].raw) if encodings else ""
     disposition = fields.get("content-disposition", [])
-    disposed = valued(disposition[0].raw) if disposition else valued(b"")
+    disposed = parse_value(disposition[0].raw) if disposition else parse_value(b"")
     filename = disposed.parameters.get("filename") or content.parameters.get("name") or ""
-    described = [words(f.raw) for f in fields.get("content-description", ())]
+    described = [header_text(f.raw) for f in fields.get("content-description", ())]
     othernames = dict.fromkeys((*disposed.named, *content.named, *described))
     out.kinds.append(kind)
     if within and within != "message/rfc822":
-        out.subjects += [words(f.raw) for f in fields.get("subject", ())]
+        out.subjects += [header_text(f.raw) for f in fields.get("subject", ())]
     if kind in _SEALED:
         out.give_up(_SEALED[kind])
     elif kind in _SMIME or (kind in _OCTETS and filename.lower().endswith(_SMIME_NAMED)):
@@ -556,7 +160,7 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
 
 def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
     boundary = part.parameters.get("boundary", "").rstrip()
-    pieces = list(_cut(part, boundary, meter, out.alike)) if boundary else []
+    pieces = list(_split(part, boundary, meter, out.alike)) if boundary else []
     if boundary:
         out.boundaries.append(boundary)
     if not pieces:
@@ -574,9 +178,9 @@ def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
         _part(out, part.raw, fields, body, end, part.kind, depth + 1, part.nested, meter, default)
 
 
-def _cut(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator[tuple[int, int]]:
-    """The start and end of each part; lines that only begin with the boundary are added to ``alike``. Without a last boundary the last part ends with its container (RFC 2046 section
-    5.1.2)."""
+def _split(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of each part of a multipart. Lines that only begin with the boundary are added to
+    ``alike``. Without a last boundary the last part ends with its container (RFC 2046 section 5.1.2)."""
     raw, end = part.raw, part.end
     line = b"--" + boundary.encode("utf-8", "surrogateescape")
     begin = -1
@@ -595,7 +199,7 @@ def _cut(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator
                 alike.add(raw[position + 2 : end if eol < 0 else eol].rstrip())
             position = after
             continue
-        closing = closing and position != begin  # right behind another boundary, some programs go on
+        closing = closing and position != begin  # some programs go on after a last boundary right behind another one
         if begin >= 0:
             yield begin, max(begin, position - (2 if raw[position - 2 : position - 1] == b"\r" else 1))
         begin = -1 if closing or eol < 0 else eol + 1
@@ -607,7 +211,7 @@ def _cut(part: Part, boundary: str, meter: Meter, alike: set[bytes]) -> Iterator
 
 
 def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
-    """The header of a part and the start of its body."""
+    """Return the header of a part, and the start of its body."""
     if raw[start : start + 2] == b"\r\n":
         return {}, start + 2
     stop = raw.find(b"\r\n\r\n", start, min(end, start + MAX_PART_HEADER))
@@ -626,9 +230,9 @@ def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
 def _attached_message(out: Walk, part: Part, depth: int, meter: Meter) -> None:
     raw, start, end = part.raw, part.start, part.end
     coded = part.encoding not in ("", "7bit", "8bit", "binary")  # forbidden by RFC 2046 section 5.2.1, but it occurs
-    if coded and not (part.encoding == "base64" and is_plain(part.body)):
+    if coded and not (part.encoding == "base64" and is_no_base64(part.body)):
         meter.take_text(end - start)
-        decoded, _ = transfer(part.body, part.encoding)
+        decoded, _ = decode_transfer(part.body, part.encoding)
         raw = decoded.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         start, end = 0, len(raw)
     fields, body = _head(raw, start, end, out)

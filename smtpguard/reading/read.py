@@ -14,30 +14,20 @@ from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.fields import NAMES, AuthResult, ListHeader, auth_results, list_header, signed_by
 from smtpguard.mail.message import Message
-from smtpguard.reading.copies import body_key, copied
+from smtpguard.reading.copies import CAMPAIGNS, body_key, campaign_of, copied
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.fold import language_of
 from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
-from smtpguard.reading.looks import CONVERSATION, KINDS, Looks, Mark, Readable, Reading, Side, Topic, judge
-from smtpguard.reading.parts import Index, words
+from smtpguard.reading.looks import CONVERSATION, Looks, Readable, Reading, judge
+from smtpguard.reading.marks import KINDS, Mark, Side
+from smtpguard.reading.parts import Index
+from smtpguard.reading.people import People, addresses_in, display_names, people_of, quoted_people
 from smtpguard.reading.request import Bounds, Depth, Meter, Steps, Surroundings, TooComplex, finished
 from smtpguard.reading.shown import other_texts
 from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.textmarks import adjusted, custom_marks, shape_marks, text_marks
-from smtpguard.reading.thread import (
-    OF_THREADS,
-    REPLY,
-    People,
-    bare,
-    first_id,
-    named_in,
-    names_in,
-    people_of,
-    prefix_of,
-    quoted_people,
-    refers_to,
-    thread_of,
-)
+from smtpguard.reading.thread import OF_THREADS, REPLY, first_id, prefix_of, referenced_ids, thread_of
+from smtpguard.reading.topics import Topic
 
 _new_reading = maker(Reading)
 _NOWHERE = Surroundings()
@@ -49,6 +39,23 @@ _NO_COPY = Identity()
 _NOT_JUDGED: tuple[Looks, float, tuple[Mark, ...]] = Looks.UNCLEAR, 0.0, ()
 # Fields that may occur once (RFC 5322 section 3.6), and decide what people see or programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
+_TELLING = NAMES | LABELS | CAMPAIGNS | OF_THREADS | {"authentication-results", "return-path"}
+"""Fields that tell more of a message than who wrote what to whom."""
+_SERVERS = {
+    "x-mailman-version": "Mailman", "x-beenthere": "Mailman", "x-mailman-rule-hits": "Mailman", "mailing-list": "ezmlm",
+    "x-sympa-to": "Sympa", "x-google-group-id": "Google Groups", "x-majordomo-version": "Majordomo", "x-mlmmj-version": "mlmmj",
+    "x-groupsio-msgnum": "Groups.io", "x-mailing-list": "a list server", "x-discourse-post-id": "Discourse",
+    "x-yahoo-profile": "Yahoo Groups", "x-egroups-from": "eGroups",
+    "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
+}  # fmt: skip
+_SERVERS_OWN = ("list", "leaving", "subscription")  # groups of marks that a list server makes
+_ANNOUNCEMENT = 4.0  # people's posts reach 2.5 at most
+# Marks of a person's own writing beside the list server's fields.
+_PERSONAL = frozenset(
+    {"outlook-thread", "quoted-headers", "quoting-markup", "quoted-text", "colleague-quoted", "colleague-referenced", "references",
+     "reply-prefix", "mail-program", "thread-index", "originator-org", "our-exchange", "composition", "signed", "personal-voice",
+     "mobile-footer", "calendar", "addressed", "work-talk"}
+)  # fmt: skip
 _LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
 
 
@@ -210,7 +217,7 @@ def in_steps(
         conversation=number,
         answers=answers,
         quotes=quoted_people(fields, text.split, surroundings) if text.split.kind else _NOBODY,
-        refers_to=refers_to(fields) if answers else (),
+        refers_to=referenced_ids(fields) if answers else (),
         labels=labels_of(fields),
         vouched=signed_by(results) if results else _NOBODY,
         automatic=lists.automatic or _is_report(fields),
@@ -228,18 +235,18 @@ def in_steps(
 
 def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic, ...]:
     """Of the text, and of the names and other fields that it is shown with."""
-    places = [("name", "\n".join(names))] if (names := names_in(fields, around)) else []
+    places = [("name", "\n".join(names))] if (names := display_names(fields, around)) else []
     places += [("text", text) for text in other_texts(fields, said.text.subject)]
     if not places:
         return said.topics
     known = {(t.vocabulary, t.term) for t in said.topics}
-    more = around.vocabularies.find_again(tuple(places))
+    more = around.vocabularies.find_cached(tuple(places))
     return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 
 def _usual(fields: Index, around: Surroundings) -> Reading:
     """The reading of a header with none of _TELLING, and each field once: as that of nearly all mail."""
-    froms = named_in(fields, around, "from")
+    froms = addresses_in(fields, around, "from")
     subject, message_id = subject_of(fields), first_id(fields, "message-id")
     prefixed = prefix_of(subject)
     return _new_reading(
@@ -250,7 +257,7 @@ def _usual(fields: Index, around: Surroundings) -> Reading:
         subject=subject,
         from_address=froms[0] if froms else None,
         from_ambiguous=len(set(froms)) > 1,
-        shown=frozenset(named_in(fields, around, "to", "cc")),
+        shown=frozenset(addresses_in(fields, around, "to", "cc")),
         message_id=message_id,
         thread=message_id,
         answers=prefixed is not None and prefixed[0] == REPLY,
@@ -323,23 +330,6 @@ def _bulk_signs(lists: ListHeader, marks: list[Mark]) -> bool:
     )
 
 
-_SERVERS = {
-    "x-mailman-version": "Mailman", "x-beenthere": "Mailman", "x-mailman-rule-hits": "Mailman", "mailing-list": "ezmlm",
-    "x-sympa-to": "Sympa", "x-google-group-id": "Google Groups", "x-majordomo-version": "Majordomo", "x-mlmmj-version": "mlmmj",
-    "x-groupsio-msgnum": "Groups.io", "x-mailing-list": "a list server", "x-discourse-post-id": "Discourse",
-    "x-yahoo-profile": "Yahoo Groups", "x-egroups-from": "eGroups",
-    "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
-}  # fmt: skip
-_SERVERS_OWN = ("list", "leaving", "subscription")  # groups of marks that a list server makes
-_ANNOUNCEMENT = 4.0  # people's posts reach 2.5 at most
-# Marks of a person's own writing beside the list server's fields.
-_PERSONAL = frozenset(
-    {"outlook-thread", "quoted-headers", "quoting-markup", "quoted-text", "colleague-quoted", "colleague-referenced", "references",
-     "reply-prefix", "mail-program", "thread-index", "originator-org", "our-exchange", "composition", "signed", "personal-voice",
-     "mobile-footer", "calendar", "addressed", "work-talk"}
-)  # fmt: skip
-
-
 def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
     """The discussion list that a person's post came through, by name, or an empty string."""
     server = "a list server" if lists.post else ""
@@ -362,41 +352,3 @@ def _announces(marks: list[Mark]) -> bool:
         if m.side is Side.MAILING and m.group not in _SERVERS_OWN:
             own[m.group] = max(own.get(m.group, 0.0), m.weight)
     return sum(own.values()) >= _ANNOUNCEMENT
-
-
-# The campaign that a message declares. Anybody can write these header fields: they count only from a verified origin.
-#
-# A field that numbers campaigns names one alone; some tools number each copy in it. Feedback-ID and List-Id (RFC 2919) often
-# stay the same from one mailing to the next, so they name one only with the subject, digits included. A message that
-# declares a campaign is also of one with all that have its subject. One common name joins two. Fields that number recipients
-# or messages name nothing.
-
-
-_OF_CAMPAIGNS = (
-    "x-campaign", "x-campaign-id", "x-campaignid", "x-mailing-id", "x-mailingid", "x-newsletter-id", "x-newsletterid", "x-broadcast-id",
-    "x-blast-id", "x-mailin-campaign", "x-mailgun-campaign-id", "x-listmonk-campaign", "x-mass-mailing-id", "x-job-id", "x-jobid",
-)  # fmt: skip
-_CAMPAIGNS = frozenset(_OF_CAMPAIGNS)
-_TELLING = NAMES | LABELS | _CAMPAIGNS | OF_THREADS | {"authentication-results", "return-path"}
-"""Fields that tell more of a message than who wrote what to whom."""
-_MOST = 200
-
-
-def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
-    """Its names, the most specific first; empty if it declares none. A field that occurs twice is ignored."""
-    if _CAMPAIGNS.isdisjoint(fields) and not lists.feedback_id and not lists.list_id:
-        return ()
-    found = []
-    for name in _OF_CAMPAIGNS if not _CAMPAIGNS.isdisjoint(fields) else ():
-        given = fields.get(name, ())
-        if len(given) == 1 and (value := " ".join(words(given[0].raw[:_MOST]).split())):
-            found.append(f"{name} {value}")
-    constant = [value for value in (lists.feedback_id, lists.list_id) if value]
-    if not found and not constant:
-        return ()
-    about = " ".join(bare(subject).lower().split())
-    if not about:
-        return tuple(found)
-    if found and not constant:
-        return (*found, f"subject {about}"[: 2 * _MOST])
-    return (*found, *(f"{value} {about}"[: 2 * _MOST] for value in constant))

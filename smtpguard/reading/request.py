@@ -17,7 +17,8 @@ from typing import TypeVar
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.codec import Codec
-from smtpguard.reading.looks import Reading, Side
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.marks import Side
 from smtpguard.reading.topics import Vocabularies
 
 PROVIDERS = frozenset(

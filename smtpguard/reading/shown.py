@@ -23,10 +23,12 @@ from functools import lru_cache
 from smtpguard.mail.constant import constant
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Header, Message, in_crlf_lines
+from smtpguard.reading.decoding import NO_CONTROLS, body_text, decode_transfer, header_text
 from smtpguard.reading.fold import normalized
-from smtpguard.reading.parts import NO_CONTROLS, Index, Part, body_text, transfer, walk, words
+from smtpguard.reading.parts import Index, Part, walk
+from smtpguard.reading.people import RECIPIENTS, WRITERS
 from smtpguard.reading.request import Bounds, Meter, TooComplex
-from smtpguard.reading.thread import RECIPIENTS, WRITERS, bare
+from smtpguard.reading.thread import without_prefixes
 
 _WS = " \t\n\f\r"
 """White space of HTML. Python's has more, which browsers take for letters."""
@@ -334,7 +336,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
 
 
 def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
-    data = [transfer(part.body, part.encoding) for part in parts]
+    data = [decode_transfer(part.body, part.encoding) for part in parts]
     digests: dict[int, str] = {}
 
     def digest(n: int) -> str:
@@ -344,7 +346,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
         return digests[n]
 
     named = {
-        words(field.raw).strip(" <>"): digest(n)
+        header_text(field.raw).strip(" <>"): digest(n)
         for n, part in enumerate(parts)
         for field in part.fields.get("content-id", ())
     }
@@ -368,13 +370,13 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
 
 
 def _field(fields: Index, name: str) -> str:
-    return " ".join(" ".join(words(f.raw) for f in fields.get(name, ())).split())
+    return " ".join(" ".join(header_text(f.raw) for f in fields.get(name, ())).split())
 
 
 def other_texts(fields: Index, subject: str) -> list[str]:
     """The texts of _OTHERS, without those that only repeat the subject, as Thread-Topic does."""
     said = [_field(fields, name) for name in _OTHERS if name in fields]
-    return [text for text in said if bare(text) != bare(subject)] if said else said
+    return [text for text in said if without_prefixes(text) != without_prefixes(subject)] if said else said
 
 
 def _beyond_a_name(value: str) -> str:

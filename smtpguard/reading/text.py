@@ -19,20 +19,17 @@ from typing import NamedTuple
 
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Content
+from smtpguard.reading.decoding import (
+    Decoded,
+    body_text,
+    decode_charset,
+    decode_transfer,
+    header_text,
+    may_stay_encoded,
+)
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, backwards, read_markup, seen
-from smtpguard.reading.parts import (
-    Decoded,
-    Index,
-    Part,
-    Walk,
-    body_text,
-    characters,
-    may_be_plain,
-    transfer,
-    walk,
-    words,
-)
+from smtpguard.reading.parts import Index, Part, Walk, walk
 from smtpguard.reading.quoting import Split, split
 from smtpguard.reading.request import Meter, TooComplex
 
@@ -144,7 +141,7 @@ def files_within(text: str) -> Iterator[tuple[str, bytes]]:
     while found := _FILE.search(text, at):
         end = text.find("\nend", found.end())
         at = len(text) if end < 0 else end
-        yield found[1].strip(), transfer(text[found.end() : at].encode("ascii", "replace"), "uue")[0]
+        yield found[1].strip(), decode_transfer(text[found.end() : at].encode("ascii", "replace"), "uue")[0]
 
 
 _PGP = "-----BEGIN PGP MESSAGE-----"
@@ -204,7 +201,7 @@ class Text:
 
 
 def subject_of(fields: Index) -> str:
-    return without_unseen(" ".join([words(f.raw) for f in fields.get("subject", ())]))
+    return without_unseen(" ".join([header_text(f.raw) for f in fields.get("subject", ())]))
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
@@ -236,8 +233,8 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
 
 def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter) -> None:
     if part.is_message:
-        sender = words(part.fields["from"][0].raw) if "from" in part.fields else ""
-        subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
+        sender = header_text(part.fields["from"][0].raw) if "from" in part.fields else ""
+        subject = header_text(part.fields["subject"][0].raw) if "subject" in part.fields else ""
         out.nested.append((sender, subject))
         attached.append(subject)
         out.attachments.append(Attachment(part.filename or subject, nested=True))
@@ -264,7 +261,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         shown = None
         if (broken := _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)) is not None:
-            data, _ = transfer(broken, part.encoding)
+            data, _ = decode_transfer(broken, part.encoding)
             shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
         for reading in decoded.readings or (text,):  # apart, since one may hide the other
             markup = read_markup(reading, meter)
@@ -284,7 +281,7 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
             out.attachments.append(Attachment(name, nested=part.nested > 0))
             out.numbers["attachments"] += not part.nested
             if form_of("application/octet-stream", name):
-                attached.append(characters(octets, "").text)
+                attached.append(decode_charset(octets, "").text)
         (attached if aside else plains).append(text := seen(text))
         if aside and part.kind not in _CARDS:
             (out.forwarded if part.nested else out.enclosed).append(text)
@@ -348,11 +345,11 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
         meter.take_text(size)
     elif meter.bounds.whole and size > meter.bounds.attached_bytes:
         raise TooComplex(Phrase("a text is attached that is long"))
-    data, defect = transfer(part.raw[part.start : end], part.encoding)
+    data, defect = decode_transfer(part.raw[part.start : end], part.encoding)
     if defect:
         out.defects.append(defect)
-    if part.encoding and may_be_plain(raw := part.raw[part.start : end], part.encoding):
-        out.undecoded.append(characters(raw, part.parameters.get("charset", "")).text)
+    if part.encoding and may_stay_encoded(raw := part.raw[part.start : end], part.encoding):
+        out.undecoded.append(decode_charset(raw, part.parameters.get("charset", "")).text)
     decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters, controls=controls)
     if decoded.defect:
         out.defects.append(decoded.defect)

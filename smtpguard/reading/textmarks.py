@@ -19,14 +19,15 @@ import re2
 
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.reading.copies import unfooted
+from smtpguard.reading.decoding import header_text
 from smtpguard.reading.fold import fold, letters, skeleton
-from smtpguard.reading.looks import KINDS, Mark
+from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.markup import TEMPLATE, TYPED, WORDS_TOO
-from smtpguard.reading.parts import Index, words
+from smtpguard.reading.parts import Index
+from smtpguard.reading.people import parse_addresses
 from smtpguard.reading.phrases import found_in
 from smtpguard.reading.request import Custom, Surroundings
 from smtpguard.reading.text import Text
-from smtpguard.reading.thread import addresses
 from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
 
 _GREETING = re.compile(
@@ -213,7 +214,7 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     # Searching for our domains first is many times faster than parsing addresses.
     if block and (not block.isascii() or any(domain in block.lower() for domain in around.domains)):
         named = ", ".join(line for line in block.split("\n") if "@" in line)
-        ours = next((a for a in addresses(named, around) if around.is_colleague(a)), None)
+        ours = next((a for a in parse_addresses(named, around) if around.is_colleague(a)), None)
         if ours:
             yield KINDS["colleague-quoted"].mark("the quoted mail was written by or to {address}", address=ours)
 
@@ -332,7 +333,7 @@ def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     if text.calendar:
         yield KINDS["calendar"].mark("it carries an invitation ({method})", method=text.calendar)
     for sender, subject in text.nested[:1]:
-        who = next(iter(addresses(sender, around)), "")
+        who = next(iter(parse_addresses(sender, around)), "")
         if who and around.is_colleague(who):
             yield KINDS["colleague-quoted"].mark("a message from {address} is attached", address=who)
         else:
@@ -410,7 +411,7 @@ def custom_marks(fields: Index, text: Text, around: Surroundings) -> list[Mark]:
 def _custom(custom: Custom, fields: Index, text: Text) -> Mark | None:
     if custom.header:
         given = fields.get(custom.header.lower(), [])
-        values = [words(f.raw) for f in given]
+        values = [header_text(f.raw) for f in given]
         if values and not custom.pattern and not custom.term:
             return _mark(custom, Phrase("the field {field} is there", field=custom.header))
     else:

@@ -1,4 +1,4 @@
-"""Vocabularies: the words of a topic that an audience is to be spared, with their inflections and compounds.
+"""Topics: words of vocabularies that an audience is to be spared, with their inflections and compounds.
 
 A vocabulary comes as parsed YAML (the caller reads files): a mapping with ``groups``, each of one ``language``, with
 ``terms``, the endings they take (``inflect``), whether they make compounds (``compound``), and similar words that do
@@ -12,23 +12,69 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.reading.fold import fold, plainly
-from smtpguard.reading.looks import Topic
 
 MOST = 200
+"""The most topics of one message."""
 PATIENCE = 500
 """The most candidates that are checked for exceptions in one text. A text with more is suspicious: then every candidate
 counts."""
-_EDGE = 60
+_EDGE = 60  # characters around a word in which an exception may stand
 _LONGEST_WORD = 80
-_REMEMBERED = 20_000  # the most words in the cache
-_SHORT, _REMEMBERED_TEXTS = 200, 2_000  # characters of a cached text, and the most of these
+_CACHED_WORDS = 20_000  # the most words in the cache
+_SHORT, _CACHED_TEXTS = 200, 2_000  # characters of a cached text, and the most of these
 _WORD = re.compile(r"\w+")
 COMPOUNDS = ("none", "first", "last", "both")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A term of a vocabulary that was found. ``where``: subject, text, html, name, alt text or attachment name.
+
+    ``word``: the word in the text ("julskinkan", of which the term is "skink"); ``context``: the words around it.
+    """
+
+    vocabulary: str
+    term: str
+    where: str
+    word: str
+    context: str = ""
+
+    @property
+    def phrase(self) -> Phrase:
+        """Return the word, its topic, and its place, for people."""
+        return Phrase(_PLACES.get(self.where, _IN_THE_TEXT), word=self.word, topic=topic_name(self.vocabulary))
+
+
+_IN_THE_TEXT = N_('"{word}" ({topic}, in the text)')
+_PLACES: Mapping[str, str] = {
+    "subject": N_('"{word}" ({topic}, in the subject)'),
+    "alt text": N_('"{word}" ({topic}, in the text of a picture)'),
+    "attachment name": N_('"{word}" ({topic}, in the name of an attachment)'),
+    "attached text": N_('"{word}" ({topic}, in an attachment)'),
+    "name": N_('"{word}" ({topic}, in a name in From, To or Cc)'),
+    "hidden text": N_('"{word}" ({topic}, in text that nobody sees)'),
+}
+TOPICS: Mapping[str, str] = {
+    "alcohol": N_("alcohol"),
+    "confidential": N_("confidential"),
+    "diets": N_("diets"),
+    "gambling": N_("gambling"),
+    "health": N_("health"),
+    "politics": N_("politics"),
+    "pork": N_("pork"),
+    "redundancy": N_("redundancy"),
+}
+"""The product's own vocabularies. An admin's vocabulary is called by its own name."""
+
+
+def topic_name(vocabulary: str) -> Said:
+    return Phrase(TOPICS[vocabulary]) if vocabulary in TOPICS else vocabulary
+
+
 class BadVocabulary(ValueError):
-    """An invalid vocabulary. ``path``: the place of the error, ``expected``: valid values."""
+    """A vocabulary is invalid. ``path``: the place of the error; ``expected``: valid values."""
 
     def __init__(self, vocabulary: str, path: tuple[str | int, ...], text: str, expected: str) -> None:
         super().__init__(f"vocabulary {vocabulary}: {'.'.join(map(str, path))}: {text}")
@@ -51,8 +97,8 @@ class _Exceptions:
                 else:
                     self._by_word.setdefault(word, []).append(pattern)
 
-    def near(self, words: Sequence[str]) -> re.Pattern[str] | None:
-        """Exceptions that may contain any of these words, as one pattern."""
+    def pattern_with(self, words: Sequence[str]) -> re.Pattern[str] | None:
+        """Return the exceptions that may contain any of these words, as one pattern, or None."""
         found = {pattern for word in words for pattern in self._by_word.get(word, ())}
         found |= {pattern for starred, pattern in self._starred if any(map(starred.fullmatch, words))}
         return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(found, key=lambda p: (-len(p), p)))})(?!\w)") if found else None
@@ -74,11 +120,11 @@ class Entry:
     exceptions: _Exceptions
 
     def covers(self, other: Entry) -> bool:
-        """Whether it is found in every word in which the other is, but for exceptions."""
+        """Return whether it is found in every word in which the other is, but for exceptions."""
         return other.endings <= self.endings and other.first <= self.first and other.last <= self.last
 
     def fits(self, before: str, after: str) -> bool:
-        """Whether the term counts in a word with this text before and after it."""
+        """Return whether the term counts in a word with this text before and after it."""
         if before and not (self.last and len(before) > 1):
             return False
         return after in self.endings or (self.first and len(after) > 2)
@@ -91,26 +137,28 @@ class _Compiled:
     """All terms of all vocabularies in one automaton, and a cache of words with the terms in them."""
 
     def __init__(self, entries: Mapping[str, Sequence[Entry]]) -> None:
-        from smtpguard.reading.phrases import automaton_of  # its own automaton is built then: not for every command
+        from smtpguard.reading.phrases import (
+            automaton_of,  # imported late: it builds an automaton, which few commands need
+        )
 
         terms = {t: (t, len(t), any(e.last for e in those), tuple(those)) for t, those in entries.items()}
         self._automaton = automaton_of(terms, ("", 1, False, ()))
         self._known: dict[tuple[str, str], tuple[_Finding, ...]] = {}
-        self.lately: dict[tuple[tuple[str, str], ...], tuple[Topic, ...]] = {}
+        self.cached: dict[tuple[tuple[str, str], ...], tuple[Topic, ...]] = {}
         """The topics of texts that come often."""
 
     def hits(self, plain: str) -> Iterator[tuple[Entry, int, int]]:
-        """Every entry that ``plain`` contains, each at the first word that no exception excludes."""
+        """Yield every entry that ``plain`` contains, each at the first word that no exception excludes."""
         patience = PATIENCE
         done: set[Entry] = set()
         known = self._known
         for end, (term, length, last, entries) in self._automaton.iter(plain):
             start = end - length + 1
-            letters = plain[start].isalnum()  # not an emoji, which is a word of its own anywhere
+            letters = plain[start].isalnum()  # an emoji is a word of its own anywhere
             if letters and not last and start and plain[start - 1].isalnum():
-                continue  # in the middle of a word that none of these may end
-            before = _left(plain, start) if last and letters else start
-            after = _right(plain, end + 1) if letters else end + 1
+                continue  # it is not at the beginning of its word, and none of these may end one
+            before = _word_start(plain, start) if last and letters else start
+            after = _word_end(plain, end + 1) if letters else end + 1
             word = plain[before:after]
             findings = known.get((word, term))
             if findings is None:
@@ -120,18 +168,18 @@ class _Compiled:
                     continue
                 if exceptions and patience:
                     patience -= 1
-                    if _taken(exceptions, plain, before, after):
+                    if _is_excepted(exceptions, plain, before, after):
                         continue
                 done.add(entry)
                 yield entry, before, after
 
     def _learn(self, word: str, term: str, before: str, after: str, entries: Sequence[Entry]) -> tuple[_Finding, ...]:
-        """The entries of a term that a word contains (or some words, for a term of several), and the exceptions that
-        may exclude them."""
-        if len(self._known) >= _REMEMBERED:
+        """Return the entries of a term that a word contains (or some words, for a term of several), and the
+        exceptions that may exclude them."""
+        if len(self._known) >= _CACHED_WORDS:
             self._known.clear()
         fitting = [e for e in entries if e.fits(before, after)]
-        findings = [(e, e.exceptions.near(_WORD.findall(word))) for e in fitting]
+        findings = [(e, e.exceptions.pattern_with(_WORD.findall(word))) for e in fitting]
         found = tuple((e, x) for e, x in findings if x is None or not x.fullmatch(word))
         self._known[word, term] = found
         return found
@@ -139,7 +187,7 @@ class _Compiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabularies:
-    """Compiled once, read-only after. ``documents``: their sources, so that they can be sent to another process."""
+    """Vocabularies, compiled once. ``documents``: their sources, so that they can be sent to another process."""
 
     documents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     _compiled: _Compiled | None = field(default=None, repr=False, compare=False)
@@ -152,20 +200,20 @@ class Vocabularies:
         return compile_vocabularies(documents)
 
     def terms_in(self, text: str) -> frozenset[str]:
-        """Every term in a text, folded, even if terms share words."""
-        hits = () if self._compiled is None else self._compiled.hits(_spelled(text))
+        """Return every term in a text, folded, even if terms share words."""
+        hits = () if self._compiled is None else self._compiled.hits(_as_terms_are(text))
         return frozenset(entry.term for entry, _, _ in hits)
 
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
-        """Topics in ``(where, text)`` pairs: the first place of each term, and one term of each word. At most ``MOST``,
-        but at least one of each vocabulary: many words of one topic must not hide one of another."""
+        """Return the topics in ``(where, text)`` pairs: the first place of each term, and one term of each word. At
+        most ``MOST``, but at least one of each vocabulary: many words of one topic must not hide one of another."""
         if self._compiled is None:
             return ()
         found: dict[tuple[str, str], Topic] = {}
         words: set[tuple[str, str]] = set()
         met: set[str] = set()
         for where, text in texts:
-            plain = _spelled(text)
+            plain = _as_terms_are(text)
             for entry, start, stop in self._compiled.hits(plain):
                 key = entry.vocabulary, entry.term
                 word = entry.vocabulary, plain[start:stop]
@@ -182,21 +230,21 @@ class Vocabularies:
                     )
         return tuple(found.values())
 
-    def find_again(self, texts: tuple[tuple[str, str], ...]) -> tuple[Topic, ...]:
-        """As ``find``, cached: for short texts that come often, such as a sender's name."""
+    def find_cached(self, texts: tuple[tuple[str, str], ...]) -> tuple[Topic, ...]:
+        """Return what ``find`` does, cached: for short texts that come often, such as a sender's name."""
         if self._compiled is None or sum(len(text) for _, text in texts) > _SHORT:
             return self.find(texts)
-        lately = self._compiled.lately
-        found = lately.get(texts)
+        cached = self._compiled.cached
+        found = cached.get(texts)
         if found is None:
-            if len(lately) >= _REMEMBERED_TEXTS:
-                lately.clear()
-            found = lately[texts] = self.find(texts)
+            if len(cached) >= _CACHED_TEXTS:
+                cached.clear()
+            found = cached[texts] = self.find(texts)
         return found
 
 
 def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocabularies:
-    """From vocabulary name to parsed YAML. Raises BadVocabulary at the first error."""
+    """Compile vocabularies. ``documents``: parsed YAML by name. Raises BadVocabulary at the first error."""
     entries: dict[str, list[Entry]] = {}
     for name, document in documents.items():
         for entry in entries_of(name, document):
@@ -205,7 +253,7 @@ def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocab
 
 
 def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
-    """Of one vocabulary. Raises BadVocabulary."""
+    """Yield the entries of one vocabulary. Raises BadVocabulary."""
     if not isinstance(document, Mapping):
         raise BadVocabulary(name, (), "not a mapping", "a mapping with groups")
     for key in document:
@@ -214,7 +262,9 @@ def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
     groups = document.get("groups")
     if not isinstance(groups, list) or not groups:
         raise BadVocabulary(name, ("groups",), "missing or no list", "a list of groups of terms")
-    exceptions = _Exceptions([w for i, g in enumerate(groups) for w in _words(name, g, ("groups", i), "except")])
+    exceptions = _Exceptions(
+        [w for i, g in enumerate(groups) for w in _list_of_words(name, g, ("groups", i), "except")]
+    )
     for i, group in enumerate(groups):
         path = ("groups", i)
         for key in group:
@@ -227,8 +277,8 @@ def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
         if compound not in COMPOUNDS:
             text = f'unknown value "{compound}"' if isinstance(compound, str) else "no value"
             raise BadVocabulary(name, (*path, "compound"), text, "none, first, last or both")
-        endings = frozenset(fold(w) for w in _words(name, group, path, "inflect")) | {""}
-        for term in _words(name, group, path, "terms"):
+        endings = frozenset(fold(w) for w in _list_of_words(name, group, path, "inflect")) | {""}
+        for term in _list_of_words(name, group, path, "terms"):
             yield Entry(
                 name,
                 " ".join(fold(term).split()),
@@ -240,10 +290,10 @@ def entries_of(name: str, document: Mapping[str, object]) -> Iterator[Entry]:
 
 
 def words_of(group: Mapping[str, object], key: str) -> list[str]:
-    return _words("", group, (), key)
+    return _list_of_words("", group, (), key)
 
 
-def _words(name: str, group: object, path: tuple[str | int, ...], key: str) -> list[str]:
+def _list_of_words(name: str, group: object, path: tuple[str | int, ...], key: str) -> list[str]:
     if not isinstance(group, Mapping):
         raise BadVocabulary(name, path, "not a mapping", "language, terms, inflect, compound, except")
     value = group.get(key, [])
@@ -256,35 +306,35 @@ def _words(name: str, group: object, path: tuple[str | int, ...], key: str) -> l
     return value
 
 
-def _spelled(text: str) -> str:
-    """Spelled as terms are: folded, disguises undone, runs of white space one space."""
+def _as_terms_are(text: str) -> str:
+    """Spell a text as terms are: folded, disguises undone, runs of white space one space."""
     folded = fold(text)
     if "\n" in folded or "  " in folded:
         folded = " ".join(folded.split())
     return plainly(folded).replace("_", " ")
 
 
-def _taken(exceptions: re.Pattern[str], plain: str, start: int, stop: int) -> bool:
-    window = exceptions.finditer(plain, _back(plain, start), stop + _EDGE)
+def _is_excepted(exceptions: re.Pattern[str], plain: str, start: int, stop: int) -> bool:
+    window = exceptions.finditer(plain, _some_words_before(plain, start), stop + _EDGE)
     return any(m.start() < stop and m.end() > start for m in window)
 
 
-def _left(text: str, start: int) -> int:
+def _word_start(text: str, start: int) -> int:
     floor = max(0, start - _LONGEST_WORD)
     while start > floor and text[start - 1].isalnum():
         start -= 1
     return start
 
 
-def _right(text: str, stop: int) -> int:
+def _word_end(text: str, stop: int) -> int:
     ceiling = min(len(text), stop + _LONGEST_WORD)
     while stop < ceiling and text[stop].isalnum():
         stop += 1
     return stop
 
 
-def _back(text: str, start: int) -> int:
-    """The start of a word some way before, so that an exception of several words can match."""
+def _some_words_before(text: str, start: int) -> int:
+    """Return the start of a word some way before, so that an exception of several words can match."""
     start = max(0, start - _EDGE)
     while start and text[start - 1].isalnum() and text[start].isalnum():
         start -= 1

@@ -16,12 +16,13 @@ from smtpguard.mail.fields import list_header, mailboxes
 from smtpguard.mail.message import Header, Message, parse_header, with_crlf
 from smtpguard.mail.trace import trusted
 from smtpguard.reading.copies import quoted
+from smtpguard.reading.decoding import decode_transfer
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
-from smtpguard.reading.parts import Part, transfer, walk
+from smtpguard.reading.parts import Part, walk
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import extract, subject_of
-from smtpguard.reading.thread import REPLY, bare, prefix_of, refers_to
+from smtpguard.reading.thread import REPLY, prefix_of, referenced_ids, without_prefixes
 from smtpguard.returns.model import Parsed, PersonReport, Sort
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def parsed(message: Message, to: Sequence[str] = (), key: bytes = b"") -> Parsed
         subject=subject_of(fields)[:_MOST_CHARACTERS],
         author=next((str(a) for a in mailboxes(header, "From")), "")[:_MOST_CHARACTERS],
         to=tuple(dict.fromkeys(one.strip().strip("<>")[:_MOST_CHARACTERS] for one in named if one.strip()))[:50],
-        message_ids=refers_to(fields),
+        message_ids=referenced_ids(fields),
     )
     try:
         found = walk(message.raw, fields, min(header.size_bytes + 4, message.size_bytes), Meter(_BOUNDS))
@@ -130,7 +131,7 @@ def _written(header: Header, base: Parsed) -> Sort:
     lists = list_header(header.named)
     if lists.automatic or lists.precedence in _NO_PERSON:
         return Sort.AUTOMATIC
-    if fold(bare(base.subject)).strip(" .!") in _UNSUBSCRIBE:
+    if fold(without_prefixes(base.subject)).strip(" .!") in _UNSUBSCRIBE:
         return Sort.UNSUBSCRIBE
     prefix = prefix_of(base.subject)
     answers = "in-reply-to" in header or "references" in header or (prefix is not None and prefix[0] == REPLY)
@@ -143,7 +144,7 @@ def _original(parts: Iterable[Part]) -> Header | None:
         if part.kind in _ORIGINAL or part.is_message:
             body = part.body
             if part.encoding not in ("", "7bit", "8bit", "binary"):
-                body, _ = transfer(body, part.encoding)
+                body, _ = decode_transfer(body, part.encoding)
             header = parse_header(with_crlf(body.lstrip(b"\r\n")))
             if header.fields:
                 return header
@@ -193,7 +194,7 @@ def _complaint(part: Part, original: Header | None, base: Parsed) -> Parsed:
 
 def _blocks(part: Part) -> Iterator[Header]:
     """Yield the blocks of fields in a part, which empty lines separate."""
-    body, _ = transfer(part.body[:MOST_STATUS_OCTETS], part.encoding)
+    body, _ = decode_transfer(part.body[:MOST_STATUS_OCTETS], part.encoding)
     for block in re.split(rb"(?:\r\n){2,}", with_crlf(body).strip(b"\r\n")):
         if block.strip():
             yield parse_header(block)

@@ -26,7 +26,7 @@ from smtpguard.policy.approvals import Watched
 from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.fold import fold
 from smtpguard.reading.headermarks import VERP
-from smtpguard.reading.thread import bare
+from smtpguard.reading.thread import without_prefixes
 from smtpguard.returns.growth import Growth, deeds, growth, span, width
 from smtpguard.returns.mentions import Outside, outside
 from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort
@@ -254,7 +254,7 @@ def _said(found: Parsed, about: PersonReport) -> Said:
 
 
 def _words(subject: str) -> frozenset[str]:
-    return frozenset(fold(bare(subject)).split())
+    return frozenset(fold(without_prefixes(subject)).split())
 
 
 def _xtext(text: str) -> str:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from smtpguard.mail.message import Field, Message
 from smtpguard.reading import fold as folding
+from smtpguard.reading.decoding import decode_charset, decode_transfer, header_text, parse_value
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import seen
-from smtpguard.reading.parts import characters, transfer, valued, words
+from smtpguard.reading.people import parse_addresses, people_of
 from smtpguard.reading.quoting import split
 from smtpguard.reading.request import Depth, Surroundings, dump_reading, load_reading
-from smtpguard.reading.thread import addresses, people_of
 from tests.reading.letters import CAMPAIGN, GROWN_THREAD, OUTLOOK, STORY, around, letter, look, parts
 
 SEEDS = [
@@ -68,7 +68,7 @@ NAMED = st.lists(
 def test_the_usual_field_of_addresses_is_read_as_any_other(value: str, delimiters: str) -> None:
     raw, near = value.encode(), Surroundings(delimiters=delimiters)
     shown = people_of({"to": [Field("To", raw)]}, near).shown
-    assert list(shown) == list(dict.fromkeys(addresses(words(raw), near)))
+    assert list(shown) == list(dict.fromkeys(parse_addresses(header_text(raw), near)))
 
 
 @pytest.mark.parametrize("seed", range(len(SEEDS)))
@@ -94,9 +94,9 @@ def test_no_changed_byte_turns_the_story_into_a_mailing() -> None:
 )
 @settings(max_examples=150, deadline=None)
 def test_decoding_never_raises(raw: bytes, encoding: str, charset: str) -> None:
-    characters(transfer(raw, encoding)[0], charset)
-    words(raw)
-    valued(raw)
+    decode_charset(decode_transfer(raw, encoding)[0], charset)
+    header_text(raw)
+    parse_value(raw)
 
 
 @given(st.text(max_size=600))

@@ -11,10 +11,12 @@ from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.reading.looks import KINDS, Looks, Mark, Readable, Reading, Side, Topic
+from smtpguard.reading.looks import Looks, Readable, Reading
+from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.request import Bounds, Meter, Steps
 from smtpguard.reading.shown import Shown, shown_by
 from smtpguard.reading.text import extract
+from smtpguard.reading.topics import Topic
 
 _COUNTED = extract(b"\r\n", {}, 2, Meter(Bounds())).numbers
 """By the names of facts: what reading a text counts, so that a fact that it does not count has no value here either."""

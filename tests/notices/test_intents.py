@@ -21,7 +21,7 @@ from smtpguard.notices.noticedata import UNSAID, approvers, nameable
 from smtpguard.notices.render import fill_digest as fill
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.verdict import Deferred, Relayed
-from smtpguard.reading.looks import Mark, Side
+from smtpguard.reading.marks import Mark, Side
 from tests.clocks import MONDAY
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 

@@ -30,7 +30,7 @@ from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.schema import policy_schema
 from smtpguard.policy.suite import ORDINARY, run
 from smtpguard.policy.verdict import Action, Mode, Quorum
-from smtpguard.reading.looks import Side
+from smtpguard.reading.marks import Side
 from tests.every import every
 from tests.guard.house import DOCUMENTS, POLICY
 from tests.policy.drawn import NOW

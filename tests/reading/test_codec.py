@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.reading import __main__ as child
-from smtpguard.reading.looks import Readable, Side
+from smtpguard.reading.looks import Readable
+from smtpguard.reading.marks import Side
 from smtpguard.reading.request import (
     BadReading,
     Bounds,

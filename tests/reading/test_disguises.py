@@ -10,8 +10,8 @@ import quopri
 
 import pytest
 
+from smtpguard.reading.decoding import body_text
 from smtpguard.reading.looks import Looks, Readable
-from smtpguard.reading.parts import body_text
 from smtpguard.reading.request import Bounds
 from smtpguard.reading.shown import shown_by
 from tests.every import every

@@ -13,10 +13,12 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
 from smtpguard.reading import fold, markup, textmarks, unfinished
 from smtpguard.reading.fold import letters
-from smtpguard.reading.looks import KINDS, THRESHOLD, Looks, Mark, Readable, Side, Topic, judge, veiled
+from smtpguard.reading.looks import THRESHOLD, Looks, Readable, judge
+from smtpguard.reading.marks import KINDS, Mark, Side, veiled
 from smtpguard.reading.phrases import _PHRASES
 from smtpguard.reading.request import Custom
 from smtpguard.reading.textmarks import _phrases
+from smtpguard.reading.topics import Topic
 from tests.every import every
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, PLATFORM, around, letter, look, names, parts
 

@@ -6,7 +6,7 @@ import pytest
 
 from smtpguard.reading.looks import Looks, from_declared_origin, without_list_headers
 from smtpguard.reading.quoting import split
-from smtpguard.reading.thread import FORWARD, REPLY, bare, prefix_of
+from smtpguard.reading.thread import FORWARD, REPLY, prefix_of, without_prefixes
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, OUTLOOK, PLATFORM, STORY, letter, look, names, parts
 
@@ -21,7 +21,7 @@ def test_reply_prefixes_are_recognized(subject: str) -> None:
     found = prefix_of(subject)
     assert found
     assert found[0] == REPLY
-    assert bare(subject) == "x"
+    assert without_prefixes(subject) == "x"
 
 
 @every("subject", FORWARDS.split("|"))
@@ -54,7 +54,7 @@ def test_other_words_are_no_prefix(subject: str) -> None:
 
 
 def test_several_prefixes_are_removed() -> None:
-    assert bare("SV: Re: [x] VB: Dieten") == "Dieten"
+    assert without_prefixes("SV: Re: [x] VB: Dieten") == "Dieten"
 
 
 BLOCKS = [

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from smtpguard.locale.speech import Speech
-from smtpguard.reading.looks import KINDS, Looks, Reading, from_declared_origin, without_list_headers
+from smtpguard.reading.looks import Looks, Reading, from_declared_origin, without_list_headers
+from smtpguard.reading.marks import KINDS
 from smtpguard.reading.request import Surroundings
 from tests.every import every
 from tests.reading import specimens

@@ -13,10 +13,10 @@ import time
 import pytest
 
 from smtpguard.mail.message import Message
+from smtpguard.reading.decoding import decode_charset, header_text, parse_value, transfer_encoding
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
 from smtpguard.reading.markup import read_markup
-from smtpguard.reading.parts import characters, mechanism, valued, words
 from smtpguard.reading.quoting import split
 from smtpguard.reading.request import Bounds, Meter
 from smtpguard.reading.text import calendar, enriched, files_within, form_of, rtf
@@ -164,7 +164,7 @@ def test_base64_is_recognized_in_any_spelling(spelled: str) -> None:
 @every("spelled", ["quoted-printable (x)", '"Quoted-Printable"', "quoted-printable;x=y"])
 def test_quoted_printable_is_recognized_in_any_spelling(spelled: str) -> None:
     assert topics(alone("b=61con", "text/plain", Content_Transfer_Encoding=spelled)) == {"pork"}
-    assert mechanism(spelled.encode()) == "quoted-printable"
+    assert transfer_encoding(spelled.encode()) == "quoted-printable"
 
 
 @every("end", ["=\r\n", "= \t\r\n", "=\n", "=   \n"])
@@ -174,7 +174,7 @@ def test_a_soft_line_break_may_have_white_space_behind_it(end: str) -> None:
 
 @every("spelled", ["7bit", "8-bit", "x-nobody", "", "x-uuencode"])
 def test_another_encoding_keeps_its_name(spelled: str) -> None:
-    assert mechanism(spelled.encode()) == spelled
+    assert transfer_encoding(spelled.encode()) == spelled
 
 
 @every(
@@ -193,9 +193,9 @@ def test_an_invalid_content_type_is_plain_text(kind: str) -> None:
 
 
 def test_quoted_parentheses_are_no_comment() -> None:
-    assert valued(b'a/b; name="x (1).pdf" (note "q" (in)); c=d').parameters == {"name": "x (1).pdf", "c": "d"}
-    assert valued(b'a/b; name="x (1).pdf').parameters == {"name": "x (1).pdf"}
-    assert valued(b"a/b; name=x(1).pdf (of two)").parameters == {"name": "x(1).pdf (of two)"}
+    assert parse_value(b'a/b; name="x (1).pdf" (note "q" (in)); c=d').parameters == {"name": "x (1).pdf", "c": "d"}
+    assert parse_value(b'a/b; name="x (1).pdf').parameters == {"name": "x (1).pdf"}
+    assert parse_value(b"a/b; name=x(1).pdf (of two)").parameters == {"name": "x(1).pdf (of two)"}
 
 
 @every(
@@ -270,7 +270,7 @@ def test_text_under_a_wrong_label_is_read(codec: str, text: str, kind: str, labe
     ],
 )  # fmt: skip
 def test_the_names_of_charsets_that_browsers_know_are_known(name: str, codec: str, text: str) -> None:
-    found = characters(text.encode(codec), name)
+    found = decode_charset(text.encode(codec), name)
     assert (found.text, found.defect) == (text, None)
 
 
@@ -319,8 +319,8 @@ def test_a_disguised_subject_is_read(subject: str) -> None:
 def test_broken_encoded_words_are_decoded_in_linear_time() -> None:
     """Broken encoded words take no more time than valid ones, although each "=?" could extend to the end."""
     began = time.process_time()
-    words(b"=?a?q? " * 50_000)
-    words(b"=?a?q?x" + b"?" * 200_000)
+    header_text(b"=?a?q? " * 50_000)
+    header_text(b"=?a?q?x" + b"?" * 200_000)
     assert time.process_time() - began < 5
 
 

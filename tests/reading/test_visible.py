@@ -14,7 +14,7 @@ from smtpguard.reading.colours import colour_in, of_attribute
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.request import Bounds, Meter, TooComplex
-from smtpguard.reading.visible import _chosen, rules_of
+from smtpguard.reading.sheets import rules_of, select
 from tests.every import every
 from tests.reading.letters import letter, look, names, topics
 
@@ -416,7 +416,7 @@ def test_a_selector_of_many_steps_chooses_what_lexbor_does(selector: str) -> Non
         "<div class=a><p>1<b>2</b>3<i>4</i></p><div id=c><p class=b>5<i>6</i><i>7</i><b>8</b></p></div></div>"
         "<p>9</p><b>10<i>11</i></b>text<i class=a>12</i><div><p><b class=b>13</b></p><b>14</b></div>"
     )
-    assert {n.mem_id for n in _chosen(tree, selector, lambda: 27, Meter(Bounds()))} == {
+    assert {n.mem_id for n in select(tree, selector, lambda: 27, Meter(Bounds()))} == {
         n.mem_id for n in tree.css(selector)
     }
 

@@ -55,7 +55,7 @@ from smtpguard.mailings import copies
 from smtpguard.mailings.model import Mailing
 from smtpguard.notices.noticedata import addressed, addressees
 from smtpguard.policy.freezing import Freeze
-from smtpguard.reading.looks import topic_called
+from smtpguard.reading.topics import topic_name
 
 MOST_AT_ONCE = 200
 MOST_BEGUN, MOST_OPENED = 50, 1 << 20
@@ -138,7 +138,7 @@ def _row(hold: Hold, request: Request) -> dict[str, Any]:
     return {
         "hold": hold,
         "sentence": said.say(sentence(hold, named)),
-        "topics": tuple(said.say(topic_called(topic)) for topic in (unsuitable_topics(hold.verdict) if named else ())),
+        "topics": tuple(said.say(topic_name(topic)) for topic in (unsuitable_topics(hold.verdict) if named else ())),
         "special": any(info.special for info in addressed(hold, in_force)),  # visibly: by its address
         "may": is_asked(hold, who, here) and not hold.asks_writer,
         "may_undo": ahead.may_undo,

@@ -23,7 +23,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.notices.noticedata import enforced_reasons
-from smtpguard.reading.looks import topic_called
+from smtpguard.reading.topics import topic_name
 
 _MOST_OCTETS = 10 << 20
 _MOST_RECIPIENTS = 1000
@@ -39,7 +39,7 @@ async def policy(request: Request) -> Response:
         (
             info,
             registry.statuses[name],
-            sorted(said.say(topic_called(word)) for word in info.avoid),
+            sorted(said.say(topic_name(word)) for word in info.avoid),
             in_force.rules.quorums.get(name),
         )
         for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0])
