@@ -26,7 +26,7 @@ from bench.campaigns import Person, Template, templates
 from bench.covers import lines
 from bench.reading import content_of
 from smtpguard.mail.message import Message
-from smtpguard.reading.copies import copied
+from smtpguard.reading.copies import identity_of
 from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, apart
 from smtpguard.reading.read import read
 from smtpguard.reading.request import Bounds, Meter
@@ -139,7 +139,7 @@ def _identity(message: Message, cost: Cost) -> Identity:
     begun = time.process_time()
     text = _text(message)
     between = time.process_time()
-    identity, _ = copied(text, "", message.header.get("Message-ID") or "")
+    identity, _ = identity_of(text, "", message.header.get("Message-ID") or "")
     cost.fingerprints += time.process_time() - between
     cost.reading += between - begun
     cost.messages += 1

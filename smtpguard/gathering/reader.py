@@ -22,7 +22,7 @@ from typing import TypeVar
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Looks, Readable, Reading
-from smtpguard.reading.read import Texts, in_steps, read
+from smtpguard.reading.read import Texts, read, read_in_steps
 from smtpguard.reading.request import (
     BadReading,
     Bounds,
@@ -96,7 +96,7 @@ class BoundedReader:
             return found
         if self._texts[0] != policy:
             self._texts = policy, Texts()
-        reading = yield from in_steps(message, around, depth, NARROW, texts=self._texts[1])
+        reading = yield from read_in_steps(message, around, depth, NARROW, texts=self._texts[1])
         if reading.readable is Readable.TOO_COMPLEX:
             return None
         self._remember((message.sha256, policy, depth), reading)

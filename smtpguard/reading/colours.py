@@ -9,16 +9,16 @@ from functools import lru_cache
 
 Colour = tuple[int, int, int]
 CLEAR: Colour = (-1, -1, -1)
-"""For a text: transparent; for a background: a picture."""
+"""Transparent, as the colour of a text; as a background, a picture."""
 UNKNOWN: Colour = (-2, -2, -2)
-"""Not worked out here: no proof that a text is seen."""
+"""A colour that is not worked out here: no proof that a text is seen."""
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 LINK: Colour = (0, 0, 238)
 
 _NEAR = 24.0
 """The distance of 255 in green below which two colours look the same. Of red and blue a person sees less."""
 _FAINT = 0.09
-"""The opacity below which black on white looks as white does."""
+"""The opacity below which black on white looks white."""
 _FUNCTION = re.compile(r"(?<![\w-])(rgba?|hsla?|hwb|lab|lch|oklab|oklch|color|color-mix|light-dark)\(")
 _OF_COLOURS = ("color-mix", "light-dark")
 _LONGEST = 300
@@ -29,7 +29,7 @@ _SPACE = re.compile(r"\s*(srgb|srgb-linear|display-p3|a98-rgb|prophoto-rgb|rec20
 _MIXING = re.compile(r"\s*in\s+(?:srgb|srgb-linear|lab|oklab|display-p3|xyz(?:-d50|-d65)?)\s*")
 _PART = re.compile(r"(?:(\d+\.?\d*)%\s+)?(.*?)(?:\s+(\d+\.?\d*)%)?", re.S)
 _HUE = {"hsl": 0, "hwb": 0, "lch": 2, "oklch": 2}
-"""Which of the three numbers is an angle."""
+"""The place of the angle among the three numbers."""
 _HEX = re.compile(r"#([0-9a-f]+)")
 _NO_DIGIT = re.compile("[^0-9a-f]")
 _SINGLE = re.compile(r"#[0-9a-f]+|[\w-]+")
@@ -73,7 +73,7 @@ buttonface efefef buttontext 000000 linktext 0000ee
 
 @lru_cache(maxsize=512)
 def colour_of(value: str) -> Colour | None:
-    """The colour that a whole value in lower case is; None if browsers drop it."""
+    """Return the colour that a whole value in lower case is; None if browsers drop it."""
     if "(" not in value:
         return (UNKNOWN if value in _OF_SYSTEMS else colour_in(value)) if _SINGLE.fullmatch(value) else None
     function = _FUNCTION.match(value)
@@ -84,7 +84,7 @@ def colour_of(value: str) -> Colour | None:
 
 
 def colour_in(value: str) -> Colour | None:
-    """The first colour in a value in lower case; CLEAR for a transparent one; None for none."""
+    """Return the first colour in a value in lower case; CLEAR for a transparent one; None for none."""
     function, digits = _FUNCTION.search(value), _HEX.search(value)
     if function is not None and (digits is None or function.start() < digits.start()):
         return _computed(function[1].rstrip("a"), _arguments(value[function.end() :])[0])
@@ -100,7 +100,8 @@ def colour_in(value: str) -> Colour | None:
 
 @lru_cache(maxsize=512)
 def of_attribute(value: str) -> str:
-    """The value in a style sheet of a colour in an attribute: whatever it is, it is one (HTML section 2.3.6)."""
+    """Return the colour of an attribute as a value of a style sheet. Whatever the attribute says, it is a colour
+    (HTML section 2.3.6)."""
     value = value.strip(" \t\n\f\r").lower()
     if value == "transparent":
         return "inherit"  # the one that is none
@@ -116,7 +117,7 @@ def of_attribute(value: str) -> str:
 
 
 def near(one: Colour, other: Colour) -> bool:
-    """Whether text of the one colour is no longer seen on the other, or that is unknown."""
+    """Return whether text of the one colour is no longer seen on the other, or that is unknown."""
     if other[0] < 0:
         return other == UNKNOWN
     return (
@@ -146,7 +147,8 @@ _OF_SYSTEMS = frozenset(
 
 
 def _arguments(text: str) -> tuple[list[str], str]:
-    """Those of a function, up to its closing bracket, and what is behind it. No arguments if they are too long."""
+    """Return the arguments of a function, up to its closing bracket, and what follows it. No arguments if they are
+    too long."""
     parts, depth = [""], 0
     for n, sign in enumerate(text):
         if n > _LONGEST:
@@ -162,7 +164,7 @@ def _arguments(text: str) -> tuple[list[str], str]:
 
 
 def _computed(name: str, given: Sequence[str]) -> Colour | None:
-    """The colour that a function gives (CSS Color 4 and 5); None if it is malformed."""
+    """Return the colour that a function gives (CSS Color 4 and 5); None if it is malformed."""
     text = ",".join(given)
     if (
         not given
@@ -233,7 +235,7 @@ def _gamma(light: float) -> float:
 
 
 def _well_formed(name: str, found: re.Match[str]) -> bool:
-    """Whether browsers take these numbers with these units."""
+    """Return whether browsers take these numbers with these units."""
     units, hue = found.groups()[1::2], _HUE.get(name)
     if any(unit not in (None, "%") if n != hue else unit == "%" for n, unit in enumerate(units)):
         return False
@@ -245,7 +247,7 @@ def _well_formed(name: str, found: re.Match[str]) -> bool:
 
 
 def _mixed(given: Sequence[str]) -> Colour | None:
-    """In the middle between two colours, or where a percentage says."""
+    """Return the colour in the middle between two, or where a percentage says."""
     if len(given) == 2:  # new programs take it without the space in which to mix
         return UNKNOWN
     if len(given) != 3 or not given[0].strip().startswith("in"):

@@ -62,17 +62,17 @@ _RULED = 600  # characters below a line of dashes that may be a signature, or it
 _RULE = re.compile(r"\n[ \t]*(?:--|__|—|[-_=*~─]{5,})[ \t]*\n")
 
 
-def own(text: str, foot: frozenset[str] = _AFTER) -> str:
-    """``text`` up to the beginning of a footer or disclaimer with one of these marks, or of a signature."""
-    return _without_rules(_unsigned(_without_foot(text, foot)))
+def own_text(text: str, foot: frozenset[str] = _AFTER) -> str:
+    """Return ``text`` up to the beginning of a footer or disclaimer with one of these marks, or of a signature."""
+    return _without_rules(_without_signature(_without_foot(text, foot)))
 
 
-def unfooted(text: str) -> str:
-    """``text`` up to the beginning of a footer, or of a line of dashes with a signature below it."""
+def without_footer(text: str) -> str:
+    """Return ``text`` up to the beginning of a footer, or of a line of dashes with a signature below it."""
     return _without_rules("\n" + _without_foot(text, _AFTER))
 
 
-def unaddressed(text: str) -> str:
+def without_salutation(text: str) -> str:
     found = _SALUTATION.match(text)
     return text[found.end() :] if found else text
 
@@ -91,8 +91,8 @@ def _without_foot(text: str, foot: frozenset[str]) -> str:
     return text[: ends[-1]] if ends else text[:first]
 
 
-def _unsigned(text: str) -> str:
-    """Without the text after the last closing formula, which is a line of its own or before a name."""
+def _without_signature(text: str) -> str:
+    """Remove the text after the last closing formula, which is a line of its own or before a name."""
     start = text.rfind("\n", 0, max(len(text) - _SIGNATURE, 0)) + 1
     end = len(text)
     for line in reversed(text[start:].split("\n")):
@@ -127,26 +127,26 @@ _LINK = re.compile(r"\b(?:https?://|www\.)\S++|(?<!\S)\S[^\s@]*+@\S++")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
-def copied(text: Text, sender: str, alone: str) -> tuple[Identity, str]:
-    """What a readable message is a copy of; and, if its own text is too short to decide alone, the name of this one
-    message, used if it answers its recipients: ``alone``, from its Message-ID or ``body_key``."""
+def identity_of(text: Text, sender: str, alone: str) -> tuple[Identity, str]:
+    """Return what a readable message is a copy of; and, if its own text is too short to decide alone, the name of
+    this one message, used if it answers its recipients: ``alone``, from its Message-ID or ``body_key``."""
     said = skeleton(text.new[: 2 * MOST])
-    words = own(said)
-    if len(words) < ENOUGH and len(whole := own(said, _OF_THE_HOUSE)) > len(words):
+    words = own_text(said)
+    if len(words) < ENOUGH and len(whole := own_text(said, _OF_THE_HOUSE)) > len(words):
         words = whole
     if len(words) < ENOUGH and text.alts:
         words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures only has its words in alt texts
     if len(words) >= ENOUGH and (made := sketch(words)):
         return Identity(sketch=made), ""
-    own_words = _of_words(words, sender, text.subject) or Identity(exact=alone)
-    return _of_what_is_shown(text, words, own_words, alone) or own_words, alone
+    own_words = _by_words(words, sender, text.subject) or Identity(exact=alone)
+    return _by_other_content(text, words, own_words, alone) or own_words, alone
 
 
-def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -> Identity | None:
-    """By quoted or attached text, or by files; None if there is neither."""
+def _by_other_content(text: Text, words: str, own_words: Identity, alone: str) -> Identity | None:
+    """Return the identity by quoted or attached text, or by files; None if there is neither."""
     instead = own_words.exact or alone
-    beside = zlib.crc32(_letters(unaddressed(words)).encode("utf-8", "replace")) or 1
-    others = _of_others(text)
+    beside = zlib.crc32(_letters(without_salutation(words)).encode("utf-8", "replace")) or 1
+    others = _other_text(text)
     plain, made = twofold(others, _OTHERS) if len(others) >= LEAST else _NONE
     if made:
         return Identity(sketch=made, instead=instead, quoted=plain)
@@ -163,20 +163,20 @@ def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -
     return None
 
 
-def _of_others(text: Text) -> str:
+def _other_text(text: Text) -> str:
     return skeleton("\n".join(filter(None, (text.quoted, *text.forwarded)))[: 2 * MOST])
 
 
 def quoted(text: Text) -> Sketch:
-    """Of the text that it quotes or returns, as that text had it as a mailing of its own. If it marks nothing as another's, of
-    all that it says: some servers return a message without a sign of where it begins."""
-    others = _of_others(text) or skeleton(text.new[: 2 * MOST])
+    """Return a sketch of the text that it quotes or returns, as that text had it as a mailing of its own. If it marks
+    nothing as another's, it is of all that it says: some servers return a message without a sign of where it begins."""
+    others = _other_text(text) or skeleton(text.new[: 2 * MOST])
     return sketch(others) if len(others) >= LEAST else Sketch()
 
 
-def _of_words(words: str, sender: str, subject: str) -> Identity | None:
-    """By its few words; None if it has none."""
-    words = unaddressed(words)
+def _by_words(words: str, sender: str, subject: str) -> Identity | None:
+    """Return the identity by its few words; None if it has none."""
+    words = without_salutation(words)
     whole = _letters(words)
     if len(whole) < VERY_SHORT:
         said = " ".join(f"{skeleton(without_prefixes(subject))} {words}".split())
@@ -188,14 +188,14 @@ def _of_words(words: str, sender: str, subject: str) -> Identity | None:
 
 
 def _letters(words: str) -> str:
-    """Without links, addresses, digits and signs: letters and single spaces."""
+    """Return letters and single spaces, without links, addresses, digits and signs."""
     if "@" in words or "://" in words or "www." in words:
         words = _LINK.sub(" ", words)
     return " ".join(_NO_LETTERS.sub(" ", words).split())
 
 
 def _digests(text: Text) -> list[str]:
-    """Digests of the attached files, as they are encoded, regardless of line ends."""
+    """Return the digests of the attached files, as they are encoded, regardless of line ends."""
     found = []
     for part in text.files:
         digest = hashlib.blake2b(digest_size=_DIGITS // 2)
@@ -207,7 +207,7 @@ def _digests(text: Text) -> list[str]:
 
 
 def body_key(raw: Content, start: int, boundaries: list[str]) -> str:
-    """A key of the body that begins at ``start``. Boundaries are left out, since they are random."""
+    """Return a key of the body that begins at ``start``. Boundaries are left out, since they are random."""
     digest = hashlib.blake2b(digest_size=_DIGITS // 2)
     marks = [b"--" + b.encode("utf-8", "surrogateescape") for b in dict.fromkeys(boundaries)]
     position = start
@@ -237,7 +237,8 @@ _MOST = 200
 
 
 def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
-    """Its names, the most specific first; empty if it declares none. A field that occurs twice is ignored."""
+    """Return the names of the campaign that a message declares, the most specific first; none if it declares none. A
+    field that occurs twice is ignored."""
     if CAMPAIGNS.isdisjoint(fields) and not lists.feedback_id and not lists.list_id:
         return ()
     found = []

@@ -67,18 +67,18 @@ class Sketch:
     numbers: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
-        """At most 256 octets, for a table."""
+        """Return at most 256 octets, for a table."""
         return struct.pack(f">{len(self.numbers)}I", *self.numbers)
 
     @classmethod
     def unpack(cls, data: bytes) -> Sketch:
-        """Raises ValueError for what ``pack`` did not make."""
+        """Undo ``pack``. Raises ValueError for other octets."""
         numbers = [n for (n,) in struct.iter_unpack(">I", data)] if len(data) % 4 == 0 else [1, 0]
         return cls.of(numbers)
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> Sketch:
-        """Raises ValueError."""
+        """Make a sketch of these numbers. Raises ValueError."""
         made = tuple(numbers)
         if len(made) > SIZE or any(a >= b for a, b in pairwise(made)):
             raise ValueError("no sketch: at most 64 numbers, each greater than the one before it")
@@ -89,12 +89,12 @@ class Sketch:
 
     @classmethod
     def from_json(cls, kept: Iterable[float] | Mapping[str, Iterable[float]]) -> Sketch:
-        """Raises ValueError. Schemas up to 0034 kept the numbers under their name."""
+        """Undo ``as_json``. Raises ValueError. Schemas up to 0034 kept the numbers under their name."""
         return cls.of(map(int, kept.get("numbers", ()) if isinstance(kept, Mapping) else kept))
 
     @property
     def keys(self) -> tuple[int, ...]:
-        """The keys to look a mailing up by, and to store it under: two copies share one with near certainty."""
+        """Return the keys to look a mailing up by, and to store it under: two copies share one with near certainty."""
         return self.numbers[:KEYS]
 
     def __bool__(self) -> bool:
@@ -128,17 +128,17 @@ class Identity:
 
 
 def sketch(text: str) -> Sketch:
-    """An empty one for a text with fewer than ``FEWEST`` pieces."""
+    """Return the sketch of a text, an empty one for a text with fewer than ``FEWEST`` pieces."""
     return _sketch(pieces(text))
 
 
 def checksums(text: str) -> tuple[int, ...]:
-    """Of all its pieces, ascending, however few they are."""
+    """Return the checksums of all its pieces, ascending, however few they are."""
     return tuple(sorted(set(map(zlib.crc32, pieces(text)))))
 
 
 def twofold(text: str, salt: int) -> tuple[Sketch, Sketch]:
-    """The sketch of a text, and one with this ``salt``, which differs from all sketches without it."""
+    """Return the sketch of a text, and one with this ``salt``, which differs from all sketches without it."""
     found = pieces(text)
     return _sketch(found), _sketch(found, salt)
 
@@ -149,7 +149,7 @@ def _sketch(found: list[bytes], salt: int = 0) -> Sketch:
 
 
 def pieces(text: str) -> list[bytes]:
-    """A few consecutive words each, in UTF-8 and lower case; some more than once."""
+    """Return pieces of a few consecutive words each, in UTF-8 and lower case; some more than once."""
     data = text[:MOST].lower().encode("utf-8", "surrogatepass")
     if b"://" in data:
         data = _URL.sub(b"|", data)
@@ -170,7 +170,7 @@ def pieces(text: str) -> list[bytes]:
 
 
 def distance(one: Sketch, other: Sketch) -> float:
-    """From 0 (equal) to 1 (nothing in common). An empty sketch is 1 from everything."""
+    """Return a number from 0 (equal) to 1 (nothing in common). An empty sketch is 1 from everything."""
     if not one.numbers or not other.numbers:
         return 1.0
     a, b = set(one.numbers), set(other.numbers)
@@ -180,12 +180,12 @@ def distance(one: Sketch, other: Sketch) -> float:
 
 
 def same(one: Sketch, other: Sketch) -> bool:
-    """Whether these are copies of one mailing, so that they are counted together."""
+    """Return whether these are copies of one mailing, so that they are counted together."""
     return apart(one, other) is not None
 
 
 def apart(one: Sketch, other: Sketch) -> float | None:
-    """The distance of two copies of one mailing; None if they are not."""
+    """Return the distance of two copies of one mailing; None if they are not."""
     most = max(len(one.numbers), len(other.numbers))
     found = distance(one, other)
     return found if found <= (SAME_LITTLE if most < LITTLE else SAME_SHORT if most < SHORT else SAME) else None

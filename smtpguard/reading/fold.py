@@ -62,10 +62,10 @@ _DISGUISES.Compile()
 
 
 def fold(text: str) -> str:
-    """Lower case and composed; positions may differ from those in ``text``."""
+    """Fold a text: lower case and composed. Positions may differ from those in ``text``."""
     if text.isascii():
         return text.lower()
-    return _remembered(text) if _LONG <= len(text) <= _LONGEST else _folded(text)
+    return _fold_cached(text) if _LONG <= len(text) <= _LONGEST else _folded(text)
 
 
 _LONG, _LONGEST = 1_000, 100_000
@@ -80,40 +80,40 @@ def _folded(text: str) -> str:
         text = _OVERLAID.sub("", text)
     text = text.lower()
     if not text.isascii() and _FOREIGN.search(text):
-        text = _MIXED.sub(_one_script, text)
+        text = _MIXED.sub(_latinized, text)
     return text
 
 
 def normalized(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:
-    """As ``unicodedata`` does, which takes quadratic time for one run of marks: so a long one is parted after each 30 of
-    them, as the Stream-Safe Text Process does (UAX 15 section 13)."""
+    """Do as ``unicodedata`` does, which takes quadratic time for one run of marks: so a long run is broken after each
+    30 of them, as the Stream-Safe Text Process does (UAX 15 section 13)."""
     if text.isascii() or unicodedata.is_normalized(form, text):
         return text
     if _HAS_MARKS(text.encode("utf-8", "surrogatepass")):
-        text = _MARKS.sub(_parted, text)
+        text = _MARKS.sub(_broken_run, text)
     return unicodedata.normalize(form, text)
 
 
-def _parted(run: re.Match[str]) -> str:
+def _broken_run(run: re.Match[str]) -> str:
     if not any(map(unicodedata.combining, run[0])):
         return run[0]  # signs, such as a drawn line
     return "\u034f".join(run[0][n : n + _MOST_MARKS] for n in range(0, len(run[0]), _MOST_MARKS))
 
 
-_remembered = lru_cache(maxsize=4)(_folded)
+_fold_cached = lru_cache(maxsize=4)(_folded)
 """A message's text is looked at for topics, for phrases and for copies."""
 
 
 def without_unseen(text: str) -> str:
-    """The text without invisible, zero-width characters: where they split words, readers do not see it."""
+    """Return the text without invisible, zero-width characters: where they split words, readers do not see it."""
     if text.isascii() or not _HAS_UNSEEN(text.encode("utf-8", "surrogatepass")):
         return text
     return text.translate(_UNSEEN)
 
 
 def searched(text: str) -> str:
-    """As searches compare it, whatever keyboard or program it comes from: case-folded, composed, the four letters i of
-    Turkish as one, without what is invisible."""
+    """Spell a text as searches compare it, whatever keyboard or program it comes from: case-folded, composed, the
+    four letters i of Turkish as one, without what is invisible."""
     if text.isascii():
         return text.lower()
     text = normalized("NFKC", normalized("NFKC", without_unseen(text)).casefold())
@@ -125,40 +125,40 @@ _NO_LETTERS = {code: " " for code in range(128) if not chr(code).isalpha()}
 
 
 def letters(text: str) -> list[str]:
-    """The runs of letters in it."""
+    """Return the runs of letters in a text."""
     return text.translate(_NO_LETTERS).split() if text.isascii() else _LETTERS.findall(text)
 
 
 def skeleton(text: str) -> str:
-    """``fold``ed, with look-alike letters of other scripts made Latin in every word: for comparing texts, not for
+    """Fold a text, and make look-alike letters of other scripts Latin in every word: for comparing texts, not for
     reading."""
     folded = fold(text)
     return folded.translate(_ALIKE) if not folded.isascii() and _FOREIGN.search(folded) else folded
 
 
-def plainly(text: str) -> str:
-    """``fold``ed text, with digits for letters and spaced letters undone too. Only for finding words."""
+def undisguised(text: str) -> str:
+    """Undo digits for letters and spaced letters in ``fold``ed text. Only for finding words."""
     disguises = _DISGUISES.Match(text.encode("utf-8", "surrogatepass")) or ()
     if _DIGITS_IN in disguises:
-        text = _LEET.sub(_letter, text)
+        text = _LEET.sub(_letter_meant, text)
     if _SPACED_OUT in disguises:
         text = _APART.sub(lambda m: _SPACED.sub("", m[0]), text)
     return text
 
 
-def _letter(found: re.Match[str]) -> str:
+def _letter_meant(found: re.Match[str]) -> str:
     if found[0] == "@" and "." in found.string[found.end() : found.end() + 60].partition(" ")[0]:
         return "@"  # an address
     return _LEET_TO[found[0]]
 
 
-def _one_script(found: re.Match[str]) -> str:
+def _latinized(found: re.Match[str]) -> str:
     word = found[0]
     return word.translate(_ALIKE) if _LATIN.search(word) else word
 
 
 _DOMAIN = re.compile(r"\.[a-z]{2,}")
-"""The end of one. Its letters are no word: "com" is one in Portuguese, "se" in Spanish."""
+"""The end of a domain. Its letters are no word: "com" is one in Portuguese, "se" in Spanish."""
 _COMMON: dict[str, str] = {
     "sv": "och att det de som är på för med den till inte av har jag ett om var från vi kan ska när men så hej ni du nu",
     "no": "og det som er på for med den til ikke av har jeg et om var fra vi kan skal når men så hei dere du nå etter",
@@ -193,7 +193,7 @@ _SCORES = {
 
 
 def language_of(text: str) -> str:
-    """A code of two letters, or an empty string if it is unclear."""
+    """Return a code of two letters, or an empty string if it is unclear."""
     tokens = letters(_DOMAIN.sub(" ", text[:600].lower()))
     scores = sum(map(_SCORES.__getitem__, filter(_SCORES.__contains__, tokens)))
     if not scores:

@@ -121,7 +121,8 @@ _PEOPLE_IDS = (
 def header_marks(
     fields: Index, lists: ListHeader, people: People, around: Surroundings, results: Sequence[AuthResult]
 ) -> Iterator[Mark]:
-    """All marks from the header alone. Whether list headers are a list server's is decided for the whole (read)."""
+    """Yield all marks from the header alone. Whether list headers are a list server's is decided for the whole
+    message (read)."""
     yield from _list_marks(lists, around)
     yield from _platform_marks(fields, lists)
     yield from _thread_marks(fields, around)
@@ -240,7 +241,8 @@ def _label_marks(fields: Index) -> Iterator[Mark]:
 
 
 def labels_of(fields: Index) -> frozenset[str]:
-    """Sensitivity labels (Microsoft's MSIP_Label, RFC 4021's Sensitivity, and classification fields), as spelled."""
+    """Return sensitivity labels (Microsoft's MSIP_Label, RFC 4021's Sensitivity, and classification fields), as
+    spelled."""
     if LABELS.isdisjoint(fields):
         return frozenset()
     found: set[str] = set()
@@ -303,7 +305,7 @@ def _people_marks(people: People, around: Surroundings) -> Iterator[Mark]:
 
 
 def _host_marks(fields: Index) -> Iterator[Mark]:
-    """Only the first hop, the last of the Received fields, says where it was written."""
+    """Yield marks of hosts. Only the first hop, the last of the Received fields, says where it was written."""
     received = fields.get("received")
     if received:
         hop = header_text(received[-1].raw[:2000]).partition(" by ")[0]
@@ -317,7 +319,8 @@ def _host_marks(fields: Index) -> Iterator[Mark]:
 
 
 def _authentication_marks(results: Sequence[AuthResult]) -> Iterator[Mark]:
-    """Results of a trusted server (RFC 8601). No reason by themselves: a colleague's mail is signed as well."""
+    """Yield marks of results of a trusted server (RFC 8601). They are no reason by themselves: a colleague's mail is
+    signed as well."""
     if domains := sorted(signed_by(results)):
         yield KINDS["authenticated"].mark(
             "{server} says that {domains} signed it", server=results[0].authserv_id, domains=", ".join(domains[:3])

@@ -91,7 +91,7 @@ _FINDER = _finder()
 
 
 def signs_in(source: str) -> frozenset[str]:
-    """``source``: in lower case."""
+    """Return the signs in a source in lower case."""
     found = _FINDER.Match(source.encode("utf-8", "surrogatepass"))
     return frozenset(map(ALL.__getitem__, found or ()))
 
@@ -110,9 +110,10 @@ _BLOCK = re.compile(
 )
 _CELL = re.compile(r"<(?=/?(?:t[dh]|rt)\b)", re.I)
 _BREAK, _SPACE, _OWN_BREAK = "\n", "\t", "\f"
-"""White space for the edge of a block, for that of a cell, and for a line's end of the source, which has but spaces else."""
+"""White space for the edge of a block, for the edge of a cell, and for a line's end of the source. All other is a space."""
 _EDGE = re.compile(r"[\n\t](?<=[^\W_][\n\t])[\n\t]*(?=[^\W_])")
-"""Between two characters of what may be one word: a style can put one block beside another, as that of a large first letter does."""
+"""An edge between two characters of what may be one word: a style can put one block beside another, as that of a
+large first letter does."""
 _LONGEST_WORD = 60
 # Quoting as mail programs mark it: the element around the quoted text ...
 _AROUND = (
@@ -122,14 +123,14 @@ _AROUND = (
 # ... or the element that begins it; everything after it is quoted.
 _BEGINS = "#divRplyFwdMsg,#appendonsend,.OutlookMessageHeader,.moz-cite-prefix,.moz-forward-container,#isForwardContent"
 _IN_TAGS = dict.fromkeys(NO_CONTROLS, "\u200b")
-"""An invisible character is a letter in the name of a tag: a program shows what is within ``<style\x07>``."""
+"""An invisible character is a letter in the name of a tag: a program shows what is within ``<style\\x07>``."""
 _CONTROLS = bytes(NO_CONTROLS)
 _QUOTE_BEGINS = "\ue0f0"  # private use: marks the beginning of the quotation in the text
 
 
 @dataclass(slots=True)
 class Markup:
-    """One HTML text. ``hidden``: text that readers do not see; ``unshown``: text that some programs show (unshown);
+    """One HTML text, read. ``hidden``: text that readers do not see; ``unshown``: text that only some programs show;
     ``quoting``: the name of the quoting element found."""
 
     text: str = ""
@@ -149,12 +150,13 @@ class Markup:
 
 
 def read_markup(html: str, meter: Meter) -> Markup:
-    """Raises TooComplex if there are too many tags, too deep ones, or a style sheet or page apart from it."""
+    """Read one HTML text. Raises TooComplex if there are too many tags, too deep ones, or a style sheet or page apart
+    from it."""
     octets = html.encode("utf-8", "surrogatepass")
     if len(octets.translate(None, _CONTROLS)) != len(octets):
         html = html.translate(_IN_TAGS)
         octets = html.encode("utf-8", "surrogatepass")
-    tables = _measure(html, meter)
+    tables = _count_tables(html, meter)
     source = html[:200_000].lower()
     # of octets, since Python parts a text at spaces that are letters in HTML
     if "<pre" in source:
@@ -164,10 +166,10 @@ def read_markup(html: str, meter: Meter) -> Markup:
     tree = LexborHTMLParser(_CELL.sub(f"{_SPACE}<", _BLOCK.sub(f"{_BREAK}<", lines.replace(_QUOTE_BEGINS, " "))))
     signs = signs_in(source if len(html) <= len(source) else html.lower())
     refuse_embedded_pages(tree)
-    aside = unshown(html, source, signs, tree)
+    aside = unshown_texts(html, source, signs, tree)
     sheets = sheets_of(tree) if "<style" in source or "<link" in source or len(html) > len(source) else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)
-    instead = _take(tree.css(_INSTEAD)) if _SUPERSEDED.search(source) or len(html) > len(source) else ""
+    instead = _cut_out(tree.css(_INSTEAD)) if _SUPERSEDED.search(source) or len(html) > len(source) else ""
     out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     body = tree.body
     if body is None:
@@ -180,18 +182,18 @@ def read_markup(html: str, meter: Meter) -> Markup:
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
     unseen, first = take_unseen(tree, html, source, sheets, meter)
-    out.hidden, out.preheader = seen("\n".join((instead, *unseen))), " ".join(unseen[0].split()) if first else ""
+    out.hidden, out.preheader = collapsed("\n".join((instead, *unseen))), " ".join(unseen[0].split()) if first else ""
     out.quoting = next((sign for sign in _QUOTING if sign in signs), "")
     if out.quoting:
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
-        out.quoted = _take(tree.css(_AROUND))
+        out.quoted = _cut_out(tree.css(_AROUND))
     out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     whole = body.text(separator="")
     if "&#" in html:
         whole = whole.translate(NO_CONTROLS)
-    out.text, out.rejoined = seen(whole), _over_edges(without_unseen(whole))
-    if turned := backwards(out.text, marked=not signs.isdisjoint(_BACKWARDS)):
+    out.text, out.rejoined = collapsed(whole), _words_over_edges(without_unseen(whole))
+    if turned := reversed_text(out.text, marked=not signs.isdisjoint(_BACKWARDS)):
         out.unshown.append(turned)
     if _INSERTED.search(source) or _PICTURED.search(source):
         out.rejoined = f"{_without_inserts(tree, body, meter)}\n{out.rejoined}".strip()
@@ -201,8 +203,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
     return out
 
 
-def seen(text: str) -> str:
-    """White space as it is shown: runs are one space, at most one empty line."""
+def collapsed(text: str) -> str:
+    """Return text with white space as it is shown: runs are one space, at most one empty line."""
     text = text.replace("\r", "").replace(_OWN_BREAK, "\n").replace("\t", " ").replace("\xa0", " ")
     for run, shown in (("  ", " "), (" \n", "\n"), ("\n ", "\n"), ("\n\n\n", "\n\n")):
         while run in text:  # each round halves a run: many times faster than a pattern
@@ -210,14 +212,14 @@ def seen(text: str) -> str:
     return text.strip()
 
 
-def _over_edges(text: str) -> str:
-    """Words that stand over the edges of elements."""
+def _words_over_edges(text: str) -> str:
+    """Return words that stand over the edges of elements, one a line."""
     found: list[str] = []
     row: list[str] = []  # words one behind the other
     last = -1
     for edge in _EDGE.finditer(text):
         start, end = edge.span()
-        if not _may_be_one(text[start - 1], text[end]):
+        if not _may_join(text[start - 1], text[end]):
             continue
         before = text[max(0, start - _LONGEST_WORD) : start].split()[-1]
         behind = text[end : end + _LONGEST_WORD].split()[0]
@@ -227,8 +229,8 @@ def _over_edges(text: str) -> str:
     return "\n".join(found)
 
 
-def _may_be_one(before: str, behind: str) -> bool:
-    """Whether two characters may stand in one word: a capital behind a small letter begins another."""
+def _may_join(before: str, behind: str) -> bool:
+    """Return whether two characters may stand in one word. A capital after a small letter begins another."""
     return before.isalnum() and behind.isalnum() and not (before.islower() and behind.isupper())
 
 
@@ -246,26 +248,27 @@ _STEPS = 12
 
 
 def _without_inserts(tree: LexborHTMLParser, body: LexborNode, meter: Meter) -> str:
-    """The text without what stands within its words, and with the texts of pictures there, "" if there is none. Whatever
-    style hides what is within, programs that know it show the rest as words. It changes the tree."""
+    """Return the text without what stands within its words, and with the texts of pictures there; "" if there is
+    none. Whatever style hides what is within, programs that know it show the rest as words. It changes the tree."""
     found = False
     for image in tree.css("img[alt]"):
         alt = (image.attributes.get("alt") or "")[:_LONGEST_WORD]
-        if alt and (_may_be_one(_beside(image, -1), alt[0]) or _may_be_one(alt[-1], _beside(image, 0))):
+        if alt and (_may_join(_neighbour(image, -1), alt[0]) or _may_join(alt[-1], _neighbour(image, 0))):
             found = True
             image.insert_before(alt)
     for n, node in enumerate(tree.css(_INLINE)):
         if not n % 256:
             meter.look_at_the_clock()
-        if _is_short(node) and _beside(node, -1).isalnum() and _beside(node, 0).isalnum():
+        if _is_short(node) and _neighbour(node, -1).isalnum() and _neighbour(node, 0).isalnum():
             found = True
             for child in list(node.iter(include_text=True)):
                 child.decompose()
-    return seen(body.text(separator="")) if found else ""
+    return collapsed(body.text(separator="")) if found else ""
 
 
 def _is_short(node: LexborNode) -> bool:
-    """Whether it has a short text, at most two elements deep: then it costs little to look at each of thousands."""
+    """Return whether an element has a short text, at most two elements deep: then it costs little to look at each of
+    thousands."""
     length = 0
     for child in islice(node.iter(include_text=True), _STEPS):
         for inner in [child] if child.tag == "-text" else islice(child.iter(include_text=True), _STEPS):
@@ -273,8 +276,8 @@ def _is_short(node: LexborNode) -> bool:
     return 0 < length <= _LONGEST_INSERT
 
 
-def _beside(node: LexborNode, at: int) -> str:
-    """The character before (-1) or behind (0) an element, "" if none is near."""
+def _neighbour(node: LexborNode, at: int) -> str:
+    """Return the character before (-1) or after (0) an element, "" if none is near."""
     steps = _STEPS
     while steps > 0:
         steps -= 1
@@ -292,8 +295,8 @@ def _beside(node: LexborNode, at: int) -> str:
     return ""
 
 
-def _measure(html: str, meter: Meter) -> int:
-    """Count tags and their depth before a tree is built. Returns the number of tables."""
+def _count_tables(html: str, meter: Meter) -> int:
+    """Count tags and their depth before a tree is built, and return the number of tables. Raises TooComplex."""
     bounds = meter.bounds
     if html.count("<") <= min(bounds.tags, bounds.tag_depth):
         return html.count("<table") + html.count("<TABLE")
@@ -323,18 +326,18 @@ def _is_pixel(attributes: dict[str, str | None]) -> bool:
     return (width in tiny and height in tiny) or ("width:1px" in style and "height:1px" in style)
 
 
-def _take(nodes: list[LexborNode]) -> str:
-    """Remove the nodes from the tree, and return their text. Children go before their parents, which free them."""
+def _cut_out(nodes: list[LexborNode]) -> str:
+    """Remove nodes from the tree, and return their text. Children go before their parents, which free them."""
     texts: list[str] = []
     for node in reversed({node.mem_id: node for node in nodes}.values()):
         texts.append(node.text(separator=""))
         node.decompose()
-    return seen("\n".join(reversed(texts)))
+    return collapsed("\n".join(reversed(texts)))
 
 
 _MOST = 60_000  # characters of each kind
-_TOLD = ("title", "aria-label", "placeholder", "value", "label", "alt")
-_TOLD_BY = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
+_TEXT_ATTRIBUTES = ("title", "aria-label", "placeholder", "value", "label", "alt")
+_HAVE_TEXT = "[title],[aria-label],[placeholder],[value],[label],area[alt],input[alt]"
 _DRAWN = "svg,math,object,noframes,rp,title"
 _NOT_TEXT = ["head", "style", "script", "template", "title", "rp"]
 """Elements whose content browsers do not show as text, or not there."""
@@ -355,24 +358,26 @@ _STYLED = ("style", "class", "id")
 _SHOWS_RAW = re2.compile(
     r"(?:^|[\s,>+~{};/|])(?:[*\[:&]|style|script)[^{}]*\{(?:(?:[^{}]|\{[^{}]*\})*(?:[;{]|\{[^{}]*\}))?\s*(?:display|all)\s*:\s*[^n\s]"
 ).search
-"""Whether a sheet may show a style sheet or script as text, by a rule for every element, for an attribute or for these."""
+"""It finds a rule that may show a style sheet or script as text: for every element, for an attribute or for these."""
 _NO_RULE = re.compile(
     r"""/\*.*?(?:\*/|\Z)|\\["']|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|<!--|-->|\*?\[(?:class|id|style)[^\]]*+\]""",
     re.S,
 )
-"""Of _STYLED too, since a sheet with one is shown in any case, and many mailings have rules for ``*[class=x]``."""
+"""Comments, strings and escapes, and selectors of an attribute of _STYLED: a sheet with one is shown in any case, and
+many mailings have rules for ``*[class=x]``."""
 _TEMPLATE = re.compile(r"<template\b", re.I)
 _APART = re.compile(r"<(?=/?(?:p|div|br|tr|t[dh]|li|h[1-6]|table|center|v:|w:|o:))", re.I)
 _OVERRIDES = ("\u202e", "\u202d")
 
 
-def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParser) -> list[str]:
-    """``source``: the beginning of ``html`` in lower case; ``signs``: its own; ``tree``: its complete tree."""
+def unshown_texts(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParser) -> list[str]:
+    """Return texts that only some programs show, or only on request. ``source``: the beginning of ``html`` in lower
+    case; ``signs``: its signs; ``tree``: its complete tree."""
     found: list[str] = []
-    for node in tree.css(_TOLD_BY)[:2_000]:
+    for node in tree.css(_HAVE_TEXT)[:2_000]:
         attributes = node.attributes
         image = node.tag == "img"
-        found += [v[:500] for name in _TOLD if not (image and name == "alt") and (v := attributes.get(name))]
+        found += [v[:500] for name in _TEXT_ATTRIBUTES if not (image and name == "alt") and (v := attributes.get(name))]
     left = 4 * _MOST  # they may nest, and inner ones would be read again
     for node in tree.css(_DRAWN):
         apart = [node.text(separator=sign)[:_MOST] for sign in (" ", "")]
@@ -382,27 +387,28 @@ def unshown(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParse
             break
     raw = tree.css(_RAW) if "<style" in source or "<script" in source or len(html) > len(source) else []
     sheets = "\n".join(node.text() for node in raw if node.tag == "style")
-    rules = _rules(sheets)
+    rules = _plain_rules(sheets)
     if any(name in node.attributes for node in raw for name in _STYLED) or _SHOWS_RAW(rules):
         found += [node.text() for node in raw]
     if "<!--[if" in source:
-        found.append(_words("\n".join(_to_outlook(html))))
+        found.append(_plain_text("\n".join(_outlook_texts(html))))
     if not signs.isdisjoint(_WRITTEN) or any(name in rules for name in ("content", *_WRITTEN)):
         found += _OF_COUNTER.findall(rules)
-        found += _written(
+        found += _sheet_texts(
             tree, "\n".join((sheets, *(node.attributes.get("style") or "" for node in tree.css(_WRITES))))
         )
     return [text for text in found if text and not text.isspace()]
 
 
-def _rules(sheets: str) -> str:
-    """In lower case, without comments, strings and escapes."""
+def _plain_rules(sheets: str) -> str:
+    """Return style sheets in lower case, without comments, strings and escapes."""
     rules = _NO_RULE.sub(" ", sheets)
     return unescaped(rules).lower() if "\\" in rules else rules.lower()
 
 
-def _written(tree: LexborHTMLParser, sheets: str) -> Iterator[str]:
-    """What style sheets may write: their strings, each with those right behind it, and the attributes that they name."""
+def _sheet_texts(tree: LexborHTMLParser, sheets: str) -> Iterator[str]:
+    """Yield what style sheets may write: their strings, each with those right after it, and the attributes that they
+    name."""
     said = _NO_WORDS.sub(lambda found: found[1] or " ", sheets)
     for run in _STRINGS.findall(said):
         strings = [unescaped(one[1:].rstrip(one[0])) for one in re.findall(_QUOTED, run)]
@@ -414,13 +420,13 @@ def _written(tree: LexborHTMLParser, sheets: str) -> Iterator[str]:
             yield from (sign.join(values) for sign in ("", " ")[: len(values)])
 
 
-def backwards(text: str, *, marked: bool = False) -> str:
-    """The text reversed, if characters or markup (``marked``) reverse some of it (CVE-2021-42574); else ""."""
+def reversed_text(text: str, *, marked: bool = False) -> str:
+    """Return the text reversed, if characters or markup (``marked``) reverse some of it (CVE-2021-42574); else ""."""
     return text[:_MOST][::-1] if marked or any(sign in text for sign in _OVERRIDES) else ""
 
 
-def _to_outlook(html: str) -> list[str]:
-    """The text of conditional comments: only Outlook on Windows shows it."""
+def _outlook_texts(html: str) -> list[str]:
+    """Return the texts of conditional comments: only Outlook on Windows shows them."""
     found: list[str] = []
     at = 0
     while (begin := html.find("<!--[if", at)) >= 0:
@@ -434,6 +440,6 @@ def _to_outlook(html: str) -> list[str]:
     return found
 
 
-def _words(html: str) -> str:
+def _plain_text(html: str) -> str:
     body = LexborHTMLParser(_TEMPLATE.sub("<div", _APART.sub("\n<", html))).body
     return body.text(separator="").strip() if body is not None else ""

@@ -22,7 +22,7 @@ _NEVER = "\uffff"  # a noncharacter: it adds a child to the root, and a word tha
 
 
 def automaton_of(words: Mapping[str, T], nothing: T) -> Any:
-    """An ahocorasick.Automaton that gives (last position, value). ``nothing`` is the value of the helper words."""
+    """Return an ahocorasick.Automaton that gives (last position, value). ``nothing``: the value of the helper words."""
     automaton = ahocorasick.Automaton()
     for c in _COMMON:
         automaton.add_word(c + _NEVER, nothing)
@@ -242,7 +242,7 @@ _UNSPACED = ("\u3040", "\u9fff")  # scripts without spaces: a phrase in them has
 
 
 def found_in(folded: str) -> Iterator[tuple[str, int, int]]:
-    """(mark, start, end) of every phrase in folded text."""
+    """Yield (mark, start, end) of every phrase in folded text."""
     size = len(folded)
     for last, (length, meanings) in _AUTOMATON.iter(folded):
         start, end = last - length + 1, last + 1

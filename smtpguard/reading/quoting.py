@@ -83,7 +83,7 @@ _WROTE_END = re.compile(rf"(?:{_WROTE})\s?[:：]\s*\Z", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``new`` and ``quoted`` text. ``opening``: the line (or block) that begins the quoted part, ``kind``: its kind."""
+    """A text in two parts. ``opening``: the line (or block) that begins the quoted part; ``kind``: its kind."""
 
     new: str
     quoted: str = ""
@@ -92,8 +92,8 @@ class Split:
 
 
 def split(text: str, *, from_markup: bool = False) -> Split:
-    """The new part and the quoted part. Answers between quoted lines are new. Text ``from_markup`` quotes differently
-    from ``>``."""
+    """Split a text into its new and its quoted part. Answers between quoted lines are new. Text ``from_markup``
+    quotes differently from ``>``."""
     lines = _without_footer(text.split("\n"))
     for i, line in enumerate(lines):
         if ":" not in line and "：" not in line and line.lstrip(" \t>")[:1] not in _OF_RULES:
@@ -132,7 +132,7 @@ def split(text: str, *, from_markup: bool = False) -> Split:
 
 
 def _row(lines: list[str]) -> int:
-    """The longest run of lines quoted with ``>``; ``>>`` before a headline is no quotation."""
+    """Return the longest run of lines quoted with ``>``. ``>>`` before a headline is no quotation."""
     longest = row = 0
     for line in lines:
         row = row + 1 if line.startswith(">") and not _POINTER.match(line) else 0
@@ -141,7 +141,7 @@ def _row(lines: list[str]) -> int:
 
 
 def _without_footer(lines: list[str]) -> list[str]:
-    """Without the footer of a list server: a rule of underscores or dashes, and the list's name or address."""
+    """Remove the footer of a list server: a rule of underscores or dashes, and the list's name or address."""
     for i in range(max(0, len(lines) - 14), len(lines) - 1):
         if (
             lines[i].lstrip()[:1] in _OF_RULES
@@ -157,7 +157,7 @@ def _quoted_next(lines: list[str], i: int) -> bool:
 
 
 def _parted(lines: list[str], i: int, opening: str, kind: str) -> Split:
-    """Everything from line ``i`` on is quoted, except answers between lines with ``>``."""
+    """Split at line ``i``: everything from it on is quoted, except answers between lines with ``>``."""
     head, tail = lines[:i], lines[i:]
     marked = sum(1 for line in tail if line.startswith(">"))
     if kind == "attribution" and marked:
@@ -170,7 +170,7 @@ def _parted(lines: list[str], i: int, opening: str, kind: str) -> Split:
 
 
 def _name(line: str) -> str:
-    """The field named by a line of a quoted header, as it is spelled there, or an empty string."""
+    """Return the field named by a line of a quoted header, folded, or an empty string."""
     head, colon, _ = line[:60].partition(":")
     if not colon:
         head, colon, _ = line[:60].partition("：")
@@ -181,7 +181,8 @@ def _name(line: str) -> str:
 
 
 def _header_block(lines: list[str], i: int) -> list[str] | None:
-    """From line ``i`` on: a From line and two more fields within the next lines (Yahoo and others vary their order)."""
+    """Return the header block at line ``i``: a From line and two more fields within the next lines (Yahoo and others
+    vary their order). None if there is none."""
     seen: set[str] = set()
     block: list[str] = []
     last = i

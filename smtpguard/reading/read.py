@@ -14,7 +14,7 @@ from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.fields import NAMES, AuthResult, ListHeader, auth_results, list_header, signed_by
 from smtpguard.mail.message import Message
-from smtpguard.reading.copies import CAMPAIGNS, body_key, campaign_of, copied
+from smtpguard.reading.copies import CAMPAIGNS, body_key, campaign_of, identity_of
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.fold import language_of
 from smtpguard.reading.headermarks import LABELS, header_marks, labels_of
@@ -39,7 +39,7 @@ _NO_COPY = Identity()
 _NOT_JUDGED: tuple[Looks, float, tuple[Mark, ...]] = Looks.UNCLEAR, 0.0, ()
 # Fields that may occur once (RFC 5322 section 3.6), and decide what people see or programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
-_TELLING = NAMES | LABELS | CAMPAIGNS | OF_THREADS | {"authentication-results", "return-path"}
+_READ_FIELDS = NAMES | LABELS | CAMPAIGNS | OF_THREADS | {"authentication-results", "return-path"}
 """Fields that tell more of a message than who wrote what to whom."""
 _SERVERS = {
     "x-mailman-version": "Mailman", "x-beenthere": "Mailman", "x-mailman-rule-hits": "Mailman", "mailing-list": "ezmlm",
@@ -61,7 +61,7 @@ _LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
 
 @constant
 class TextRead:
-    """What a text says by itself. ``language``: of what is shown."""
+    """What a text says by itself. ``language``: the language of what is shown."""
 
     text: Text
     topics: tuple[Topic, ...]
@@ -70,17 +70,17 @@ class TextRead:
 
 
 class Texts:
-    """What texts said that came twice, for further messages with them: a mailing without names in it is the same in all
-    copies. For one policy, and one set of bounds. Of a text that came once a hash alone is kept."""
+    """Readings of texts that came twice, for further messages with them: a mailing without names in it is the same in
+    all copies. They hold for one policy, and one set of bounds. Of a text that came once a hash alone is kept."""
 
     def __init__(self, most: int = 16, octets: int = 128 << 10, hashes: int = 1024) -> None:
-        """At most ``most`` texts, none in a message of more ``octets``."""
+        """Keep at most ``most`` texts, none in a message of more ``octets``."""
         self._most, self._octets, self._hashes = most, octets, hashes
         self._once: OrderedDict[int, None] = OrderedDict()
         self._read: OrderedDict[bytes, TextRead] = OrderedDict()
 
     def of(self, message: Message, subject: str, around: Surroundings, meter: Meter) -> Steps[TextRead]:
-        """Raises TooComplex and RecursionError."""
+        """Return what the text of a message says. Raises TooComplex and RecursionError."""
         if message.size_bytes > self._octets:
             return (yield from _text_read(message, around, meter))
         body = message.raw[message.body_start :]
@@ -115,10 +115,10 @@ def _text_read(message: Message, around: Surroundings, meter: Meter) -> Steps[Te
     shown = text.new or text.plain
     language = language_of(shown) if shown else ""
     yield from meter.pause()
-    return TextRead(text=text, topics=topics, marks=_of_text(text, around), language=language)
+    return TextRead(text=text, topics=topics, marks=_marks_of_text(text, around), language=language)
 
 
-def _of_text(text: Text, around: Surroundings) -> tuple[Mark, ...]:
+def _marks_of_text(text: Text, around: Surroundings) -> tuple[Mark, ...]:
     defects = [KINDS["defect"].mark(d) for d in dict.fromkeys(text.defects)]
     return (*text_marks(text, around), *shape_marks(text), *defects)
 
@@ -132,17 +132,17 @@ def read(
     marked: bool = True,
     texts: Texts | None = None,
 ) -> Reading:
-    """The reading of ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: skip looks, which take half
-    the time of a header. ``texts``: of earlier messages; the reading is the same."""
+    """Read ``message``. Pure, total, and bounded by ``bounds``. ``marked`` False: skip looks, which take half the
+    time of a header. ``texts``: readings of earlier messages; the result is the same."""
     header = message.header
     fields = header.named
-    usual = _TELLING.isdisjoint(fields) and len(fields) == len(header.fields) and not header.broken
+    usual = _READ_FIELDS.isdisjoint(fields) and len(fields) == len(header.fields) and not header.broken
     if usual and not marked and depth is Depth.HEADERS:
-        return _usual(fields, surroundings)
-    return finished(in_steps(message, surroundings, depth, bounds, marked=marked, texts=texts))
+        return _read_plain_header(fields, surroundings)
+    return finished(read_in_steps(message, surroundings, depth, bounds, marked=marked, texts=texts))
 
 
-def in_steps(
+def read_in_steps(
     message: Message,
     surroundings: Surroundings,
     depth: Depth = Depth.TEXT,
@@ -151,7 +151,7 @@ def in_steps(
     marked: bool = True,
     texts: Texts | None = None,
 ) -> Steps[Reading]:
-    """As ``read``."""
+    """Do as ``read``, with pauses between the steps."""
     header = message.header
     fields = header.named
     lists = list_header(fields)
@@ -187,7 +187,7 @@ def in_steps(
             readable, why = Readable.TOO_COMPLEX, Phrase("it is nested too deep")
     if said is None and marked:
         text = Text(subject=subject)
-    own = said.marks if said is not None else _of_text(text, surroundings) if depth is Depth.TEXT else None
+    own = said.marks if said is not None else _marks_of_text(text, surroundings) if depth is Depth.TEXT else None
     yield
     marks = _marks(fields, lists, people, text, surroundings, own, results) if marked else []
     if why:
@@ -199,7 +199,7 @@ def in_steps(
     identity, alone = _NO_COPY, ""
     if depth is Depth.TEXT:
         yield
-        identity, alone = _copied(message, message_id, text, people, readable)
+        identity, alone = _identity(message, message_id, text, people, readable)
         yield
     return _new_reading(
         looks=looks,
@@ -234,7 +234,7 @@ def in_steps(
 
 
 def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic, ...]:
-    """Of the text, and of the names and other fields that it is shown with."""
+    """Return the topics of the text, and of the names and other fields that it is shown with."""
     places = [("name", "\n".join(names))] if (names := display_names(fields, around)) else []
     places += [("text", text) for text in other_texts(fields, said.text.subject)]
     if not places:
@@ -244,8 +244,8 @@ def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic,
     return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 
-def _usual(fields: Index, around: Surroundings) -> Reading:
-    """The reading of a header with none of _TELLING, and each field once: as that of nearly all mail."""
+def _read_plain_header(fields: Index, around: Surroundings) -> Reading:
+    """Return the reading of a header with none of _READ_FIELDS, and each field once, as nearly all mail has."""
     froms = addresses_in(fields, around, "from")
     subject, message_id = subject_of(fields), first_id(fields, "message-id")
     prefixed = prefix_of(subject)
@@ -265,15 +265,18 @@ def _usual(fields: Index, around: Surroundings) -> Reading:
     )
 
 
-def _copied(message: Message, message_id: str, text: Text, people: People, readable: Readable) -> tuple[Identity, str]:
+def _identity(
+    message: Message, message_id: str, text: Text, people: People, readable: Readable
+) -> tuple[Identity, str]:
     if readable is Readable.YES and message_id:
-        return copied(text, people.sender, f"message {message_id}")
+        return identity_of(text, people.sender, f"message {message_id}")
     body = body_key(message.raw, message.body_start, text.boundaries)
-    return (Identity(exact=body), "") if readable is not Readable.YES else copied(text, people.sender, body)
+    return (Identity(exact=body), "") if readable is not Readable.YES else identity_of(text, people.sender, body)
 
 
 def _is_report(fields: Index) -> bool:
-    """A delivery status or complaint, by its type (RFC 6522). Its list headers belong to another message."""
+    """Return whether it is a delivery status or complaint, by its type (RFC 6522). Its list headers belong to another
+    message."""
     if "content-type" in fields:
         value = fields["content-type"][0].raw[:500].lower()
         if b"multipart/report" in value or b"message/delivery-status" in value:
@@ -301,7 +304,7 @@ def _marks(
     own: tuple[Mark, ...] | None,
     results: Sequence[AuthResult],
 ) -> list[Mark]:
-    """``own``: those of the text; None if only the header is read."""
+    """Return all marks. ``own``: those of the text; None if only the header is read."""
     marks = [*header_marks(fields, lists, people, around, results), *(own or ())]
     if _is_report(fields):
         marks = [m for m in marks if m.side is Side.NEITHER]
@@ -331,7 +334,7 @@ def _bulk_signs(lists: ListHeader, marks: list[Mark]) -> bool:
 
 
 def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
-    """The discussion list that a person's post came through, by name, or an empty string."""
+    """Return the name of the list server that a person's post came through, or an empty string."""
     server = "a list server" if lists.post else ""
     if not fields.keys().isdisjoint(_SERVERS):
         server = next(name for field, name in _SERVERS.items() if field in fields)
@@ -343,7 +346,7 @@ def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
 
 
 def _announces(marks: list[Mark]) -> bool:
-    """Whether a newsletter came through the list server: enough marks that the server did not make, and no
+    """Return whether a newsletter came through the list server: enough marks that the server did not make, and no
     conversation."""
     if any(m.name in CONVERSATION for m in marks):
         return False

@@ -47,7 +47,7 @@ class Custom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """``domains``: the organization's, in A-labels and lower case; their subdomains count.
+    """The context of a reading. ``domains``: the organization's, in A-labels and lower case; their subdomains count.
 
     ``list_addresses`` (canonical) and ``list_ids`` are those of customer lists: never colleagues. ``weights`` maps a
     mark's name to the admins' weight, 0 to switch it off. ``authserv_ids``: whose Authentication-Results count (RFC
@@ -72,17 +72,17 @@ class Surroundings:
         return False
 
     def is_colleague(self, canonical: str) -> bool:
-        """An address of the organization that is no customer list's."""
+        """Return whether an address is the organization's, and no customer list's."""
         return canonical not in self.list_addresses and self.is_ours(canonical.rpartition("@")[2])
 
     def canonical(self, text: str) -> str | None:
-        """The canonical spelling of an address in a header, None if it is invalid."""
+        """Return the canonical spelling of an address in a header, None if it is invalid."""
         return _canonical(text, self.delimiters)
 
 
 @lru_cache(maxsize=4096)
 def _canonical(text: str, delimiters: str) -> str | None:
-    """Cached, since people write more than one message."""
+    """Return what ``Surroundings.canonical`` does, cached, since people write more than one message."""
     try:
         return Address.parse(text).canonical(delimiters)
     except BadAddress:
@@ -136,7 +136,7 @@ other: it finds the code and the tables of the one before in the processor's cac
 
 
 def finished(steps: Steps[T]) -> T:
-    """The result, without a pause."""
+    """Take all steps, and return the result."""
     try:
         while True:
             next(steps)
@@ -146,7 +146,7 @@ def finished(steps: Steps[T]) -> T:
 
 
 class Meter:
-    """The rest of the bounds, during one reading."""
+    """What is left of the bounds during one reading."""
 
     __slots__ = ("_end", "bounds", "parts", "text_bytes")
 
@@ -162,7 +162,7 @@ class Meter:
             raise TooComplex(Phrase("reading it takes more than {seconds} seconds", seconds=f"{self.bounds.seconds:g}"))
 
     def pause(self) -> Iterator[None]:
-        """Between two steps. What others do meanwhile takes none of its time."""
+        """Pause between two steps. What others do meanwhile takes none of its time."""
         clock = self.bounds.clock
         began = clock() if clock else 0.0
         yield
@@ -190,7 +190,7 @@ _LIMITS = [f.name for f in fields(Bounds) if f.name != "clock"]
 
 
 class BadReading(ValueError):
-    """Not the output of ``dump_reading`` or the other dump functions."""
+    """Octets are not the output of ``dump_reading`` or the other dump functions."""
 
 
 def dump_reading(reading: Reading) -> bytes:
@@ -198,7 +198,7 @@ def dump_reading(reading: Reading) -> bytes:
 
 
 def load_reading(data: bytes) -> Reading:
-    """Raises BadReading for any other input."""
+    """Undo ``dump_reading``. Raises BadReading for any other input."""
     try:
         return _READINGS.back(json.loads(data))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as wrong:
@@ -206,14 +206,15 @@ def load_reading(data: bytes) -> Reading:
 
 
 def dump_request(surroundings: Surroundings | None, depth: Depth, bounds: Bounds) -> bytes:
-    """The head of a request. Without ``surroundings`` those of the previous request are used. The clock is left out."""
+    """Return the head of a request. Without ``surroundings`` those of the previous request are used. The clock is
+    left out."""
     around = None if surroundings is None else _AROUND.to(surroundings)
     limits = {name: getattr(bounds, name) for name in _LIMITS}
     return json.dumps({"surroundings": around, "depth": depth.value, "bounds": limits}, default=_plain).encode()
 
 
 def load_request(data: bytes) -> tuple[Surroundings | None, Depth, Bounds]:
-    """Raises BadReading, or topics.BadVocabulary."""
+    """Undo ``dump_request``. Raises BadReading, or topics.BadVocabulary."""
     try:
         v = json.loads(data)
         around, limits, depth = v["surroundings"], v["bounds"], Depth(v["depth"])
@@ -223,7 +224,7 @@ def load_request(data: bytes) -> tuple[Surroundings | None, Depth, Bounds]:
 
 
 def _plain(value: object) -> object:
-    """For mapping types of a YAML loader."""
+    """Make mapping types of a YAML loader plain dicts, for JSON."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")

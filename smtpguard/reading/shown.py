@@ -37,7 +37,7 @@ _MAY_END = re.compile("[<>\"'`]")
 """Signs that may end a comment, a title or an open quotation around a tag."""
 _STYLE = re.compile(rf"<style\b(?:[^<>]*+>(.*?)(?:</style[{_WS}]*+>|\Z))?", re.S | re.I)
 _PRELUDE = re.compile(r"(?:\A|(?<=[{};]))([^{};]*+)\{(?=([^{}]*+))")
-"""With the declarations that follow. It begins where another part ends, so that each part is read once."""
+"""A selector, with the declarations that follow. It begins where another rule ends, so that each is read once."""
 _NAME = re.compile(r"([.#])(-?[_a-z\u0080-\U0010ffff][\w-]*)", re.I)
 _SELECTED = re.compile(r"\[\s*(?:[\w-]*\|)?([\w-]+)")
 _UNCERTAIN = re.compile(
@@ -52,7 +52,8 @@ _LINK = re.compile(r"<link\b", re.I)
 _REMOTE = re.compile(r"stylesheet", re.I)
 _OF_PICTURES = re.compile(r"\bimg\b|[*\[]", re.I)
 _SETS_SIZE = re.compile(r"(?<![\w-])(?:(?:min-)?width|min-height|height(?!\s*:\s*auto\b))\s*:", re.I)
-"""Of pictures. By ``height: auto``, which most templates have, one that is a pixel wide is no larger than a line."""
+"""Sizes of pictures. By ``height: auto``, which most templates have, one that is a pixel wide is no larger than a
+line."""
 _SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>!]*)""", re.I)
 _NOTHING = frozenset(("0", "1", "0px", "1px"))
 _ENLARGES = re.compile(
@@ -75,9 +76,9 @@ _TOGETHER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sheets:
-    """For one HTML text. ``certain``: all its styles are known. ``names``: classes and ids in its style sheets, each
-    with a replacement; ``folded``: in lower case, since only some documents tell case apart; ``asked``: attributes that
-    selectors name."""
+    """The style sheets of one HTML text. ``certain``: all its styles are known. ``names``: classes and ids in its
+    style sheets, each with a replacement; ``folded``: in lower case, since only some documents tell case apart;
+    ``asked``: attributes that selectors name."""
 
     certain: bool = False
     names: dict[str, str] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class _Sheets:
         return cls(certain=True, names=names, folded=folded, asked=frozenset(asked), sizes_pictures=sizes)
 
     def digest(self, sheet: str) -> str:
-        """The digest of a style element, independent of the names of its classes and ids."""
+        """Return the digest of a style element, independent of the names of its classes and ids."""
         if self.certain:
             sheet = _PRELUDE.sub(lambda prelude: _NAME.sub(self._renamed, prelude[0]), sheet)
         return hashlib.sha256(_SPACES.sub(" ", sheet).strip().encode("utf-8", "replace")).hexdigest()
@@ -115,7 +116,7 @@ class _Sheets:
         return self.names.get(found[0], found[0])
 
     def attribute(self, key: str, value: str) -> str:
-        """In normalized form; "" if it does not change what is shown."""
+        """Return an attribute in normalized form; "" if it does not change what is shown."""
         if key == "style":
             return f"style={in_order(value)}" if value.strip(" ;") else ""
         if not self.certain or key in self.asked or _MAY_END.search(value):
@@ -130,7 +131,7 @@ class _Sheets:
         return "" if key.startswith("data-") else f"{key}={value}"
 
     def is_point(self, attributes: str) -> bool:
-        """Whether a picture is too small to be seen. ``attributes``: as in its tag."""
+        """Return whether a picture is too small to be seen. ``attributes``: as in its tag."""
         said = _SRC.sub("", attributes)
         known = any(self.attribute(name.lower(), value.strip("\"'")) for name, value in _OURS_GIVEN.findall(said))
         if known or self.sizes_pictures or not self.certain or _ENLARGES.search(said):
@@ -141,7 +142,7 @@ class _Sheets:
 
 
 def in_order(style: str) -> str:
-    """Inline declarations in a fixed order; those that may override each other stay in theirs."""
+    """Return inline declarations in a fixed order. Those that may override each other keep theirs."""
     if any(sign in style for sign in ("\\", "/*", "{")):
         return style
     said = []
@@ -199,7 +200,7 @@ _SOURCE = re.compile(
 _TAG = re.compile(rf"<(/?[a-z][^{_WS}/>]*+)", re.I)
 _LINKS = frozenset(("href", "action", "formaction", "cite", "xlink:href", "longdesc", "ping"))
 _PICTURES = frozenset(("src", "srcset", "background", "poster", "data", "lowsrc", "dynsrc"))
-_TOLD = frozenset(("alt", "title", "aria-label", "placeholder", "value", "label", "content", "summary"))
+_TEXT_ATTRIBUTES = frozenset(("alt", "title", "aria-label", "placeholder", "value", "label", "content", "summary"))
 _BLOCKS = frozenset([
     "p", "div", "br", "tr", "td", "th", "li", "ul", "ol", "dl", "dd", "dt", "table", "tbody", "thead", "tfoot",
     "h1", "h2", "h3", "h4", "h5", "h6", "hr", "blockquote", "center", "section", "header", "footer", "article",
@@ -222,11 +223,11 @@ _OCTETS = "content "
 
 @constant
 class Shown:
-    """``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line or cell) are tokens, each
-    on a line of its own; a token that begins a line in the message follows an empty one. ``sender``: From, Sender,
-    Reply-To, who sent it on and who gets receipts, as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and
-    attached messages. ``content``: the SHA-256 of the octets; if ``opaque``, nothing else is known. ``recipient``: of
-    the envelope, in lower case; "" if there are several."""
+    """What a message shows. ``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line
+    or cell) are tokens, each on a line of its own; a token that begins a line in the message follows an empty one.
+    ``sender``: From, Sender, Reply-To, who sent it on and who gets receipts, as they are shown. ``files``: type, name
+    and SHA-256 of attachments, pictures and attached messages. ``content``: the SHA-256 of the octets; if ``opaque``,
+    nothing else is known. ``recipient``: of the envelope, in lower case; "" if there are several."""
 
     content: str
     subject: str = ""
@@ -238,7 +239,7 @@ class Shown:
 
     @property
     def digest(self) -> str:
-        """Over everything except line breaks; hexadecimal."""
+        """Return a digest over everything except line breaks, hexadecimal."""
         if self.opaque:
             return f"{_OCTETS}{self.content}"
         plain = [tokens(self.subject), self.sender, [tokens(block) for block in self.blocks], self.files]
@@ -246,11 +247,11 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """Equal for the same text with the same files, whatever the subject and sender."""
+        """Return a text that is equal for the same text with the same files, whatever the subject and sender."""
         return self.content if self.opaque else str(([tokens(block) for block in self.blocks], self.files))
 
     def beginning(self, most: int) -> str:
-        """The beginning of its text, at most ``most`` characters."""
+        """Return the beginning of its text, at most ``most`` characters."""
         said = ""
         for block in self.blocks:
             if len(said) <= most and (text := as_text(tokens(block))):
@@ -263,7 +264,7 @@ class Shown:
 
     @classmethod
     def unpack(cls, data: bytes) -> Shown:
-        """Raises ValueError for what ``pack`` did not make."""
+        """Undo ``pack``. Raises ValueError for other octets."""
         try:
             opened = zlib.decompressobj()
             text = opened.decompress(data, _MOST_PACKED)
@@ -282,7 +283,7 @@ class Shown:
 
 
 def is_compared(digest: str) -> bool:
-    """Whether ``Shown.digest`` is over the shown content, and not over octets; False for ""."""
+    """Return whether ``Shown.digest`` is over the shown content, and not over octets; False for ""."""
     return bool(digest) and not digest.startswith(_OCTETS)
 
 
@@ -291,7 +292,7 @@ def tokens(block: str) -> list[str]:
 
 
 def as_text(some: Iterable[str]) -> str:
-    """Tokens as people read them, without markup."""
+    """Return tokens as people read them, without markup."""
     said = ""
     bound = True
     for token in some:
@@ -303,7 +304,7 @@ def as_text(some: Iterable[str]) -> str:
 
 
 def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
-    """Total, and bounded by ``bounds``."""
+    """Return all that a message shows. Total, and bounded by ``bounds``."""
     header, alone = message.header, Shown(content=message.sha256, opaque=True)
     fields = header.named
     if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE):
@@ -319,7 +320,7 @@ def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
         within = dict.fromkeys(subject for subject in found.subjects if subject != _field(fields, "subject"))
         blocks += filter(None, map(_text_block, within))
         addressed = [_field(fields, name) for name in RECIPIENTS if name in fields]
-        blocks += filter(None, map(_beyond_a_name, addressed))
+        blocks += filter(None, map(_long_names, addressed))
         many = sum(len(_ADDRESS.findall(value)) for value in addressed) > _SHOWN_TO_EACH
         blocks += filter(None, map(_text_block, other_texts(fields, _field(fields, "subject"))))
     except (TooComplex, RecursionError, ValueError):  # ``int`` takes no character reference of thousands of digits
@@ -374,22 +375,23 @@ def _field(fields: Index, name: str) -> str:
 
 
 def other_texts(fields: Index, subject: str) -> list[str]:
-    """The texts of _OTHERS, without those that only repeat the subject, as Thread-Topic does."""
+    """Return the texts of _OTHERS, without those that only repeat the subject, as Thread-Topic does."""
     said = [_field(fields, name) for name in _OTHERS if name in fields]
     return [text for text in said if without_prefixes(text) != without_prefixes(subject)] if said else said
 
 
-def _beyond_a_name(value: str) -> str:
-    """The names in To, Cc or the like as a block; "" if they are no longer than the name of one person, or none. Only addresses
-    are no names: what else stands within < and > is shown."""
+def _long_names(value: str) -> str:
+    """Return the names in To, Cc or the like as a block; "" if they are no longer than the name of one person, or
+    none. Only addresses are no names: what else stands within < and > is shown."""
     named = [word for word in _ADDRESS.sub(" ", value).split() if any(map(str.isalnum, word))]
     said = " ".join(named)
     return _text_block(said) if len(named) > _NAMED_WORDS or len(said) > _NAMED_CHARACTERS else ""
 
 
 def named_otherwise(header: Header, known: Iterable[str]) -> str:
-    """The words in To, Cc and the like, as everybody on a list reads them, that are none of the ``known`` texts, of an
-    address there (one that needs quotation marks is any text), or of a group without addresses: as a block; "" for none."""
+    """Return the words in To, Cc and the like, as everybody on a list reads them, that are none of the ``known``
+    texts, of an address there (one that needs quotation marks is any text), or of a group without addresses. They are
+    a block; "" for none."""
     said = " ".join(_field(header.named, name) for name in RECIPIENTS if name in header.named)
     shown = (text for text in map(str, mailboxes(header, *RECIPIENTS)) if not text.startswith('"'))
     usual = frozenset(_WORD.findall(" ".join((_NOBODY, *known, *shown)).casefold()))
@@ -413,12 +415,12 @@ _paragraph = lru_cache(maxsize=128)(_text_block)  # for copies of a mailing, as 
 
 @lru_cache(maxsize=1024)
 def _line(text: str) -> str:
-    """Cached: copies of a mailing differ in few lines."""
+    """Return the tokens of a line, cached: copies of a mailing differ in few lines."""
     return "\n".join(_words(text))
 
 
 def _words(text: str) -> list[str]:
-    """Words, each with its inner punctuation; punctuation before and after one by itself; links."""
+    """Return words, each with its inner punctuation; punctuation before and after one by itself; links."""
     found: list[str] = []
     for chunk in text.split():
         if chunk.isalnum() and chunk.isascii():
@@ -430,14 +432,14 @@ def _words(text: str) -> list[str]:
         if "://" in core or core[:7].lower() == "mailto:":
             found.append(LINK + core)
         elif not core.isascii() and _UNSPACED.search(core):
-            found += _apart(core)
+            found += _by_characters(core)
         elif core:
             found.append(core)
         found += rest[len(core) :]
     return found
 
 
-def _apart(core: str) -> Iterator[str]:
+def _by_characters(core: str) -> Iterator[str]:
     word = ""
     for character in core:
         if _UNSPACED.match(character):
@@ -459,7 +461,7 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
     position = 0
     for match in _SOURCE.finditer(source):
         between = source[position : match.start()]
-        said = _text(between) if len(between) <= _SHORT else _said(between)
+        said = _words_cached(between) if len(between) <= _SHORT else _words_of_source(between)
         position = match.end()
         block += said
         filled = filled or bool(said)
@@ -474,21 +476,22 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
             block, filled = [], False
         block += own
         filled = filled or told
-    block += _said(source[position:])
+    block += _words_of_source(source[position:])
     if block:
         yield "\n".join(block)
 
 
-def _said(source: str) -> tuple[str, ...]:
-    """The words between two tags, where control characters are invisible. Within tags they part names."""
+def _words_of_source(source: str) -> tuple[str, ...]:
+    """Return the words between two tags, where control characters are invisible. Within tags they separate names."""
     return tuple(_words(html.unescape(source).translate(NO_CONTROLS)))
 
 
-_text = lru_cache(maxsize=1024)(_said)  # as lines are
+_words_cached = lru_cache(maxsize=1024)(_words_of_source)  # as lines are
 
 
 def _tag(tag: str, named: Mapping[str, str], sheets: _Sheets, foreign: bool) -> tuple[str, list[str], bool]:
-    """Its name; its tokens: itself, then targets and visible attribute texts; whether there are any of these."""
+    """Return the name of a tag; its tokens: itself, then targets and visible attribute texts; and whether there are
+    any of these."""
     begins = _TAG.match(tag)
     if begins is None or tag[-1] != ">":
         return "", [_SPACES.sub(" ", tag)], False
@@ -507,7 +510,7 @@ def _tag(tag: str, named: Mapping[str, str], sheets: _Sheets, foreign: bool) -> 
                 if point and _host(value)
                 else f"{LINK if key in _LINKS else PICTURE}{_target(value, named)}"
             )
-        elif key in _TOLD and value:
+        elif key in _TEXT_ATTRIBUTES and value:
             kept.append(key)
             after += _words(value)
         elif counts := sheets.attribute(key, value):
@@ -525,7 +528,7 @@ def _host(target: str) -> str:
 
 
 def _target(value: str, named: Mapping[str, str]) -> str:
-    """An embedded picture by its content, not by its name in this message."""
+    """Return a target. An embedded picture is named by its content, not by its name in this message."""
     if value[:4].lower() == "cid:":
         return f"cid:{named.get(value[4:].strip('<>'), value[4:])}"
     if value[:5].lower() == "data:":

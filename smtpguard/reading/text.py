@@ -28,7 +28,7 @@ from smtpguard.reading.decoding import (
     may_stay_encoded,
 )
 from smtpguard.reading.fold import without_unseen
-from smtpguard.reading.markup import Markup, backwards, read_markup, seen
+from smtpguard.reading.markup import Markup, collapsed, read_markup, reversed_text
 from smtpguard.reading.parts import Index, Part, Walk, walk
 from smtpguard.reading.quoting import Split, split
 from smtpguard.reading.request import Meter, TooComplex
@@ -58,13 +58,13 @@ _ENRICHED = re.compile(r"<(?:<|(param|comment)>[^<]*</\1>|/?[A-Za-z][A-Za-z\-]{0
 _HEX = re.compile(r"\\'([0-9a-fA-F]{2})")
 _UNICODE = r"\\u(-?\d{{1,6}}) ?(?:\\'[0-9a-fA-F]{{2}}|[^\\{{}}\r\n]){{0,{}}}"
 _INSTEAD = re.compile(r"\\uc(\d) ?")
-"""How many characters behind each of _UNICODE stand for it in old programs."""
+"""It gives how many characters after each of _UNICODE stand for it in old programs."""
 _DESTINATION = re.compile(r"\{\\(?:\*\\[a-z]+|fonttbl|colortbl|stylesheet|info|pict)[^{}]*(?:\{[^{}]*\}[^{}]*)*+\}")
 _BREAK = re.compile(
     r"\\(?:~|(?:par|line|tab|(?:nest)?(?:cell|row)|sect|page|column|bullet|e[mn](?:dash|space)|[lr]dblquote)(?![a-z])\d* ?)"
 )
 _LINE_END = re.compile(r"(\\[\\{}])|(\\)(?:\r\n?|\n)|(\\[a-z]{1,32}(?:-?\d{1,10})?)(?:\r\n?|\n)|[\r\n]")
-"""Of the source. It ends a control word as a space does, and a paragraph behind a backslash."""
+"""An end of a line of the source. It ends a control word as a space does, and a paragraph after a backslash."""
 _WORD = re.compile(r"\\([\\{}])|\\(?:[a-z]{1,32}(?:-?\d{1,10})? ?|[^a-zA-Z\\{}])|[{}]")
 _SAID = re.compile(
     r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT|CATEGORIES|CONTACT|RESOURCES|NAME|X-WR-CALNAME|X-WR-CALDESC|X-ALT-DESC|STYLED-DESCRIPTION)(?:;(?:\"[^\"\r\n]*\"|[^\":\r\n])*)?:(.*)$",
@@ -82,8 +82,8 @@ _TAG = re.compile(r"<[^<>]{0,500}>")
 _FILE = re.compile(r"^begin [0-7]{3,4} ([^\r\n]{1,200})\r?$", re.M)
 
 
-def form_of(kind: str, filename: str) -> str:
-    """The format in which a part of this type and name holds text, "" for one that is not read here."""
+def format_of(kind: str, filename: str) -> str:
+    """Return the format in which a part of this type and name holds text, "" for one that is not read here."""
     if kind in _KINDS:
         return _KINDS[kind]
     if kind.startswith(("text/", "message/")) or (kind.startswith("application/") and kind.endswith(("+json", "+xml"))):
@@ -91,17 +91,17 @@ def form_of(kind: str, filename: str) -> str:
     return _ENDINGS.get(filename.rpartition(".")[2].lower(), "") if kind in _OCTETS and "." in filename else ""
 
 
-def stands_alone(kind: str, filename: str) -> bool:
-    """Whether mail programs show such a part inline, and not as a file."""
+def is_inline(kind: str, filename: str) -> bool:
+    """Return whether mail programs show such a part inline, and not as a file."""
     return kind in _SHOWN or (kind.startswith("text/") and not filename and kind != "text/calendar")
 
 
-def enriched(text: str) -> str:
+def enriched_text(text: str) -> str:
     return _ENRICHED.sub(lambda found: "<" if found[0] == "<<" else "", text)
 
 
-def rtf(text: str) -> str:
-    """The text of Rich Text; other text is returned unchanged."""
+def rtf_text(text: str) -> str:
+    """Return the text of Rich Text; other text is returned unchanged."""
     if not text.lstrip().startswith("{\\rtf"):
         return text
     text = _LINE_END.sub(lambda m: m[1] or ("\\par " if m[2] else f"{m[3]} " if m[3] else ""), text)
@@ -119,22 +119,24 @@ def _character(number: int) -> str:
     return chr(number) if not 0xD800 <= number < 0xE000 else "\ufffd"
 
 
-def lines_of(data: bytes) -> bytes:
-    """A calendar or card with each property on one line, in octets: lines may be folded within a character."""
+def unfolded(data: bytes) -> bytes:
+    """Return a calendar or card with each property on one line. It works on octets, since lines may be folded within
+    a character."""
     data = _FOLDED.sub(b"", data)
     return _CODED.sub(lambda found: found[1] + a2b_qp(found[2]).replace(b"\n", b" "), data) if b"=" in data else data
 
 
-def calendar(text: str) -> tuple[str, str]:
-    """Its method (RFC 5546), "" for none, and its text: all of it, if it is no calendar. ``text``: see ``lines_of``."""
+def calendar_text(text: str) -> tuple[str, str]:
+    """Return the method of a calendar (RFC 5546), "" for none, and its text: all of it, if it is no calendar.
+    ``text``: from ``unfolded``."""
     method = _METHOD.search(text)
     called = [one or other for one, other in _ORGANIZER.findall(text)]
     said = "\n".join((*_SAID.findall(text), *called)).replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",")
     return method[1].upper() if method else "", unescape(_TAG.sub("", said if _BEGINS.search(text) else text))
 
 
-def files_within(text: str) -> Iterator[tuple[str, bytes]]:
-    """Name and octets of files embedded in a text (uuencode), which mail programs still unpack."""
+def embedded_files(text: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the octets of files embedded in a text (uuencode), which mail programs still unpack."""
     if "begin " not in text:
         return
     at = 0
@@ -152,13 +154,13 @@ _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
 
 _LONGEST_LINE = 998
-"""Octets of a line that Postfix sends as it is (smtp_line_length_limit)."""
+"""The most octets of a line that Postfix sends as it is (smtp_line_length_limit)."""
 _HIDDEN = 40
 """The least characters of hidden text that may be what the message says."""
 
 
 class Attachment(NamedTuple):
-    """``nested``: it is an attached message, or a part of one."""
+    """A file that is attached. ``nested``: it is an attached message, or a part of one."""
 
     name: str
     nested: bool
@@ -196,7 +198,7 @@ class Text:
 
     @property
     def shown(self) -> str:
-        """New and quoted text, as a person sees it."""
+        """Return new and quoted text, as a person sees it."""
         return f"{self.new}\n{self.quoted}" if self.quoted else self.new
 
 
@@ -205,33 +207,35 @@ def subject_of(fields: Index) -> str:
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
-    """The text of ``raw``, whose header ends at ``start`` and has ``fields``. Raises TooComplex."""
+    """Return the text of ``raw``, whose header ends at ``start`` and has ``fields``. Raises TooComplex."""
     found: Walk = walk(raw, fields, start, meter)
     out = Text(kinds=found.kinds, boundaries=found.boundaries, defects=found.defects, unreadable=found.unreadable)
     out.subject = subject_of(fields)
     plains: list[str] = []
     markups: list[Markup] = []
     attached: list[str] = []
-    out.numbers["attachments"] = sum(map(_seen_as_file, found.parts))
+    out.numbers["attachments"] = sum(map(_is_file, found.parts))
     for part in found.parts:
-        _take(out, part, plains, markups, attached, meter)
+        _read_part(out, part, plains, markups, attached, meter)
     _arrange(out, plains, markups)
     out.attached = "\n".join(attached)
     within = (subject for subject in found.subjects if subject != out.subject)
     out.unshown = "\n".join(
-        (*(t for m in markups for t in m.unshown), *map(backwards, plains), *within, *out.undecoded)
+        (*(t for m in markups for t in m.unshown), *map(reversed_text, plains), *within, *out.undecoded)
     ).strip()
     if attached and not out.split.kind:  # a saved conversation that is attached
         saved = split(out.attached)
         out.split = saved if saved.kind == "header block" else out.split
-    if why := _unseen(out, found):
+    if why := _why_silent(out, found):
         out.unreadable = out.unreadable or why
     if _PGP in out.new or _PGP in out.quoted or any(_PGP in p for p in plains):
         out.unreadable = out.unreadable or Phrase("it is encrypted ({how})", how="PGP")
     return out
 
 
-def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter) -> None:
+def _read_part(
+    out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter
+) -> None:
     if part.is_message:
         sender = header_text(part.fields["from"][0].raw) if "from" in part.fields else ""
         subject = header_text(part.fields["subject"][0].raw) if "subject" in part.fields else ""
@@ -242,31 +246,33 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     out.othernames += part.othernames
     if part.filename:
         out.attachments.append(Attachment(part.filename, nested=part.nested > 0))
-    form = form_of(part.kind, part.filename)
+    form = format_of(part.kind, part.filename)
     if not form:
-        if not _trifling(part):
+        if not _is_incidental(part):
             out.files.append(part)
         return
-    whole = stands_alone(part.kind, part.filename)
+    whole = is_inline(part.kind, part.filename)
     aside = not whole or part.attachment or part.nested > 0 or "multipart/report" in out.kinds
     in_lines = form == CALENDAR or part.kind in _CARDS or part.filename.lower().endswith(".vcf")
-    decoded = _decoded(out, part, aside, meter, in_lines=in_lines, controls=form == HTML)
+    decoded = _decode_part(out, part, aside, meter, in_lines=in_lines, controls=form == HTML)
     text = decoded.text
     if form == CALENDAR:
-        method, text = calendar(text)
+        method, text = calendar_text(text)
         method = part.parameters.get("method", "").upper() or method or ("" if part.attachment else "yes")
         out.calendar = out.calendar or ("" if method == "PUBLISH" else method)
         attached.append(text)
         out.enclosed.append(text)
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         shown = None
-        if (broken := _broken(part.raw[part.start : _end(part, aside, meter)], part.encoding)) is not None:
+        if (
+            broken := _as_postfix_breaks(part.raw[part.start : _end_of_reading(part, aside, meter)], part.encoding)
+        ) is not None:
             data, _ = decode_transfer(broken, part.encoding)
             shown = read_markup(body_text(data, part.kind, part.parameters, controls=True).text, meter)
         for reading in decoded.readings or (text,):  # apart, since one may hide the other
             markup = read_markup(reading, meter)
             if shown is not None:
-                new = _beside(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
+                new = _new_lines(f"{shown.text}\n{shown.quoted}", f"{markup.text}\n{markup.quoted}")
                 markup.hidden = "\n".join(filter(None, (markup.hidden, new)))
             if aside:
                 attached += [markup.text, markup.quoted, markup.hidden, markup.rejoined, *markup.alts, *markup.unshown]
@@ -276,20 +282,20 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
     else:
         if form == ENRICHED:
             out.undecoded.append(text)  # programs that do not know it show it as it is
-        text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
-        for name, octets in files_within(text):
+        text = enriched_text(text) if form == ENRICHED else rtf_text(text) if form == RTF else text
+        for name, octets in embedded_files(text):
             out.attachments.append(Attachment(name, nested=part.nested > 0))
             out.numbers["attachments"] += not part.nested
-            if form_of("application/octet-stream", name):
+            if format_of("application/octet-stream", name):
                 attached.append(decode_charset(octets, "").text)
-        (attached if aside else plains).append(text := seen(text))
+        (attached if aside else plains).append(text := collapsed(text))
         if aside and part.kind not in _CARDS:
             (out.forwarded if part.nested else out.enclosed).append(text)
 
 
-def _broken(raw: bytes, encoding: str) -> bytes | None:
-    """As Postfix sends it, with a line break and a space within each longer line: a tag that is broken is a text, and a
-    comment is seen. None if it has no such line."""
+def _as_postfix_breaks(raw: bytes, encoding: str) -> bytes | None:
+    """Return a body as Postfix sends it, with a line break and a space within each longer line: a tag that is broken
+    is a text, and a comment is seen. Returns None if it has no such line."""
     if encoding == "base64" or len(raw) <= _LONGEST_LINE:
         return None
     lines = raw.split(b"\r\n")
@@ -301,31 +307,32 @@ def _broken(raw: bytes, encoding: str) -> bytes | None:
     )
 
 
-def _beside(text: str, known: str) -> str:
-    """The lines of ``text`` that are not in ``known``, whatever their white space."""
+def _new_lines(text: str, known: str) -> str:
+    """Return the lines of ``text`` that are not in ``known``, whatever their white space."""
     there = {"".join(line.split()) for line in known.split("\n")}
     return "\n".join(line for line in text.split("\n") if "".join(line.split()) not in there)
 
 
-def _trifling(part: Part) -> bool:
-    """A picture within the text, or a signature over it: no content of its own."""
+def _is_incidental(part: Part) -> bool:
+    """Return whether a part is a picture within the text, or a signature over it: no content of its own."""
     picture = part.kind.startswith("image/") and (not part.attachment or part.within == "multipart/related")
     return picture or part.kind in _SIGNATURES
 
 
-def _seen_as_file(part: Part) -> bool:
-    """Whether a mail program shows it as an attached file; an attached message is one, whatever it contains."""
-    if part.nested or _trifling(part):
+def _is_file(part: Part) -> bool:
+    """Return whether a mail program shows it as an attached file. An attached message is one, whatever it contains."""
+    if part.nested or _is_incidental(part):
         return False
     whole = part.kind.startswith(("text/", "image/", "message/")) and not part.is_message
     return part.attachment or bool(part.filename) or not whole
 
 
-def _unseen(out: Text, found: Walk) -> Said:
-    """Why its content cannot be known: it has no words, and a part that may show some, or words that are hidden."""
+def _why_silent(out: Text, found: Walk) -> Said:
+    """Return why the content cannot be known: it has no words, and a part that may show some, or words that are
+    hidden. Returns "" if it can."""
     if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
         return ""
-    silent = (p for p in found.parts if not (p.nested or p.is_message or form_of(p.kind, p.filename)))
+    silent = (p for p in found.parts if not (p.nested or p.is_message or format_of(p.kind, p.filename)))
     kind = next((p.kind for p in silent if p.body.strip()), "")
     if not kind and out.markup and out.markup.images > out.markup.pixels:
         return Phrase("it has no words of its own, only pictures from elsewhere")
@@ -334,13 +341,13 @@ def _unseen(out: Text, found: Walk) -> Said:
     return Phrase("it has no words of its own, only {kind}", kind=kind) if kind else ""
 
 
-def _end(part: Part, aside: bool, meter: Meter) -> int:
-    """Of what is read."""
+def _end_of_reading(part: Part, aside: bool, meter: Meter) -> int:
+    """Return where the reading of a part ends: text aside is read up to a bound."""
     return min(part.end, part.start + meter.bounds.attached_bytes) if aside else part.end
 
 
-def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool, controls: bool) -> Decoded:
-    size, end = part.end - part.start, _end(part, aside, meter)
+def _decode_part(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool, controls: bool) -> Decoded:
+    size, end = part.end - part.start, _end_of_reading(part, aside, meter)
     if not aside:
         meter.take_text(size)
     elif meter.bounds.whole and size > meter.bounds.attached_bytes:
@@ -350,7 +357,7 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
         out.defects.append(defect)
     if part.encoding and may_stay_encoded(raw := part.raw[part.start : end], part.encoding):
         out.undecoded.append(decode_charset(raw, part.parameters.get("charset", "")).text)
-    decoded = body_text(lines_of(data) if in_lines else data, part.kind, part.parameters, controls=controls)
+    decoded = body_text(unfolded(data) if in_lines else data, part.kind, part.parameters, controls=controls)
     if decoded.defect:
         out.defects.append(decoded.defect)
     if decoded.lossy and decoded.defect is not None and not aside:
@@ -359,10 +366,11 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter, *, in_lines: bool
 
 
 def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
-    """HTML is what most people see; a text/plain beside it is kept apart, and is used alone without HTML."""
+    """Sort the texts. HTML is what most people see; a text/plain beside it is kept apart, and is used alone without
+    HTML."""
     plain = without_unseen("\n".join(plains))
     if markups:
-        out.markup = markups[0] if len(markups) == 1 else _joined(markups)
+        out.markup = markups[0] if len(markups) == 1 else _merged(markups)
         out.markup.text, out.markup.quoted = without_unseen(out.markup.text), without_unseen(out.markup.quoted)
         out.split = split(out.markup.text, from_markup=True)
         out.new = out.split.new
@@ -388,7 +396,7 @@ def _urls(text: str) -> list[str]:
     return _URL.findall(text)[:2000] if "://" in text else []
 
 
-def _joined(markups: list[Markup]) -> Markup:
+def _merged(markups: list[Markup]) -> Markup:
     whole = Markup(
         quoting=next((m.quoting for m in markups if m.quoting), ""),
         signs=frozenset().union(*(m.signs for m in markups)),

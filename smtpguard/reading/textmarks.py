@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import re2
 
 from smtpguard.locale.phrase import N_, Phrase
-from smtpguard.reading.copies import unfooted
+from smtpguard.reading.copies import without_footer
 from smtpguard.reading.decoding import header_text
 from smtpguard.reading.fold import fold, letters, skeleton
 from smtpguard.reading.marks import KINDS, Mark
@@ -28,7 +28,7 @@ from smtpguard.reading.people import parse_addresses
 from smtpguard.reading.phrases import found_in
 from smtpguard.reading.request import Custom, Surroundings
 from smtpguard.reading.text import Text
-from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished
+from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished_signs
 
 _GREETING = re.compile(
     r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|tja|god(?: ?morgon|dag)|bästa|käre?|kära|hei|halla|moi|terve"
@@ -114,12 +114,12 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text)
-    left = dict(unfinished(text.subject, own, text.markup.signs if text.markup else frozenset()))
+    left = dict(unfinished_signs(text.subject, own, text.markup.signs if text.markup else frozenset()))
     if text.hidden or text.alts:  # shown in the list of messages, or in place of pictures
-        aside = unfinished("", "\n".join((text.hidden, *text.alts)))
+        aside = unfinished_signs("", "\n".join((text.hidden, *text.alts)))
         left |= {kind: found for kind, found in aside if kind in _OF_TEMPLATES and kind not in left}
     for kind, found in left.items():
-        yield KINDS[kind].mark(_LEFT[kind], words=found)
+        yield KINDS[kind].mark(_UNFINISHED[kind], words=found)
     yield from _wrong_file(text, own, text.markup.source if text.markup else "")
     if _is_empty(text):
         yield KINDS["empty"].mark("it has no words")
@@ -129,7 +129,8 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
 
 
 def _phrases(text: str) -> Iterator[tuple[str, Phrase]]:
-    """Each mark once, with the words around the first phrase. Very common words count only if two different ones occur."""
+    """Yield each mark once, with the words around the first phrase. Very common words count only if two different
+    ones occur."""
     parts = fold(text).replace("’", "'").split()
     folded, own = " ".join(parts), list[str]()
     seen: dict[str, set[str]] = {}
@@ -145,12 +146,12 @@ def _phrases(text: str) -> Iterator[tuple[str, Phrase]]:
         so_far.add(folded[start:end])
         if len(so_far) == needed:
             own = own or text.split()
-            around = _around(own if len(own) == len(parts) else [], folded, start, end)
+            around = _in_context(own if len(own) == len(parts) else [], folded, start, end)
             yield name, Phrase(_SAYS[name], words=around)
 
 
-def _around(words: list[str], folded: str, start: int, end: int) -> str:
-    """The phrase and whole words around it, as in the text: ``words`` are those of ``folded`` one by one, or none."""
+def _in_context(words: list[str], folded: str, start: int, end: int) -> str:
+    """Return a phrase and whole words around it, as in the text. ``words``: those of ``folded`` one by one, or none."""
     low = 0 if start <= 25 else folded.find(" ", start - 26, start) + 1 or start
     high = len(folded) if end + 35 >= len(folded) else max(end, folded.rfind(" ", end, end + 36))
     shown = folded[low:high].strip()
@@ -173,7 +174,7 @@ _ONLY_A_FOOTER = 400
 _IN_ERROR = re.compile(
     r"in error|by mistake|by accident|av misstag|ved en fe[ij]l|par erreur|por error|irrtümlich|per errore|erehdyksessä"
 )
-_LEFT = {
+_UNFINISHED = {
     "placeholder": N_('a field of a template is left unfilled: "{words}"'),
     "draft": N_('it calls itself a draft: "{words}"'),
     "comment": N_('a comment of its writer is left in it: "{words}"'),
@@ -316,7 +317,7 @@ def _is_empty(text: Text) -> bool:
     if len(text.new) > _ONLY_A_FOOTER or any((text.quoted, text.attached, text.attachments, text.files, text.calendar)):
         return False
     shown = (text.new, text.plain, *text.alts)
-    return not any(any(map(str.isalnum, unfooted(skeleton(words)))) for words in shown if words)
+    return not any(any(map(str.isalnum, without_footer(skeleton(words)))) for words in shown if words)
 
 
 def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import N_, Phrase, Said
-from smtpguard.reading.fold import fold, plainly
+from smtpguard.reading.fold import fold, undisguised
 
 MOST = 200
 """The most topics of one message."""
@@ -311,7 +311,7 @@ def _as_terms_are(text: str) -> str:
     folded = fold(text)
     if "\n" in folded or "  " in folded:
         folded = " ".join(folded.split())
-    return plainly(folded).replace("_", " ")
+    return undisguised(folded).replace("_", " ")
 
 
 def _is_excepted(exceptions: re.Pattern[str], plain: str, start: int, stop: int) -> bool:

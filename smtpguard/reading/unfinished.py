@@ -116,8 +116,8 @@ _SIGNS = automaton_of(
 """Finds in one pass through a text in lower case which of these tuples have a word in it: the first word of each."""
 
 
-def unfinished(subject: str, own: str, markup: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
-    """(kind, found text) of the first of each kind except FILE and EMPTY. ``markup``: the signs of its HTML."""
+def unfinished_signs(subject: str, own: str, markup: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    """Yield (kind, found text) of the first of each kind except FILE and EMPTY. ``markup``: the signs of its HTML."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()
@@ -132,7 +132,11 @@ def unfinished(subject: str, own: str, markup: frozenset[str] = frozenset()) -> 
     found = (
         _REMINDER.search(text) if _REMINDERS[0] in signs and any(map(text.__contains__, _REMINDERS)) else None
     ) or next(
-        (f for pattern, words in _LOOKED_FOR if words[0] in signs and (f := _found(pattern, text, signs[words[0]]))),
+        (
+            f
+            for pattern, words in _LOOKED_FOR
+            if words[0] in signs and (f := _search_lines(pattern, text, signs[words[0]]))
+        ),
         None,
     )
     if found:
@@ -148,9 +152,9 @@ def unfinished(subject: str, own: str, markup: frozenset[str] = frozenset()) -> 
         yield FILLER, found[0][:40]
 
 
-def _found(pattern: re.Pattern[str], text: str, signs: Sequence[int]) -> re.Match[str] | None:
-    """``search``, for patterns that begin with the text, at the end of a line or with a bracket, and have one of their
-    ``signs`` in that line: many times faster."""
+def _search_lines(pattern: re.Pattern[str], text: str, signs: Sequence[int]) -> re.Match[str] | None:
+    """Do as ``search``, for patterns that begin with the text, at the end of a line or with a bracket, and have one
+    of their ``signs`` in that line: many times faster."""
     ascii, done = text.isascii(), 0
     for sign in signs if ascii else (len(text),):  # else a letter in lower case may be two
         line = max(done, text.rfind("\n", done, sign + 1)) if ascii else 0
@@ -163,7 +167,7 @@ def _found(pattern: re.Pattern[str], text: str, signs: Sequence[int]) -> re.Matc
 
 
 def named_like_a_draft(files: Sequence[str]) -> str:
-    """The first document of ``files`` whose name says that it is not finished, or ""."""
+    """Return the first document of ``files`` whose name says that it is not finished, or ""."""
     for name in files:
         if (_DOCUMENT.search(name) or _ARCHIVE.search(name)) and _NAMED_DRAFT.search(normalized("NFC", name)):
             return name
@@ -191,7 +195,7 @@ def another_file(own: str, files: Sequence[str], source: str = "") -> tuple[str,
 
 
 def _is_elsewhere(text: str, found: re.Match[str], source: str) -> bool:
-    """Whether a named file is said to be elsewhere, or is a link. ``source``: HTML in lower case."""
+    """Return whether a named file is said to be elsewhere, or is a link. ``source``: HTML in lower case."""
     at = source.find(found[0].lower())
     if _LINKED.match(text, found.end()) or (at >= 0 and source.rfind("<a", 0, at) > source.rfind("</a", 0, at)):
         return True
@@ -200,14 +204,15 @@ def _is_elsewhere(text: str, found: re.Match[str], source: str) -> bool:
 
 
 def _may_be(spoken: str, before: str, attached: str) -> bool:
-    """Whether the named file may be the attached one. ``before``: the name with the words before it, which may belong
-    to it. "prislista.pdf" may be "prislista (2).pdf"; "2026.pdf" is only the end of a name."""
+    """Return whether the named file may be the attached one. ``before``: the name with the words before it, which may
+    belong to it. "prislista.pdf" may be "prislista (2).pdf"; "2026.pdf" is only the end of a name."""
     short, long = sorted((spoken, attached), key=len)
     return before.endswith(attached) or (sum(map(str.isalpha, short)) >= 4 and short in long)
 
 
 def _stem(name: str) -> str:
-    """The letters and digits of a name without its extension, in a normal spelling: "Vår_lista.PDF" is "varlista"."""
+    """Return the letters and digits of a name without its extension, in a normal spelling: "Vår_lista.PDF" is
+    "varlista"."""
     apart = normalized("NFKD", _DOCUMENT.sub("", name)).casefold().replace("ø", "o").replace("æ", "ae")
     plain = "".join(c for c in apart if c.isalnum())
     return plain.replace("ae", "a").replace("oe", "o").replace("ue", "u")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from smtpguard.mail.message import Field, Message
 from smtpguard.reading import fold as folding
 from smtpguard.reading.decoding import decode_charset, decode_transfer, header_text, parse_value
-from smtpguard.reading.fold import fold, plainly
+from smtpguard.reading.fold import fold, undisguised
 from smtpguard.reading.looks import Looks
-from smtpguard.reading.markup import seen
+from smtpguard.reading.markup import collapsed
 from smtpguard.reading.people import parse_addresses, people_of
 from smtpguard.reading.quoting import split
 from smtpguard.reading.request import Depth, Surroundings, dump_reading, load_reading
@@ -103,13 +103,13 @@ def test_decoding_never_raises(raw: bytes, encoding: str, charset: str) -> None:
 @settings(max_examples=150, deadline=None)
 def test_any_text_is_folded_and_searched(text: str) -> None:
     folded = fold(text)
-    plainly(folded)
-    split(seen(text))
+    undisguised(folded)
+    split(collapsed(text))
     around().vocabularies.find([("text", text)])
 
 
 @given(st.text(alphabet="abx013@$. -_·•\xa0‐–—åж²½٣\u0301\ud800中,\n", max_size=30))
 @settings(max_examples=400, deadline=None)
 def test_no_disguise_is_passed_over(text: str) -> None:
-    plain = folding._LEET.sub(folding._letter, text)
-    assert plainly(text) == folding._APART.sub(lambda m: folding._SPACED.sub("", m[0]), plain)
+    plain = folding._LEET.sub(folding._letter_meant, text)
+    assert undisguised(text) == folding._APART.sub(lambda m: folding._SPACED.sub("", m[0]), plain)

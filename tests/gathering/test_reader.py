@@ -18,7 +18,7 @@ from smtpguard.gathering.reader import BoundedReader, Pool
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Looks, Readable, Reading
-from smtpguard.reading.read import Texts, in_steps
+from smtpguard.reading.read import Texts, read_in_steps
 from smtpguard.reading.read import read as read_message
 from smtpguard.reading.request import Bounds, Depth, Surroundings
 from smtpguard.reading.shown import shown_by
@@ -192,7 +192,7 @@ async def test_the_same_content_is_read_once(make: Make, monkeypatch: pytest.Mon
         return counted
 
     monkeypatch.setattr(module, "read", counting(read_message))
-    monkeypatch.setattr(module, "in_steps", counting(in_steps))
+    monkeypatch.setattr(module, "read_in_steps", counting(read_in_steps))
     reader = make()
     first = await read(reader, SMALL)
     assert await read(reader, SMALL) is first
@@ -246,7 +246,7 @@ def test_messages_are_read_step_by_step_beside_each_other_as_each_alone(messages
     now = 0.0
     bounds = Bounds(clock=lambda: now)
     some = [Message.of(raw) for raw in messages for _ in range(3)]
-    waiting = {n: in_steps(message, AROUND, bounds=bounds, texts=SHARED) for n, message in enumerate(some)}
+    waiting = {n: read_in_steps(message, AROUND, bounds=bounds, texts=SHARED) for n, message in enumerate(some)}
     found: dict[int, Reading] = {}
     while waiting:
         for n, steps in list(waiting.items()):

@@ -11,7 +11,7 @@ import pytest
 
 from bench.campaigns import Person, Template, house, letter, newsletter, paragraph, receipt, sentence
 from smtpguard.mail.message import Message
-from smtpguard.reading.copies import LEAST, own
+from smtpguard.reading.copies import LEAST, own_text
 from smtpguard.reading.fingerprint import Identity, same
 from smtpguard.reading.fold import fold
 from smtpguard.reading.read import read
@@ -194,7 +194,7 @@ def test_unsubscribe_words_inside_a_paragraph_do_not_cut_it() -> None:
     one, other = (identity(mail(text.format(n), message_id=f"<{n}@example.com>")) for n in (1, 2))
     assert one.sketch
     assert one_mailing(one, other)
-    assert own(fold(prose(42) + " Avregistrera dig här: https://x.example")).strip() == fold(prose(42))
+    assert own_text(fold(prose(42) + " Avregistrera dig här: https://x.example")).strip() == fold(prose(42))
 
 
 def test_an_early_unsubscribe_word_does_not_cut_the_text() -> None:
@@ -381,7 +381,7 @@ def test_the_header_alone_has_no_identity() -> None:
     ],
 )  # fmt: skip
 def test_own_text_ends_at_signature_and_footer(text: str, kept: str) -> None:
-    assert own(fold(text)) == fold(kept)
+    assert own_text(fold(text)) == fold(kept)
 
 
 def test_the_minimum_length_is_counted_in_own_characters() -> None:

@@ -448,7 +448,7 @@ def test_plain_words_that_are_searched_first_find_all_that_the_patterns_do() -> 
     titles = textmarks._TITLED.pattern.removeprefix(r"\b(?:").removesuffix(r")\b").split("|")
     assert all(any(word in title for word in textmarks._TITLES) for title in titles)
     phrases = ("This is a TEST", "please ignore this", "Bortse från det här mejlet", "dies ist ein Test", "tämä on testi", "esto es una prueba")  # fmt: skip
-    assert all("test" in dict(unfinished.unfinished("", f"Hello. {phrase}.")) for phrase in phrases)
+    assert all("test" in dict(unfinished.unfinished_signs("", f"Hello. {phrase}.")) for phrase in phrases)
 
 
 def test_patterns_tried_at_line_ends_and_brackets_find_all_that_a_search_does() -> None:
@@ -462,7 +462,7 @@ def test_patterns_tried_at_line_ends_and_brackets_find_all_that_a_search_does() 
         for pattern, words in unfinished._LOOKED_FOR:
             places = [at for at, first in unfinished._SIGNS.iter(text.lower()) if first == words[0]]
             for some_text in (text, f"{text} é"):  # in ASCII only the lines with a sign are looked at
-                found = unfinished._found(pattern, some_text, places)
+                found = unfinished._search_lines(pattern, some_text, places)
                 assert (found or [None])[0] == (pattern.search(some_text) or [None])[0]
             met += (pattern.search(text) is not None) + bool(closings)
             assert pattern.search(text) is None or any(word in text.lower() for word in words)

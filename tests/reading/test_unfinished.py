@@ -7,7 +7,7 @@ from base64 import b64encode
 
 from smtpguard.gathering.values import evidence_of
 from smtpguard.reading.looks import Looks
-from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished
+from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished_signs
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names
 
@@ -44,12 +44,12 @@ FINISHED: list[tuple[str, str]] = [
 
 @every(("kind", "subject", "text"), [(k, s, t) for k, those in FOUND.items() for s, t in those])
 def test_unfinished_messages_are_recognized(kind: str, subject: str, text: str) -> None:
-    assert kind in dict(unfinished(subject, text)), dict(unfinished(subject, text))
+    assert kind in dict(unfinished_signs(subject, text)), dict(unfinished_signs(subject, text))
 
 
 @every(("subject", "text"), FINISHED)
 def test_finished_messages_are_not(subject: str, text: str) -> None:
-    assert dict(unfinished(subject, text)) == {}
+    assert dict(unfinished_signs(subject, text)) == {}
 
 
 @every(

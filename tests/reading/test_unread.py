@@ -14,12 +14,12 @@ import pytest
 
 from smtpguard.mail.message import Message
 from smtpguard.reading.decoding import decode_charset, header_text, parse_value, transfer_encoding
-from smtpguard.reading.fold import fold, plainly
+from smtpguard.reading.fold import fold, undisguised
 from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
 from smtpguard.reading.markup import read_markup
 from smtpguard.reading.quoting import split
 from smtpguard.reading.request import Bounds, Meter
-from smtpguard.reading.text import calendar, enriched, files_within, form_of, rtf
+from smtpguard.reading.text import calendar_text, embedded_files, enriched_text, format_of, rtf_text
 from smtpguard.reading.thread import FORWARD, REPLY, prefix_of
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names, parts, topics
@@ -383,27 +383,27 @@ def test_a_uuencoded_file_in_the_text_is_read(name: str) -> None:
 
 
 def test_uuencoded_files_end_where_they_should() -> None:
-    assert list(files_within("begin with this\nend")) == []
-    assert list(files_within("begin 644 a.txt\n#86)C\nno end")) == [("a.txt", b"abc")]
-    assert [n for n, _ in files_within(UU.format("a.txt") * 3)] == ["a.txt"] * 3
+    assert list(embedded_files("begin with this\nend")) == []
+    assert list(embedded_files("begin 644 a.txt\n#86)C\nno end")) == [("a.txt", b"abc")]
+    assert [n for n, _ in embedded_files(UU.format("a.txt") * 3)] == ["a.txt"] * 3
 
 
 def test_formats_are_converted() -> None:
-    assert enriched("a <bold>b</bold> <<c>") == "a b <c>"
-    assert rtf(r"{\rtf1\ansi{\*\generator x;}\pard a\par b\'e5\u8364?{\b c}}") == "a\nbå€c"
-    assert rtf("{\\rtf1 b\\par\nc\\\r\nd\\b\ne\nf}") == "b\nc\ndef"
-    assert rtf("{\\rtf1 b\\par\rc\\\rd}") == "b\nc\nd"
-    assert rtf(r"{\rtf1 \uc0\u228 r\u229 \uc2\u246??\'61 C:\\a \{b\}}") == r"äråöa C:\a {b}"
-    assert rtf("no {rtf}") == "no {rtf}"
-    assert calendar("BEGIN:VCALENDAR\nMETHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
-    assert form_of("application/octet-stream", "a.exe") == form_of("image/png", "a.txt") == ""
-    assert form_of("application/octet-stream", "txt") == ""
+    assert enriched_text("a <bold>b</bold> <<c>") == "a b <c>"
+    assert rtf_text(r"{\rtf1\ansi{\*\generator x;}\pard a\par b\'e5\u8364?{\b c}}") == "a\nbå€c"
+    assert rtf_text("{\\rtf1 b\\par\nc\\\r\nd\\b\ne\nf}") == "b\nc\ndef"
+    assert rtf_text("{\\rtf1 b\\par\rc\\\rd}") == "b\nc\nd"
+    assert rtf_text(r"{\rtf1 \uc0\u228 r\u229 \uc2\u246??\'61 C:\\a \{b\}}") == r"äråöa C:\a {b}"
+    assert rtf_text("no {rtf}") == "no {rtf}"
+    assert calendar_text("BEGIN:VCALENDAR\nMETHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
+    assert format_of("application/octet-stream", "a.exe") == format_of("image/png", "a.txt") == ""
+    assert format_of("application/octet-stream", "txt") == ""
 
 
 def test_malformed_rtf_takes_linear_time() -> None:
     began = time.process_time()
     for piece in ("{\\info", "{\\*\\x{a}", "\\u1", "{\\info{", "\\'6", "\\uc1", "\\a1", "\\\\"):
-        rtf("{\\rtf" + piece * 50_000)
+        rtf_text("{\\rtf" + piece * 50_000)
     assert time.process_time() - began < 5
 
 
@@ -614,7 +614,7 @@ def test_an_attached_conversation_is_recognized() -> None:
      "bac\u0585n", "b,a,c,o,n", "b+a+c+o+n", "b~a~c~o~n", "b–a–c–o–n", "b\u2011a\u2011c\u2011o\u2011n"],
 )  # fmt: skip
 def test_a_word_in_other_letter_forms_is_found(word: str) -> None:
-    assert plainly(fold(word)) == "bacon"
+    assert undisguised(fold(word)) == "bacon"
     assert topics(look(letter(f"Tonight: {word}!", PLATFORM))) == {"pork"}
 
 
